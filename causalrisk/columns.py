@@ -1,0 +1,178 @@
+"""Columns brought to one of five plain dtypes, whatever storage they had.
+
+A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) leaves this module as float64, int64, bool,
+an object array of text, or a Categorical with object categories, so that the same numbers give the same result.
+Nothing here changes what the caller handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types as dtypes
+
+from causalrisk.errors import DesignError
+
+SHOWN = 8
+
+
+def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
+    """Return the values as a comma-separated text, cut after `limit` of them.
+
+    Parameters
+    ----------
+    values : iterable
+        What to list; shown with ``repr``, NumPy scalars as Python ones.
+    limit : int
+        How many to show.
+
+    Returns
+    -------
+    str
+        For example ``'a', 'b' and 3 more``.
+    """
+    shown = [repr(v.item() if isinstance(v, np.generic) else v) for v in values]
+    rest = len(shown) - limit
+    return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def missing_mask(column: pd.Series) -> np.ndarray:
+    """Tell which rows of a column are missing.
+
+    Parameters
+    ----------
+    column : Series
+        Of any dtype.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True for NaN, None, ``pd.NA`` and NaT, also for NaN inside nullable and Arrow floats.
+    """
+    mask = np.array(column.isna(), dtype=bool)
+    if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
+        mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
+    return mask
+
+
+def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
+    """Return a column without missing values as float64, int64, bool, text (object) or Categorical.
+
+    Parameters
+    ----------
+    column : Series
+        Without missing values.
+    name : str
+        Its name, for messages.
+    codes : bool
+        Whether text that looks like numbers is welcome, as in ``C(zip)``.
+
+    Returns
+    -------
+    Series
+        An own copy on a RangeIndex. Categories without rows are gone.
+
+    Raises
+    ------
+    DesignError
+        If the column holds dates, complex numbers, numbers as text, mixed types, or infinite values.
+    """
+    column = column.reset_index(drop=True)
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        return used.cat.rename_categories(used.cat.categories.astype(object)).copy()
+    if dtypes.is_bool_dtype(dtype):
+        values = column.to_numpy(dtype=bool)
+    elif dtypes.is_integer_dtype(dtype):
+        values = _integers(column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64))
+    elif dtypes.is_float_dtype(dtype):
+        values = column.to_numpy(dtype=np.float64)
+    elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
+        raise DesignError(
+            f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\nConvert it first, e.g.  "
+            f'data["{name}"] = data["{name}"]' + (".to_numpy().real." if dtype.kind == "c" else ".astype(str).")
+        )
+    else:
+        values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
+    result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name)
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise DesignError(
+            f"column {name!r} has {int(np.isinf(values).sum())} infinite values; expected finite numbers.\n"
+            f'Drop them, or set them missing:  data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan).'
+        )
+    return result
+
+
+def _integers(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
+        return values.astype(np.float64)
+    return values.astype(np.int64)
+
+
+def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
+    """Bring Python objects to bool, numbers or text, or say why that cannot be."""
+    kinds = {type(v) for v in values}
+    if all(issubclass(k, str) for k in kinds):
+        if not codes and len(values) and _all_numbers(values):
+            raise DesignError(
+                f"column {name!r} has dtype {dtype} and holds numbers as text (e.g. {str(values[0])!r}); expected a "
+                f'numeric dtype.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"].str.replace(",", ""))   '
+                f"or, if the numbers are codes, write  C({name})  in the formula."
+            )
+        return np.array([str(v) for v in values] or [], dtype=object)
+    if all(issubclass(k, bool | np.bool_) for k in kinds):
+        return values.astype(bool)
+    if all(issubclass(k, int | np.integer) and k is not bool for k in kinds):
+        largest = max(abs(int(v)) for v in values)
+        return values.astype(np.int64 if largest <= np.iinfo(np.int64).max else np.float64)
+    if all(
+        issubclass(k, Real | Decimal | np.number | np.bool_) and not issubclass(k, np.complexfloating) for k in kinds
+    ):
+        return values.astype(np.float64)
+    found = sorted(k.__name__ for k in kinds)
+    raise DesignError(
+        f"column {name!r} has dtype {dtype} and holds values of type {', '.join(found)}; expected all numbers, all bool "
+        f'or all text.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"])   or   data["{name}"].astype(str).'
+    )
+
+
+def _all_numbers(values: np.ndarray) -> bool:
+    texts = pd.Series(pd.unique(pd.Series(values, dtype=object)), dtype=object)
+    cleaned = pd.Series([t.strip().replace(",", "") for t in texts], dtype=object)
+    return bool(pd.to_numeric(cleaned, errors="coerce").notna().all())
+
+
+def numbers(column: pd.Series, what: str) -> np.ndarray:
+    """Return a column without missing values as float64.
+
+    Parameters
+    ----------
+    column : Series
+        Without missing values; bool counts as 0 and 1.
+    what : str
+        What the column is, for messages, e.g. ``"weights 'w'"``.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        An own copy.
+
+    Raises
+    ------
+    DesignError
+        If the column holds anything but finite numbers.
+    """
+    values = plain(column, str(column.name))
+    if values.dtype.kind not in "bif":
+        raise DesignError(
+            f"{what} has dtype {column.dtype}; expected numbers.\nConvert it with pd.to_numeric or .astype(float)."
+        )
+    return values.to_numpy(dtype=np.float64, copy=True)

@@ -1,0 +1,370 @@
+"""The design: formulas or arrays turned into one frozen set of arrays on one estimation sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import numbers
+from causalrisk.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.errors import DesignError, DesignWarning
+from causalrisk.matrices import common_index, named_columns
+from causalrisk.pair import Models, check_roles, formula_models, merge_sources, read_formulas
+from causalrisk.rank import check_arms, usable_columns
+from causalrisk.rows import ByRows, Rows, Source, by_rows, cluster_codes, draw_sample
+from causalrisk.tables import Table, align
+from causalrisk.treatment import Coding, code_treatment, show
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Design:
+    """Everything an estimator needs to know about the data.
+
+    Parameters
+    ----------
+    y : ndarray of float64, shape (n,)
+        Outcome.
+    X : ndarray of float64, shape (n, p)
+        Outcome design, C-contiguous.
+    Z : ndarray of float64, shape (n, q)
+        Propensity design, C-contiguous.
+    arm : ndarray of intp, shape (n,)
+        Treatment arm, 0 .. K-1; 0 is the reference.
+    weights : ndarray of float64, shape (n,)
+        Observation weights; ones unless given.
+    weight_type : {None, "frequency", "probability"}
+        What the weights mean.
+    cluster : ndarray of intp, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    labels : tuple of str
+        Printed arm labels, reference first.
+    levels : tuple
+        Raw treatment levels, reference first.
+    endog_name, treat_name : str
+        Names of the outcome and the treatment.
+    exog_names, propensity_names : tuple of str
+        Names of the columns of X and Z.
+    formula, propensity_formula : str or None
+        The two-sided formulas as displayed; None if the design was made from arrays.
+    index : pandas.Index
+        Labels of the n rows in the sample.
+    in_sample : Series of bool
+        Which rows are in the sample, on the caller's index.
+    sample_ledger : DataFrame
+        Why rows are not in the sample: columns formula, variable, missing, dropped.
+    notes : tuple of str
+        Text of each warning given while the design was made.
+    weights_name, cluster_name : str or None
+        Names of the weights and the cluster variable.
+    outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
+        Their ``encode(newdata)`` codes new rows as the columns of X and Z.
+
+    Notes
+    -----
+    All arrays are own copies and read-only.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    weight_type: str | None
+    cluster: np.ndarray | None
+    labels: tuple[str, ...]
+    levels: tuple[object, ...]
+    endog_name: str
+    treat_name: str
+    exog_names: tuple[str, ...]
+    propensity_names: tuple[str, ...]
+    formula: str | None
+    propensity_formula: str | None
+    index: pd.Index
+    in_sample: pd.Series
+    sample_ledger: pd.DataFrame
+    notes: tuple[str, ...]
+    weights_name: str | None
+    cluster_name: str | None
+    outcome_encoder: FormulaEncoder | ArrayEncoder
+    propensity_encoder: FormulaEncoder | ArrayEncoder
+
+    def __post_init__(self) -> None:
+        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
+        return Design, tuple(getattr(self, f.name) for f in fields(self))
+
+    def __repr__(self) -> str:
+        what = self.formula or self.endog_name
+        return f"Design: {what}, {self.treat_name}: {' vs '.join(reversed(self.labels))}, n {self.n}"
+
+    @property
+    def n(self) -> int:
+        """Number of rows in the sample."""
+        return len(self.y)
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms, K."""
+        return len(self.labels)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of rows in each arm, shape (K,)."""
+        return np.bincount(self.arm, minlength=self.n_arms)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which rows are in which arm, bool, shape (K, n)."""
+        return self.arm == np.arange(self.n_arms)[:, None]
+
+
+def design_from_formula(
+    formula: str,
+    data: Any,
+    *,
+    treat: Any,
+    propensity: str | None = None,
+    treated: Any = None,
+    reference: Any = None,
+    levels: Mapping[Any, str] | None = None,
+    weights: Any = None,
+    weight_type: str | None = None,
+    cluster: Any = None,
+    missing: str = "drop",
+    frame: Mapping[str, Any],
+    constant_outcome: bool = False,
+) -> Design:
+    """Make a design from formulas.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula, two-sided; the treatment is not in it.
+    data : DataFrame, mapping of str to array-like, or None
+        The columns; None takes them from `frame`.
+    treat : str or array-like
+        Treatment: a column, a variable of `frame`, or one value per row.
+    propensity : str, optional
+        Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
+    treated, reference : scalar, optional
+        Level of the treatment that is treated, or the reference level.
+    levels : mapping, optional
+        Printed label of each raw treatment level.
+    weights : str or array-like, optional
+        Observation weights; rows of weight zero are left out.
+    weight_type : {"frequency", "probability"}, optional
+        What the weights mean; needed with `weights`.
+    cluster : str or array-like, optional
+        Clusters.
+    missing : {"drop", "raise"}
+        What to do with rows that miss any variable used.
+    frame : mapping of str to object
+        The caller's variables.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample.
+
+    Raises
+    ------
+    DesignError
+        If the data and formulas do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    formulas, table = read_formulas(formula, propensity, data, frame, notes)
+    by = by_rows(table, (treat, weights, cluster), weight_type, frame, notes)
+    check_roles(formulas, by.treat_name)
+    sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+    rows, observed = draw_sample(sources, by, table.index, missing, notes)
+    coding = code_treatment(
+        by.treat[rows.keep],
+        by.treat_name,
+        treated=treated,
+        reference=reference,
+        levels=levels,
+        call=f"from_formula(..., treat={show(by.treat_name)}, ",
+    )
+    models = formula_models(formulas, by.treat_name, sources, rows.keep)
+    return _finish(models, coding, by, rows, observed, notes, constant_outcome)
+
+
+def design_from_arrays(
+    endog: Any,
+    exog: Any,
+    treat: Any,
+    *,
+    exog_propensity: Any = None,
+    treated: Any = None,
+    reference: Any = None,
+    levels: Mapping[Any, str] | None = None,
+    weights: Any = None,
+    weight_type: str | None = None,
+    cluster: Any = None,
+    missing: str = "drop",
+    constant_outcome: bool = False,
+) -> Design:
+    """Make a design from arrays.
+
+    Parameters
+    ----------
+    endog : array-like, shape (N,)
+        Outcome.
+    exog : array-like, shape (N, p)
+        Outcome design. No constant is added; a missing one is warned of.
+    treat : array-like, shape (N,)
+        Treatment.
+    exog_propensity : array-like, shape (N, q), optional
+        Propensity design; `exog` by default.
+    treated, reference : scalar, optional
+        Level of the treatment that is treated, or the reference level.
+    levels : mapping, optional
+        Printed label of each raw treatment level.
+    weights : array-like, shape (N,), optional
+        Observation weights; rows of weight zero are left out.
+    weight_type : {"frequency", "probability"}, optional
+        What the weights mean; needed with `weights`.
+    cluster : array-like, shape (N,), optional
+        Clusters.
+    missing : {"drop", "raise"}
+        What to do with rows that miss any value.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample; its formulas are None.
+
+    Raises
+    ------
+    DesignError
+        If the arrays do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    index = common_index((endog, exog, exog_propensity, treat, weights, cluster), _length(endog))
+    y = align(endog, index, "endog", notes)
+    endog_name = "y" if y.name is None else str(y.name)
+    right = named_columns(exog, "exog", index, notes)
+    assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
+    by = by_rows(Table(index), (treat, weights, cluster), weight_type, {}, notes)
+    for what, columns in (("exog", right), ("exog_propensity", assign)):
+        _check_columns(what, columns, by.treat_name, None if y.name is None else endog_name)
+    sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
+    rows, observed = draw_sample(sources, by, index, missing, notes)
+
+    coding = code_treatment(
+        by.treat[rows.keep],
+        by.treat_name,
+        treated=treated,
+        reference=reference,
+        levels=levels,
+        call="Model(endog, exog, treat, ",
+    )
+
+    def matrix(columns: Mapping[str, pd.Series]) -> np.ndarray:
+        return np.column_stack([numbers(c[rows.keep], f"column {name!r}") for name, c in columns.items()])
+
+    models = Models(
+        y=numbers(y[rows.keep].rename(endog_name), f"outcome {endog_name!r}"),
+        X=matrix(right),
+        Z=matrix(assign),
+        outcome=ArrayEncoder(tuple(right), "outcome"),
+        propensity=ArrayEncoder(tuple(assign), "propensity"),
+        endog_name=endog_name,
+        formula=None,
+        propensity_formula=None,
+        categories={},
+    )
+    return _finish(models, coding, by, rows, observed, notes, constant_outcome)
+
+
+def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
+    for kind, name in (("treatment", treat), ("outcome", outcome)):
+        if name in columns:
+            raise DesignError(
+                f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
+                f'Leave it out:  {what}.drop(columns="{name}").'
+            )
+
+
+def _length(values: Any) -> int:
+    return len(values) if hasattr(values, "__len__") else 0
+
+
+def _finish(
+    models: Models,
+    coding: Coding,
+    by: ByRows,
+    rows: Rows,
+    observed: np.ndarray | None,
+    notes: list[str],
+    constant_outcome: bool,
+) -> Design:
+    """Drop dependent columns, check what the arms support, and freeze."""
+    n = len(models.y)
+    weights = np.ones(n) if observed is None else observed[rows.keep]
+    cluster = None
+    if by.cluster is not None and by.cluster_name is not None:
+        cluster = cluster_codes(by.cluster[rows.keep], by.cluster_name)
+    keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
+    keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
+    X, Z = np.ascontiguousarray(models.X[:, keep]), np.ascontiguousarray(models.Z[:, keep_z])
+    outcome, propensity = models.outcome.keeping(keep), models.propensity.keeping(keep_z)
+    check_arms(
+        X,
+        Z,
+        coding.arm,
+        coding.labels,
+        outcome.names,
+        counts=weights if by.weight_type == "frequency" else None,
+        variables=models.categories,
+        constant_outcome=constant_outcome,
+    )
+    for note in notes:
+        warnings.warn(note, DesignWarning, stacklevel=4)
+    index = by.treat.index
+    return Design(
+        y=models.y,
+        X=X,
+        Z=Z,
+        arm=coding.arm,
+        weights=weights,
+        weight_type=by.weight_type,
+        cluster=cluster,
+        labels=coding.labels,
+        levels=coding.levels,
+        endog_name=models.endog_name,
+        treat_name=by.treat_name,
+        exog_names=outcome.names,
+        propensity_names=propensity.names,
+        formula=models.formula,
+        propensity_formula=models.propensity_formula,
+        index=index[rows.keep],
+        in_sample=pd.Series(rows.keep, index=index, name="in_sample"),
+        sample_ledger=rows.ledger,
+        notes=tuple(notes),
+        weights_name=by.weights_name,
+        cluster_name=by.cluster_name,
+        outcome_encoder=outcome,
+        propensity_encoder=propensity,
+    )

@@ -1,0 +1,275 @@
+"""Encoders: new data to the columns of a fitted design, coded exactly as the estimation sample was."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import listing, missing_mask, numbers, plain
+from causalrisk.errors import DesignError
+from causalrisk.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.names import coded_names
+from causalrisk.tables import Table, as_table, nearest
+
+
+class FormulaEncoder:
+    """Coding of a formula's right-hand side, fixed on the estimation sample.
+
+    Parameters
+    ----------
+    formula : Formula
+        The formula.
+    scope : Scope
+        Plain variables of the estimation sample, and the functions and constants the formula uses.
+    keep : ndarray of bool, optional
+        The columns to keep; all by default.
+
+    Notes
+    -----
+    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them when
+    first needed: modules travel by name, functions by pickle, and one that cannot be pickled is missed only when
+    `encode` is called.
+    """
+
+    def __init__(self, formula: Formula, scope: Scope, keep: np.ndarray | None = None) -> None:
+        self._model, self._text = formula.model, formula.text
+        self._variables = dict(scope.variables)
+        self._constants = {name: _own(value) for name, value in scope.constants.items()}
+        self._packed: dict[str, tuple[str, Any]] = {}
+        self._keep = keep
+        self._compiled: tuple[Formula, Scope, Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        names = np.array(self._compile()[2].column_names, dtype=object)
+        return tuple(names if self._keep is None else names[self._keep])
+
+    def keeping(self, keep: np.ndarray) -> FormulaEncoder:
+        """Return an encoder of some of the columns.
+
+        Parameters
+        ----------
+        keep : ndarray of bool
+            Over the columns of this encoder, which must be complete.
+
+        Returns
+        -------
+        FormulaEncoder
+            The same coding with fewer columns.
+        """
+        other = copy.copy(self)
+        other._compiled, other._keep = self._compiled, keep.copy()
+        return other
+
+    def sample_matrix(self, n: int) -> np.ndarray:
+        """Return the matrix of the estimation sample.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows in the sample.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, p)
+            One column per name.
+        """
+        return self._matrix(self._variables, n)
+
+    def encode(self, newdata: Any) -> np.ndarray:
+        """Code new data.
+
+        Parameters
+        ----------
+        newdata : DataFrame or mapping of str to array-like
+            The variables that the formula uses.
+
+        Returns
+        -------
+        ndarray of float64, shape (m, p)
+            Columns as in the design.
+
+        Raises
+        ------
+        DesignError
+            If a column is missing, has missing values, or a level that the estimation sample did not have.
+        """
+        table = as_table(newdata, [])
+        codes = self._codes()
+        variables = {
+            name: _like(_present(table, name, self._model), fitted, name, name in codes)
+            for name, fitted in self._variables.items()
+        }
+        return self._matrix(variables, len(table.index))
+
+    def _matrix(self, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
+        formula, scope, info = self._compile()
+        matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
+        return matrix if self._keep is None else np.ascontiguousarray(matrix[:, self._keep])
+
+    def _codes(self) -> set[str]:
+        return set().union(*(coded_names(f.code) for t in self._compile()[0].right for f in t.factors))
+
+    def _compile(self) -> tuple[Formula, Scope, Any]:
+        if self._compiled is None:
+            constants = {**self._constants, **{n: _unpack(n, p, self._text) for n, p in self._packed.items()}}
+            formula, scope = parse(self._text, self._model, []), Scope(self._variables, constants)
+            self._compiled = (formula, scope, compile_terms(formula.right, formula, scope))
+        return self._compiled
+
+    def __getstate__(self) -> dict[str, Any]:
+        packed = {**self._packed, **{name: _pack(value) for name, value in self._constants.items()}}
+        return {**self.__dict__, "_constants": {}, "_packed": packed, "_compiled": None}
+
+    def __copy__(self) -> FormulaEncoder:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, memo: Any) -> FormulaEncoder:
+        return self  # nothing in it changes, and functions need not be picklable for a copy
+
+
+class ArrayEncoder:
+    """Coding of arrays: the named columns, in order.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of all columns.
+    model : {"outcome", "propensity"}
+        For messages.
+    keep : ndarray of bool, optional
+        The columns to keep; all by default.
+    """
+
+    def __init__(self, names: Sequence[str], model: str, keep: np.ndarray | None = None) -> None:
+        self._all, self._model = tuple(names), model
+        self._keep = np.ones(len(self._all), dtype=bool) if keep is None else keep.copy()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(name for name, kept in zip(self._all, self._keep, strict=True) if kept)
+
+    def keeping(self, keep: np.ndarray) -> ArrayEncoder:
+        """Return an encoder of some of the columns.
+
+        Parameters
+        ----------
+        keep : ndarray of bool
+            Over all columns.
+
+        Returns
+        -------
+        ArrayEncoder
+            The same names with fewer columns.
+        """
+        return ArrayEncoder(self._all, self._model, keep)
+
+    def encode(self, newdata: Any) -> np.ndarray:
+        """Code new data.
+
+        Parameters
+        ----------
+        newdata : DataFrame, mapping of str to array-like, or array of shape (m, p)
+            Named columns are taken by name in any order. An array has the columns of the design: all that were given,
+            or those that are left if some were dropped as dependent.
+
+        Returns
+        -------
+        ndarray of float64, shape (m, p)
+            Columns as in the design.
+
+        Raises
+        ------
+        DesignError
+            If a column is missing, is not numeric, or has missing values.
+        """
+        if isinstance(newdata, pd.DataFrame | Mapping):
+            table = as_table(newdata, [])
+            columns = [numbers(_present(table, name, self._model), f"column {name!r}") for name in self.names]
+            return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
+        matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
+        p, every = int(self._keep.sum()), len(self._keep)
+        if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
+            raise DesignError(
+                f"new data for the {self._model} model have shape {matrix.shape}; expected {p} columns: "
+                f"{listing(self.names)}.\nPass an array of shape (m, {p}), or a DataFrame with these columns."
+            )
+        if not np.isfinite(matrix).all():
+            rows = int((~np.isfinite(matrix).all(axis=1)).sum())
+            raise DesignError(
+                f"new data for the {self._model} model are missing or infinite in {rows} rows; expected finite numbers."
+                "\nLeave these rows out:  newdata[np.isfinite(newdata).all(axis=1)]."
+            )
+        return matrix if matrix.shape[1] == p else np.ascontiguousarray(matrix[:, self._keep])
+
+
+def _present(table: Table, name: str, model: str) -> pd.Series:
+    if name not in table:
+        raise DesignError(
+            f"the new data have no column {name!r}, which the {model} model uses.\nAdd it. {nearest(name, table.names)}"
+        )
+    column = table.column(name)
+    absent = missing_mask(column)
+    if absent.any():
+        raise DesignError(
+            f"column {name!r} of the new data is missing in {int(absent.sum())} rows (first labels: "
+            f"{listing(column.index[absent])}); expected complete rows.\n"
+            f'Leave them out:  newdata.dropna(subset=["{name}"]).'
+        )
+    return column.rename(name)
+
+
+def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
+    """Bring new values to the storage of the fitted ones, so that categories stand in the same order."""
+    values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
+    if not isinstance(fitted.dtype, pd.CategoricalDtype):
+        return values
+    unseen = [v for v in pd.unique(values) if v not in set(fitted.cat.categories)]
+    if unseen:
+        raise DesignError(
+            f"column {name!r} of the new data has levels {listing(unseen)} that the estimation sample did not have; "
+            f"expected {listing(fitted.cat.categories)}.\nLeave these rows out, or merge the levels."
+        )
+    return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
+
+
+def _own(value: Any) -> Any:
+    return copy.deepcopy(value) if isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | dict) else value
+
+
+def _pack(value: Any) -> tuple[str, Any]:
+    if isinstance(value, ModuleType):
+        return ("module", value.__name__)
+    try:
+        return ("pickle", pickle.dumps(value))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return ("lost", str(error))
+
+
+def _unpack(name: str, packed: tuple[str, Any], text: str) -> Any:
+    kind, content = packed
+    cause: Exception | None = None
+    try:
+        if kind == "module":
+            return import_module(content)
+        if kind == "pickle":
+            return pickle.loads(content)
+    except (ImportError, AttributeError, pickle.UnpicklingError) as error:
+        cause, content = error, str(error)
+    raise DesignError(
+        f"the formula {text!r} uses {name!r}, which could not be pickled with the design ({content}), so new data "
+        f"cannot be coded here.\nDefine {name} at the top level of a module and import it, then fit again."
+    ) from cause

@@ -1,0 +1,339 @@
+"""Formulas: parsed, resolved against the data and the caller's scope, and evaluated. The only importer of patsy.
+
+Before patsy evaluates a term, each variable in it is renamed to an alias. A column named C, np or center therefore
+never hides the function of that name, and ``Q("C")`` still reaches the column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import patsy
+import patsy.builtins
+from patsy.parse_formula import parse_formula
+
+from causalrisk.errors import DesignError
+from causalrisk.names import Use, rewrite, uses
+
+FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula split into terms.
+
+    Parameters
+    ----------
+    model : {"outcome", "propensity"}
+        The model it belongs to, for messages.
+    text : str
+        The formula as given, without superfluous white space.
+    left, right : tuple of patsy.Term
+        Terms on either side; `left` is empty for a one-sided formula.
+    """
+
+    model: str
+    text: str
+    left: tuple[Any, ...]
+    right: tuple[Any, ...]
+
+    def uses(self, *sides: str) -> list[Use]:
+        """List the names used on the given sides ("left", "right"; both by default) in order, each role once."""
+        terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
+        found: dict[Use, None] = {}
+        for term in terms:
+            for factor in term.factors:
+                found.update(dict.fromkeys(uses(factor.code)))
+        return list(found)
+
+    @property
+    def right_text(self) -> str:
+        """Text of the right-hand side."""
+        return self.text.split("~", 1)[-1].strip()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the names in a formula mean.
+
+    Parameters
+    ----------
+    variables : mapping of str to Series
+        One value per row.
+    constants : mapping of str to object
+        Functions, modules and everything else that does not go by rows.
+    """
+
+    variables: Mapping[str, pd.Series]
+    constants: Mapping[str, Any]
+
+
+def parse(text: str, model: str, notes: list[str]) -> Formula:
+    """Split a formula into terms.
+
+    Parameters
+    ----------
+    text : str
+        The formula, one- or two-sided.
+    model : {"outcome", "propensity"}
+        The model it belongs to.
+    notes : list of str
+        Lines are appended for terms that probably mean something else than they do.
+
+    Returns
+    -------
+    Formula
+        The terms; the variables are not looked up yet.
+
+    Raises
+    ------
+    DesignError
+        If the formula cannot be parsed or its right-hand side is empty.
+    TypeError
+        If it is not text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(
+            f"the {model} formula is of type {type(text).__name__}; expected text.\nType e.g.  "
+            + ('"y ~ x1 + x2".' if model == "outcome" else 'propensity="x1 + x2".')
+        )
+    text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
+    if not text.split("~", 1)[-1].strip():
+        raise _empty(model, text)
+    try:
+        tree = parse_formula(text)
+        terms = patsy.ModelDesc.from_formula(text)
+        formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
+        formula.uses()
+    except patsy.PatsyError as error:
+        raise DesignError(
+            f"the {model} formula {text!r} cannot be read: {error}\n"
+            'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
+        ) from error
+    except SyntaxError as error:
+        raise DesignError(
+            f"the {model} formula {text!r} cannot be read: {error.msg} in {(error.text or '').strip()!r}\n"
+            'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
+        ) from error
+    if not formula.right:
+        raise _empty(model, text)
+    _note_powers(tree, formula, notes)
+    return formula
+
+
+def _empty(model: str, text: str) -> DesignError:
+    return DesignError(
+        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
+        + (
+            'Type  "y ~ 1"  for a constant only.'
+            if model == "outcome"
+            else 'Type  propensity="1"  for a constant only.'
+        )
+    )
+
+
+def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
+    """Note each ``x**2``, which the formula language reads as all interactions of x with itself, that is x."""
+    if node.type == "**" and node.args[0].type == "PYTHON_EXPR" and not node.args[0].token.extra.startswith("C("):
+        base, power = node.args[0].token.extra, node.args[1].origin.relevant_code()
+        note = (
+            f"{base}**{power} in the {formula.model} formula {formula.text!r} means just {base}: outside I(), ** "
+            f"builds interactions. For the power type  I({base}**{power})."
+        )
+        if note not in notes:
+            notes.append(note)
+    for child in node.args:
+        _note_powers(child, formula, notes)
+
+
+class _Factor:
+    """A term's factor as patsy wants it: shown as the user wrote it, evaluated with aliases for the variables."""
+
+    def __init__(self, shown: Any, code: str, formula: Formula, numeric: bool) -> None:
+        self._inner = patsy.EvalFactor(code, origin=shown.origin)
+        self._shown, self._formula, self._numeric = shown.code, formula, numeric
+        self.origin = shown.origin
+        self.memorize_passes_needed = self._inner.memorize_passes_needed
+        self.memorize_chunk = self._inner.memorize_chunk
+        self.memorize_finish = self._inner.memorize_finish
+
+    def name(self) -> str:
+        return self._shown
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Factor) and self._shown == other._shown
+
+    def __hash__(self) -> int:
+        return hash(self._shown)
+
+    def eval(self, state: Any, data: Any) -> Any:
+        value = self._inner.eval(state, data)
+        if not self._numeric:
+            return value
+        dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
+        if getattr(dtype, "kind", "O") not in "bif":
+            raise DesignError(
+                f"the outcome {self._shown!r} is not numeric (dtype {dtype}); expected numbers or bool.\n"
+                f'Turn it into numbers first, e.g.  I({self._shown} == "yes") ~ {self._formula.right_text}.'
+            )
+        return np.asarray(value, dtype=np.float64)
+
+
+class _RefuseMissing(patsy.NAAction):
+    """Refuse terms that are NaN or infinite although their variables are not, instead of dropping rows."""
+
+    def __init__(self, formula: Formula) -> None:
+        super().__init__()
+        self._formula = formula
+
+    def handle_NA(self, values: list[Any], is_NAs: list[Any], origins: list[Any]) -> list[Any]:
+        for value, absent, origin in zip(values, is_NAs, origins, strict=True):
+            array = np.asarray(value)
+            bad = np.asarray(absent) | ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if bad.any():
+                raise _not_finite(origin.relevant_code(), int(bad.sum()), self._formula)
+        return values
+
+
+def _not_finite(term: str, count: int, formula: Formula) -> DesignError:
+    return DesignError(
+        f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows, although "
+        "its variables are not; expected finite values.\nChange the term (e.g. np.log1p for np.log), or leave these "
+        "rows out of the data."
+    )
+
+
+def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric: bool = False) -> patsy.DesignInfo:
+    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
+
+    Parameters
+    ----------
+    terms : iterable of patsy.Term
+        Terms of one side of the formula.
+    formula : Formula
+        The formula, for messages.
+    scope : Scope
+        Plain variables of the estimation sample, and the constants.
+    numeric : bool
+        Whether the terms must be numbers, as an outcome must; bool then counts as 0 and 1.
+
+    Returns
+    -------
+    patsy.DesignInfo
+        How to make the matrix.
+
+    Raises
+    ------
+    DesignError
+        If a term cannot be evaluated.
+    """
+    rewritten = [
+        patsy.Term(
+            [
+                _Factor(f, rewrite(f.code, list(scope.variables), scope.constants, FUNCTIONS), formula, numeric)
+                for f in t.factors
+            ]
+        )
+        for t in terms
+    ]
+    data = _aliased(scope.variables)
+    env = patsy.EvalEnvironment([dict(scope.constants)])
+    try:
+        with np.errstate(all="ignore"):
+            return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
+    except patsy.PatsyError as error:
+        raise _failed(error, formula, scope) from error
+
+
+def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> np.ndarray:
+    """Make the matrix.
+
+    Parameters
+    ----------
+    info : patsy.DesignInfo
+        From `compile_terms`.
+    formula : Formula
+        The formula, for messages.
+    scope : Scope
+        Plain variables, of the estimation sample or of new data.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, p)
+        C-contiguous.
+
+    Raises
+    ------
+    DesignError
+        If a term cannot be evaluated, or is not finite.
+    """
+    if not info.factor_infos:
+        return np.ones((n, len(info.column_names)))
+    try:
+        with np.errstate(all="ignore"):
+            built = patsy.build_design_matrices([info], _aliased(scope.variables), _RefuseMissing(formula))[0]
+    except patsy.PatsyError as error:
+        raise _failed(error, formula, scope) from error
+    matrix = np.array(built, dtype=np.float64, order="C")
+    if len(matrix) != n:
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} gives {len(matrix)} rows for {n} rows of data; expected one "
+            "value per row from each term.\nUse functions that keep the number of rows."
+        )
+    for term, columns in info.term_slices.items():
+        bad = ~np.isfinite(matrix[:, columns]).all(axis=1)
+        if bad.any():
+            raise _not_finite(term.name(), int(bad.sum()), formula)
+    return matrix
+
+
+def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    data = {}
+    for i, values in enumerate(variables.values()):
+        data[f"_column_{i}"] = values
+        data[f"_float_{i}"] = values.astype(np.float64) if values.dtype.kind == "i" else values
+    return data
+
+
+def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignError:
+    names = list(scope.variables)
+    message = re.sub(r"_(?:column|float)_(\d+)", lambda m: names[int(m.group(1))], error.message)
+    where = "" if error.origin is None else f" in {error.origin.relevant_code()!r}"
+    return DesignError(
+        f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\n"
+        'Check that term; arithmetic belongs inside I(...), odd names inside Q("...").'
+    )
+
+
+def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read linear constraints on named parameters, such as "POM[1] - POM[0] = 0".
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the d parameters.
+    text : str
+        One or more constraints, separated by commas; "= 0" may be left out.
+
+    Returns
+    -------
+    R : ndarray, shape (j, d)
+        Coefficients.
+    q : ndarray, shape (j,)
+        Right-hand sides.
+    """
+    try:
+        read = patsy.DesignInfo(list(names)).linear_constraint(text)
+    except patsy.PatsyError as error:
+        raise DesignError(
+            f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. "
+            f'Type, say,  "{names[-1]} - {names[0]} = 0".'
+        ) from error
+    return read.coefs, read.constants[:, 0]

@@ -1,0 +1,73 @@
+"""Linear hypotheses about the parameters, as statsmodels contrast results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalrisk.errors import OptionError
+from causalrisk.linalg import Array
+
+Parser = Callable[[Sequence[str], str], tuple[Array, Array]]
+
+
+def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tuple[Array, Array]:
+    """Turn what the user typed into R and q of R params = q.
+
+    Parameters
+    ----------
+    r_matrix : str, array_like or tuple
+        A text, a matrix R, or a pair (R, q).
+    names : sequence of str
+        Names of the parameters.
+    parse : callable
+        Names and text -> (R, q).
+
+    Returns
+    -------
+    R : ndarray, shape (j, d)
+        Coefficients.
+    q : ndarray, shape (j,)
+        Right-hand sides.
+    """
+    if isinstance(r_matrix, str):
+        return parse(names, r_matrix)
+    left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
+    matrix = np.atleast_2d(np.asarray(left, dtype=float))
+    if matrix.shape[1] != len(names):
+        raise OptionError(
+            f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, one for each of {', '.join(names)}.\n"
+            f'Type  res.t_test("{names[-1]} - {names[-2]}").'
+        )
+    return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
+
+
+def t_contrast(left: Array, right: Array, params: Array, covariance: Array) -> Any:
+    """Normal test of each row of R params = q."""
+    from statsmodels.stats.contrast import ContrastResults
+
+    effect = left @ params
+    sd = np.sqrt(np.clip(np.einsum("jd,de,je->j", left, covariance, left), 0, None))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(sd > 0, (effect - right) / sd, np.nan)
+    return ContrastResults(effect=effect, statistic=z, sd=sd, distribution="norm")
+
+
+def wald_contrast(left: Array, right: Array, params: Array, covariance: Array) -> Any:
+    """Joint chi-squared test of R params = q, degrees of freedom the rank of its covariance."""
+    from statsmodels.stats.contrast import ContrastResults
+
+    values, vectors = np.linalg.eigh(left @ covariance @ left.T)
+    scale = np.abs(left).max() ** 2 * np.abs(np.diag(covariance)).max()
+    kept = values > 1e-10 * scale
+    projected = vectors.T @ (left @ params - right)
+    size = np.sqrt(scale) + np.abs(left).max() * np.abs(params).max()
+    if (np.abs(projected[~kept]) > 1e-8 * size).any():
+        raise OptionError(
+            "the hypotheses contradict each other: a combination without sampling error is not what they say.\n"
+            'Leave out the redundant one, as in  res.wald_test("ATE = 0").'
+        )
+    statistic = float((projected[kept] ** 2 / values[kept]).sum())
+    return ContrastResults(statistic=np.array([[statistic]]), df_denom=int(kept.sum()), distribution="chi2")

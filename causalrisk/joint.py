@@ -1,0 +1,366 @@
+"""The Joint Robust Estimator: both arms trained together over the distribution of the propensity score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+from causalrisk.estimators import Estimate, effect_map
+from causalrisk.linalg import Array
+from causalrisk.optimize import OptimizeResult, minimize_rows
+from causalrisk.propensity import PropensityFit
+from causalrisk.risk import Criterion, arm_bias_values, ate_risk, net_bias_rows, stack_rows, variance_rows
+from causalrisk.sample import Sample
+
+BLOCK = 64  # replicates worked on at a time
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The distribution of the propensity score.
+
+    Parameters
+    ----------
+    gamma : ndarray, shape (q, B)
+        Coefficients of the basis columns of the usable replicates.
+    reasons : ndarray of int8, shape (B_drawn,)
+        A `Reason` for each replicate drawn.
+    """
+
+    gamma: Array
+    reasons: NDArray[np.int8]
+
+    @property
+    def count(self) -> int:
+        """Number of usable replicates, B."""
+        return self.gamma.shape[1]
+
+
+@dataclass(frozen=True)
+class JointEstimate:
+    """The Joint Robust Estimator with what its diagnostics need; rows in the order of the sample.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Point estimate and influence function; arm means are net of the common bias.
+    start : Estimate
+        The IPWRA estimate it started from.
+    bias, start_bias : ndarray, shape (K, B)
+        Bias of each arm under each replicate, here and at the start.
+    influence_variance : float
+        V, the variance of the influence function of the effect at the fitted propensity score.
+    mc_se : float
+        Monte Carlo standard error of the effect due to the finite number of replicates.
+    result : OptimizeResult
+        What scipy reported.
+    """
+
+    estimate: Estimate
+    start: Estimate
+    bias: Array
+    start_bias: Array
+    influence_variance: float
+    mc_se: float
+    result: OptimizeResult
+
+    @property
+    def expected_risk(self) -> float:
+        """Mean ATE risk over the replicates."""
+        return float(ate_risk(self.bias).mean())
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The regression of deviations from the start: what the joint rows are made of.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (n,)
+        y - start in the row's own arm, in units of `scale`.
+    tau : ndarray, shape (n,)
+        start_1 - start_0 less its mean, in units of `scale`.
+    scale : float
+        Root mean square of the residuals, so that the rows of the objective are free of units.
+    """
+
+    residual: Array
+    tau: Array
+    scale: float
+
+
+def deviation_from(sample: Sample, start: Estimate) -> Deviation:
+    """Residuals and centred contrasts of the start."""
+    residual = sample.y - start.fitted[sample.arm, np.arange(sample.n)]
+    contrast = start.fitted[1] - start.fitted[0]
+    scale = float(np.sqrt(sample.mean(residual**2))) or 1.0
+    return Deviation(residual / scale, (contrast - sample.mean(contrast)) / scale, scale)
+
+
+def replicate_blocks(sample: Sample, fit: PropensityFit, gamma: Array) -> Iterator[tuple[slice, Array, Array]]:
+    """Own-arm odds and their slopes under the replicates, a block of replicates at a time.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    fit : PropensityFit
+        The full-sample fit, for its basis and link.
+    gamma : ndarray, shape (q, B)
+        Coefficients of the replicates.
+
+    Yields
+    ------
+    columns : slice
+        The replicates of this block.
+    odds, slope : ndarray, shape (n, b)
+        Own-arm odds and their derivative by the linear predictor.
+    """
+    treated = sample.treated[:, None]
+    for first in range(0, gamma.shape[1], BLOCK):
+        columns = slice(first, min(first + BLOCK, gamma.shape[1]))
+        eta = fit.basis.columns @ gamma[:, columns]
+        yield columns, fit.link.own_odds(eta, treated), fit.link.own_odds_slope(eta, treated)
+
+
+def bias_forms(sample: Sample, fit: PropensityFit, gamma: Array, residual: Array) -> tuple[Array, Array]:
+    """Linear forms of the arm biases in the deviation from the start, and the mean odds.
+
+    Parameters
+    ----------
+    sample, fit, gamma
+        As in `replicate_blocks`.
+    residual : ndarray, shape (n,)
+        y - start in the row's own arm; the deviations are in its units.
+
+    Returns
+    -------
+    forms : ndarray, shape (K, B, p + 1)
+        Bias of arm a under replicate b is forms[a, b, :p] @ z_a - forms[a, b, p].
+    mean_odds : ndarray, shape (n,)
+        Own-arm odds averaged over the replicates.
+    """
+    rows = np.column_stack([sample.outcome.columns, residual]) * (sample.weights / sample.total)[:, None]
+    forms = np.empty((sample.n_arms, gamma.shape[1], rows.shape[1]))
+    mean_odds = np.zeros(sample.n)
+    for columns, odds, _ in replicate_blocks(sample, fit, gamma):
+        mean_odds += odds.sum(axis=1) / gamma.shape[1]
+        for arm, members in enumerate(sample.slices):
+            forms[arm, columns] = rows[members].sum(axis=0) + odds[members].T @ rows[members]
+    return forms, mean_odds
+
+
+def objective_rows(
+    sample: Sample, fit: PropensityFit, deviation: Deviation, criterion: Criterion, forms: Array, mean_odds: Array
+) -> Array:
+    """Rows of the joint objective on the full sample, each factor by QR of the rows of the data."""
+    q, share = sample.outcome.columns, sample.weights / sample.total
+    fitted = np.column_stack([q, deviation.residual]) * np.sqrt(share * (1 + mean_odds))[:, None]
+    factors = np.stack([_square_factor(fitted[members]) for members in sample.slices])
+    variance = None
+    if criterion.variance:
+        psi = variance_rows(q, deviation.residual, deviation.tau, sample.arm, fit.odds)
+        variance = np.linalg.qr((psi - sample.mean(psi)) * np.sqrt(share)[:, None], mode="r")
+    return stack_rows(criterion, net_bias_rows(forms), variance, factors)
+
+
+def _square_factor(rows: Array) -> Array:
+    """Triangular factor of the rows, padded with zeros to a square."""
+    factor = np.linalg.qr(rows, mode="r")
+    return np.vstack([factor, np.zeros((rows.shape[1] - len(factor), rows.shape[1]))])
+
+
+def estimate_jointly(
+    sample: Sample, fit: PropensityFit, start: Estimate, replicates: Replicates, criterion: Criterion, method: str
+) -> JointEstimate:
+    """Train the arms jointly and return the estimate with its influence function and diagnostics.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    fit : PropensityFit
+        The full-sample propensity fit.
+    start : Estimate
+        The IPWRA estimate.
+    replicates : Replicates
+        The distribution of the propensity score.
+    criterion : Criterion
+        Weights of the terms of the objective.
+    method : str
+        "least_squares", or a method of `scipy.optimize.minimize`.
+
+    Returns
+    -------
+    JointEstimate
+        The estimate.
+    """
+    deviation = deviation_from(sample, start)
+    forms, mean_odds = bias_forms(sample, fit, replicates.gamma, deviation.residual)
+    rows = objective_rows(sample, fit, deviation, criterion, forms, mean_odds)
+    z, result = minimize_rows(rows, method)
+    theta = start.theta + deviation.scale * z.reshape(start.theta.shape)
+    forms[..., -1] *= deviation.scale
+    at = _Solution(sample, fit, criterion, replicates.gamma, forms, mean_odds, theta, start)
+    bread = rows[:, :-1].T @ rows[:, :-1]
+    moments = at.replicate_moments()
+    influence = at.influence(bread, moments)
+    contrast = np.concatenate([-at.column_means, at.column_means])
+    jackknife = (moments.gradient - moments.gradient.mean(axis=0)) @ np.linalg.solve(bread, contrast)
+    psi = at.psi()
+    estimate = Estimate(
+        at.params(), theta, fit.gamma, at.fitted, sample.mean(at.fitted.T), np.column_stack([influence, fit.influence])
+    )
+    return JointEstimate(
+        estimate,
+        start,
+        at.bias,
+        arm_bias_values(forms, np.zeros_like(theta)),
+        float(sample.mean(psi**2)),
+        float(np.linalg.norm(jackknife) / replicates.count),
+        result,
+    )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over the replicates at the solution (see `_Solution.replicate_moments`)."""
+
+    gradient: Array
+    weight_by_slope: Array
+    weight_by_net: Array
+    slope_by_net: Array
+    mean_slope: Array
+    net_by_gamma: Array
+
+
+class _Solution:
+    """The joint objective at its minimum: fitted values, biases and the estimating equations.
+
+    Parameters
+    ----------
+    sample, fit, criterion, gamma, forms, mean_odds
+        As in `estimate_jointly` and `bias_forms`.
+    theta : ndarray, shape (K, p)
+        The solution.
+    start : Estimate
+        Where it started.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        fit: PropensityFit,
+        criterion: Criterion,
+        gamma: Array,
+        forms: Array,
+        mean_odds: Array,
+        theta: Array,
+        start: Estimate,
+    ) -> None:
+        self.sample, self.fit, self.criterion, self.gamma = sample, fit, criterion, gamma
+        self.mean_odds = mean_odds
+        self.q = sample.outcome.columns
+        self.column_means = sample.mean(self.q)
+        self.fitted = theta @ self.q.T
+        self.error = self.fitted[sample.arm, np.arange(sample.n)] - sample.y
+        self.bias = arm_bias_values(forms, theta - start.theta)
+        self.net = self.bias[1] - self.bias[0]
+        self.net_slope = net_bias_rows(forms)[:, :-1]
+        self.mean_form = forms[..., :-1].mean(axis=1)
+
+    def params(self) -> Array:
+        """Effect, and arm means net of the common bias, shape (2 K - 1,)."""
+        means = self.sample.mean(self.fitted.T) - self.bias.mean()
+        return effect_map(len(means)) @ means
+
+    def psi(self) -> Array:
+        """Centred influence function of the effect at the fitted propensity score, shape (n,)."""
+        psi = self.fitted[1] - self.fitted[0] - self.sample.sign * self.fit.weights * self.error
+        return psi - self.sample.mean(psi)
+
+    def replicate_moments(self) -> _Moments:
+        """Go through the replicates once more and collect what the estimating equations need.
+
+        Returns
+        -------
+        _Moments
+            `gradient` (B, K p): gradient contribution of each replicate; `weight_by_slope` (n, K p): mean of w u';
+            `weight_by_net`, `slope_by_net`, `mean_slope` (n,): means of w u, w' u and w'; `net_by_gamma` (B, q): the
+            derivative of each net bias under a common shift of the replicates.
+        """
+        sample, n_rep = self.sample, self.gamma.shape[1]
+        share, z = sample.weights / sample.total, self.fit.basis.columns
+        by_gamma = (share * sample.sign * self.error)[:, None] * z
+        scores = (share * self.error)[:, None] * self.q
+        gradient = self.criterion.penalty * self.net[:, None] * self.net_slope
+        net_by_gamma = np.empty((n_rep, z.shape[1]))
+        weight_by_slope = np.zeros((sample.n, self.net_slope.shape[1]))
+        weight_by_net, slope_by_net, mean_slope = np.zeros((3, sample.n))
+        p = self.q.shape[1]
+        for columns, odds, slope in replicate_blocks(sample, self.fit, self.gamma):
+            weight = 1 + odds
+            weight_by_slope += weight @ self.net_slope[columns] / n_rep
+            weight_by_net += weight @ self.net[columns] / n_rep
+            slope_by_net += slope @ self.net[columns] / n_rep
+            mean_slope += slope.sum(axis=1) / n_rep
+            net_by_gamma[columns] = slope.T @ by_gamma
+            for arm, rows in enumerate(sample.slices):
+                gradient[columns, arm * p : (arm + 1) * p] += self.criterion.fit * weight[rows].T @ scores[rows]
+        return _Moments(gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_gamma)
+
+    def influence(self, bread: Array, moments: _Moments) -> Array:
+        """Influence function of (effect, arm means, theta), shape (n, 2 K - 1 + K p).
+
+        The replicates' distances from the fitted propensity model, the penalty and the observation weights are held
+        fixed; the fitted propensity model is not.
+        """
+        sample, fit = self.sample, self.fit
+        n, n_arms, p = sample.n, sample.n_arms, self.q.shape[1]
+        score = self._scores(moments) + fit.influence @ self._by_gamma(moments).T
+        theta = -np.linalg.solve(bread, score.T).T
+        by_arm = theta.reshape(n, n_arms, p)
+        means = self.fitted.T - sample.mean(self.fitted.T) + by_arm @ self.column_means
+        weight = 1 + self.mean_odds
+        common_by_gamma = sample.mean((moments.mean_slope * self.error)[:, None] * fit.basis.columns)
+        common = weight * self.error - self.bias.mean() * n_arms
+        common = common + np.einsum("ap,nap->n", self.mean_form, by_arm) + fit.influence @ common_by_gamma
+        return np.column_stack([(means - common[:, None] / n_arms) @ effect_map(n_arms).T, theta])
+
+    def _scores(self, moments: _Moments) -> Array:
+        """Centred contributions of the rows to the gradient of the objective, shape (n, K p)."""
+        sample, criterion = self.sample, self.criterion
+        n = sample.n
+        fit = criterion.fit * (1 + self.mean_odds) * self.error
+        risk = criterion.penalty * sample.sign * moments.weight_by_net
+        score = sample.blocks((fit + risk)[:, None] * self.q).reshape(n, -1)
+        score += criterion.penalty * (sample.sign * self.error)[:, None] * moments.weight_by_slope
+        if criterion.variance:
+            score += self.psi()[:, None] * self._psi_slope()
+        return score - sample.mean(score)
+
+    def _psi_slope(self) -> Array:
+        """Centred derivative of psi by theta, shape (n, K p)."""
+        zero = np.zeros(self.sample.n)
+        slope = variance_rows(self.q, zero, zero, self.sample.arm, self.fit.odds)[:, :-1]
+        return slope - self.sample.mean(slope)
+
+    def _by_gamma(self, moments: _Moments) -> Array:
+        """Derivative of the gradient of the objective under a common shift of the replicates, shape (K p, q)."""
+        sample, criterion, z = self.sample, self.criterion, self.fit.basis.columns
+        fit = criterion.fit * moments.mean_slope * self.error
+        risk = criterion.penalty * sample.sign * moments.slope_by_net
+        weight = fit + risk
+        if criterion.variance:
+            weight = weight - sample.sign * self.fit.slope * self.psi()
+        by_gamma = sample.arm_products(weight[:, None] * self.q, z).reshape(-1, z.shape[1])
+        by_gamma += criterion.penalty * self.net_slope.T @ moments.net_by_gamma / len(self.net)
+        if criterion.variance:
+            share = sample.weights / sample.total
+            psi_by_gamma = (-sample.sign * self.fit.slope * self.error * share)[:, None] * z
+            by_gamma += self._psi_slope().T @ psi_by_gamma
+        return by_gamma

@@ -1,0 +1,210 @@
+"""Linear algebra on stacks of small problems: bases, weighted Gram matrices, stacked least squares.
+
+Least-squares problems are stated for the columns of an orthonormal basis of the design, where a Gram matrix is close to
+a multiple of the identity and loses no digits; coefficients of the columns themselves are recovered once, at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Orthonormal columns spanning a design matrix.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, p)
+        Q with sum_i s_i q_i q_i' = N times the identity, N the sum of the weights s.
+    factor : ndarray, shape (p, p)
+        Upper triangular R with X = Q R.
+    """
+
+    columns: Array
+    factor: Array
+
+    def coefficients(self, z: Array) -> Array:
+        """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
+        return solve_triangular(self.factor, z)
+
+
+def orthonormal_basis(X: Array, weights: Array) -> Basis:
+    """Return an orthonormal basis of the columns of X under the observation weights.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design of full column rank.
+    weights : ndarray, shape (n,)
+        Positive observation weights.
+
+    Returns
+    -------
+    Basis
+        Columns scaled so that their weighted mean square is one.
+    """
+    root = np.sqrt(weights)[:, None]
+    q, r = np.linalg.qr(X * root)
+    # Signs chosen so that the first basis column of a design with a constant is the constant itself.
+    sign = np.where(np.diag(r) < 0, -1.0, 1.0)
+    scale = np.sqrt(weights.sum())
+    return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None])
+
+
+def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
+    """Mark the columns that are not linear combinations of earlier ones.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design matrix.
+    tol : float, default 1e-13
+        A column is dependent when the sine of its angle to the span of the earlier kept ones is below this.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,)
+        True for the columns to keep.
+    """
+    keep = np.zeros(X.shape[1], dtype=bool)
+    norms = np.linalg.norm(X, axis=0)
+    unit = X / np.where(norms > 0, norms, 1.0)
+    basis = np.empty((X.shape[0], 0))
+    for j in range(X.shape[1]):
+        rest = unit[:, j]
+        for _ in range(2):  # twice is enough for orthogonality to working precision
+            rest = rest - basis @ (basis.T @ rest)
+        length = np.linalg.norm(rest)
+        if norms[j] > 0 and length > tol and keep.sum() < X.shape[0]:
+            keep[j] = True
+            basis = np.column_stack([basis, rest / length])
+    return keep
+
+
+def condition_number(X: Array) -> float:
+    """Condition number of the design after centring (if a constant is among the columns) and scaling.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design matrix.
+
+    Returns
+    -------
+    float
+        Ratio of the largest to the smallest singular value; 1.0 for a constant alone.
+    """
+    constant = np.ptp(X, axis=0) == 0
+    columns = X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X
+    if columns.shape[1] == 0:
+        return 1.0
+    norms = np.linalg.norm(columns, axis=0)
+    if not norms.all():
+        return np.inf
+    singular = np.linalg.svd(columns / norms, compute_uv=False)
+    return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf
+
+
+def pairwise_columns(columns: Array) -> Array:
+    """Products of all pairs of columns, shape (n, p (p + 1) / 2), in the order of `numpy.triu_indices`."""
+    i, j = np.triu_indices(columns.shape[1])
+    return columns[:, i] * columns[:, j]
+
+
+def unpack_symmetric(packed: Array, p: int) -> Array:
+    """Symmetric matrices, shape (m, p, p), from their upper triangles, shape (p (p + 1) / 2, m)."""
+    i, j = np.triu_indices(p)
+    full = np.empty((packed.shape[1], p, p))
+    full[:, i, j] = packed.T
+    full[:, j, i] = packed.T
+    return full
+
+
+def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
+    """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights.
+
+    Parameters
+    ----------
+    pairs : ndarray, shape (n, p (p + 1) / 2)
+        `pairwise_columns` of the n x p matrix.
+    weights : ndarray, shape (n, m)
+        Non-negative weights.
+    p : int
+        Number of columns.
+    """
+    return unpack_symmetric(pairs.T @ weights, p)
+
+
+def spectral_factors(gram: Array) -> Array:
+    """Matrices F with F'F = gram for a stack of positive semidefinite matrices, shape (m, p, p); NaN where not finite."""
+    finite = np.isfinite(gram).all(axis=(1, 2))[:, None, None]
+    values, vectors = np.linalg.eigh(np.where(finite, gram, 0.0))
+    factors = np.sqrt(np.clip(values, 0, None))[:, :, None] * vectors.transpose(0, 2, 1)
+    return np.where(finite, factors, np.nan)
+
+
+def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Solve a stack of symmetric positive definite systems.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (m, p, p)
+        Symmetric matrices, in a basis where they are near a multiple of the identity.
+    right : ndarray, shape (p, m)
+        Right-hand sides.
+
+    Returns
+    -------
+    solutions : ndarray, shape (p, m)
+        Solutions; NaN where singular.
+    singular : ndarray of bool, shape (m,)
+        True where a matrix is not positive definite to working precision.
+    """
+    finite = np.isfinite(matrices).all(axis=(1, 2))
+    values, vectors = np.linalg.eigh(np.where(finite[:, None, None], matrices, 0.0))
+    singular = ~(values[:, 0] > values[:, -1] * (matrices.shape[1] * 1e-14))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.einsum("mij,im->mj", vectors, right) / values
+    solutions = np.einsum("mij,mj->im", vectors, scaled)
+    solutions[:, singular] = np.nan
+    return solutions, singular
+
+
+def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Solve a stack of least-squares problems by QR.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (m, r, p + 1)
+        Row k of problem j says rows[j, k, :p] @ z = rows[j, k, p].
+
+    Returns
+    -------
+    solutions : ndarray, shape (p, m)
+        Least-squares solutions; NaN where singular.
+    singular : ndarray of bool, shape (m,)
+        True where the triangular factor has a negligible diagonal element.
+    """
+    p = rows.shape[2] - 1
+    finite = np.isfinite(rows).all(axis=(1, 2))
+    triangle = np.linalg.qr(np.where(finite[:, None, None], rows, 0.0), mode="r")
+    diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
+    singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
+    left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
+    solutions = np.linalg.solve(left, triangle[:, :p, p][:, :, None])[:, :, 0].T
+    solutions[:, singular] = np.nan
+    return solutions, singular
+
+
+def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
+    """Weighted least-squares coefficients by QR, shape (p,)."""
+    root = np.sqrt(weights)
+    q, r = np.linalg.qr(X * root[:, None])
+    return solve_triangular(r, q.T @ (y * root))

@@ -1,0 +1,150 @@
+"""Names in a term of a formula: which ones it uses, in which role, and the term rewritten with aliases."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Container, Sequence
+from typing import NamedTuple
+
+from causalrisk.errors import DesignError
+
+
+class Use(NamedTuple):
+    """A name and the role in which a term uses it.
+
+    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "contrast" (a further argument of
+    ``C``), "option" (the value of a keyword), "term" (the whole term), "plain" (anywhere else).
+    """
+
+    name: str
+    role: str
+
+
+def uses(code: str) -> list[Use]:
+    """List the names that a term uses.
+
+    Parameters
+    ----------
+    code : str
+        A Python expression.
+
+    Returns
+    -------
+    list of Use
+        In order; names that the expression binds itself (in a lambda or comprehension) are left out.
+
+    Raises
+    ------
+    DesignError
+        If a number is "raised" with ``^``, or Q() is given anything but quoted text.
+    SyntaxError
+        If the code is not an expression.
+    """
+    found: list[Use] = []
+
+    def note(name: str, role: str) -> None:
+        found.append(Use(name, role))
+
+    tree = ast.parse(code, mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor) and isinstance(node.right, ast.Constant):
+            left, right = ast.unparse(node.left), ast.unparse(node.right)
+            raise DesignError(
+                f"{code!r} uses ^, which in Python is the bitwise exclusive or, not a power.\nType  I({left}**{right})."
+            )
+    _Renamer(tree, note).visit(tree)
+    return found
+
+
+def rewrite(code: str, variables: Sequence[str], constants: Container[str], functions: Container[str]) -> str:
+    """Rewrite a term with aliases for its variables.
+
+    Parameters
+    ----------
+    code : str
+        A Python expression.
+    variables : sequence of str
+        Names of the variables; the alias of the i-th is ``_column_i``, or ``_float_i`` in products and powers, where
+        integers would overflow silently.
+    constants : container of str
+        Names of what does not go by rows; only a base before a dot can be both.
+    functions : container of str
+        Names that keep their meaning as a further argument of ``C``.
+
+    Returns
+    -------
+    str
+        The rewritten expression.
+    """
+    tree = ast.parse(code, mode="eval")
+    nodes = list(ast.walk(tree))
+    product = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow | ast.Mult) for n in nodes)
+    coded = any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "C" for n in nodes)
+    prefix = "_float" if product and not coded else "_column"
+
+    def alias(name: str, role: str) -> str | None:
+        kept = role == "called" or (role == "base" and name in constants) or (role == "contrast" and name in functions)
+        return None if kept or name not in variables else f"{prefix}_{list(variables).index(name)}"
+
+    return ast.unparse(_Renamer(tree, alias).visit(tree))
+
+
+def coded_names(code: str) -> set[str]:
+    """List the names that a term uses as category codes.
+
+    Parameters
+    ----------
+    code : str
+        A Python expression.
+
+    Returns
+    -------
+    set of str
+        The variables in the first argument of ``C(...)``.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code, mode="eval")):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C" and node.args:
+            found.update(use.name for use in uses(ast.unparse(node.args[0])) if use.role != "called")
+    return found
+
+
+class _Renamer(ast.NodeTransformer):
+    def __init__(self, tree: ast.Expression, rename: Callable[[str, str], str | None]) -> None:
+        self._rename = rename
+        self._whole = tree.body
+        self._bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        self._bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+    def _name(self, node: ast.Name, role: str) -> ast.Name:
+        if node.id in self._bound:
+            return node
+        return ast.Name(self._rename(node.id, role) or node.id, ast.Load())
+
+    def _value(self, node: ast.expr, role: str) -> ast.expr:
+        return self._name(node, role) if isinstance(node, ast.Name) else self.visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return self._name(node, "term" if node is self._whole else "plain")
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
+        node.value = self._value(node.value, "base")
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        function = node.func.id if isinstance(node.func, ast.Name) else None
+        if function == "Q":
+            return self._quoted(node)
+        node.func = self._value(node.func, "called")
+        further = "contrast" if function == "C" else "plain"
+        node.args = [self._value(arg, further) if i else self.visit(arg) for i, arg in enumerate(node.args)]
+        for keyword in node.keywords:
+            keyword.value = self._value(keyword.value, "contrast" if function == "C" else "option")
+        return node
+
+    def _quoted(self, node: ast.Call) -> ast.expr:
+        name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
+        if not isinstance(name, str):
+            raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nType  Q("name of the column").')
+        alias = self._rename(name, "quoted")
+        return node if alias is None else ast.Name(alias, ast.Load())

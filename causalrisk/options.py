@@ -1,0 +1,265 @@
+"""Options as frozen dataclasses that check themselves, and a decorator that refuses unknown keywords helpfully."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from causalrisk.errors import OptionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LINKS = ("logit", "probit", "cloglog")
+OBJECTIVES = ("mse", "erm")
+PENALTY_NAMES = {"n": (1.0, 1.0), "10n": (10.0, 1.0), "n1.5": (1.0, 1.5), "n2": (1.0, 2.0)}
+DEFAULT_PENALTY = {"mse": "10n", "erm": "n2"}
+METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
+BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
+TARGETS = {"all": "all", "ate": "all"}
+KNOWN_TARGETS = ("treated", "att", "atet", "control", "atc", "overlap", "ato")
+INTERVALS = ("normal", "percentile")
+
+
+def listed(values: Sequence[object]) -> str:
+    """The values as text, quoted and separated by commas."""
+    return ", ".join(repr(v) for v in values)
+
+
+def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise an OptionError unless the value is among the allowed ones."""
+    if not any(value is a or (isinstance(value, str) and value == a) for a in allowed):
+        close = difflib.get_close_matches(str(value), [a for a in allowed if isinstance(a, str)], 1, 0.4)
+        hint = close[0] if close else allowed[0]
+        raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\nType  {name}={hint!r}.")
+
+
+def whole_number(name: str, value: object, least: int) -> None:
+    """Raise an OptionError unless the value is an integer of at least the given size."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nType  {name}={least} or more.")
+
+
+def _finite_number(name: str, value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is estimated: families, links, target and the reported effect.
+
+    Parameters
+    ----------
+    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
+        As in `causalrisk.JRE.from_formula`.
+    """
+
+    family: Any = "gaussian"
+    link: Any = None
+    propensity_link: str = "logit"
+    propensity_loss: str = "ml"
+    propensity_score: Any = None
+    n_folds: int = 5
+    target: Any = "all"
+    trim: Any = None
+    clip: Any = None
+    effect: str = "difference"
+
+    def __post_init__(self) -> None:
+        one_of("propensity_link", self.propensity_link, LINKS)
+        whole_number("n_folds", self.n_folds, 2)
+        target = self.target.lower() if isinstance(self.target, str) else self.target
+        if not isinstance(target, str) or target not in TARGETS:
+            known = not isinstance(target, str) or target in KNOWN_TARGETS
+            state = "is not available in this version" if known else "is not known"
+            shown = repr(self.target) if isinstance(self.target, str) else f"a {type(self.target).__name__}"
+            raise OptionError(f"target={shown} {state}; expected 'all' (the ATE).\nType  target=\"all\".")
+        object.__setattr__(self, "target", TARGETS[target])
+        for name, only in (("family", "gaussian"), ("propensity_loss", "ml"), ("effect", "difference")):
+            if getattr(self, name) != only:
+                raise OptionError(
+                    f"{name}={getattr(self, name)!r} is not available in this version; expected {only!r}."
+                    f'\nType  {name}="{only}".'
+                )
+        if self.link not in (None, "identity"):
+            raise OptionError(f"link={self.link!r} is not available in this version; expected None (identity).\nType  link=None.")
+        for name in ("propensity_score", "trim", "clip"):
+            if getattr(self, name) is not None:
+                raise OptionError(f"{name}= is not available in this version; expected None.\nLeave {name}= out.")
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How standard errors are computed.
+
+    Parameters
+    ----------
+    cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+        As in `causalrisk.JRE.fit`.
+    """
+
+    cov_type: str | None = None
+    n_boot: int = 999
+    bootstrap: str | None = None
+    small_sample: bool = False
+    max_failed: float = 0.05
+    rng: Any = 0
+    n_jobs: int = 1
+    progress: bool = False
+    memory: Any = None
+    resamples: Any = None
+
+    def __post_init__(self) -> None:
+        one_of("cov_type", self.cov_type, (None, "robust", "HC0", "HC1", "cluster", "bootstrap"))
+        one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
+        whole_number("n_boot", self.n_boot, 2)
+        if not _finite_number("max_failed", self.max_failed) or not 0 <= self.max_failed < 1:
+            raise OptionError(
+                f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\nType  max_failed=0.05."
+            )
+        if self.n_jobs != -1:
+            whole_number("n_jobs", self.n_jobs, 1)
+        if self.memory is not None and not (_finite_number("memory", self.memory) and self.memory > 0):
+            raise OptionError(f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB.")
+        if not isinstance(self.rng, (numbers.Integral, np.random.Generator, np.random.SeedSequence, type(None))) or (
+            isinstance(self.rng, numbers.Integral) and self.rng < 0
+        ):
+            raise OptionError(
+                f"rng={self.rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\nType  rng=0."
+            )
+
+    def resolved(self, clustered: bool, default: str) -> tuple[str, str]:
+        """Covariance type and kind of resampling for data with or without clusters.
+
+        Parameters
+        ----------
+        clustered : bool
+            Whether a cluster was given.
+        default : str
+            Covariance type of the estimator when none is asked for.
+
+        Returns
+        -------
+        tuple of str
+            cov_type in {"robust", "HC1", "cluster", "bootstrap"} and the kind of bootstrap.
+        """
+        cov_type, bootstrap = self.cov_type, self.bootstrap
+        if clustered:
+            if cov_type in ("robust", "HC0", "HC1"):
+                raise OptionError(
+                    f'cov_type="{cov_type}" treats rows as independent, but cluster= was given.\nType  cov_type="cluster".'
+                )
+            if bootstrap not in (None, "cluster"):
+                raise OptionError(
+                    f'bootstrap="{bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
+                )
+        elif "cluster" in (cov_type, bootstrap):
+            name = "cov_type" if cov_type == "cluster" else "bootstrap"
+            raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
+        if cov_type is None:
+            cov_type = "cluster" if clustered and default == "robust" else default
+        return {"HC0": "robust"}.get(cov_type, cov_type), bootstrap or ("cluster" if clustered else "pairs")
+
+
+@dataclass(frozen=True)
+class JREOptions:
+    """How the Joint Robust Estimator is trained.
+
+    Parameters
+    ----------
+    objective, penalty, anchor, n_replicates, replicates, method, bootstrap_replicates, n_starts
+        As in `causalrisk.JRE.fit`.
+    """
+
+    objective: str = "mse"
+    penalty: float | str | None = None
+    anchor: float = 0.3
+    n_replicates: int = 500
+    replicates: Any = None
+    method: str | None = None
+    bootstrap_replicates: str = "shifted"
+    n_starts: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("objective", self.objective, OBJECTIVES)
+        one_of("method", self.method, (None, *METHODS))
+        one_of("bootstrap_replicates", self.bootstrap_replicates, ("shifted", "nested"))
+        whole_number("n_replicates", self.n_replicates, 1)
+        whole_number("n_starts", self.n_starts, 1)
+        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
+            raise OptionError(f"anchor={self.anchor!r}; expected a positive number.\nType  anchor=0.3.")
+        if self.penalty is None:
+            object.__setattr__(self, "penalty", DEFAULT_PENALTY[self.objective])
+        if isinstance(self.penalty, str):
+            one_of("penalty", self.penalty, tuple(PENALTY_NAMES))
+        elif not _finite_number("penalty", self.penalty) or self.penalty < 0:
+            raise OptionError(
+                f"penalty={self.penalty!r}; expected a non-negative number or one of {listed(tuple(PENALTY_NAMES))}."
+                '\nType  penalty="10n".'
+            )
+
+    def penalty_value(self, total: float) -> float:
+        """The penalty lambda as a number for a sample of the given size."""
+        if isinstance(self.penalty, str):
+            factor, power = PENALTY_NAMES[self.penalty]
+            return factor * total**power
+        return float(self.penalty)  # type: ignore[arg-type]
+
+    @property
+    def fit_weight(self) -> float:
+        """Weight of the fit term in the objective: the anchor for `mse`, one for `erm`."""
+        return self.anchor if self.objective == "mse" else 1.0
+
+
+def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorate a function so that an unknown keyword is a TypeError that names what to use.
+
+    Parameters
+    ----------
+    instead : mapping
+        Keywords of other libraries or classes -> what to type here.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
+    def decorate(function: F) -> F:
+        known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
+
+        @functools.wraps(function)
+        def _checked(*args: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in known:
+                    raise TypeError(_unknown_keyword(_caller_name(function, args), name, known, instead))
+            return function(*args, **keywords)
+
+        return _checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """Name of the called function as the user typed it, with the class it was called on."""
+    if not args:
+        return function.__name__
+    owner = args[0].__name__ if isinstance(args[0], type) else type(args[0]).__name__
+    return owner if function.__name__ == "__init__" else f"{owner}.{function.__name__}"
+
+
+def _unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str]) -> str:
+    message = f"{where} got an unknown option {name!r}."
+    if name in instead:
+        return f"{message}\n{instead[name]}"
+    allowed = [k for k in known if k not in ("self", "cls")]
+    close = difflib.get_close_matches(name, allowed, 1, 0.5)
+    if close:
+        return f"{message}\nDid you mean  {close[0]}= ?"
+    return f"{message}\nThe options are {', '.join(allowed)}."

@@ -1,0 +1,234 @@
+"""The two models, outcome and propensity: their formulas, what may stand in them, and their matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import plain
+from causalrisk.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.errors import DesignError
+from causalrisk.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.names import coded_names
+from causalrisk.rows import Source
+from causalrisk.scope import collect, resolve
+from causalrisk.tables import Table
+from causalrisk.treatment import show
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """Both formulas, and what the names on each side mean.
+
+    Parameters
+    ----------
+    outcome, assigned : Formula
+        Outcome formula and propensity formula.
+    left, right, assign : Scope
+        Names on the left and right of the outcome formula, and on the right of the propensity formula.
+    """
+
+    outcome: Formula
+    assigned: Formula
+    left: Scope
+    right: Scope
+    assign: Scope
+
+
+@dataclass(frozen=True)
+class Models:
+    """The two models on the estimation sample, all columns.
+
+    Parameters
+    ----------
+    y : ndarray of float64, shape (n,)
+        Outcome.
+    X, Z : ndarray of float64, shape (n, p) and (n, q)
+        Outcome and propensity designs.
+    outcome, propensity : FormulaEncoder or ArrayEncoder
+        Coding of their columns.
+    endog_name : str
+        Name of the outcome.
+    formula, propensity_formula : str or None
+        As displayed.
+    categories : dict of str to Series
+        Categorical variables of the outcome formula.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    outcome: FormulaEncoder | ArrayEncoder
+    propensity: FormulaEncoder | ArrayEncoder
+    endog_name: str
+    formula: str | None
+    propensity_formula: str | None
+    categories: dict[str, pd.Series]
+
+
+def _outcome_formula(text: Any, notes: list[str]) -> Formula:
+    outcome = parse(text, "outcome", notes)
+    if len(outcome.left) != 1 or not outcome.uses("left"):
+        found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+        raise DesignError(
+            f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
+            f'Type  "<outcome> ~ {outcome.right_text}".'
+        )
+    return outcome
+
+
+def read_formulas(
+    formula: Any, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str]
+) -> tuple[Formulas, Table]:
+    """Parse both formulas and look up their names.
+
+    Parameters
+    ----------
+    formula, propensity : str
+        Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
+    data : DataFrame, mapping or None
+        The caller's data.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        Lines are appended for what was probably meant otherwise.
+
+    Returns
+    -------
+    Formulas
+        The formulas and the meaning of their names.
+    Table
+        All columns there are.
+    """
+    outcome = _outcome_formula(formula, notes)
+    assigned = Formula("propensity", outcome.right_text, (), outcome.right)
+    if propensity is not None:
+        assigned = parse(propensity, "propensity", notes)
+    table = collect(data, frame, (outcome, assigned), notes)
+    scopes = (
+        resolve(outcome, table, frame, "left"),
+        resolve(outcome, table, frame, "right"),
+        resolve(assigned, table, frame, "right"),
+    )
+    return Formulas(outcome, assigned, *scopes), table
+
+
+def check_roles(formulas: Formulas, treat: str) -> None:
+    """Refuse the treatment among the covariates, and the outcome on any right-hand side.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+
+    Raises
+    ------
+    DesignError
+        Naming the variable and the formula.
+    """
+    outcome, assigned = formulas.outcome, formulas.assigned
+    left, right, assign = formulas.left, formulas.right, formulas.assign
+    if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
+        raise DesignError(
+            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
+            f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
+        )
+    for scope, formula in ((left, outcome), (right, outcome), (assign, assigned)):
+        if treat in scope.variables:
+            raise DesignError(
+                f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
+                f"each arm has its own outcome model.\nTake {treat} out of the formula; treat= is enough."
+            )
+    for name in left.variables:
+        for scope, formula in ((right, outcome), (assign, assigned)):
+            if name in scope.variables:
+                raise DesignError(
+                    f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
+                    f"expected variables that the treatment cannot change.\nTake {name} out of it. (A change from a "
+                    "baseline: make it a column of its own first.)"
+                )
+
+
+def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
+    """List each variable once, with the models that use it.
+
+    Parameters
+    ----------
+    outcome, propensity : mapping of str to Series
+        Variables of either model.
+
+    Returns
+    -------
+    list of Source
+        Those of the outcome model first; one that is the same in both is used in "outcome, propensity".
+    """
+    sources = []
+    for name, values in outcome.items():
+        both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
+        sources.append(Source("outcome, propensity" if both else "outcome", name, values))
+    listed = {s.name for s in sources if s.used_in != "outcome"}
+    return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
+
+
+def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], keep: np.ndarray) -> Models:
+    """Build both models on the rows of the estimation sample.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+    sources : sequence of Source
+        All their variables.
+    keep : ndarray of bool, shape (N,)
+        The rows in the sample.
+
+    Returns
+    -------
+    Models
+        Outcome and both matrices with all columns.
+
+    Raises
+    ------
+    DesignError
+        If a variable or a term is not what a model can use.
+    """
+    outcome, assigned, n = formulas.outcome, formulas.assigned, int(keep.sum())
+    codes = _codes(outcome) | _codes(assigned)
+    columns = {s.name: plain(s.values[keep], s.name, s.name in codes) for s in sources}
+    left, right, assign = (
+        Scope({name: columns[name] for name in scope.variables}, scope.constants)
+        for scope in (formulas.left, formulas.right, formulas.assign)
+    )
+    name = outcome.left[0].name()
+    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
+    if y.shape[1] != 1:
+        raise DesignError(
+            f"outcome {name!r} has {y.shape[1]} columns; expected one.\n"
+            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
+        )
+    encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
+    shown = treat if treat.isidentifier() else f"Q({show(treat)})"
+    coded = _codes(outcome)
+    return Models(
+        y=y[:, 0].copy(),
+        X=encoder.sample_matrix(n),
+        Z=assigning.sample_matrix(n),
+        outcome=encoder,
+        propensity=assigning,
+        endog_name=name,
+        formula=outcome.text,
+        propensity_formula=f"{shown} ~ {assigned.right_text}",
+        categories={k: v for k, v in right.variables.items() if k in coded or v.dtype.kind not in "bif"},
+    )
+
+
+def _codes(formula: Formula) -> set[str]:
+    return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))

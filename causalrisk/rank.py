@@ -1,0 +1,156 @@
+"""Can the coefficients be estimated: dependent columns, conditioning, and what each arm by itself supports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import listing
+from causalrisk.errors import DesignError
+from causalrisk.linalg import condition_number, independent_columns
+
+LARGE_CONDITION = 1e7
+
+
+def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[str]) -> np.ndarray:
+    """Tell which columns of a design can have a coefficient, and note what is odd about the design.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        All columns.
+    names : sequence of str
+        Their names.
+    model : {"outcome", "propensity"}
+        For messages.
+    notes : list of str
+        Lines are appended for dependent columns, a missing constant and near-collinearity.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,)
+        True for the columns to keep: the earlier ones of dependent columns.
+    """
+    keep = independent_columns(X)
+    dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
+    if dropped:
+        notes.append(
+            f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
+            "is one of the intercept). Leave them out of the formula to silence this."
+        )
+    kept_columns = X[:, keep]
+    if independent_columns(np.column_stack([kept_columns, np.ones(len(X))]))[-1]:
+        notes.append(
+            f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
+            "Add one, unless a model through the origin is meant."
+        )
+    condition = condition_number(kept_columns)
+    if condition > LARGE_CONDITION:
+        notes.append(
+            f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring and "
+            "scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
+        )
+    return keep
+
+
+def check_arms(
+    X: np.ndarray,
+    Z: np.ndarray,
+    arm: np.ndarray,
+    labels: Sequence[str],
+    names: Sequence[str],
+    *,
+    counts: np.ndarray | None = None,
+    variables: Mapping[str, pd.Series] | None = None,
+    constant_outcome: bool = False,
+) -> None:
+    """Raise if an arm cannot support its outcome coefficients, or the sample the propensity coefficients.
+
+    Parameters
+    ----------
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs of full column rank.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    labels : sequence of str
+        Printed arm labels.
+    names : sequence of str
+        Names of the columns of X.
+    counts : ndarray, shape (n,), optional
+        How many units each row stands for (frequency weights).
+    variables : mapping of str to Series, optional
+        Categorical variables of the outcome formula; a level without rows in an arm is then named.
+    constant_outcome : bool
+        Whether the outcome model is one constant per arm, whatever X holds.
+
+    Raises
+    ------
+    DesignError
+        Naming the arm, its number of rows and of coefficients, or the term that it cannot estimate.
+    """
+    size = np.bincount(arm, weights=counts, minlength=len(labels))
+    p = 1 if constant_outcome else X.shape[1]
+    noun = "coefficient" if p == 1 else "coefficients"
+    for k, label in enumerate(labels):
+        if size[k] <= p:
+            raise DesignError(
+                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
+                "Use fewer outcome terms, or more data."
+            )
+    n, q = size.sum(), Z.shape[1]
+    if n <= q:
+        raise DesignError(
+            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
+            "Use fewer terms in propensity=, or more data."
+        )
+    if constant_outcome:
+        return
+    for k in range(len(labels)):
+        rows = arm == k
+        dependent = np.flatnonzero(~independent_columns(X[rows]))
+        if dependent.size:
+            raise _not_estimable(X, arm, k, labels, names, dependent, variables or {})
+
+
+def _not_estimable(
+    X: np.ndarray,
+    arm: np.ndarray,
+    k: int,
+    labels: Sequence[str],
+    names: Sequence[str],
+    dependent: np.ndarray,
+    variables: Mapping[str, pd.Series],
+) -> DesignError:
+    label, inside = labels[k], X[arm == k]
+    found = [*_empty_levels(arm, k, labels, variables)]
+    for j in [] if found else dependent:
+        column, everywhere = inside[:, j], X[:, j]
+        if np.ptp(column) > 0:
+            found.append(f"{names[j]} is a linear combination of the other terms in arm {label!r}")
+        elif column[0] == 0 and np.isin(everywhere, (0, 1)).all():
+            others = [other for i, other in enumerate(labels) if i != k and X[arm == i, j].any()]
+            found.append(
+                f"{names[j]} = 1 has rows only in arm {', '.join(map(repr, others))} ({int(everywhere.sum())})"
+            )
+        else:
+            found.append(f"{names[j]} is {column[0]:g} in all {len(inside)} rows of arm {label!r}")
+    return DesignError(
+        f"{'; '.join(found[:5])}, so the outcome model of arm {label!r} cannot be estimated.\n"
+        "Merge that level with another, leave the term out of the outcome formula, or restrict the sample to rows that "
+        "both arms cover."
+    )
+
+
+def _empty_levels(arm: np.ndarray, k: int, labels: Sequence[str], variables: Mapping[str, pd.Series]) -> list[str]:
+    found = []
+    for name, values in variables.items():
+        values = pd.Series(np.asarray(values, dtype=object))
+        inside = set(values[arm == k])
+        for level in pd.unique(values):
+            if level not in inside:
+                others = ", ".join(repr(o) for i, o in enumerate(labels) if level in set(values[arm == i]))
+                rows = int((values == level).sum())
+                found.append(f"{name} = {level!r} has rows only in arm {others} ({rows})")
+    return found

@@ -1,0 +1,1 @@
+"""Text, HTML, LaTeX and CSV renderings of results."""

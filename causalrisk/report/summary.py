@@ -1,0 +1,280 @@
+"""The regression-style summary of a fit: which numbers go where. How they are laid out is `render`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+from scipy.special import ndtr
+
+from causalrisk.fitting import FitRecord, JointRecord
+from causalrisk.inference.intervals import normal_interval
+from causalrisk.joint import JointEstimate
+from causalrisk.ledger import Reason
+from causalrisk.linalg import Array
+from causalrisk.options import PENALTY_NAMES
+from causalrisk.report.numbers import column_format, format_number, format_p, format_share
+from causalrisk.report.render import ResultSummary, TableContent, build_summary
+
+Rows = tuple[tuple[str, ...], ...]
+WIDTHS = (0, 10, 10, 9, 8, 11, 11)
+NOTE_JOINT = (
+    "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
+    "either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
+)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Named estimates of one table.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Row names.
+    values, se : ndarray, shape (d,)
+        Estimates and standard errors.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    se: Array
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Coefficients of the two models, for the tables below the effects.
+
+    Parameters
+    ----------
+    outcome : tuple of Estimates
+        Per arm.
+    propensity : Estimates or None
+        Of the propensity model.
+    """
+
+    outcome: tuple[Estimates, ...]
+    propensity: Estimates | None
+
+
+def z_and_p(values: Array, se: Array) -> tuple[Array, Array]:
+    """z statistics and two-sided p-values; NaN where the standard error is zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(se > 0, values / se, np.nan)
+    return z, 2 * ndtr(-np.abs(z))
+
+
+def summarize(
+    record: FitRecord,
+    estimates: Estimates,
+    *,
+    alpha: float,
+    title: str | None,
+    yname: str | None,
+    coefficients: Coefficients | None,
+    beside: Coefficients | None,
+) -> ResultSummary:
+    """Compose the summary of a fit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    estimates : Estimates
+        Effects and arm means, named.
+    alpha : float
+        Significance level of the intervals.
+    title, yname : str or None
+        Heading and outcome name in place of the usual ones.
+    coefficients : Coefficients or None
+        Coefficients to print, if any.
+    beside : Coefficients or None
+        For a joint fit the IPWRA coefficients that stand beside its own.
+
+    Returns
+    -------
+    ResultSummary
+        The summary.
+    """
+    outcome = yname or record.design.endog_name
+    tables = [
+        TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
+        _estimates_table(estimates, outcome, alpha),
+        _arms_table(record),
+    ]
+    if coefficients is not None and beside is not None:
+        tables += _side_by_side(record, coefficients, beside)
+    elif coefficients is not None:
+        tables += _coefficient_tables(record, coefficients, alpha)
+    return build_summary(tables, _notes(record, outcome, coefficients is not None))
+
+
+def covariance_name(record: FitRecord) -> str:
+    """Printed name of the kind of standard errors."""
+    if record.cov_type == "bootstrap":
+        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+    return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
+
+
+def _head(record: FitRecord, outcome: str) -> Rows:
+    design, joint = record.design, record.joint
+    left = [
+        ("Dep. Variable:", outcome),
+        ("Treatment:", design.treat_name),
+        ("Model:", record.spec.name),
+        ("Target:", "all (ATE)"),
+        ("Outcome model:", "constants" if record.spec.constants else "linear"),
+    ]
+    right = [
+        ("No. Observations:", f"{design.n}"),
+        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+    ]
+    inference = [
+        ("Propensity:", record.options.propensity_link if record.propensity is not None else "none"),
+        ("Std. errors:", covariance_name(record)),
+    ]
+    if record.boot is not None:
+        used = int((record.boot.reasons == Reason.OK).sum())
+        inference.append(("Resamples:", f"{used} of {len(record.boot.reasons)} used"))
+    if record.boot is not None or joint is not None:
+        inference.append(("Seed:", f"{record.seed}"))
+    if joint is None:
+        right += inference
+    else:
+        left += inference
+        right += _joint_head(record, joint)
+    right.append(("Converged:", "yes" if has_converged(record) else "NO"))
+    if design.weight_type is not None:
+        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    if design.cluster is not None:
+        left.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+
+
+def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
+    options, fit = joint.options, joint.fit
+    named = options.penalty if options.penalty in PENALTY_NAMES else None
+    se = float(np.sqrt(record.covariance[0, 0]))
+    share = f" ({fit.mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(fit.mc_se) else ""
+    monte_carlo = f"{fit.mc_se:#.3g}{share}" if np.isfinite(fit.mc_se) else "not known (B = 1)"
+    return [
+        ("Objective:", options.objective),
+        ("Penalty:", f"{named} = {joint.penalty:.3g}" if named else f"{joint.penalty:.4g}"),
+        ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
+        ("RMS net bias:", f"{_rms(fit.bias[1] - fit.bias[0]):#.3g}"),
+        ("  same, IPWRA:", f"{_rms(fit.start_bias[1] - fit.start_bias[0]):#.3g}"),
+        ("Monte Carlo SE:", monte_carlo),
+    ]
+
+
+def has_converged(record: FitRecord) -> bool:
+    """Whether the propensity model and, for a joint fit, the joint objective converged."""
+    propensity = record.propensity is None or record.propensity.converged
+    return propensity and (record.joint is None or bool(record.joint.fit.result.success))
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _limits(alpha: float) -> tuple[str, str]:
+    return f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
+
+
+def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableContent:
+    spec = column_format(estimates.se, estimates.values)
+    z, p = z_and_p(estimates.values, estimates.se)
+    limits = normal_interval(estimates.values, estimates.se, alpha)
+    rows = []
+    for k, name in enumerate(estimates.names):
+        low, high = (format(v, spec) for v in limits[k])
+        cells = (format(estimates.values[k], spec), format(estimates.se[k], spec), f"{z[k]:.2f}", format_p(p[k]))
+        rows.append((name, *cells, low, high))
+    header = ((corner, "estimate", "std err", "z", "P>|z|", *_limits(alpha)),)
+    return TableContent(rows=tuple(rows), header=header, widths=WIDTHS)
+
+
+def _arms_table(record: FitRecord) -> TableContent:
+    labels, overlap = record.design.labels, record.overlap
+    if record.propensity is None:
+        rows = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
+        return TableContent(rows=rows, header=(("By arm", "n"),), widths=(0, 11))
+    largest = [format_number(arm.largest) for arm in overlap]
+    spread = [(f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)]
+    first, second = ("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%")
+    if record.joint is None:
+        rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
+        return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
+    biases = _bias_cells(record.joint.fit)
+    cells = [*spread, ("", "", "", "")]
+    rows = tuple((n, *c, *b) for n, c, b in zip((*labels, "net (ATE)"), cells, biases, strict=True))
+    header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
+    return TableContent(rows=rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
+
+
+def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
+    """Mean and RMS bias over the replicates, and IPWRA's RMS, per arm and net."""
+    bias = np.vstack([fit.bias, fit.bias[1] - fit.bias[0]])
+    start = np.vstack([fit.start_bias, fit.start_bias[1] - fit.start_bias[0]])
+    numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
+    spec = column_format(numbers[:, 1:].ravel(), numbers.ravel())
+    return [(format(a, spec), format(b, spec), format(c, spec)) for a, b, c in numbers]
+
+
+def _coefficient_tables(record: FitRecord, coefficients: Coefficients, alpha: float) -> list[TableContent]:
+    labels = record.design.labels
+    blocks = zip(coefficients.outcome, labels, strict=True)
+    tables = [_estimates_table(block, f"outcome, {label}", alpha) for block, label in blocks]
+    if coefficients.propensity is not None:
+        tables.append(_estimates_table(coefficients.propensity, "propensity", alpha))
+    return tables
+
+
+def _side_by_side(record: FitRecord, joint: Coefficients, start: Coefficients) -> list[TableContent]:
+    tables = []
+    for own, usual, label in zip(joint.outcome, start.outcome, record.design.labels, strict=True):
+        spec = column_format(usual.se, np.concatenate([usual.values, own.values]))
+        numbers = zip(own.names, own.values, usual.values, usual.se, strict=True)
+        rows = tuple((n, format(a, spec), format(b, spec), format(c, spec)) for n, a, b, c in numbers)
+        header = ((f"outcome, {label}", "JRE", "IPWRA", "its std err"),)
+        tables.append(TableContent(rows=rows, header=header, widths=(0, 16, 16, 16)))
+    return tables
+
+
+def _notes(record: FitRecord, outcome: str, coefficients: bool) -> list[str]:
+    design = record.design
+    reference, treated = design.labels[0], design.labels[-1]
+    rows = f"all {design.n} rows" if design.weight_type is None else f"all {design.n} rows under their weights"
+    se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
+    notes = [
+        f"ATE = POM[{treated}] - POM[{reference}], averaged over {rows}. Intervals are normal, from the {se} standard error."
+    ]
+    if design.formula is not None:
+        models = f"Outcome: {design.formula}"
+        if record.propensity is not None:
+            models += f"   Propensity: {design.propensity_formula}"
+        notes.append(models)
+    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
+        coded = zip(design.labels, design.levels, strict=True)
+        notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
+    notes += _ledger_notes(record)
+    if record.joint is not None:
+        notes.append(NOTE_JOINT)
+    notes += [note.replace("\n", " ") for note in record.notes]
+    return notes
+
+
+def _ledger_notes(record: FitRecord) -> Sequence[str]:
+    """One note that says which rows were dropped for what."""
+    ledger = record.design.sample_ledger
+    dropped = len(record.design.in_sample) - record.design.n
+    if not dropped:
+        return []
+    counts = ledger.groupby("variable", sort=False)["missing"].max()
+    reasons = ", ".join(
+        f"{name} in {count} rows" if " = " in str(name) else f"{name} missing in {count}" for name, count in counts.items()
+    )
+    overlap = " (a row may miss several)" if counts.sum() > dropped else ""
+    return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger."]

@@ -1,0 +1,311 @@
+"""The estimation sample: one set of rows for the outcome model, the propensity model and everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import listing, missing_mask, numbers
+from causalrisk.errors import DesignError, OptionError
+from causalrisk.tables import Table, align, is_column, nearest
+
+WEIGHT_TYPES = ("frequency", "probability")
+LEDGER = ("formula", "variable", "missing", "dropped")
+
+
+class Source(NamedTuple):
+    """A variable that the model uses, and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
+
+    used_in: str
+    name: str
+    values: pd.Series
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows are in the sample, and why the others are not.
+
+    Parameters
+    ----------
+    keep : ndarray of bool, shape (N,)
+        True for the rows in the sample, over all N rows of the caller.
+    ledger : DataFrame
+        One row per reason; the column "dropped" sums to the rows that are not in the sample.
+    """
+
+    keep: np.ndarray
+    ledger: pd.DataFrame
+
+
+def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None = None) -> Rows:
+    """Drop the rows that miss any variable, or have no weight.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        All variables used, on `index`.
+    index : pandas.Index
+        Labels of the caller's N rows.
+    missing : {"drop", "raise"}
+        Whether to drop rows with missing values or to refuse them.
+    zero : ndarray of bool, shape (N,), optional
+        Rows whose weight is zero.
+
+    Returns
+    -------
+    Rows
+        The sample.
+
+    Raises
+    ------
+    DesignError
+        If values are missing and `missing` is "raise", or if no rows are left.
+    OptionError
+        If `missing` is anything else.
+    """
+    if missing not in ("drop", "raise"):
+        raise OptionError(
+            f"missing={missing!r} is not an option; expected 'drop' or 'raise'.\nType  missing=\"drop\"  to leave out "
+            'rows with missing values and count them, or  missing="raise"  to refuse them.'
+        )
+    keep, lines = np.ones(len(index), dtype=bool), []
+    reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
+    if missing == "raise":
+        _refuse(reasons, index)
+    if zero is not None:
+        reasons.append(("weights", "weights = 0", zero))
+    for used_in, name, mask in reasons:
+        if mask.any():
+            lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
+            keep &= ~mask
+    ledger = pd.DataFrame(lines, columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
+    if not keep.any():
+        why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
+        detail = f"all {len(keep)} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
+        raise DesignError(
+            f"no observations left: {detail}\nLeave out the variable that is missing throughout, or fill in its values "
+            "before fitting."
+            if lines
+            else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
+        )
+    return Rows(keep, ledger)
+
+
+def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:
+    found = [(used_in, name, mask) for used_in, name, mask in reasons if mask.any()]
+    if found:
+        counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
+        some = index[np.logical_or.reduce([mask for _, _, mask in found])]
+        raise DesignError(
+            f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
+            f'First row labels: {listing(some)}.\nType  missing="drop"  to leave these rows out of every model.'
+        )
+
+
+def read_weights(values: pd.Series | None, name: str | None, weight_type: str | None) -> np.ndarray | None:
+    """Check observation weights.
+
+    Parameters
+    ----------
+    values : Series or None
+        One weight per row; missing ones stay missing.
+    name : str or None
+        Their name, for messages.
+    weight_type : {"frequency", "probability"} or None
+        What the weights mean; needed with `values`, refused without.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,), or None
+        The weights, NaN where missing.
+
+    Raises
+    ------
+    DesignError
+        If weights are negative, infinite, not numbers, or, as frequencies, not whole.
+    OptionError
+        If one of weights and weight_type is given without the other.
+    """
+    if weight_type is not None and weight_type not in WEIGHT_TYPES:
+        raise OptionError(
+            f"weight_type={weight_type!r} is not an option; expected 'frequency' or 'probability'.\n"
+            'Type  weight_type="frequency"  (each row stands for that many equal rows) or  weight_type="probability".'
+        )
+    if values is None:
+        if weight_type is not None:
+            raise OptionError(
+                f'weight_type={weight_type!r} without weights.\nAdd  weights="<column>"  or leave it out.'
+            )
+        return None
+    if weight_type is None:
+        raise OptionError(
+            f"weights {name!r} without weight_type: standard errors differ between frequency and probability weights.\n"
+            'Add  weight_type="frequency"  (each row stands for that many equal rows) or  weight_type="probability".'
+        )
+    seen = ~missing_mask(values)
+    weights = np.full(len(values), np.nan)
+    weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
+    negative = int((weights < 0).sum())
+    if negative:
+        raise DesignError(
+            f"weights {name!r} have {negative} negative values; expected zero or more.\n"
+            "Correct them, or set them to 0 to leave these rows out."
+        )
+    broken = int((weights[seen] % 1 != 0).sum())
+    if weight_type == "frequency" and broken:
+        raise DesignError(
+            f"weights {name!r} have {broken} values that are not whole numbers; expected counts of equal rows for "
+            'frequency weights.\nRound them, or type  weight_type="probability".'
+        )
+    return weights
+
+
+def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
+    """Return the number of each row's cluster, 0 .. G-1.
+
+    Parameters
+    ----------
+    values : Series
+        One value per row in the sample, none missing.
+    name : str
+        Their name, for messages.
+
+    Returns
+    -------
+    ndarray of intp, shape (n,)
+        Cluster of each row, numbered by first appearance.
+
+    Raises
+    ------
+    DesignError
+        If there is only one cluster.
+    """
+    codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
+    if len(groups) < 2:
+        raise DesignError(
+            f"cluster {name!r} has one group in {len(codes)} rows ({listing(groups)}); expected at least two.\n"
+            "Give another cluster variable, or leave cluster= out."
+        )
+    return codes.astype(np.intp)
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """The variables that go by rows beside the two models, on the caller's index.
+
+    Parameters
+    ----------
+    treat, weights, cluster : Series
+        Their values; None for weights and cluster that are not given.
+    treat_name, weights_name, cluster_name : str
+        Their names.
+    weight_type : {None, "frequency", "probability"}
+        What the weights mean.
+    """
+
+    treat: pd.Series
+    treat_name: str
+    weights: pd.Series | None
+    weights_name: str | None
+    weight_type: str | None
+    cluster: pd.Series | None
+    cluster_name: str | None
+
+
+def by_rows(
+    table: Table, given: tuple[Any, Any, Any], weight_type: str | None, frame: Mapping[str, Any], notes: list[str]
+) -> ByRows:
+    """Find treatment, weights and cluster, each by the name of a column or as one value per row.
+
+    Parameters
+    ----------
+    table : Table
+        The columns there are.
+    given : tuple
+        Treatment, weights and cluster as the caller gave them.
+    weight_type : str or None
+        What the weights mean.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        A line is appended for each whose rows had to be put into another order.
+
+    Returns
+    -------
+    ByRows
+        All on the index of the table.
+
+    Raises
+    ------
+    DesignError
+        If a name is unknown, or there is not one value per row.
+    """
+
+    def find(value: Any, role: str) -> tuple[pd.Series | None, str | None]:
+        if value is None:
+            return None, None
+        if not isinstance(value, str):
+            own = getattr(value, "name", None)
+            own = role_names[role] if own is None else str(own)
+            return align(value, table.index, f"{role} {own!r}", notes), own
+        if value in table:
+            return table.column(value), value
+        if is_column(frame.get(value)):
+            return align(frame[value], table.index, f"{role} {value!r}", notes), value
+        known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
+        raise DesignError(
+            f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n{nearest(value, known)}"
+        )
+
+    role_names = {"treatment": "treat", "weights": "weights", "cluster": "cluster"}
+    treat, treat_name = find(given[0], "treatment")
+    if treat is None or treat_name is None:
+        raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
+    weights, weights_name = find(given[1], "weights")
+    cluster, cluster_name = find(given[2], "cluster")
+    return ByRows(treat, treat_name, weights, weights_name, weight_type, cluster, cluster_name)
+
+
+def draw_sample(
+    sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]
+) -> tuple[Rows, np.ndarray | None]:
+    """Draw the estimation sample: rows that miss nothing and have a weight.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The variables of both models.
+    by : ByRows
+        Treatment, weights and cluster.
+    index : pandas.Index
+        Labels of the caller's rows.
+    missing : {"drop", "raise"}
+        Whether to drop rows with missing values or to refuse them.
+    notes : list of str
+        A line is appended if rows of weight zero are left out.
+
+    Returns
+    -------
+    Rows
+        The sample.
+    ndarray of float64, shape (N,), or None
+        The weights of all rows.
+    """
+    weights = read_weights(by.weights, by.weights_name, by.weight_type)
+    used = [*sources, Source("treatment", by.treat_name, by.treat)]
+    if by.weights is not None and by.weights_name is not None:
+        used.append(Source("weights", by.weights_name, by.weights))
+    if by.cluster is not None and by.cluster_name is not None:
+        used.append(Source("cluster", by.cluster_name, by.cluster))
+    zero = None if weights is None else weights == 0
+    rows = estimation_sample(used, index, missing, zero)
+    if zero is not None and zero.any():
+        notes.append(
+            f"weights {by.weights_name!r}: {int(zero.sum())} rows of weight 0 are left out of the sample. "
+            "Filter them out beforehand to silence this."
+        )
+    return rows, weights

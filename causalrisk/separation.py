@@ -1,0 +1,124 @@
+"""Separation: which rows the propensity model predicts perfectly, and what in the design does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design import Design
+from causalrisk.errors import SeparationError
+from causalrisk.linalg import Array
+from causalrisk.optimize import separating_direction
+from causalrisk.propensity import PropensityFit
+from causalrisk.sample import Sample
+
+SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Separation:
+    """A direction along which the propensity model separates the arms.
+
+    Parameters
+    ----------
+    rows : ndarray of bool, shape (n,)
+        Rows predicted perfectly, in the order of the sample.
+    direction : ndarray, shape (q,)
+        Coefficients of the basis columns.
+    """
+
+    rows: NDArray[np.bool_]
+    direction: Array
+
+
+def find_separation(sample: Sample, fit: PropensityFit) -> Separation | None:
+    """Look for separation where the fit gives cause: it did not settle, or its scores are extreme.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    fit : PropensityFit
+        The fitted propensity model.
+
+    Returns
+    -------
+    Separation or None
+        None when the maximum likelihood estimate exists.
+
+    References
+    ----------
+    .. [1] Konis, K. (2007). Linear programming algorithms for detecting separated data in binary logistic regression
+       models. DPhil thesis, University of Oxford.
+    """
+    if fit.converged and np.abs(fit.eta).max() < SUSPICIOUS:
+        return None
+    signed = sample.propensity.columns * sample.sign[:, None]
+    direction = separating_direction(signed)
+    if direction is None:
+        return None
+    margin = signed @ direction
+    return Separation(margin > 1e-6 * np.abs(margin).max(), direction)
+
+
+def separation_error(design: Design, sample: Sample, found: Separation, link: str) -> SeparationError:
+    """The error that names the rows and the term behind them.
+
+    Parameters
+    ----------
+    design : Design
+        The data with their names.
+    sample : Sample
+        The same data as numbers.
+    found : Separation
+        What was found.
+    link : str
+        Name of the propensity link.
+
+    Returns
+    -------
+    SeparationError
+        With `rows`, the index labels of the rows predicted perfectly.
+    """
+    rows = sample.restore(found.rows)
+    cause = _cells(design, rows) or _direction(design, sample.propensity.coefficients(found.direction))
+    everything = "all" if rows.all() else str(int(rows.sum()))
+    plural = "" if rows.sum() == 1 else "s"
+    right = (design.propensity_formula or "").partition("~")[2].strip()
+    where = f'propensity="{right}"' if right else "exog_propensity"
+    return SeparationError(
+        f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in {everything} row{plural}: {cause}, "
+        "so no weight exists.\n"
+        f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes): "
+        "data.drop(index=err.rows).",
+        rows=design.index[rows],
+    )
+
+
+def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
+    """Name the indicator columns whose cell lies in one arm only, with the counts."""
+    found = []
+    for name, column in zip(design.propensity_names, design.Z.T, strict=True):
+        values = np.unique(column)
+        if len(values) != 2 or values[0] != 0:
+            continue
+        for value, other in ((values[1], values[0]), (values[0], values[1])):
+            cell = column == value
+            counts = np.bincount(design.arm[cell], minlength=design.n_arms)
+            if (counts > 0).sum() == 1 and rows[cell].all():
+                here = " and ".join(f"{c} {label}" for c, label in sorted(zip(counts, design.labels), reverse=True))
+                found.append(f"{name} = {value:g} has {here}")
+    more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
+
+
+def _direction(design: Design, coefficients: Array) -> str:
+    """Name the terms whose combination separates the arms."""
+    influence = np.abs(coefficients) * design.Z.std(axis=0)
+    order = [j for j in np.argsort(-influence) if influence[j] > 1e-6 * influence.max()]
+    names = ", ".join(repr(design.propensity_names[j]) for j in order[:SHOWN])
+    more = " and others" if len(order) > SHOWN else ""
+    return f"a combination of {names}{more} separates the arms" if len(order) > 1 else f"{names} separates the arms"

@@ -1,0 +1,274 @@
+"""Tables of variables: looked up by name in the data or the caller's scope, and aligned by label.
+
+Nothing here changes what the caller handed in.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.columns import listing
+from causalrisk.errors import DesignError
+
+
+def nearest(name: Any, names: Iterable[Any]) -> str:
+    """Return a line that names the columns nearest to a name that was not found.
+
+    Parameters
+    ----------
+    name : str
+        The name that was not found.
+    names : iterable of str
+        The names there are.
+
+    Returns
+    -------
+    str
+        ``Did you mean 'age'?``, or the list of the names if none is near.
+    """
+    known = [str(n) for n in names]
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    if not near:  # difflib minds the case, people do not
+        folded = {k.casefold(): k for k in known}
+        near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
+    if near:
+        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"Type one of: {listing(known)}." if known else "There are no columns to choose from."
+
+
+def is_column(value: Any) -> bool:
+    """Tell whether a value can stand for a variable: one entry per row, in one dimension.
+
+    Parameters
+    ----------
+    value : object
+        Anything found in the caller's scope.
+
+    Returns
+    -------
+    bool
+        True for a Series, Index, pandas array, list, tuple or one-dimensional ndarray.
+    """
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1
+    return isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
+
+
+def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
+    """Put one value per row onto an index: by label if the values carry labels, else by position.
+
+    Parameters
+    ----------
+    values : Series, DataFrame with one column, Index, pandas array, ndarray, list or tuple
+        One value per row.
+    index : pandas.Index
+        The rows.
+    what : str
+        What the values are, for messages, e.g. ``"treatment 'd'"``.
+    notes : list of str
+        A line is appended if rows had to be put into another order.
+
+    Returns
+    -------
+    Series
+        The values on `index`; may share memory with `values`.
+
+    Raises
+    ------
+    DesignError
+        If there is not one value for each row, or the labels are not those of `index`.
+    TypeError
+        If `values` is not a column of values.
+    """
+    values = _one_column(values, what)
+    n, name = len(values), getattr(values, "name", None)
+    if not isinstance(values, pd.Series):
+        if n != len(index):
+            raise DesignError(
+                f"{what} has {n} values, the data have {len(index)} rows; expected one value per row.\n"
+                "Give values of the same length, or the name of a column."
+            )
+        return pd.Series(values, index=index, name=name)
+    if values.index.equals(index):
+        return pd.Series(values.array, index=index, name=name)
+    if n == len(index) and values.index.is_unique and index.is_unique:
+        position = values.index.get_indexer(index)
+        if np.all(position >= 0):
+            if np.any(position != np.arange(n)):
+                notes.append(
+                    f"{what} has the row labels of the data in another order; it was aligned by label. "
+                    "To match rows by position instead, pass it without labels: .to_numpy()."
+                )
+            return pd.Series(values.array.take(position), index=index, name=name)
+    raise DesignError(
+        f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows), so they cannot be "
+        "matched.\nGive it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
+    )
+
+
+def _one_column(values: Any, what: str) -> Any:
+    shape = getattr(values, "shape", None)
+    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
+        return values.iloc[:, 0]
+    if isinstance(values, np.ndarray) and values.shape[1:] == (1,):
+        return values[:, 0]
+    if is_column(values):
+        return values
+    if shape is not None and len(shape) != 1:
+        raise DesignError(
+            f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column, e.g. values[:, 0]."
+        )
+    raise TypeError(
+        f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, a "
+        "pandas Series, a NumPy array or a list with one value per row.\nPass e.g. a column name in quotes."
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns a formula may use: those of the data, then variables of the caller's scope.
+
+    Parameters
+    ----------
+    index : pandas.Index
+        Labels of the n rows.
+    frame : DataFrame or None
+        The caller's data; never changed.
+    extra : dict of str to Series
+        Variables from elsewhere, on `index`.
+    """
+
+    index: pd.Index
+    frame: pd.DataFrame | None = None
+    extra: dict[str, pd.Series] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[Any]:
+        """Names of all columns, those of the data first."""
+        return [*([] if self.frame is None else self.frame.columns), *self.extra]
+
+    def __contains__(self, name: object) -> bool:
+        return any(isinstance(n, str) and n == name for n in self.names)
+
+    def column(self, name: str) -> pd.Series:
+        """Return the column of that name.
+
+        Parameters
+        ----------
+        name : str
+            A name for which ``name in table`` holds.
+
+        Returns
+        -------
+        Series
+            On `index`.
+
+        Raises
+        ------
+        DesignError
+            If the data have several columns of that name.
+        """
+        if self.frame is not None:
+            found = [i for i, n in enumerate(self.frame.columns) if isinstance(n, str) and n == name]
+            if len(found) > 1:
+                raise DesignError(
+                    f"the data have {len(found)} columns named {name!r} (positions {listing(found)}); expected one.\n"
+                    "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
+                )
+            if found:
+                return self.frame.iloc[:, found[0]]
+        return self.extra[name]
+
+
+def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
+    """Make a table of separate variables, aligned by label where they carry labels.
+
+    Parameters
+    ----------
+    columns : mapping of str to array-like
+        The variables; the first Series among them gives the index.
+    notes : list of str
+        A line is appended for each variable whose rows had to be put into another order.
+
+    Returns
+    -------
+    Table
+        The variables as `extra`.
+
+    Raises
+    ------
+    DesignError
+        If the lengths or the labels do not agree.
+    """
+    columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        rows = "".join(f"\n    {name!r}  {n} values" for name, n in lengths.items())
+        raise DesignError(
+            f"the variables differ in length; expected one value per row in each:{rows}\n"
+            "Give variables of the same length, or put them into one DataFrame and pass data=."
+        )
+    labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
+    index = labelled[0] if labelled else pd.RangeIndex(next(iter(lengths.values()), 0))
+    return Table(index, None, {name: align(v, index, f"variable {name!r}", notes) for name, v in columns.items()})
+
+
+def as_table(data: Any, notes: list[str]) -> Table:
+    """Return the caller's data as a table.
+
+    Parameters
+    ----------
+    data : DataFrame or mapping of str to array-like
+        The data.
+    notes : list of str
+        A line is appended for each variable whose rows had to be put into another order.
+
+    Returns
+    -------
+    Table
+        The columns.
+
+    Raises
+    ------
+    TypeError
+        If the data are anything else.
+    """
+    if isinstance(data, pd.DataFrame):
+        return Table(data.index, data)
+    if isinstance(data, Mapping):
+        return gather(data, notes)
+    kind = f"{type(data).__module__}.{type(data).__qualname__}"
+    convert = "data.to_pandas()" if hasattr(data, "to_pandas") else "pandas.DataFrame(data)"
+    raise TypeError(
+        f"data is of type {kind}; expected a pandas DataFrame, a mapping of column names to values, or None (variables "
+        f"from the calling scope).\nPass data={convert}."
+    )
+
+
+def unique_names(names: Sequence[str], what: str) -> None:
+    """Raise if a name occurs twice.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Column names.
+    what : str
+        Where they come from, for the message.
+
+    Raises
+    ------
+    DesignError
+        Naming the duplicates.
+    """
+    twice = sorted({n for n in names if list(names).count(n) > 1})
+    if twice:
+        raise DesignError(
+            f"{what} has several columns named {listing(twice)}; expected distinct names.\n"
+            "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
+        )

@@ -1,0 +1,214 @@
+"""Structure: one direction of imports, confined dependencies, and packaging files that agree with each other."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import graphlib
+import re
+import sys
+import tomllib
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "causalrisk"
+
+# From low to high; a module may import from lines above its own. Modules on one line, and those of one subpackage,
+# may import each other as long as there is no cycle.
+LAYERS = (
+    ("_version", "errors"),
+    ("linalg", "options", "ledger"),
+    ("columns", "names"),
+    ("tables",),
+    ("treatment",),
+    ("formulas",),
+    ("scope",),
+    ("encoders",),
+    ("rows", "rank", "matrices"),
+    ("sample",),
+    ("design",),
+    ("families",),
+    ("propensity",),
+    ("targets",),
+    ("risk",),
+    ("optimize",),
+    ("separation",),
+    ("estimators",),
+    ("joint",),
+    ("refit",),
+    ("inference",),
+    ("diagnostics",),
+    ("report",),
+    ("datasets",),
+    ("results",),
+    ("models",),
+    ("compare",),
+    ("simulation",),
+    ("hle",),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
+OPTIONAL = {"matplotlib", "tqdm", "joblib"}
+TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
+RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
+
+
+def layer(module):
+    """Return the name under which a module stands in LAYERS."""
+    return [*module.split("."), "__init__"][1]
+
+
+def imports(module):
+    """Yield (line, imported module, whether inside a function) for every import of a module."""
+    package = module if module in PACKAGES else module.rpartition(".")[0]
+    inner = {
+        id(node)
+        for function in ast.walk(TREES[module])
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, id(node) in inner
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                is_module = full in TREES or full == "scipy.optimize"
+                yield node.lineno, full if is_module else base, id(node) in inner
+
+
+def first_party(module):
+    return [found for found in imports(module) if found[1].split(".")[0] == "causalrisk"]
+
+
+def third_party(module):
+    return [
+        found for found in imports(module) if found[1].split(".")[0] not in {"causalrisk", *sys.stdlib_module_names}
+    ]
+
+
+def test_every_module_has_a_layer():
+    assert {layer(module) for module in TREES} - set(LEVEL) == set(), "add the module to LAYERS"
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_imports_point_downwards(module):
+    own = layer(module)
+    for line, imported, inside in first_party(module):
+        where = f"{module}:{line} imports {imported}"
+        assert imported in TREES, f"{where}, which does not exist"
+        assert not inside, f"{where} inside a function"
+        same_package = own == layer(imported) and own != "__init__"
+        assert same_package or LEVEL[layer(imported)] <= LEVEL[own], f"{where}, which is above it"
+        assert imported != "causalrisk" or own == "__main__", f"{where}: import the module that defines the name"
+
+
+def test_no_import_cycles():
+    graph = {module: {imported for _, imported, _ in first_party(module)} - {module} for module in TREES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_third_party_imports(module):
+    for line, imported, inside in third_party(module):
+        top = imported.split(".")[0]
+        assert top in REQUIRED or top in OPTIONAL, f"{module}:{line} imports {imported}, which is no dependency"
+        assert top in REQUIRED or inside, f"{module}:{line} imports the optional {imported} outside a function"
+
+
+def test_only_optimize_uses_scipy_optimize():
+    users = {m for m in TREES for _, imported, _ in imports(m) if imported.startswith("scipy.optimize")}
+    users |= {
+        module
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("scipy.optimize", "sp.optimize")
+    }
+    assert users == {"causalrisk.optimize"}
+
+
+def test_only_one_module_imports_patsy():
+    users = {m for m in TREES for _, imported, _ in imports(m) if imported.split(".")[0] == "patsy"}
+    assert users == {"causalrisk.formulas"}
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_no_assert_and_no_broad_except(module):
+    for node in ast.walk(TREES[module]):
+        assert not isinstance(node, ast.Assert), f"{module}:{node.lineno} asserts"
+        if isinstance(node, ast.ExceptHandler):
+            where = f"{module}:{node.lineno} catches everything"
+            assert node.type is not None, where
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            assert not {ast.unparse(kind) for kind in caught} & {"Exception", "BaseException"}, where
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def names_of(requirements):
+    return {re.split(r"[<>=\[ ]", line)[0] for line in requirements.split("\n") if line}
+
+
+def test_dependencies_are_the_ones_imported(setup):
+    extras = setup["options.extras_require"]
+    assert names_of(setup["options"]["install_requires"]) == REQUIRED
+    assert names_of(extras["plots"]) | names_of(extras["parallel"]) | names_of(extras["progress"]) == OPTIONAL
+    assert extras["all"].strip() == f"causalrisk[{','.join(name for name in extras if name != 'all')}]"
+
+
+def test_version_stands_in_one_place(setup):
+    assert setup["metadata"]["version"] == "attr: causalrisk._version.__version__"
+    version = re.fullmatch(r'""".*"""\n\n__version__ = "(.+)"\n', (PACKAGE / "_version.py").read_text("utf-8"))[1]
+    files = [ROOT / "setup.cfg", ROOT / "pyproject.toml", ROOT / "README.md", *PACKAGE.rglob("*.py")]
+    holders = [path.name for path in files if re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", path.read_text())]
+    assert holders == ["_version.py"]
+    assert f"## {version}" in (ROOT / "docs" / "changes.md").read_text("utf-8")
+
+
+def test_nothing_stands_both_in_setup_and_pyproject(setup, pyproject):
+    assert set(pyproject) == {"build-system", "tool"}
+    assert set(pyproject["tool"]) == {"ruff", "mypy", "pytest"}
+    assert {name.split(".")[0] for name in setup.sections()} == {"metadata", "options"}
+
+
+def test_readme_commands_and_continuous_integration_agree():
+    readme = (ROOT / "README.md").read_text("utf-8").splitlines()
+    script = [line.strip() for line in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()]
+    assert readme.count(TEST_COMMAND) == readme.count(RUN_COMMAND) == 1
+    assert script.count(TEST_COMMAND) == 1
+    assert "set -euo pipefail" in script
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_data_and_type_marker_are_packaged(setup):
+    patterns = setup["options.package_data"]["causalrisk"].split()
+    data = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    packaged = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    assert set(data) == packaged
+    assert (PACKAGE / "py.typed").exists()
