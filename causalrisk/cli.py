@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,8 @@ from causalrisk.report.numbers import column_format
 from causalrisk.report.render import TableContent, build_summary
 from causalrisk.results import CausalResults
 
-ESTIMATORS: dict[str, type[CausalModel]] = {
-    m.spec.name: m for m in (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
-} | {"IPW": Hajek}
+MODELS: tuple[type[CausalModel], ...] = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+ESTIMATORS = {model.spec.name: model for model in MODELS} | {"IPW": Hajek}
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
 FIT_EXAMPLES = """examples:
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _level(text: str | None, column: Any) -> Any:
-    """The level of a column that is typed as the text, or the text itself."""
+    """Return the level of a column that is typed as the text, or the text itself."""
     if text is None or column is None:
         return text
     for level in column.dropna().unique():
@@ -125,14 +125,9 @@ def _fit(options: argparse.Namespace) -> str:
 def _demo(options: argparse.Namespace) -> str:
     births = load_cattaneo2()
     fits = []
-    for name in ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"):
-        model = ESTIMATORS[name].from_formula(
-            DEMO_OUTCOME,
-            births,
-            treat="mbsmoke",
-            propensity=DEMO_PROPENSITY,
-            levels={0: "nonsmoker", 1: "smoker"},
-        )
+    for estimator in MODELS:
+        levels = {0: "nonsmoker", 1: "smoker"}
+        model = estimator.from_formula(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
         fits.append(model.fit(cov_type="bootstrap"))
     crude = births.groupby("mbsmoke")["bweight"].mean()
     return "\n".join([_demo_intro(), str(fits[-1].summary()), "", _demo_table(fits), "", _demo_reading(fits, crude)])
@@ -166,13 +161,13 @@ def _demo_reading(fits: Sequence[CausalResults], crude: pd.Series) -> str:
     joint, start = fits[-1], fits[-1].start
     low, high = joint.conf_int().loc["ATE"]
     net = joint.replicate_bias["net"].to_numpy()
-    return (
-        f"What it shows: infants of smokers weigh {crude[0] - crude[1]:.0f} g less on average; adjusted for age,\n"
+    paragraphs = (
+        f"What it shows: infants of smokers weigh {crude[0] - crude[1]:.0f} g less on average; adjusted for age, "
         f"education, marriage, prenatal care and birth order it is {-effects[-1]:.0f} to {-effects[0]:.0f} g, whichever "
-        "estimator is used.\n"
+        "estimator is used.",
         f"JRE says {-joint.effect:.0f} g (95% interval {-high:.0f} to {-low:.0f}); IPWRA, where it starts, says "
-        f"{-start.effect:.0f} g. Over the\n"
-        f"propensity scores that the data allow, the arms' biases leave {float((net**2).mean()) ** 0.5:.2f} g of net bias "
-        "(RMS) in JRE.\n"
-        "That the groups are comparable given these covariates is an assumption; no estimator tests it."
+        f"{-start.effect:.0f} g. Over the propensity scores that the data allow, the arms' biases leave "
+        f"{float((net**2).mean()) ** 0.5:.2f} g of net bias (RMS) in JRE.",
+        "That the groups are comparable given these covariates is an assumption; no estimator tests it.",
     )
+    return "\n".join(textwrap.fill(paragraph, 78) for paragraph in paragraphs)

@@ -139,7 +139,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         return values.astype(np.float64)
     found = sorted(k.__name__ for k in kinds)
     raise DesignError(
-        f"column {name!r} has dtype {dtype} and holds values of type {', '.join(found)}; expected all numbers, all bool "
+        f"column {name!r} has dtype {dtype} and holds {', '.join(found)}; expected all numbers, all bool "
         f'or all text.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"])   or   data["{name}"].astype(str).'
     )
 

@@ -236,6 +236,11 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
     if not isinstance(fitted.dtype, pd.CategoricalDtype):
+        if fitted.dtype.kind in "if" and values.dtype.kind not in "bif":
+            raise DesignError(
+                f"column {name!r} of the new data has dtype {column.dtype}; expected numbers, as in the estimation "
+                f'sample.\nConvert it:  newdata["{name}"] = pd.to_numeric(newdata["{name}"]).'
+            )
         return values
     unseen = [v for v in pd.unique(values) if v not in set(fitted.cat.categories)]
     if unseen:

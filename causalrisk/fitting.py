@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import (
-    CausalRiskError,
-    CausalRiskWarning,
-    ConvergenceWarning,
-    MonteCarloWarning,
-    OverlapWarning,
-    ResampleWarning,
-    warn_user,
-)
+from causalrisk.errors import ConvergenceWarning, MonteCarloWarning, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
-from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
-from causalrisk.inference.resample import (
-    REPLICATE_STREAM,
-    RESAMPLE_STREAM,
-    WIDTH,
-    Resampler,
-    given_multiplicities,
-    seed_sequence,
-)
+from causalrisk.inference.bootstrap import BootstrapDistribution
+from causalrisk.inference.resample import seed_sequence
 from causalrisk.inference.sandwich import sandwich
-from causalrisk.joint import JointEstimate, Replicates, deviation_from, estimate_jointly
-from causalrisk.ledger import Reason, failure_text
+from causalrisk.joint import JointEstimate, Replicates, estimate_jointly
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity import PropensityFit, fit_propensity
-from causalrisk.refit import (
-    GeneralReplicates,
-    JointRefitter,
-    PropensityRefitter,
-    Refitter,
-    SeparableReplicates,
-    SeparateRefitter,
-    draw_replicates,
-    nested_replicates,
-    shifted_replicates,
-)
+from causalrisk.refit import JointRefitter, PropensityRefitter, SeparateRefitter
+from causalrisk.resampling import Notes, bootstrap, fit_replicates, make_resampling, replicates_of
 from causalrisk.risk import Criterion
 from causalrisk.sample import Sample, make_sample
 from causalrisk.separation import find_separation, separation_error
@@ -132,51 +105,7 @@ class FitRecord:
     notes: tuple[str, ...]
 
 
-class Notes(list[str]):
-    """Texts of the warnings of a fit, for the summary."""
-
-    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Give a warning and keep its text."""
-        self.append(message)
-        warn_user(message, category)
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """The random part of a fit.
-
-    Parameters
-    ----------
-    resampler : Resampler
-        Draws multiplicities, rows in the order of the design.
-    order : ndarray of int, shape (n,)
-        Position in the design of each row of the sample.
-    """
-
-    resampler: Resampler
-    order: NDArray[np.intp]
-
-    def draw(self, stream: int, block: int, width: int) -> Array:
-        """Multiplicities of a block, rows in the order of the sample."""
-        return self.resampler.draw(stream, block, width)[self.order]
-
-    def draw_within(self, weights: Array, number: int, width: int) -> Array:
-        """Multiplicities of resamples of a resample, rows in the order of the sample."""
-        restored = np.empty_like(weights)
-        restored[self.order] = weights
-        return self.resampler.draw_within(restored, number, width)[self.order]
-
-
-def make_resampling(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> Resampling:
-    """The resampling of a design: clusters for "cluster", arms for "stratified"."""
-    groups = {"cluster": design.cluster, "stratified": design.arm}.get(kind)
-    frequency = design.weight_type == "frequency"
-    return Resampling(Resampler(kind, seed, design.weights, frequency, groups), sample.order)
-
-
-def fit_separate(
-    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> FitRecord:
+def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
     """Fit one of the estimators that train each arm by itself.
 
     Parameters
@@ -204,7 +133,7 @@ def fit_separate(
     seed = seed_sequence(inference.rng)
     resampling = make_resampling(design, sample, kind, seed)
     refit = SeparateRefitter(sample, spec, propensity, estimate)
-    boot = _bootstrap(refit, resampling, sample, inference, notes) if cov_type == "bootstrap" else None
+    boot = bootstrap(refit, resampling, sample, inference, notes) if cov_type == "bootstrap" else None
     covariance = _covariance(design, sample, estimate, cov_type, boot, inference.small_sample)
     given = inference.resamples is not None
     return FitRecord(
@@ -243,7 +172,7 @@ def fit_joint(
     resampling = make_resampling(design, sample, kind, seed)
     start = estimate_separately(sample, IPWRA, propensity)
     refit_propensity = PropensityRefitter(sample, propensity)
-    replicates = _replicates(refit_propensity, resampling, sample, joint_options, notes)
+    replicates = fit_replicates(refit_propensity, resampling, sample, joint_options, notes)
     penalty = joint_options.penalty_value(sample.total)
     criterion = Criterion(joint_options.fit_weight, penalty, joint_options.objective == "mse")
     method = joint_options.method or "least_squares"
@@ -252,9 +181,9 @@ def fit_joint(
         notes.warn(_not_converged(f"the joint objective ({method})", str(joint.result.message)), ConvergenceWarning)
     boot = None
     if cov_type == "bootstrap":
-        spread = _replicates_of(refit_propensity, resampling, sample, start, replicates, joint_options)
+        spread = replicates_of(refit_propensity, resampling, sample, start, replicates, joint_options)
         refit = JointRefitter(sample, propensity, start, criterion, spread)
-        boot = _bootstrap(refit, resampling, sample, inference, notes)
+        boot = bootstrap(refit, resampling, sample, inference, notes)
     covariance = _covariance(design, sample, joint.estimate, cov_type, boot, inference.small_sample)
     _check_monte_carlo(joint.mc_se, float(np.sqrt(covariance[0, 0])), replicates.count, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
@@ -272,7 +201,7 @@ def fit_joint(
 
 
 def robust_record(record: FitRecord) -> FitRecord:
-    """The same fit with robust standard errors in place of the bootstrap's."""
+    """Return the same fit with robust standard errors in place of the bootstrap's."""
     robust = "cluster" if record.design.cluster is not None else "robust"
     covariance = _covariance(record.design, record.sample, record.estimate, robust, None, False)
     return dataclasses.replace(record, cov_type=robust, boot=None, covariance=covariance)
@@ -297,9 +226,7 @@ def _fit_propensity(design: Design, sample: Sample, options: ModelOptions, notes
     return fit
 
 
-def _overlap(
-    design: Design, sample: Sample, propensity: PropensityFit | None, notes: Notes
-) -> tuple[ArmWeights, ...]:
+def _overlap(design: Design, sample: Sample, propensity: PropensityFit | None, notes: Notes) -> tuple[ArmWeights, ...]:
     """Summarise the weights per arm and warn where few dominate."""
     inverse = propensity.weights if propensity is not None else np.ones(sample.n)
     summaries = tuple(arm_weights(inverse[rows], sample.weights[rows]) for rows in sample.slices)
@@ -307,80 +234,6 @@ def _overlap(
     if message:
         notes.warn(message, OverlapWarning)
     return summaries
-
-
-def _replicates(
-    refit: PropensityRefitter, resampling: Resampling, sample: Sample, options: JREOptions, notes: Notes
-) -> Replicates:
-    """Draw or take the multiplicities of the replicates and fit them."""
-    if options.replicates is not None:
-        given = given_multiplicities("replicates", options.replicates, sample.n)[sample.order]
-        given = given * sample.weights[:, None] if not resampling.resampler.frequency else given
-        n_drawn = given.shape[1]
-        replicates = draw_replicates(refit, lambda j: given[:, j * WIDTH : (j + 1) * WIDTH], -(-n_drawn // WIDTH))
-    else:
-        n_drawn = options.n_replicates
-
-        def weights(block: int) -> Array:
-            return resampling.draw(REPLICATE_STREAM, block, min(WIDTH, n_drawn - block * WIDTH))
-
-        replicates = draw_replicates(refit, weights, -(-n_drawn // WIDTH))
-    failed = n_drawn - replicates.count
-    if failed == n_drawn:
-        raise CausalRiskError(
-            f"none of the {n_drawn} propensity replicates could be fitted: {failure_text(replicates.reasons)}.\n"
-            "Simplify the formula in propensity=, or fit IPWRA instead."
-        )
-    if failed:
-        notes.warn(
-            f"{failed} of {n_drawn} propensity replicates were left out: {failure_text(replicates.reasons)}.\n"
-            "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
-            ResampleWarning,
-        )
-    return replicates
-
-
-def _replicates_of(
-    refit: PropensityRefitter,
-    resampling: Resampling,
-    sample: Sample,
-    start: Estimate,
-    replicates: Replicates,
-    options: JREOptions,
-) -> Callable[..., Any]:
-    """The replicates of each resample: nested, shifted and separable, or shifted under any link."""
-    fit, deviation = refit.fit, deviation_from(sample, start)
-    if options.bootstrap_replicates == "nested":
-        count = len(replicates.reasons)
-        gamma_of = nested_replicates(refit, lambda w, number: resampling.draw_within(w, number, count))
-        return GeneralReplicates(sample, fit, deviation.residual, gamma_of, count)
-    if fit.link_name == "logit":
-        rows = np.column_stack([sample.outcome.columns, deviation.residual])
-        return SeparableReplicates(sample, fit, replicates, rows)
-    return GeneralReplicates(sample, fit, deviation.residual, shifted_replicates(fit, replicates), replicates.count)
-
-
-def _bootstrap(
-    refit: Refitter, resampling: Resampling, sample: Sample, inference: InferenceOptions, notes: Notes
-) -> BootstrapDistribution:
-    """Run the bootstrap and warn of failures."""
-    n_boot, draw = inference.n_boot, lambda block, width: resampling.draw(RESAMPLE_STREAM, block, width)
-    if inference.resamples is not None:
-        given = given_multiplicities("resamples", inference.resamples, sample.n)[sample.order]
-        n_boot = given.shape[1]
-        scale = np.ones(sample.n) if resampling.resampler.frequency else sample.weights
-        draw = lambda block, width: given[:, block * WIDTH : block * WIDTH + width] * scale[:, None]  # noqa: E731
-    columns = sample.outcome.columns.shape[1] + sample.propensity.columns.shape[1]
-    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
-    boot = run_bootstrap(refit, draw, n_boot, WIDTH, workers, inference.progress)
-    failed = int((boot.reasons != Reason.OK).sum())
-    if failed and failed < n_boot:
-        notes.warn(
-            f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.reasons)}.\n"
-            "See res.boot_ledger; a simpler formula would avoid it.",
-            ResampleWarning,
-        )
-    return boot
 
 
 def _covariance(

@@ -7,7 +7,7 @@ never hides the function of that name, and ``Q("C")`` still reaches the column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +163,8 @@ class _Factor:
         self.memorize_finish = self._inner.memorize_finish
 
     def name(self) -> str:
-        return self._shown
+        # patsy calls its constant Intercept and takes no second column of that name.
+        return "Q('Intercept')" if self._shown == "Intercept" else self._shown
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Factor) and self._shown == other._shown
@@ -190,6 +191,9 @@ class _RefuseMissing(patsy.NAAction):
     def __init__(self, formula: Formula) -> None:
         super().__init__()
         self._formula = formula
+
+    def is_categorical_NA(self, obj: Any) -> bool:
+        return obj is None or obj is pd.NA or obj is pd.NaT or (isinstance(obj, float) and obj != obj)
 
     def handle_NA(self, values: list[Any], is_NAs: list[Any], origins: list[Any]) -> list[Any]:
         for value, absent, origin in zip(values, is_NAs, origins, strict=True):

@@ -45,7 +45,7 @@ def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tup
 
 
 def t_contrast(left: Array, right: Array, params: Array, covariance: Array) -> Any:
-    """Normal test of each row of R params = q."""
+    """Test each row of R params = q by its normal z statistic."""
     from statsmodels.stats.contrast import ContrastResults
 
     effect = left @ params

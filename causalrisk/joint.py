@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 from causalrisk.estimators import Estimate, effect_map
 from causalrisk.linalg import Array
 from causalrisk.optimize import OptimizeResult, minimize_rows
@@ -161,16 +160,16 @@ def objective_rows(
     q, share = sample.outcome.columns, sample.weights / sample.total
     fitted = np.column_stack([q, deviation.residual]) * np.sqrt(share * (1 + mean_odds))[:, None]
     factors = np.stack([_square_factor(fitted[members]) for members in sample.slices])
-    variance = None
+    variance: Array | None = None
     if criterion.variance:
         psi = variance_rows(q, deviation.residual, deviation.tau, sample.arm, fit.odds)
-        variance = np.linalg.qr((psi - sample.mean(psi)) * np.sqrt(share)[:, None], mode="r")
+        variance = np.asarray(np.linalg.qr((psi - sample.mean(psi)) * np.sqrt(share)[:, None], mode="r"))
     return stack_rows(criterion, net_bias_rows(forms), variance, factors)
 
 
 def _square_factor(rows: Array) -> Array:
     """Triangular factor of the rows, padded with zeros to a square."""
-    factor = np.linalg.qr(rows, mode="r")
+    factor = np.asarray(np.linalg.qr(rows, mode="r"))
     return np.vstack([factor, np.zeros((rows.shape[1] - len(factor), rows.shape[1]))])
 
 
@@ -221,7 +220,7 @@ def estimate_jointly(
         at.bias,
         arm_bias_values(forms, np.zeros_like(theta)),
         float(sample.mean(psi**2)),
-        float(np.linalg.norm(jackknife) / replicates.count),
+        float(np.linalg.norm(jackknife) / replicates.count) if replicates.count > 1 else np.nan,
         result,
     )
 
@@ -350,7 +349,7 @@ class _Solution:
         return slope - self.sample.mean(slope)
 
     def _by_gamma(self, moments: _Moments) -> Array:
-        """Derivative of the gradient of the objective under a common shift of the replicates, shape (K p, q)."""
+        """Return the derivative of the objective's gradient under a common shift of the replicates, (K p, q)."""
         sample, criterion, z = self.sample, self.criterion, self.fit.basis.columns
         fit = criterion.fit * moments.mean_slope * self.error
         risk = criterion.penalty * sample.sign * moments.slope_by_net

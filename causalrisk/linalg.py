@@ -143,8 +143,8 @@ def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
 
 
 def spectral_factors(gram: Array) -> Array:
-    """Matrices F with F'F = gram for a stack of positive semidefinite matrices, shape (m, p, p); NaN where not finite."""
-    finite = np.isfinite(gram).all(axis=(1, 2))[:, None, None]
+    """Matrices F with F'F = gram for positive semidefinite matrices, shape (m, p, p); NaN where not finite."""
+    finite = _finite(gram)
     values, vectors = np.linalg.eigh(np.where(finite, gram, 0.0))
     factors = np.sqrt(np.clip(values, 0, None))[:, :, None] * vectors.transpose(0, 2, 1)
     return np.where(finite, factors, np.nan)
@@ -167,14 +167,18 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     singular : ndarray of bool, shape (m,)
         True where a matrix is not positive definite to working precision.
     """
-    finite = np.isfinite(matrices).all(axis=(1, 2))
-    values, vectors = np.linalg.eigh(np.where(finite[:, None, None], matrices, 0.0))
+    values, vectors = np.linalg.eigh(np.where(_finite(matrices), matrices, 0.0))
     singular = ~(values[:, 0] > values[:, -1] * (matrices.shape[1] * 1e-14))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.einsum("mij,im->mj", vectors, right) / values
     solutions = np.einsum("mij,mj->im", vectors, scaled)
     solutions[:, singular] = np.nan
     return solutions, singular
+
+
+def _finite(stack: Array) -> NDArray[np.bool_]:
+    """Which matrices of a stack, shape (m, r, c), are finite throughout, shape (m, 1, 1)."""
+    return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
 
 
 def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -193,8 +197,7 @@ def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
         True where the triangular factor has a negligible diagonal element.
     """
     p = rows.shape[2] - 1
-    finite = np.isfinite(rows).all(axis=(1, 2))
-    triangle = np.linalg.qr(np.where(finite[:, None, None], rows, 0.0), mode="r")
+    triangle = np.asarray(np.linalg.qr(np.where(_finite(rows), rows, 0.0), mode="r"))
     diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
     singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
     left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])

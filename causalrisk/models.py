@@ -1,344 +1,14 @@
-"""The models: formulas or arrays in, results out. Orchestration only."""
+"""The estimators as models: `OutcomeRegression`, `Hajek`, `IPWRA`, `AIPW` and `JRE`."""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any
 
 from causalrisk import estimators
-from causalrisk.design import Design, design_from_arrays, design_from_formula
-from causalrisk.errors import BootstrapError, OptionError
-from causalrisk.estimators import Specification
-from causalrisk.fitting import FitRecord, fit_joint, fit_separate, robust_record
-from causalrisk.ledger import failure_text
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
+from causalrisk.fitting import fit_joint
+from causalrisk.model import FIT_INSTEAD, CausalModel
+from causalrisk.options import InferenceOptions, JREOptions, check_keywords
 from causalrisk.results import CausalResults
-
-_OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
-_FIT_INSTEAD = {
-    "cov_kwds": 'Clusters are given to the model: from_formula(..., cluster="column"); fit(cov_type="cluster").',
-    "use_t": "p-values and intervals are normal; use_t is always False. Leave it out.",
-    "disp": "fit prints nothing; progress=True shows the bootstrap.",
-    "maxiter": "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out.",
-    "seed": "Type  rng=0.",
-    "random_state": "Type  rng=0.",
-}
-_FIT_SEPARATE = _FIT_INSTEAD | {
-    field.name: f"{_OF_JRE}\nType  causalrisk.JRE.from_formula(...).fit({field.name}=...)."
-    for field in dataclasses.fields(JREOptions)
-}
-_MODEL_INSTEAD = {
-    "treatment": "Type  treat=.",
-    "subset": "Give the rows themselves: data=data[...].",
-    "eval_env": "Variables are taken from data=, or from where from_formula is called. Leave it out.",
-    "seed": "Give it to fit: fit(rng=0).",
-    "rng": "Give it to fit: fit(rng=0).",
-    "cov_type": 'Give it to fit: fit(cov_type="robust").',
-    "n_boot": "Give it to fit: fit(n_boot=999).",
-}
-
-
-class CausalModel:
-    """A treatment effect model; the estimators are its subclasses.
-
-    Parameters
-    ----------
-    endog : array_like, shape (n,)
-        Outcome.
-    exog : array_like, shape (n, p)
-        Covariates of the outcome models; no constant is added, a missing one is warned of.
-    treat : array_like, shape (n,)
-        Treatment.
-    exog_propensity : array_like, shape (n, q), optional
-        Covariates of the propensity model; by default `exog`.
-    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, treated, reference, levels
-        As in `from_formula`.
-    weights, weight_type, cluster, trim, clip, effect, missing
-        As in `from_formula`.
-
-    Attributes
-    ----------
-    design : Design
-        The data on the estimation sample.
-    options : ModelOptions
-        What is estimated.
-    """
-
-    spec: ClassVar[Specification]
-    design: Design
-    options: ModelOptions
-
-    @check_keywords(_MODEL_INSTEAD)
-    def __init__(
-        self,
-        endog: Any,
-        exog: Any,
-        treat: Any,
-        *,
-        exog_propensity: Any = None,
-        family: Any = "gaussian",
-        link: Any = None,
-        propensity_link: str = "logit",
-        propensity_loss: str = "ml",
-        propensity_score: Any = None,
-        n_folds: int = 5,
-        target: Any = "all",
-        treated: Any = None,
-        reference: Any = None,
-        levels: Mapping[Any, str] | None = None,
-        weights: Any = None,
-        weight_type: str | None = None,
-        cluster: Any = None,
-        trim: Any = None,
-        clip: Any = None,
-        effect: str = "difference",
-        missing: str = "drop",
-    ) -> None:
-        self.options = ModelOptions(
-            family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
-        )
-        self.design = design_from_arrays(
-            endog,
-            exog,
-            treat,
-            exog_propensity=exog_propensity,
-            treated=treated,
-            reference=reference,
-            levels=levels,
-            weights=weights,
-            weight_type=weight_type,
-            cluster=cluster,
-            missing=missing,
-            constant_outcome=self.spec.constants,
-        )
-
-    @classmethod
-    @check_keywords(_MODEL_INSTEAD)
-    def from_formula(
-        cls,
-        formula: str,
-        data: Any = None,
-        *,
-        treat: Any,
-        propensity: str | None = None,
-        family: Any = "gaussian",
-        link: Any = None,
-        propensity_link: str = "logit",
-        propensity_loss: str = "ml",
-        propensity_score: Any = None,
-        n_folds: int = 5,
-        target: Any = "all",
-        treated: Any = None,
-        reference: Any = None,
-        levels: Mapping[Any, str] | None = None,
-        weights: Any = None,
-        weight_type: str | None = None,
-        cluster: Any = None,
-        trim: Any = None,
-        clip: Any = None,
-        effect: str = "difference",
-        missing: str = "drop",
-    ) -> Self:
-        """Make a model from formulas.
-
-        Parameters
-        ----------
-        formula : str
-            Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
-        data : DataFrame or mapping of columns, optional
-            The data; None takes the variables from where this is called.
-        treat : str or array_like
-            Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
-            `treated` or `reference`.
-        propensity : str, optional
-            Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
-            side of the outcome formula.
-        family : {"gaussian"}
-            Outcome family.
-        link : {None, "identity"}
-            Outcome link.
-        propensity_link : {"logit", "probit", "cloglog"}
-            Propensity link.
-        propensity_loss : {"ml"}
-            Maximum likelihood.
-        propensity_score : None
-            Known propensity scores are not available in this version.
-        n_folds : int, default 5
-            Folds of a cross-fitted propensity score; of no effect in this version.
-        target : {"all"}
-            Target population, "ATE" for short, in any case.
-        treated, reference : level, optional
-            Which level of the treatment is treated, or which it is compared with.
-        levels : mapping, optional
-            Printed label of each treatment level.
-        weights : str or array_like, optional
-            Observation weights.
-        weight_type : {"frequency", "probability"}, optional
-            What the weights mean; needed with `weights`.
-        cluster : str or array_like, optional
-            Clusters; standard errors, resamples and propensity replicates then go by cluster.
-        trim, clip : None
-            Not available in this version.
-        effect : {"difference"}
-            How the effect is reported.
-        missing : {"drop", "raise"}
-            Whether rows that miss a variable of either formula are left out of both models, or refused.
-
-        Returns
-        -------
-        CausalModel
-            The model; call its `fit`.
-
-        Raises
-        ------
-        DesignError
-            If data and formulas do not describe a model that can be fitted.
-        OptionError
-            If an option has a value that is not allowed.
-        TypeError
-            If an option is not known.
-        """
-        options = ModelOptions(
-            family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
-        )
-        caller = sys._getframe(2)  # past the keyword check
-        design = design_from_formula(
-            formula,
-            data,
-            treat=treat,
-            propensity=propensity,
-            treated=treated,
-            reference=reference,
-            levels=levels,
-            weights=weights,
-            weight_type=weight_type,
-            cluster=cluster,
-            missing=missing,
-            frame={**caller.f_globals, **caller.f_locals},
-            constant_outcome=cls.spec.constants,
-        )
-        return cls._of(design, options)
-
-    @classmethod
-    def _of(cls, design: Design, options: ModelOptions) -> Self:
-        model = cls.__new__(cls)
-        model.design, model.options = design, options
-        return model
-
-    def with_options(self, **changes: Any) -> Self:
-        """The same data under other options.
-
-        Parameters
-        ----------
-        **changes
-            Any of family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip,
-            effect.
-
-        Returns
-        -------
-        CausalModel
-            A new model.
-        """
-        known = [field.name for field in dataclasses.fields(ModelOptions)]
-        for name in changes:
-            if name not in known:
-                raise OptionError(
-                    f"with_options cannot change {name!r}; it can change {', '.join(known)}.\n"
-                    f"Type  {type(self).__name__}.from_formula(..., {name}=...)  for a new model."
-                )
-        return self._of(self.design, dataclasses.replace(self.options, **changes))
-
-    @property
-    def endog_names(self) -> str:
-        """Name of the outcome."""
-        return self.design.endog_name
-
-    @property
-    def exog_names(self) -> list[str]:
-        """Names of the columns of the outcome design."""
-        return list(self.design.exog_names)
-
-    @property
-    def formula(self) -> str | None:
-        """The outcome formula; None for a model made from arrays."""
-        return self.design.formula
-
-    @check_keywords(_FIT_SEPARATE)
-    def fit(
-        self,
-        *,
-        cov_type: str | None = None,
-        n_boot: int = 999,
-        bootstrap: str | None = None,
-        small_sample: bool = False,
-        max_failed: float = 0.05,
-        rng: Any = 0,
-        n_jobs: int = 1,
-        progress: bool = False,
-        memory: float | None = None,
-        resamples: Any = None,
-    ) -> CausalResults:
-        """Estimate the effect.
-
-        Parameters
-        ----------
-        cov_type : {"robust", "HC0", "HC1", "cluster", "bootstrap"}, optional
-            Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
-            n / (n - k), "cluster" sums contributions within clusters, "bootstrap" redoes every step on resamples.
-            By default robust, or cluster where a cluster was given; bootstrap for JRE.
-        n_boot : int, default 999
-            Resamples.
-        bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
-            How to resample; by default clusters where given, else rows.
-        small_sample : bool, default False
-            Apply the factor of "HC1" also to clustered standard errors.
-        max_failed : float, default 0.05
-            Share of the resamples that may fail before the bootstrap is refused.
-        rng : int, Generator, SeedSequence or None, default 0
-            Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
-        n_jobs : int, default 1
-            Threads; -1 means one per processor. Results do not depend on it.
-        progress : bool, default False
-            Count the resamples on standard error.
-        memory : float, optional
-            Budget in bytes for the resamples in flight.
-        resamples : array_like, shape (n, n_boot), optional
-            Multiplicities to use in place of random ones, rows as in the estimation sample.
-
-        Returns
-        -------
-        CausalResults
-            The results.
-
-        Raises
-        ------
-        SeparationError
-            If the propensity model predicts the treatment of some rows perfectly.
-        BootstrapError
-            If too many resamples failed; its `results` hold the robust standard errors.
-        OptionError
-            If an option has a value that is not allowed, or two contradict each other.
-        """
-        options = InferenceOptions(
-            cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
-        )
-        return self._checked(CausalResults(self, fit_separate(self.design, self.spec, self.options, options)), options)
-
-    def _checked(self, results: CausalResults, options: InferenceOptions) -> CausalResults:
-        """The results, unless too many resamples failed."""
-        record: FitRecord = results._record
-        if record.boot is None or record.boot.failed_share <= options.max_failed:
-            return results
-        failed, drawn = round(record.boot.failed_share * len(record.boot.reasons)), len(record.boot.reasons)
-        kept = CausalResults(self, robust_record(record), results._start)
-        raise BootstrapError(
-            f"{failed} of {drawn} resamples failed, more than max_failed={options.max_failed:g} allows: "
-            f"{failure_text(record.boot.reasons)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"Simplify propensity=, or type  fit(max_failed={min(failed / drawn + 0.01, 0.99):.2f})  to go on without them.",
-            kept,
-        )
 
 
 class OutcomeRegression(CausalModel):
@@ -351,6 +21,7 @@ class OutcomeRegression(CausalModel):
     >>> cr.OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     OutcomeRegression: ATE -247.40 (22.38), 1 vs 0, n 4642
     """
+
     spec = estimators.OUTCOME_REGRESSION
 
 
@@ -419,7 +90,7 @@ class JRE(CausalModel):
 
     spec = estimators.JRE
 
-    @check_keywords(_FIT_INSTEAD)
+    @check_keywords(FIT_INSTEAD)
     def fit(
         self,
         *,
@@ -482,9 +153,7 @@ class JRE(CausalModel):
         inference = InferenceOptions(
             cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
         )
-        joint = JREOptions(
-            objective, penalty, anchor, n_replicates, replicates, method, bootstrap_replicates, n_starts
-        )
+        joint = JREOptions(objective, penalty, anchor, n_replicates, replicates, method, bootstrap_replicates, n_starts)
         record, start = fit_joint(self.design, self.options, inference, joint)
         first = CausalResults(IPWRA._of(self.design, self.options), start)
         return self._checked(CausalResults(self, record, first), inference)

@@ -44,7 +44,7 @@ def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
         If the rows do not determine z.
     """
     p = rows.shape[1] - 1
-    factor = np.linalg.qr(rows[:, :p], mode="r")
+    factor = np.asarray(np.linalg.qr(rows[:, :p], mode="r"))
     condition = float(np.linalg.cond(factor))
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(

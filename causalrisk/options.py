@@ -28,7 +28,7 @@ INTERVALS = ("normal", "percentile")
 
 
 def listed(values: Sequence[object]) -> str:
-    """The values as text, quoted and separated by commas."""
+    """Return the values as text, quoted and separated by commas."""
     return ", ".join(repr(v) for v in values)
 
 
@@ -43,7 +43,9 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
 def whole_number(name: str, value: object, least: int) -> None:
     """Raise an OptionError unless the value is an integer of at least the given size."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nType  {name}={least} or more.")
+        raise OptionError(
+            f"{name}={value!r}; expected a whole number of at least {least}.\nType  {name}={least} or more."
+        )
 
 
 def _finite_number(name: str, value: object) -> bool:
@@ -88,7 +90,9 @@ class ModelOptions:
                     f'\nType  {name}="{only}".'
                 )
         if self.link not in (None, "identity"):
-            raise OptionError(f"link={self.link!r} is not available in this version; expected None (identity).\nType  link=None.")
+            raise OptionError(
+                f"link={self.link!r} is not available in this version; expected None (identity).\nType  link=None."
+            )
         for name in ("propensity_score", "trim", "clip"):
             if getattr(self, name) is not None:
                 raise OptionError(f"{name}= is not available in this version; expected None.\nLeave {name}= out.")
@@ -121,17 +125,21 @@ class InferenceOptions:
         whole_number("n_boot", self.n_boot, 2)
         if not _finite_number("max_failed", self.max_failed) or not 0 <= self.max_failed < 1:
             raise OptionError(
-                f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\nType  max_failed=0.05."
+                f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\n"
+                "Type  max_failed=0.05."
             )
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        if self.memory is not None and not (_finite_number("memory", self.memory) and self.memory > 0):
-            raise OptionError(f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB.")
+        if self.memory is not None and (not _finite_number("memory", self.memory) or self.memory <= 0):
+            raise OptionError(
+                f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB."
+            )
         if not isinstance(self.rng, (numbers.Integral, np.random.Generator, np.random.SeedSequence, type(None))) or (
             isinstance(self.rng, numbers.Integral) and self.rng < 0
         ):
             raise OptionError(
-                f"rng={self.rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\nType  rng=0."
+                f"rng={self.rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\n"
+                "Type  rng=0."
             )
 
     def resolved(self, clustered: bool, default: str) -> tuple[str, str]:
@@ -153,7 +161,8 @@ class InferenceOptions:
         if clustered:
             if cov_type in ("robust", "HC0", "HC1"):
                 raise OptionError(
-                    f'cov_type="{cov_type}" treats rows as independent, but cluster= was given.\nType  cov_type="cluster".'
+                    f'cov_type="{cov_type}" treats rows as independent, but cluster= was given.\n'
+                    'Type  cov_type="cluster".'
                 )
             if bootstrap not in (None, "cluster"):
                 raise OptionError(
@@ -198,14 +207,14 @@ class JREOptions:
             object.__setattr__(self, "penalty", DEFAULT_PENALTY[self.objective])
         if isinstance(self.penalty, str):
             one_of("penalty", self.penalty, tuple(PENALTY_NAMES))
-        elif not _finite_number("penalty", self.penalty) or self.penalty < 0:
+        elif not _finite_number("penalty", self.penalty) or float(self.penalty or 0) < 0:
             raise OptionError(
                 f"penalty={self.penalty!r}; expected a non-negative number or one of {listed(tuple(PENALTY_NAMES))}."
                 '\nType  penalty="10n".'
             )
 
     def penalty_value(self, total: float) -> float:
-        """The penalty lambda as a number for a sample of the given size."""
+        """Return the penalty lambda as a number for a sample of the given size."""
         if isinstance(self.penalty, str):
             factor, power = PENALTY_NAMES[self.penalty]
             return factor * total**power

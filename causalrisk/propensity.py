@@ -275,7 +275,9 @@ def _halved(step: Array, columns: Array, gamma: Array, d: Array, weights: Array,
     return step
 
 
-def refit_batch(basis: Basis, pairs: Array, treated: Array, weights: Array, link: Link, start: Array) -> PropensityBatch:
+def refit_batch(
+    basis: Basis, pairs: Array, treated: Array, weights: Array, link: Link, start: Array
+) -> PropensityBatch:
     """`fit_batch` from a good start; the few columns that do not settle are fitted again from zero with damping."""
     batch = fit_batch(basis.columns, pairs, treated, weights, link, start)
     again = np.flatnonzero(batch.reasons == Reason.NOT_CONVERGED)

@@ -112,7 +112,9 @@ class SeparateRefitter:
         The full-sample estimate; refits are deviations from it.
     """
 
-    def __init__(self, sample: Sample, spec: Specification, propensity: PropensityFit | None, estimate: Estimate) -> None:
+    def __init__(
+        self, sample: Sample, spec: Specification, propensity: PropensityFit | None, estimate: Estimate
+    ) -> None:
         self.sample, self.spec, self.estimate = sample, spec, estimate
         self.propensity = PropensityRefitter(sample, propensity) if propensity is not None else None
         self.q = training_columns(sample, spec)
@@ -267,10 +269,8 @@ class GeneralReplicates:
 
 
 def replace_weights(sample: Sample, weights: Array) -> Sample:
-    """The same sample under other observation weights; its bases stay those of the full sample."""
-    return Sample(
-        sample.y, sample.outcome, sample.propensity, sample.arm, weights, sample.slices, sample.order
-    )
+    """Return the same sample under other observation weights; its bases stay those of the full sample."""
+    return Sample(sample.y, sample.outcome, sample.propensity, sample.arm, weights, sample.slices, sample.order)
 
 
 def shifted_replicates(fit: PropensityFit, replicates: Replicates) -> Callable[[Array, Array, int], Array]:
@@ -325,7 +325,7 @@ class JointRefitter:
 
     def __call__(self, weights: Array, first: int) -> Refits:
         """Refit under multiplicities of shape (n, m); `first` is the number of the first resample."""
-        sample, m = self.sample, weights.shape[1]
+        sample = self.sample
         batch = self.propensity(weights)
         gamma = np.where(batch.reasons == Reason.OK, batch.gamma, self.propensity.fit.gamma[:, None])
         odds = self.propensity.own_odds(gamma)

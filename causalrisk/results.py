@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, outcome_names
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.fitting import FitRecord, JointRecord
+from causalrisk.fitting import FitRecord
 from causalrisk.formulas import linear_constraint
 from causalrisk.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.intervals import check_alpha, normal_interval, percentile_interval
-from causalrisk.ledger import Reason, ledger_frame
+from causalrisk.joint_attributes import JointAttributes
+from causalrisk.ledger import ledger_frame
 from causalrisk.linalg import Array
 from causalrisk.options import INTERVALS, one_of
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
-from causalrisk.report.summary import Coefficients, Estimates, has_converged, summarize, z_and_p
+from causalrisk.report.summary import has_converged, summarize, z_and_p
 
 
-class CausalResults:
+class CausalResults(JointAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
@@ -88,7 +89,7 @@ class CausalResults:
 
     @property
     def tvalues(self) -> pd.Series:
-        """z statistics of `params`; NaN where the standard error is zero."""
+        """Statistics z of `params`; NaN where the standard error is zero."""
         return pd.Series(z_and_p(self.params.to_numpy(), self.bse.to_numpy())[0], index=self._names, name="z")
 
     @property
@@ -133,7 +134,7 @@ class CausalResults:
         return pd.DataFrame(limits, index=self._names)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """The table of estimates as a DataFrame.
+        """Return the table of estimates as a DataFrame.
 
         Parameters
         ----------
@@ -187,7 +188,7 @@ class CausalResults:
 
     @property
     def _outcome_names(self) -> tuple[str, ...]:
-        return ("Intercept",) if self._record.spec.constants else self._record.design.exog_names
+        return outcome_names(self._record)
 
     @property
     def outcome_params(self) -> pd.DataFrame:
@@ -225,29 +226,12 @@ class CausalResults:
 
     def _without_propensity(self) -> UnavailableError:
         return UnavailableError(
-            f"{self._record.spec.name} uses no propensity score.\nType  causalrisk.IPWRA.from_formula(...).fit()  for an "
-            "estimator that does."
+            f"{self._record.spec.name} uses no propensity score.\n"
+            "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
         )
 
     def _coefficients(self) -> Coefficients:
-        """Coefficients of the columns of the designs, from those of the bases."""
-        record = self._record
-        estimate, first = record.estimate, len(self._names)
-        p = estimate.theta.shape[1]
-        outcome = []
-        for arm, theta in enumerate(estimate.theta):
-            block = slice(first + arm * p, first + (arm + 1) * p)
-            covariance = record.covariance[block, block]
-            if record.spec.constants:
-                values, se = theta.copy(), np.sqrt(np.diag(covariance))
-            else:
-                values, se = _in_columns(record.sample.outcome.coefficients, theta, covariance)
-            outcome.append(Estimates(self._outcome_names, values, se))
-        if record.propensity is None:
-            return Coefficients(tuple(outcome), None)
-        block = slice(first + estimate.theta.size, None)
-        values, se = _in_columns(record.propensity.basis.coefficients, estimate.gamma, record.covariance[block, block])
-        return Coefficients(tuple(outcome), Estimates(record.design.propensity_names, values, se))
+        return coefficients_of(self._record)
 
     @property
     def propensity_scores(self) -> pd.Series:
@@ -305,7 +289,7 @@ class CausalResults:
     def _arm_label(self, arm: Any) -> str:
         design = self._record.design
         for level, label in zip(design.levels, design.labels, strict=True):
-            if arm == label or arm == level:
+            if arm in (label, level):
                 return label
         raise OptionError(
             f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
@@ -316,7 +300,8 @@ class CausalResults:
         if self._record.joint is not None:
             raise UnavailableError(
                 "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
-                f"unit-level predictions mean nothing.\nType  res.start.{what}  for those of the IPWRA fit it started from."
+                "unit-level predictions mean nothing.\n"
+                f"Type  res.start.{what}  for those of the IPWRA fit it started from."
             )
 
     # --- sample and resampling -----------------------------------------------------------------------------------
@@ -353,58 +338,6 @@ class CausalResults:
         """Whether every optimiser converged."""
         return has_converged(self._record)
 
-    # --- JRE -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _joint(self) -> JointRecord:
-        if self._record.joint is None:
-            raise UnavailableError(
-                f"{self._record.spec.name} does not train its arms jointly.\nType  causalrisk.JRE.from_formula(...).fit()."
-            )
-        return self._record.joint
-
-    @property
-    def optimize_result(self) -> Any:
-        """What scipy reported of the joint objective (JRE); it is free of units."""
-        return copy.copy(self._joint.fit.result)
-
-    @property
-    def start(self) -> CausalResults:
-        """The IPWRA results JRE started from, with robust standard errors."""
-        if self._start is None:
-            raise UnavailableError(f"{self._record.spec.name} has no start.\nType  causalrisk.JRE.from_formula(...).fit().")
-        return self._start
-
-    @property
-    def model_means(self) -> pd.Series:
-        """Raw averages of the fitted arm models (JRE); they carry the common bias that the POMs leave out."""
-        labels = list(self._record.design.labels)
-        return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
-
-    @property
-    def expected_ate_risk(self) -> float:
-        """Mean squared net bias over the replicates (JRE), in squared units of the outcome."""
-        return self._joint.fit.expected_risk
-
-    @property
-    def replicate_bias(self) -> pd.DataFrame:
-        """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
-        bias = self._joint.fit.bias
-        used = np.flatnonzero(self._joint.replicates.reasons == Reason.OK)
-        frame = pd.DataFrame(bias.T.copy(), columns=list(self._record.design.labels), index=pd.Index(used, name="replicate"))
-        frame["net"] = bias[1] - bias[0]
-        return frame
-
-    @property
-    def replicate_ledger(self) -> pd.DataFrame:
-        """Whether each propensity replicate was used, and why not (JRE)."""
-        return ledger_frame(self._joint.replicates.reasons, "replicate")
-
-    @property
-    def mc_se(self) -> float:
-        """Monte Carlo standard error of the effect due to the finite number of replicates (JRE); NaN for one."""
-        return self._joint.fit.mc_se
-
     # --- printing ------------------------------------------------------------------------------------------------
 
     def summary(
@@ -440,7 +373,8 @@ class CausalResults:
         names = tuple(self._names if xname is None else map(str, xname))
         if len(names) != len(self._names):
             raise OptionError(
-                f"xname has {len(names)} names; expected {len(self._names)}, one for each of {', '.join(self._names)}.\n"
+                f"xname has {len(names)} names; expected {len(self._names)}: one for each of {', '.join(self._names)}"
+                ".\n"
                 f"Type  xname={self._names!r}."
             )
         joint = self._record.joint is not None
@@ -462,12 +396,3 @@ class CausalResults:
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
-
-
-def _in_columns(transform: Any, values: Array, covariance: Array) -> tuple[Array, Array]:
-    """Coefficients of the design's columns and their standard errors, from those of its basis."""
-    half = transform(covariance)
-    variances = np.diag(transform(half.T))
-    return transform(values), np.sqrt(variances)
-
-

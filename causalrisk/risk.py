@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.linalg import Array, pairwise_columns, spectral_factors, unpack_symmetric
 
@@ -103,7 +104,7 @@ def arm_bias_values(bias: Array, z: Array) -> Array:
     return np.einsum("abp,ap->ab", bias[..., :-1], z) - bias[..., -1]
 
 
-def variance_rows(columns: Array, residual: Array, tau: Array, arm: Array, odds: Array) -> Array:
+def variance_rows(columns: Array, residual: Array, tau: Array, arm: NDArray[np.intp], odds: Array) -> Array:
     """Rows of the uncentred influence function of the effect.
 
     Parameters

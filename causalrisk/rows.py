@@ -258,7 +258,8 @@ def by_rows(
             return align(frame[value], table.index, f"{role} {value!r}", notes), value
         known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
         raise DesignError(
-            f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n{nearest(value, known)}"
+            f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+            + nearest(value, known)
         )
 
     role_names = {"treatment": "treat", "weights": "weights", "cluster": "cluster"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ class Sample:
         weighted = right * (self.weights / self.total)[:, None]
         return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
 
-    def restore(self, values: Array) -> Array:
+    def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, put back into the order of the design."""
         restored = np.empty_like(values)
         restored[self.order] = values

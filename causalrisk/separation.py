@@ -65,7 +65,7 @@ def find_separation(sample: Sample, fit: PropensityFit) -> Separation | None:
 
 
 def separation_error(design: Design, sample: Sample, found: Separation, link: str) -> SeparationError:
-    """The error that names the rows and the term behind them.
+    """Make the error that names the rows and the term behind them.
 
     Parameters
     ----------
@@ -105,11 +105,12 @@ def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
         values = np.unique(column)
         if len(values) != 2 or values[0] != 0:
             continue
-        for value, other in ((values[1], values[0]), (values[0], values[1])):
+        for value in values[::-1]:
             cell = column == value
             counts = np.bincount(design.arm[cell], minlength=design.n_arms)
             if (counts > 0).sum() == 1 and rows[cell].all():
-                here = " and ".join(f"{c} {label}" for c, label in sorted(zip(counts, design.labels), reverse=True))
+                shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
+                here = " and ".join(f"{count} {label}" for count, label in shares)
                 found.append(f"{name} = {value:g} has {here}")
     more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more

@@ -61,7 +61,7 @@ class Resampler:
     groups: NDArray[np.intp] | None = None
 
     def generator(self, stream: int, block: int) -> np.random.Generator:
-        """The generator of a block of a stream."""
+        """Return the generator of a block of a stream."""
         key = (*self.seed.spawn_key, stream, block)
         return np.random.default_rng(np.random.SeedSequence(self.seed.entropy, spawn_key=key))
 

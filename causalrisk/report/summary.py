@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
 from scipy.special import ndtr
 
+from causalrisk.coefficients import Coefficients, Estimates
 from causalrisk.fitting import FitRecord, JointRecord
 from causalrisk.inference.intervals import normal_interval
 from causalrisk.joint import JointEstimate
@@ -26,41 +26,8 @@ NOTE_JOINT = (
 )
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """Named estimates of one table.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Row names.
-    values, se : ndarray, shape (d,)
-        Estimates and standard errors.
-    """
-
-    names: tuple[str, ...]
-    values: Array
-    se: Array
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Coefficients of the two models, for the tables below the effects.
-
-    Parameters
-    ----------
-    outcome : tuple of Estimates
-        Per arm.
-    propensity : Estimates or None
-        Of the propensity model.
-    """
-
-    outcome: tuple[Estimates, ...]
-    propensity: Estimates | None
-
-
 def z_and_p(values: Array, se: Array) -> tuple[Array, Array]:
-    """z statistics and two-sided p-values; NaN where the standard error is zero."""
+    """Return z statistics and two-sided p-values; NaN where the standard error is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(se > 0, values / se, np.nan)
     return z, 2 * ndtr(-np.abs(z))
@@ -108,11 +75,11 @@ def summarize(
         tables += _side_by_side(record, coefficients, beside)
     elif coefficients is not None:
         tables += _coefficient_tables(record, coefficients, alpha)
-    return build_summary(tables, _notes(record, outcome, coefficients is not None))
+    return build_summary(tables, _notes(record))
 
 
 def covariance_name(record: FitRecord) -> str:
-    """Printed name of the kind of standard errors."""
+    """Return the printed name of the kind of standard errors."""
     if record.cov_type == "bootstrap":
         return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
     return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
@@ -199,19 +166,21 @@ def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableCo
 def _arms_table(record: FitRecord) -> TableContent:
     labels, overlap = record.design.labels, record.overlap
     if record.propensity is None:
-        rows = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
-        return TableContent(rows=rows, header=(("By arm", "n"),), widths=(0, 11))
+        counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
+        return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
     largest = [format_number(arm.largest) for arm in overlap]
-    spread = [(f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)]
+    spread = [
+        (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
+    ]
     first, second = ("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%")
     if record.joint is None:
         rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
         return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
     biases = _bias_cells(record.joint.fit)
     cells = [*spread, ("", "", "", "")]
-    rows = tuple((n, *c, *b) for n, c, b in zip((*labels, "net (ATE)"), cells, biases, strict=True))
+    joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, "net (ATE)"), cells, biases, strict=True))
     header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
-    return TableContent(rows=rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
+    return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
 
 
 def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
@@ -243,13 +212,14 @@ def _side_by_side(record: FitRecord, joint: Coefficients, start: Coefficients) -
     return tables
 
 
-def _notes(record: FitRecord, outcome: str, coefficients: bool) -> list[str]:
+def _notes(record: FitRecord) -> list[str]:
     design = record.design
     reference, treated = design.labels[0], design.labels[-1]
     rows = f"all {design.n} rows" if design.weight_type is None else f"all {design.n} rows under their weights"
     se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
     notes = [
-        f"ATE = POM[{treated}] - POM[{reference}], averaged over {rows}. Intervals are normal, from the {se} standard error."
+        f"ATE = POM[{treated}] - POM[{reference}], averaged over {rows}. "
+        f"Intervals are normal, from the {se} standard error."
     ]
     if design.formula is not None:
         models = f"Outcome: {design.formula}"
@@ -274,7 +244,8 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
         return []
     counts = ledger.groupby("variable", sort=False)["missing"].max()
     reasons = ", ".join(
-        f"{name} in {count} rows" if " = " in str(name) else f"{name} missing in {count}" for name, count in counts.items()
+        f"{name} in {count} rows" if " = " in str(name) else f"{name} missing in {count}"
+        for name, count in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
     return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger."]

@@ -1,0 +1,87 @@
+"""Coefficients of the outcome and propensity models, from those of the orthonormal bases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.fitting import FitRecord
+from causalrisk.linalg import Array
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Named estimates of one table.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Row names.
+    values, se : ndarray, shape (d,)
+        Estimates and standard errors.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    se: Array
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Coefficients of the two models, for the tables below the effects.
+
+    Parameters
+    ----------
+    outcome : tuple of Estimates
+        Per arm.
+    propensity : Estimates or None
+        Of the propensity model.
+    """
+
+    outcome: tuple[Estimates, ...]
+    propensity: Estimates | None
+
+
+def outcome_names(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the terms of the outcome models."""
+    return ("Intercept",) if record.spec.constants else record.design.exog_names
+
+
+def coefficients_of(record: FitRecord) -> Coefficients:
+    """Return the coefficients of the columns of the designs, with standard errors.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    Coefficients
+        Per arm, and of the propensity model if there is one.
+    """
+    estimate, names = record.estimate, outcome_names(record)
+    first, p = len(estimate.params), estimate.theta.shape[1]
+    outcome = []
+    for arm, theta in enumerate(estimate.theta):
+        block = slice(first + arm * p, first + (arm + 1) * p)
+        covariance = record.covariance[block, block]
+        if record.spec.constants:
+            values, se = theta.copy(), np.sqrt(np.diag(covariance))
+        else:
+            values, se = _in_columns(record.sample.outcome.coefficients, theta, covariance)
+        outcome.append(Estimates(names, values, se))
+    if record.propensity is None:
+        return Coefficients(tuple(outcome), None)
+    block = slice(first + estimate.theta.size, None)
+    values, se = _in_columns(record.propensity.basis.coefficients, estimate.gamma, record.covariance[block, block])
+    return Coefficients(tuple(outcome), Estimates(record.design.propensity_names, values, se))
+
+
+def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
+    """Coefficients of the design's columns and their standard errors, from those of its basis."""
+    half = transform(covariance)
+    variances = np.diag(transform(half.T))
+    return transform(values), np.sqrt(variances)

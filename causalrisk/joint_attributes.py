@@ -1,0 +1,75 @@
+"""What the results of the Joint Robust Estimator have beside those of the others."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import UnavailableError
+from causalrisk.fitting import FitRecord, JointRecord
+from causalrisk.ledger import Reason, ledger_frame
+
+
+class JointAttributes:
+    """Attributes of a joint fit; the results of other estimators raise and say so."""
+
+    _record: FitRecord
+    _start: Any
+
+    @property
+    def _joint(self) -> JointRecord:
+        if self._record.joint is None:
+            name = self._record.spec.name
+            raise UnavailableError(
+                f"{name} does not train its arms jointly.\nType  causalrisk.JRE.from_formula(...).fit()."
+            )
+        return self._record.joint
+
+    @property
+    def optimize_result(self) -> Any:
+        """What scipy reported of the joint objective (JRE); it is free of units."""
+        return copy.copy(self._joint.fit.result)
+
+    @property
+    def start(self) -> Any:
+        """The IPWRA results JRE started from, with robust standard errors."""
+        if self._start is None:
+            raise UnavailableError(
+                f"{self._record.spec.name} has no start.\nType  causalrisk.JRE.from_formula(...).fit()."
+            )
+        return self._start
+
+    @property
+    def model_means(self) -> pd.Series:
+        """Raw averages of the fitted arm models (JRE); they carry the common bias that the POMs leave out."""
+        labels = list(self._record.design.labels)
+        return pd.Series(self._joint.fit.estimate.model_means.copy(), index=labels, name="mean")
+
+    @property
+    def expected_ate_risk(self) -> float:
+        """Mean squared net bias over the replicates (JRE), in squared units of the outcome."""
+        return self._joint.fit.expected_risk
+
+    @property
+    def replicate_bias(self) -> pd.DataFrame:
+        """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
+        bias = self._joint.fit.bias
+        used = np.flatnonzero(self._joint.replicates.reasons == Reason.OK)
+        frame = pd.DataFrame(
+            bias.T.copy(), columns=list(self._record.design.labels), index=pd.Index(used, name="replicate")
+        )
+        frame["net"] = bias[1] - bias[0]
+        return frame
+
+    @property
+    def replicate_ledger(self) -> pd.DataFrame:
+        """Whether each propensity replicate was used, and why not (JRE)."""
+        return ledger_frame(self._joint.replicates.reasons, "replicate")
+
+    @property
+    def mc_se(self) -> float:
+        """Monte Carlo standard error of the effect due to the finite number of replicates (JRE); NaN for one."""
+        return self._joint.fit.mc_se

@@ -1,0 +1,61 @@
+"""Data and small helpers shared by the tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+
+REFERENCE = Path(__file__).parent / "reference"
+LALONDE_RHS = "age + educ + race + married + nodegree + re74 + re75"
+CATTANEO_RHS = "prenatal1 + mmarried + mage + fbaby"
+CATTANEO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
+
+
+def our_names(formula):
+    """Drop the trailing underscores of statsmodels' cattaneo2 column names."""
+    return formula.replace("_ ", " ").removesuffix("_") if isinstance(formula, str) else formula
+
+
+@pytest.fixture(scope="session")
+def lalonde():
+    return pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)
+
+
+@pytest.fixture(scope="session")
+def cattaneo():
+    return cr.datasets.load_cattaneo2()
+
+
+@pytest.fixture(scope="session")
+def frames(lalonde, cattaneo):
+    return {"lalonde_matchit": lalonde, "lalonde": lalonde, "cattaneo2": cattaneo}
+
+
+def jre_reference(name):
+    return json.loads((REFERENCE / f"jre_{name}.json").read_text())
+
+
+def reference_multiplicities(name, n):
+    """Multiplicities of the JRE reference files, shape (n, 40)."""
+    seed = {"lalonde": 7, "cattaneo2": 11}[name]
+    drawn = np.random.RandomState(seed).randint(0, n, size=(40, n))
+    return np.stack([np.bincount(rows, minlength=n) for rows in drawn], axis=1)
+
+
+def simulate(n=400, p=3, seed=0, strength=0.8):
+    """Quadratic outcome, logit treatment; columns y, d, x1 .. xp."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
+    score = 1 / (1 + np.exp(-strength * (x[:, 0] + 0.5 * x[:, 1])))
+    d = (rng.random(n) < score).astype(int)
+    y = x @ np.ones(p) + x[:, 0] ** 2 + d + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "d": d, **{f"x{j + 1}": x[:, j] for j in range(p)}})
+
+
+RHS = "x1 + x2 + x3"
