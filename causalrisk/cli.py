@@ -163,8 +163,8 @@ def _demo_reading(fits: Sequence[CausalResults], crude: pd.Series) -> str:
     net = joint.replicate_bias["net"].to_numpy()
     paragraphs = (
         f"What it shows: infants of smokers weigh {crude[0] - crude[1]:.0f} g less on average; adjusted for age, "
-        f"education, marriage, prenatal care and birth order it is {-effects[-1]:.0f} to {-effects[0]:.0f} g, whichever "
-        "estimator is used.",
+        f"education, marriage, prenatal care and birth order it is {-effects[-1]:.0f} to {-effects[0]:.0f} g, "
+        "whichever estimator is used.",
         f"JRE says {-joint.effect:.0f} g (95% interval {-high:.0f} to {-low:.0f}); IPWRA, where it starts, says "
         f"{-start.effect:.0f} g. Over the propensity scores that the data allow, the arms' biases leave "
         f"{float((net**2).mean()) ** 0.5:.2f} g of net bias (RMS) in JRE.",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design import Design
+from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.errors import ConvergenceWarning, MonteCarloWarning, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
 from causalrisk.inference.bootstrap import BootstrapDistribution
@@ -17,7 +18,6 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.joint import JointEstimate, Replicates, estimate_jointly
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
-from causalrisk.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity import PropensityFit, fit_propensity
 from causalrisk.refit import JointRefitter, PropensityRefitter, SeparateRefitter
 from causalrisk.resampling import Notes, bootstrap, fit_replicates, make_resampling, replicates_of

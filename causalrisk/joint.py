@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from causalrisk.estimators import Estimate, effect_map
-from causalrisk.linalg import Array
+from causalrisk.linalg import Array, solve_gram, triangular_factor
 from causalrisk.optimize import OptimizeResult, minimize_rows
 from causalrisk.propensity import PropensityFit
 from causalrisk.risk import Criterion, arm_bias_values, ate_risk, net_bias_rows, stack_rows, variance_rows
@@ -54,7 +55,7 @@ class JointEstimate:
     influence_variance : float
         V, the variance of the influence function of the effect at the fitted propensity score.
     mc_se : float
-        Monte Carlo standard error of the effect due to the finite number of replicates.
+        Monte Carlo standard error of the effect due to the finite number of replicates; NaN for one.
     result : OptimizeResult
         What scipy reported.
     """
@@ -163,13 +164,13 @@ def objective_rows(
     variance: Array | None = None
     if criterion.variance:
         psi = variance_rows(q, deviation.residual, deviation.tau, sample.arm, fit.odds)
-        variance = np.asarray(np.linalg.qr((psi - sample.mean(psi)) * np.sqrt(share)[:, None], mode="r"))
+        variance = triangular_factor((psi - sample.mean(psi)) * np.sqrt(share)[:, None])
     return stack_rows(criterion, net_bias_rows(forms), variance, factors)
 
 
 def _square_factor(rows: Array) -> Array:
     """Triangular factor of the rows, padded with zeros to a square."""
-    factor = np.asarray(np.linalg.qr(rows, mode="r"))
+    factor = triangular_factor(rows)
     return np.vstack([factor, np.zeros((rows.shape[1] - len(factor), rows.shape[1]))])
 
 
@@ -205,11 +206,9 @@ def estimate_jointly(
     theta = start.theta + deviation.scale * z.reshape(start.theta.shape)
     forms[..., -1] *= deviation.scale
     at = _Solution(sample, fit, criterion, replicates.gamma, forms, mean_odds, theta, start)
-    bread = rows[:, :-1].T @ rows[:, :-1]
+    factor = triangular_factor(rows[:, :-1])
     moments = at.replicate_moments()
-    influence = at.influence(bread, moments)
-    contrast = np.concatenate([-at.column_means, at.column_means])
-    jackknife = (moments.gradient - moments.gradient.mean(axis=0)) @ np.linalg.solve(bread, contrast)
+    influence = at.influence(factor, moments)
     psi = at.psi()
     estimate = Estimate(
         at.params(), theta, fit.gamma, at.fitted, sample.mean(at.fitted.T), np.column_stack([influence, fit.influence])
@@ -220,7 +219,7 @@ def estimate_jointly(
         at.bias,
         arm_bias_values(forms, np.zeros_like(theta)),
         float(sample.mean(psi**2)),
-        float(np.linalg.norm(jackknife) / replicates.count) if replicates.count > 1 else np.nan,
+        at.monte_carlo_se(factor, moments),
         result,
     )
 
@@ -312,7 +311,23 @@ class _Solution:
                 gradient[columns, arm * p : (arm + 1) * p] += self.criterion.fit * weight[rows].T @ scores[rows]
         return _Moments(gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_gamma)
 
-    def influence(self, bread: Array, moments: _Moments) -> Array:
+    def monte_carlo_se(self, factor: Array, moments: _Moments) -> float:
+        """Return the standard error of the effect over redraws of the replicates, by the jackknife; NaN for one.
+
+        Leaving replicate b out moves the effect by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient
+        and h_b its leverage. Without the leverage (the infinitesimal jackknife) it is too small where a few replicates
+        dominate.
+        """
+        n_rep = len(self.net)
+        if n_rep == 1:
+            return float("nan")
+        contrast = np.concatenate([-self.column_means, self.column_means])
+        change = (moments.gradient - moments.gradient.mean(axis=0)) @ solve_gram(factor, contrast)
+        whitened = solve_triangular(factor, self.net_slope.T, trans="T")
+        leverage = self.criterion.penalty / n_rep * (whitened**2).sum(axis=0)
+        return float(np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))) / n_rep)
+
+    def influence(self, factor: Array, moments: _Moments) -> Array:
         """Influence function of (effect, arm means, theta), shape (n, 2 K - 1 + K p).
 
         The replicates' distances from the fitted propensity model, the penalty and the observation weights are held
@@ -321,7 +336,7 @@ class _Solution:
         sample, fit = self.sample, self.fit
         n, n_arms, p = sample.n, sample.n_arms, self.q.shape[1]
         score = self._scores(moments) + fit.influence @ self._by_gamma(moments).T
-        theta = -np.linalg.solve(bread, score.T).T
+        theta = -solve_gram(factor, score.T).T
         by_arm = theta.reshape(n, n_arms, p)
         means = self.fitted.T - sample.mean(self.fitted.T) + by_arm @ self.column_means
         weight = 1 + self.mean_odds

@@ -76,15 +76,16 @@ def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
     keep = np.zeros(X.shape[1], dtype=bool)
     norms = np.linalg.norm(X, axis=0)
     unit = X / np.where(norms > 0, norms, 1.0)
-    basis = np.empty((X.shape[0], 0))
+    basis, rank = np.empty(X.shape, order="F"), 0
     for j in range(X.shape[1]):
         rest = unit[:, j]
         for _ in range(2):  # twice is enough for orthogonality to working precision
-            rest = rest - basis @ (basis.T @ rest)
+            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
         length = np.linalg.norm(rest)
-        if norms[j] > 0 and length > tol and keep.sum() < X.shape[0]:
+        if norms[j] > 0 and length > tol and rank < X.shape[0]:
             keep[j] = True
-            basis = np.column_stack([basis, rest / length])
+            basis[:, rank] = rest / length
+            rank += 1
     return keep
 
 
@@ -204,6 +205,16 @@ def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
     solutions = np.linalg.solve(left, triangle[:, :p, p][:, :, None])[:, :, 0].T
     solutions[:, singular] = np.nan
     return solutions, singular
+
+
+def triangular_factor(rows: Array) -> Array:
+    """Upper triangular R with R'R = rows'rows, shape (p, p); rows, shape (r, p), of full column rank."""
+    return np.asarray(np.linalg.qr(rows, mode="r"))
+
+
+def solve_gram(factor: Array, right: Array) -> Array:
+    """Solve R'R x = right, shape (p, ...), through the triangular factor R: half the digits lost to conditioning."""
+    return solve_triangular(factor, solve_triangular(factor, right, trans="T"))
 
 
 def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:

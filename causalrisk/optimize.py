@@ -7,7 +7,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
 
 from causalrisk.errors import CausalRiskError
-from causalrisk.linalg import Array
+from causalrisk.linalg import Array, triangular_factor
 from causalrisk.risk import gradient, objective
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -44,7 +44,7 @@ def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
         If the rows do not determine z.
     """
     p = rows.shape[1] - 1
-    factor = np.asarray(np.linalg.qr(rows[:, :p], mode="r"))
+    factor = triangular_factor(rows[:, :p])
     condition = float(np.linalg.cond(factor))
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, outcome_names
+from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.fitting import FitRecord
-from causalrisk.formulas import linear_constraint
-from causalrisk.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.bootstrap import BootstrapDistribution
+from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.intervals import check_alpha, normal_interval, percentile_interval
 from causalrisk.joint_attributes import JointAttributes
 from causalrisk.ledger import ledger_frame

@@ -21,18 +21,9 @@ PACKAGE = ROOT / "causalrisk"
 LAYERS = (
     ("_version", "errors"),
     ("linalg", "options", "ledger"),
-    ("columns", "names"),
-    ("tables",),
-    ("treatment",),
-    ("formulas",),
-    ("scope",),
-    ("encoders",),
-    ("rows", "rank", "matrices"),
-    ("sample",),
     ("design",),
-    ("families",),
+    ("sample",),
     ("propensity",),
-    ("targets",),
     ("risk",),
     ("optimize",),
     ("separation",),
@@ -41,13 +32,15 @@ LAYERS = (
     ("refit",),
     ("inference",),
     ("diagnostics",),
+    ("resampling",),
+    ("fitting",),
+    ("coefficients",),
     ("report",),
     ("datasets",),
+    ("joint_attributes",),
     ("results",),
+    ("model",),
     ("models",),
-    ("compare",),
-    ("simulation",),
-    ("hle",),
     ("cli",),
     ("__init__", "__main__"),
 )
@@ -145,7 +138,7 @@ def test_only_optimize_uses_scipy_optimize():
 
 def test_only_one_module_imports_patsy():
     users = {m for m in TREES for _, imported, _ in imports(m) if imported.split(".")[0] == "patsy"}
-    assert users == {"causalrisk.formulas"}
+    assert users == {"causalrisk.design.formulas"}
 
 
 @pytest.mark.parametrize("module", TREES)

@@ -1,22 +1,20 @@
-"""Bad treatments, data and formulas (faults 1-33): refused by name, or the same result as from clean data."""
+"""Bad treatments and data (faults 1-24): refused by name, or the same result as from clean data."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 
 import causalrisk as cr
 from tests.conftest import simulate
 
 N = 300
 BOTH = pytest.mark.parametrize("estimator", [cr.IPWRA, cr.JRE])
-QUICK = {"n_boot": 20, "n_replicates": 60}
+QUICK = {"n_boot": 20, "n_replicates": 300}  # enough for the Monte Carlo error to stay below 5% of the SE
 RHS = "x1 + x2 + x3"
 
 
@@ -39,7 +37,7 @@ def finish(model):
 
 @contextlib.contextmanager
 def refused(kind, *words):
-    """The block raises `kind`, a ValueError of the package unless a TypeError, with all the words and a line of advice."""
+    """The block raises `kind` (of the package, unless a TypeError) with all the words and a last line of advice."""
     with pytest.raises(kind) as caught:
         yield caught
     message = str(caught.value)
@@ -116,9 +114,9 @@ def yes_no(data, kind):
 @pytest.mark.parametrize("kind", ["object", "category", "ordered"])
 def test_fault_04_text_treatment_asks_which_level(data, kind):
     treated = int(data.d.sum())
-    with refused(
-        cr.DesignError, "'d'", f"'yes'   {treated} rows", f"{N - treated} rows", 'treated="yes"', 'reference="no"', "sign"
-    ):
+    rows = [f"'yes'   {treated} rows", f"'no'    {N - treated} rows"]
+    advice = ['treated="no"', 'reference="yes"'] if kind == "ordered" else ['treated="yes"', 'reference="no"']
+    with refused(cr.DesignError, "'d'", *rows, *advice, "sign of the effect"):
         build(cr.JRE, yes_no(data, kind))
 
 
@@ -234,13 +232,13 @@ def test_fault_10_outcome_among_the_covariates(data, formula, propensity, model)
 
 @BOTH
 def test_fault_11_one_sample_for_both_models(data, estimator):
-    gaps = data.set_axis(np.arange(N) * 2)
+    gaps = data.assign(y=data.y - data.x3).set_axis(np.arange(N) * 2)
     gaps.loc[[2, 4], "y"] = np.nan
     gaps.loc[[4, 10], "x1"] = np.nan  # outcome model only
     gaps.loc[[4, 10, 20, 30], "x3"] = np.nan  # propensity model only
-    res = fit(estimator, gaps, "y ~ x1", propensity="x2 + x3")
+    res = fit(estimator, gaps, "y ~ x1 + x2", propensity="x2 + x3")
     whole = gaps.drop(index=[2, 4, 10, 20, 30])
-    assert_same(res, fit(estimator, whole, "y ~ x1", propensity="x2 + x3"))
+    assert_same(res, fit(estimator, whole, "y ~ x1 + x2", propensity="x2 + x3"))
     assert res.nobs == N - 5 and "Rows dropped:                        5" in str(res.summary())
     assert list(res.in_sample.index) == list(gaps.index) and res.in_sample.sum() == N - 5
     ledger = res.sample_ledger.set_index("variable")
@@ -248,7 +246,7 @@ def test_fault_11_one_sample_for_both_models(data, estimator):
     assert ledger.formula.to_dict() == {"y": "outcome", "x1": "outcome", "x3": "propensity"}
     assert list(res.propensity_scores.index) == list(whole.index)
     with refused(cr.DesignError, f"5 of {N} rows", "'x3' (propensity)  4 rows", "'x1' (outcome)  2 rows"):
-        build(estimator, gaps, "y ~ x1", propensity="x2 + x3", missing="raise")
+        build(estimator, gaps, "y ~ x1 + x2", propensity="x2 + x3", missing="raise")
 
 
 @pytest.mark.parametrize("column", ["y", "x1", "d", "w"])
@@ -287,10 +285,9 @@ def test_fault_14_permuted_series_is_aligned_by_label_and_said(data, estimator, 
     options = {"weights": {"weight_type": "probability"}}.get(role, {})
     base = fit(estimator, more, **{role: column}, **options)
     shuffled = more[column].sample(frac=1, random_state=0)
-    with pytest.warns(cr.DesignWarning, match=rf"'{column}'.*another order.*aligned by label") as caught:
+    with pytest.warns(cr.DesignWarning, match=rf"'{column}'.*another order.*aligned by label"):
         model = build(estimator, more, **{role: shuffled}, **options)
     assert_same(finish(model), base)
-    assert [w.filename for w in caught] == [__file__]  # the warning points at the caller's line
     assert_same(fit(estimator, more, **{role: shuffled.loc[more.index].to_numpy()}, **options), base)
 
 
@@ -301,16 +298,12 @@ def test_fault_14_permuted_series_in_the_array_interface(data):
         assert_same(cr.IPWRA(data.y, X.sample(frac=1, random_state=1), data.d).fit(), base)
 
 
-def test_fault_14_the_warning_is_given_for_every_model(data):
-    """Python's default filter shows a text once per line of code, so the line must be the caller's."""
-    import warnings
-
-    shuffled = data.d.sample(frac=1, random_state=0)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        build(cr.IPWRA, data, treat=shuffled)
+def test_fault_14_the_warning_points_at_the_line_of_the_caller(data):
+    shuffled, X = data.d.sample(frac=1, random_state=0), data[["x1"]].assign(one=1.0)
+    with pytest.warns(cr.DesignWarning) as caught:
         cr.IPWRA.from_formula("y ~ x1", data, treat=shuffled)
-    assert len(caught) == 2
+        cr.JRE(data.y, X, shuffled)
+    assert [w.filename.rsplit("/", 1)[-1] for w in caught] == ["test_faults.py"] * 2
 
 
 @pytest.mark.parametrize("role", ["treat", "weights", "cluster"])
@@ -319,7 +312,7 @@ def test_fault_14_the_warning_is_given_for_every_model(data):
     [
         (lambda s: s[:200], 200),
         (lambda s: s.to_numpy()[:200], 200),
-        (lambda s: list(s) + [1], N + 1),
+        (lambda s: [*s, 1], N + 1),
         (lambda s: s.set_axis(s.index + 10_000), N),
         (lambda s: s.set_axis(s.index + 1), N),
     ],
@@ -367,10 +360,7 @@ def test_fault_18_one_observation_without_covariates(data):
 @pytest.mark.parametrize("estimator", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_fault_19_more_propensity_coefficients_than_rows(estimator):
     wide = simulate(n=20, p=25, seed=1).assign(d=np.arange(20) % 2)
-    with (
-        pytest.warns(cr.DesignWarning, match="propensity model: dropped"),
-        refused(cr.DesignError, "20 rows", "propensity coefficients", "propensity="),
-    ):
+    with refused(cr.DesignError, "20 rows", "propensity coefficients", "propensity="):
         build(estimator, wide, "y ~ 1", propensity=" + ".join(f"x{j}" for j in range(1, 26)))
 
 
@@ -421,7 +411,8 @@ def test_fault_21_arrow_and_string_columns(data, estimator, storage):
 @BOTH
 def test_fault_22_unused_levels(data, estimator):
     base = with_group(data)
-    wide = base.assign(g=pd.Categorical(base.g, ["unused", "a", "b", "never", "c"]), d=pd.Categorical(base.d, [0, 1, 2]))
+    wide = base.assign(g=pd.Categorical(base.g, ["unused", "a", "b", "never", "c"]))
+    wide["d"] = pd.Categorical(base.d, [0, 1, 2])
     res = fit(estimator, wide, "y ~ x1 + g")
     assert_same(res, fit(estimator, base, "y ~ x1 + g"))
     assert not [name for name in res.outcome_params.index if "unused" in name or "never" in name]
@@ -434,7 +425,7 @@ def test_fault_23_level_in_one_arm_only(data, estimator):
     alone = with_group(data)
     rare = alone.index[alone.d == 0][:6]
     alone.loc[rare, "g"] = "Österreich"
-    with refused(cr.DesignError, "g", "'Österreich'", "arm 'never'", "(6)", "arm 'smoker' cannot be estimated", "Merge"):
+    with refused(cr.DesignError, "g", "'Österreich'", "arm 'never'", "(6)", "arm 'smoker' cannot"):
         build(estimator, alone, "y ~ x1 + g", propensity="x1", levels={0: "never", 1: "smoker"})
 
 
@@ -461,228 +452,3 @@ def test_fault_24_level_missing_in_a_resample(data, estimator, reason):
     assert reason in res.boot_ledger.reason.iloc[1]
     assert res.boot_params.iloc[1].isna().all()  # a level less would be another model: no number for it
     np.testing.assert_allclose(res.boot_params.iloc[[0, 2]], [res.params, res.params], rtol=1e-10)
-
-
-# --- names -------------------------------------------------------------------------------------------------------
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("names", "formula", "terms"),
-    [
-        (("Größe m", "mutter alter"), "y ~ Q('Größe m') + Q(\"mutter alter\")", ["Q('Größe m')", "Q('mutter alter')"]),
-        (("class", "it's \"so\""), "y ~ Q('class') + Q('it\\'s \"so\"')", ["Q('class')", "Q('it\\'s \"so\"')"]),
-        (("C", "I"), "y ~ C + I", ["C", "I"]),
-        (("Q", "C"), "y ~ Q + Q('C')", ["Q", "Q('C')"]),
-        (("np", "center"), "y ~ np + center", ["np", "center"]),
-        (("变量", "müde"), "y ~ 变量 + müde", ["变量", "müde"]),
-    ],
-)
-def test_fault_27_odd_names(data, estimator, names, formula, terms):
-    odd = data.rename(columns={"x1": names[0], "x2": names[1], "d": "Behandlung ü"})
-    res = fit(estimator, odd, formula, treat="Behandlung ü")
-    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
-    shown = [name.replace('"', "'") if "alter" in name else name for name in res.outcome_params.index]
-    assert shown == ["Intercept", *terms]
-    assert "Behandlung ü" in str(res.summary())
-
-
-def test_fault_27_builtins_beside_columns_of_their_name(data):
-    odd = data.rename(columns={"x1": "I", "x2": "C", "x3": "Q"})
-    res = fit(cr.IPWRA, odd, "y ~ I(I**2) + C(C > 0) + Q('Q')")
-    assert_same(res, fit(cr.IPWRA, data, "y ~ I(x1**2) + C(x2 > 0) + x3"))
-    np.testing.assert_allclose(res.predict(odd[:9]), res.potential_outcomes[:9], rtol=1e-12)
-
-
-def test_fault_27_errors_quote_the_name(data):
-    odd = data.rename(columns={"x1": "Größe m", "x2": "class"})
-    with refused(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
-        build(cr.JRE, odd, "y ~ Q('Grösse m')")
-    with refused(cr.DesignError, "'y ~ class'", 'Q("')  :
-        build(cr.JRE, odd, "y ~ class")
-    odd.loc[3, "Größe m"] = np.inf
-    with refused(cr.DesignError, "'Größe m'", "1 infinite"):
-        build(cr.JRE, odd, "y ~ Q('Größe m')")
-
-
-INTERNAL = [("Intercept", "ps"), ("_weight", "weight"), ("_column_0", "_float_0"), ("arm", "weights"), ("y_", "const"),
-            ("propensity", "cluster"), ("index", "estimate")]  # fmt: skip
-
-
-@BOTH
-@pytest.mark.parametrize("names", INTERNAL, ids="+".join)
-def test_fault_28_columns_named_like_internal_ones(data, estimator, names):
-    odd = data.rename(columns={"x1": names[0], "x2": names[1]})
-    res = fit(estimator, odd, f"y ~ {names[0]} + {names[1]}")
-    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
-    assert list(res.outcome_params.index) == ["Intercept", *names]
-
-
-@pytest.mark.parametrize("label", ["net", "ATE", "Intercept", "mean"])
-def test_fault_28_level_named_like_internal_ones(data, label):
-    res = fit(cr.JRE, data, levels={0: label, 1: "other"})
-    base = fit(cr.JRE, data)
-    assert_same(res, base)
-    assert res.replicate_bias.shape == (60, 3)  # per arm and net
-    np.testing.assert_array_equal(res.replicate_bias.to_numpy(), base.replicate_bias.to_numpy())
-
-
-# --- the caller's objects ----------------------------------------------------------------------------------------
-
-
-def fingerprint(value):
-    if isinstance(value, pd.DataFrame):
-        return [repr(value.dtypes.to_dict()), repr(value.attrs), [fingerprint(c) for _, c in value.items()]]
-    if isinstance(value, pd.Series):
-        labels = list(value.cat.categories) if isinstance(value.dtype, pd.CategoricalDtype) else None
-        hashes = pd.util.hash_pandas_object(value, index=True).to_numpy().tobytes()
-        return [value.name, value.index.names, repr(value.dtype), labels, hashes]
-    return [value.dtype, value.shape, value.flags.writeable, value.tobytes()] if isinstance(value, np.ndarray) else value
-
-
-@BOTH
-def test_fault_30_nothing_of_the_caller_is_changed(data, estimator):
-    frame = with_group(data).set_axis([f"r{i}" for i in range(N)])
-    frame["g"] = pd.Categorical(frame.g, ["zz", "c", "b", "a"])
-    frame["text"] = np.where(frame.d == 1, "yes", "no")
-    frame.loc[["r3", "r9"], "x1"] = np.nan
-    arrays = {"w": np.where(np.arange(N) % 50 == 0, 0, 2), "g": np.arange(N) % 40, "levels": {"no": "a", "yes": "b"}}
-    with pytest.warns(cr.DesignWarning, match="weight 0"):
-        rows = build(estimator, frame, treat="text", treated="yes", weights=arrays["w"], weight_type="frequency").fit(
-            cov_type="robust"
-        ).nobs
-    arrays |= {"r": np.random.default_rng(0).multinomial(2 * rows, np.full(rows, 1 / rows), size=5).T.copy()}
-    before, copied = fingerprint(frame), copy.deepcopy(arrays)
-    options = {"cov_type": "bootstrap", "resamples": arrays["r"]}
-    options |= {"replicates": arrays["r"]} if estimator is cr.JRE else {}
-    with pytest.warns(cr.CausalRiskWarning):
-        model = build(estimator, frame, "y ~ center(x1) + g", treat="text", treated="yes", levels=arrays["levels"],
-                      weights=arrays["w"], weight_type="frequency")  # fmt: skip
-        res = model.fit(**options)
-        res.summary()
-    assert fingerprint(frame) == before
-    assert {k: fingerprint(v) for k, v in arrays.items()} == {k: fingerprint(v) for k, v in copied.items()}
-
-
-def test_fault_30_results_do_not_follow_later_changes(data):
-    y, X, d = data.y.to_numpy().copy(), np.column_stack([np.ones(N), data.x1]), data.d.to_numpy().copy()
-    frame = data.copy()
-    models = [cr.IPWRA(y, X, d), build(cr.IPWRA, frame)]
-    results = [model.fit() for model in models]
-    kept = [copy.deepcopy((r.params, r.potential_outcomes, r.in_sample)) for r in results]
-    y[:], X[:], d[:], frame.loc[:, "y"], frame.loc[:, "x1"] = 0, 0, 0, 0.0, 0.0
-    for res, model, (params, fitted, rows) in zip(results, models, kept, strict=True):
-        res.params.iloc[0] = 99.0
-        res.in_sample.iloc[0] = False
-        pd.testing.assert_series_equal(res.params, params)
-        pd.testing.assert_frame_equal(res.potential_outcomes, fitted)
-        pd.testing.assert_series_equal(res.in_sample, rows)
-        pd.testing.assert_series_equal(model.fit().params, params)
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-STORAGE = {
-    "read-only": read_only,
-    "Fortran order": np.asfortranarray,
-    "big-endian": lambda a: a.astype(">f8"),
-    "float32": lambda a: a.astype("float32"),
-    "big-endian float32": lambda a: a.astype(">f4"),
-    "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 2, axis=1)[::2, ::2],
-    "reversed twice": lambda a: a[::-1][::-1],
-    "sparse": scipy.sparse.csr_matrix,
-}
-
-
-@BOTH
-@pytest.mark.parametrize("storage", STORAGE)
-def test_fault_31_storage_of_arrays(data, estimator, storage):
-    exact = data.astype("float32").astype(float)  # representable in every storage
-    y, d = exact.y.to_numpy(), exact.d.to_numpy()
-    X = np.column_stack([np.ones(N), exact[["x1", "x2"]]])
-    change = STORAGE[storage]
-    res = finish(estimator(change(y[:, None]) if storage != "sparse" else y, change(X), read_only(d)))
-    assert_same(res, finish(estimator(y, X, d)))
-
-
-@BOTH
-@pytest.mark.parametrize("storage", [">f4", ">f8", "float32", "Sparse[float]"])
-def test_fault_31_storage_of_columns(data, estimator, storage):
-    exact = data.astype("float32").astype(float)
-    changed = exact.copy()
-    for column in ("y", "x1", "x2"):
-        values = exact[column].to_numpy()
-        changed[column] = pd.arrays.SparseArray(values) if "Sparse" in storage else values.astype(storage)
-    changed["d"] = data.d.to_numpy().astype(">i2")
-    assert_same(fit(estimator, changed), fit(estimator, exact))
-
-
-# --- formulas ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("formula", "propensity", "words"),
-    [
-        ("y ~ x1 + nope", None, ["outcome formula 'y ~ x1 + nope'", "'nope'", "neither a column"]),
-        ("y ~ x1 + X2", None, ["'X2'", "Did you mean 'x2'?"]),
-        ("y ~ x1", "x2 + agee", ["propensity formula 'x2 + agee'", "'agee'"]),
-        ("y ~ x1 +", None, ["outcome formula 'y ~ x1 +'", "cannot be read"]),
-        ("y ~ x1", "x2 + (", ["propensity formula 'x2 + ('", "cannot be read"]),
-        ("y ~ x1 ~ x2", None, ["outcome formula 'y ~ x1 ~ x2'", "cannot be read"]),
-        ("y ~", None, ["outcome formula 'y ~'", "empty right-hand side", '"y ~ 1"']),
-        ("y ~ 0", None, ["outcome formula 'y ~ 0'", "empty right-hand side"]),
-        ("y ~ x1", "", ["propensity formula ''", "empty right-hand side", 'propensity="1"']),
-        ("y ~ x1", "0", ["propensity formula '0'", "empty right-hand side"]),
-        ("x1 + x2", None, ["outcome formula 'x1 + x2'", "no left-hand side"]),
-        ("z ~ x1", None, ["outcome formula", "'z'"]),
-        ("y ~ nofunction(x1)", None, ["outcome formula", "'nofunction'"]),
-        ("y ~ np.nosuch(x1)", None, ["outcome formula", "nosuch"]),
-    ],
-)
-def test_fault_32_formulas_that_cannot_be_used(data, formula, propensity, words):
-    with refused(cr.DesignError, *words):
-        build(cr.JRE, data, formula, propensity=propensity)
-
-
-@pytest.mark.parametrize(("formula", "kind"), [(3, "int"), (["y", "x1"], "list"), (None, "NoneType")])
-def test_fault_32_formulas_that_are_no_text(data, formula, kind):
-    with refused(TypeError, "outcome formula", kind, '"y ~ x1 + x2"'):
-        build(cr.JRE, data, formula)
-
-
-@pytest.mark.parametrize("formula", ["y ~ 0 + x1", "y ~ x1 - 1", "y ~ -1 + x1"])
-def test_fault_32_no_intercept_is_allowed_and_said(data, formula):
-    with pytest.warns(cr.DesignWarning, match="outcome model: no constant"):
-        res = build(cr.OutcomeRegression, data, formula, propensity="x1").fit()
-    slopes = [data.y[data.d == a] @ data.x1[data.d == a] / (data.x1[data.d == a] ** 2).sum() for a in (0, 1)]
-    assert list(res.outcome_params.index) == ["x1"]
-    assert res.effect == pytest.approx((slopes[1] - slopes[0]) * data.x1.mean(), rel=1e-10)
-
-
-def test_fault_32_the_syntax_error_is_chained(data):
-    with pytest.raises(cr.DesignError) as caught:
-        build(cr.JRE, data, "y ~ x1 +")
-    assert caught.value.__cause__ is not None
-
-
-@pytest.mark.parametrize("term", ["center(x1)", "standardize(x1)"])
-@BOTH
-def test_fault_33_stateful_transforms_keep_their_state(data, estimator, term):
-    model, plain = build(estimator, data, f"y ~ {term} + x2"), build(estimator, data, "y ~ x1 + x2")
-    options = QUICK if estimator is cr.JRE else {"cov_type": "bootstrap", "n_boot": 20}
-    res, base = model.fit(**options), plain.fit(**options)
-    np.testing.assert_allclose(res.boot_params, base.boot_params, rtol=1e-9)  # not re-estimated on resamples
-    first = res.start if estimator is cr.JRE else res
-    start = base.start if estimator is cr.JRE else base
-    np.testing.assert_allclose(first.predict(data[:7]), start.predict(data[:7]), rtol=1e-9)
-
-
-def test_fault_33_splines_code_new_rows_as_in_the_fit(data):
-    res = build(cr.IPWRA, data, "y ~ bs(x1, df=4) + standardize(x2)", propensity="x1").fit()
-    treated = data[data.d == 1]
-    np.testing.assert_allclose(res.predict(treated), res.potential_outcomes[data.d == 1], rtol=1e-12)
-    np.testing.assert_allclose(res.predict(data[10:11], arm=1), res.potential_outcomes["1"][10:11], rtol=1e-12)

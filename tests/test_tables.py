@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalrisk.design.tables import align, as_table, gather, nearest
 from causalrisk.errors import DesignError
-from causalrisk.tables import align, as_table, gather, nearest
 
 INDEX = pd.Index(["a", "b", "c"])
 

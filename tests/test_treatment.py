@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalrisk.design.treatment import code_treatment
 from causalrisk.errors import DesignError, OptionError
-from causalrisk.treatment import code_treatment
 
 
 def code(values, **options):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import listing, missing_mask, numbers, plain
+from causalrisk.design.columns import listing, missing_mask, numbers, plain
+from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.names import coded_names
+from causalrisk.design.tables import Table, as_table, nearest
 from causalrisk.errors import DesignError
-from causalrisk.formulas import Formula, Scope, compile_terms, evaluate, parse
-from causalrisk.names import coded_names
-from causalrisk.tables import Table, as_table, nearest
 
 
 class FormulaEncoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import numbers
-from causalrisk.encoders import ArrayEncoder, FormulaEncoder
-from causalrisk.errors import DesignError, DesignWarning
-from causalrisk.matrices import common_index, named_columns
-from causalrisk.pair import Models, check_roles, formula_models, merge_sources, read_formulas
-from causalrisk.rank import check_arms, usable_columns
-from causalrisk.rows import ByRows, Rows, Source, by_rows, cluster_codes, draw_sample
-from causalrisk.tables import Table, align
-from causalrisk.treatment import Coding, code_treatment, show
+from causalrisk.design.columns import numbers
+from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.matrices import common_index, named_columns
+from causalrisk.design.pair import Models, check_roles, formula_models, merge_sources, read_formulas
+from causalrisk.design.rank import check_arms, usable_columns
+from causalrisk.design.rows import ByRows, Rows, Source, by_rows, cluster_codes, draw_sample
+from causalrisk.design.tables import Table, align
+from causalrisk.design.treatment import Coding, code_treatment, show
+from causalrisk.errors import DesignError, DesignWarning, warn_user
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -341,7 +340,7 @@ def _finish(
         constant_outcome=constant_outcome,
     )
     for note in notes:
-        warnings.warn(note, DesignWarning, stacklevel=4)
+        warn_user(note, DesignWarning)
     index = by.treat.index
     return Design(
         y=models.y,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import listing
+from causalrisk.design.columns import listing
 from causalrisk.errors import DesignError
 from causalrisk.linalg import condition_number, independent_columns
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import listing
+from causalrisk.design.columns import listing
 from causalrisk.errors import DesignError
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import plain
-from causalrisk.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.columns import plain
+from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.names import coded_names
+from causalrisk.design.rows import Source
+from causalrisk.design.scope import collect, resolve
+from causalrisk.design.tables import Table
+from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
-from causalrisk.formulas import Formula, Scope, compile_terms, evaluate, parse
-from causalrisk.names import coded_names
-from causalrisk.rows import Source
-from causalrisk.scope import collect, resolve
-from causalrisk.tables import Table
-from causalrisk.treatment import show
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import patsy
 import patsy.builtins
 from patsy.parse_formula import parse_formula
 
+from causalrisk.design.names import Use, rewrite, uses
 from causalrisk.errors import DesignError
-from causalrisk.names import Use, rewrite, uses
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 

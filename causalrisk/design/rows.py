@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.columns import listing, missing_mask, numbers
+from causalrisk.design.columns import listing, missing_mask, numbers
+from causalrisk.design.tables import Table, align, is_column, nearest
 from causalrisk.errors import DesignError, OptionError
-from causalrisk.tables import Table, align, is_column, nearest
 
 WEIGHT_TYPES = ("frequency", "probability")
 LEDGER = ("formula", "variable", "missing", "dropped")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.tables import align, unique_names
 from causalrisk.errors import DesignError
-from causalrisk.tables import align, unique_names
 
 
 def common_index(values: Iterable[Any], n: int) -> pd.Index:

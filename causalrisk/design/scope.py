@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from causalrisk.design.formulas import FUNCTIONS, Formula, Scope
+from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.errors import DesignError
-from causalrisk.formulas import FUNCTIONS, Formula, Scope
-from causalrisk.tables import Table, align, as_table, gather, is_column, nearest
 
 RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
 

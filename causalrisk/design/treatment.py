@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.columns import listing, plain
+from causalrisk.design.columns import listing, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12

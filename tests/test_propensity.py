@@ -1,0 +1,144 @@
+"""Propensity models: agreement with statsmodels, links and their derivatives, batches and their reasons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy.optimize import approx_fprime
+
+from causalrisk import propensity
+from causalrisk.ledger import Reason
+from causalrisk.linalg import orthonormal_basis, pairwise_columns
+from causalrisk.propensity import LINKS, fit_batch, fit_propensity, refit_batch
+
+SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}
+
+
+def data(n=300, seed=1):
+    rng = np.random.default_rng(seed)
+    Z = np.column_stack([np.ones(n), rng.normal(size=n), rng.exponential(size=n) * 50])
+    d = (rng.random(n) < 1 / (1 + np.exp(-Z[:, 1] + 0.02 * Z[:, 2]))).astype(float)
+    return Z, d
+
+
+def glm(Z, d, link, weights=None):
+    family = sm.families.Binomial(SM_LINKS[link]())
+    return sm.GLM(d, Z, family=family, freq_weights=weights).fit(tol=1e-14, maxiter=200).params
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_coefficients_equal_statsmodels(link):
+    Z, d = data()
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    fit = fit_propensity(basis, d, np.ones(len(d)), link)
+    np.testing.assert_allclose(basis.coefficients(fit.gamma), glm(Z, d, link), rtol=1e-8)
+    assert fit.converged
+
+
+@pytest.mark.parametrize("model", [sm.Logit, sm.Probit])
+def test_coefficients_equal_statsmodels_discrete(model):
+    Z, d = data()
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    fit = fit_propensity(basis, d, np.ones(len(d)), model.__name__.lower())
+    expected = model(d, Z).fit(disp=0, tol=1e-12)
+    np.testing.assert_allclose(basis.coefficients(fit.gamma), expected.params, rtol=1e-8)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_every_column_of_a_batch_equals_its_own_fit(link):
+    Z, d = data()
+    weights = np.random.default_rng(2).multinomial(len(d), np.full(len(d), 1 / len(d)), size=7).T.astype(float)
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    full = fit_propensity(basis, d, np.ones(len(d)), link)
+    batch = refit_batch(basis, pairwise_columns(basis.columns), d, weights, LINKS[link], full.gamma)
+    assert (batch.reasons == Reason.OK).all()
+    for j in range(7):
+        expected = glm(Z, d, link, weights[:, j])
+        np.testing.assert_allclose(basis.coefficients(batch.gamma[:, j]), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("d", [0.0, 1.0])
+@pytest.mark.parametrize("eta", [-3.0, -0.2, 0.9, 2.0])
+def test_derivatives_of_the_links(link, d, eta):
+    f = LINKS[link]
+    arm = np.array([d])
+    score, information = f.score(np.array([eta]), arm)
+    by_likelihood = approx_fprime([eta], lambda e: f.log_likelihood(e, arm)[0], 1e-6)
+    by_score = approx_fprime([eta], lambda e: f.score(e, arm)[0][0], 1e-6)
+    by_odds = approx_fprime([eta], lambda e: f.own_odds(e, arm)[0], 1e-7)
+    assert score[0] == pytest.approx(by_likelihood[0], rel=2e-5)
+    assert information[0] == pytest.approx(-by_score[0], rel=2e-5)
+    assert f.own_odds_slope(np.array([eta]), arm)[0] == pytest.approx(by_odds[0], rel=2e-5)
+    probability = f.probability(np.array([eta]))[0]
+    own = probability if d else 1 - probability
+    assert f.own_odds(np.array([eta]), arm)[0] == pytest.approx((1 - own) / own, rel=1e-9)
+    assert f.log_likelihood(np.array([eta]), arm)[0] == pytest.approx(np.log(own), rel=1e-9)
+
+
+def test_odds_keep_their_digits_in_the_tail():
+    """1 - e at a propensity score of 1 - 1e-20, by the complement and not by subtraction."""
+    eta = np.array([46.0])
+    assert LINKS["logit"].own_odds(eta, np.array([1.0]))[0] == pytest.approx(np.exp(-46.0), rel=1e-14)
+    # P(N > 9) to ten digits, from tables of the normal tail
+    assert LINKS["probit"].own_odds(np.array([9.0]), np.array([1.0]))[0] == pytest.approx(1.128588406e-19, rel=1e-9)
+
+
+def test_influence_function_is_the_score_over_the_information():
+    Z, d = data()
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    fit = fit_propensity(basis, d, np.ones(len(d)), "logit")
+    expected = sm.Logit(d, Z).fit(disp=0, tol=1e-12)
+    robust = expected.get_robustcov_results("HC0") if hasattr(expected, "get_robustcov_results") else None
+    influence = basis.coefficients(fit.influence.T)
+    covariance = influence @ influence.T / len(d) ** 2
+    if robust is None:
+        scores = Z * (d - expected.predict())[:, None]
+        bread = np.linalg.inv(-expected.model.hessian(expected.params))
+        np.testing.assert_allclose(covariance, bread @ scores.T @ scores @ bread, rtol=1e-8)
+    else:
+        np.testing.assert_allclose(covariance, robust.cov_params(), rtol=1e-8)
+
+
+def batch_of(weights, Z, d):
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    zero = np.zeros(Z.shape[1])
+    return fit_batch(basis.columns, pairwise_columns(basis.columns), d, weights, LINKS["logit"], zero)
+
+
+def test_reasons_of_failed_refits():
+    Z, d = data(60)
+    Z[:, 2] = np.arange(60) % 2
+    ones = np.ones(60)
+    empty = np.where(d > 0, 0.0, 1.0)
+    singular = np.where(Z[:, 2] > 0, 0.0, 1.0)
+    separated = np.where((Z[:, 2] > 0) & (d > 0), 0.0, 1.0)
+    batch = batch_of(np.column_stack([ones, empty, singular, separated]), Z, d)
+    wanted = [Reason.OK, Reason.EMPTY_ARM, Reason.SINGULAR_PROPENSITY, Reason.SEPARATION]
+    assert batch.reasons.tolist() == wanted
+
+
+def test_not_converged_is_a_reason(monkeypatch):
+    monkeypatch.setattr(propensity, "MAX_ITERATIONS", 2)
+    Z, d = data()
+    assert batch_of(np.ones((len(d), 1)), Z, d).reasons.tolist() == [Reason.NOT_CONVERGED]
+
+
+def test_a_failed_refit_does_not_disturb_its_neighbours():
+    Z, d = data(60)
+    separated = np.where((Z[:, 1] > 0) == (d > 0), 1.0, 0.0)
+    alone = batch_of(np.ones((60, 1)), Z, d)
+    beside = batch_of(np.column_stack([np.ones(60), separated]), Z, d)
+    assert beside.reasons.tolist() == [Reason.OK, Reason.SEPARATION]
+    np.testing.assert_allclose(beside.gamma[:, 0], alone.gamma[:, 0], rtol=1e-12)
+
+
+def test_far_start_is_damped():
+    Z, d = data()
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    start = np.array([0.0, 6.0, -6.0])
+    pairs = pairwise_columns(basis.columns)
+    batch = fit_batch(basis.columns, pairs, d, np.ones((len(d), 1)), LINKS["logit"], start, damped=True)
+    assert batch.reasons.tolist() == [Reason.OK]
+    np.testing.assert_allclose(basis.coefficients(batch.gamma[:, 0]), glm(Z, d, "logit"), rtol=1e-8)
