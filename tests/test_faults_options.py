@@ -376,13 +376,16 @@ def test_fault_63_covariates_and_outcomes_of_any_name(data, name):
     assert re.search(re.escape(in_latex(name)), summary.as_latex())
 
 
-def test_fault_63_nan_standard_errors(data):
-    model = build(cr.JRE, data)
-    with pytest.warns(cr.ResampleWarning):
-        res = model.fit(n_replicates=300, resamples=np.column_stack([np.ones(N), np.zeros(N)]), max_failed=0.5)
-    assert res.bse.isna().all() and np.isfinite(res.params).all()
-    assert "nan" in res.summary().as_text() and "nan" in res.summary().as_html() and "nan" in res.summary().as_latex()
-    assert "nan" in repr(res)
+@pytest.mark.parametrize("lost", ["an arm", "all rows"])
+@BOTH
+def test_fault_63_nan_standard_errors(data, estimator, lost):
+    resamples = np.column_stack([np.ones(N), np.where(data.d == 0, 1.0 * (lost == "an arm"), 0.0)])
+    options = {"n_replicates": 300} if estimator is cr.JRE else {"cov_type": "bootstrap"}
+    with pytest.warns(cr.ResampleWarning, match="1 of 2 resamples"):
+        res = build(estimator, data).fit(resamples=resamples, max_failed=0.5, **options)
+    assert res.bse.isna().all() and np.isfinite(res.params).all() and res.pvalues.isna().all()
+    summary = res.summary()
+    assert all("nan" in text for text in (summary.as_text(), summary.as_html(), summary.as_latex(), repr(res)))
 
 
 @BOTH
@@ -524,16 +527,26 @@ def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, opti
 
 
 @BOTH
-def test_fault_72_clusters_are_used_everywhere(data, estimator):
-    """Every row five times, in clusters of its copies: the standard errors of the rows once."""
+def test_fault_72_clusters_of_copies_have_the_errors_of_the_rows_once(data, estimator):
     copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
-    options = {"n_replicates": 300, "cov_type": "cluster"} if estimator is cr.JRE else {}
-    res = build(estimator, copies, cluster="g").fit(**options)
+    drawn = np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), size=300).T
+    once, five = {"cov_type": "robust"}, {"cov_type": "cluster"}
+    if estimator is cr.JRE:
+        once |= {"replicates": drawn, "penalty": 3000.0}
+        five |= {"replicates": np.tile(drawn, (5, 1)), "penalty": 3000.0}
+    base, res = build(estimator, data).fit(**once), build(estimator, copies, cluster="g").fit(**five)
+    assert_same(res, base, rtol=1e-8)
     assert "cluster" in str(res.summary())
-    if estimator is cr.IPWRA:
-        np.testing.assert_allclose(res.bse, fit(estimator, data).bse, rtol=1e-8)
-    rows = fit(cr.IPWRA, copies).effect_se
-    assert res.effect_se == pytest.approx(rows * 5**0.5, rel=0.1)
+    rows = build(cr.IPWRA, copies).fit()
+    assert rows.effect_se == pytest.approx(fit(cr.IPWRA, data).effect_se / 5**0.5, rel=1e-8)
+
+
+def test_fault_72_clusters_are_resampled_whole(data):
+    copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
+    res = build(cr.IPWRA, copies, cluster="g").fit(cov_type="bootstrap", n_boot=200)
+    base = build(cr.IPWRA, data).fit(cov_type="bootstrap", n_boot=200)
+    assert res.effect_se == pytest.approx(base.effect_se, rel=0.25)  # by rows it would be less than half
+    assert "cluster" in str(res.summary())
 
 
 GIVEN = {"resamples": np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), size=20).T}
