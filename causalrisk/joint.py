@@ -101,8 +101,8 @@ def deviation_from(sample: Sample, start: Estimate) -> Deviation:
     return Deviation(residual / scale, (contrast - sample.mean(contrast)) / scale, scale)
 
 
-def replicate_blocks(sample: Sample, fit: PropensityFit, gamma: Array) -> Iterator[tuple[slice, Array, Array]]:
-    """Own-arm odds and their slopes under the replicates, a block of replicates at a time.
+def replicate_blocks(sample: Sample, fit: PropensityFit, gamma: Array) -> Iterator[tuple[slice, Array]]:
+    """Linear predictors under the replicates, a block of replicates at a time.
 
     Parameters
     ----------
@@ -117,14 +117,12 @@ def replicate_blocks(sample: Sample, fit: PropensityFit, gamma: Array) -> Iterat
     ------
     columns : slice
         The replicates of this block.
-    odds, slope : ndarray, shape (n, b)
-        Own-arm odds and their derivative by the linear predictor.
+    eta : ndarray, shape (n, b)
+        Linear predictors.
     """
-    treated = sample.treated[:, None]
     for first in range(0, gamma.shape[1], BLOCK):
         columns = slice(first, min(first + BLOCK, gamma.shape[1]))
-        eta = fit.basis.columns @ gamma[:, columns]
-        yield columns, fit.link.own_odds(eta, treated), fit.link.own_odds_slope(eta, treated)
+        yield columns, fit.basis.columns @ gamma[:, columns]
 
 
 def bias_forms(sample: Sample, fit: PropensityFit, gamma: Array, residual: Array) -> tuple[Array, Array]:
@@ -146,8 +144,9 @@ def bias_forms(sample: Sample, fit: PropensityFit, gamma: Array, residual: Array
     """
     rows = np.column_stack([sample.outcome.columns, residual]) * (sample.weights / sample.total)[:, None]
     forms = np.empty((sample.n_arms, gamma.shape[1], rows.shape[1]))
-    mean_odds = np.zeros(sample.n)
-    for columns, odds, _ in replicate_blocks(sample, fit, gamma):
+    mean_odds, treated = np.zeros(sample.n), sample.treated[:, None]
+    for columns, eta in replicate_blocks(sample, fit, gamma):
+        odds = fit.link.own_odds(eta, treated)
         mean_odds += odds.sum(axis=1) / gamma.shape[1]
         for arm, members in enumerate(sample.slices):
             forms[arm, columns] = rows[members].sum(axis=0) + odds[members].T @ rows[members]
@@ -299,9 +298,9 @@ class _Solution:
         net_by_gamma = np.empty((n_rep, z.shape[1]))
         weight_by_slope = np.zeros((sample.n, self.net_slope.shape[1]))
         weight_by_net, slope_by_net, mean_slope = np.zeros((3, sample.n))
-        p = self.q.shape[1]
-        for columns, odds, slope in replicate_blocks(sample, self.fit, self.gamma):
-            weight = 1 + odds
+        p, link, treated = self.q.shape[1], self.fit.link, sample.treated[:, None]
+        for columns, eta in replicate_blocks(sample, self.fit, self.gamma):
+            weight, slope = 1 + link.own_odds(eta, treated), link.own_odds_slope(eta, treated)
             weight_by_slope += weight @ self.net_slope[columns] / n_rep
             weight_by_net += weight @ self.net[columns] / n_rep
             slope_by_net += slope @ self.net[columns] / n_rep

@@ -262,7 +262,7 @@ class ResultSummary(Summary):
         """
         parts = [table.as_html() for table in self.tables]
         if self.notes:
-            items = (f"<li>{html.escape(note)}</li>" for note in self.notes)
+            items = (f"<li>{html.escape(note).replace('   ', ' &emsp;')}</li>" for note in self.notes)
             parts += ["<p>Notes:</p>", "<ol>", *items, "</ol>"]
         return "\n".join(parts)
 
@@ -275,7 +275,8 @@ class ResultSummary(Summary):
             One ``tabular`` per table, and the notes below.
         """
         parts = [table.as_latex_tabular() for table in self.tables]
-        notes = [rf"\noindent {{[}}{i}{{]}} {escape_latex(note)}\par" for i, note in enumerate(self.notes, 1)]
+        texts = [escape_latex(note).replace("   ", r" \quad ") for note in self.notes]
+        notes = [rf"\noindent {{[}}{i}{{]}} {text}\par" for i, text in enumerate(texts, 1)]
         return "\n".join([*parts, *([r"\noindent Notes:\par"] if notes else []), *notes])
 
     def as_csv(self) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 from scipy.special import ndtr
 
 from causalrisk.coefficients import Coefficients, Estimates
+from causalrisk.diagnostics.overlap import LARGE_WEIGHT
 from causalrisk.fitting import FitRecord, JointRecord
 from causalrisk.inference.intervals import normal_interval
 from causalrisk.joint import JointEstimate
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.options import PENALTY_NAMES
-from causalrisk.report.numbers import column_format, format_number, format_p, format_share
+from causalrisk.report.numbers import column_format, format_p, format_share
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 
 Rows = tuple[tuple[str, ...], ...]
@@ -168,7 +169,7 @@ def _arms_table(record: FitRecord) -> TableContent:
     if record.propensity is None:
         counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
         return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
-    largest = [format_number(arm.largest) for arm in overlap]
+    largest = [f"{arm.largest:.2f}" if arm.largest < LARGE_WEIGHT else f"{arm.largest:.3g}" for arm in overlap]
     spread = [
         (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
     ]
