@@ -39,7 +39,7 @@ class SeparationError(CausalRiskError):
 
 
 class BootstrapError(CausalRiskError):
-    """Too many resamples failed for a bootstrap standard error.
+    """Too many resamples or propensity replicates failed.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class BootstrapError(CausalRiskError):
     Attributes
     ----------
     results : CausalResults or None
-        The fitted results with the robust standard errors.
+        The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

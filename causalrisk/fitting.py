@@ -10,12 +10,13 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
-from causalrisk.errors import ConvergenceWarning, MonteCarloWarning, OverlapWarning
+from causalrisk.errors import ConvergenceWarning, DesignWarning, MonteCarloWarning, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.joint import JointEstimate, Replicates, estimate_jointly
+from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.propensity import PropensityFit, fit_propensity
@@ -124,7 +125,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     FitRecord
         The fit.
     """
-    cov_type, kind = inference.resolved(design.cluster is not None, "robust")
+    cov_type, kind = inference.resolved(design.cluster is not None, joint=False)
     notes = Notes(design.notes)
     sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights)
     propensity = _fit_propensity(design, sample, options, notes) if spec.uses_propensity else None
@@ -136,10 +137,12 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     boot = bootstrap(refit, resampling, sample, inference, notes) if cov_type == "bootstrap" else None
     covariance = _covariance(design, sample, estimate, cov_type, boot, inference.small_sample)
     given = inference.resamples is not None
-    return FitRecord(
+    _check_outcome(design, notes)
+    record = FitRecord(
         design, spec, options, sample, propensity, estimate, overlap, None, cov_type, kind, covariance, boot, given,
         seed.entropy, tuple(notes),
     )  # fmt: skip
+    return _without_rounding_error(record)
 
 
 def fit_joint(
@@ -163,7 +166,7 @@ def fit_joint(
     record, start : FitRecord
         The fit, and the IPWRA fit it started from.
     """
-    cov_type, kind = inference.resolved(design.cluster is not None, "bootstrap")
+    cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
     notes = Notes(design.notes)
     sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights)
     propensity = _fit_propensity(design, sample, options, notes)
@@ -172,7 +175,7 @@ def fit_joint(
     resampling = make_resampling(design, sample, kind, seed)
     start = estimate_separately(sample, IPWRA, propensity)
     refit_propensity = PropensityRefitter(sample, propensity)
-    replicates = fit_replicates(refit_propensity, resampling, sample, joint_options, notes)
+    replicates = fit_replicates(refit_propensity, resampling, sample, joint_options, inference.max_failed, notes)
     penalty = joint_options.penalty_value(sample.total)
     criterion = Criterion(joint_options.fit_weight, penalty, joint_options.objective == "mse")
     method = joint_options.method or "least_squares"
@@ -187,6 +190,7 @@ def fit_joint(
     covariance = _covariance(design, sample, joint.estimate, cov_type, boot, inference.small_sample)
     _check_monte_carlo(joint.mc_se, float(np.sqrt(covariance[0, 0])), replicates.count, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
+    _check_outcome(design, notes)
     record = FitRecord(
         design, JRE, options, sample, propensity, joint.estimate, overlap,
         JointRecord(joint, kept, penalty, replicates), cov_type, kind, covariance, boot,
@@ -197,7 +201,7 @@ def fit_joint(
         record, spec=IPWRA, estimate=start, joint=None, cov_type=robust, boot=None, notes=design.notes,
         covariance=_covariance(design, sample, start, robust, None, False), given_resamples=False,
     )  # fmt: skip
-    return record, first
+    return _without_rounding_error(record), _without_rounding_error(first)
 
 
 def robust_record(record: FitRecord) -> FitRecord:
@@ -205,6 +209,42 @@ def robust_record(record: FitRecord) -> FitRecord:
     robust = "cluster" if record.design.cluster is not None else "robust"
     covariance = _covariance(record.design, record.sample, record.estimate, robust, None, False)
     return dataclasses.replace(record, cov_type=robust, boot=None, covariance=covariance)
+
+
+def _check_outcome(design: Design, notes: Notes) -> None:
+    """Warn of an outcome that is constant, in all rows or within an arm."""
+    name = design.endog_name
+    if np.ptp(design.y) == 0:
+        notes.warn(
+            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard error "
+            "0, and there is no test.\nCheck that it is the column you mean.",
+            DesignWarning,
+        )
+        return
+    values = [design.y[design.arm == arm] for arm in range(design.n_arms)]
+    constant = [f"{y[0]:g} in arm {label!r}" for y, label in zip(values, design.labels, strict=True) if np.ptp(y) == 0]
+    if constant:
+        notes.warn(
+            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
+            "cannot be learnt from it.\nCheck that it is the column you mean.",
+            DesignWarning,
+        )
+
+
+def _without_rounding_error(record: FitRecord) -> FitRecord:
+    """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
+    estimate, level = record.estimate, record.design.y[0]
+    count, n_arms = len(estimate.params), len(estimate.theta)
+    exact = np.r_[np.zeros(count - n_arms), np.full(n_arms, level)]
+    if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+        return record
+    boot = record.boot
+    if boot is not None:
+        values = boot.values.copy()
+        values[boot.reasons == Reason.OK, :count] = exact
+        boot = dataclasses.replace(boot, values=values)
+    still = dataclasses.replace(estimate, params=exact, influence=np.zeros_like(estimate.influence))
+    return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
 
 
 def _not_converged(what: str, message: str) -> str:

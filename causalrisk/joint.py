@@ -204,10 +204,11 @@ def estimate_jointly(
     z, result = minimize_rows(rows, method)
     theta = start.theta + deviation.scale * z.reshape(start.theta.shape)
     forms[..., -1] *= deviation.scale
-    at = _Solution(sample, fit, criterion, replicates.gamma, forms, mean_odds, theta, start)
-    factor = triangular_factor(rows[:, :-1])
+    whitened, factor = np.linalg.qr(rows[:, :-1])
+    whitened = whitened[: replicates.count]
+    at = _Solution(sample, fit, criterion, replicates.gamma, forms, mean_odds, theta, start, factor, whitened)
     moments = at.replicate_moments()
-    influence = at.influence(factor, moments)
+    influence = at.influence(moments)
     psi = at.psi()
     estimate = Estimate(
         at.params(), theta, fit.gamma, at.fitted, sample.mean(at.fitted.T), np.column_stack([influence, fit.influence])
@@ -218,7 +219,7 @@ def estimate_jointly(
         at.bias,
         arm_bias_values(forms, np.zeros_like(theta)),
         float(sample.mean(psi**2)),
-        at.monte_carlo_se(factor, moments),
+        at.monte_carlo_se(moments),
         result,
     )
 
@@ -246,6 +247,11 @@ class _Solution:
         The solution.
     start : Estimate
         Where it started.
+    factor : ndarray, shape (K p, K p)
+        Triangular factor R of the Hessian R'R of the objective.
+    whitened : ndarray, shape (B, K p)
+        Slopes of the net biases times sqrt(lambda / B) R^-1. What the penalty multiplies is kept in these coordinates,
+        so that a large one drowns nothing.
     """
 
     def __init__(
@@ -258,6 +264,8 @@ class _Solution:
         mean_odds: Array,
         theta: Array,
         start: Estimate,
+        factor: Array,
+        whitened: Array,
     ) -> None:
         self.sample, self.fit, self.criterion, self.gamma = sample, fit, criterion, gamma
         self.mean_odds = mean_odds
@@ -269,6 +277,22 @@ class _Solution:
         self.net = self.bias[1] - self.bias[0]
         self.net_slope = net_bias_rows(forms)[:, :-1]
         self.mean_form = forms[..., :-1].mean(axis=1)
+        self.factor, self.whitened = factor, whitened
+        self.root = np.sqrt(criterion.penalty / gamma.shape[1])
+        if self.root > 0:
+            self.net = self.net - whitened @ self._whitened_gradient() / self.root
+
+    def _whitened_gradient(self) -> Array:
+        """Gradient of the objective at theta, R^-T grad, shape (K p,): rounding error, which a large penalty magnifies.
+
+        The net biases are corrected by the Newton step it implies, which is below the last digit of theta.
+        """
+        sample, criterion = self.sample, self.criterion
+        score = sample.blocks((criterion.fit * (1 + self.mean_odds) * self.error)[:, None] * self.q)
+        rest = sample.mean(score).ravel()
+        if criterion.variance:
+            rest += sample.mean(self.psi()[:, None] * self._psi_slope())
+        return solve_triangular(self.factor, rest, trans="T") + self.root * self.net @ self.whitened
 
     def params(self) -> Array:
         """Effect, and arm means net of the common bias, shape (2 K - 1,)."""
@@ -286,7 +310,8 @@ class _Solution:
         Returns
         -------
         _Moments
-            `gradient` (B, K p): gradient contribution of each replicate; `weight_by_slope` (n, K p): mean of w u';
+            `gradient` (B, K p): gradient contribution of each replicate; `weight_by_slope` (n, K p): sum of w times the
+            whitened slope;
             `weight_by_net`, `slope_by_net`, `mean_slope` (n,): means of w u, w' u and w'; `net_by_gamma` (B, q): the
             derivative of each net bias under a common shift of the replicates.
         """
@@ -301,7 +326,7 @@ class _Solution:
         p, link, treated = self.q.shape[1], self.fit.link, sample.treated[:, None]
         for columns, eta in replicate_blocks(sample, self.fit, self.gamma):
             weight, slope = 1 + link.own_odds(eta, treated), link.own_odds_slope(eta, treated)
-            weight_by_slope += weight @ self.net_slope[columns] / n_rep
+            weight_by_slope += weight @ self.whitened[columns]
             weight_by_net += weight @ self.net[columns] / n_rep
             slope_by_net += slope @ self.net[columns] / n_rep
             mean_slope += slope.sum(axis=1) / n_rep
@@ -310,7 +335,7 @@ class _Solution:
                 gradient[columns, arm * p : (arm + 1) * p] += self.criterion.fit * weight[rows].T @ scores[rows]
         return _Moments(gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_gamma)
 
-    def monte_carlo_se(self, factor: Array, moments: _Moments) -> float:
+    def monte_carlo_se(self, moments: _Moments) -> float:
         """Return the standard error of the effect over redraws of the replicates, by the jackknife; NaN for one.
 
         Leaving replicate b out moves the effect by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient
@@ -321,12 +346,11 @@ class _Solution:
         if n_rep == 1:
             return float("nan")
         contrast = np.concatenate([-self.column_means, self.column_means])
-        change = (moments.gradient - moments.gradient.mean(axis=0)) @ solve_gram(factor, contrast)
-        whitened = solve_triangular(factor, self.net_slope.T, trans="T")
-        leverage = self.criterion.penalty / n_rep * (whitened**2).sum(axis=0)
+        change = (moments.gradient - moments.gradient.mean(axis=0)) @ solve_gram(self.factor, contrast)
+        leverage = (self.whitened**2).sum(axis=1)
         return float(np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))) / n_rep)
 
-    def influence(self, factor: Array, moments: _Moments) -> Array:
+    def influence(self, moments: _Moments) -> Array:
         """Influence function of (effect, arm means, theta), shape (n, 2 K - 1 + K p).
 
         The replicates' distances from the fitted propensity model, the penalty and the observation weights are held
@@ -335,7 +359,10 @@ class _Solution:
         sample, fit = self.sample, self.fit
         n, n_arms, p = sample.n, sample.n_arms, self.q.shape[1]
         score = self._scores(moments) + fit.influence @ self._by_gamma(moments).T
-        theta = -solve_gram(factor, score.T).T
+        whitened = (sample.sign * self.error)[:, None] * moments.weight_by_slope
+        whitened = whitened - sample.mean(whitened) + fit.influence @ (moments.net_by_gamma.T @ self.whitened)
+        plain = solve_triangular(self.factor, score.T, trans="T")
+        theta = -solve_triangular(self.factor, plain + self.root * whitened.T).T
         by_arm = theta.reshape(n, n_arms, p)
         means = self.fitted.T - sample.mean(self.fitted.T) + by_arm @ self.column_means
         weight = 1 + self.mean_odds
@@ -345,13 +372,12 @@ class _Solution:
         return np.column_stack([(means - common[:, None] / n_arms) @ effect_map(n_arms).T, theta])
 
     def _scores(self, moments: _Moments) -> Array:
-        """Centred contributions of the rows to the gradient of the objective, shape (n, K p)."""
+        """Centred contributions of the rows to the gradient, but for those along the net slopes, shape (n, K p)."""
         sample, criterion = self.sample, self.criterion
         n = sample.n
         fit = criterion.fit * (1 + self.mean_odds) * self.error
         risk = criterion.penalty * sample.sign * moments.weight_by_net
         score = sample.blocks((fit + risk)[:, None] * self.q).reshape(n, -1)
-        score += criterion.penalty * (sample.sign * self.error)[:, None] * moments.weight_by_slope
         if criterion.variance:
             score += self.psi()[:, None] * self._psi_slope()
         return score - sample.mean(score)
@@ -363,7 +389,7 @@ class _Solution:
         return slope - self.sample.mean(slope)
 
     def _by_gamma(self, moments: _Moments) -> Array:
-        """Return the derivative of the objective's gradient under a common shift of the replicates, (K p, q)."""
+        """Return the derivative of the same part of the gradient under a common shift of the replicates, (K p, q)."""
         sample, criterion, z = self.sample, self.criterion, self.fit.basis.columns
         fit = criterion.fit * moments.mean_slope * self.error
         risk = criterion.penalty * sample.sign * moments.slope_by_net
@@ -371,7 +397,6 @@ class _Solution:
         if criterion.variance:
             weight = weight - sample.sign * self.fit.slope * self.psi()
         by_gamma = sample.arm_products(weight[:, None] * self.q, z).reshape(-1, z.shape[1])
-        by_gamma += criterion.penalty * self.net_slope.T @ moments.net_by_gamma / len(self.net)
         if criterion.variance:
             share = sample.weights / sample.total
             psi_by_gamma = (-sample.sign * self.fit.slope * self.error * share)[:, None] * z

@@ -58,11 +58,9 @@ class JointAttributes:
         """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
         bias = self._joint.fit.bias
         used = np.flatnonzero(self._joint.replicates.reasons == Reason.OK)
-        frame = pd.DataFrame(
-            bias.T.copy(), columns=list(self._record.design.labels), index=pd.Index(used, name="replicate")
-        )
-        frame["net"] = bias[1] - bias[0]
-        return frame
+        values = np.column_stack([bias.T, bias[1] - bias[0]])
+        columns = [*self._record.design.labels, "net"]
+        return pd.DataFrame(values, columns=columns, index=pd.Index(used, name="replicate"))
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:

@@ -24,15 +24,23 @@ class Basis:
     columns : ndarray, shape (n, p)
         Q with sum_i s_i q_i q_i' = N times the identity, N the sum of the weights s.
     factor : ndarray, shape (p, p)
-        Upper triangular R with X = Q R.
+        Upper triangular R with X - shift = Q R.
+    shift : ndarray, shape (p,)
+        What was subtracted from each column of X, in multiples of the constant column; zeros where there is none.
+    constant : int
+        Position of the constant column; of no meaning where `shift` is zero.
     """
 
     columns: Array
     factor: Array
+    shift: Array
+    constant: int
 
     def coefficients(self, z: Array) -> Array:
         """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
-        return solve_triangular(self.factor, z)
+        beta = solve_triangular(self.factor, z, check_finite=False)
+        beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
+        return beta
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
@@ -49,13 +57,24 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
     -------
     Basis
         Columns scaled so that their weighted mean square is one.
+
+    Notes
+    -----
+    Where X has a constant column the others are centred first, so that a covariate shifted far from zero loses no
+    digits.
     """
+    steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
+    constant = int(steady[0]) if steady.size else 0
+    shift = np.zeros(X.shape[1])
+    if steady.size:
+        shift = weights @ X / weights.sum() / X[0, constant]
+        shift[constant] = 0.0
     root = np.sqrt(weights)[:, None]
-    q, r = np.linalg.qr(X * root)
+    q, r = np.linalg.qr((X - shift * X[:, [constant]]) * root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     sign = np.where(np.diag(r) < 0, -1.0, 1.0)
     scale = np.sqrt(weights.sum())
-    return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None])
+    return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None], shift, constant)
 
 
 def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:

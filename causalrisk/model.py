@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from causalrisk.design import Design, design_from_arrays, design_from_formula
-from causalrisk.errors import BootstrapError, OptionError
+from causalrisk.errors import BootstrapError
 from causalrisk.estimators import Specification
 from causalrisk.fitting import FitRecord, fit_separate, robust_record
 from causalrisk.ledger import failure_text
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, unknown_keyword
 from causalrisk.results import CausalResults
 
 _OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
@@ -37,6 +37,8 @@ _MODEL_INSTEAD = {
     "cov_type": 'Give it to fit: fit(cov_type="robust").',
     "n_boot": "Give it to fit: fit(n_boot=999).",
 }
+_DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
+_NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
 
 
 class CausalModel:
@@ -243,10 +245,8 @@ class CausalModel:
         known = [field.name for field in dataclasses.fields(ModelOptions)]
         for name in changes:
             if name not in known:
-                raise OptionError(
-                    f"with_options cannot change {name!r}; it can change {', '.join(known)}.\n"
-                    f"Type  {type(self).__name__}.from_formula(..., {name}=...)  for a new model."
-                )
+                where = f"{type(self).__name__}.with_options"
+                raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(_DATA_OPTIONS, _NEW_MODEL)))
         return self._of(self.design, dataclasses.replace(self.options, **changes))
 
     @property
@@ -332,9 +332,10 @@ class CausalModel:
             return results
         failed, drawn = round(record.boot.failed_share * len(record.boot.reasons)), len(record.boot.reasons)
         kept = CausalResults(self, robust_record(record), results._start)
+        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else 'cov_type="robust"'
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={options.max_failed:g} allows: "
             f"{failure_text(record.boot.reasons)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"Simplify propensity=, or type  fit(max_failed={min(failed / drawn + 0.01, 0.99):.2f})  to go on.",
+            f"Simplify propensity=, or type  fit({more}).",
             kept,
         )

@@ -18,7 +18,8 @@ SETTINGS: dict[str, dict[str, float]] = {
     "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
     "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
 }
-LARGEST_CONDITION = 1e14
+LARGEST_CONDITION = 1e12
+MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
 
 
 def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
@@ -98,19 +99,26 @@ def separating_direction(signed: Array) -> Array | None:
     Parameters
     ----------
     signed : ndarray, shape (n, q)
-        Rows of the propensity design, negated in the reference arm.
+        Rows of the propensity design in an orthonormal basis, negated in the reference arm.
 
     Returns
     -------
     ndarray, shape (q,), or None
-        A direction b with signed @ b >= 0 and not all zero, or None when the arms overlap.
+        A direction b with signed @ b >= 0, positive for every row for which any such direction is, or None when the
+        arms overlap.
 
     Notes
     -----
-    The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1.
+    The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
+    the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction.
     """
-    unique = np.unique(signed, axis=0)
-    result = linprog(-unique.sum(axis=0), A_ub=-unique, b_ub=np.zeros(len(unique)), bounds=(-1, 1), method="highs")
-    if result.status != 0 or -result.fun <= 1e-6 * len(unique) ** 0.5:
-        return None
-    return result.x
+    rows = np.unique(signed, axis=0)
+    rest, direction = np.ones(len(rows), dtype=bool), np.zeros(rows.shape[1])
+    while rest.any():
+        cost = -rows[rest].sum(axis=0)
+        found = linprog(cost, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs")
+        moved = rest & (rows @ found.x > MARGIN) if found.status == 0 else np.zeros(len(rows), dtype=bool)
+        if not moved.any():
+            break
+        direction, rest = direction + found.x, rest & ~moved
+    return direction if not rest.all() else None

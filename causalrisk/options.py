@@ -24,6 +24,7 @@ METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 TARGETS = {"all": "all", "ate": "all"}
 KNOWN_TARGETS = ("treated", "att", "atet", "control", "atc", "overlap", "ato")
+LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 INTERVALS = ("normal", "percentile")
 
 
@@ -123,6 +124,8 @@ class InferenceOptions:
         one_of("cov_type", self.cov_type, (None, "robust", "HC0", "HC1", "cluster", "bootstrap"))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
         whole_number("n_boot", self.n_boot, 2)
+        if self.resamples is not None and self.n_boot != 999:
+            raise OptionError("resamples= and n_boot= were both given; the first says how many.\nLeave n_boot= out.")
         if not _finite_number("max_failed", self.max_failed) or not 0 <= self.max_failed < 1:
             raise OptionError(
                 f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\n"
@@ -142,38 +145,50 @@ class InferenceOptions:
                 "Type  rng=0."
             )
 
-    def resolved(self, clustered: bool, default: str) -> tuple[str, str]:
+    def resolved(self, clustered: bool, joint: bool) -> tuple[str, str]:
         """Covariance type and kind of resampling for data with or without clusters.
 
         Parameters
         ----------
         clustered : bool
             Whether a cluster was given.
-        default : str
-            Covariance type of the estimator when none is asked for.
+        joint : bool
+            Whether the estimator is the joint one, whose default is the bootstrap and whose replicates are resamples
+            even where its standard errors are not.
 
         Returns
         -------
         tuple of str
             cov_type in {"robust", "HC1", "cluster", "bootstrap"} and the kind of bootstrap.
         """
-        cov_type, bootstrap = self.cov_type, self.bootstrap
         if clustered:
-            if cov_type in ("robust", "HC0", "HC1"):
-                raise OptionError(
-                    f'cov_type="{cov_type}" treats rows as independent, but cluster= was given.\n'
-                    'Type  cov_type="cluster".'
-                )
-            if bootstrap not in (None, "cluster"):
-                raise OptionError(
-                    f'bootstrap="{bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
-                )
-        elif "cluster" in (cov_type, bootstrap):
-            name = "cov_type" if cov_type == "cluster" else "bootstrap"
+            self._check_clustered()
+        elif "cluster" in (self.cov_type, self.bootstrap):
+            name = "cov_type" if self.cov_type == "cluster" else "bootstrap"
             raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
-        if cov_type is None:
-            cov_type = "cluster" if clustered and default == "robust" else default
-        return {"HC0": "robust"}.get(cov_type, cov_type), bootstrap or ("cluster" if clustered else "pairs")
+        kind = self.bootstrap or ("cluster" if clustered else "pairs")
+        if self.cov_type in (None, "bootstrap"):
+            asked = joint or self.cov_type == "bootstrap" or self.bootstrap is not None or self.resamples is not None
+            return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
+        for name, given in (("resamples", self.resamples), ("bootstrap", None if joint else self.bootstrap)):
+            if given is not None:
+                raise OptionError(
+                    f'{name}= asks for bootstrap standard errors, cov_type="{self.cov_type}" for others.\n'
+                    f'Type  cov_type="bootstrap", or leave {name}= out.'
+                )
+        return ("robust" if self.cov_type == "HC0" else self.cov_type), kind
+
+    def _check_clustered(self) -> None:
+        """Refuse options that treat rows as independent where a cluster was given."""
+        if self.cov_type in ("robust", "HC0", "HC1"):
+            raise OptionError(
+                f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
+                'Type  cov_type="cluster".'
+            )
+        if self.bootstrap not in (None, "cluster"):
+            raise OptionError(
+                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
+            )
 
 
 @dataclass(frozen=True)
@@ -203,14 +218,23 @@ class JREOptions:
         whole_number("n_starts", self.n_starts, 1)
         if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
             raise OptionError(f"anchor={self.anchor!r}; expected a positive number.\nType  anchor=0.3.")
+        if self.objective == "erm" and self.anchor not in (0.3, 1):
+            raise OptionError(
+                f'anchor={self.anchor!r} has no effect with objective="erm", whose fit has weight one.\n'
+                'Leave anchor= out, or type  objective="mse".'
+            )
+        if self.replicates is not None and self.n_replicates != 500:
+            raise OptionError(
+                "replicates= and n_replicates= were both given; the first says how many.\nLeave n_replicates= out."
+            )
         if self.penalty is None:
             object.__setattr__(self, "penalty", DEFAULT_PENALTY[self.objective])
         if isinstance(self.penalty, str):
             one_of("penalty", self.penalty, tuple(PENALTY_NAMES))
-        elif not _finite_number("penalty", self.penalty) or float(self.penalty or 0) < 0:
+        elif not _finite_number("penalty", self.penalty) or not 0 <= float(self.penalty or 0) <= LARGEST_PENALTY:
             raise OptionError(
-                f"penalty={self.penalty!r}; expected a non-negative number or one of {listed(tuple(PENALTY_NAMES))}."
-                '\nType  penalty="10n".'
+                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
+                f'{listed(tuple(PENALTY_NAMES))}.\nType  penalty="10n".'
             )
 
     def penalty_value(self, total: float) -> float:
@@ -247,7 +271,7 @@ def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:
         def _checked(*args: Any, **keywords: Any) -> Any:
             for name in keywords:
                 if name not in known:
-                    raise TypeError(_unknown_keyword(_caller_name(function, args), name, known, instead))
+                    raise TypeError(unknown_keyword(_caller_name(function, args), name, known, instead))
             return function(*args, **keywords)
 
         return _checked  # type: ignore[return-value]
@@ -263,7 +287,8 @@ def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
     return owner if function.__name__ == "__init__" else f"{owner}.{function.__name__}"
 
 
-def _unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str]) -> str:
+def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str]) -> str:
+    """Return the message for a keyword that is not known: what to use instead, the nearest, or all there are."""
     message = f"{where} got an unknown option {name!r}."
     if name in instead:
         return f"{message}\n{instead[name]}"

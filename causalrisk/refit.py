@@ -132,7 +132,7 @@ class SeparateRefitter:
             batch = self.propensity(weights)
             gamma, reasons = batch.gamma, np.where(reasons == Reason.OK, batch.reasons, reasons)
             inverse = 1 + self.propensity.own_odds(gamma)
-        total = weights.sum(axis=0)
+        total = weight_totals(weights)
         column_means = (self.q.T @ weights) / total
         fitted_means = (self.estimate.fitted @ weights) / total
         means, theta = np.empty((sample.n_arms, m)), np.empty((sample.n_arms, p, m))
@@ -150,6 +150,12 @@ class SeparateRefitter:
         values = np.concatenate([self.to_params @ means, theta.reshape(-1, m), gamma])
         values[:, reasons != Reason.OK] = np.nan
         return Refits(values, reasons.astype(np.int8))
+
+
+def weight_totals(weights: Array) -> Array:
+    """Sum of each column of weights, shape (m,); 1 for a column without weight, which is recorded as an empty arm."""
+    total = weights.sum(axis=0)
+    return np.where(total > 0, total, 1.0)
 
 
 def empty_arms(sample: Sample, weights: Array) -> NDArray[np.int8]:
@@ -209,7 +215,7 @@ class SeparableReplicates:
     def __call__(self, weights: Array, odds: Array, gamma: Array, first: int) -> ReplicateForms:
         """Forms for multiplicities (n, m) and the resamples' own odds (n, m)."""
         sample, m, width = self.sample, weights.shape[1], self.rows.shape[1]
-        total = weights.sum(axis=0)
+        total = weight_totals(weights)
         forms = np.empty((sample.n_arms, self.spread.shape[1], m, width))
         scaled = weights * odds
         for arm, rows in enumerate(sample.slices):
@@ -342,7 +348,7 @@ class JointRefitter:
 
     def _rows(self, weights: Array, odds: Array, replicates: ReplicateForms) -> Array:
         """Rows of the objective for each resample, shape (m, rows, K p + 1)."""
-        sample, total = self.sample, weights.sum(axis=0)
+        sample, total = self.sample, weight_totals(weights)
         size = self.xi[0].shape[1] - 1
         fit = [
             gram_matrices(pairs, weights[a] * (1 + replicates.mean_odds[a]) / total, size)
@@ -359,7 +365,7 @@ class JointRefitter:
     def _params(self, weights: Array, replicates: ReplicateForms, z: Array) -> Array:
         """Effect and arm means net of the common bias, shape (2 K - 1, m)."""
         sample, m = self.sample, weights.shape[1]
-        total = weights.sum(axis=0)
+        total = weight_totals(weights)
         by_arm = z.reshape(sample.n_arms, -1, m)
         column_means = (sample.outcome.columns.T @ weights) / total
         means = self.start.fitted @ weights / total + np.einsum("pm,apm->am", column_means, by_arm)

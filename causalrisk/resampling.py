@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, ResampleWarning, warn_user
+from causalrisk.errors import BootstrapError, CausalRiskWarning, ResampleWarning, warn_user
 from causalrisk.estimators import Estimate
 from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
 from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, given_multiplicities
@@ -73,7 +73,12 @@ def make_resampling(design: Design, sample: Sample, kind: str, seed: np.random.S
 
 
 def fit_replicates(
-    refit: PropensityRefitter, resampling: Resampling, sample: Sample, options: JREOptions, notes: Notes
+    refit: PropensityRefitter,
+    resampling: Resampling,
+    sample: Sample,
+    options: JREOptions,
+    max_failed: float,
+    notes: Notes,
 ) -> Replicates:
     """Draw or take the multiplicities of the replicates and fit them."""
     if options.replicates is not None:
@@ -89,10 +94,10 @@ def fit_replicates(
 
         replicates = draw_replicates(refit, weights, -(-n_drawn // WIDTH))
     failed = n_drawn - replicates.count
-    if failed == n_drawn:
-        raise CausalRiskError(
-            f"none of the {n_drawn} propensity replicates could be fitted: {failure_text(replicates.reasons)}.\n"
-            "Simplify the formula in propensity=, or fit IPWRA instead."
+    if failed == n_drawn or failed > max_failed * n_drawn:
+        raise BootstrapError(
+            f"{failed} of {n_drawn} propensity replicates failed, more than max_failed={max_failed:g} allows: "
+            f"{failure_text(replicates.reasons)}.\nSimplify the formula in propensity=, or fit IPWRA instead."
         )
     if failed:
         notes.warn(

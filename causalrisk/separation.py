@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
 from causalrisk.linalg import Array
-from causalrisk.optimize import separating_direction
+from causalrisk.optimize import MARGIN, separating_direction
 from causalrisk.propensity import PropensityFit
 from causalrisk.sample import Sample
 
@@ -60,8 +61,7 @@ def find_separation(sample: Sample, fit: PropensityFit) -> Separation | None:
     direction = separating_direction(signed)
     if direction is None:
         return None
-    margin = signed @ direction
-    return Separation(margin > 1e-6 * np.abs(margin).max(), direction)
+    return Separation(signed @ direction > MARGIN, direction)
 
 
 def separation_error(design: Design, sample: Sample, found: Separation, link: str) -> SeparationError:
@@ -99,21 +99,34 @@ def separation_error(design: Design, sample: Sample, found: Separation, link: st
 
 
 def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
-    """Name the indicator columns whose cell lies in one arm only, with the counts."""
+    """Name the cells that lie in one arm only, with the counts."""
     found = []
-    for name, column in zip(design.propensity_names, design.Z.T, strict=True):
-        values = np.unique(column)
-        if len(values) != 2 or values[0] != 0:
-            continue
-        for value in values[::-1]:
-            cell = column == value
-            counts = np.bincount(design.arm[cell], minlength=design.n_arms)
-            if (counts > 0).sum() == 1 and rows[cell].all():
-                shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
-                here = " and ".join(f"{count} {label}" for count, label in shares)
-                found.append(f"{name} = {value:g} has {here}")
+    for name, cell in _indicators(design):
+        counts = np.bincount(design.arm[cell], minlength=design.n_arms)
+        if (counts > 0).sum() == 1 and rows[cell].all():
+            shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
+            here = " and ".join(f"{count} {_people(design, label)}" for count, label in shares)
+            found.append(f"{name} has {here}")
     more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
+
+
+def _people(design: Design, label: str) -> str:
+    """Name the units of an arm so that they are told from a count."""
+    return label if label[:1].isalpha() else f"with {design.treat_name} = {label}"
+
+
+def _indicators(design: Design) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Cells of the propensity design: both values of each indicator column, and reference levels of factors."""
+    names = list(design.propensity_names)
+    for name, column in zip(names, design.Z.T, strict=True):
+        values = np.unique(column)
+        if len(values) == 2 and values[0] == 0:
+            yield f"{name} = {values[1]:g}", column == values[1]
+            yield f"{name} = 0", column == 0
+    for name, others in design.propensity_encoder.reference_levels():
+        if set(others) <= set(names):
+            yield name, (design.Z[:, [names.index(other) for other in others]] == 0).all(axis=1)
 
 
 def _direction(design: Design, coefficients: Array) -> str:

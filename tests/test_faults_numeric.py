@@ -294,7 +294,7 @@ def test_fault_45_no_replicate_converges(data, monkeypatch):
     monkeypatch.setattr(causalrisk.propensity, "MAX_ITERATIONS", 1)
     with (
         pytest.warns(cr.ConvergenceWarning, match="1 Newton iterations"),
-        refused(cr.CausalRiskError, "none of the 300 propensity replicates", "did not converge"),
+        refused(cr.CausalRiskError, "300 of 300 propensity replicates failed", "did not converge"),
     ):
         build(cr.JRE, data, FORMULA).fit(**QUICK)
 
@@ -365,13 +365,13 @@ def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words)
 
 
 def test_fault_68_replicates_that_cannot_be_fitted(data):
-    with refused(cr.CausalRiskError, "none of the 5 propensity replicates", "an arm had no rows"):
+    with refused(cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"):
         build(cr.JRE, data).fit(replicates=0 * ONES)
     some = ONES.copy()
     some[data.d == 1, 0] = 0
     some[3:, 1] = 0  # three rows for three coefficients
     with pytest.warns(cr.ResampleWarning, match=r"2 of 5 propensity replicates were left out"):
-        res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust")
+        res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust", max_failed=0.4)
     assert list(res.replicate_ledger.used) == [False, False, True, True, True]
     assert res.replicate_ledger.reason.iloc[0] == "an arm had no rows"
     np.testing.assert_allclose(res.params, fit(cr.IPWRA, data, FORMULA).params, rtol=1e-12)
@@ -379,9 +379,10 @@ def test_fault_68_replicates_that_cannot_be_fitted(data):
 
 @pytest.mark.parametrize("objective", ["mse", "erm"])
 def test_fault_69_ill_conditioned_joint_system_is_refused(data, objective):
-    with refused(cr.CausalRiskError, "joint objective", "condition number", "1e+14", "lower penalty=") as caught:
-        build(cr.JRE, data, FORMULA).fit(objective=objective, penalty=1e34, replicates=ONES, cov_type="robust")
-    assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e14
+    words = ["joint objective", "condition number", "expected less than", "lower penalty="]
+    with refused(cr.CausalRiskError, *words) as caught:
+        build(cr.JRE, data, FORMULA).fit(objective=objective, penalty=1e29, replicates=ONES, cov_type="robust")
+    assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
 
 
 @pytest.mark.parametrize("penalty", [1e10, 1e12, 1e14, 1e16, 1e18, 1e20, 1e22, 1e24, 1e26])
@@ -394,7 +395,7 @@ def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
         assert "condition number" in str(error)
         assert penalty >= 1e16
         return
-    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-10)
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-8)
     np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-6)
 
 

@@ -135,7 +135,8 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion):
             draws[kept, j],
         )
         own = fit_propensity(again.propensity, again.treated, again.weights, "logit")
-        shift = again.propensity.factor @ (replicates.gamma - fit.gamma[:, None])
+        eta = sample.propensity.columns[kept] @ (replicates.gamma - fit.gamma[:, None])
+        shift = np.linalg.lstsq(again.propensity.columns, eta, rcond=None)[0]
         start = estimate_separately(again, IPWRA, own)
         spread = Replicates(own.gamma[:, None] + shift, replicates.reasons)
         joint = estimate_jointly(again, own, start, spread, criterion, "least_squares")

@@ -69,6 +69,18 @@ class FormulaEncoder:
         other._compiled, other._keep = self._compiled, keep.copy()
         return other
 
+    def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the reference level of each treatment-coded factor, "factor = level", and the others' columns."""
+        info = self._compile()[2]
+        found = []
+        for factor, coded in info.factor_infos.items():
+            columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
+            absent = [level for level, column in columns.items() if column not in info.column_names]
+            if len(absent) == 1 and len(columns) > 1:
+                others = tuple(column for level, column in columns.items() if level != absent[0])
+                found.append((f"{factor.name()} = {absent[0]}", others))
+        return found
+
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample.
 
@@ -154,6 +166,10 @@ class ArrayEncoder:
     def __init__(self, names: Sequence[str], model: str, keep: np.ndarray | None = None) -> None:
         self._all, self._model = tuple(names), model
         self._keep = np.ones(len(self._all), dtype=bool) if keep is None else keep.copy()
+
+    def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return nothing: arrays have no factors."""
+        return []
 
     @property
     def names(self) -> tuple[str, ...]:

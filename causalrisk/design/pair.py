@@ -139,11 +139,13 @@ def check_roles(formulas: Formulas, treat: str) -> None:
             f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
             f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
         )
-    for scope, formula in ((left, outcome), (right, outcome), (assign, assigned)):
+    own_models = "each arm has its own outcome model"
+    reasons = (own_models, own_models, "it would predict itself")
+    for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
         if treat in scope.variables:
             raise DesignError(
                 f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
-                f"each arm has its own outcome model.\nTake {treat} out of the formula; treat= is enough."
+                f"{reason}.\nTake {treat} out of the formula; treat= is enough."
             )
     for name in left.variables:
         for scope, formula in ((right, outcome), (assign, assigned)):

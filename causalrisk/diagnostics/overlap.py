@@ -90,7 +90,7 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str]) -> str:
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
             found.append(
-                f"{arm.extreme} row{'s' * (arm.extreme > 1)} of arm {label!r} have a propensity score so extreme that "
+                f"{arm.extreme} row{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so extreme that "
                 f"the weight exceeds 1e6 (largest {arm.largest:.3g})"
             )
         elif arm.largest_share > LARGE_SHARE and arm.n > 1 / LARGE_SHARE:

@@ -262,7 +262,8 @@ class ResultSummary(Summary):
         """
         parts = [table.as_html() for table in self.tables]
         if self.notes:
-            items = (f"<li>{html.escape(note).replace('   ', ' &emsp;')}</li>" for note in self.notes)
+            spaced = (html.escape(note).replace("   ", " \N{EM SPACE}") for note in self.notes)
+            items = (f"<li>{note}</li>" for note in spaced)
             parts += ["<p>Notes:</p>", "<ol>", *items, "</ol>"]
         return "\n".join(parts)
 

@@ -20,6 +20,7 @@ from causalrisk.report.numbers import column_format, format_p, format_share
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 
 Rows = tuple[tuple[str, ...], ...]
+ROUNDING = 1e-13
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
     "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
@@ -28,10 +29,16 @@ NOTE_JOINT = (
 
 
 def z_and_p(values: Array, se: Array) -> tuple[Array, Array]:
-    """Return z statistics and two-sided p-values; NaN where the standard error is zero."""
+    """Return z statistics and two-sided p-values; NaN where the standard error is zero to rounding."""
+    rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(se > 0, values / se, np.nan)
+        z = np.where(rounded > 0, values / rounded, np.nan)
     return z, 2 * ndtr(-np.abs(z))
+
+
+def rounded_se(values: Array, se: Array) -> Array:
+    """Return the standard errors, zero where they are below the rounding error of the estimates."""
+    return np.where(se <= ROUNDING * np.abs(values).max(initial=0), 0.0, se)
 
 
 def summarize(
@@ -152,7 +159,7 @@ def _limits(alpha: float) -> tuple[str, str]:
 
 
 def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableContent:
-    spec = column_format(estimates.se, estimates.values)
+    spec = column_format(rounded_se(estimates.values, estimates.se), estimates.values)
     z, p = z_and_p(estimates.values, estimates.se)
     limits = normal_interval(estimates.values, estimates.se, alpha)
     rows = []
