@@ -15,12 +15,13 @@ from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.inference.sandwich import sandwich
-from causalrisk.joint import JointEstimate, Replicates, estimate_jointly
+from causalrisk.joint import JointEstimate, estimate_jointly
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.propensity import PropensityFit, fit_propensity
 from causalrisk.refit import JointRefitter, PropensityRefitter, SeparateRefitter
+from causalrisk.replicates import Replicates
 from causalrisk.resampling import Notes, bootstrap, fit_replicates, make_resampling, replicates_of
 from causalrisk.risk import Criterion
 from causalrisk.sample import Sample, make_sample
@@ -216,8 +217,8 @@ def _check_outcome(design: Design, notes: Notes) -> None:
     name = design.endog_name
     if np.ptp(design.y) == 0:
         notes.warn(
-            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard error "
-            "0, and there is no test.\nCheck that it is the column you mean.",
+            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard "
+            "error 0, and there is no test.\nCheck that it is the column you mean.",
             DesignWarning,
         )
         return

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators import Estimate, Specification, effect_map, training_columns
-from causalrisk.joint import Deviation, Replicates, bias_forms, deviation_from
+from causalrisk.joint import Deviation, deviation_from
 from causalrisk.ledger import Reason
 from causalrisk.linalg import (
     Array,
@@ -24,6 +24,7 @@ from causalrisk.linalg import (
     spectral_factors,
 )
 from causalrisk.propensity import PropensityBatch, PropensityFit, refit_batch
+from causalrisk.replicates import Replicates, bias_forms
 from causalrisk.risk import Criterion, net_bias_rows, stack_rows, variance_factors
 from causalrisk.sample import Sample
 

@@ -14,7 +14,7 @@ from causalrisk.errors import BootstrapError, CausalRiskWarning, ResampleWarning
 from causalrisk.estimators import Estimate
 from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
 from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, given_multiplicities
-from causalrisk.joint import Replicates, deviation_from
+from causalrisk.joint import deviation_from
 from causalrisk.ledger import Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions
@@ -27,6 +27,7 @@ from causalrisk.refit import (
     nested_replicates,
     shifted_replicates,
 )
+from causalrisk.replicates import Replicates
 from causalrisk.sample import Sample
 
 

@@ -1,4 +1,4 @@
-"""Bad treatments and data (faults 1-24): refused by name, or the same result as from clean data."""
+"""Bad treatments and data (faults 1-24): raises_with by name, or the same result as from clean data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finish(model):
 
 
 @contextlib.contextmanager
-def refused(kind, *words):
+def raises_with(kind, *words):
     """The block raises `kind` (of the package, unless a TypeError) with all the words and a last line of advice."""
     with pytest.raises(kind) as caught:
         yield caught
@@ -57,7 +57,7 @@ def assert_same(left, right, rtol=0.0):
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.JRE])
 @pytest.mark.parametrize(("value", "counts"), [(1, (0, N)), (0, (N, 0)), (True, (0, N)), (0.0, (N, 0))])
 def test_fault_01_constant_treatment(data, estimator, value, counts):
-    with refused(cr.DesignError, "'d'", "constant", f"arm 0: {counts[0]} rows", f"arm 1: {counts[1]} rows"):
+    with raises_with(cr.DesignError, "'d'", "constant", f"arm 0: {counts[0]} rows", f"arm 1: {counts[1]} rows"):
         build(estimator, data.assign(d=value))  # already before fit
 
 
@@ -66,17 +66,17 @@ def test_fault_02_three_levels_are_listed_and_never_cut_at_zero(data, options):
     levels = np.where(np.arange(N) < 50, 2, data.d)
     counts = np.bincount(levels)
     lines = [f"{level}   {count:>3} rows" for level, count in enumerate(counts)]
-    with refused(cr.DesignError, "'d'", "3 levels", *lines, ".isin([0, 1])"):
+    with raises_with(cr.DesignError, "'d'", "3 levels", *lines, ".isin([0, 1])"):
         build(cr.JRE, data.assign(d=levels), **options)
 
 
 def test_fault_02_several_levels_with_a_reference_are_refused_in_so_many_words(data):
-    with refused(cr.OptionError, "'d'", "3 levels", "not available", "reference=0", "100 rows"):
+    with raises_with(cr.OptionError, "'d'", "3 levels", "not available", "reference=0", "100 rows"):
         build(cr.IPWRA, data.assign(d=np.arange(N) % 3), reference=0)
 
 
 def test_fault_02_counts_as_treatment(data):
-    with refused(cr.DesignError, "'d'", "40 levels", "and 28 more levels"):
+    with raises_with(cr.DesignError, "'d'", "40 levels", "and 28 more levels"):
         build(cr.JRE, data.assign(d=np.arange(N) % 40))
 
 
@@ -86,7 +86,7 @@ CODINGS = [(1, 2), (-1, 1), (2, 1), (10, 20), (0, 2)]
 @pytest.mark.parametrize("coding", CODINGS)
 def test_fault_03_coded_one_two_is_never_guessed(data, coding):
     low, high = sorted(coding)
-    with refused(cr.DesignError, "'d'", f"[{low}, {high}]", f"{N} rows", "expected 0/1 or bool", f"treated={high}"):
+    with raises_with(cr.DesignError, "'d'", f"[{low}, {high}]", f"{N} rows", "expected 0/1 or bool", f"treated={high}"):
         build(cr.JRE, data.assign(d=np.where(data.d == 1, coding[1], coding[0])))
 
 
@@ -115,7 +115,7 @@ def test_fault_04_text_treatment_asks_which_level(data, kind):
     treated = int(data.d.sum())
     rows = [f"'yes'   {treated} rows", f"'no'    {N - treated} rows"]
     advice = ['treated="no"', 'reference="yes"'] if kind == "ordered" else ['treated="yes"', 'reference="no"']
-    with refused(cr.DesignError, "'d'", *rows, *advice, "sign of the effect"):
+    with raises_with(cr.DesignError, "'d'", *rows, *advice, "sign of the effect"):
         build(cr.JRE, yes_no(data, kind))
 
 
@@ -130,7 +130,7 @@ def test_fault_04_text_treatment_with_the_treated_level(data, estimator, kind):
     assert "ATE = POM[yes] - POM[no]" in text
     named = str(fit(estimator, coded, treated="yes", levels={"no": "never", "yes": "current"}).summary())
     assert "never is d = no" in named and "current is d = yes" in named
-    with refused(cr.DesignError, 'treated="Yes"', "'yes'", "'no'"):
+    with raises_with(cr.DesignError, 'treated="Yes"', "'yes'", "'no'"):
         build(estimator, coded, treated="Yes")
 
 
@@ -156,7 +156,7 @@ def test_fault_06_float_treatment_is_the_same(data, estimator, dtype):
 def test_fault_07_probabilities_as_treatment(data, values, options):
     if options and len(values) == 2:
         return  # a named level of two is fault 3
-    with refused(cr.DesignError, "'d'", "probability", "0.3", "expected 0/1 or bool", 'data["d"]'):
+    with raises_with(cr.DesignError, "'d'", "probability", "0.3", "expected 0/1 or bool", 'data["d"]'):
         build(cr.JRE, data.assign(d=np.resize(values, N)), **options)
 
 
@@ -185,7 +185,7 @@ def test_fault_08_missing_treatment_raises_with_row_labels(data, value):
     gaps = data.set_axis([f"r{i}" for i in range(N)])
     gaps["d"] = gaps["d"].astype(object)
     gaps.loc[["r3", "r77"], "d"] = value
-    with refused(cr.DesignError, f"2 of {N} rows", "'d' (treatment)", "'r3'", "'r77'", 'missing="drop"'):
+    with raises_with(cr.DesignError, f"2 of {N} rows", "'d' (treatment)", "'r3'", "'r77'", 'missing="drop"'):
         build(cr.JRE, gaps, missing="raise")
 
 
@@ -201,13 +201,13 @@ def test_fault_08_missing_treatment_raises_with_row_labels(data, value):
     ],
 )
 def test_fault_09_treatment_among_the_covariates(data, formula, propensity, model):
-    with refused(cr.DesignError, "treatment 'd'", f"the {model} formula", "Take d out"):
+    with raises_with(cr.DesignError, "treatment 'd'", f"the {model} formula", "Take d out"):
         build(cr.JRE, data, formula, propensity=propensity)
 
 
 def test_fault_09_treatment_on_the_left_of_the_propensity_formula_is_welcome(data):
     assert_same(fit(cr.IPWRA, data, propensity="d ~ x1"), fit(cr.IPWRA, data, propensity="x1"))
-    with refused(cr.DesignError, "'x3 ~ x1'", "treatment 'd'", 'propensity="x1"'):
+    with raises_with(cr.DesignError, "'x3 ~ x1'", "treatment 'd'", 'propensity="x1"'):
         build(cr.IPWRA, data, propensity="x3 ~ x1")
 
 
@@ -222,7 +222,7 @@ def test_fault_09_treatment_on_the_left_of_the_propensity_formula_is_welcome(dat
     ],
 )
 def test_fault_10_outcome_among_the_covariates(data, formula, propensity, model):
-    with refused(cr.DesignError, "outcome 'y'", f"the {model} formula", "Take y out"):
+    with raises_with(cr.DesignError, "outcome 'y'", f"the {model} formula", "Take y out"):
         build(cr.JRE, data, formula, propensity=propensity)
 
 
@@ -244,7 +244,7 @@ def test_fault_11_one_sample_for_both_models(data, estimator):
     assert ledger.missing.to_dict() == {"y": 2, "x1": 2, "x3": 4} and ledger.dropped.sum() == 5
     assert ledger.formula.to_dict() == {"y": "outcome", "x1": "outcome", "x3": "propensity"}
     assert list(res.propensity_scores.index) == list(whole.index)
-    with refused(cr.DesignError, f"5 of {N} rows", "'x3' (propensity)  4 rows", "'x1' (outcome)  2 rows"):
+    with raises_with(cr.DesignError, f"5 of {N} rows", "'x3' (propensity)  4 rows", "'x1' (outcome)  2 rows"):
         build(estimator, gaps, "y ~ x1 + x2", propensity="x2 + x3", missing="raise")
 
 
@@ -252,7 +252,7 @@ def test_fault_11_one_sample_for_both_models(data, estimator):
 def test_fault_12_infinite_values(data, column):
     bad = data.assign(w=1.0).astype(float)
     bad.loc[[4, 9], column] = [np.inf, np.inf if column == "w" else -np.inf]
-    with refused(cr.DesignError, f"'{column}'", "2 infinite", "finite"):
+    with raises_with(cr.DesignError, f"'{column}'", "2 infinite", "finite"):
         fit(cr.JRE, bad, weights="w", weight_type="probability")
 
 
@@ -260,7 +260,7 @@ def test_fault_12_infinite_values(data, column):
 def test_fault_12_infinite_values_in_arrays(data, place):
     bad = data.copy()
     bad.loc[7, place] = -np.inf
-    with refused(cr.DesignError, place, "1 infinite"):
+    with raises_with(cr.DesignError, place, "1 infinite"):
         cr.IPWRA(bad.y.to_numpy(), np.column_stack([bad.x1, np.ones(N)]), bad.d.to_numpy())
 
 
@@ -320,24 +320,24 @@ def test_fault_14_the_warning_points_at_the_line_of_the_caller(data):
 def test_fault_15_other_length_or_index(data, role, change, length):
     options = {role: change(data.d)} | ({"weight_type": "frequency"} if role == "weights" else {})
     name = {"treat": "treatment"}.get(role, role)
-    with refused(cr.DesignError, name, str(length), f"{N} rows"):
+    with raises_with(cr.DesignError, name, str(length), f"{N} rows"):
         build(cr.JRE, data, **options)
 
 
 def test_fault_16_duplicate_column_names(data):
-    with refused(cr.DesignError, "2 columns named 'x1'", "2, 5", "duplicated()"):
+    with raises_with(cr.DesignError, "2 columns named 'x1'", "2, 5", "duplicated()"):
         build(cr.JRE, pd.concat([data, data.x1], axis=1))
-    with refused(cr.DesignError, "columns named 'd'"):
+    with raises_with(cr.DesignError, "columns named 'd'"):
         build(cr.IPWRA, pd.concat([data, data.d], axis=1))
-    with refused(cr.DesignError, "exog", "'x1'", "distinct"):
+    with raises_with(cr.DesignError, "exog", "'x1'", "distinct"):
         cr.JRE(data.y, pd.concat([data.x1, data.x1], axis=1), data.d)
 
 
 def test_fault_17_no_observations_left(data):
-    with refused(cr.DesignError, "no observations left", "0 rows"):
+    with raises_with(cr.DesignError, "no observations left", "0 rows"):
         build(cr.JRE, data[:0])
     empty = data.assign(x1=np.where(data.index < 100, np.nan, data.x1), d=np.where(data.index >= 100, np.nan, data.d))
-    with refused(cr.DesignError, "no observations left", f"all {N} rows", "'x1' (outcome, propensity)  100 rows",
+    with raises_with(cr.DesignError, "no observations left", f"all {N} rows", "'x1' (outcome, propensity)  100 rows",
                  f"'d' (treatment)  {N - 100} rows"):  # fmt: skip
         build(cr.IPWRA, empty)
 
@@ -345,21 +345,21 @@ def test_fault_17_no_observations_left(data):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_fault_18_arm_smaller_than_its_number_of_coefficients(data, count):
     few = data.assign(d=(np.arange(N) < count).astype(int))
-    with refused(cr.DesignError, "arm 'smoker'", f"{count} row", "4 outcome coefficients", "Use fewer"):
+    with raises_with(cr.DesignError, "arm 'smoker'", f"{count} row", "4 outcome coefficients", "Use fewer"):
         build(cr.JRE, few, levels={0: "never", 1: "smoker"})
-    with refused(cr.DesignError, "arm '0'", f"{count} row", "4 outcome coefficients"):
+    with raises_with(cr.DesignError, "arm '0'", f"{count} row", "4 outcome coefficients"):
         build(cr.OutcomeRegression, few.assign(d=1 - few.d))
 
 
 def test_fault_18_one_observation_without_covariates(data):
-    with refused(cr.DesignError, "arm '1'", "1 row", "1 outcome coefficient"):
+    with raises_with(cr.DesignError, "arm '1'", "1 row", "1 outcome coefficient"):
         build(cr.Hajek, data.assign(d=(np.arange(N) == 5).astype(int)))
 
 
 @pytest.mark.parametrize("estimator", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_fault_19_more_propensity_coefficients_than_rows(estimator):
     wide = simulate(n=20, p=25, seed=1).assign(d=np.arange(20) % 2)
-    with refused(cr.DesignError, "20 rows", "propensity coefficients", "propensity="):
+    with raises_with(cr.DesignError, "20 rows", "propensity coefficients", "propensity="):
         build(estimator, wide, "y ~ 1", propensity=" + ".join(f"x{j}" for j in range(1, 26)))
 
 
@@ -424,14 +424,14 @@ def test_fault_23_level_in_one_arm_only(data, estimator):
     alone = with_group(data)
     rare = alone.index[alone.d == 0][:6]
     alone.loc[rare, "g"] = "Österreich"
-    with refused(cr.DesignError, "g", "'Österreich'", "arm 'never'", "(6)", "arm 'smoker' cannot"):
+    with raises_with(cr.DesignError, "g", "'Österreich'", "arm 'never'", "(6)", "arm 'smoker' cannot"):
         build(estimator, alone, "y ~ x1 + g", propensity="x1", levels={0: "never", 1: "smoker"})
 
 
 def test_fault_23_interaction_in_one_arm_only(data):
     alone = data.assign(a=np.arange(N) % 2, b=np.arange(N) // 2 % 2)
     alone["d"] = np.where((alone.a == 1) & (alone.b == 1), 0, alone.d)
-    with refused(cr.DesignError, "a:b", "arm '1'", "cannot be estimated"):
+    with raises_with(cr.DesignError, "a:b", "arm '1'", "cannot be estimated"):
         build(cr.JRE, alone, "y ~ a*b", propensity="x1")
 
 

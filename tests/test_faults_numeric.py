@@ -1,4 +1,4 @@
-"""Numerical faults (36-45, 68, 69): refused by name, or the right digits."""
+"""Numerical faults (36-45, 68, 69): raises_with by name, or the right digits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import statsmodels.api as sm
 import causalrisk as cr
 import causalrisk.propensity
 from tests.conftest import simulate
-from tests.test_faults import BOTH, QUICK, assert_same, build, finish, fit, refused
+from tests.test_faults import BOTH, QUICK, assert_same, build, finish, fit, raises_with
 
 N = 300
 WEIGHTED = [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
@@ -32,7 +32,7 @@ def data():
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
 def test_fault_36_perfect_separation(data, estimator, link):
     split = data.assign(d=(data.x1 > 0.2).astype(int))
-    with refused(cr.SeparationError, f"({link})", "'d' perfectly", "'x1'", 'propensity="x1 + x2"'):
+    with raises_with(cr.SeparationError, f"({link})", "'d' perfectly", "'x1'", 'propensity="x1 + x2"'):
         fit(estimator, split, FORMULA, propensity_link=link)
 
 
@@ -60,7 +60,7 @@ def with_cell(data, treated=7):
 @pytest.mark.parametrize("estimator", WEIGHTED)
 def test_fault_37_one_cell_all_treated(data, estimator):
     quasi = with_cell(data)
-    with refused(cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", "err.rows") as caught:
+    with raises_with(cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", "err.rows") as caught:
         fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
     assert list(caught.value.rows) == list(quasi.index[quasi.cell == "only"])
     fit(estimator, quasi.drop(index=caught.value.rows), "y ~ x1", propensity="x1")  # the advice works
@@ -78,12 +78,12 @@ def test_fault_37_two_cells_and_an_interaction(data):
     never = quasi.index[quasi.d == 0][:9]
     quasi.loc[never, "cell"] = "zero"
     quasi["cell"] = pd.Categorical(quasi.cell, ["other", "only", "zero"])
-    with refused(cr.SeparationError, "16 rows", "7 smoker and 0 never", "9 never and 0 smoker") as caught:
+    with raises_with(cr.SeparationError, "16 rows", "7 smoker and 0 never", "9 never and 0 smoker") as caught:
         fit(cr.JRE, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
     assert set(caught.value.rows) == set(quasi.index[quasi.cell != "other"])
     both = (quasi.a == 1) & (quasi.b == 1)
     quasi["d"] = np.where(both, 1, quasi.d)
-    with refused(cr.SeparationError, "a:b = 1", f"{both.sum()} rows") as caught:
+    with raises_with(cr.SeparationError, "a:b = 1", f"{both.sum()} rows") as caught:
         fit(cr.IPWRA, quasi, "y ~ 1", propensity="a*b")
     assert list(caught.value.rows) == list(quasi.index[both])
 
@@ -95,7 +95,7 @@ def test_fault_37_the_reference_level_is_named_too(data, reference):
     quasi.loc[(quasi.x2 > 0) & (quasi.cell == "other"), "cell"] = "third"
     levels = [reference, *({"only", "other", "third"} - {reference})]
     quasi["cell"] = pd.Categorical(quasi.cell, sorted(levels, key=lambda level: level != reference))
-    with refused(cr.SeparationError, "7 rows", "only", "7 smoker and 0 never"):
+    with raises_with(cr.SeparationError, "7 rows", "only", "7 smoker and 0 never"):
         fit(cr.IPWRA, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
 
 
@@ -233,7 +233,7 @@ def test_fault_43_constant_covariate(data, estimator):
 
 
 def test_fault_43_covariate_constant_in_one_arm(data):
-    with refused(cr.DesignError, "k is 2 in all", "arm '1'", "cannot be estimated"):
+    with raises_with(cr.DesignError, "k is 2 in all", "arm '1'", "cannot be estimated"):
         build(cr.JRE, data.assign(k=np.where(data.d == 1, 2.0, data.x2)), "y ~ x1 + k")
 
 
@@ -266,7 +266,7 @@ def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
 @pytest.mark.parametrize("option", [{"trim": 0.1}, {"clip": 0.05}, {"trim": "separated"}])
 def test_fault_44_trimming_is_refused_rather_than_ignored(data, option):
     (name,) = option
-    with refused(cr.OptionError, f"{name}=", "not available", f"Leave {name}= out"):
+    with raises_with(cr.OptionError, f"{name}=", "not available", f"Leave {name}= out"):
         build(cr.JRE, data, **option)
 
 
@@ -294,7 +294,7 @@ def test_fault_45_no_replicate_converges(data, monkeypatch):
     monkeypatch.setattr(causalrisk.propensity, "MAX_ITERATIONS", 1)
     with (
         pytest.warns(cr.ConvergenceWarning, match="1 Newton iterations"),
-        refused(cr.CausalRiskError, "300 of 300 propensity replicates failed", "did not converge"),
+        raises_with(cr.CausalRiskError, "300 of 300 propensity replicates failed", "did not converge"),
     ):
         build(cr.JRE, data, FORMULA).fit(**QUICK)
 
@@ -346,7 +346,7 @@ def test_fault_68_a_single_replicate(data):
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, "5", True, None])
 def test_fault_68_number_of_replicates(data, count):
-    with refused(cr.OptionError, f"n_replicates={count!r}", "whole number", "at least 1"):
+    with raises_with(cr.OptionError, f"n_replicates={count!r}", "whole number", "at least 1"):
         build(cr.JRE, data).fit(n_replicates=count)
 
 
@@ -360,12 +360,12 @@ def test_fault_68_number_of_replicates(data, count):
     ],
 )
 def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words):
-    with refused(cr.OptionError, "replicates", *words):
+    with raises_with(cr.OptionError, "replicates", *words):
         build(cr.JRE, data).fit(replicates=replicates)
 
 
 def test_fault_68_replicates_that_cannot_be_fitted(data):
-    with refused(cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"):
+    with raises_with(cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"):
         build(cr.JRE, data).fit(replicates=0 * ONES)
     some = ONES.copy()
     some[data.d == 1, 0] = 0
@@ -380,7 +380,7 @@ def test_fault_68_replicates_that_cannot_be_fitted(data):
 @pytest.mark.parametrize("objective", ["mse", "erm"])
 def test_fault_69_ill_conditioned_joint_system_is_refused(data, objective):
     words = ["joint objective", "condition number", "expected less than", "lower penalty="]
-    with refused(cr.CausalRiskError, *words) as caught:
+    with raises_with(cr.CausalRiskError, *words) as caught:
         build(cr.JRE, data, FORMULA).fit(objective=objective, penalty=1e29, replicates=ONES, cov_type="robust")
     assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
 
@@ -401,11 +401,11 @@ def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
 
 @pytest.mark.parametrize("penalty", [-1, np.nan, np.inf, "n3", "10 n", True, [1.0]])
 def test_fault_69_penalty_that_is_none(data, penalty):
-    with refused(cr.OptionError, f"penalty={penalty!r}", "'10n'", "penalty="):
+    with raises_with(cr.OptionError, f"penalty={penalty!r}", "'10n'", "penalty="):
         build(cr.JRE, data).fit(penalty=penalty)
 
 
 @pytest.mark.parametrize("anchor", [0, -0.3, np.nan, np.inf, "0.3"])
 def test_fault_69_without_an_anchor_the_system_may_be_singular(data, anchor):
-    with refused(cr.OptionError, f"anchor={anchor!r}", "positive", "anchor=0.3"):
+    with raises_with(cr.OptionError, f"anchor={anchor!r}", "positive", "anchor=0.3"):
         build(cr.JRE, data).fit(anchor=anchor)

@@ -16,7 +16,7 @@ import scipy.sparse
 
 import causalrisk as cr
 from tests.conftest import simulate
-from tests.test_faults import BOTH, QUICK, assert_same, build, finish, fit, refused, with_group
+from tests.test_faults import BOTH, QUICK, assert_same, build, finish, fit, raises_with, with_group
 
 N = 300
 
@@ -59,12 +59,12 @@ def test_fault_27_builtins_beside_columns_of_their_name(data):
 
 def test_fault_27_errors_quote_the_name(data):
     odd = data.rename(columns={"x1": "Größe m", "x2": "class"})
-    with refused(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
+    with raises_with(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
         build(cr.JRE, odd, "y ~ Q('Grösse m')")
-    with refused(cr.DesignError, "'y ~ class'", 'Q("'):
+    with raises_with(cr.DesignError, "'y ~ class'", 'Q("'):
         build(cr.JRE, odd, "y ~ class")
     odd.loc[3, "Größe m"] = np.inf
-    with refused(cr.DesignError, "'Größe m'", "1 infinite"):
+    with raises_with(cr.DesignError, "'Größe m'", "1 infinite"):
         build(cr.JRE, odd, "y ~ Q('Größe m')")
 
 
@@ -210,13 +210,13 @@ def test_fault_31_storage_of_columns(data, estimator, storage):
     ],
 )
 def test_fault_32_formulas_that_cannot_be_used(data, formula, propensity, words):
-    with refused(cr.DesignError, *words):
+    with raises_with(cr.DesignError, *words):
         build(cr.JRE, data, formula, propensity=propensity)
 
 
 @pytest.mark.parametrize(("formula", "kind"), [(3, "int"), (["y", "x1"], "list"), (None, "NoneType")])
 def test_fault_32_formulas_that_are_no_text(data, formula, kind):
-    with refused(TypeError, "outcome formula", kind, '"y ~ x1 + x2"'):
+    with raises_with(TypeError, "outcome formula", kind, '"y ~ x1 + x2"'):
         build(cr.JRE, data, formula)
 
 
@@ -298,7 +298,7 @@ def test_fault_62_models_survive_copying(data, estimator, how):
 
 
 def test_fault_62_functions_that_cannot_be_pickled(data):
-    """The estimates are kept; new rows are refused, naming the function."""
+    """The estimates are kept; new rows are raises_with, naming the function."""
     square = lambda x: x**2  # noqa: E731, F841
     formula = "y ~ x1 + square(x2)"
     res = cr.IPWRA.from_formula(formula, data, treat="d", propensity="x1").fit()
@@ -306,7 +306,7 @@ def test_fault_62_functions_that_cannot_be_pickled(data):
     other = pickle.loads(pickle.dumps(res))
     assert_same(other, res)
     assert str(other.summary()) == str(res.summary())
-    with refused(cr.DesignError, "'square'", "pickled", "top level of a module"):
+    with raises_with(cr.DesignError, "'square'", "pickled", "top level of a module"):
         other.predict(data)
 
 
@@ -400,7 +400,7 @@ def test_fault_63_nan_standard_errors(data, estimator, lost):
 def test_fault_65_alpha(data, estimator, alpha):
     res = fit(estimator, data)
     for call in (res.conf_int, res.summary, res.summary_frame):
-        with refused(cr.OptionError, f"alpha={alpha!r}", "between 0 and 1", "alpha=0.05"):
+        with raises_with(cr.OptionError, f"alpha={alpha!r}", "between 0 and 1", "alpha=0.05"):
             call(alpha=alpha)
 
 
@@ -408,7 +408,7 @@ def test_fault_65_alpha_is_used(data):
     res = fit(cr.JRE, data)
     width = {alpha: np.diff(res.conf_int(alpha))[0, 0] / res.effect_se / 2 for alpha in (0.05, 0.1, 0.5)}
     np.testing.assert_allclose(list(width.values()), [1.959963985, 1.644853627, 0.674489750], rtol=1e-9)
-    with refused(cr.OptionError, "method='bootstrap'", "'percentile'"):
+    with raises_with(cr.OptionError, "method='bootstrap'", "'percentile'"):
         res.conf_int(method="bootstrap")
 
 
@@ -427,34 +427,34 @@ OF_FIT = {
 @BOTH
 @pytest.mark.parametrize("name", OF_THE_MODEL)
 def test_fault_67_unknown_option_of_a_model(data, estimator, name):
-    with refused(TypeError, f"{estimator.__name__}.from_formula", f"unknown option {name!r}", OF_THE_MODEL[name]):
+    with raises_with(TypeError, f"{estimator.__name__}.from_formula", f"unknown option {name!r}", OF_THE_MODEL[name]):
         build(estimator, data, **{name: 1})
-    with refused(TypeError, estimator.__name__, f"unknown option {name!r}", OF_THE_MODEL[name].strip("=")):
+    with raises_with(TypeError, estimator.__name__, f"unknown option {name!r}", OF_THE_MODEL[name].strip("=")):
         estimator(data.y, data[["x1"]].assign(one=1.0), data.d, **{name: 1})
 
 
 @BOTH
 @pytest.mark.parametrize("name", OF_FIT)
 def test_fault_67_unknown_option_of_fit(data, estimator, name):
-    with refused(TypeError, f"{estimator.__name__}.fit", f"unknown option {name!r}", OF_FIT[name]):
+    with raises_with(TypeError, f"{estimator.__name__}.fit", f"unknown option {name!r}", OF_FIT[name]):
         build(estimator, data).fit(**{name: 1})
 
 
 def test_fault_67_options_that_resemble_nothing_are_answered_with_the_list(data):
-    with refused(TypeError, "'zzz'", "n_boot", "n_replicates", "penalty"):
+    with raises_with(TypeError, "'zzz'", "n_boot", "n_replicates", "penalty"):
         build(cr.JRE, data).fit(zzz=1)
 
 
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize("name", ["n_replicates", "penalty", "objective", "anchor", "replicates", "method", "n_starts"])
 def test_fault_67_options_of_jre_elsewhere(data, estimator, name):
-    with refused(TypeError, f"{estimator.__name__}.fit", repr(name), "JRE", f"fit({name}="):
+    with raises_with(TypeError, f"{estimator.__name__}.fit", repr(name), "JRE", f"fit({name}="):
         build(estimator, data).fit(**{name: 1})
 
 
 @pytest.mark.parametrize("name", ["propensity_lnk", "n_fold", "zzz"])
 def test_fault_67_unknown_option_of_with_options(data, name):
-    with refused(TypeError, "with_options", repr(name), "propensity_link" if "lnk" in name else "n_folds"):
+    with raises_with(TypeError, "with_options", repr(name), "propensity_link" if "lnk" in name else "n_folds"):
         build(cr.JRE, data).with_options(**{name: 1})
 
 
@@ -509,13 +509,13 @@ def test_fault_71_interactions_are_not_warned_of(data):
 @BOTH
 def test_fault_72_weights_without_their_type(data, estimator):
     weights = np.arange(N) % 3 + 1
-    with refused(cr.OptionError, "weight_type", '"frequency"', '"probability"'):
+    with raises_with(cr.OptionError, "weight_type", '"frequency"', '"probability"'):
         build(estimator, data, weights=weights)
-    with refused(cr.OptionError, "'w'", '"frequency"', '"probability"'):
+    with raises_with(cr.OptionError, "'w'", '"frequency"', '"probability"'):
         build(estimator, data.assign(w=weights), weights="w")
-    with refused(cr.OptionError, "weight_type='freq'", "'frequency'", "'probability'"):
+    with raises_with(cr.OptionError, "weight_type='freq'", "'frequency'", "'probability'"):
         build(estimator, data, weights=weights, weight_type="freq")
-    with refused(cr.OptionError, "weight_type='frequency'", "without weights"):
+    with raises_with(cr.OptionError, "weight_type='frequency'", "without weights"):
         build(estimator, data, weight_type="frequency")
     kinds = [fit(estimator, data, weights=weights, weight_type=kind) for kind in ("frequency", "probability")]
     assert abs(kinds[0].effect_se / kinds[1].effect_se - 1) > 0.05  # which is why it is asked
@@ -527,9 +527,9 @@ def test_fault_72_weights_without_their_type(data, estimator):
 def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, option):
     ((name, value),) = option.items()
     clustered = build(estimator, data, cluster=np.arange(N) % 30)
-    with refused(cr.OptionError, f'{name}="{value}"', "cluster= was given", f'{name}="cluster"'):
+    with raises_with(cr.OptionError, f'{name}="{value}"', "cluster= was given", f'{name}="cluster"'):
         clustered.fit(**option)
-    with refused(cr.OptionError, f'{name}="cluster"', "needs the clusters", 'cluster="'):
+    with raises_with(cr.OptionError, f'{name}="cluster"', "needs the clusters", 'cluster="'):
         build(estimator, data).fit(**{name: "cluster"})
 
 
@@ -572,5 +572,5 @@ def test_fault_72_a_bootstrap_asked_for_is_not_answered_with_robust_errors(data,
 
 @BOTH
 def test_fault_72_resamples_against_robust_errors(data, estimator):
-    with refused(cr.OptionError, "resamples", "cov_type"):
+    with raises_with(cr.OptionError, "resamples", "cov_type"):
         build(estimator, data).fit(cov_type="robust", **GIVEN)

@@ -138,16 +138,16 @@ def test_hajek_is_ipwra_with_constants():
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["cattaneo", "lalonde"])
 def test_monte_carlo_standard_error_over_thirty_seeds(cattaneo, lalonde, data):
-    check_monte_carlo(cattaneo, lalonde, data, 30, 0.7, 1.4)
+    assert_monte_carlo(cattaneo, lalonde, data, 30, 0.7, 1.4)
 
 
 @pytest.mark.parametrize("data", ["cattaneo", "lalonde"])
 def test_monte_carlo_standard_error(cattaneo, lalonde, data):
     """Fewer seeds than the slow test: the bounds are the 0.1% and 99.9% points of chi / sqrt(11) around its bounds."""
-    check_monte_carlo(cattaneo, lalonde, data, 12, 0.7 * 0.41, 1.4 * 1.69)
+    assert_monte_carlo(cattaneo, lalonde, data, 12, 0.7 * 0.41, 1.4 * 1.69)
 
 
-def check_monte_carlo(cattaneo, lalonde, data, seeds, low, high):
+def assert_monte_carlo(cattaneo, lalonde, data, seeds, low, high):
     if data == "cattaneo":
         formula, frame, treat, propensity = f"bweight ~ {CATTANEO_RHS}", cattaneo, "mbsmoke", CATTANEO_PROPENSITY
     else:

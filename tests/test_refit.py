@@ -8,7 +8,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.estimators import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, estimate_separately
 from causalrisk.inference.resample import NESTED_STREAM, Resampler, seed_sequence
-from causalrisk.joint import Replicates, deviation_from, estimate_jointly
+from causalrisk.joint import deviation_from, estimate_jointly
 from causalrisk.ledger import Reason
 from causalrisk.linalg import pairwise_columns
 from causalrisk.propensity import fit_propensity, refit_batch
@@ -22,6 +22,7 @@ from causalrisk.refit import (
     replace_weights,
     shifted_replicates,
 )
+from causalrisk.replicates import Replicates
 from causalrisk.risk import Criterion
 from causalrisk.sample import make_sample
 from tests.conftest import RHS, simulate

@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import approx_fprime, check_grad
 
 from causalrisk.estimators import IPWRA, estimate_separately
-from causalrisk.joint import bias_forms, deviation_from, objective_rows
+from causalrisk.joint import deviation_from, objective_rows
 from causalrisk.propensity import fit_propensity
+from causalrisk.replicates import bias_forms
 from causalrisk.risk import (
     Criterion,
     ate_risk,
