@@ -60,7 +60,9 @@ def with_cell(data, treated=7):
 @pytest.mark.parametrize("estimator", WEIGHTED)
 def test_fault_37_one_cell_all_treated(data, estimator):
     quasi = with_cell(data)
-    with raises_with(cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", "err.rows") as caught:
+    with raises_with(
+        cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", "err.rows"
+    ) as caught:
         fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
     assert list(caught.value.rows) == list(quasi.index[quasi.cell == "only"])
     fit(estimator, quasi.drop(index=caught.value.rows), "y ~ x1", propensity="x1")  # the advice works
@@ -365,7 +367,9 @@ def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words)
 
 
 def test_fault_68_replicates_that_cannot_be_fitted(data):
-    with raises_with(cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"):
+    with raises_with(
+        cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"
+    ):
         build(cr.JRE, data).fit(replicates=0 * ONES)
     some = ONES.copy()
     some[data.d == 1, 0] = 0

@@ -34,7 +34,7 @@ def data():
     ("names", "formula", "terms"),
     [
         (("Größe m", "mutter alter"), "y ~ Q('Größe m') + Q(\"mutter alter\")", ["Q('Größe m')", "Q('mutter alter')"]),
-        (("class", "it's \"so\""), "y ~ Q('class') + Q('it\\'s \"so\"')", ["Q('class')", "Q('it\\'s \"so\"')"]),
+        (("class", 'it\'s "so"'), "y ~ Q('class') + Q('it\\'s \"so\"')", ["Q('class')", "Q('it\\'s \"so\"')"]),
         (("C", "I"), "y ~ C + I", ["C", "I"]),
         (("Q", "C"), "y ~ Q + Q('C')", ["Q", "Q('C')"]),
         (("np", "center"), "y ~ np + center", ["np", "center"]),
@@ -114,9 +114,11 @@ def test_fault_30_nothing_of_the_caller_is_changed(data, estimator):
     frame.loc[["r3", "r9"], "x1"] = np.nan
     arrays = {"w": np.where(np.arange(N) % 50 == 0, 0, 2), "g": np.arange(N) % 40, "levels": {"no": "a", "yes": "b"}}
     with pytest.warns(cr.DesignWarning, match="weight 0"):
-        rows = build(estimator, frame, treat="text", treated="yes", weights=arrays["w"], weight_type="frequency").fit(
-            cov_type="robust"
-        ).nobs
+        rows = (
+            build(estimator, frame, treat="text", treated="yes", weights=arrays["w"], weight_type="frequency")
+            .fit(cov_type="robust")
+            .nobs
+        )
     arrays |= {"r": np.random.default_rng(0).multinomial(2 * rows, np.full(rows, 1 / rows), size=5).T.copy()}
     before, copied = fingerprint(frame), copy.deepcopy(arrays)
     options = {"cov_type": "bootstrap", "resamples": arrays["r"]}

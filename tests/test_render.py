@@ -96,7 +96,7 @@ NOTES = (
     "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
     "either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start.",
 )
-NASTY = ("<HS", "a & b", r"back\slash", "100%", "$x$ #1", "x_1^2", "{a} ~b", "[0.5, *1|", '"q", \'s\'', "<script>")
+NASTY = ("<HS", "a & b", r"back\slash", "100%", "$x$ #1", "x_1^2", "{a} ~b", "[0.5, *1|", "\"q\", 's'", "<script>")
 
 
 def nasty_summary():
