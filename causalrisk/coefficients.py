@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.fitting import FitRecord
 from causalrisk.linalg import Array
+from causalrisk.record import FitRecord
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from causalrisk.criterion import Criterion
 from causalrisk.estimators import Estimate, effect_map
 from causalrisk.linalg import Array, solve_gram, triangular_factor
 from causalrisk.optimize import OptimizeResult, minimize_rows
 from causalrisk.propensity import PropensityFit
 from causalrisk.replicates import Replicates, bias_forms, replicate_blocks
-from causalrisk.risk import Criterion, arm_bias_values, ate_risk, net_bias_rows, stack_rows, variance_rows
+from causalrisk.risk import arm_bias_values, ate_risk, net_bias_rows, stack_rows, variance_rows
 from causalrisk.sample import Sample
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import UnavailableError
-from causalrisk.fitting import FitRecord, JointRecord
 from causalrisk.ledger import Reason, ledger_frame
+from causalrisk.record import FitRecord, JointRecord
 
 
 class JointAttributes:

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Self
 from causalrisk.design import Design, design_from_arrays, design_from_formula
 from causalrisk.errors import BootstrapError
 from causalrisk.estimators import Specification
-from causalrisk.fitting import FitRecord, fit_separate, robust_record
+from causalrisk.fitting import fit_separate
 from causalrisk.ledger import failure_text
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, unknown_keyword
+from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults
+from causalrisk.uncertainty import robust_record
 
 _OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
 FIT_INSTEAD = {

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from causalrisk.criterion import Criterion
 from causalrisk.errors import OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -237,17 +238,15 @@ class JREOptions:
                 f'{listed(tuple(PENALTY_NAMES))}.\nType  penalty="10n".'
             )
 
-    def penalty_value(self, total: float) -> float:
-        """Return the penalty lambda as a number for a sample of the given size."""
+    def criterion(self, total: float) -> Criterion:
+        """Return the weights of the terms of the objective for a sample whose observation weights add up to `total`."""
         if isinstance(self.penalty, str):
             factor, power = PENALTY_NAMES[self.penalty]
-            return factor * total**power
-        return float(self.penalty)  # type: ignore[arg-type]
-
-    @property
-    def fit_weight(self) -> float:
-        """Weight of the fit term in the objective: the anchor for `mse`, one for `erm`."""
-        return self.anchor if self.objective == "mse" else 1.0
+            penalty = factor * total**power
+        else:
+            penalty = float(self.penalty or 0)
+        mse = self.objective == "mse"
+        return Criterion(self.anchor if mse else 1.0, penalty, mse)
 
 
 def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.criterion import Criterion
 from causalrisk.estimators import Estimate, Specification, effect_map, training_columns
 from causalrisk.joint import Deviation, deviation_from
 from causalrisk.ledger import Reason
@@ -25,7 +26,7 @@ from causalrisk.linalg import (
 )
 from causalrisk.propensity import PropensityBatch, PropensityFit, refit_batch
 from causalrisk.replicates import Replicates, bias_forms
-from causalrisk.risk import Criterion, net_bias_rows, stack_rows, variance_factors
+from causalrisk.risk import net_bias_rows, stack_rows, variance_factors
 from causalrisk.sample import Sample
 
 
@@ -45,7 +46,7 @@ class Refits:
     reasons: NDArray[np.int8]
 
 
-Refitter = Callable[[Array, int], Refits]
+Refitter = Callable[..., Refits]
 ReplicateWeights = Callable[[Array, int], Array]
 
 
@@ -124,13 +125,28 @@ class SeparateRefitter:
         self.pairs = [pairwise_columns(columns[rows]) for rows in sample.slices]
         self.to_params = effect_map(sample.n_arms)
 
-    def __call__(self, weights: Array, first: int) -> Refits:
-        """Refit under multiplicities of shape (n, m); `first` is the number of the first resample."""
+    def __call__(self, weights: Array, first: int, batch: PropensityBatch | None = None) -> Refits:
+        """Refit under multiplicities of shape (n, m).
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n, m)
+            Multiplicities.
+        first : int
+            Number of the first resample.
+        batch : PropensityBatch, optional
+            Propensity refits under these weights, where another estimator already made them.
+
+        Returns
+        -------
+        Refits
+            The estimates.
+        """
         sample, spec, m, p = self.sample, self.spec, weights.shape[1], self.q.shape[1]
         reasons = empty_arms(sample, weights)
         gamma, inverse = np.empty((0, m)), np.ones((sample.n, 1))
         if self.propensity is not None:
-            batch = self.propensity(weights)
+            batch = batch or self.propensity(weights)
             gamma, reasons = batch.gamma, np.where(reasons == Reason.OK, batch.reasons, reasons)
             inverse = 1 + self.propensity.own_odds(gamma)
         total = weight_totals(weights)

@@ -11,7 +11,6 @@ import pandas as pd
 from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, outcome_names
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.fitting import FitRecord
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.intervals import check_alpha, normal_interval, percentile_interval
@@ -19,6 +18,7 @@ from causalrisk.joint_attributes import JointAttributes
 from causalrisk.ledger import ledger_frame
 from causalrisk.linalg import Array
 from causalrisk.options import INTERVALS, one_of
+from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
@@ -58,7 +58,7 @@ class CausalResults(JointAttributes):
         self._record = record
         self._start = start
         self.nobs = record.design.n
-        self.seed = record.seed
+        self.seed = record.seed.entropy
 
     # --- effects -------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ Rows come in three kinds: the net bias under each propensity replicate, the infl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.criterion import Criterion
 from causalrisk.linalg import Array, pairwise_columns, spectral_factors, unpack_symmetric
 
 
@@ -57,25 +56,6 @@ def bias_contrasts(n_arms: int) -> Array:
     contrasts[np.arange(len(first)), first] = -1
     contrasts[np.arange(len(first)), second] = 1
     return contrasts * np.sqrt(2 / n_arms)
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """Weights of the terms of the objective.
-
-    Parameters
-    ----------
-    fit : float
-        Weight of the importance-weighted fit (the anchor; 1 for `erm`).
-    penalty : float
-        lambda, the weight of the expected ATE risk.
-    variance : bool
-        Whether the variance of the influence function is a term (`mse`).
-    """
-
-    fit: float
-    penalty: float
-    variance: bool
 
 
 def net_bias_rows(bias: Array) -> Array:

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "causalrisk"
 # may import each other as long as there is no cycle.
 LAYERS = (
     ("_version", "errors"),
+    ("criterion",),
     ("linalg", "options", "ledger"),
     ("design",),
     ("sample",),
@@ -33,6 +34,8 @@ LAYERS = (
     ("inference",),
     ("diagnostics",),
     ("resampling",),
+    ("record",),
+    ("uncertainty",),
     ("fitting",),
     ("coefficients",),
     ("report",),

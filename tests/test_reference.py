@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.criterion import Criterion
 from causalrisk.joint import deviation_from
 from causalrisk.refit import JointRefitter, SeparableReplicates
-from causalrisk.risk import Criterion
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_multiplicities
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}

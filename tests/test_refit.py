@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.criterion import Criterion
 from causalrisk.estimators import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, estimate_separately
 from causalrisk.inference.resample import NESTED_STREAM, Resampler, seed_sequence
 from causalrisk.joint import deviation_from, estimate_jointly
@@ -23,7 +24,6 @@ from causalrisk.refit import (
     shifted_replicates,
 )
 from causalrisk.replicates import Replicates
-from causalrisk.risk import Criterion
 from causalrisk.sample import make_sample
 from tests.conftest import RHS, simulate
 

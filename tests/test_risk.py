@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, check_grad
 
+from causalrisk.criterion import Criterion
 from causalrisk.estimators import IPWRA, estimate_separately
 from causalrisk.joint import deviation_from, objective_rows
 from causalrisk.propensity import fit_propensity
 from causalrisk.replicates import bias_forms
 from causalrisk.risk import (
-    Criterion,
     ate_risk,
     bias_contrasts,
     gradient,

@@ -10,12 +10,12 @@ from scipy.special import ndtr
 
 from causalrisk.coefficients import Coefficients, Estimates
 from causalrisk.diagnostics.overlap import LARGE_WEIGHT
-from causalrisk.fitting import FitRecord, JointRecord
 from causalrisk.inference.intervals import normal_interval
 from causalrisk.joint import JointEstimate
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.options import PENALTY_NAMES
+from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.numbers import column_format, format_p, format_share
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 
@@ -114,7 +114,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         used = int((record.boot.reasons == Reason.OK).sum())
         inference.append(("Resamples:", f"{used} of {len(record.boot.reasons)} used"))
     if record.boot is not None or joint is not None:
-        inference.append(("Seed:", f"{record.seed}"))
+        inference.append(("Seed:", f"{record.seed.entropy}"))
     if joint is None:
         right += inference
     else:
@@ -136,7 +136,7 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     monte_carlo = f"{fit.mc_se:#.3g}{share}" if np.isfinite(fit.mc_se) else "not known (B = 1)"
     return [
         ("Objective:", options.objective),
-        ("Penalty:", f"{named} = {joint.penalty:.3g}" if named else f"{joint.penalty:.4g}"),
+        ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
         ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
         ("RMS net bias:", f"{_rms(fit.bias[1] - fit.bias[0]):#.3g}"),
         ("  same, IPWRA:", f"{_rms(fit.start_bias[1] - fit.start_bias[0]):#.3g}"),

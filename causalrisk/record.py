@@ -1,0 +1,106 @@
+"""What a fit produces, as frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.design import Design
+from causalrisk.diagnostics.overlap import ArmWeights
+from causalrisk.estimators import Estimate, Specification
+from causalrisk.inference.bootstrap import BootstrapDistribution
+from causalrisk.joint import JointEstimate
+from causalrisk.linalg import Array
+from causalrisk.options import JREOptions, ModelOptions
+from causalrisk.propensity import PropensityFit
+from causalrisk.replicates import Replicates
+from causalrisk.risk import Criterion
+from causalrisk.sample import Sample
+
+
+@dataclass(frozen=True)
+class JointRecord:
+    """What a joint fit has beside an ordinary one.
+
+    Parameters
+    ----------
+    fit : JointEstimate
+        The estimate with its diagnostics.
+    options : JREOptions
+        The options, without the caller's multiplicities.
+    criterion : Criterion
+        Weights of the terms of the objective.
+    replicates : Replicates
+        The propensity replicates.
+    """
+
+    fit: JointEstimate
+    options: JREOptions
+    criterion: Criterion
+    replicates: Replicates
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Everything a fit produced.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What was estimated.
+    sample : Sample
+        The data as numbers, rows sorted by arm.
+    propensity : PropensityFit or None
+        The propensity model.
+    estimate : Estimate
+        The point estimate.
+    overlap : tuple of ArmWeights
+        How the importance weights are spread, per arm.
+    joint : JointRecord or None
+        The joint part, for JRE.
+    cov_type : str
+        "robust", "HC1", "cluster" or "bootstrap".
+    bootstrap : str
+        Kind of resampling.
+    covariance : ndarray, shape (d, d)
+        Covariance of `estimate.values`.
+    boot : BootstrapDistribution or None
+        The bootstrap distribution.
+    given_resamples : bool
+        Whether the caller gave the resamples.
+    seed : SeedSequence
+        Root of the random streams.
+    notes : tuple of str
+        Text of every warning.
+    """
+
+    design: Design
+    spec: Specification
+    options: ModelOptions
+    sample: Sample
+    propensity: PropensityFit | None
+    estimate: Estimate
+    overlap: tuple[ArmWeights, ...]
+    joint: JointRecord | None
+    cov_type: str
+    bootstrap: str
+    covariance: Array
+    boot: BootstrapDistribution | None
+    given_resamples: bool
+    seed: np.random.SeedSequence
+    notes: tuple[str, ...]
+
+    @property
+    def frequency(self) -> bool:
+        """Whether the observation weights count repeated rows."""
+        return self.design.weight_type == "frequency"
+
+    @property
+    def robust_type(self) -> str:
+        """Covariance type that needs no resampling."""
+        return "cluster" if self.design.cluster is not None else "robust"

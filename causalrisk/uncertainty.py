@@ -1,0 +1,121 @@
+"""Standard errors of a fitted record: the sandwich, or the bootstrap of the whole procedure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from causalrisk.errors import MonteCarloWarning
+from causalrisk.inference.sandwich import sandwich
+from causalrisk.ledger import Reason
+from causalrisk.linalg import Array
+from causalrisk.options import InferenceOptions
+from causalrisk.record import FitRecord
+from causalrisk.refit import JointRefitter, PropensityRefitter, Refitter, SeparateRefitter
+from causalrisk.resampling import Notes, bootstrap, make_resampling, replicates_of
+
+NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
+
+
+def refitter_of(record: FitRecord) -> Refitter:
+    """Return the batched refit of a fitted record.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    callable
+        Multiplicities (n, m) and number of the first resample -> `Refits`.
+    """
+    sample, propensity, joint = record.sample, record.propensity, record.joint
+    if joint is None or propensity is None:
+        return SeparateRefitter(sample, record.spec, propensity, record.estimate)
+    resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
+    start = joint.fit.start
+    refit = PropensityRefitter(sample, propensity)
+    spread = replicates_of(refit, resampling, sample, start, joint.replicates, joint.options)
+    return JointRefitter(sample, propensity, start, joint.criterion, spread)
+
+
+def with_uncertainty(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
+    """Add the standard errors that were asked for, and the warnings that come with them.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit without standard errors; its `cov_type` says which.
+    inference : InferenceOptions
+        How they are computed.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    FitRecord
+        The fit with covariance, bootstrap distribution and notes.
+    """
+    if record.cov_type == "bootstrap":
+        resampling = make_resampling(record.design, record.sample, record.bootstrap, record.seed)
+        boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
+        used = boot.used
+        covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
+        record = dataclasses.replace(record, boot=boot, covariance=covariance)
+    else:
+        record = dataclasses.replace(record, covariance=robust_covariance(record, inference.small_sample))
+    if record.joint is not None:
+        check_monte_carlo(record, notes)
+    return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
+
+
+def robust_record(record: FitRecord) -> FitRecord:
+    """Return the same fit with robust standard errors in place of the bootstrap's."""
+    plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
+    return without_rounding_error(dataclasses.replace(plain, covariance=robust_covariance(plain, False)))
+
+
+def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
+    """Return the sandwich covariance of all estimates, clustered where `cov_type` says so."""
+    order, cluster = record.sample.order, record.design.cluster
+    return sandwich(
+        record.estimate.influence,
+        record.sample.weights,
+        frequency=record.frequency,
+        cluster=cluster[order] if record.cov_type == "cluster" and cluster is not None else None,
+        n_coefficients=record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0,
+    )
+
+
+def without_rounding_error(record: FitRecord) -> FitRecord:
+    """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
+    estimate, level = record.estimate, record.design.y[0]
+    count, n_arms = len(estimate.params), len(estimate.theta)
+    exact = np.r_[np.zeros(count - n_arms), np.full(n_arms, level)]
+    if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+        return record
+    boot = record.boot
+    if boot is not None:
+        values = boot.values.copy()
+        values[boot.reasons == Reason.OK, :count] = exact
+        boot = dataclasses.replace(boot, values=values)
+    still = dataclasses.replace(estimate, params=exact, influence=np.zeros_like(estimate.influence))
+    return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
+
+
+def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+    """Warn where the finite number of replicates moves the effect noticeably."""
+    if record.joint is None:
+        return
+    mc_se, count = record.joint.fit.mc_se, record.joint.replicates.count
+    se = float(np.sqrt(record.covariance[0, 0]))
+    share = mc_se / se if se > 0 else 0.0
+    if share > NOTICEABLE_MONTE_CARLO:
+        needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
+        notes.warn(
+            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error: another "
+            f"seed would move the effect by about that much.\nType  fit(n_replicates={needed})  to bring it to 5%.",
+            MonteCarloWarning,
+        )
