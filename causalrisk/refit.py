@@ -346,10 +346,10 @@ class JointRefitter:
         self.pairs = [pairwise_columns(columns[rows, :-1]) for rows in sample.slices]
         self.to_params = effect_map(sample.n_arms)
 
-    def __call__(self, weights: Array, first: int) -> Refits:
-        """Refit under multiplicities of shape (n, m); `first` is the number of the first resample."""
+    def __call__(self, weights: Array, first: int, batch: PropensityBatch | None = None) -> Refits:
+        """Refit under multiplicities of shape (n, m); parameters as in `SeparateRefitter`."""
         sample = self.sample
-        batch = self.propensity(weights)
+        batch = batch or self.propensity(weights)
         gamma = np.where(batch.reasons == Reason.OK, batch.gamma, self.propensity.fit.gamma[:, None])
         odds = self.propensity.own_odds(gamma)
         replicates = self.replicates_of(weights, odds, gamma, first)
