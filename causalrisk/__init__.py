@@ -2,6 +2,7 @@
 
 from causalrisk import datasets
 from causalrisk._version import __version__
+from causalrisk.compare import ComparisonResults, compare
 from causalrisk.errors import (
     BootstrapError,
     CausalRiskError,
@@ -9,6 +10,7 @@ from causalrisk.errors import (
     ConvergenceWarning,
     DesignError,
     DesignWarning,
+    FitInterrupted,
     MonteCarloWarning,
     OptionError,
     OverlapWarning,
@@ -28,9 +30,11 @@ __all__ = [
     "CausalResults",
     "CausalRiskError",
     "CausalRiskWarning",
+    "ComparisonResults",
     "ConvergenceWarning",
     "DesignError",
     "DesignWarning",
+    "FitInterrupted",
     "Hajek",
     "MonteCarloWarning",
     "OptionError",
@@ -40,5 +44,6 @@ __all__ = [
     "SeparationError",
     "UnavailableError",
     "__version__",
+    "compare",
     "datasets",
 ]

@@ -80,6 +80,35 @@ def coefficients_of(record: FitRecord) -> Coefficients:
     return Coefficients(tuple(outcome), Estimates(record.design.propensity_names, values, se))
 
 
+def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
+    """Return the influence function of parameters and coefficients, and the names of the coefficients.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    values : ndarray, shape (n, d)
+        Columns for the effects and arm means, the outcome coefficients of each arm, the propensity coefficients; rows
+        in the order of the sample.
+    names : list of str
+        Names of the coefficients.
+    """
+    estimate, terms = record.estimate, outcome_names(record)
+    first, p = len(estimate.params), estimate.theta.shape[1]
+    parts, names = [estimate.influence[:, :first]], []
+    for arm, label in enumerate(record.design.labels):
+        block = estimate.influence[:, first + arm * p : first + (arm + 1) * p]
+        parts.append(block if record.spec.constants else record.sample.outcome.coefficients(block.T).T)
+        names += [f"outcome[{label}]: {term}" for term in terms]
+    if record.propensity is not None:
+        parts.append(record.propensity.basis.coefficients(estimate.influence[:, first + estimate.theta.size :].T).T)
+        names += [f"propensity: {term}" for term in record.design.propensity_names]
+    return np.column_stack(parts), names
+
+
 def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
     """Coefficients of the design's columns and their standard errors, from those of its basis."""
     half = transform(covariance)

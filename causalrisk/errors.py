@@ -59,6 +59,20 @@ class BootstrapError(CausalRiskError):
         self.results = results
 
 
+class FitInterrupted(KeyboardInterrupt):
+    """The bootstrap was interrupted; the estimate is not lost.
+
+    Parameters
+    ----------
+    results : CausalResults
+        The fitted results with the robust standard errors.
+    """
+
+    def __init__(self, results: Any) -> None:
+        super().__init__("the bootstrap was interrupted; the estimate with robust standard errors is in err.results")
+        self.results = results
+
+
 class OptionError(CausalRiskError):
     """An option has a value that is not allowed, or two options contradict each other."""
 

@@ -42,6 +42,7 @@ class Specification:
         return self.weighted or self.corrected or self.joint
 
 
+UNADJUSTED = Specification("Unadjusted", "Unadjusted (Difference in Means) Results", constants=True)
 OUTCOME_REGRESSION = Specification("OutcomeRegression", "Outcome Regression Results")
 HAJEK = Specification("Hajek", "Hajek (Normalised IPW) Results", constants=True, weighted=True)
 IPWRA = Specification("IPWRA", "IPW Regression Adjustment (IPWRA) Results", weighted=True)

@@ -19,7 +19,9 @@ from causalrisk.refit import PropensityRefitter
 from causalrisk.resampling import Notes, fit_replicates, make_resampling
 from causalrisk.sample import Sample, make_sample
 from causalrisk.separation import find_separation, separation_error
-from causalrisk.uncertainty import robust_record, with_uncertainty
+from causalrisk.uncertainty import with_uncertainty
+
+FEW_CLUSTERS = 10
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -48,13 +50,14 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     overlap = _overlap(design, sample, propensity, notes)
     estimate = estimate_separately(sample, spec, propensity)
     _check_outcome(design, notes)
+    _check_clusters(design, notes)
     record = _record(design, spec, options, inference, sample, propensity, estimate, overlap, cov_type, kind)
     return with_uncertainty(record, inference, notes)
 
 
 def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
-) -> tuple[FitRecord, FitRecord]:
+) -> FitRecord:
     """Fit the Joint Robust Estimator.
 
     Parameters
@@ -70,8 +73,8 @@ def fit_joint(
 
     Returns
     -------
-    record, start : FitRecord
-        The fit, and the IPWRA fit it started from.
+    FitRecord
+        The fit.
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
     notes = Notes(design.notes)
@@ -89,10 +92,11 @@ def fit_joint(
     if not joint.result.success:
         notes.warn(_not_converged(f"the joint objective ({method})", str(joint.result.message)), ConvergenceWarning)
     _check_outcome(design, notes)
+    _check_clusters(design, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
     parts = JointRecord(joint, kept, criterion, replicates)
     record = dataclasses.replace(first, spec=JRE, estimate=joint.estimate, joint=parts)
-    return with_uncertainty(record, inference, notes), robust_record(first)
+    return with_uncertainty(record, inference, notes)
 
 
 def _record(
@@ -115,6 +119,20 @@ def _record(
         design, spec, options, sample, propensity, estimate, overlap, None, cov_type, kind, unknown, None, given, seed,
         design.notes,
     )  # fmt: skip
+
+
+def _check_clusters(design: Design, notes: Notes) -> None:
+    """Warn of clusters too few for the sandwich and the bootstrap to know their variance."""
+    if design.cluster is None:
+        return
+    count = int(design.cluster.max()) + 1
+    if count < FEW_CLUSTERS:
+        notes.warn(
+            f"there are only {count} clusters of {design.cluster_name!r}; clustered standard errors are too small with "
+            f"fewer than about {FEW_CLUSTERS}.\nRead the intervals as optimistic, or type  "
+            'fit(cov_type="cluster", small_sample=True).',
+            DesignWarning,
+        )
 
 
 def _check_outcome(design: Design, notes: Notes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from causalrisk.design import Design, design_from_arrays, design_from_formula
-from causalrisk.errors import BootstrapError
+from causalrisk.errors import BootstrapError, FitInterrupted
 from causalrisk.estimators import Specification
 from causalrisk.fitting import fit_separate
 from causalrisk.ledger import failure_text
@@ -302,7 +302,7 @@ class CausalModel:
         n_jobs : int, default 1
             Threads; -1 means one per processor. Results do not depend on it.
         progress : bool, default False
-            Count the resamples on standard error.
+            Show a progress bar on standard error (tqdm if installed, else a counter).
         memory : float, optional
             Budget in bytes for the resamples in flight.
         resamples : array_like, shape (n, n_boot), optional
@@ -319,13 +319,19 @@ class CausalModel:
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
             If too many resamples failed; its `results` hold the robust standard errors.
+        FitInterrupted
+            If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
         options = InferenceOptions(
             cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
         )
-        return self._checked(CausalResults(self, fit_separate(self.design, self.spec, self.options, options)), options)
+        try:
+            record = fit_separate(self.design, self.spec, self.options, options)
+        except FitInterrupted as stop:
+            raise FitInterrupted(CausalResults(self, stop.results)) from None
+        return self._checked(CausalResults(self, record), options)
 
     def _checked(self, results: CausalResults, options: InferenceOptions) -> CausalResults:
         """Return the results, unless too many resamples failed."""

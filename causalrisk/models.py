@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from causalrisk import estimators
+from causalrisk.errors import FitInterrupted
 from causalrisk.fitting import fit_joint
 from causalrisk.model import FIT_INSTEAD, CausalModel
 from causalrisk.options import InferenceOptions, JREOptions, check_keywords
+from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults
+from causalrisk.uncertainty import start_record
 
 
 class OutcomeRegression(CausalModel):
@@ -158,6 +161,12 @@ class JRE(CausalModel):
             cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
         )
         joint = JREOptions(objective, penalty, anchor, n_replicates, replicates, method, bootstrap_replicates, n_starts)
-        record, start = fit_joint(self.design, self.options, inference, joint)
-        first = CausalResults(IPWRA._of(self.design, self.options), start)
-        return self._checked(CausalResults(self, record, first), inference)
+        try:
+            record = fit_joint(self.design, self.options, inference, joint)
+        except FitInterrupted as stop:
+            raise FitInterrupted(self._results(stop.results)) from None
+        return self._checked(self._results(record), inference)
+
+    def _results(self, record: FitRecord) -> CausalResults:
+        """Wrap a record, and beside it that of the IPWRA fit it started from."""
+        return CausalResults(self, record, CausalResults(IPWRA._of(self.design, self.options), start_record(record)))

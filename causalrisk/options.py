@@ -26,7 +26,7 @@ BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 TARGETS = {"all": "all", "ate": "all"}
 KNOWN_TARGETS = ("treated", "att", "atet", "control", "atc", "overlap", "ato")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
-INTERVALS = ("normal", "percentile")
+INTERVALS = ("normal", "percentile", "basic", "bc", "bca", "studentized")
 
 
 def listed(values: Sequence[object]) -> str:

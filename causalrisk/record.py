@@ -8,7 +8,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights
-from causalrisk.estimators import Estimate, Specification
+from causalrisk.estimators import IPWRA, Estimate, Specification
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.joint import JointEstimate
 from causalrisk.linalg import Array
@@ -96,6 +96,11 @@ class FitRecord:
     notes: tuple[str, ...]
 
     @property
+    def estimand(self) -> str:
+        """Name of the effect."""
+        return "ATE"
+
+    @property
     def frequency(self) -> bool:
         """Whether the observation weights count repeated rows."""
         return self.design.weight_type == "frequency"
@@ -104,3 +109,8 @@ class FitRecord:
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
         return "cluster" if self.design.cluster is not None else "robust"
+
+    @property
+    def joint_start_spec(self) -> Specification:
+        """The estimator that trains each arm by itself: this one, or the start of the joint one."""
+        return self.spec if self.joint is None else IPWRA

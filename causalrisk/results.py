@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, outcome_names
+from causalrisk.coefficients import Estimates
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
-from causalrisk.inference.intervals import check_alpha, normal_interval, percentile_interval
+from causalrisk.inference.intervals import check_alpha, normal_interval
+from causalrisk.jackknife import bootstrap_interval
 from causalrisk.joint_attributes import JointAttributes
 from causalrisk.ledger import ledger_frame
-from causalrisk.linalg import Array
+from causalrisk.model_attributes import ModelAttributes
 from causalrisk.options import INTERVALS, one_of
 from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
@@ -24,7 +25,7 @@ from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
 
 
-class CausalResults(JointAttributes):
+class CausalResults(ModelAttributes, JointAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
@@ -102,16 +103,19 @@ class CausalResults(JointAttributes):
         d = len(self._names)
         return pd.DataFrame(self._record.covariance[:d, :d].copy(), index=self._names, columns=self._names)
 
-    def conf_int(self, alpha: float = 0.05, method: str | None = None) -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, method: str | None = None, acceleration: str = "influence") -> pd.DataFrame:
         """Confidence intervals of `params`.
 
         Parameters
         ----------
         alpha : float, default 0.05
             Significance level; 0.05 gives 95% intervals.
-        method : {"normal", "percentile"}, optional
-            "normal" (also None, and what the summary prints) uses the standard errors, "percentile" the quantiles of
-            the bootstrap distribution.
+        method : {"normal", "percentile", "basic", "bc", "bca", "studentized"}, optional
+            "normal" (also None, and what the summary prints) uses the standard errors, the others the bootstrap
+            distribution: its quantiles, these reflected about the estimate, bias-corrected, also accelerated, or those
+            of the estimates studentized by the robust standard error of each resample (slow for JRE).
+        acceleration : {"influence", "jackknife"}
+            For "bca": from the influence function, or by leaving out every row (cluster) in turn.
 
         Returns
         -------
@@ -123,14 +127,16 @@ class CausalResults(JointAttributes):
         OptionError
             If alpha is not between 0 and 1 or the method is not known.
         UnavailableError
-            If "percentile" is asked of a fit without a bootstrap.
+            If the method needs a bootstrap and the fit has none.
         """
         check_alpha(alpha)
         one_of("method", method, (None, *INTERVALS))
-        if method == "percentile":
-            limits = percentile_interval(self._boot.used[:, : len(self._names)], alpha)
+        one_of("acceleration", acceleration, ("influence", "jackknife"))
+        estimate = self._record.estimate.params
+        if method in (None, "normal"):
+            limits = normal_interval(estimate, self.bse.to_numpy(), alpha)
         else:
-            limits = normal_interval(self.params.to_numpy(), self.bse.to_numpy(), alpha)
+            limits = bootstrap_interval(self._record, self._boot, str(method), alpha, acceleration)
         return pd.DataFrame(limits, index=self._names)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -183,126 +189,6 @@ class CausalResults(JointAttributes):
         """
         left, right = constraint_matrix(r_matrix, self._names, linear_constraint)
         return wald_contrast(left, right, self._record.estimate.params, self.cov_params().to_numpy())
-
-    # --- models --------------------------------------------------------------------------------------------------
-
-    @property
-    def _outcome_names(self) -> tuple[str, ...]:
-        return outcome_names(self._record)
-
-    @property
-    def outcome_params(self) -> pd.DataFrame:
-        """Coefficients of the outcome models, a row a term and a column an arm.
-
-        Those of JRE serve the effect and are not regression coefficients; `res.start.outcome_params` are.
-        """
-        return self._by_term(self._coefficients().outcome, "values")
-
-    @property
-    def outcome_bse(self) -> pd.DataFrame:
-        """Standard errors of `outcome_params`."""
-        return self._by_term(self._coefficients().outcome, "se")
-
-    def _by_term(self, blocks: Sequence[Estimates], field: str) -> pd.DataFrame:
-        labels = self._record.design.labels
-        columns = {label: getattr(block, field) for label, block in zip(labels, blocks, strict=True)}
-        return pd.DataFrame(columns, index=list(self._outcome_names))
-
-    @property
-    def propensity_params(self) -> pd.Series:
-        """Coefficients of the propensity model."""
-        return self._propensity_series("values", "estimate")
-
-    @property
-    def propensity_bse(self) -> pd.Series:
-        """Standard errors of `propensity_params`."""
-        return self._propensity_series("se", "std err")
-
-    def _propensity_series(self, field: str, name: str) -> pd.Series:
-        block = self._coefficients().propensity
-        if block is None:
-            raise self._without_propensity()
-        return pd.Series(getattr(block, field), index=list(block.names), name=name)
-
-    def _without_propensity(self) -> UnavailableError:
-        return UnavailableError(
-            f"{self._record.spec.name} uses no propensity score.\n"
-            "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
-        )
-
-    def _coefficients(self) -> Coefficients:
-        return coefficients_of(self._record)
-
-    @property
-    def propensity_scores(self) -> pd.Series:
-        """Estimated probability of the treated arm, indexed by the rows in the sample."""
-        if self._record.propensity is None:
-            raise self._without_propensity()
-        return self._per_row(self._record.propensity.score, "propensity")
-
-    @property
-    def importance_weights(self) -> pd.Series:
-        """Inverse probability of the arm each unit is in; ones where the estimator uses no propensity score."""
-        fit = self._record.propensity
-        return self._per_row(np.ones(self.nobs) if fit is None else fit.weights, "weight")
-
-    def _per_row(self, values: Array, name: str) -> pd.Series:
-        return pd.Series(self._record.sample.restore(values), index=self._record.design.index, name=name)
-
-    @property
-    def potential_outcomes(self) -> pd.DataFrame:
-        """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
-        self._check_unit_level("potential_outcomes")
-        fitted = self._record.sample.restore(self._record.estimate.fitted.T.copy())
-        return pd.DataFrame(fitted, index=self._record.design.index, columns=list(self._record.design.labels))
-
-    def predict(self, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
-        """Predict the outcome of new rows in each arm (not for JRE).
-
-        Parameters
-        ----------
-        data : DataFrame or array_like
-            New rows with the covariates of the outcome formula, coded as in the fit.
-        arm : level or label, optional
-            One arm; by default all.
-
-        Returns
-        -------
-        DataFrame or Series
-            A column an arm, or the one arm.
-
-        Raises
-        ------
-        DesignError
-            If a covariate is missing or has a level that was not in the fit.
-        """
-        self._check_unit_level("predict(data)")
-        design, theta = self._record.design, self._record.estimate.theta
-        if self._record.spec.constants:
-            predicted = np.repeat(theta.T, len(data), axis=0)
-        else:
-            predicted = design.outcome_encoder.encode(data) @ self._record.sample.outcome.coefficients(theta.T)
-        index = data.index if isinstance(data, pd.DataFrame) else None
-        frame = pd.DataFrame(predicted, index=index, columns=list(design.labels))
-        return frame if arm is None else frame[self._arm_label(arm)]
-
-    def _arm_label(self, arm: Any) -> str:
-        design = self._record.design
-        for level, label in zip(design.levels, design.labels, strict=True):
-            if arm in (label, level):
-                return label
-        raise OptionError(
-            f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
-            f"Type  arm={design.labels[-1]!r}."
-        )
-
-    def _check_unit_level(self, what: str) -> None:
-        if self._record.joint is not None:
-            raise UnavailableError(
-                "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
-                "unit-level predictions mean nothing.\n"
-                f"Type  res.start.{what}  for those of the IPWRA fit it started from."
-            )
 
     # --- sample and resampling -----------------------------------------------------------------------------------
 

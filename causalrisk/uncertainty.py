@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from causalrisk.errors import MonteCarloWarning
+from causalrisk.errors import FitInterrupted, MonteCarloWarning
+from causalrisk.estimators import IPWRA
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
@@ -57,10 +58,18 @@ def with_uncertainty(record: FitRecord, inference: InferenceOptions, notes: Note
     -------
     FitRecord
         The fit with covariance, bootstrap distribution and notes.
+
+    Raises
+    ------
+    FitInterrupted
+        With the record of the fit with robust standard errors, if the bootstrap is interrupted.
     """
     if record.cov_type == "bootstrap":
         resampling = make_resampling(record.design, record.sample, record.bootstrap, record.seed)
-        boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
+        try:
+            boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
+        except KeyboardInterrupt:
+            raise FitInterrupted(robust_record(record)) from None
         used = boot.used
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
         record = dataclasses.replace(record, boot=boot, covariance=covariance)
@@ -77,14 +86,22 @@ def robust_record(record: FitRecord) -> FitRecord:
     return without_rounding_error(dataclasses.replace(plain, covariance=robust_covariance(plain, False)))
 
 
+def start_record(record: FitRecord) -> FitRecord:
+    """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
+    if record.joint is None:
+        return robust_record(record)
+    start = record.joint.fit.start
+    return robust_record(dataclasses.replace(record, spec=IPWRA, estimate=start, joint=None, notes=record.design.notes))
+
+
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where `cov_type` says so."""
+    """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     order, cluster = record.sample.order, record.design.cluster
     return sandwich(
         record.estimate.influence,
         record.sample.weights,
         frequency=record.frequency,
-        cluster=cluster[order] if record.cov_type == "cluster" and cluster is not None else None,
+        cluster=cluster[order] if cluster is not None else None,
         n_coefficients=record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0,
     )
 

@@ -98,14 +98,47 @@ def run_bootstrap(
 
     count = -(-n_boot // width)
     parts = []
-    with ordered_map(block, count, workers) as results:
+    with ordered_map(block, count, workers) as results, progress_bar(n_boot, progress) as advance:
         for part in results:
             parts.append(part)
-            if progress:
-                done = min(len(parts) * width, n_boot)
-                print(f"\rbootstrap: {done} of {n_boot}", end="\n" if done == n_boot else "", file=sys.stderr)
+            advance(part.values.shape[1])
     values = np.concatenate([p.values for p in parts], axis=1).T
     return BootstrapDistribution(values, np.concatenate([p.reasons for p in parts]))
+
+
+@contextmanager
+def progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
+    """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
+
+    Parameters
+    ----------
+    total : int
+        Number of resamples.
+    wanted : bool
+        Whether to show anything.
+
+    Yields
+    ------
+    callable
+        To be called with the number of resamples just done.
+    """
+    if not wanted:
+        yield lambda done: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        count = 0
+
+        def advance(done: int) -> None:
+            nonlocal count
+            count += done
+            print(f"\rbootstrap: {count} of {total}", end="\n" if count == total else "", file=sys.stderr)
+
+        yield advance
+        return
+    with tqdm(total=total, desc="bootstrap", unit="resample") as bar:
+        yield bar.update
 
 
 @contextmanager

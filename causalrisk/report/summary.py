@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from math import floor, log10
 
 import numpy as np
 from scipy.special import ndtr
@@ -196,7 +197,8 @@ def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
     bias = np.vstack([fit.bias, fit.bias[1] - fit.bias[0]])
     start = np.vstack([fit.start_bias, fit.start_bias[1] - fit.start_bias[0]])
     numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
-    spec = column_format(numbers[:, 1:].ravel(), numbers.ravel())
+    smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
+    spec = f"z.{min(max(2 - floor(log10(smallest)), 2), 8)}f"  # three digits of the smallest RMS
     return [(format(a, spec), format(b, spec), format(c, spec)) for a, b, c in numbers]
 
 

@@ -1,0 +1,415 @@
+"""Compare all estimators on the same sample and the same resamples: `compare` and what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.comparison import (
+    MODELS,
+    Comparison,
+    differences_frame,
+    effects_frame,
+    fit_estimators,
+    resample_estimators,
+)
+from causalrisk.design import design_from_formula
+from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning, UnavailableError
+from causalrisk.inference.intervals import check_alpha
+from causalrisk.inference.resample import seed_sequence
+from causalrisk.ledger import TEXT, Reason
+from causalrisk.model import FIT_INSTEAD, CausalModel
+from causalrisk.models import IPW, JRE
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, listed
+from causalrisk.report.numbers import column_format, format_number, format_p
+from causalrisk.report.render import ResultSummary, TableContent, build_summary
+from causalrisk.resampling import Notes
+from causalrisk.results import CausalResults
+
+FEW = 3  # up to so many estimators the summary shows every difference
+INSTEAD = FIT_INSTEAD | {
+    "cov_kwds": 'Type  cluster="column".',
+    "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
+    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit(replicates=...).",
+    "models": 'Type  estimators=["IPWRA", "JRE"].',
+    "treatment": "Type  treat=.",
+    "subset": "Give the rows themselves: data=data[...].",
+}
+
+
+class ComparisonResults:
+    """Estimators side by side; what `compare` returns.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Everything the comparison produced.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._data = comparison
+
+    @property
+    def results(self) -> dict[str, CausalResults]:
+        """The fit of each estimator by name, with robust standard errors."""
+        return dict(zip(self._data.names, self._data.fits, strict=True))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Effects, a row an estimator: bootstrap ("std err") and robust errors, z test, normal 95% interval."""
+        return effects_frame(self._data, 0.05)
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
+        return differences_frame(self._data, 0.05)
+
+    @property
+    def cov(self) -> pd.DataFrame:
+        """Joint covariance of the effects over the resamples that worked for all estimators."""
+        used = self._data.boot[~np.isnan(self._data.boot).any(axis=1)]
+        size = (len(self._data.names),) * 2
+        values = np.cov(used, rowvar=False).reshape(size) if len(used) > 1 else np.full(size, np.nan)
+        return pd.DataFrame(values, index=self._data.names, columns=self._data.names)
+
+    @property
+    def boot_effects(self) -> pd.DataFrame:
+        """Effects in every resample, a row a resample; NaN where the estimator failed."""
+        index = pd.RangeIndex(len(self._data.boot), name="resample")
+        return pd.DataFrame(self._data.boot.copy(), columns=self._data.names, index=index)
+
+    @property
+    def boot_ledger(self) -> pd.DataFrame:
+        """Whether each resample was used for each estimator, and why not."""
+        text = np.array([TEXT[reason] for reason in Reason], dtype=object)[self._data.reasons]
+        return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
+
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Summary of the effects and of their differences.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            With `as_text`, `as_html`, `as_latex`, `as_csv`. Of more than three estimators it shows the differences to
+            the last; `differences` has all.
+        """
+        check_alpha(alpha)
+        names, differences = self._data.names, differences_frame(self._data, alpha)
+        effects = effects_frame(self._data, alpha)
+        tables = [
+            TableContent(rows=_head(self._data), aligns="lrlr", title=title or "Comparison of Estimators"),
+            _numbers_table(effects, "ATE", alpha, (0, 10, 9, 11, 9, 8, 10, 10)),
+        ]
+        references = names[:0:-1] if len(names) <= FEW else names[-1:]
+        for name in references:
+            shown = differences.xs(name, level="minus")
+            tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
+        return build_summary(tables, _notes(self._data))
+
+    def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
+        """Forest plot of the effects with their normal intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot, the first estimator on top.
+
+        Raises
+        ------
+        UnavailableError
+            If matplotlib is not installed.
+        """
+        check_alpha(alpha)
+        design, ax = self._data.design, _new_axes() if ax is None else ax
+        ax.set_xlabel(f"ATE of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        return _draw_forest(effects_frame(self._data, alpha), ax)
+
+    def __repr__(self) -> str:
+        design, effects = self._data.design, self._data.effects
+        low, high = format_number(effects.min()), format_number(effects.max())
+        count = f"{len(effects)} estimator{'s' * (len(effects) > 1)}"
+        return f"{count}: ATE {low} to {high}, {design.labels[-1]} vs {design.labels[0]}, n {design.n}"
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+@check_keywords(INSTEAD)
+def compare(
+    formula: str,
+    data: Any = None,
+    *,
+    treat: Any,
+    estimators: str | type[CausalModel] | Sequence[str | type[CausalModel]] | None = None,
+    propensity: str | None = None,
+    family: Any = "gaussian",
+    link: Any = None,
+    propensity_link: str = "logit",
+    propensity_loss: str = "ml",
+    propensity_score: Any = None,
+    n_folds: int = 5,
+    target: Any = "all",
+    treated: Any = None,
+    reference: Any = None,
+    levels: Mapping[Any, str] | None = None,
+    weights: Any = None,
+    weight_type: str | None = None,
+    cluster: Any = None,
+    trim: Any = None,
+    clip: Any = None,
+    effect: str = "difference",
+    missing: str = "drop",
+    n_boot: int = 999,
+    bootstrap: str | None = None,
+    small_sample: bool = False,
+    max_failed: float = 0.05,
+    rng: Any = 0,
+    n_jobs: int = 1,
+    progress: bool = False,
+    memory: float | None = None,
+    resamples: Any = None,
+    objective: str = "mse",
+    penalty: float | str | None = None,
+    anchor: float = 0.3,
+    n_replicates: int = 500,
+    bootstrap_replicates: str = "shifted",
+) -> ComparisonResults:
+    """Estimate one effect by several estimators, on the same rows and the same resamples.
+
+    Parameters
+    ----------
+    formula, data, treat
+        As in `JRE.from_formula`.
+    estimators : name, model class, or sequence of them, optional
+        Which estimators, in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
+        "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
+    propensity, family, link, propensity_link, propensity_loss, propensity_score, n_folds, target
+        As in `JRE.from_formula`.
+    treated, reference, levels, weights, weight_type, cluster, trim, clip, effect, missing
+        As in `JRE.from_formula`.
+    n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+        As in `JRE.fit`.
+    objective, penalty, anchor, n_replicates, bootstrap_replicates
+        As in `JRE.fit`; for JRE only.
+
+    Returns
+    -------
+    ComparisonResults
+        Effects and paired differences.
+
+    Raises
+    ------
+    BootstrapError
+        If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
+        the bootstrap standard errors of that one.
+    FitInterrupted
+        If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
+    DesignError, OptionError, SeparationError, TypeError
+        As in `JRE.from_formula` and `JRE.fit`.
+
+    Notes
+    -----
+    Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
+    sampling error that two estimators share cancels, and only that in which they differ is left.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=["Unadjusted", "IPWRA"], n_boot=99)
+    >>> both
+    2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
+    >>> both.differences[["difference", "std err"]].round(1)
+                      difference  std err
+    estimator  minus
+    Unadjusted IPWRA       -18.4     10.0
+    """
+    models = chosen_models(estimators)
+    inference = InferenceOptions(
+        "bootstrap", n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+    )
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # a Generator is advanced once
+    joint = JREOptions(objective, penalty, anchor, n_replicates, bootstrap_replicates=bootstrap_replicates)
+    _check_joint(joint, models)
+    options = ModelOptions(
+        family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
+    )
+    caller = sys._getframe(2)  # past the keyword check
+    design = design_from_formula(
+        formula, data, treat=treat, propensity=propensity, treated=treated, reference=reference, levels=levels,
+        weights=weights, weight_type=weight_type, cluster=cluster, missing=missing,
+        frame={**caller.f_globals, **caller.f_locals}, constant_outcome=all(model.spec.constants for model in models),
+    )  # fmt: skip
+    fitted = fit_estimators(design, models, options, inference, joint)
+    try:
+        resampled = resample_estimators(fitted, inference)
+    except KeyboardInterrupt:
+        raise FitInterrupted(ComparisonResults(fitted)) from None
+    return ComparisonResults(_checked(resampled, max_failed))
+
+
+def chosen_models(estimators: Any) -> list[type[CausalModel]]:
+    """Return the model classes that were named, all by default; an OptionError names the nearest to an unknown one."""
+    known = {model.spec.name: model for model in MODELS}
+    given = [estimators] if isinstance(estimators, (str, type)) else list(known if estimators is None else estimators)
+    models: list[type[CausalModel]] = []
+    for item in given:
+        name = item.spec.name if item in MODELS else IPW.spec.name if item == "IPW" else item
+        if not isinstance(name, str) or name not in known:
+            lower = {key.lower(): key for key in known}
+            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
+            nearest = lower[close[0]] if close else JRE.spec.name
+            raise OptionError(
+                f"estimators: {item!r} is not known; expected any of {listed(tuple(known))}.\n"
+                f'Type  estimators=["{nearest}"].'
+            )
+        if known[name] in models:
+            raise OptionError(f"estimators: {name!r} is named twice.\nName each estimator once.")
+        models.append(known[name])
+    if not models:
+        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
+    return models
+
+
+def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None:
+    """Refuse options of JRE where it is not among the estimators."""
+    changed = [f.name for f in dataclasses.fields(joint) if getattr(joint, f.name) != getattr(JREOptions(), f.name)]
+    if JRE not in models and changed:
+        raise OptionError(
+            f"{changed[0]}= is an option of JRE, which estimators= leaves out.\n"
+            f'Add "JRE" to estimators=, or leave {changed[0]}= out.'
+        )
+
+
+def _checked(comparison: Comparison, max_failed: float) -> Comparison:
+    """Warn of failed resamples, or refuse where they are too many."""
+    failed, drawn = (comparison.reasons != Reason.OK).sum(axis=0), len(comparison.reasons)
+    if not failed.any():
+        return comparison
+    counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failures().items())
+    over = failed > max_failed * drawn
+    if over.any():
+        worst = failed.max() / drawn
+        more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
+        kept = dataclasses.replace(comparison, boot=np.where(over, np.nan, comparison.boot))
+        raise BootstrapError(
+            f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
+            "The comparison without the bootstrap of these estimators is in err.results. Simplify propensity=, leave "
+            f"them out of estimators={more}.",
+            ComparisonResults(kept),
+        )
+    notes = Notes(comparison.notes)
+    notes.warn(
+        f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
+        "See boot_ledger of the results; a simpler formula would avoid it.",
+        ResampleWarning,
+    )
+    return dataclasses.replace(comparison, notes=tuple(notes))
+
+
+def _head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
+    records, design = comparison.records, comparison.design
+    links = [record.options.propensity_link for record in records if record.propensity is not None]
+    used, drawn = int((comparison.reasons == Reason.OK).all(axis=1).sum()), len(comparison.reasons)
+    kind = "given" if comparison.given_resamples else records[0].bootstrap
+    left = [
+        ("Dep. Variable:", design.endog_name),
+        ("Treatment:", design.treat_name),
+        ("Target:", "all (ATE)"),
+        ("Outcome model:", "constants" if all(record.spec.constants for record in records) else "linear"),
+        ("Propensity:", links[0] if links else "none"),
+    ]
+    right = [
+        ("No. Observations:", f"{design.n}"),
+        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Std. errors:", f"bootstrap ({kind})"),
+        ("Resamples:", f"{used} of {drawn} used by all"),
+        ("Seed:", f"{records[0].seed.entropy}"),
+    ]
+    if design.weight_type is not None:
+        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    if design.cluster is not None:
+        right.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+
+
+def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple[int, ...]) -> TableContent:
+    """Lay out a frame of estimates; limits of the interval get the usual heads."""
+    errors = [name for name in ("std err", "robust se") if name in frame]
+    spec = column_format(frame[errors].to_numpy(), frame.iloc[:, 0].to_numpy())
+    shown = {name: (lambda v: format(v, spec)) for name in frame} | {"z": lambda v: f"{v:.2f}", "P>|z|": format_p}
+    rows = tuple(
+        (str(name), *(shown[column](value) for column, value in zip(frame.columns, values, strict=True)))
+        for name, values in zip(frame.index, frame.to_numpy(), strict=True)
+    )
+    heads = {"lower": f"[{alpha / 2:.4g}", "upper": f"{1 - alpha / 2:.4g}]"}
+    return TableContent(rows=rows, header=((corner, *(heads.get(c, c) for c in frame.columns)),), widths=widths)
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    design, names = comparison.design, comparison.names
+    dropped = len(design.in_sample) - design.n
+    notes = [
+        f"All estimators use the same {design.n} rows and the same resamples. The std err is the bootstrap's, which "
+        "intervals and tests use; the robust se is from the stacked estimating equations."
+    ]
+    if len(names) > 1:
+        notes.append(
+            "Tests of differences are paired: their std err is that of the difference within each resample, over the "
+            "resamples that worked for both."
+        )
+    formulas = f"Outcome: {design.formula}"
+    if any(record.propensity is not None for record in comparison.records):
+        formulas += f"   Propensity: {design.propensity_formula}"
+    notes.append(formulas)
+    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
+        coded = zip(design.labels, design.levels, strict=True)
+        notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
+    if dropped:
+        notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
+    return notes + [note.replace("\n", " ") for note in comparison.notes]
+
+
+def _new_axes() -> Any:
+    """Return the axes of a new figure."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise UnavailableError(
+            "plots need matplotlib, which is not installed.\nType  pip install matplotlib."
+        ) from error
+    return plt.subplots()[1]
+
+
+def _draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
+    """Draw effects and intervals from the top down, and a line at no effect where it is in sight."""
+    rows = np.arange(len(frame))[::-1]
+    ax.hlines(rows, frame["lower"], frame["upper"], color="0.4")
+    ax.plot(frame["effect"], rows, "o", color="black")
+    ax.set_yticks(rows, frame.index)
+    ax.set_ylim(-0.6, len(frame) - 0.4)
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, color="0.7", linestyle="--", linewidth=1, zorder=0)
+    return ax

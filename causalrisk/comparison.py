@@ -1,0 +1,258 @@
+"""Several estimators fitted to one sample and resampled together: the numbers behind `compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import Design
+from causalrisk.diagnostics.overlap import arm_weights, overlap_message
+from causalrisk.estimators import UNADJUSTED, Specification, estimate_separately
+from causalrisk.fitting import fit_joint, fit_separate
+from causalrisk.inference.bootstrap import BootstrapDistribution
+from causalrisk.inference.intervals import normal_interval
+from causalrisk.ledger import Reason, failure_text
+from causalrisk.linalg import Array
+from causalrisk.model import CausalModel
+from causalrisk.models import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.record import FitRecord
+from causalrisk.refit import PropensityRefitter, Refits
+from causalrisk.report.summary import z_and_p
+from causalrisk.resampling import Notes, bootstrap, make_resampling
+from causalrisk.results import CausalResults
+from causalrisk.uncertainty import refitter_of, start_record, with_uncertainty, without_rounding_error
+
+ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
+TESTS = ("std err", "z", "P>|z|", "lower", "upper")
+
+
+class Unadjusted(CausalModel):
+    """The difference of the arms' raw means, whatever covariates the formulas name."""
+
+    spec = UNADJUSTED
+
+
+MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of E estimators produced.
+
+    Parameters
+    ----------
+    fits : tuple of CausalResults
+        One for each estimator, with robust standard errors.
+    boot : ndarray, shape (n_boot, E)
+        Effects over the resamples; NaN where an estimator failed.
+    reasons : ndarray of int8, shape (n_boot, E)
+        A `Reason` for each resample and estimator.
+    given_resamples : bool
+        Whether the caller gave the resamples.
+    notes : tuple of str
+        Text of every warning.
+    """
+
+    fits: tuple[CausalResults, ...]
+    boot: Array
+    reasons: NDArray[np.int8]
+    given_resamples: bool
+    notes: tuple[str, ...]
+
+    @property
+    def records(self) -> list[FitRecord]:
+        """The record of each fit."""
+        return [fit._record for fit in self.fits]
+
+    @property
+    def design(self) -> Design:
+        """The data."""
+        return self.records[0].design
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each estimator."""
+        return [record.spec.name for record in self.records]
+
+    @property
+    def effects(self) -> Array:
+        """Effect by each estimator, shape (E,)."""
+        return np.array([fit.effect for fit in self.fits])
+
+    def failures(self) -> dict[str, list[str]]:
+        """Sentences that count failed resamples -> the estimators they are true of."""
+        found: dict[str, list[str]] = {}
+        for name, reasons in zip(self.names, self.reasons.T, strict=True):
+            found.setdefault(failure_text(reasons), []).append(name)
+        return {text: names for text, names in found.items() if text}
+
+
+class SharedRefitter:
+    """Refits several estimators under the same resamples, the propensity model once for all.
+
+    Parameters
+    ----------
+    records : sequence of FitRecord
+        Fits of the estimators to one sample.
+    """
+
+    def __init__(self, records: Sequence[FitRecord]) -> None:
+        self.refitters = [refitter_of(record) for record in records]
+        self.width = len(records[0].estimate.params)
+        fits = [record.propensity for record in records if record.propensity is not None]
+        self.propensity = PropensityRefitter(records[0].sample, fits[0]) if fits else None
+
+    def __call__(self, weights: Array, first: int) -> Refits:
+        """Refit under multiplicities (n, m): rows are, for each estimator, its 2 K - 1 parameters and its `Reason`."""
+        batch = self.propensity(weights) if self.propensity is not None else None
+        refits = [refit(weights, first, batch) for refit in self.refitters]
+        rows = [part for refit in refits for part in (refit.values[: self.width], refit.reasons[None])]
+        return Refits(np.concatenate(rows), np.zeros(weights.shape[1], dtype=np.int8))
+
+
+def fit_estimators(
+    design: Design,
+    models: Sequence[type[CausalModel]],
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+) -> Comparison:
+    """Fit estimators to one sample, with one propensity fit and robust standard errors, not yet resampled.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    models : sequence of model classes
+        The estimators.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How the bootstrap is done; its `rng` is a SeedSequence.
+    joint_options : JREOptions
+        How JRE is trained.
+
+    Returns
+    -------
+    Comparison
+        Without resamples.
+    """
+    kind = inference.resolved(design.cluster is not None, joint=True)[1]
+    cov_type = "robust" if design.cluster is None else "cluster"
+    robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, resamples=None)
+    specs, start = [model.spec for model in models], None
+    if JRE.spec in specs:
+        lead = fit_joint(design, options, dataclasses.replace(robust, bootstrap=kind), joint_options)
+        start = start_record(lead)
+    else:
+        spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
+        lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
+    fits = []
+    for model in models:
+        record = lead if model.spec == lead.spec else _beside(lead, model.spec, robust)
+        first = CausalResults(IPWRA._of(design, options), start) if record.joint is not None and start else None
+        fits.append(CausalResults(model._of(design, options), record, first))
+    nothing = np.empty((0, len(fits)))
+    return Comparison(tuple(fits), nothing, nothing.astype(np.int8), inference.resamples is not None, lead.notes)
+
+
+def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> FitRecord:
+    """Fit another estimator to the sample and the propensity scores of the first."""
+    sample, design, overlap = lead.sample, lead.design, lead.overlap
+    propensity = lead.propensity if spec.uses_propensity else None
+    if propensity is None:
+        overlap = tuple(arm_weights(np.ones(sample.n)[rows], sample.weights[rows]) for rows in sample.slices)
+    message = overlap_message(overlap, design.labels)
+    notes = Notes([*design.notes, message] if message else design.notes)
+    estimate = estimate_separately(sample, spec, propensity)
+    record = dataclasses.replace(
+        lead, spec=spec, propensity=propensity, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes)
+    )
+    return with_uncertainty(record, robust, notes)
+
+
+def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
+    """Redo every estimator on the same resamples.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The fits.
+    inference : InferenceOptions
+        How the bootstrap is done.
+
+    Returns
+    -------
+    Comparison
+        With the effects over the resamples.
+    """
+    records = comparison.records
+    first = records[0]
+    resampling = make_resampling(first.design, first.sample, first.bootstrap, first.seed)
+    stacked = bootstrap(SharedRefitter(records), resampling, first.sample, inference, Notes()).values
+    parts = stacked.reshape(len(stacked), len(records), -1)
+    reasons = parts[:, :, -1].astype(np.int8)
+    boot = np.empty(reasons.shape)
+    for k, record in enumerate(records):
+        own = BootstrapDistribution(parts[:, k, :-1], reasons[:, k])
+        exact = without_rounding_error(dataclasses.replace(record, boot=own)).boot or own
+        boot[:, k] = exact.values[:, 0]
+    boot[reasons != Reason.OK] = np.nan
+    return dataclasses.replace(comparison, boot=boot, reasons=reasons)
+
+
+def spread(columns: Array) -> Array:
+    """Standard deviation of each column over its values that are not NaN, divisor m - 1; NaN of fewer than two."""
+    kept = [column[~np.isnan(column)] for column in columns.T]
+    return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
+
+
+def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
+    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval."""
+    effects, se = comparison.effects, spread(comparison.boot)
+    frame = _tested(effects, se, alpha, pd.Index(comparison.names, name="estimator"), "effect")
+    robust = [float(np.sqrt(record.covariance[0, 0])) for record in comparison.records]
+    frame.insert(2, "robust se", robust)
+    return frame
+
+
+def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
+    """Return the differences of the effects, a row a pair, with the standard errors of the paired differences.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The comparison.
+    alpha : float
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the estimator and the one that is subtracted from it. Where two estimators are the same but for
+        rounding error, difference and standard error are exactly zero and there is no test.
+    """
+    pairs = list(combinations(range(len(comparison.names)), 2))
+    left, right = [i for i, _ in pairs], [j for _, j in pairs]
+    differences = comparison.effects[left] - comparison.effects[right]
+    own, paired = spread(comparison.boot), spread(comparison.boot[:, left] - comparison.boot[:, right])
+    rounding = ROUNDING * np.maximum(own[left], own[right])
+    paired = np.where(paired <= rounding, 0.0, paired)
+    differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
+    names = [(comparison.names[i], comparison.names[j]) for i, j in pairs]
+    index = pd.MultiIndex.from_arrays([[a for a, _ in names], [b for _, b in names]], names=["estimator", "minus"])
+    return _tested(differences, paired, alpha, index, "difference")
+
+
+def _tested(values: Array, se: Array, alpha: float, index: pd.Index, name: str) -> pd.DataFrame:
+    """Return estimates with standard errors, z tests and normal intervals."""
+    z, p = z_and_p(values, se)
+    numbers = np.column_stack([values, se, z, p, normal_interval(values, se, alpha)])
+    return pd.DataFrame(numbers, index=index, columns=[name, *TESTS])

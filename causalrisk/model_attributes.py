@@ -1,0 +1,162 @@
+"""What results carry of the outcome and propensity models: coefficients, scores, weights, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, influence_of, outcome_names
+from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.linalg import Array
+from causalrisk.record import FitRecord
+
+
+class ModelAttributes:
+    """Attributes of the fitted models."""
+
+    _record: FitRecord
+    nobs: int
+
+    @property
+    def _outcome_names(self) -> tuple[str, ...]:
+        return outcome_names(self._record)
+
+    @property
+    def outcome_params(self) -> pd.DataFrame:
+        """Coefficients of the outcome models, a row a term and a column an arm.
+
+        Those of JRE serve the effect and are not regression coefficients; `res.start.outcome_params` are.
+        """
+        return self._by_term(self._coefficients().outcome, "values")
+
+    @property
+    def outcome_bse(self) -> pd.DataFrame:
+        """Standard errors of `outcome_params`."""
+        return self._by_term(self._coefficients().outcome, "se")
+
+    def _by_term(self, blocks: Sequence[Estimates], field: str) -> pd.DataFrame:
+        labels = self._record.design.labels
+        columns = {label: getattr(block, field) for label, block in zip(labels, blocks, strict=True)}
+        return pd.DataFrame(columns, index=list(self._outcome_names))
+
+    @property
+    def propensity_params(self) -> pd.Series:
+        """Coefficients of the propensity model."""
+        return self._propensity_series("values", "estimate")
+
+    @property
+    def propensity_bse(self) -> pd.Series:
+        """Standard errors of `propensity_params`."""
+        return self._propensity_series("se", "std err")
+
+    def _propensity_series(self, field: str, name: str) -> pd.Series:
+        block = self._coefficients().propensity
+        if block is None:
+            raise self._without_propensity()
+        return pd.Series(getattr(block, field), index=list(block.names), name=name)
+
+    def _without_propensity(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self._record.spec.name} uses no propensity score.\n"
+            "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
+        )
+
+    def _coefficients(self) -> Coefficients:
+        return coefficients_of(self._record)
+
+    @property
+    def propensity_scores(self) -> pd.Series:
+        """Estimated probability of the treated arm, indexed by the rows in the sample."""
+        if self._record.propensity is None:
+            raise self._without_propensity()
+        return self._per_row(self._record.propensity.score, "propensity")
+
+    @property
+    def importance_weights(self) -> pd.Series:
+        """Inverse probability of the arm each unit is in; ones where the estimator uses no propensity score."""
+        fit = self._record.propensity
+        return self._per_row(np.ones(self.nobs) if fit is None else fit.weights, "weight")
+
+    def _per_row(self, values: Array, name: str) -> pd.Series:
+        return pd.Series(self._record.sample.restore(values), index=self._record.design.index, name=name)
+
+    @property
+    def potential_outcomes(self) -> pd.DataFrame:
+        """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
+        self._check_unit_level("potential_outcomes")
+        fitted = self._record.sample.restore(self._record.estimate.fitted.T.copy())
+        return pd.DataFrame(fitted, index=self._record.design.index, columns=list(self._record.design.labels))
+
+    def predict(self, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
+        """Predict the outcome of new rows in each arm (not for JRE).
+
+        Parameters
+        ----------
+        data : DataFrame or array_like
+            New rows with the covariates of the outcome formula, coded as in the fit.
+        arm : level or label, optional
+            One arm; by default all.
+
+        Returns
+        -------
+        DataFrame or Series
+            A column an arm, or the one arm.
+
+        Raises
+        ------
+        DesignError
+            If a covariate is missing or has a level that was not in the fit.
+        """
+        self._check_unit_level("predict(data)")
+        design, theta = self._record.design, self._record.estimate.theta
+        if self._record.spec.constants:
+            predicted = np.repeat(theta.T, len(data), axis=0)
+        else:
+            predicted = design.outcome_encoder.encode(data) @ self._record.sample.outcome.coefficients(theta.T)
+        index = data.index if isinstance(data, pd.DataFrame) else None
+        frame = pd.DataFrame(predicted, index=index, columns=list(design.labels))
+        return frame if arm is None else frame[self._arm_label(arm)]
+
+    def _arm_label(self, arm: Any) -> str:
+        design = self._record.design
+        for level, label in zip(design.levels, design.labels, strict=True):
+            if arm in (label, level):
+                return label
+        raise OptionError(
+            f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
+            f"Type  arm={design.labels[-1]!r}."
+        )
+
+    def _check_unit_level(self, what: str) -> None:
+        if self._record.joint is not None:
+            raise UnavailableError(
+                "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
+                "unit-level predictions mean nothing.\n"
+                f"Type  res.start.{what}  for those of the IPWRA fit it started from."
+            )
+
+    def estimating_equations(self) -> pd.DataFrame:
+        """Contribution of each row to the estimates: the solved estimating equations, or influence function.
+
+        Returns
+        -------
+        DataFrame
+            A row a row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
+            ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
+            (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
+
+        Examples
+        --------
+        >>> import causalrisk as cr
+        >>> births = cr.datasets.load_cattaneo2()
+        >>> res = cr.AIPW.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+        >>> psi = res.estimating_equations()["ATE"]
+        >>> bool(abs((psi @ psi) ** 0.5 / len(psi) - res.effect_se) < 1e-9)
+        True
+        """
+        values, terms = influence_of(self._record)
+        names = [self._record.estimand, *(f"POM[{label}]" for label in self._record.design.labels), *terms]
+        return pd.DataFrame(self._record.sample.restore(values), index=self._record.design.index, columns=names)

@@ -1,0 +1,1 @@
+"""Simulation studies, run by hand: `python -m tests.studies.study_coverage`."""

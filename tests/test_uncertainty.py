@@ -1,0 +1,186 @@
+"""Standard errors of a record: failures, interruptions, few clusters, contributions of the rows."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from causalrisk.diagnostics.overlap import arm_weights
+from causalrisk.inference import bootstrap
+from causalrisk.inference.bootstrap import progress_bar
+from causalrisk.joint import deviation_from
+from causalrisk.refit import GeneralReplicates
+from causalrisk.replicates import bias_forms
+from tests.conftest import RHS, simulate
+
+MODELS = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
+QUICK = {"n_replicates": 40}
+
+
+def built(model, frame=None, **options):
+    return model.from_formula(f"y ~ {RHS}", simulate(200) if frame is None else frame, treat="d", **options)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sandwich_by_hand_from_the_contributions(model):
+    rng = np.random.default_rng(0)
+    frame = simulate(200).assign(w=rng.uniform(0.5, 2, 200), g=rng.integers(0, 30, 200))
+    res = built(model, frame, weights="w", weight_type="probability", cluster="g").fit(
+        cov_type="cluster", **(QUICK if model is cr.JRE else {})
+    )
+    psi = res.estimating_equations()
+    assert psi.index.equals(frame.index)
+    by_cluster = psi.mul(frame.w, axis=0).groupby(frame.g).sum()
+    covariance = by_cluster.T @ by_cluster / frame.w.sum() ** 2
+    np.testing.assert_allclose(covariance.iloc[:3, :3], res.cov_params(), rtol=1e-10)
+    names = [f"outcome[1]: {term}" for term in res.outcome_params.index]
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance.loc[names, names])), res.outcome_bse["1"], rtol=1e-9)
+    if model is not cr.OutcomeRegression:
+        names = [f"propensity: {term}" for term in res.propensity_params.index]
+        np.testing.assert_allclose(np.sqrt(np.diag(covariance.loc[names, names])), res.propensity_bse, rtol=1e-9)
+    np.testing.assert_allclose(psi.mul(frame.w, axis=0).sum() / psi.abs().sum(), 0, atol=1e-10)
+
+
+def test_cluster_robust_errors_against_hand_summed_scores():
+    """Weighted least squares with constants is the Hajek estimator at known weights: its CR0 and CR1 by hand."""
+    frame = simulate(200).assign(g=np.arange(200) % 20)
+    res = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g").fit()
+    x, d = frame.x1.to_numpy(), frame.d.to_numpy()
+    design = np.column_stack([1 - d, (1 - d) * x, d, d * x])
+    bread = np.linalg.inv(design.T @ design)
+    theta = bread @ design.T @ frame.y.to_numpy()
+    scores = design * (frame.y.to_numpy() - design @ theta)[:, None]
+    sums = np.stack([scores[frame.g == g].sum(axis=0) for g in range(20)])
+    by_hand = bread @ sums.T @ sums @ bread
+    # the residuals part of the variance of the coefficients, as vcovCL(type = "HC0", cadjust = FALSE) has it
+    names = [f"outcome[{a}]: {t}" for a in (0, 1) for t in ("Intercept", "x1")]
+    psi = res.estimating_equations()[names].groupby(frame.g).sum()
+    np.testing.assert_allclose(psi.T @ psi / 200**2, by_hand, rtol=1e-9)
+    np.testing.assert_allclose(res.outcome_bse.to_numpy().T.ravel(), np.sqrt(np.diag(by_hand)), rtol=1e-9)
+    model = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g")
+    factor = 20 / 19 * 199 / (200 - 4)  # vcovCL's default: cadjust with HC1
+    np.testing.assert_allclose((model.fit(small_sample=True).bse / res.bse) ** 2, factor, rtol=1e-10)
+
+
+def test_fault_50_few_clusters_are_told():
+    frame = simulate(200).assign(g=np.arange(200) % 6)
+    with pytest.warns(cr.DesignWarning, match="only 6 clusters of 'g'"):
+        res = built(cr.IPWRA, frame, cluster="g").fit()
+    assert "only 6 clusters" in " ".join(str(res.summary()).split())
+    with pytest.raises(cr.DesignError, match="g"):
+        built(cr.IPWRA, frame.assign(g=1), cluster="g")
+    missing = built(cr.IPWRA, frame.assign(g=np.where(np.arange(200) < 3, np.nan, np.arange(200))), cluster="g")
+    assert missing.fit().nobs == 197
+
+
+def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():
+    frame = simulate(60, strength=0.8)
+    draws = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=50).T
+    draws[:, 7] = np.where(frame.d == 0, draws[:, 7], 0)
+    separated = np.where((frame.x1 > 0) == (frame.d == 1), 1, 0)
+    draws[:, 8] = separated
+    with pytest.warns(cr.ResampleWarning) as caught:
+        res = built(cr.IPWRA, frame).fit(resamples=draws, max_failed=0.5)
+    assert len(caught) == 1
+    assert res.boot_ledger.reason[7] == "an arm had no rows"
+    assert "perfectly" in res.boot_ledger.reason[8]
+    assert res.boot_params.iloc[[7, 8]].isna().all(axis=None)
+    used = res.boot_ledger.used
+    np.testing.assert_allclose(res.bse, res.boot_params[used].std(ddof=1), rtol=1e-12)
+    assert f"{used.sum()} of 50 used" in str(res.summary())
+
+
+def test_fault_53_all_resamples_fail():
+    frame = simulate(100)
+    draws = np.tile((frame.d == 0).to_numpy()[:, None], 20)
+    with pytest.raises(cr.BootstrapError, match=r"(?s)20 of 20 resamples failed.*an arm had no rows.*robust") as caught:
+        built(cr.JRE, frame).fit(resamples=draws, **QUICK)
+    kept = caught.value.results
+    assert kept.effect == built(cr.JRE, frame).fit(cov_type="robust", **QUICK).effect
+    assert np.isfinite(kept.bse).all()
+    assert isinstance(kept.start.model, cr.IPWRA)
+
+
+@pytest.mark.parametrize("model", [cr.IPWRA, cr.JRE])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fault_58_interrupted(monkeypatch, model, n_jobs):
+    calls = []
+
+    def stop(self, weights, first, batch=None):
+        calls.append(first)
+        raise KeyboardInterrupt
+
+    target = "SeparateRefitter" if model is cr.IPWRA else "JointRefitter"
+    monkeypatch.setattr(f"causalrisk.refit.{target}.__call__", stop)
+    threads = threading.active_count()
+    options = QUICK if model is cr.JRE else {}
+    with pytest.raises(cr.FitInterrupted) as caught:
+        built(model).fit(cov_type="bootstrap", n_boot=200, n_jobs=n_jobs, **options)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert calls
+    assert threading.active_count() == threads
+    robust = built(model).fit(cov_type="robust", **options)
+    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+    assert str(caught.value.results.summary())
+
+
+def test_progress_with_and_without_tqdm(monkeypatch, capsys):
+    built(cr.IPWRA).fit(cov_type="bootstrap", n_boot=70, progress=True)
+    assert "70/70" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with progress_bar(10, True) as advance:
+        advance(4)
+        advance(6)
+    assert capsys.readouterr().err == "\rbootstrap: 4 of 10\rbootstrap: 10 of 10\n"
+    with progress_bar(10, False) as advance:
+        advance(10)
+    assert capsys.readouterr().err == ""
+    assert bootstrap.progress_bar is progress_bar
+
+
+def test_number_of_replicates_a_warning_asks_for_is_enough():
+    """The Monte Carlo error falls as one over the root of the number: four times as many for half of it."""
+    model = built(cr.JRE, simulate(300, strength=1.2))
+    with pytest.warns(cr.MonteCarloWarning) as caught:
+        few = model.fit(cov_type="robust", n_replicates=20, objective="erm")
+    needed = int(str(caught[0].message).partition("n_replicates=")[2].partition(")")[0])
+    share = few.mc_se / few.effect_se
+    assert needed == pytest.approx(20 * (share / 0.05) ** 2, abs=100)
+
+
+def test_spread_of_the_weights_by_hand():
+    summary = arm_weights(np.array([1.0, 1.0, 2.0, 4.0]), np.ones(4))
+    assert summary.effective_n == pytest.approx(64 / 22)
+    assert (summary.n, summary.largest, summary.top_share) == (4, 4.0, 0.5)
+    many = arm_weights(np.r_[np.ones(198), 10.0, 20.0], np.ones(200))
+    assert many.top_share == pytest.approx(30 / 228)
+    weighted = arm_weights(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
+    assert weighted.effective_n == pytest.approx(2.0)
+
+
+def test_unusable_nested_replicates_do_not_dilute_the_risk():
+    """Half the replicates unusable: the mean square of the rest, not half of it."""
+    res = built(cr.JRE).fit(cov_type="robust", **QUICK)
+    record = res._record
+    sample, fit, replicates = record.sample, record.propensity, record.joint.replicates
+    residual = deviation_from(sample, record.joint.fit.start).residual
+    some = GeneralReplicates(sample, fit, residual, lambda w, gamma, number: replicates.gamma[:, :20], 40)
+    forms = some(np.ones((sample.n, 1)), np.zeros((sample.n, 1)), fit.gamma[:, None], 0)
+    expected, mean_odds = bias_forms(sample, fit, replicates.gamma[:, :20], residual)
+    np.testing.assert_allclose((forms.forms[:, :, 0] ** 2).mean(axis=1), (expected**2).mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(forms.mean_form[:, 0], expected.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(forms.mean_odds[:, 0], mean_odds, rtol=1e-12)
+
+
+def test_given_multiplicities_carry_the_probability_weights():
+    frame = simulate(200).assign(w=np.random.default_rng(1).uniform(0.5, 2, 200))
+    ones = np.ones((200, 3))
+    weighted = built(cr.JRE, frame, weights="w", weight_type="probability")
+    res = weighted.fit(objective="erm", replicates=ones, resamples=ones)
+    ipwra = built(cr.IPWRA, frame, weights="w", weight_type="probability").fit()
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-10)
+    np.testing.assert_allclose(res.boot_params, np.tile(ipwra.params, (3, 1)), rtol=1e-9)
