@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 import warnings
@@ -10,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np  # noqa: F401  formulas typed on the command line may use np
 import pandas as pd
 
 from causalrisk._version import __version__
+from causalrisk.compare import ComparisonResults, compare
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.errors import CausalRiskError, CausalRiskWarning
 from causalrisk.models import AIPW, IPWRA, JRE, CausalModel, Hajek, OutcomeRegression
-from causalrisk.report.numbers import column_format
-from causalrisk.report.render import TableContent, build_summary
 from causalrisk.results import CausalResults
 
 MODELS: tuple[type[CausalModel], ...] = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
@@ -49,10 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text = options.run(options)
-    except (CausalRiskError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        print(f"causalrisk: {type(error).__name__}: {error}", file=sys.stderr)
+    except UnicodeDecodeError:
+        print("causalrisk: the file is not UTF-8 text; save it as UTF-8, with commas between columns.", file=sys.stderr)
         return 2
-    print(text)
+    except (CausalRiskError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        print(f"causalrisk: {type(error).__name__}: {error}", file=sys.stderr)
+        if isinstance(error, CausalRiskError):
+            print("(On the command line an option such as treated= is typed --treated.)", file=sys.stderr)
+        return 2
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -123,14 +132,12 @@ def _fit(options: argparse.Namespace) -> str:
 
 
 def _demo(options: argparse.Namespace) -> str:
-    births = load_cattaneo2()
-    fits = []
-    for estimator in MODELS:
-        levels = {0: "nonsmoker", 1: "smoker"}
-        model = estimator.from_formula(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
-        fits.append(model.fit(cov_type="bootstrap"))
-    crude = births.groupby("mbsmoke")["bweight"].mean()
-    return "\n".join([_demo_intro(), str(fits[-1].summary()), "", _demo_table(fits), "", _demo_reading(fits, crude)])
+    births, levels = load_cattaneo2(), {0: "nonsmoker", 1: "smoker"}
+    model = JRE.from_formula(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
+    joint = model.fit()
+    together = compare(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
+    summary = together.summary(title="All estimators, same data, same 999 resamples")
+    return "\n".join([_demo_intro(), str(joint.summary()), "", str(summary), "", _demo_reading(joint, together)])
 
 
 def _demo_intro() -> str:
@@ -144,29 +151,17 @@ def _demo_intro() -> str:
     )
 
 
-def _demo_table(fits: Sequence[CausalResults]) -> str:
-    limits = [res.conf_int().loc["ATE"].to_numpy() for res in fits]
-    spec = column_format([res.effect_se for res in fits], [res.effect for res in fits])
-    rows = tuple(
-        (type(res.model).__name__, *(format(v, spec) for v in (res.effect, res.effect_se, *limit)))
-        for res, limit in zip(fits, limits, strict=True)
-    )
-    header = (("Effect of smoking on birth weight", "ATE", "std err", "[0.025", "0.975]"),)
-    table = TableContent(rows=rows, header=header, title="All estimators, same data, same 999 resamples")
-    return str(build_summary([table], []))
-
-
-def _demo_reading(fits: Sequence[CausalResults], crude: pd.Series) -> str:
-    effects = sorted(res.effect for res in fits)
-    joint, start = fits[-1], fits[-1].start
+def _demo_reading(joint: CausalResults, together: ComparisonResults) -> str:
+    adjusted = together.table["effect"].drop("Unadjusted")
+    crude, least, most = -together.table.loc["Unadjusted", "effect"], -adjusted.max(), -adjusted.min()
     low, high = joint.conf_int().loc["ATE"]
     net = joint.replicate_bias["net"].to_numpy()
     paragraphs = (
-        f"What it shows: infants of smokers weigh {crude[0] - crude[1]:.0f} g less on average; adjusted for age, "
-        f"education, marriage, prenatal care and birth order it is {-effects[-1]:.0f} to {-effects[0]:.0f} g, "
+        f"What it shows: infants of smokers weigh {crude:.0f} g less on average; adjusted for age, "
+        f"education, marriage, prenatal care and birth order it is {least:.0f} to {most:.0f} g, "
         "whichever estimator is used.",
         f"JRE says {-joint.effect:.0f} g (95% interval {-high:.0f} to {-low:.0f}); IPWRA, where it starts, says "
-        f"{-start.effect:.0f} g. Over the propensity scores that the data allow, the arms' biases leave "
+        f"{-joint.start.effect:.0f} g. Over the propensity scores that the data allow, the arms' biases leave "
         f"{float((net**2).mean()) ** 0.5:.2f} g of net bias (RMS) in JRE.",
         "That the groups are comparable given these covariates is an assumption; no estimator tests it.",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -13,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.comparison import (
-    MODELS,
     Comparison,
+    chosen_models,
     differences_frame,
     effects_frame,
     fit_estimators,
@@ -26,8 +25,8 @@ from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.ledger import TEXT, Reason
 from causalrisk.model import FIT_INSTEAD, CausalModel
-from causalrisk.models import IPW, JRE
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, listed
+from causalrisk.models import JRE
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
 from causalrisk.report.numbers import column_format, format_number, format_p
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 from causalrisk.resampling import Notes
@@ -37,7 +36,7 @@ FEW = 3  # up to so many estimators the summary shows every difference
 INSTEAD = FIT_INSTEAD | {
     "cov_kwds": 'Type  cluster="column".',
     "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
-    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit(replicates=...).",
+    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit.",
     "models": 'Type  estimators=["IPWRA", "JRE"].',
     "treatment": "Type  treat=.",
     "subset": "Give the rows themselves: data=data[...].",
@@ -112,7 +111,7 @@ class ComparisonResults:
         effects = effects_frame(self._data, alpha)
         tables = [
             TableContent(rows=_head(self._data), aligns="lrlr", title=title or "Comparison of Estimators"),
-            _numbers_table(effects, "ATE", alpha, (0, 10, 9, 11, 9, 8, 10, 10)),
+            _numbers_table(effects, "ATE", alpha, (0, 10, 10, 9, 9, 8, 10, 10)),
         ]
         references = names[:0:-1] if len(names) <= FEW else names[-1:]
         for name in references:
@@ -237,7 +236,8 @@ def compare(
     --------
     >>> import causalrisk as cr
     >>> births = cr.datasets.load_cattaneo2()
-    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=["Unadjusted", "IPWRA"], n_boot=99)
+    >>> names = ["Unadjusted", "IPWRA"]
+    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
     >>> both.differences[["difference", "std err"]].round(1)
@@ -267,29 +267,6 @@ def compare(
     except KeyboardInterrupt:
         raise FitInterrupted(ComparisonResults(fitted)) from None
     return ComparisonResults(_checked(resampled, max_failed))
-
-
-def chosen_models(estimators: Any) -> list[type[CausalModel]]:
-    """Return the model classes that were named, all by default; an OptionError names the nearest to an unknown one."""
-    known = {model.spec.name: model for model in MODELS}
-    given = [estimators] if isinstance(estimators, (str, type)) else list(known if estimators is None else estimators)
-    models: list[type[CausalModel]] = []
-    for item in given:
-        name = item.spec.name if item in MODELS else IPW.spec.name if item == "IPW" else item
-        if not isinstance(name, str) or name not in known:
-            lower = {key.lower(): key for key in known}
-            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
-            nearest = lower[close[0]] if close else JRE.spec.name
-            raise OptionError(
-                f"estimators: {item!r} is not known; expected any of {listed(tuple(known))}.\n"
-                f'Type  estimators=["{nearest}"].'
-            )
-        if known[name] in models:
-            raise OptionError(f"estimators: {name!r} is named twice.\nName each estimator once.")
-        models.append(known[name])
-    if not models:
-        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
-    return models
 
 
 def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None:
@@ -363,7 +340,7 @@ def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple
         (str(name), *(shown[column](value) for column, value in zip(frame.columns, values, strict=True)))
         for name, values in zip(frame.index, frame.to_numpy(), strict=True)
     )
-    heads = {"lower": f"[{alpha / 2:.4g}", "upper": f"{1 - alpha / 2:.4g}]"}
+    heads = {"robust se": "robust", "lower": f"[{alpha / 2:.4g}", "upper": f"{1 - alpha / 2:.4g}]"}
     return TableContent(rows=rows, header=((corner, *(heads.get(c, c) for c in frame.columns)),), widths=widths)
 
 
@@ -372,7 +349,7 @@ def _notes(comparison: Comparison) -> list[str]:
     dropped = len(design.in_sample) - design.n
     notes = [
         f"All estimators use the same {design.n} rows and the same resamples. The std err is the bootstrap's, which "
-        "intervals and tests use; the robust se is from the stacked estimating equations."
+        "intervals and tests use; the robust one is from the stacked estimating equations."
     ]
     if len(names) > 1:
         notes.append(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import arm_weights, overlap_message
+from causalrisk.errors import OptionError
 from causalrisk.estimators import UNADJUSTED, Specification, estimate_separately
 from causalrisk.fitting import fit_joint, fit_separate
 from causalrisk.inference.bootstrap import BootstrapDistribution
@@ -20,8 +23,8 @@ from causalrisk.inference.intervals import normal_interval
 from causalrisk.ledger import Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.model import CausalModel
-from causalrisk.models import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.models import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, listed
 from causalrisk.record import FitRecord
 from causalrisk.refit import PropensityRefitter, Refits
 from causalrisk.report.summary import z_and_p
@@ -40,6 +43,29 @@ class Unadjusted(CausalModel):
 
 
 MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+
+
+def chosen_models(estimators: Any) -> list[type[CausalModel]]:
+    """Return the model classes that were named, all by default; an OptionError names the nearest to an unknown one."""
+    known = {model.spec.name: model for model in MODELS}
+    given = [estimators] if isinstance(estimators, (str, type)) else list(known if estimators is None else estimators)
+    models: list[type[CausalModel]] = []
+    for item in given:
+        name = item.spec.name if item in MODELS else IPW.spec.name if item == "IPW" else item
+        if not isinstance(name, str) or name not in known:
+            lower = {key.lower(): key for key in known}
+            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
+            nearest = lower[close[0]] if close else JRE.spec.name
+            raise OptionError(
+                f"estimators: {item!r} is not known; expected any of {listed(tuple(known))}.\n"
+                f'Type  estimators=["{nearest}"].'
+            )
+        if known[name] in models:
+            raise OptionError(f"estimators: {name!r} is named twice.\nName each estimator once.")
+        models.append(known[name])
+    if not models:
+        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
+    return models
 
 
 @dataclass(frozen=True)
@@ -147,18 +173,17 @@ def fit_estimators(
     kind = inference.resolved(design.cluster is not None, joint=True)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, resamples=None)
-    specs, start = [model.spec for model in models], None
+    specs = [model.spec for model in models]
     if JRE.spec in specs:
         lead = fit_joint(design, options, dataclasses.replace(robust, bootstrap=kind), joint_options)
-        start = start_record(lead)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
         lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
     fits = []
     for model in models:
         record = lead if model.spec == lead.spec else _beside(lead, model.spec, robust)
-        first = CausalResults(IPWRA._of(design, options), start) if record.joint is not None and start else None
-        fits.append(CausalResults(model._of(design, options), record, first))
+        start = CausalResults(IPWRA._of(design, options), start_record(record)) if record.joint is not None else None
+        fits.append(CausalResults(model._of(design, options), record, start))
     nothing = np.empty((0, len(fits)))
     return Comparison(tuple(fits), nothing, nothing.astype(np.int8), inference.resamples is not None, lead.notes)
 
@@ -169,7 +194,7 @@ def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> F
     propensity = lead.propensity if spec.uses_propensity else None
     if propensity is None:
         overlap = tuple(arm_weights(np.ones(sample.n)[rows], sample.weights[rows]) for rows in sample.slices)
-    message = overlap_message(overlap, design.labels)
+    message = overlap_message(overlap, design.labels, None if propensity is None else propensity.score)
     notes = Notes([*design.notes, message] if message else design.notes)
     estimate = estimate_separately(sample, spec, propensity)
     record = dataclasses.replace(
@@ -209,7 +234,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
 
 
 def spread(columns: Array) -> Array:
-    """Standard deviation of each column over its values that are not NaN, divisor m - 1; NaN of fewer than two."""
+    """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
     kept = [column[~np.isnan(column)] for column in columns.T]
     return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
 

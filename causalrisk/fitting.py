@@ -178,7 +178,7 @@ def _overlap(design: Design, sample: Sample, propensity: PropensityFit | None, n
     """Summarise the weights per arm and warn where few dominate."""
     inverse = propensity.weights if propensity is not None else np.ones(sample.n)
     summaries = tuple(arm_weights(inverse[rows], sample.weights[rows]) for rows in sample.slices)
-    message = overlap_message(summaries, design.labels)
+    message = overlap_message(summaries, design.labels, None if propensity is None else propensity.score)
     if message:
         notes.warn(message, OverlapWarning)
     return summaries

@@ -24,6 +24,9 @@ FIT_INSTEAD = {
     "disp": "fit prints nothing; progress=True shows the bootstrap.",
     "maxiter": "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out.",
     "seed": "Type  rng=0.",
+    "reps": "Type  n_boot=.",
+    "n_bootstrap": "Type  n_boot=.",
+    "vce": 'Type  cov_type="robust", "cluster" or "bootstrap".',
     "random_state": "Type  rng=0.",
 }
 _FIT_SEPARATE = FIT_INSTEAD | {
@@ -32,6 +35,8 @@ _FIT_SEPARATE = FIT_INSTEAD | {
 }
 _MODEL_INSTEAD = {
     "treatment": "Type  treat=.",
+    "groups": "Clusters: type  cluster=.",
+    "estimand": 'Type  target="all"; the ATE is the only one in this version.',
     "subset": "Give the rows themselves: data=data[...].",
     "eval_env": "Variables are taken from data=, or from where from_formula is called. Leave it out.",
     "seed": "Give it to fit: fit(rng=0).",
@@ -99,6 +104,23 @@ class CausalModel:
         effect: str = "difference",
         missing: str = "drop",
     ) -> None:
+        """Make a model from arrays.
+
+        Parameters
+        ----------
+        endog : array_like, shape (n,)
+            Outcome.
+        exog : array_like, shape (n, p)
+            Covariates of the outcome models; no constant is added, a missing one is warned of.
+        treat : array_like, shape (n,)
+            Treatment.
+        exog_propensity : array_like, shape (n, q), optional
+            Covariates of the propensity model; by default `exog`.
+        family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, treated, reference, levels
+            As in `from_formula`.
+        weights, weight_type, cluster, trim, clip, effect, missing
+            As in `from_formula`.
+        """
         self.options = ModelOptions(
             family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
         )
@@ -250,6 +272,13 @@ class CausalModel:
                 where = f"{type(self).__name__}.with_options"
                 raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(_DATA_OPTIONS, _NEW_MODEL)))
         return self._of(self.design, dataclasses.replace(self.options, **changes))
+
+    def __repr__(self) -> str:
+        design = self.design
+        what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
+        return (
+            f"{type(self).__name__}: {what}, {design.treat_name}: {' vs '.join(reversed(design.labels))}, n {design.n}"
+        )
 
     @property
     def endog_names(self) -> str:

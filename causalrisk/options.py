@@ -81,9 +81,9 @@ class ModelOptions:
         target = self.target.lower() if isinstance(self.target, str) else self.target
         if not isinstance(target, str) or target not in TARGETS:
             known = not isinstance(target, str) or target in KNOWN_TARGETS
-            state = "is not available in this version" if known else "is not known"
+            state = "is another estimand, which this version does not have" if known else "is not known"
             shown = repr(self.target) if isinstance(self.target, str) else f"a {type(self.target).__name__}"
-            raise OptionError(f"target={shown} {state}; expected 'all' (the ATE).\nType  target=\"all\".")
+            raise OptionError(f"target={shown} {state}; expected 'all'.\nThe ATE is target=\"all\".")
         object.__setattr__(self, "target", TARGETS[target])
         for name, only in (("family", "gaussian"), ("propensity_loss", "ml"), ("effect", "difference")):
             if getattr(self, name) != only:

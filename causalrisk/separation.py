@@ -89,11 +89,16 @@ def separation_error(design: Design, sample: Sample, found: Separation, link: st
     plural = "" if rows.sum() == 1 else "s"
     right = (design.propensity_formula or "").partition("~")[2].strip()
     where = f'propensity="{right}"' if right else "exog_propensity"
+    if rows.all():
+        advice = f"The arms have no overlap at all: take that term out of {where}."
+    else:
+        advice = (
+            f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes): "
+            "data.drop(index=err.rows)."
+        )
     return SeparationError(
         f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in {everything} row{plural}: {cause}, "
-        "so no weight exists.\n"
-        f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes): "
-        "data.drop(index=err.rows).",
+        "so no weight exists.\n" + advice,
         rows=design.index[rows],
     )
 

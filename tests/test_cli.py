@@ -28,7 +28,7 @@ def test_demo(capsys):
     assert main(["demo"]) == 0
     text = capsys.readouterr().out
     assert "Joint Robust Estimator (JRE) Results" in text
-    for name in ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"):
+    for name in ("Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"):
         assert f"\n{name} " in text
     assert "infants of smokers weigh 275 g less" in " ".join(text.split())  # raw means 3412.91 and 3137.66
     assert "-239.64" in text  # outcome regression, as Stata has it
@@ -72,6 +72,7 @@ def test_wrong_input_says_what_to_type(csv, capsys, arguments, words):
     assert main(["fit", str(csv), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("causalrisk: ")
+    assert "typed --treated" in error
     for word in words:
         assert word in error
 
@@ -94,3 +95,24 @@ def test_version_and_help(capsys):
 def test_module_runs():
     done = subprocess.run([sys.executable, "-m", "causalrisk", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"causalrisk {cr.__version__}"
+
+
+def test_numpy_in_formulas(csv, capsys):
+    call = ["fit", str(csv), "y ~ np.exp(x1 / 10)", "--treat", "group", "--treated", "drug", "--estimator", "AIPW"]
+    assert main(call) == 0
+    assert "np.exp(x1 / 10)" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_utf8(tmp_path, capsys):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("y;größe\n1;2\n".encode("latin-1"))
+    assert main(["fit", str(path), "y ~ x", "--treat", "d"]) == 2
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_early():
+    """As in `causalrisk --help | head -1`: no traceback."""
+    command = f"{sys.executable} -m causalrisk demo | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Birth weight")
+    assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.diagnostics.overlap import arm_weights
+from causalrisk.diagnostics.overlap import arm_weights, overlap_message
 from causalrisk.inference import bootstrap
 from causalrisk.inference.bootstrap import progress_bar
 from causalrisk.joint import deviation_from
@@ -184,3 +184,28 @@ def test_given_multiplicities_carry_the_probability_weights():
     ipwra = built(cr.IPWRA, frame, weights="w", weight_type="probability").fit()
     np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-10)
     np.testing.assert_allclose(res.boot_params, np.tile(ipwra.params, (3, 1)), rtol=1e-9)
+
+
+def test_poor_overlap_is_told():
+    """A fifth of the rows' weight, a fifth of the rows, or hardly any counterparts."""
+    even = arm_weights(np.ones(100), np.ones(100))
+    assert overlap_message([even, even], ["a", "b"], np.full(200, 0.5)) == ""
+    heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
+    assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
+    skewed = arm_weights(np.exp(np.linspace(0, 14, 100)), np.ones(100))
+    assert skewed.largest_share < 0.2
+    assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
+    remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
+    assert "11 of 201 rows have hardly a counterpart" in overlap_message([even, even], ["a", "b"], remote)
+
+
+def test_numbers_as_text_with_a_few_odd_values():
+    frame = simulate(200)
+    frame["x2"] = [f"{v:.1f}" for v in frame.x2 * 3]
+    frame.loc[3, "x2"] = "."
+    with pytest.raises(cr.DesignError, match=r"(?s)numbers as text, but for '\.'.*errors=\"coerce\""):
+        built(cr.IPWRA, frame)
+
+
+def test_model_repr():
+    assert repr(built(cr.IPWRA)) == f"IPWRA: y ~ {RHS}, d: 1 vs 0, n 200"

@@ -127,6 +127,13 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
                 f'numeric dtype.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"].str.replace(",", ""))   '
                 f"or, if the numbers are codes, write  C({name})  in the formula."
             )
+        odd = [] if codes else _odd_among_numbers(values)
+        if odd:
+            raise DesignError(
+                f"column {name!r} has dtype {dtype}: numbers as text, but for {listing(odd[:5])}; expected all numbers."
+                f'\nConvert it, those being missing:  data["{name}"] = pd.to_numeric(data["{name}"], errors="coerce")'
+                f"   (for categories write C({name}) in the formula)."
+            )
         return np.array([str(v) for v in values] or [], dtype=object)
     if all(issubclass(k, bool | np.bool_) for k in kinds):
         return values.astype(bool)
@@ -142,6 +149,15 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         f"column {name!r} has dtype {dtype} and holds {', '.join(found)}; expected all numbers, all bool "
         f'or all text.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"])   or   data["{name}"].astype(str).'
     )
+
+
+def _odd_among_numbers(values: np.ndarray) -> list[str]:
+    """Texts that are no numbers in a column where nearly all distinct texts, and at least ten, are."""
+    texts = pd.Series(pd.unique(pd.Series(values, dtype=object)), dtype=object)
+    numeric = pd.to_numeric(
+        pd.Series([t.strip().replace(",", "") for t in texts], dtype=object), errors="coerce"
+    ).notna()
+    return [str(t) for t in texts[~numeric]] if numeric.sum() >= 10 and numeric.mean() >= 0.8 else []
 
 
 def _all_numbers(values: np.ndarray) -> bool:

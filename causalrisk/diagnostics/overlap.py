@@ -12,6 +12,8 @@ from causalrisk.linalg import Array
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
+SMALL_EFFECTIVE = 0.2
+REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ def arm_weights(inverse: Array, weights: Array) -> ArmWeights:
     )
 
 
-def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str]) -> str:
-    """Return a warning where a few units dominate an arm, or an empty text.
+def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: Array | None = None) -> str:
+    """Return a warning where overlap is poor, or an empty text.
+
+    It is called poor where a weight exceeds a million, one row holds a fifth of its arm's weight, the effective n is
+    below a fifth of the arm's rows, or 5% of all rows have a propensity score within 0.001 of 0 or 1.
 
     Parameters
     ----------
@@ -80,6 +85,8 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str]) -> str:
         Summary per arm.
     labels : sequence of str
         Their labels.
+    scores : ndarray, shape (n,), optional
+        Propensity scores of all rows.
 
     Returns
     -------
@@ -98,6 +105,15 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str]) -> str:
                 f"one row holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
                 f"{arm.largest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
             )
+        elif arm.effective_n < SMALL_EFFECTIVE * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
+            found.append(
+                f"the {arm.n} rows of arm {label!r} weigh as much as {arm.effective_n:.1f} rows would without weights"
+            )
+    remote = int((np.minimum(scores, 1 - scores) < REMOTE_SCORE).sum()) if scores is not None else 0
+    if scores is not None and remote > REMOTE_SHARE * len(scores):
+        found.append(
+            f"{remote} of {len(scores)} rows have hardly a counterpart in the other arm (score within 0.001 of 0 or 1)"
+        )
     if not found:
         return ""
     return f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or restrict the data to rows both arms share."

@@ -18,7 +18,8 @@ TAIL = 5  # order statistics wanted beyond a limit
 def check_alpha(alpha: float) -> None:
     """Raise an OptionError unless alpha is a significance level between 0 and 1."""
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
-        hint = 1 - alpha / 100 if isinstance(alpha, (int, float)) and 1 < alpha < 100 else 0.05
+        percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
+        hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(
             f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
             f"\nType  alpha={hint:.3g}."
