@@ -192,7 +192,7 @@ def test_poor_overlap_is_told():
     assert overlap_message([even, even], ["a", "b"], np.full(200, 0.5)) == ""
     heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
     assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
-    skewed = arm_weights(np.exp(np.linspace(0, 14, 100)), np.ones(100))
+    skewed = arm_weights(np.exp(np.linspace(0, 12, 100)), np.ones(100))
     assert skewed.largest_share < 0.2
     assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
     remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
