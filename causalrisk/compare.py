@@ -243,7 +243,7 @@ def compare(
     >>> both.differences[["difference", "std err"]].round(1)
                       difference  std err
     estimator  minus
-    Unadjusted IPWRA       -18.4     10.0
+    Unadjusted IPWRA       -18.4     11.0
     """
     models = chosen_models(estimators)
     inference = InferenceOptions(

@@ -29,7 +29,7 @@ from tests.conftest import simulate
 
 COVARIATES = {1_000: 5, 10_000: 10, 100_000: 20}  # 5 and the constant: statsmodels' ipw_ra takes just six coefficients
 N_REPLICATES = 200
-STATSMODELS_SINGLE = 20_000  # rows up to which statsmodels' minutes of Nelder-Mead are waited for
+STATSMODELS_SINGLE = 100_000  # rows up to which statsmodels' minutes of Nelder-Mead are waited for
 
 
 def seconds_of(function, repeats=1):
@@ -183,7 +183,7 @@ def case(n, n_boot, outer, budget):
     frame = simulate(n, COVARIATES[n], seed=1)
     rhs = " + ".join(f"x{j + 1}" for j in range(COVARIATES[n]))
     formula, repeats = f"y ~ {rhs}", 3 if n <= 1_000 else 1
-    cr.JRE.from_formula("y ~ x1", simulate(200, 1), treat="d").fit(n_boot=32, n_replicates=32)  # warm up
+    cr.JRE.from_formula("y ~ x1", simulate(200, 2), treat="d").fit(n_boot=32, n_replicates=N_REPLICATES)  # warm up
     found = {"n": n, "n_boot": n_boot} | joint_case(frame, formula, n_boot, repeats)
     y, d = frame.y.to_numpy(), frame.d.to_numpy()
     X = np.column_stack([np.ones(n), frame.iloc[:, 2:]])
@@ -254,7 +254,8 @@ def main():
         command = [sys.executable, "-m", "tests.benchmarks.bench_bootstrap", "--case", str(n), *quick]
         done = subprocess.run([*command, "--budget", str(args.budget)], stdout=subprocess.PIPE, check=True)
         found = json.loads(done.stdout)
-        print(f"n = {n}, {COVARIATES[n]} covariates and a constant, {os.environ['OPENBLAS_NUM_THREADS']} BLAS thread(s)")
+        threads = os.environ["OPENBLAS_NUM_THREADS"]
+        print(f"n = {n}, {COVARIATES[n]} covariates and a constant, {threads} BLAS thread(s)")
         for label, seconds, ours, note in (
             *joint_rows(found),
             *separate_rows(found, "IPWRA"),

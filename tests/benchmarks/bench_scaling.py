@@ -1,4 +1,4 @@
-"""How the time of the joint fit grows with rows, replicates and resamples: `python -m tests.benchmarks.bench_scaling`."""
+"""How the time of JRE grows with rows, replicates and resamples: `python -m tests.benchmarks.bench_scaling`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     base = {"n": 500 if args.quick else 5000, "n_replicates": 200, "n_boot": 256}
-    seconds(200, 32, 32, 1)  # warm up
+    seconds(1000, 200, 32, 1)  # warm up
     print(f"base: {base}, {COVARIATES} covariates; seconds, shortest of {args.repeats}")
     print(f"{'doubled':14}{'x 1':>9}{'x 2':>9}{'x 4':>9}{'x2 / x1':>10}{'x4 / x2':>10}")
     for name in base:

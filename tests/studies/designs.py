@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 
+import causalrisk as cr
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 RHS = "x1 + x2 + x3 + x4"
@@ -103,3 +106,28 @@ def lalonde():
     """
     frame = pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)
     return frame.rename(columns={"re78": "y", "treat": "d"}), LALONDE_RHS
+
+
+@functools.cache
+def lalonde_scores():
+    """Fitted propensity scores of `lalonde`, shape (614,)."""
+    frame, rhs = lalonde()
+    return cr.IPWRA.from_formula(f"y ~ {rhs}", frame, treat="d").fit().propensity_scores.to_numpy()
+
+
+def lalonde_redrawn(n, rng):
+    """Rows of `lalonde` with replacement, treatment drawn anew: real covariates, outcomes and leverages.
+
+    Parameters
+    ----------
+    n, rng
+        As in `mild`.
+
+    Returns
+    -------
+    frame, effect
+        As in `mild`; the effect is 0 for everybody, the logit model of the treatment is right.
+    """
+    rows = rng.integers(0, len(lalonde_scores()), n)
+    frame = lalonde()[0].iloc[rows].reset_index(drop=True)
+    return frame.assign(d=(rng.random(n) < lalonde_scores()[rows]).astype(int)), 0.0

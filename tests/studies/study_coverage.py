@@ -25,8 +25,10 @@ from causalrisk.linalg import solve_gram, triangular_factor
 from causalrisk.replicates import bias_forms
 from causalrisk.risk import variance_rows
 from causalrisk.uncertainty import refitter_of, robust_covariance
-from tests.studies.designs import RHS, mild, strong
+from tests.conftest import LALONDE_RHS
+from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
 
+DESIGNS = {"mild": mild, "strong": strong, "kang_schafer": kang_schafer, "lalonde_redrawn": lalonde_redrawn}
 BLOCK = 64  # leave-one-out fits at a time
 GROUPS = 100  # of the grouped jackknife
 
@@ -182,28 +184,32 @@ def one_sample(number, design, args):
     number : int
         Number of the sample, which with the seed of the study makes its own.
     design : str
-        "mild" or "strong".
+        A key of `DESIGNS`.
     args : Namespace
         Command line.
 
     Returns
     -------
     list of dict
-        For each estimator and standard error the error of the estimate and the standard error.
+        For each estimator and standard error the error of the estimate and the standard error; empty if a fit was
+        refused.
     """
     rng = np.random.default_rng([args.seed, number])
-    frame, effect = strong(args.n, rng, args.strength) if design == "strong" else mild(args.n, rng)
+    options = {"strength": args.strength} if design == "strong" else {}
+    frame, effect = DESIGNS[design](args.n, rng, **options)
+    formula = f"y ~ {LALONDE_RHS if design == 'lalonde_redrawn' else RHS}"
     joint = {"n_replicates": args.n_replicates, "objective": args.objective}
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
-        for model, options in ((cr.IPWRA, {}), (cr.JRE, joint)):
-            fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
-            res = fitted.fit(cov_type="bootstrap", n_boot=args.n_boot, rng=number, max_failed=0.5, **options)
+        for model, more in ((cr.IPWRA, {}), (cr.JRE, joint)):
+            fitted = model.from_formula(formula, frame, treat="d")
+            try:
+                res = fitted.fit(cov_type="bootstrap", n_boot=args.n_boot, rng=number, max_failed=0.5, **more)
+            except cr.CausalRiskError:  # separation, too many failures: such a sample counts for neither estimator
+                return []
             for name, se in standard_errors(res._record).items():
-                rows.append(
-                    {"estimator": model.__name__, "se": name, "sample": number, "error": res.effect - effect, "value": se}
-                )
+                rows.append({"estimator": model.__name__, "se": name, "error": res.effect - effect, "value": se})
     return rows
 
 
@@ -257,7 +263,7 @@ def table(found):
     rows = []
     for (estimator, name), part in found.groupby(["estimator", "se"], sort=False):
         error, se = part.error.to_numpy(), part.value.to_numpy()
-        covered = np.mean(np.abs(error) <= 1.959964 * se)
+        covered, ratio = np.mean(np.abs(error) <= 1.959964 * se), mse_ratio(error, reference)
         rows.append(
             {
                 "estimator": estimator,
@@ -266,7 +272,7 @@ def table(found):
                 "SE / SD": f"{se_over_sd(se, error):.3f} ({resampled_error(se_over_sd, se, error):.3f})",
                 "bias": f"{error.mean():+.4f}",
                 "RMSE": f"{np.sqrt(np.mean(error**2)):.4f}",
-                "MSE / IPWRA": f"{mse_ratio(error, reference):.3f} ({resampled_error(mse_ratio, error, reference):.3f})",
+                "MSE / IPWRA": f"{ratio:.3f} ({resampled_error(mse_ratio, error, reference):.3f})",
             }
         )
     return pd.DataFrame(rows)
@@ -282,7 +288,7 @@ def arguments():
     parser.add_argument("--n-replicates", type=int, default=200)
     parser.add_argument("--objective", choices=("mse", "erm"), default="mse")
     parser.add_argument("--strength", type=float, default=1.0, help="of the confounding in the strong design")
-    parser.add_argument("--designs", nargs="+", choices=("mild", "strong"), default=["mild", "strong"])
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=["mild", "strong"])
     parser.add_argument("--seed", type=int, default=20251218)
     return parser.parse_args()
 
@@ -298,7 +304,7 @@ def main():
             seconds = time.perf_counter() - begun
             strength = f" (strength {args.strength:g})" if design == "strong" else ""
             print(
-                f"\n{design}{strength}: n={args.n}, {args.sims} samples, n_boot={args.n_boot}, "
+                f"\n{design}{strength}: n={args.n}, {args.sims} samples ({samples.count([])} refused), n_boot={args.n_boot}, "
                 f"n_replicates={args.n_replicates}, objective={args.objective!r}; data of sample i from "
                 f"default_rng([{args.seed}, i]), fits with rng=i; {seconds:.0f} s"
             )

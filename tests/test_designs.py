@@ -1,0 +1,75 @@
+"""The designs of the studies, and the helpers that judge standard errors there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from tests.conftest import RHS, simulate
+from tests.studies import designs, study_coverage, study_nested
+
+
+@pytest.mark.parametrize("design", [designs.mild, designs.strong, designs.kang_schafer])
+def test_designs_have_the_covariates_of_their_formula(design):
+    frame, _ = design(50, np.random.default_rng(0))
+    assert list(frame.columns) == ["y", "d", "x1", "x2", "x3", "x4"]
+    assert set(frame.d) == {0, 1}
+    assert frame.equals(design(50, np.random.default_rng(0))[0])
+
+
+@pytest.mark.parametrize("design", [designs.mild, designs.strong])
+def test_effect_is_the_one_that_a_right_propensity_model_finds(design):
+    frame, effect = design(40_000, np.random.default_rng(1))
+    res = cr.AIPW.from_formula(f"y ~ {designs.RHS} + I(x1**2)", frame, treat="d", propensity=designs.RHS).fit()
+    assert abs(res.effect - effect) < 4 * res.effect_se
+
+
+def test_lalonde_has_614_rows():
+    frame, rhs = designs.lalonde()
+    assert frame.shape[0] == 614
+    assert set(rhs.split(" + ")) < set(frame.columns)
+    redrawn, effect = designs.lalonde_redrawn(100, np.random.default_rng(0))
+    assert effect == 0
+    assert list(redrawn.columns) == list(frame.columns)
+
+
+def test_leverages_sum_to_the_number_of_columns():
+    rng = np.random.default_rng(0)
+    leverage = study_coverage.weighted_leverage(rng.normal(size=(30, 4)), rng.random(30))
+    assert leverage.sum() == pytest.approx(4)
+
+
+def test_jackknife_of_the_difference_of_means_is_the_textbook_one():
+    frame = simulate(60)
+    y = [frame.y[frame.d == arm] for arm in (0, 1)]
+    res = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d").fit()
+    # Leaving a row of an arm of m rows out moves its mean by residual / (m - 1).
+    moves = np.concatenate([(v - v.mean()) / (len(v) - 1) for v in y])
+    expected = np.sqrt((len(frame) - 1) / len(frame) * (moves**2).sum())
+    assert study_coverage.jackknife_se(res._record) == pytest.approx(expected, rel=1e-9)
+
+
+def test_inflated_standard_error_without_leverage_is_the_robust_one():
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(200), treat="d").fit()
+    assert study_coverage.inflated_se(res._record, np.zeros(200)) == pytest.approx(res.effect_se * 200 / 199)
+
+
+def test_inflation_by_the_leverage_of_an_arm_comes_near_the_jackknife():
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(300), treat="d").fit()
+    leverage = np.maximum(*study_coverage.separate_leverage(res._record))
+    inflated, jackknife = study_coverage.inflated_se(res._record, leverage), study_coverage.jackknife_se(res._record)
+    assert res.effect_se < inflated
+    assert inflated == pytest.approx(jackknife, rel=0.05)
+
+
+def test_joint_leverages_lie_below_one():
+    res = cr.JRE.from_formula(f"y ~ {RHS}", simulate(300), treat="d").fit(cov_type="robust", n_replicates=100)
+    leverage = study_coverage.joint_leverage(res._record)
+    assert leverage.min() > 0
+    assert leverage.max() < 1
+
+
+def test_log_ratio_compares_the_second_column_with_the_first():
+    values = np.random.default_rng(0).normal(size=50)
+    assert study_nested.log_ratio(np.column_stack([values, 3 * values])) == pytest.approx(np.log(3))
