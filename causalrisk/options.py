@@ -280,7 +280,7 @@ def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:
 
 def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
     """Name of the called function as the user typed it, with the class it was called on."""
-    if not args:
+    if not args or "." not in function.__qualname__:
         return function.__name__
     owner = args[0].__name__ if isinstance(args[0], type) else type(args[0]).__name__
     return owner if function.__name__ == "__init__" else f"{owner}.{function.__name__}"

@@ -370,3 +370,8 @@ def test_pickles_and_hands_out_copies(both):
         piece.iloc[:] = 0
     both.results.clear()
     assert str(both.summary()) == before
+
+
+def test_an_unknown_option_is_told_by_the_name_of_the_function():
+    with pytest.raises(TypeError, match=r"^compare got an unknown option 'reps'"):
+        cr.compare("y ~ x1", simulate(50), treat="d", reps=10)
