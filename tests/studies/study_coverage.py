@@ -167,6 +167,7 @@ def standard_errors(record):
         "HC1 (n - 2p)": np.sqrt(robust_covariance(record, True)[0, 0]),
         "HC2, max h": inflated_se(record, largest, 0.5),
         "HC3, max h": inflated_se(record, largest),
+        "HC3, h <= 0.5": inflated_se(record, np.minimum(largest, 0.5)),
         "HC3, product": inflated_se(record, 1 - (1 - outcome) * (1 - propensity)),
     }
     if record.joint is not None:
@@ -304,9 +305,9 @@ def main():
             seconds = time.perf_counter() - begun
             strength = f" (strength {args.strength:g})" if design == "strong" else ""
             print(
-                f"\n{design}{strength}: n={args.n}, {args.sims} samples ({samples.count([])} refused), n_boot={args.n_boot}, "
-                f"n_replicates={args.n_replicates}, objective={args.objective!r}; data of sample i from "
-                f"default_rng([{args.seed}, i]), fits with rng=i; {seconds:.0f} s"
+                f"\n{design}{strength}: n={args.n}, {args.sims} samples ({samples.count([])} refused), "
+                f"n_boot={args.n_boot}, n_replicates={args.n_replicates}, objective={args.objective!r};\n"
+                f"data of sample i from default_rng([{args.seed}, i]), fits with rng=i; {seconds:.0f} s"
             )
             print(table(pd.DataFrame([row for rows in samples for row in rows])).to_string(index=False), flush=True)
 
