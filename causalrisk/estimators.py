@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.linalg import Array, weighted_least_squares
-from causalrisk.propensity import PropensityFit
+from causalrisk.effects import DIFFERENCE, EffectScale
+from causalrisk.families import OutcomeFamily, outcome_family
+from causalrisk.ledger import Reason
+from causalrisk.linalg import Array
+from causalrisk.outcome import fit_outcome
 from causalrisk.sample import Sample
+from causalrisk.weighting import Target, WeightFit
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ class Estimate:
         Effects of the arms against the reference, then the mean of each arm.
     theta : ndarray, shape (K, p)
         Outcome coefficients of the basis columns.
-    gamma : ndarray, shape (q,)
+    gamma : ndarray, shape (Q,)
         Propensity coefficients of the basis columns; empty without a propensity model.
     fitted : ndarray, shape (K, n)
         Predicted outcome of every row in every arm.
     model_means : ndarray, shape (K,)
-        Averages of `fitted`.
-    influence : ndarray, shape (n, 2 K - 1 + K p + q)
+        Averages of `fitted` over the target.
+    influence : ndarray, shape (n, 2 K - 1 + K p + Q)
         Influence function of (params, theta, gamma).
+    failed : Reason
+        OK, or why an outcome model has no fit.
     """
 
     params: Array
@@ -76,6 +82,7 @@ class Estimate:
     fitted: Array
     model_means: Array
     influence: Array
+    failed: Reason = Reason.OK
 
     @property
     def values(self) -> Array:
@@ -83,10 +90,7 @@ class Estimate:
         return np.concatenate([self.params, self.theta.ravel(), self.gamma])
 
 
-def effect_map(n_arms: int) -> Array:
-    """Matrix that turns arm means into (effects, arm means), shape (2 K - 1, K)."""
-    effects = np.eye(n_arms)[1:] - np.eye(n_arms)[0]
-    return np.vstack([effects, np.eye(n_arms)])
+LINEAR = outcome_family("gaussian", None)
 
 
 def training_columns(sample: Sample, spec: Specification) -> Array:
@@ -94,7 +98,64 @@ def training_columns(sample: Sample, spec: Specification) -> Array:
     return np.ones((sample.n, 1)) if spec.constants else sample.outcome.columns
 
 
-def estimate_separately(sample: Sample, spec: Specification, propensity: PropensityFit | None) -> Estimate:
+def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
+    """Family of the outcome models; the best constant is the weighted mean under every one."""
+    return LINEAR if spec.constants else sample.family
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """What averages and fits are made of, for the influence functions; rows in the order of the sample.
+
+    Parameters
+    ----------
+    tilt, measure, weights : ndarray, shape (n,)
+        Tilt, measure and importance weight (`Weights`); ones where the estimator uses no propensity score.
+    weights_by_state, tilt_by_state, measure_by_state : ndarray, shape (n, Q), or None
+        Their derivatives by the propensity coefficients.
+    influence : ndarray, shape (n, Q)
+        Influence function of these.
+    """
+
+    tilt: Array
+    measure: Array
+    weights: Array
+    weights_by_state: Array
+    tilt_by_state: Array | None
+    measure_by_state: Array | None
+    influence: Array
+
+
+def derivatives_of(sample: Sample, fit: WeightFit | None, target: Target) -> Derivatives:
+    """Collect the weights of a fit; without one, the tilt of a target that needs none."""
+    if fit is not None:
+        return Derivatives(
+            fit.tilt, fit.measure, fit.total, fit.by_state, fit.tilt_by_state, fit.measure_by_state, fit.influence
+        )
+    none = np.empty((sample.n, 0))
+    tilt = plain_tilt(sample, target, sample.weights[:, None])[:, 0]
+    return Derivatives(tilt, tilt, np.ones(sample.n), none, None, None, none)
+
+
+def plain_tilt(sample: Sample, target: Target, weights: Array) -> Array:
+    """Tilt of a target that needs no propensity score, divided by its mean under weights (n, m), shape (n, 1) or (n, m).
+
+    That is everybody, the rows of one arm, or a target frame.
+    """
+    if sample.n_frame:
+        tilt = 1 - sample.observed
+    elif target.toward is not None:
+        tilt = (sample.arm == target.toward).astype(float)
+    else:
+        return np.ones((sample.n, 1))
+    total = weights[sample.n_frame :].sum(axis=0)
+    mean = (tilt @ weights) / np.where(total > 0, total, 1.0)
+    return tilt[:, None] / np.where(mean > 0, mean, 1.0)
+
+
+def estimate_separately(
+    sample: Sample, spec: Specification, fit: WeightFit | None, target: Target, scale: EffectScale = DIFFERENCE
+) -> Estimate:
     """Train each arm's outcome model by itself and average, for every estimator but the joint one.
 
     Parameters
@@ -103,46 +164,64 @@ def estimate_separately(sample: Sample, spec: Specification, propensity: Propens
         The data.
     spec : Specification
         The estimator.
-    propensity : PropensityFit or None
-        Fitted propensity model, None where the estimator uses none.
+    fit : WeightFit or None
+        Fitted importance weights, None where the estimator uses none.
+    target : Target
+        The target population.
+    scale : EffectScale
+        How the effect is reported.
 
     Returns
     -------
     Estimate
         Point estimate and influence function.
     """
-    q = training_columns(sample, spec)
-    inverse = propensity.weights if propensity is not None else np.ones(sample.n)
-    training = inverse if spec.weighted else np.ones(sample.n)
-    theta = np.stack([weighted_least_squares(q[a], sample.y[a], (sample.weights * training)[a]) for a in sample.slices])
-    fitted = theta @ q.T
-    residual = sample.y - fitted[sample.arm, np.arange(sample.n)]
-    influence_theta = _influence_of_coefficients(sample, spec, propensity, q, training, residual)
-    model_means = sample.mean(fitted.T)
-    influence_means = fitted.T + np.einsum("p,nap->na", sample.mean(q), influence_theta)
+    q, family, at = training_columns(sample, spec), training_family(sample, spec), derivatives_of(sample, fit, target)
+    training = at.weights if spec.weighted else sample.observed
+    used = sample.weights * training
+    fits = [fit_outcome(q[a], sample.y[a], used[a], family) for a in sample.slices]
+    theta = np.stack([arm.gamma[:, 0] for arm in fits])
+    failed = next((Reason(arm.reasons[0]) for arm in fits if arm.reasons[0] != Reason.OK), Reason.OK)
+    eta = theta @ q.T
+    fitted, slope = family.mean(eta), family.slope(eta)
+    score, curvature, _ = family.score(sample.y, sample.own(eta))
+    influence_theta = _influence_of_coefficients(sample, spec, at, training, score, curvature)
+    model_means = sample.mean(at.tilt[:, None] * fitted.T)
+    by_theta = (sample.weights * at.tilt / sample.total * slope) @ q
+    influence_means = at.tilt[:, None] * (fitted.T - model_means) + np.einsum("ap,nap->na", by_theta, influence_theta)
+    if at.tilt_by_state is not None:
+        influence_means += at.influence @ sample.mean((fitted.T - model_means)[:, :, None] * at.tilt_by_state[:, None]).T
     means = model_means
-    if spec.corrected and propensity is not None:
-        correction = sample.blocks((inverse * residual)[:, None])[:, :, 0]
-        means = model_means + sample.mean(correction)
-        slope = sample.arm_products(inverse[:, None] * q, np.ones((sample.n, 1)))[:, :, 0]
-        by_gamma = sample.arm_products((propensity.slope * residual)[:, None], propensity.basis.columns)[:, 0]
-        influence_means = influence_means + correction - np.einsum("ap,nap->na", slope, influence_theta)
-        influence_means += propensity.influence @ by_gamma.T
-    to_params = effect_map(sample.n_arms)
-    gamma = propensity.gamma if propensity is not None else np.empty(0)
-    parts = [(influence_means - means) @ to_params.T, influence_theta.reshape(sample.n, -1)]
-    if propensity is not None:
-        parts.append(propensity.influence)
-    return Estimate(to_params @ means, theta, gamma, fitted, model_means, np.column_stack(parts))
+    if spec.corrected:
+        correction, influence = _correction(sample, at, q, sample.y - sample.own(fitted), sample.own(slope), influence_theta)
+        means, influence_means = means + correction, influence_means + influence
+    parts = [influence_means @ scale.jacobian(means).T, influence_theta.reshape(sample.n, -1), at.influence]
+    gamma = fit.coefficients if fit is not None else np.empty(0)
+    return Estimate(scale.params(means), theta, gamma, fitted, model_means, np.column_stack(parts), failed)
 
 
 def _influence_of_coefficients(
-    sample: Sample, spec: Specification, propensity: PropensityFit | None, q: Array, training: Array, residual: Array
+    sample: Sample, spec: Specification, at: Derivatives, training: Array, score: Array, curvature: Array
 ) -> Array:
     """Influence function of the separately trained outcome coefficients, shape (n, K, p)."""
-    scores = sample.blocks((training * residual)[:, None] * q)
-    if spec.weighted and propensity is not None:
-        by_gamma = sample.arm_products((propensity.slope * residual)[:, None] * q, propensity.basis.columns)
-        scores += np.einsum("apq,nq->nap", by_gamma, propensity.influence)
-    bread = sample.arm_products(training[:, None] * q, q)
+    q = training_columns(sample, spec)
+    scores = sample.blocks((training * score)[:, None] * q)
+    if spec.weighted and at.influence.shape[1]:
+        by_state = sample.arm_products(score[:, None] * q, at.weights_by_state)
+        scores += np.einsum("apq,nq->nap", by_state, at.influence)
+    bread = sample.arm_products((training * curvature)[:, None] * q, q)
     return np.stack([np.linalg.solve(b, scores[:, a].T).T for a, b in enumerate(bread)], axis=1)
+
+
+def _correction(
+    sample: Sample, at: Derivatives, q: Array, residual: Array, slope: Array, influence_theta: Array
+) -> tuple[Array, Array]:
+    """Minus the estimated bias of each arm, shape (K,), and its influence function, shape (n, K)."""
+    rows = sample.blocks((at.weights * residual)[:, None])[:, :, 0]
+    correction = sample.mean(rows)
+    by_theta = sample.arm_products((at.weights * slope)[:, None] * q, np.ones((sample.n, 1)))[:, :, 0]
+    by_state = sample.arm_products(residual[:, None], at.weights_by_state)[:, 0]
+    if at.measure_by_state is not None:
+        by_state = by_state - np.outer(correction, sample.mean(at.measure_by_state))
+    influence = rows - at.measure[:, None] * correction - np.einsum("ap,nap->na", by_theta, influence_theta)
+    return correction, influence + at.influence @ by_state.T

@@ -1,20 +1,22 @@
-"""The Joint Robust Estimator: both arms trained together over the distribution of the propensity score."""
+"""The Joint Robust Estimator: all arms trained together over the distribution of the propensity score."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
-from causalrisk.criterion import Criterion
-from causalrisk.estimators import Estimate, effect_map
-from causalrisk.linalg import Array, solve_gram, triangular_factor
-from causalrisk.optimize import OptimizeResult, minimize_rows
-from causalrisk.propensity import PropensityFit
-from causalrisk.replicates import Replicates, bias_forms, replicate_blocks
-from causalrisk.risk import arm_bias_values, ate_risk, net_bias_rows, stack_rows, variance_rows
+from causalrisk.criterion import Criterion, JointCriterion
+from causalrisk.effects import EffectScale
+from causalrisk.estimators import Estimate
+from causalrisk.expansion import ArmInfluence, Expansion, JointObjective, Resampled
+from causalrisk.joint_influence import Solution
+from causalrisk.linalg import Array, triangular_factor
+from causalrisk.optimize import OptimizeResult, minimize_objective, minimize_rows
+from causalrisk.replicates import DenseWeights, Replicates
+from causalrisk.risk import ate_risk, scaled_contrasts
 from causalrisk.sample import Sample
+from causalrisk.weighting import WeightFit, Weights
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class JointEstimate:
         Bias of each arm under each replicate, here and at the start.
     influence_variance : float
         V, the variance of the influence function of the effect at the fitted propensity score.
-    mc_se : float
-        Monte Carlo standard error of the effect due to the finite number of replicates; NaN for one.
+    mc_se : ndarray, shape (K - 1,)
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
     result : OptimizeResult
         What scipy reported.
     """
@@ -42,7 +44,7 @@ class JointEstimate:
     bias: Array
     start_bias: Array
     influence_variance: float
-    mc_se: float
+    mc_se: Array
     result: OptimizeResult
 
     @property
@@ -51,55 +53,53 @@ class JointEstimate:
         return float(ate_risk(self.bias).mean())
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """The regression of deviations from the start: what the joint rows are made of.
+def joint_criterion(
+    sample: Sample, fit: WeightFit, start: Estimate, criterion: Criterion, scale: EffectScale
+) -> JointCriterion:
+    """Take from the start what the objective holds fixed: contrasts, mean variance function and unit.
 
     Parameters
     ----------
-    residual : ndarray, shape (n,)
-        y - start in the row's own arm, in units of `scale`.
-    tau : ndarray, shape (n,)
-        start_1 - start_0 less its mean, in units of `scale`.
-    scale : float
-        Root mean square of the residuals, so that the rows of the objective are free of units.
+    sample : Sample
+        The data.
+    fit : WeightFit
+        The fitted importance weights.
+    start : Estimate
+        The IPWRA estimate.
+    criterion : Criterion
+        Weights of the terms.
+    scale : EffectScale
+        How the effect is reported.
+
+    Returns
+    -------
+    JointCriterion
+        The criterion of this sample.
     """
-
-    residual: Array
-    tau: Array
-    scale: float
-
-
-def deviation_from(sample: Sample, start: Estimate) -> Deviation:
-    """Residuals and centred contrasts of the start."""
-    residual = sample.y - start.fitted[sample.arm, np.arange(sample.n)]
-    contrast = start.fitted[1] - start.fitted[0]
-    scale = float(np.sqrt(sample.mean(residual**2))) or 1.0
-    return Deviation(residual / scale, (contrast - sample.mean(contrast)) / scale, scale)
-
-
-def objective_rows(
-    sample: Sample, fit: PropensityFit, deviation: Deviation, criterion: Criterion, forms: Array, mean_odds: Array
-) -> Array:
-    """Rows of the joint objective on the full sample, each factor by QR of the rows of the data."""
-    q, share = sample.outcome.columns, sample.weights / sample.total
-    fitted = np.column_stack([q, deviation.residual]) * np.sqrt(share * (1 + mean_odds))[:, None]
-    factors = np.stack([_square_factor(fitted[members]) for members in sample.slices])
-    variance: Array | None = None
-    if criterion.variance:
-        psi = variance_rows(q, deviation.residual, deviation.tau, sample.arm, fit.odds)
-        variance = triangular_factor((psi - sample.mean(psi)) * np.sqrt(share)[:, None])
-    return stack_rows(criterion, net_bias_rows(forms), variance, factors)
-
-
-def _square_factor(rows: Array) -> Array:
-    """Triangular factor of the rows, padded with zeros to a square."""
-    factor = triangular_factor(rows)
-    return np.vstack([factor, np.zeros((rows.shape[1] - len(factor), rows.shape[1]))])
+    own = sample.own(start.fitted)
+    weights = sample.weights * fit.total
+    dispersion = float(weights @ sample.family.variance(own) / weights.sum())
+    residual = float(np.sqrt(sample.mean(sample.observed * (sample.y - own) ** 2)))
+    slopes = scale.g_slope(start.model_means)
+    return JointCriterion(
+        criterion.fit * dispersion,
+        criterion.penalty,
+        criterion.variance,
+        scaled_contrasts(slopes),
+        slopes,
+        residual or 1.0,
+    )
 
 
 def estimate_jointly(
-    sample: Sample, fit: PropensityFit, start: Estimate, replicates: Replicates, criterion: Criterion, method: str
+    sample: Sample,
+    fit: WeightFit,
+    start: Estimate,
+    replicates: Replicates,
+    criterion: JointCriterion,
+    method: str,
+    scale: EffectScale,
+    starts: Array | None = None,
 ) -> JointEstimate:
     """Train the arms jointly and return the estimate with its influence function and diagnostics.
 
@@ -107,223 +107,99 @@ def estimate_jointly(
     ----------
     sample : Sample
         The data.
-    fit : PropensityFit
-        The full-sample propensity fit.
+    fit : WeightFit
+        The full-sample importance weights.
     start : Estimate
         The IPWRA estimate.
     replicates : Replicates
         The distribution of the propensity score.
-    criterion : Criterion
+    criterion : JointCriterion
         Weights of the terms of the objective.
     method : str
-        "least_squares", or a method of `scipy.optimize.minimize`.
+        "least_squares" (linear models only), or a method of `scipy.optimize.minimize`.
+    scale : EffectScale
+        How the effect is reported.
+    starts : ndarray, shape (n_starts, K p), optional
+        Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
+        relative to it; the best of the minima found is kept.
 
     Returns
     -------
     JointEstimate
         The estimate.
     """
-    deviation = deviation_from(sample, start)
-    forms, mean_odds = bias_forms(sample, fit, replicates.gamma, deviation.residual)
-    rows = objective_rows(sample, fit, deviation, criterion, forms, mean_odds)
-    z, result = minimize_rows(rows, method)
-    theta = start.theta + deviation.scale * z.reshape(start.theta.shape)
-    forms[..., -1] *= deviation.scale
-    whitened, factor = np.linalg.qr(rows[:, :-1])
-    whitened = whitened[: replicates.count]
-    at = _Solution(sample, fit, criterion, replicates.gamma, forms, mean_odds, theta, start, factor, whitened)
-    moments = at.replicate_moments()
-    influence = at.influence(moments)
-    psi = at.psi()
-    estimate = Estimate(
-        at.params(), theta, fit.gamma, at.fitted, sample.mean(at.fitted.T), np.column_stack([influence, fit.influence])
-    )
-    return JointEstimate(
-        estimate,
-        start,
-        at.bias,
-        arm_bias_values(forms, np.zeros_like(theta)),
-        float(sample.mean(psi**2)),
-        at.monte_carlo_se(moments),
-        result,
-    )
+    objective = JointObjective(sample, criterion)
+    operator = DenseWeights(sample.slices, fit.weighting, sample.weights[:, None], [replicates.states], replicates.count)
+    share = (sample.weights / sample.total)[:, None]
+    resampled = Resampled(share, weights_of(fit), operator, operator.mean())
+    rows, shape = objective_rows(objective, start.theta, resampled), start.theta.shape
+
+    def expand(z: Array) -> Expansion:
+        return objective.expand(start.theta[..., None] + z.reshape(*shape, 1), resampled)
+
+    if sample.family.linear:
+        z, result = minimize_rows(rows, method)
+    else:
+        z, result = minimize_objective(expand, rows, criterion.penalty / replicates.count, method, starts)
+    theta = start.theta + objective.step_unit * z.reshape(shape)
+    if not sample.family.linear:
+        rows = objective_rows(objective, theta, resampled)
+    at = Solution(objective, fit, replicates, resampled, theta, rows, scale)
+    moments = at.moments()
+    influence = np.column_stack([at.influence(moments), fit.influence])
+    means = sample.mean(fit.tilt[:, None] * at.fitted.T)
+    estimate = Estimate(at.params(), theta, fit.coefficients, at.fitted, means, influence)
+    start_error = sample.own(start.fitted) - sample.y
+    start_bias = operator.sums(share, start_error[:, None, None])[..., 0, 0]
+    variance, mc_se = at.influence_variance, at.monte_carlo_se(moments)
+    return JointEstimate(estimate, start, moments.biases, start_bias, variance, mc_se, result)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Sums over the replicates at the solution (see `_Solution.replicate_moments`)."""
-
-    gradient: Array
-    weight_by_slope: Array
-    weight_by_net: Array
-    slope_by_net: Array
-    mean_slope: Array
-    net_by_gamma: Array
-
-
-class _Solution:
-    """The joint objective at its minimum: fitted values, biases and the estimating equations.
+def objective_rows(objective: JointObjective, theta: Array, resampled: Resampled) -> Array:
+    """Rows of the joint objective about theta on the full sample, each factor by QR of the rows of the data.
 
     Parameters
     ----------
-    sample, fit, criterion, gamma, forms, mean_odds
-        As in `estimate_jointly` and `bias_forms`.
+    objective : JointObjective
+        The objective.
     theta : ndarray, shape (K, p)
-        The solution.
-    start : Estimate
-        Where it started.
-    factor : ndarray, shape (K p, K p)
-        Triangular factor R of the Hessian R'R of the objective.
-    whitened : ndarray, shape (B, K p)
-        Slopes of the net biases times sqrt(lambda / B) R^-1. What the penalty multiplies is kept in these coordinates,
-        so that a large one drowns nothing.
+        Coefficients.
+    resampled : Resampled
+        The full sample as a weighting.
+
+    Returns
+    -------
+    ndarray, shape (r, K p + 1)
+        Rows in the units of the objective, those of the net biases first, the largest first so that QR keeps their
+        digits.
     """
+    sample, criterion, q = objective.sample, objective.criterion, objective.q
+    n_arms, p = theta.shape
+    expansion = objective.expand(theta[..., None], resampled)
+    eta = theta @ q.T
+    share = resampled.share[:, 0]
+    parts = [np.sqrt(criterion.penalty / resampled.replicated.count) * expansion.net[0] / objective.row_units]
+    if criterion.variance:
+        mean, slope = sample.family.mean(eta), sample.family.slope(eta)
+        residual = (sample.y - sample.own(mean))[:, None]
+        arms = ArmInfluence(objective, resampled, mean[..., None], slope[..., None], residual)
+        slopes = [part for _, part in arms.centred_slopes()]
+        for contrast in criterion.contrasts:
+            columns = [c * part for c, part in zip(contrast, slopes, strict=True)]
+            row = np.column_stack([*columns, -contrast @ arms.psi[..., 0]])
+            parts.append(triangular_factor(row * np.sqrt(share)[:, None]))
+    score, _, expected = sample.family.score(sample.y, sample.own(eta))
+    root = np.sqrt(criterion.fit * share * resampled.mean_weight[:, 0] * expected)
+    for a, rows in enumerate(sample.slices):
+        spread = np.zeros((p + 1, n_arms * p + 1))
+        factor = triangular_factor(np.column_stack([q[rows], score[rows] / expected[rows]]) * root[rows, None])
+        spread[: len(factor), [*range(a * p, (a + 1) * p), -1]] = factor
+        parts.append(spread)
+    return np.concatenate(parts) * objective.row_units
 
-    def __init__(
-        self,
-        sample: Sample,
-        fit: PropensityFit,
-        criterion: Criterion,
-        gamma: Array,
-        forms: Array,
-        mean_odds: Array,
-        theta: Array,
-        start: Estimate,
-        factor: Array,
-        whitened: Array,
-    ) -> None:
-        self.sample, self.fit, self.criterion, self.gamma = sample, fit, criterion, gamma
-        self.mean_odds = mean_odds
-        self.q = sample.outcome.columns
-        self.column_means = sample.mean(self.q)
-        self.fitted = theta @ self.q.T
-        self.error = self.fitted[sample.arm, np.arange(sample.n)] - sample.y
-        self.bias = arm_bias_values(forms, theta - start.theta)
-        self.net = self.bias[1] - self.bias[0]
-        self.net_slope = net_bias_rows(forms)[:, :-1]
-        self.mean_form = forms[..., :-1].mean(axis=1)
-        self.factor, self.whitened = factor, whitened
-        self.root = np.sqrt(criterion.penalty / gamma.shape[1])
-        if self.root > 0:
-            self.net = self.net - whitened @ self._whitened_gradient() / self.root
 
-    def _whitened_gradient(self) -> Array:
-        """Gradient of the objective at theta, R^-T grad, shape (K p,): rounding error, which a large penalty magnifies.
-
-        The net biases are corrected by the Newton step it implies, which is below the last digit of theta.
-        """
-        sample, criterion = self.sample, self.criterion
-        score = sample.blocks((criterion.fit * (1 + self.mean_odds) * self.error)[:, None] * self.q)
-        rest = sample.mean(score).ravel()
-        if criterion.variance:
-            rest += sample.mean(self.psi()[:, None] * self._psi_slope())
-        return solve_triangular(self.factor, rest, trans="T") + self.root * self.net @ self.whitened
-
-    def params(self) -> Array:
-        """Effect, and arm means net of the common bias, shape (2 K - 1,)."""
-        means = self.sample.mean(self.fitted.T) - self.bias.mean()
-        return effect_map(len(means)) @ means
-
-    def psi(self) -> Array:
-        """Centred influence function of the effect at the fitted propensity score, shape (n,)."""
-        psi = self.fitted[1] - self.fitted[0] - self.sample.sign * self.fit.weights * self.error
-        return psi - self.sample.mean(psi)
-
-    def replicate_moments(self) -> _Moments:
-        """Go through the replicates once more and collect what the estimating equations need.
-
-        Returns
-        -------
-        _Moments
-            `gradient` (B, K p): gradient contribution of each replicate; `weight_by_slope` (n, K p): sum of w times the
-            whitened slope;
-            `weight_by_net`, `slope_by_net`, `mean_slope` (n,): means of w u, w' u and w'; `net_by_gamma` (B, q): the
-            derivative of each net bias under a common shift of the replicates.
-        """
-        sample, n_rep = self.sample, self.gamma.shape[1]
-        share, z = sample.weights / sample.total, self.fit.basis.columns
-        by_gamma = (share * sample.sign * self.error)[:, None] * z
-        scores = (share * self.error)[:, None] * self.q
-        gradient = self.criterion.penalty * self.net[:, None] * self.net_slope
-        net_by_gamma = np.empty((n_rep, z.shape[1]))
-        weight_by_slope = np.zeros((sample.n, self.net_slope.shape[1]))
-        weight_by_net, slope_by_net, mean_slope = np.zeros((3, sample.n))
-        p, link, treated = self.q.shape[1], self.fit.link, sample.treated[:, None]
-        for columns, eta in replicate_blocks(sample, self.fit, self.gamma):
-            weight, slope = 1 + link.own_odds(eta, treated), link.own_odds_slope(eta, treated)
-            weight_by_slope += weight @ self.whitened[columns]
-            weight_by_net += weight @ self.net[columns] / n_rep
-            slope_by_net += slope @ self.net[columns] / n_rep
-            mean_slope += slope.sum(axis=1) / n_rep
-            net_by_gamma[columns] = slope.T @ by_gamma
-            for arm, rows in enumerate(sample.slices):
-                gradient[columns, arm * p : (arm + 1) * p] += self.criterion.fit * weight[rows].T @ scores[rows]
-        return _Moments(gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_gamma)
-
-    def monte_carlo_se(self, moments: _Moments) -> float:
-        """Return the standard error of the effect over redraws of the replicates, by the jackknife; NaN for one.
-
-        Leaving replicate b out moves the effect by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient
-        and h_b its leverage. Without the leverage (the infinitesimal jackknife) it is too small where a few replicates
-        dominate.
-        """
-        n_rep = len(self.net)
-        if n_rep == 1:
-            return float("nan")
-        contrast = np.concatenate([-self.column_means, self.column_means])
-        change = (moments.gradient - moments.gradient.mean(axis=0)) @ solve_gram(self.factor, contrast)
-        leverage = (self.whitened**2).sum(axis=1)
-        return float(np.linalg.norm(change / (1 - np.minimum(leverage, 1 - 1e-9))) / n_rep)
-
-    def influence(self, moments: _Moments) -> Array:
-        """Influence function of (effect, arm means, theta), shape (n, 2 K - 1 + K p).
-
-        The replicates' distances from the fitted propensity model, the penalty and the observation weights are held
-        fixed; the fitted propensity model is not.
-        """
-        sample, fit = self.sample, self.fit
-        n, n_arms, p = sample.n, sample.n_arms, self.q.shape[1]
-        score = self._scores(moments) + fit.influence @ self._by_gamma(moments).T
-        whitened = (sample.sign * self.error)[:, None] * moments.weight_by_slope
-        whitened = whitened - sample.mean(whitened) + fit.influence @ (moments.net_by_gamma.T @ self.whitened)
-        plain = solve_triangular(self.factor, score.T, trans="T")
-        theta = -solve_triangular(self.factor, plain + self.root * whitened.T).T
-        by_arm = theta.reshape(n, n_arms, p)
-        means = self.fitted.T - sample.mean(self.fitted.T) + by_arm @ self.column_means
-        weight = 1 + self.mean_odds
-        common_by_gamma = sample.mean((moments.mean_slope * self.error)[:, None] * fit.basis.columns)
-        common = weight * self.error - self.bias.mean() * n_arms
-        common = common + np.einsum("ap,nap->n", self.mean_form, by_arm) + fit.influence @ common_by_gamma
-        return np.column_stack([(means - common[:, None] / n_arms) @ effect_map(n_arms).T, theta])
-
-    def _scores(self, moments: _Moments) -> Array:
-        """Centred contributions of the rows to the gradient, but for those along the net slopes, shape (n, K p)."""
-        sample, criterion = self.sample, self.criterion
-        n = sample.n
-        fit = criterion.fit * (1 + self.mean_odds) * self.error
-        risk = criterion.penalty * sample.sign * moments.weight_by_net
-        score = sample.blocks((fit + risk)[:, None] * self.q).reshape(n, -1)
-        if criterion.variance:
-            score += self.psi()[:, None] * self._psi_slope()
-        return score - sample.mean(score)
-
-    def _psi_slope(self) -> Array:
-        """Centred derivative of psi by theta, shape (n, K p)."""
-        zero = np.zeros(self.sample.n)
-        slope = variance_rows(self.q, zero, zero, self.sample.arm, self.fit.odds)[:, :-1]
-        return slope - self.sample.mean(slope)
-
-    def _by_gamma(self, moments: _Moments) -> Array:
-        """Return the derivative of the same part of the gradient under a common shift of the replicates, (K p, q)."""
-        sample, criterion, z = self.sample, self.criterion, self.fit.basis.columns
-        fit = criterion.fit * moments.mean_slope * self.error
-        risk = criterion.penalty * sample.sign * moments.slope_by_net
-        weight = fit + risk
-        if criterion.variance:
-            weight = weight - sample.sign * self.fit.slope * self.psi()
-        by_gamma = sample.arm_products(weight[:, None] * self.q, z).reshape(-1, z.shape[1])
-        if criterion.variance:
-            share = sample.weights / sample.total
-            psi_by_gamma = (-sample.sign * self.fit.slope * self.error * share)[:, None] * z
-            by_gamma += self._psi_slope().T @ psi_by_gamma
-        return by_gamma
+def weights_of(fit: WeightFit) -> Weights:
+    """Importance weights of the full sample as those of one weighting."""
+    tilt = fit.tilt[:, None]
+    measure = tilt if fit.measure is fit.tilt else fit.measure[:, None]
+    return Weights(fit.excess[:, None], tilt, measure)

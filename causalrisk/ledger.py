@@ -19,6 +19,9 @@ class Reason(IntEnum):
     NOT_CONVERGED = 4
     SINGULAR_OUTCOME = 5
     NO_REPLICATES = 6
+    OUTCOME_SEPARATION = 7
+    OUTCOME_NOT_CONVERGED = 8
+    NO_EFFECT = 9
 
 
 TEXT = {
@@ -29,6 +32,9 @@ TEXT = {
     Reason.NOT_CONVERGED: "the propensity fit did not converge",
     Reason.SINGULAR_OUTCOME: "the outcome design was singular in an arm",
     Reason.NO_REPLICATES: "every propensity replicate failed",
+    Reason.OUTCOME_SEPARATION: "the outcome model predicted an arm's outcomes perfectly",
+    Reason.OUTCOME_NOT_CONVERGED: "the outcome fit did not converge",
+    Reason.NO_EFFECT: "the arm means allow no effect of this kind",
 }
 
 

@@ -226,6 +226,38 @@ def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
     return solutions, singular
 
 
+def solve_curved(rows: Array, bend: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Newton steps of sums of squares with further curvature.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (m, r, p + 1)
+        Row k of problem j says rows[j, k, :p] @ z = rows[j, k, p].
+    bend : ndarray, shape (m, p, p)
+        What the Hessian has beside the rows.
+
+    Returns
+    -------
+    steps : ndarray, shape (p, m)
+        Newton steps; negative curvature is turned round so that they lead downwards.
+    singular : ndarray of bool, shape (m,)
+        True where the rows do not determine a step.
+    convex : ndarray of bool, shape (m,)
+        True where the Hessian is positive definite.
+    """
+    p = rows.shape[2] - 1
+    triangle = np.asarray(np.linalg.qr(np.where(_finite(rows), rows, 0.0), mode="r"))
+    diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
+    singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
+    left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
+    half = np.linalg.solve(left.transpose(0, 2, 1), np.where(_finite(bend), bend, 0.0))
+    inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
+    values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
+    right = np.einsum("mij,mi->mj", vectors, triangle[:, :p, p]) / np.maximum(np.abs(values), 1e-3)
+    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, right)[:, :, None])[:, :, 0].T
+    return steps, singular, values[:, 0] > 0
+
+
 def triangular_factor(rows: Array) -> Array:
     """Upper triangular R with R'R = rows'rows, shape (p, p); rows, shape (r, p), of full column rank."""
     return np.asarray(np.linalg.qr(rows, mode="r"))

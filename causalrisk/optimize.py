@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.linalg import Array, triangular_factor
-from causalrisk.risk import gradient, objective
 
 SETTINGS: dict[str, dict[str, float]] = {
     "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12},
@@ -18,8 +20,19 @@ SETTINGS: dict[str, dict[str, float]] = {
     "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
     "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
 }
+WITH_HESSIAN = ("trust-exact", "trust-ncg", "Newton-CG")
 LARGEST_CONDITION = 1e12
+POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
 MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
+
+
+class SmoothObjective(Protocol):
+    """What `minimize_objective` needs of an expansion of the objective (`expansion.Expansion`)."""
+
+    net: Array
+    rest: Array
+    bend: Array | None
+    value: Array | None
 
 
 def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
@@ -44,21 +57,104 @@ def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
     CausalRiskError
         If the rows do not determine z.
     """
-    p = rows.shape[1] - 1
-    factor = triangular_factor(rows[:, :p])
+    factor = determining_factor(rows)
+    scale = float(np.linalg.norm(rows[:, -1])) or 1.0
+    unit = np.column_stack([rows[:, :-1], rows[:, -1] / scale])
+    if method == "least_squares":
+        z, result = _by_least_squares(unit)
+    else:
+        white = np.column_stack([solve_triangular(factor, unit[:, :-1].T, trans="T").T, unit[:, -1]])
+        curvature = white[:, :-1].T @ white[:, :-1]
+
+        def parts(v: Array) -> tuple[float, Array, Array]:
+            residual = white[:, :-1] @ v - white[:, -1]
+            return 0.5 * float(residual @ residual), white[:, :-1].T @ residual, curvature
+
+        result = _minimize(parts, np.zeros(len(curvature)), method)
+        z = solve_triangular(factor, result.x)
+    return z * scale, result
+
+
+def determining_factor(rows: Array) -> Array:
+    """Triangular factor of the rows' coefficients; a CausalRiskError where these do not determine a solution."""
+    factor = triangular_factor(rows[:, :-1])
     condition = float(np.linalg.cond(factor))
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(
             f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
             f"less than {LARGEST_CONDITION:.0e}.\nSimplify the outcome formula, or lower penalty=."
         )
-    scale = float(np.linalg.norm(rows[:, -1])) or 1.0
-    unit = np.column_stack([rows[:, :p], rows[:, -1] / scale])
-    if method == "least_squares":
-        z, result = _by_least_squares(unit)
-    else:
-        z, result = _by_minimize(unit, factor, method)
-    return z * scale, result
+    return factor
+
+
+def minimize_objective(
+    expand: Callable[[Array], SmoothObjective], rows: Array, risk: float, method: str, starts: Array | None
+) -> tuple[Array, OptimizeResult]:
+    """Minimise a smooth objective from z = 0, in coordinates where its Hessian there is about the identity.
+
+    Parameters
+    ----------
+    expand : callable
+        Expansion of the objective at z, shape (p,).
+    rows : ndarray, shape (r, p + 1)
+        Its rows at z = 0.
+    risk : float
+        Weight of the rows `net` of an expansion.
+    method : str
+        A method of `scipy.optimize.minimize`.
+    starts : ndarray, shape (s, p), or None
+        Further starting points in these coordinates; the best minimum is kept.
+
+    Returns
+    -------
+    z : ndarray, shape (p,)
+        The minimiser.
+    result : OptimizeResult
+        What scipy reports of the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
+        relative to that at the start; `success` is False unless it is positive.
+    """
+    factor = determining_factor(rows)
+
+    def parts(v: Array) -> tuple[float, Array, Array]:
+        with np.errstate(all="ignore"):
+            at = expand(solve_triangular(factor, v))
+        if at.value is None or at.bend is None:
+            raise TypeError("a linear objective is minimised by its rows")
+        if not all(np.isfinite(part).all() for part in (at.value, at.net, at.rest, at.bend)):
+            return np.inf, np.zeros(len(v)), np.eye(len(v))  # too far: the step is shortened
+        net, rest = at.net[0], at.rest[0]
+        gradient = -(risk * net[:, :-1].T @ net[:, -1] + rest[:-1, -1])
+        hessian = risk * net[:, :-1].T @ net[:, :-1] + rest[:-1, :-1] + at.bend[0]
+        half = solve_triangular(factor, hessian, trans="T")
+        white = solve_triangular(factor, half.T, trans="T")
+        return float(at.value[0]), solve_triangular(factor, gradient, trans="T"), (white + white.T) / 2
+
+    points = np.zeros((1, len(factor))) if starts is None else np.vstack([np.zeros(len(factor)), starts])
+    results = [_minimize(parts, point, method) for point in points]
+    result = min((_polished(parts, r) for r in results), key=lambda r: (not r.success, r.fun))
+    result.starts = [float(r.fun) for r in results]
+    return solve_triangular(factor, result.x), result
+
+
+def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: OptimizeResult) -> OptimizeResult:
+    """Go on with plain Newton steps to rounding error, and judge by the Hessian and the decrease they foretell."""
+    value, gradient, hessian = parts(result.x)
+    for _ in range(POLISHING):
+        values, vectors = np.linalg.eigh(hessian)
+        result.hessian_min = float(values[0])
+        if not values[0] > 0:
+            result.success, result.message = False, "the Hessian at the solution is not positive definite"
+            return result
+        step = -vectors @ ((vectors.T @ gradient) / values)
+        decrease = -float(gradient @ step)
+        after = parts(result.x + step)
+        if not np.linalg.norm(after[1]) < np.linalg.norm(gradient):
+            break
+        result.x = result.x + step
+        value, gradient, hessian = after
+    result.fun, result.jac, result.hess = value, gradient, hessian
+    result.success = decrease <= NEGLIGIBLE * max(value, 1e-300)
+    return result
 
 
 def _by_least_squares(unit: Array) -> tuple[Array, OptimizeResult]:
@@ -75,22 +171,28 @@ def _by_least_squares(unit: Array) -> tuple[Array, OptimizeResult]:
     return result.x, result
 
 
-def _by_minimize(unit: Array, factor: Array, method: str) -> tuple[Array, OptimizeResult]:
-    """Minimise in the coordinates v = factor z, where the Hessian is the identity."""
-    white = np.column_stack([solve_triangular(factor, unit[:, :-1].T, trans="T").T, unit[:, -1]])
-    curvature = white[:, :-1].T @ white[:, :-1]
-    takes_hessian = method in ("trust-exact", "trust-ncg", "Newton-CG")
+def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
+    """Minimise a function given with its gradient and Hessian, which are worked out together once a point."""
+    last: dict[bytes, tuple[float, Array, Array]] = {}
+
+    def at(v: Array) -> tuple[float, Array, Array]:
+        key = v.tobytes()
+        if key not in last:
+            last.clear()
+            last[key] = parts(v)
+        return last[key]
+
     result = minimize(
-        lambda v: objective(white, v),
-        np.zeros(len(curvature)),
-        jac=lambda v: gradient(white, v),
-        hess=(lambda v: curvature) if takes_hessian else None,
+        lambda v: at(v)[0],
+        start,
+        jac=lambda v: at(v)[1],
+        hess=(lambda v: at(v)[2]) if method in WITH_HESSIAN else None,
         method=method,
         options=SETTINGS[method],
     )
     if not result.success and np.linalg.norm(result.jac) <= 1e-8:  # stopped by rounding, at the minimum
         result.success = True
-    return solve_triangular(factor, result.x), result
+    return result
 
 
 def separating_direction(signed: Array) -> Array | None:

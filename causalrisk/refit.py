@@ -12,22 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.criterion import Criterion
-from causalrisk.estimators import Estimate, Specification, effect_map, training_columns
-from causalrisk.joint import Deviation, deviation_from
+from causalrisk.criterion import JointCriterion
+from causalrisk.effects import EffectScale
+from causalrisk.estimators import Estimate, Specification, plain_tilt, training_columns, training_family
+from causalrisk.expansion import Expansion, JointObjective, Resampled
+from causalrisk.joint_influence import net_means
 from causalrisk.ledger import Reason
-from causalrisk.linalg import (
-    Array,
-    gram_matrices,
-    pairwise_columns,
-    solve_definite,
-    solve_stacked,
-    spectral_factors,
-)
-from causalrisk.propensity import PropensityBatch, PropensityFit, refit_batch
-from causalrisk.replicates import Replicates, bias_forms
-from causalrisk.risk import net_bias_rows, stack_rows, variance_factors
+from causalrisk.linalg import Array, solve_curved, solve_stacked, spectral_factors
+from causalrisk.newton import Batch
+from causalrisk.outcome import OutcomeRefitter
+from causalrisk.replicates import DenseWeights, Replicates, SeparableWeights, StatesOf, WeightOperator
 from causalrisk.sample import Sample
+from causalrisk.weighting import Target, WeightFit, Weights
+
+NEWTON_STEPS, HALVINGS = 40, 20
+STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Refits:
 
 Refitter = Callable[..., Refits]
 ReplicateWeights = Callable[[Array, int], Array]
+OperatorOf = Callable[[Array, Array, int], tuple[Weights, WeightOperator]]
 
 
 class PropensityRefitter:
@@ -55,25 +55,16 @@ class PropensityRefitter:
 
     Parameters
     ----------
-    sample : Sample
-        The data.
-    fit : PropensityFit
-        The full-sample fit: link, basis and start.
+    fit : WeightFit
+        The full-sample fit: model, target and start.
     """
 
-    def __init__(self, sample: Sample, fit: PropensityFit) -> None:
+    def __init__(self, fit: WeightFit) -> None:
         self.fit = fit
-        self.treated = sample.treated
-        self.pairs = pairwise_columns(fit.basis.columns)
 
-    def __call__(self, weights: Array, start: Array | None = None) -> PropensityBatch:
-        """Refit under weights of shape (n, m), from a start of shape (q,) or (q, m), by default the full-sample fit."""
-        start = self.fit.gamma if start is None else start
-        return refit_batch(self.fit.basis, self.pairs, self.treated, weights, self.fit.link, start)
-
-    def own_odds(self, gamma: Array) -> Array:
-        """Own-arm odds, shape (n, m), under coefficients of shape (q, m)."""
-        return self.fit.link.own_odds(self.fit.basis.columns @ gamma, self.treated[:, None])
+    def __call__(self, weights: Array, start: Array | None = None) -> Batch:
+        """Refit under weights of shape (n, m), from a state of shape (S,) or (S, m), by default the full sample's."""
+        return self.fit.weighting.refit(weights, self.fit.state if start is None else start)
 
 
 def draw_replicates(refit: PropensityRefitter, weights: Callable[[int], Array], n_blocks: int) -> Replicates:
@@ -95,8 +86,8 @@ def draw_replicates(refit: PropensityRefitter, weights: Callable[[int], Array], 
     """
     batches = [refit(weights(j)) for j in range(n_blocks)]
     reasons = np.concatenate([b.reasons for b in batches])
-    gamma = np.concatenate([b.gamma for b in batches], axis=1)
-    return Replicates(gamma[:, reasons == Reason.OK], reasons)
+    states = np.concatenate([b.gamma for b in batches], axis=1)
+    return Replicates(states[:, reasons == Reason.OK], reasons)
 
 
 class SeparateRefitter:
@@ -108,24 +99,35 @@ class SeparateRefitter:
         The data.
     spec : Specification
         The estimator.
-    propensity : PropensityFit or None
-        The full-sample propensity fit.
+    fit : WeightFit or None
+        The full-sample importance weights.
     estimate : Estimate
-        The full-sample estimate; refits are deviations from it.
+        The full-sample estimate.
+    target : Target
+        The target population.
+    scale : EffectScale
+        How the effect is reported.
     """
 
     def __init__(
-        self, sample: Sample, spec: Specification, propensity: PropensityFit | None, estimate: Estimate
+        self,
+        sample: Sample,
+        spec: Specification,
+        fit: WeightFit | None,
+        estimate: Estimate,
+        target: Target,
+        scale: EffectScale,
     ) -> None:
-        self.sample, self.spec, self.estimate = sample, spec, estimate
-        self.propensity = PropensityRefitter(sample, propensity) if propensity is not None else None
-        self.q = training_columns(sample, spec)
-        self.residual = sample.y - estimate.fitted[sample.arm, np.arange(sample.n)]
-        columns = np.column_stack([self.q, self.residual])
-        self.pairs = [pairwise_columns(columns[rows]) for rows in sample.slices]
-        self.to_params = effect_map(sample.n_arms)
+        self.sample, self.spec, self.fit, self.estimate = sample, spec, fit, estimate
+        self.target, self.scale = target, scale
+        self.propensity = PropensityRefitter(fit) if fit is not None else None
+        self.q, self.family = training_columns(sample, spec), training_family(sample, spec)
+        self.outcome = [
+            OutcomeRefitter(self.q[rows], sample.y[rows], self.family, theta)
+            for rows, theta in zip(sample.slices, estimate.theta, strict=True)
+        ]
 
-    def __call__(self, weights: Array, first: int, batch: PropensityBatch | None = None) -> Refits:
+    def __call__(self, weights: Array, first: int, batch: Batch | None = None) -> Refits:
         """Refit under multiplicities of shape (n, m).
 
         Parameters
@@ -134,7 +136,7 @@ class SeparateRefitter:
             Multiplicities.
         first : int
             Number of the first resample.
-        batch : PropensityBatch, optional
+        batch : Batch, optional
             Propensity refits under these weights, where another estimator already made them.
 
         Returns
@@ -142,250 +144,211 @@ class SeparateRefitter:
         Refits
             The estimates.
         """
-        sample, spec, m, p = self.sample, self.spec, weights.shape[1], self.q.shape[1]
+        sample, spec = self.sample, self.spec
         reasons = empty_arms(sample, weights)
-        gamma, inverse = np.empty((0, m)), np.ones((sample.n, 1))
-        if self.propensity is not None:
+        coefficients = np.empty((0, weights.shape[1]))
+        if self.propensity is not None and self.fit is not None:
             batch = batch or self.propensity(weights)
-            gamma, reasons = batch.gamma, np.where(reasons == Reason.OK, batch.reasons, reasons)
-            inverse = 1 + self.propensity.own_odds(gamma)
-        total = weight_totals(weights)
-        column_means = (self.q.T @ weights) / total
-        fitted_means = (self.estimate.fitted @ weights) / total
-        means, theta = np.empty((sample.n_arms, m)), np.empty((sample.n_arms, p, m))
-        for arm, rows in enumerate(sample.slices):
-            training = weights[rows] * inverse[rows] if spec.weighted else weights[rows]
-            gram = gram_matrices(self.pairs[arm], training, p + 1)
-            z, singular = solve_definite(gram[:, :p, :p], gram[:, :p, p].T)
-            reasons[singular & (reasons == Reason.OK)] = Reason.SINGULAR_OUTCOME
-            means[arm] = fitted_means[arm] + (column_means * z).sum(axis=0)
-            if spec.corrected:
-                scaled = weights[rows] * inverse[rows]
-                bias = ((self.q[rows].T @ scaled) * z).sum(axis=0) - self.residual[rows] @ scaled
-                means[arm] -= bias / total
-            theta[arm] = self.estimate.theta[arm][:, None] + z
-        values = np.concatenate([self.to_params @ means, theta.reshape(-1, m), gamma])
-        values[:, reasons != Reason.OK] = np.nan
-        return Refits(values, reasons.astype(np.int8))
+            reasons = _first(reasons, batch.reasons)
+            coefficients = batch.gamma[: len(self.fit.coefficients)]
+            at = self.fit.weighting.weights(self.fit.weighting.predictors(batch.gamma), weights)
+            tilt, importance = at.tilt, at.total
+        else:
+            tilt, importance = plain_tilt(sample, self.target, weights), np.ones((sample.n, 1))
+        share = weights / weight_totals(sample, weights)
+        training = weights * (importance if spec.weighted else sample.observed[:, None])
+        z = np.empty((sample.n_arms, self.q.shape[1], weights.shape[1]))
+        for a, rows in enumerate(sample.slices):
+            z[a], outcome_reasons = self.outcome[a](training[rows])
+            reasons = _first(reasons, outcome_reasons)
+        theta = self.estimate.theta[..., None] + z
+        fitted = self.family.mean(self.q @ theta)
+        means = (share * tilt * fitted).sum(axis=1)
+        if spec.corrected:
+            residual = share * importance * (sample.y[:, None] - sample.own(fitted))
+            means += np.stack([residual[rows].sum(axis=0) for rows in sample.slices])
+        params = self.scale.params(means)
+        return _refits(params, theta, coefficients, reasons)
 
 
-def weight_totals(weights: Array) -> Array:
-    """Sum of each column of weights, shape (m,); 1 for a column without weight, which is recorded as an empty arm."""
-    total = weights.sum(axis=0)
+def _refits(params: Array, theta: Array, coefficients: Array, reasons: NDArray[np.int8]) -> Refits:
+    """Collect the values; NaN where there is a reason, or where the effect is not defined."""
+    reasons = _first(reasons, np.where(np.isnan(params).any(axis=0), Reason.NO_EFFECT, Reason.OK))
+    values = np.concatenate([params, theta.reshape(-1, params.shape[1]), coefficients])
+    values[:, reasons != Reason.OK] = np.nan
+    return Refits(values, reasons)
+
+
+def _first(reasons: NDArray[np.int8], more: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Reasons, and further ones where all was well so far."""
+    return np.where(reasons == Reason.OK, more, reasons).astype(np.int8)
+
+
+def weight_totals(sample: Sample, weights: Array) -> Array:
+    """Sum of each column of weights over the sample, shape (m,); 1 for one without weight, recorded as an empty arm."""
+    total = weights[sample.n_frame :].sum(axis=0)
     return np.where(total > 0, total, 1.0)
 
 
 def empty_arms(sample: Sample, weights: Array) -> NDArray[np.int8]:
-    """Reasons, shape (m,): EMPTY_ARM where a weighting leaves an arm without rows, else OK."""
-    present = np.stack([weights[rows].sum(axis=0) > 0 for rows in sample.slices]).all(axis=0)
+    """Reasons, shape (m,): EMPTY_ARM where a weighting leaves an arm or the target without rows, else OK."""
+    observed = weights * sample.observed[:, None]
+    present = np.stack([observed[rows].sum(axis=0) > 0 for rows in sample.slices]).all(axis=0)
+    if sample.n_frame:
+        present &= weights[: sample.n_frame].sum(axis=0) > 0
     return np.where(present, Reason.OK, Reason.EMPTY_ARM).astype(np.int8)
 
 
-@dataclass(frozen=True)
-class ReplicateForms:
-    """What a block of resamples needs of its propensity replicates.
-
-    Parameters
-    ----------
-    forms : ndarray, shape (K, B, m, p + 1)
-        Linear forms of the arm biases.
-    mean_form : ndarray, shape (K, m, p + 1)
-        Their averages over the replicates.
-    mean_odds : ndarray, shape (n, m)
-        Own-arm odds averaged over the replicates.
-    reasons : ndarray of int8, shape (m,)
-        NO_REPLICATES where none was usable, else OK.
-    """
-
-    forms: Array
-    mean_form: Array
-    mean_odds: Array
-    reasons: NDArray[np.int8]
-
-
 class SeparableReplicates:
-    """Shifted replicates of a logit: their odds are the resample's odds times one matrix for all resamples.
+    """Shifted replicates of a log-linear model: their excess is the resample's times one matrix for all resamples.
 
     Parameters
     ----------
     sample : Sample
         The data.
-    fit : PropensityFit
-        The full-sample logit fit.
+    fit : WeightFit
+        The full-sample fit.
     replicates : Replicates
         The replicates of the full sample.
-    rows : ndarray, shape (n, p + 1)
-        Outcome columns, and residuals of the start in the units of its `Deviation`.
-
-    Notes
-    -----
-    1 / e_own = 1 + exp(-+ eta), so with eta_cb = eta_c + (eta_b - eta_hat) the odds are exp(-+ eta_c) times
-    exp(-+ (eta_b - eta_hat)), and the second factor, shape (n, B), is the same for every resample c.
     """
 
-    def __init__(self, sample: Sample, fit: PropensityFit, replicates: Replicates, rows: Array) -> None:
-        self.sample, self.rows = sample, rows
-        shift = fit.basis.columns @ (replicates.gamma - fit.gamma[:, None])
-        self.spread = fit.link.own_odds(shift, sample.treated[:, None])
-        self.mean_spread = self.spread.mean(axis=1)[:, None]
+    def __init__(self, sample: Sample, fit: WeightFit, replicates: Replicates) -> None:
+        self.slices, self.weighting = sample.slices, fit.weighting
+        shift = fit.weighting.predictors(replicates.states - fit.state[:, None])
+        self.spread = fit.weighting.odds(shift)
+        self.mean_spread = self.spread.mean(axis=2)[..., None]
 
-    def __call__(self, weights: Array, odds: Array, gamma: Array, first: int) -> ReplicateForms:
-        """Forms for multiplicities (n, m) and the resamples' own odds (n, m)."""
-        sample, m, width = self.sample, weights.shape[1], self.rows.shape[1]
-        total = weight_totals(weights)
-        forms = np.empty((sample.n_arms, self.spread.shape[1], m, width))
-        scaled = weights * odds
-        for arm, rows in enumerate(sample.slices):
-            spread_out = (scaled[rows, :, None] * self.rows[rows, None, :]).reshape(-1, m * width)
-            forms[arm] = (self.spread[rows].T @ spread_out).reshape(-1, m, width)
-            forms[arm] += weights[rows].T @ self.rows[rows]
-        forms /= total[:, None]
-        return ReplicateForms(forms, forms.mean(axis=1), odds * self.mean_spread, np.zeros(m, dtype=np.int8))
+    def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
+        """Importance weights of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
+        terms, at = self.weighting.terms(self.weighting.predictors(states), weights)
+        return at, SeparableWeights(self.slices, terms, at.tilt, self.spread, self.mean_spread)
 
 
-class GeneralReplicates:
-    """Replicates under any link, shifted or nested: one resample at a time.
+class DenseReplicates:
+    """Replicates of any model and target, shifted or nested: one resample at a time.
 
     Parameters
     ----------
     sample : Sample
         The data.
-    fit : PropensityFit
+    fit : WeightFit
         The full-sample fit.
-    residual : ndarray, shape (n,)
-        Residuals of the start, in the units of its `Deviation`.
-    gamma_of : callable
-        Multiplicities (n,), coefficients (q,) and number of a resample -> coefficients of its replicates, (q, B).
+    states_of : callable
+        Multiplicities (n,), state (S,) and number of a resample -> states of its replicates, (S, B).
     count : int
         Number of replicates, B.
     """
 
-    def __init__(
-        self,
-        sample: Sample,
-        fit: PropensityFit,
-        residual: Array,
-        gamma_of: Callable[[Array, Array, int], Array],
-        count: int,
-    ) -> None:
-        self.sample, self.fit, self.residual, self.gamma_of, self.count = sample, fit, residual, gamma_of, count
+    def __init__(self, sample: Sample, fit: WeightFit, states_of: StatesOf, count: int) -> None:
+        self.slices, self.weighting, self.states_of, self.count = sample.slices, fit.weighting, states_of, count
 
-    def __call__(self, weights: Array, odds: Array, gamma: Array, first: int) -> ReplicateForms:
-        """Forms for multiplicities (n, m) and the resamples' propensity coefficients (q, m)."""
-        sample, m = self.sample, weights.shape[1]
-        forms = np.zeros((sample.n_arms, self.count, m, sample.outcome.columns.shape[1] + 1))
-        mean_form = np.zeros((sample.n_arms, m, forms.shape[-1]))
-        mean_odds = np.zeros((sample.n, m))
-        reasons = np.zeros(m, dtype=np.int8)
-        for j in range(m):
-            replicates = self.gamma_of(weights[:, j], gamma[:, j], first + j)
-            used = replicates.shape[1]
-            if not used:
-                reasons[j] = Reason.NO_REPLICATES
-                continue
-            reweighted = replace_weights(sample, weights[:, j])
-            part, mean_odds[:, j] = bias_forms(reweighted, self.fit, replicates, self.residual)
-            mean_form[:, j] = part.mean(axis=1)
-            # Rows of unusable replicates stay zero; the scale keeps the mean square over B that over the usable ones.
-            forms[:, :used, j] = part * np.sqrt(self.count / used)
-        return ReplicateForms(forms, mean_form, mean_odds, reasons)
+    def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
+        """Importance weights of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
+        at = self.weighting.weights(self.weighting.predictors(states), weights)
+        own = [self.states_of(weights[:, j], states[:, j], first + j) for j in range(weights.shape[1])]
+        return at, DenseWeights(self.slices, self.weighting, weights, own, self.count)
 
 
-def replace_weights(sample: Sample, weights: Array) -> Sample:
-    """Return the same sample under other observation weights; its bases stay those of the full sample."""
-    return Sample(sample.y, sample.outcome, sample.propensity, sample.arm, weights, sample.slices, sample.order)
-
-
-def shifted_replicates(fit: PropensityFit, replicates: Replicates) -> Callable[[Array, Array, int], Array]:
-    """Replicates of a resample: its own fit plus the spread of the full sample's replicates."""
-    spread = replicates.gamma - fit.gamma[:, None]
-    return lambda weights, gamma, number: gamma[:, None] + spread
-
-
-def nested_replicates(refit: PropensityRefitter, draw: ReplicateWeights) -> Callable[[Array, Array, int], Array]:
+def nested_states(refit: PropensityRefitter, draw: ReplicateWeights) -> StatesOf:
     """Replicates of a resample drawn from the resample itself and fitted afresh."""
 
-    def gamma_of(weights: Array, gamma: Array, number: int) -> Array:
-        batch = refit(draw(weights, number), gamma)
+    def states_of(weights: Array, state: Array, number: int) -> Array:
+        batch = refit(draw(weights, number), state)
         return batch.gamma[:, batch.reasons == Reason.OK]
 
-    return gamma_of
+    return states_of
 
 
 class JointRefitter:
-    """Refits the Joint Robust Estimator by QR of the stacked rows of the objective.
+    """Refits the Joint Robust Estimator: linear models by one QR of the stacked rows, others by Newton's method.
 
     Parameters
     ----------
     sample : Sample
         The data.
-    fit : PropensityFit
-        The full-sample propensity fit.
-    start : Estimate
-        The IPWRA estimate; refits are deviations from it.
-    criterion : Criterion
+    fit : WeightFit
+        The full-sample importance weights.
+    theta : ndarray, shape (K, p)
+        Where refits begin: the start of a linear fit, the solution of another.
+    criterion : JointCriterion
         Weights of the terms of the objective, those of the full sample.
-    replicates_of : callable
-        `SeparableReplicates` or `GeneralReplicates`.
+    operator_of : callable
+        `SeparableReplicates` or `DenseReplicates`.
+    scale : EffectScale
+        How the effect is reported.
     """
 
     def __init__(
         self,
         sample: Sample,
-        fit: PropensityFit,
-        start: Estimate,
-        criterion: Criterion,
-        replicates_of: Callable[[Array, Array, Array, int], ReplicateForms],
+        fit: WeightFit,
+        theta: Array,
+        criterion: JointCriterion,
+        operator_of: OperatorOf,
+        scale: EffectScale,
     ) -> None:
-        self.sample, self.start, self.criterion, self.replicates_of = sample, start, criterion, replicates_of
-        self.propensity = PropensityRefitter(sample, fit)
-        self.deviation: Deviation = deviation_from(sample, start)
-        q = sample.outcome.columns
-        columns = np.column_stack([q, self.deviation.residual, self.deviation.tau])
-        self.xi = [columns[rows] for rows in sample.slices]
-        self.pairs = [pairwise_columns(columns[rows, :-1]) for rows in sample.slices]
-        self.to_params = effect_map(sample.n_arms)
+        self.sample, self.fit, self.theta, self.criterion = sample, fit, theta, criterion
+        self.operator_of, self.scale = operator_of, scale
+        self.propensity = PropensityRefitter(fit)
+        self.objective = JointObjective(sample, criterion)
 
-    def __call__(self, weights: Array, first: int, batch: PropensityBatch | None = None) -> Refits:
+    def __call__(self, weights: Array, first: int, batch: Batch | None = None) -> Refits:
         """Refit under multiplicities of shape (n, m); parameters as in `SeparateRefitter`."""
         sample = self.sample
         batch = batch or self.propensity(weights)
-        gamma = np.where(batch.reasons == Reason.OK, batch.gamma, self.propensity.fit.gamma[:, None])
-        odds = self.propensity.own_odds(gamma)
-        replicates = self.replicates_of(weights, odds, gamma, first)
-        rows = self._rows(weights, odds, replicates)
-        z, singular = solve_stacked(rows)
-        reasons = np.where(batch.reasons == Reason.OK, replicates.reasons, batch.reasons)
-        reasons = np.where(empty_arms(sample, weights) == Reason.OK, reasons, Reason.EMPTY_ARM)
-        reasons[singular & (reasons == Reason.OK)] = Reason.SINGULAR_OUTCOME
-        z = z * self.deviation.scale
-        values = np.concatenate([self._params(weights, replicates, z), self.start.theta.ravel()[:, None] + z, gamma])
-        values[:, reasons != Reason.OK] = np.nan
-        return Refits(values, reasons.astype(np.int8))
+        states = np.where(batch.reasons == Reason.OK, batch.gamma, self.fit.state[:, None])
+        at, operator = self.operator_of(weights, states, first)
+        share = weights / weight_totals(sample, weights)
+        resampled = Resampled(share, at, operator, operator.mean())
+        theta, outcome_reasons = self._solve(resampled)
+        reasons = _first(_first(_first(empty_arms(sample, weights), batch.reasons), operator.reasons), outcome_reasons)
+        fitted = sample.family.mean(sample.outcome.columns @ theta)
+        raw = (share * at.tilt * fitted).sum(axis=1)
+        error = share * resampled.mean_weight * (sample.own(fitted) - sample.y[:, None])
+        bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+        net = net_means(raw, bias, self.criterion.scale_slopes, self.scale)
+        params = np.concatenate([self.scale.effects(raw), net])
+        return _refits(params, theta, states[: len(self.fit.coefficients)], reasons)
 
-    def _rows(self, weights: Array, odds: Array, replicates: ReplicateForms) -> Array:
-        """Rows of the objective for each resample, shape (m, rows, K p + 1)."""
-        sample, total = self.sample, weight_totals(weights)
-        size = self.xi[0].shape[1] - 1
-        fit = [
-            gram_matrices(pairs, weights[a] * (1 + replicates.mean_odds[a]) / total, size)
-            for pairs, a in zip(self.pairs, sample.slices, strict=True)
-        ]
-        factors = spectral_factors(np.stack(fit, axis=1).reshape(-1, size, size))
-        variance = None
-        if self.criterion.variance:
-            by_arm = [weights[a] for a in sample.slices], [odds[a] for a in sample.slices]
-            variance = variance_factors(self.xi, *by_arm, total)
-        net = net_bias_rows(replicates.forms).transpose(1, 0, 2)
-        return stack_rows(self.criterion, net, variance, factors.reshape(weights.shape[1], -1, size, size))
+    def _solve(self, resampled: Resampled) -> tuple[Array, NDArray[np.int8]]:
+        """Coefficients, shape (K, p, m), and reasons."""
+        m = resampled.share.shape[1]
+        theta = self.theta[..., None]
+        expansion = self.objective.expand(theta, resampled)
+        if expansion.bend is None:
+            step, singular = solve_stacked(self._rows(expansion))
+            theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
+            return theta, np.where(singular, Reason.SINGULAR_OUTCOME, Reason.OK).astype(np.int8)
+        theta = np.repeat(theta, m, axis=2)
+        reasons = np.full(m, Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
+        for _ in range(NEWTON_STEPS):
+            step, singular, convex = solve_curved(self._rows(expansion), expansion.bend)
+            step = np.where(singular, 0.0, step).reshape(theta.shape)
+            settled = np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE
+            theta, expansion = self._descend(theta, step, expansion, resampled)
+            reasons = np.where(settled & convex, Reason.OK, Reason.OUTCOME_NOT_CONVERGED)
+            reasons[singular] = Reason.SINGULAR_OUTCOME
+            if (settled | singular).all():
+                break
+        return theta, reasons.astype(np.int8)
 
-    def _params(self, weights: Array, replicates: ReplicateForms, z: Array) -> Array:
-        """Effect and arm means net of the common bias, shape (2 K - 1, m)."""
-        sample, m = self.sample, weights.shape[1]
-        total = weight_totals(weights)
-        by_arm = z.reshape(sample.n_arms, -1, m)
-        column_means = (sample.outcome.columns.T @ weights) / total
-        means = self.start.fitted @ weights / total + np.einsum("pm,apm->am", column_means, by_arm)
-        form = replicates.mean_form
-        bias = np.einsum("amp,apm->am", form[..., :-1], by_arm) - form[..., -1] * self.deviation.scale
-        return self.to_params @ (means - bias.mean(axis=0))
+    def _descend(
+        self, theta: Array, step: Array, expansion: Expansion, resampled: Resampled
+    ) -> tuple[Array, Expansion]:
+        """Take the step, halved in the resamples where it raises the objective."""
+        before = expansion.value
+        for _ in range(HALVINGS):
+            after = self.objective.expand(theta + step, resampled)
+            if before is None or after.value is None:
+                break
+            worse = ~(after.value <= before + 1e-9 * np.abs(before))
+            if not worse.any():
+                break
+            step = np.where(worse, step / 2, step)
+        return theta + step, after
+
+    def _rows(self, expansion: Expansion) -> Array:
+        """Rows of the objective for each resample, shape (m, rows, K p + 1), the net biases first."""
+        n_rep = expansion.net.shape[1] // len(self.criterion.contrasts)
+        net = np.sqrt(self.criterion.penalty / n_rep) * expansion.net
+        return np.concatenate([net, spectral_factors(expansion.rest)], axis=1)

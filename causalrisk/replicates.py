@@ -1,16 +1,21 @@
-"""The distribution of the propensity score, and the biases of the arms over it."""
+"""The distribution of the propensity score: replicated importance weights, and sums over them.
+
+An operator stands for the importance weights omega[i, b, j] of row i under replicate b within resample j, without ever
+holding them all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
-from causalrisk.propensity import PropensityFit
-from causalrisk.sample import Sample
+from causalrisk.weighting import Weighting, Weights
 
 BLOCK = 64  # replicates worked on at a time
 
@@ -21,68 +26,190 @@ class Replicates:
 
     Parameters
     ----------
-    gamma : ndarray, shape (q, B)
-        Coefficients of the basis columns of the usable replicates.
+    states : ndarray, shape (S, B)
+        States of the usable replicates.
     reasons : ndarray of int8, shape (B_drawn,)
         A `Reason` for each replicate drawn.
     """
 
-    gamma: Array
+    states: Array
     reasons: NDArray[np.int8]
 
     @property
     def count(self) -> int:
         """Number of usable replicates, B."""
-        return self.gamma.shape[1]
+        return self.states.shape[1]
 
 
-def replicate_blocks(sample: Sample, fit: PropensityFit, gamma: Array) -> Iterator[tuple[slice, Array]]:
-    """Linear predictors under the replicates, a block of replicates at a time.
+class WeightOperator(Protocol):
+    """Importance weights under B replicates within m resamples.
+
+    Attributes
+    ----------
+    reasons : ndarray of int8, shape (m,)
+        NO_REPLICATES where none was usable, else OK.
+    count : int
+        B.
+    """
+
+    reasons: NDArray[np.int8]
+    count: int
+
+    def sums(self, share: Array, rows: Array) -> Array:
+        """Sums over the rows of each arm of omega times share (n, m) times rows (n, m, d) or (n, 1, d); (K, B, m, d)."""
+
+    def adjoint(self, values: Array) -> Array:
+        """Sums over the replicates of omega times values, shape (K, B, m), of a row's arm; shape (n, m)."""
+
+    def mean(self) -> Array:
+        """Average of omega over the replicates, shape (n, m)."""
+
+
+def replicate_blocks(weighting: Weighting, states: Array, weights: Array) -> Iterator[tuple[slice, Array, Weights]]:
+    """Importance weights under the replicates, a block of replicates at a time.
 
     Parameters
     ----------
-    sample : Sample
-        The data.
-    fit : PropensityFit
-        The full-sample fit, for its basis and link.
-    gamma : ndarray, shape (q, B)
-        Coefficients of the replicates.
+    weighting : Weighting
+        Model and target.
+    states : ndarray, shape (S, B)
+        States of the replicates.
+    weights : ndarray, shape (n,)
+        Weights of the rows.
 
     Yields
     ------
     columns : slice
         The replicates of this block.
-    eta : ndarray, shape (n, b)
+    eta : ndarray, shape (L, n, b)
         Linear predictors.
+    at : Weights
+        Importance weights.
     """
-    for first in range(0, gamma.shape[1], BLOCK):
-        columns = slice(first, min(first + BLOCK, gamma.shape[1]))
-        yield columns, fit.basis.columns @ gamma[:, columns]
+    for first in range(0, states.shape[1], BLOCK):
+        columns = slice(first, min(first + BLOCK, states.shape[1]))
+        eta = weighting.predictors(states[:, columns])
+        yield columns, eta, weighting.weights(eta, weights[:, None])
 
 
-def bias_forms(sample: Sample, fit: PropensityFit, gamma: Array, residual: Array) -> tuple[Array, Array]:
-    """Linear forms of the arm biases in the deviation from the start, and the mean odds.
+class SeparableWeights:
+    """Shifted replicates whose excess is that of the resample times one matrix for all resamples.
 
     Parameters
     ----------
-    sample, fit, gamma
-        As in `replicate_blocks`.
-    residual : ndarray, shape (n,)
-        y - start in the row's own arm; the deviations are in its units.
+    slices : sequence of slice
+        Rows of each arm.
+    terms : ndarray, shape (T, n, m)
+        Terms of the resamples' excess.
+    tilt : ndarray, shape (n, m) or (n, 1)
+        Their tilt.
+    spread : ndarray, shape (T, n, B)
+        What each replicate multiplies the terms by.
+    mean_spread : ndarray, shape (T, n, 1)
+        Its average over the replicates.
 
-    Returns
-    -------
-    forms : ndarray, shape (K, B, p + 1)
-        Bias of arm a under replicate b is forms[a, b, :p] @ z_a - forms[a, b, p].
-    mean_odds : ndarray, shape (n,)
-        Own-arm odds averaged over the replicates.
+    Notes
+    -----
+    An odds term is the exponential of a linear predictor, so with eta_cb = eta_c + (eta_b - eta_hat) it is the product
+    of that of resample c and exp(eta_b - eta_hat), which is the same for every resample.
     """
-    rows = np.column_stack([sample.outcome.columns, residual]) * (sample.weights / sample.total)[:, None]
-    forms = np.empty((sample.n_arms, gamma.shape[1], rows.shape[1]))
-    mean_odds, treated = np.zeros(sample.n), sample.treated[:, None]
-    for columns, eta in replicate_blocks(sample, fit, gamma):
-        odds = fit.link.own_odds(eta, treated)
-        mean_odds += odds.sum(axis=1) / gamma.shape[1]
-        for arm, members in enumerate(sample.slices):
-            forms[arm, columns] = rows[members].sum(axis=0) + odds[members].T @ rows[members]
-    return forms, mean_odds
+
+    def __init__(
+        self, slices: tuple[slice, ...], terms: Array, tilt: Array, spread: Array, mean_spread: Array
+    ) -> None:
+        self.slices, self.terms, self.tilt, self.spread, self.mean_spread = slices, terms, tilt, spread, mean_spread
+        self.reasons, self.count = np.zeros(terms.shape[2], dtype=np.int8), spread.shape[2]
+
+    def sums(self, share: Array, rows: Array) -> Array:
+        """One matrix product an arm and term."""
+        n_rep, m, d = self.count, self.terms.shape[2], rows.shape[2]
+        total = np.zeros((len(self.slices), n_rep, m, d))
+        for arm, members in enumerate(self.slices):
+            for term, spread in zip(self.terms, self.spread, strict=True):
+                scaled = ((term * share)[members, :, None] * rows[members]).reshape(-1, m * d)
+                total[arm] += (spread[members].T @ scaled).reshape(n_rep, m, d)
+            total[arm] += weighted_sums((self.tilt * share)[members], rows[members])
+        return total
+
+    def adjoint(self, values: Array) -> Array:
+        """One matrix product an arm and term."""
+        total = np.empty(self.terms.shape[1:])
+        for arm, members in enumerate(self.slices):
+            total[members] = self.tilt[members] * values[arm].sum(axis=0)
+            for term, spread in zip(self.terms, self.spread, strict=True):
+                total[members] += term[members] * (spread[members] @ values[arm])
+        return total
+
+    def mean(self) -> Array:
+        """Average over the replicates."""
+        return (self.terms * self.mean_spread).sum(axis=0) + self.tilt
+
+
+def weighted_sums(weights: Array, rows: Array) -> Array:
+    """Sums over n of weights (n, m) times rows (n, m, d) or (n, 1, d), shape (m, d)."""
+    return weights.T @ rows[:, 0] if rows.shape[1] == 1 else np.einsum("nm,nmd->md", weights, rows)
+
+
+class DenseWeights:
+    """Replicates of any model and target, shifted or nested: one resample at a time.
+
+    Parameters
+    ----------
+    slices : sequence of slice
+        Rows of each arm.
+    weighting : Weighting
+        Model and target.
+    weights : ndarray, shape (n, m)
+        Weights of the rows in each resample.
+    states : sequence of ndarray, shape (S, B_j)
+        States of the replicates of each resample.
+    count : int
+        B; where fewer are usable, sums are scaled so that mean squares over B are those over the usable ones.
+    """
+
+    def __init__(
+        self, slices: tuple[slice, ...], weighting: Weighting, weights: Array, states: list[Array], count: int
+    ) -> None:
+        self.slices, self.weighting, self.weights, self.states, self.count = slices, weighting, weights, states, count
+        self.scale = np.array([np.sqrt(count / max(s.shape[1], 1)) for s in states])
+        empty = np.array([s.shape[1] == 0 for s in states])
+        self.reasons = np.where(empty, Reason.NO_REPLICATES, Reason.OK).astype(np.int8)
+
+    def _blocks(self) -> Iterator[tuple[int, slice, Array]]:
+        for j, states in enumerate(self.states):
+            for columns, _, at in replicate_blocks(self.weighting, states, self.weights[:, j]):
+                yield j, columns, at.total
+
+    def sums(self, share: Array, rows: Array) -> Array:
+        """Products within each block of replicates; rows of unusable ones stay zero."""
+        total = np.zeros((len(self.slices), self.count, len(self.states), rows.shape[2]))
+        shared = rows.shape[1] == 1
+        for j, columns, omega in self._blocks():
+            own = share[:, j, None] * rows[:, 0 if shared else j]
+            for arm, members in enumerate(self.slices):
+                total[arm, columns, j] = omega[members].T @ own[members]
+        return total * self.scale[:, None]
+
+    def adjoint(self, values: Array) -> Array:
+        """Products within each block of replicates."""
+        total = np.zeros(self.weights.shape)
+        for j, columns, omega in self._blocks():
+            for arm, members in enumerate(self.slices):
+                total[members, j] += omega[members] @ values[arm, columns, j]
+        return total * self.scale
+
+    def mean(self) -> Array:
+        """Average over the usable replicates."""
+        total = np.zeros(self.weights.shape)
+        for j, _, omega in self._blocks():
+            total[:, j] += omega.sum(axis=1) / self.states[j].shape[1]
+        return total
+
+
+StatesOf = Callable[[Array, Array, int], Array]
+
+
+def shifted_states(state: Array, replicates: Replicates) -> StatesOf:
+    """Replicates of a resample: its own fit plus the spread of the full sample's replicates."""
+    spread = replicates.states - state[:, None]
+    return lambda weights, own, number: own[:, None] + spread

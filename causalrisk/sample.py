@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.families import OutcomeFamily
 from causalrisk.linalg import Array, Basis, orthonormal_basis
 
 
@@ -15,10 +17,13 @@ from causalrisk.linalg import Array, Basis, orthonormal_basis
 class Sample:
     """Rows sorted by arm, so that each arm is a slice.
 
+    The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
+    `observed` and their importance weights are zero, so that only averages over the target see them.
+
     Parameters
     ----------
     y : ndarray, shape (n,)
-        Outcome.
+        Outcome; its mean in the rows of a target frame, where it counts for nothing.
     outcome : Basis
         Basis of the outcome design; columns of shape (n, p).
     propensity : Basis
@@ -26,11 +31,13 @@ class Sample:
     arm : ndarray of int, shape (n,)
         Arm of each row, ascending.
     weights : ndarray, shape (n,)
-        Observation weights.
+        Observation weights; one in the rows of a target frame.
     slices : tuple of slice
         Rows of each arm.
-    order : ndarray of int, shape (n,)
-        Position in the design of each row here.
+    order : ndarray of int, shape (n_design,)
+        Position in the design of each row that is not of a target frame.
+    family : OutcomeFamily
+        Family of the outcome models.
     """
 
     y: Array
@@ -40,16 +47,27 @@ class Sample:
     weights: Array
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
+    family: OutcomeFamily
 
     @property
     def n(self) -> int:
-        """Number of rows."""
+        """Number of rows, with those of a target frame."""
         return len(self.y)
 
     @property
+    def n_frame(self) -> int:
+        """Number of rows of a target frame."""
+        return self.n - len(self.order)
+
+    @property
+    def observed(self) -> Array:
+        """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
+        return (np.arange(self.n) >= self.n_frame).astype(float)
+
+    @property
     def total(self) -> float:
-        """Sum of the observation weights, N."""
-        return float(self.weights.sum())
+        """Sum of the observation weights of the sample, N."""
+        return float(self.weights[self.n_frame :].sum())
 
     @property
     def n_arms(self) -> int:
@@ -57,23 +75,23 @@ class Sample:
         return len(self.slices)
 
     @property
-    def treated(self) -> Array:
-        """1.0 in the treated arm, 0.0 in the reference arm, shape (n,)."""
-        return (self.arm > 0).astype(float)
-
-    @property
-    def sign(self) -> Array:
-        """Sign with which a row's arm enters the effect: +1 treated, -1 reference, shape (n,)."""
-        return np.where(self.arm > 0, 1.0, -1.0)
+    def indicators(self) -> Array:
+        """1.0 in the arm of each row, shape (n, K)."""
+        return np.eye(self.n_arms)[self.arm]
 
     def mean(self, values: Array) -> Array:
-        """Weighted mean over rows of values of shape (n, ...)."""
+        """Sum over rows of weights times values of shape (n, ...), over N."""
         return np.tensordot(self.weights, values, axes=(0, 0)) / self.total
+
+    def own(self, values: Array) -> Array:
+        """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
+        return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
 
     def blocks(self, rows: Array) -> Array:
         """Spread rows of shape (n, p) to (n, K, p), each in the block of its arm and zero elsewhere."""
         spread = np.zeros((self.n, self.n_arms, rows.shape[1]))
-        spread[np.arange(self.n), self.arm] = rows
+        for a, members in enumerate(self.slices):
+            spread[members, a] = rows[members]
         return spread
 
     def arm_products(self, left: Array, right: Array) -> Array:
@@ -82,13 +100,29 @@ class Sample:
         return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of shape (n, ...) in this order, put back into the order of the design."""
-        restored = np.empty_like(values)
-        restored[self.order] = values
+        """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
+        restored = np.empty_like(values[self.n_frame :])
+        restored[self.order] = values[self.n_frame :]
         return restored
 
+    def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the design's rows, shape (n_design, ...), then of the target frame's, in the order of the sample."""
+        return np.concatenate([values[len(self.order) :], values[self.order]])
 
-def make_sample(y: Array, X: Array, Z: Array, arm: NDArray[np.intp], weights: Array) -> Sample:
+    def reweighted(self, weights: Array) -> Sample:
+        """Return the same sample under other observation weights; its bases stay as they are."""
+        return dataclasses.replace(self, weights=weights)
+
+
+def make_sample(
+    y: Array,
+    X: Array,
+    Z: Array,
+    arm: NDArray[np.intp],
+    weights: Array,
+    family: OutcomeFamily,
+    frame: tuple[Array, Array] | None = None,
+) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
     Parameters
@@ -101,6 +135,10 @@ def make_sample(y: Array, X: Array, Z: Array, arm: NDArray[np.intp], weights: Ar
         Arm codes 0 .. K-1, each present.
     weights : ndarray, shape (n,)
         Positive observation weights.
+    family : OutcomeFamily
+        Family of the outcome models.
+    frame : tuple of ndarray, optional
+        Outcome and propensity designs of the rows of a target frame.
 
     Returns
     -------
@@ -108,9 +146,11 @@ def make_sample(y: Array, X: Array, Z: Array, arm: NDArray[np.intp], weights: Ar
         The sorted sample.
     """
     order = np.argsort(arm, kind="stable")
-    ends = np.cumsum(np.bincount(arm))
+    n_frame = 0 if frame is None else len(frame[0])
+    x, z = (values[order] if frame is None else np.vstack([frame[k], values[order]]) for k, values in enumerate((X, Z)))
+    ends = np.cumsum(np.bincount(arm)) + n_frame
     slices = tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
-    s = weights[order]
-    return Sample(
-        y[order], orthonormal_basis(X[order], s), orthonormal_basis(Z[order], s), arm[order], s, slices, order
-    )
+    s = np.concatenate([np.ones(n_frame), weights[order]])
+    arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
+    y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
+    return Sample(y_all, orthonormal_basis(x, s), orthonormal_basis(z, s), arms, s, slices, order, family)

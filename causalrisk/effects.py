@@ -1,0 +1,109 @@
+"""How an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+
+from causalrisk.errors import CausalRiskError
+from causalrisk.linalg import Array
+
+
+@dataclass(frozen=True)
+class EffectScale:
+    """A scale g on which effects are differences of the arm means, and how these are reported.
+
+    Parameters
+    ----------
+    name : str
+        As the option is spelled.
+    label : str
+        What follows the estimand in tables.
+    g, g_slope, g_inverse : callable
+        The scale, its derivative and its inverse, elementwise.
+    report, report_slope : callable
+        From a difference on the scale to the reported effect, and the derivative.
+    null : float
+        The reported effect when there is none.
+    domain : str
+        Which means have an effect, for messages.
+    low, high : float
+        Limits of these means.
+    """
+
+    name: str
+    label: str
+    g: Callable[[Array], Array]
+    g_slope: Callable[[Array], Array]
+    g_inverse: Callable[[Array], Array]
+    report: Callable[[Array], Array]
+    report_slope: Callable[[Array], Array]
+    null: float
+    domain: str
+    low: float
+    high: float
+
+    def effects(self, means: Array) -> Array:
+        """Effects of arms 1 .. K-1 against arm 0, shape (K - 1, ...), of means (K, ...); NaN where undefined."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = self.g(means)
+            effects = self.report(values[1:] - values[:1])
+        return np.where(np.isfinite(effects), effects, np.nan)
+
+    def params(self, means: Array) -> Array:
+        """Effects, then the means, shape (2 K - 1, ...)."""
+        return np.concatenate([self.effects(means), means])
+
+    def jacobian(self, means: Array) -> Array:
+        """Derivative of `params` by the means, shape (2 K - 1, K)."""
+        n_arms, slope = len(means), self.g_slope(means)
+        outer = self.report_slope(self.g(means)[1:] - self.g(means)[:1])
+        effects = (np.eye(n_arms)[1:] - np.eye(n_arms)[0]) * slope * outer[:, None]
+        return np.vstack([effects, np.eye(n_arms)])
+
+    def check(self, means: Array, labels: tuple[str, ...]) -> None:
+        """Raise a CausalRiskError where the means have no effect on this scale."""
+        outside = ~((means > self.low) & (means < self.high))
+        if outside.any():
+            arm = int(np.argmax(outside))
+            raise CausalRiskError(
+                f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
+                'Type  effect="difference".'
+            )
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+def _inverse(means: Array) -> Array:
+    return 1 / means
+
+
+def _logit_slope(means: Array) -> Array:
+    return 1 / (means * (1 - means))
+
+
+def _percent(difference: Array) -> Array:
+    return 100 * np.expm1(difference)
+
+
+def _percent_slope(difference: Array) -> Array:
+    return 100 * np.exp(difference)
+
+
+DIFFERENCE = EffectScale(
+    "difference", "", _same, np.ones_like, _same, _same, np.ones_like, 0.0, "numbers", -np.inf, np.inf
+)
+_POSITIVE = ("positive means", 0.0, np.inf)
+SCALES = {
+    "difference": DIFFERENCE,
+    "ratio": EffectScale("ratio", " ratio", np.log, _inverse, np.exp, np.exp, np.exp, 1.0, *_POSITIVE),
+    "odds_ratio": EffectScale(
+        "odds_ratio", " odds ratio", logit, _logit_slope, expit, np.exp, np.exp, 1.0, "means between 0 and 1", 0.0, 1.0
+    ),
+    "percent": EffectScale("percent", " percent", np.log, _inverse, np.exp, _percent, _percent_slope, 0.0, *_POSITIVE),
+}

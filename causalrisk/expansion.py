@@ -1,0 +1,249 @@
+"""The joint objective and its quadratic expansion, for one weighting of the rows or many at once.
+
+With every outcome model at theta, m_a its mean and m_a' its derivative by the linear predictor, the objective is
+
+    J = fit * mean_b sum_a loss_a(e_b)  +  (penalty / 2) mean_b sum_c u_cb^2  +  (1 / 2) mean_i sum_ab D_ab psi_ia psi_ib
+
+with u_b = C B_b the contrasts of the arm biases under replicate b, D = C'C, and psi_a the influence function of the mean
+of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the residual
+c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each row is divided by the unit of the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.criterion import JointCriterion
+from causalrisk.linalg import Array, gram_matrices, pairwise_columns
+from causalrisk.replicates import WeightOperator
+from causalrisk.sample import Sample
+from causalrisk.weighting import Weights
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """m weightings of the rows with their importance weights.
+
+    Parameters
+    ----------
+    share : ndarray, shape (n, m)
+        Weights of the rows divided by their sum over the sample.
+    at : Weights
+        Importance weights at each weighting's own propensity fit.
+    replicated : WeightOperator
+        Importance weights under its replicates.
+    mean_weight : ndarray, shape (n, m)
+        Their average.
+    """
+
+    share: Array
+    at: Weights
+    replicated: WeightOperator
+    mean_weight: Array
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The objective near theta.
+
+    Parameters
+    ----------
+    net : ndarray, shape (m, C B, K p + 1)
+        Rows of the contrasts of the biases, to be weighted by penalty / B.
+    rest : ndarray, shape (m, K p + 1, K p + 1)
+        Gram matrix of the rows of all other terms.
+    bend : ndarray, shape (m, K p, K p), or None
+        What the Hessian has beside the rows; None for linear models.
+    value : ndarray, shape (m,), or None
+        The objective; None for linear models, which are solved in one step.
+    bias : ndarray, shape (K, m)
+        Bias of each arm averaged over the replicates, in units of the outcome.
+    """
+
+    net: Array
+    rest: Array
+    bend: Array | None
+    value: Array | None
+    bias: Array
+
+
+class JointObjective:
+    """The joint objective of a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    criterion : JointCriterion
+        Weights of the terms.
+    """
+
+    def __init__(self, sample: Sample, criterion: JointCriterion) -> None:
+        self.sample, self.criterion = sample, criterion
+        self.q = sample.outcome.columns
+        self.pairs = pairwise_columns(self.q)
+        self.metric = criterion.contrasts.T @ criterion.contrasts
+        n_coefficients = sample.n_arms * self.q.shape[1]
+        self.step_unit = criterion.unit if sample.family.linear else 1.0
+        self.row_units = np.append(np.full(n_coefficients, self.step_unit), 1.0) / criterion.unit
+
+    def expand(self, theta: Array, resampled: Resampled) -> Expansion:
+        """Expand about theta, shape (K, p, m), or (K, p, 1) for all weightings alike."""
+        sample, criterion, share = self.sample, self.criterion, resampled.share
+        family, y = sample.family, sample.y[:, None]
+        eta = self.q @ theta
+        mean, slope, own = family.mean(eta), family.slope(eta), sample.own(eta)
+        error, own_slope = sample.own(mean) - y, sample.own(slope)
+        rows = np.concatenate([own_slope[..., None] * self.q[:, None], error[..., None]], axis=2)
+        net = self._net_rows(resampled.replicated.sums(share, rows))
+        score, curvature, expected = family.score(y, own)
+        trained = criterion.fit * share * resampled.mean_weight
+        rest = self._fit_gram(trained, score, expected)
+        psi = ArmInfluence(self, resampled, mean, slope, -error) if criterion.variance else None
+        if psi is not None:
+            rest += psi.gram()
+        bias = np.stack([(share * resampled.mean_weight * error)[a].sum(axis=0) for a in sample.slices])
+        bend = value = None
+        if not family.linear:
+            bend = self._bend(net, resampled, trained * (curvature - expected), eta, psi)
+            value = (trained * family.loss(y, sample.own(mean))).sum(axis=0) + self._squares(net, psi)
+            value = value / criterion.unit**2
+        units = self.row_units
+        return Expansion(net * units, rest * units[:, None] * units, bend, value, bias)
+
+    def _net_rows(self, forms: Array) -> Array:
+        """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""
+        _, n_rep, m, _ = forms.shape
+        rows = []
+        for contrast in self.criterion.contrasts:
+            slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
+            rows.append(np.concatenate([*slopes, -np.tensordot(contrast, forms[..., -1:], axes=1)], axis=-1))
+        return np.concatenate(rows).transpose(1, 0, 2)
+
+    def _fit_gram(self, trained: Array, score: Array, expected: Array) -> Array:
+        """Gram matrix of the rows of the fit, shape (m, K p + 1, K p + 1)."""
+        p, m = self.q.shape[1], trained.shape[1]
+        size = self.sample.n_arms * p
+        gram = np.zeros((m, size + 1, size + 1))
+        for a, rows in enumerate(self.sample.slices):
+            block = slice(a * p, (a + 1) * p)
+            gram[:, block, block] = gram_matrices(self.pairs[rows], trained[rows] * expected[rows], p)
+            gram[:, block, -1] = gram[:, -1, block] = (trained[rows] * score[rows]).T @ self.q[rows]
+        gram[:, -1, -1] = (trained * score**2 / expected).sum(axis=0)
+        return gram
+
+    def _squares(self, net: Array, psi: ArmInfluence | None) -> Array:
+        """Risk and variance, shape (m,)."""
+        n_rep = net.shape[1] // len(self.criterion.contrasts)
+        value = self.criterion.penalty / 2 * (net[..., -1] ** 2).sum(axis=1) / n_rep
+        return value if psi is None else value + psi.variance() / 2
+
+    def _bend(self, net: Array, resampled: Resampled, fit: Array, eta: Array, psi: ArmInfluence | None) -> Array:
+        """Curvature of the means times what multiplies them, shape (m, K p, K p)."""
+        sample, contrasts, p = self.sample, self.criterion.contrasts, self.q.shape[1]
+        bends = sample.family.bend(eta)
+        values = -net[..., -1].T.reshape(len(contrasts), -1, net.shape[0])
+        pull = self.criterion.penalty / values.shape[1] * np.tensordot(contrasts.T, values, axes=1)
+        risk = resampled.share * resampled.replicated.adjoint(pull) * sample.own(bends)
+        total = np.zeros((net.shape[0], sample.n_arms * p, sample.n_arms * p))
+        for a, rows in enumerate(sample.slices):
+            weights = np.zeros_like(fit) if psi is None else psi.bend_weights(a) * bends[a]
+            weights[rows] += fit[rows] + risk[rows]
+            total[:, a * p : (a + 1) * p, a * p : (a + 1) * p] = gram_matrices(self.pairs, weights, p)
+        return total * (self.step_unit / self.criterion.unit) ** 2
+
+
+class ArmInfluence:
+    """Influence functions of the arm means at known propensity scores, and their squares.
+
+    psi_a = tilt (m_a - M_a) + 1{arm = a} omega (y - m_a) - measure R_a, with M_a and R_a what centres the two parts. The
+    derivative by theta_a is sigma_a q less its centre, sigma_a = m_a' (tilt - 1{arm = a} omega).
+
+    Parameters
+    ----------
+    objective : JointObjective
+        The objective.
+    resampled : Resampled
+        The weightings.
+    mean, slope : ndarray, shape (K, n, m) or (K, n, 1)
+        Means and their derivatives by the linear predictor.
+    residual : ndarray, shape (n, m) or (n, 1)
+        y - m in a row's own arm.
+    """
+
+    def __init__(
+        self, objective: JointObjective, resampled: Resampled, mean: Array, slope: Array, residual: Array
+    ) -> None:
+        self.q, self.pairs, self.metric = objective.q, objective.pairs, objective.metric
+        self.share, self.at, self.slices = resampled.share, resampled.at, objective.sample.slices
+        self.weight = self.at.total
+        weighted = self.share * self.weight * residual
+        psi, sigma = [], []
+        for a, rows in enumerate(self.slices):
+            centred = self.at.tilt * (mean[a] - (self.share * self.at.tilt * mean[a]).sum(axis=0))
+            centred = centred - self.at.measure * weighted[rows].sum(axis=0)
+            centred[rows] += self.weight[rows] * residual[rows]
+            tilted = self.at.tilt * slope[a] * np.ones_like(self.share)
+            tilted[rows] = -self.at.excess[rows] * slope[a][rows]
+            psi.append(centred)
+            sigma.append(tilted)
+        self.psi, self.sigma, self.slope = np.stack(psi), np.stack(sigma), slope
+        self.pulled = np.tensordot(self.metric, self.psi, axes=1)
+
+    def variance(self) -> Array:
+        """Mean of sum_ab D_ab psi_a psi_b, shape (m,)."""
+        return (self.share * (self.pulled * self.psi).sum(axis=0)).sum(axis=0)
+
+    def centres(self) -> list[tuple[Array, Array]]:
+        """Multiples of vectors (K, p, m) that centre the derivatives: pairs of the multiples, (n, m), and the vectors."""
+        total = np.stack([self.q.T @ (self.share * sigma) for sigma in self.sigma])
+        if self.at.measure is self.at.tilt:
+            return [(self.at.tilt, total)]
+        tilted = np.stack([self.q.T @ (self.share * self.at.tilt * slope) for slope in self.slope])
+        return [(self.at.tilt, tilted), (self.at.measure, total - tilted)]
+
+    def centred_slopes(self) -> list[tuple[Array, Array]]:
+        """For each arm D psi, shape (n,), and the centred derivative of psi by theta, (n, p), of a single weighting."""
+        centres = self.centres()
+        return [
+            (pulled[:, 0], sigma * self.q - sum(f * centre[a].T for f, centre in centres))
+            for a, (pulled, sigma) in enumerate(zip(self.pulled, self.sigma, strict=True))
+        ]
+
+    def gram(self) -> Array:
+        """Gram matrix of the rows, shape (m, K p + 1, K p + 1)."""
+        n_arms, p, m = len(self.slices), self.q.shape[1], self.share.shape[1]
+        gram, centres = np.zeros((m, n_arms * p + 1, n_arms * p + 1)), self.centres()
+        products = [[self.q.T @ (self.share * f * sigma) for sigma in self.sigma] for f, _ in centres]
+        squares = [[(self.share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
+        for a in range(n_arms):
+            for b in range(a + 1):
+                block = gram_matrices(self.pairs, self.share * self.sigma[a] * self.sigma[b], p)
+                for k, (_, centre) in enumerate(centres):
+                    block -= _outer(products[k][a], centre[b]) + _outer(centre[a], products[k][b])
+                    for j, (_, other) in enumerate(centres):
+                        block += squares[k][j][:, None, None] * _outer(centre[a], other[b])
+                gram[:, a * p : (a + 1) * p, b * p : (b + 1) * p] = self.metric[a, b] * block
+                gram[:, b * p : (b + 1) * p, a * p : (a + 1) * p] = self.metric[a, b] * block.transpose(0, 2, 1)
+            pulled = self.share * self.pulled[a]
+            cross = self.q.T @ (pulled * self.sigma[a])
+            cross -= sum((pulled * f).sum(axis=0) * centre[a] for f, centre in centres)
+            gram[:, a * p : (a + 1) * p, -1] = gram[:, -1, a * p : (a + 1) * p] = -cross.T
+        gram[:, -1, -1] = self.variance()
+        return gram
+
+    def bend_weights(self, arm: int) -> Array:
+        """Factor of m'' in the second derivative of the variance, halved, for one arm, shape (n, m)."""
+        pulled, rows = self.pulled[arm], self.slices[arm]
+        by_tilt = pulled - (self.share * pulled * self.at.tilt).sum(axis=0)
+        by_weight = pulled - (self.share * pulled * self.at.measure).sum(axis=0)
+        total = self.at.tilt * by_tilt
+        total[rows] -= self.weight[rows] * by_weight[rows]
+        return self.share * total
+
+
+def _outer(left: Array, right: Array) -> Array:
+    """Outer products of columns, shape (m, p, p), of two arrays of shape (p, m)."""
+    return np.einsum("pm,qm->mpq", left, right)

@@ -1,0 +1,6 @@
+"""Propensity models: links, likelihoods, and what the importance weights need of a model."""
+
+from causalrisk.propensity.links import LINKS
+from causalrisk.propensity.models import BinaryModel, CalibratedModel, KnownModel, MultinomialModel, PropensityModel
+
+__all__ = ["LINKS", "BinaryModel", "CalibratedModel", "KnownModel", "MultinomialModel", "PropensityModel"]

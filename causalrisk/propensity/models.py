@@ -1,0 +1,323 @@
+"""Propensity models: what the weights need of a model of the arm, whatever its form.
+
+A model turns a *state*, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other arms
+against the arm each row is in. For models with coefficients the state is those of the basis columns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.ledger import Reason
+from causalrisk.linalg import Array, pairwise_columns
+from causalrisk.newton import Batch, Likelihood, information, newton_batch, predictors, refit_batch
+from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
+from causalrisk.propensity.links import LINKS
+
+
+class PropensityModel(ABC):
+    """A model of the arm given the covariates.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    n_arms : int
+        K.
+
+    Attributes
+    ----------
+    n_predictors : int
+        L.
+    log_linear : bool
+        Whether each term of the odds is the exponential of a linear predictor, so that shifts multiply it.
+    """
+
+    n_predictors: int
+    log_linear: bool
+    estimated = True
+
+    def __init__(self, columns: Array, arm: Arms, n_arms: int) -> None:
+        self.columns, self.arm, self.n_arms = columns, arm, n_arms
+
+    @property
+    def n_coefficients(self) -> int:
+        """Number of coefficients that are estimated by estimating equations, L q."""
+        return self.n_predictors * self.columns.shape[1]
+
+    @property
+    def n_state(self) -> int:
+        """Length of the state, S."""
+        return self.n_coefficients
+
+    @abstractmethod
+    def fit(self, weights: Array) -> Batch:
+        """Fit under weights of shape (n, 1) from nowhere."""
+
+    @abstractmethod
+    def refit(self, weights: Array, start: Array) -> Batch:
+        """Refit under weights of shape (n, m) from a state near the solutions."""
+
+    def predictors(self, state: Array) -> Array:
+        """Linear predictors, shape (L, n, m), under states of shape (S, m)."""
+        return predictors(self.columns, state)
+
+    @abstractmethod
+    def influence(self, state: Array, weights: Array) -> Array:
+        """Influence function of the coefficients at the solution `state`, shape (S,); shape (n, Q)."""
+
+    @abstractmethod
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds of other arms against a row's own arm, shape (T, n, m), zero in the arm `toward`.
+
+        Parameters
+        ----------
+        eta : ndarray, shape (L, n, m)
+            Linear predictors.
+        toward : int or None
+            One arm, or None for all others.
+
+        Returns
+        -------
+        ndarray, shape (T, n, m)
+            Terms whose sum is e_toward / e_own, or (1 - e_own) / e_own.
+        """
+
+    @abstractmethod
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """Derivatives of the sum of `odds` by each predictor that has coefficients, shape (L, n, m)."""
+
+    @abstractmethod
+    def probabilities(self, eta: Array) -> Array:
+        """Probability of each arm, shape (K, n, m)."""
+
+    @abstractmethod
+    def probability_slopes(self, eta: Array) -> Array:
+        """Derivatives of `probabilities` by each predictor, shape (K, L, n, m)."""
+
+
+class LikelihoodModel(PropensityModel):
+    """A model fitted by Newton's method on a likelihood or another smooth loss."""
+
+    likelihood: Likelihood
+    _pairs: Array | None = None
+
+    @property
+    def pairs(self) -> Array:
+        """Products of pairs of basis columns, made when first needed."""
+        if self._pairs is None:
+            self._pairs = pairwise_columns(self.columns)
+        return self._pairs
+
+    def fit(self, weights: Array) -> Batch:
+        """Fit from zero, with damping."""
+        start = np.zeros(self.n_coefficients)
+        return newton_batch(self.columns, self.pairs, self.likelihood, weights, start, damped=True)
+
+    def refit(self, weights: Array, start: Array) -> Batch:
+        """Refit every column of the weights; a weighting that leaves an arm without rows has no fit."""
+        zero = np.zeros(self.n_coefficients)
+        batch = refit_batch(self.columns, self.pairs, self.likelihood, weights, start, zero)
+        present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
+        return Batch(batch.gamma, np.where(present, batch.reasons, Reason.EMPTY_ARM), batch.iterations)
+
+    def influence(self, state: Array, weights: Array) -> Array:
+        """Influence function: the scores times the inverse of the information."""
+        score, curvature = self.likelihood.derivatives(self.predictors(state[:, None]))
+        share = weights[:, None] / weights.sum()
+        hessian = information(self.pairs, curvature, share, self.n_predictors, self.columns.shape[1])[0]
+        rows = np.concatenate([self.columns * part for part in score], axis=1)
+        # A separated fit has no information left; its influence function is never used, so least squares is enough.
+        return np.linalg.lstsq(hessian, rows.T, rcond=None)[0].T
+
+
+class BinaryModel(LikelihoodModel):
+    """Two arms under any link, by maximum likelihood.
+
+    Parameters
+    ----------
+    columns, arm
+        As in `PropensityModel`.
+    link_name : {"logit", "probit", "cloglog"}
+        The link.
+    """
+
+    n_predictors = 1
+
+    def __init__(self, columns: Array, arm: Arms, link_name: str) -> None:
+        super().__init__(columns, arm, 2)
+        self.link, self.treated = LINKS[link_name], (arm > 0).astype(float)
+        self.log_linear = link_name == "logit"
+        self.likelihood = BinaryLikelihood(self.link, self.treated)
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds of the other arm."""
+        return _without(self.link.own_odds(eta, self.treated[:, None]), self.arm, toward)
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """Derivative of the odds of the other arm."""
+        return _without(self.link.own_odds_slope(eta, self.treated[:, None]), self.arm, toward)
+
+    def probabilities(self, eta: Array) -> Array:
+        """Probability of each arm."""
+        p = self.link.probability(eta[0])
+        return np.stack([1 - p, p])
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """Derivatives of the probabilities: the odds are 1 / p - 1, so p' is minus p^2 times theirs."""
+        slope = -(self.link.probability(eta[0]) ** 2) * self.link.own_odds_slope(eta[0], np.ones((1, 1)))
+        return np.stack([-slope, slope])[:, None]
+
+
+class MultinomialModel(LikelihoodModel):
+    """K arms by multinomial logit.
+
+    Parameters
+    ----------
+    columns, arm, n_arms
+        As in `PropensityModel`.
+    """
+
+    log_linear = True
+
+    def __init__(self, columns: Array, arm: Arms, n_arms: int) -> None:
+        super().__init__(columns, arm, n_arms)
+        self.n_predictors = n_arms - 1
+        self.likelihood = MultinomialLikelihood(arm, n_arms)
+
+    def _others(self, toward: int | None) -> NDArray[np.intp]:
+        """Arms whose odds against a row's own make up the terms, shape (T, n); its own where it has none."""
+        if toward is not None:
+            return np.full((1, len(self.arm)), toward)
+        shifts = np.arange(1, self.n_arms)[:, None]
+        return (self.arm + shifts) % self.n_arms
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds of the other arms, exp(eta_k - eta_own)."""
+        full = np.concatenate([np.zeros_like(eta[:1]), eta])
+        rows = np.arange(full.shape[1])
+        own = full[self.arm, rows]
+        return np.stack([np.exp(full[k, rows] - own) * (k != self.arm)[:, None] for k in self._others(toward)])
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """Derivatives: plus the odds of arm l + 1, minus all of them in that arm itself."""
+        terms, others = self.odds(eta, toward), self._others(toward)
+        arms = np.arange(1, self.n_arms)
+        plus = np.stack([((others == a)[:, :, None] * terms).sum(axis=0) for a in arms])
+        return plus - (self.arm == arms[:, None])[:, :, None] * terms.sum(axis=0)
+
+    def probabilities(self, eta: Array) -> Array:
+        """Probability of each arm."""
+        return softmax(eta)
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """Derivatives p_k (1{k = l} - p_l)."""
+        p = softmax(eta)
+        same = np.eye(self.n_arms)[:, 1:, None, None]
+        return p[:, None] * (same - p[None, 1:])
+
+
+class CalibratedModel(LikelihoodModel):
+    """A model an arm, each calibrated so that its weights balance the columns exactly.
+
+    Parameters
+    ----------
+    columns, arm, n_arms
+        As in `PropensityModel`.
+    toward : int or None
+        Arm whose rows are the target; None for everybody.
+    """
+
+    log_linear = True
+
+    def __init__(self, columns: Array, arm: Arms, n_arms: int, toward: int | None) -> None:
+        super().__init__(columns, arm, n_arms)
+        self.toward = toward
+        self.arms = np.array([a for a in range(n_arms) if a != toward], dtype=np.intp)
+        self.n_predictors = len(self.arms)
+        self.likelihood = CalibratedLoss(arm, self.arms, toward)
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """exp(-eta) of the model of a row's own arm."""
+        return -self.odds_slopes(eta, toward).sum(axis=0)[None]
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """Derivative by the predictor of a row's own arm."""
+        own = (self.arm == self.arms[:, None])[:, :, None]
+        return -np.where(own, np.exp(np.where(own, -eta, 0.0)), 0.0)
+
+    def probabilities(self, eta: Array) -> Array:
+        """Probability of each arm by its own model, which need not add up to one over several arms."""
+        if self.toward is None:
+            own = 1 / (1 + np.exp(-eta))
+            return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
+        odds = np.exp(-eta)
+        base = 1 / (1 + (1 / odds).sum(axis=0))
+        return np.insert(base / odds, self.toward, base, axis=0)
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """Refused by the options: a target that tilts by the score has no calibration loss."""
+        raise NotImplementedError
+
+
+class KnownModel(PropensityModel):
+    """Propensity scores that are given and not estimated.
+
+    Parameters
+    ----------
+    columns, arm
+        As in `PropensityModel`.
+    scores : ndarray, shape (n, K)
+        Probability of each arm.
+    """
+
+    n_predictors, log_linear, estimated = 0, False, False
+
+    def __init__(self, columns: Array, arm: Arms, scores: Array) -> None:
+        super().__init__(columns, arm, scores.shape[1])
+        self.scores = scores
+
+    def fit(self, weights: Array) -> Batch:
+        """Nothing to fit."""
+        return self.refit(weights, np.empty(0))
+
+    def refit(self, weights: Array, start: Array) -> Batch:
+        """Nothing to refit."""
+        m = weights.shape[1]
+        return Batch(np.empty((0, m)), np.zeros(m, dtype=np.int8), 0)
+
+    def predictors(self, state: Array) -> Array:
+        """No predictors, shape (0, n, m)."""
+        return np.empty((0, len(self.arm), state.shape[1]))
+
+    def influence(self, state: Array, weights: Array) -> Array:
+        """No coefficients, shape (n, 0)."""
+        return np.empty((len(self.arm), 0))
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds from the scores."""
+        own = self.scores[np.arange(len(self.arm)), self.arm]
+        odds = (1 - own) / own if toward is None else self.scores[:, toward] / own
+        return _without(np.repeat(odds[None, :, None], eta.shape[2], axis=2), self.arm, toward)
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """No predictors, shape (0, n, m)."""
+        return eta
+
+    def probabilities(self, eta: Array) -> Array:
+        """The scores."""
+        return np.repeat(self.scores.T[:, :, None], eta.shape[2], axis=2)
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """No predictors, shape (K, 0, n, m)."""
+        return np.empty((self.n_arms, *eta.shape))
+
+
+def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
+    """Odds, shape (1, n, m), with zeros in the arm that is the target."""
+    return odds if toward is None else odds * (arm != toward)[:, None]

@@ -1,0 +1,412 @@
+"""Importance weights: how a target population and a propensity model weigh the rows.
+
+A row of arm a has the importance weight w = h / e_a, h the tilt of the target. Everything here is divided by the mean
+tilt, so that sums over the rows divided by N are averages over the target. With the tilt as t, weights are kept as the
+*excess* w - t: for the whole population that is the odds (1 - e_a) / e_a, which keeps its digits where w is close to 1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from causalrisk.ledger import Reason
+from causalrisk.linalg import Array
+from causalrisk.newton import Batch
+from causalrisk.propensity import PropensityModel
+
+STEP = 1e-6  # of the numerical derivative of a tilt given as a function
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Importance weights under m states and m weightings of the rows, divided by the mean tilt.
+
+    Parameters
+    ----------
+    excess : ndarray, shape (n, m)
+        Importance weight less the tilt.
+    tilt : ndarray, shape (n, m) or (n, 1)
+        How much a row counts in averages over the target.
+    measure : ndarray, shape (n, m) or (n, 1)
+        The row's part in what the importance weights were divided by; the tilt itself, but for a target frame.
+    """
+
+    excess: Array
+    tilt: Array
+    measure: Array
+
+    @property
+    def total(self) -> Array:
+        """Importance weights, shape (n, m)."""
+        return self.excess + self.tilt
+
+
+class Target(ABC):
+    """A target population: from linear predictors to the undivided excess, tilt and measure.
+
+    Attributes
+    ----------
+    separable : bool
+        Whether the excess is a sum of terms `PropensityModel.odds` and the tilt does not depend on the state.
+    toward : int or None
+        The arm whose rows are the target.
+    """
+
+    separable = False
+    toward: int | None = None
+
+    @abstractmethod
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Excess (n, m), tilt and measure (n, m) or (n, 1)."""
+
+    @abstractmethod
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Derivatives by each predictor of the importance weight and of the measure, (L, n, m); None where zero."""
+
+
+@dataclass(frozen=True)
+class ArmTarget(Target):
+    """Everybody (`toward` None), or the rows of one arm.
+
+    Parameters
+    ----------
+    toward : int or None
+        The arm.
+    """
+
+    toward: int | None = None
+    separable = True
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Odds, and the indicator of the target."""
+        rows = np.ones(len(model.arm), dtype=bool) if self.toward is None else model.arm == self.toward
+        tilt = rows[:, None].astype(float)
+        return model.odds(eta, self.toward).sum(axis=0), tilt, tilt
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Derivatives of the odds."""
+        return model.odds_slopes(eta, self.toward), None
+
+
+@dataclass(frozen=True)
+class TiltTarget(Target):
+    """A tilt that is a function of the propensity scores.
+
+    Parameters
+    ----------
+    tilt : callable
+        Probabilities (K, ...) -> tilt (...) and its derivatives by them (K, ...).
+    """
+
+    tilt: Callable[[Array], tuple[Array, Array]]
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Tilt times the odds, and the tilt."""
+        tilt, _ = self.tilt(model.probabilities(eta))
+        return tilt * model.odds(eta, None).sum(axis=0), tilt, tilt
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Product rule on tilt times (1 + odds)."""
+        tilt, by_score = self.tilt(model.probabilities(eta))
+        slope = np.einsum("knm,klnm->lnm", by_score, model.probability_slopes(eta))
+        return slope * (1 + model.odds(eta, None).sum(axis=0)) + tilt * model.odds_slopes(eta, None), slope
+
+
+def overlap_tilt(p: Array) -> tuple[Array, Array]:
+    """Tilt of the overlap population, 1 / sum_k 1 / e_k (two arms: e_0 e_1), and its derivatives."""
+    tilt = 1 / (1 / p).sum(axis=0)
+    return tilt, (tilt / p) ** 2
+
+
+@dataclass(frozen=True)
+class FunctionTilt:
+    """A tilt given as a function of the propensity score of the treated arm.
+
+    Parameters
+    ----------
+    function : callable
+        e -> h(e), elementwise.
+    """
+
+    function: Callable[[Array], Array]
+
+    def __call__(self, p: Array) -> tuple[Array, Array]:
+        """Tilt, and its derivative by central differences inside (0, 1)."""
+        e = p[1]
+        step = STEP * np.minimum(e, 1 - e)
+        slope = (self.function(e + step) - self.function(e - step)) / (2 * step)
+        return np.asarray(self.function(e), dtype=float), np.stack([np.zeros_like(e), slope])
+
+
+class FrameTarget(Target):
+    """Another data frame: its rows are the target, and the membership model gives the density ratio.
+
+    Parameters
+    ----------
+    frame : ndarray of bool, shape (n,)
+        Rows of the target frame.
+    membership : PropensityModel
+        Logit of a row being of the frame; the last predictor is its own.
+    """
+
+    def __init__(self, frame: Array, membership: PropensityModel) -> None:
+        self.frame, self.membership = frame[:, None], membership
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Density ratio times the inverse probability; the indicator of the frame; the density ratio."""
+        ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
+        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        tilt = self.frame.astype(float)
+        return weight - tilt, tilt, ratio
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Product rule; the measure depends on the membership model alone."""
+        ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
+        by_arm = ratio * model.odds_slopes(eta[:-1], None)
+        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        return np.concatenate([by_arm, weight[None]]), np.concatenate([np.zeros_like(by_arm), ratio[None]])
+
+
+class Weighting:
+    """A propensity model and a target, as functions of a state and of the weights of the rows.
+
+    Parameters
+    ----------
+    model : PropensityModel
+        The model of the arm.
+    target : Target
+        The target population.
+    observed : ndarray, shape (n,)
+        1.0 for the rows of the sample, 0.0 for those of a target frame.
+    """
+
+    def __init__(self, model: PropensityModel, target: Target, observed: Array) -> None:
+        self.model, self.target, self.observed = model, target, observed
+        self.membership = target.membership if isinstance(target, FrameTarget) else None
+
+    @property
+    def columns(self) -> Array:
+        """Basis columns of the propensity design, shape (n, q)."""
+        return self.model.columns
+
+    @property
+    def n_coefficients(self) -> int:
+        """Number of coefficients of all models, Q."""
+        return self.model.n_coefficients + (0 if self.membership is None else self.membership.n_coefficients)
+
+    @property
+    def separable(self) -> bool:
+        """Whether shifts of the state multiply the terms of the excess."""
+        return self.target.separable and self.model.log_linear
+
+    def _both(self, weights: Array, fit: Callable[[PropensityModel, Array, slice], Batch]) -> Batch:
+        """Fit the model on the sample and the membership model on all rows, and stack the states."""
+        cut = self.model.n_state
+        own = fit(self.model, weights * self.observed[:, None], slice(0, cut if self.membership else None))
+        if self.membership is None:
+            return own
+        other = fit(self.membership, weights, slice(cut, None))
+        reasons = np.where(own.reasons == Reason.OK, other.reasons, own.reasons)
+        return Batch(
+            np.concatenate([own.gamma, other.gamma]), reasons, max(own.iterations, other.iterations)
+        )
+
+    def fit(self, weights: Array) -> Batch:
+        """Fit under weights of shape (n,)."""
+        return self._both(weights[:, None], lambda model, s, part: model.fit(s))
+
+    def refit(self, weights: Array, start: Array) -> Batch:
+        """Refit under weights of shape (n, m) from a state of shape (S,) or (S, m)."""
+        return self._both(weights, lambda model, s, part: model.refit(s, start[part]))
+
+    def influence(self, state: Array, weights: Array) -> Array:
+        """Influence function of all coefficients, relative to the total weight of the sample, shape (n, Q)."""
+        own = self.model.influence(state[: self.model.n_state], weights * self.observed)
+        if self.membership is None:
+            return own
+        scale = (weights * self.observed).sum() / weights.sum()
+        other = self.membership.influence(state[self.model.n_state :], weights) * scale
+        return np.concatenate([own * self.observed[:, None], other], axis=1)
+
+    def predictors(self, state: Array) -> Array:
+        """Linear predictors, shape (L, n, m), under states of shape (S, m)."""
+        if self.membership is None:
+            return self.model.predictors(state)
+        cut = self.model.n_state
+        return np.concatenate([self.model.predictors(state[:cut]), self.membership.predictors(state[cut:])])
+
+    def weights(self, eta: Array, weights: Array) -> Weights:
+        """Importance weights under predictors (L, n, m) and weightings of the rows (n, m) or (n, 1)."""
+        excess, tilt, measure = self.target.parts(self.model, eta)
+        return self.divided(excess, tilt, measure, weights)
+
+    def divided(self, excess: Array, tilt: Array, measure: Array, weights: Array) -> Weights:
+        """Divide excess, tilt and measure by the means of tilt and measure under the weights."""
+        if self.target.separable and self.target.toward is None:
+            return Weights(excess, tilt, measure)
+        total = _positive(self.observed @ weights)
+        scale = _positive((weights * measure).sum(axis=0) / total)
+        if measure is tilt:
+            tilt = tilt / scale
+            return Weights(excess / scale, tilt, tilt)
+        mean_tilt = _positive((weights * tilt).sum(axis=0) / total)
+        shifted = tilt / mean_tilt
+        return Weights((excess + tilt) / scale - shifted, shifted, measure / scale)
+
+    def odds(self, eta: Array) -> Array:
+        """Terms of the undivided excess of a separable weighting, shape (T, n, m)."""
+        return self.model.odds(eta, self.target.toward)
+
+    def terms(self, eta: Array, weights: Array) -> tuple[Array, Weights]:
+        """Terms of the excess of a separable weighting, shape (T, n, m), divided, and the importance weights."""
+        terms, (tilt, scale) = self.odds(eta), self._fixed_tilt(weights)
+        terms = terms if scale is None else terms / scale
+        return terms, Weights(terms.sum(axis=0), tilt, tilt)
+
+    def _fixed_tilt(self, weights: Array) -> tuple[Array, Array | None]:
+        """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
+        toward = self.target.toward
+        if toward is None:
+            return np.ones((len(self.columns), 1)), None
+        tilt = (self.model.arm == toward)[:, None].astype(float)
+        scale = _positive((weights * tilt).sum(axis=0) / _positive(self.observed @ weights))
+        return tilt / scale, scale
+
+    def slopes(self, eta: Array, weights: Array) -> tuple[Array, Array | None]:
+        """Derivatives of the importance weight by each predictor that has coefficients, and of the mean measure.
+
+        Returns
+        -------
+        weight : ndarray, shape (L, n, m)
+            Derivative of the importance weight, divided by the mean measure.
+        log_measure : ndarray, shape (L q, m), or None
+            Derivative of the logarithm of the mean measure by the coefficients.
+        """
+        slope, by_measure = self.target.slopes(self.model, eta)
+        if self.target.separable and self.target.toward is None:
+            return slope, None
+        _, _, measure = self.target.parts(self.model, eta)
+        scale = _positive((weights * measure).sum(axis=0) / _positive(self.observed @ weights))
+        if by_measure is None:
+            return slope / scale, None
+        mass = weights * by_measure / (weights * measure).sum(axis=0)
+        return slope / scale, (self.columns.T @ mass).reshape(-1, eta.shape[2])
+
+
+def _positive(values: Array) -> Array:
+    """Return the values, 1 where they are zero: a weighting without rows, which is recorded as an empty arm."""
+    return np.where(values > 0, values, 1.0)
+
+
+@dataclass(frozen=True)
+class WeightFit:
+    """A fitted weighting; rows as in the sample it was fitted to.
+
+    Parameters
+    ----------
+    weighting : Weighting
+        Model and target.
+    state : ndarray, shape (S,)
+        The fitted state; for models with coefficients these.
+    eta : ndarray, shape (L, n)
+        Linear predictors.
+    excess, tilt, measure : ndarray, shape (n,)
+        As in `Weights`.
+    by_state : ndarray, shape (n, Q)
+        Derivative of the importance weights by the coefficients.
+    tilt_by_state, measure_by_state : ndarray, shape (n, Q), or None
+        Derivatives of tilt and measure; None where they do not depend on them.
+    influence : ndarray, shape (n, Q)
+        Influence function of the coefficients.
+    converged : bool
+        Whether the iterations met their tolerance.
+    iterations : int
+        Newton iterations taken.
+    """
+
+    weighting: Weighting
+    state: Array
+    eta: Array
+    excess: Array
+    tilt: Array
+    measure: Array
+    by_state: Array
+    tilt_by_state: Array | None
+    measure_by_state: Array | None
+    influence: Array
+    converged: bool
+    iterations: int
+
+    @property
+    def total(self) -> Array:
+        """Importance weights divided by the mean tilt, shape (n,)."""
+        return self.excess + self.tilt
+
+    @property
+    def coefficients(self) -> Array:
+        """The state where it consists of coefficients, shape (Q,)."""
+        return self.state[: self.weighting.n_coefficients]
+
+    @property
+    def probabilities(self) -> Array:
+        """Probability of each arm, shape (K, n)."""
+        model = self.weighting.model
+        return model.probabilities(self.eta[: model.n_predictors, :, None])[:, :, 0]
+
+
+def fit_weighting(weighting: Weighting, weights: Array) -> WeightFit:
+    """Fit a weighting to a sample.
+
+    Parameters
+    ----------
+    weighting : Weighting
+        Model and target.
+    weights : ndarray, shape (n,)
+        Observation weights.
+
+    Returns
+    -------
+    WeightFit
+        The fit; `converged` is False when the iterations did not settle, as under separation.
+    """
+    batch = weighting.fit(weights)
+    state = batch.gamma[:, 0]
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        made = weight_at(weighting, state, weights)
+        influence = weighting.influence(state, weights)
+    converged = bool(batch.reasons[0] == Reason.OK)
+    return replace(made, influence=influence, converged=converged, iterations=batch.iterations)
+
+
+def weight_at(weighting: Weighting, state: Array, weights: Array) -> WeightFit:
+    """Importance weights and their derivatives at a state, without what belongs to the fitting of it."""
+    eta, column = weighting.predictors(state[:, None]), weights[:, None]
+    at = weighting.weights(eta, column)
+    slope, log_measure = weighting.slopes(eta, column)
+    columns = weighting.columns
+    by_state, by_measure = _by_coefficients(slope, columns), None
+    if log_measure is not None:
+        by_state = by_state - at.total * log_measure.T
+        _, measure_slope = weighting.target.slopes(weighting.model, eta)
+        _, _, measure = weighting.target.parts(weighting.model, eta)
+        scale = np.divide(at.measure, measure, out=np.zeros_like(measure), where=measure > 0)
+        by_measure = _by_coefficients(measure_slope * scale, columns) - at.measure * log_measure.T
+    same = at.measure is at.tilt
+    tilt = _column(at.tilt)
+    return WeightFit(
+        weighting, state, eta[:, :, 0], at.excess[:, 0], tilt, tilt if same else _column(at.measure), by_state,
+        by_measure if same else None, by_measure, np.empty((len(columns), weighting.n_coefficients)), True, 0,
+    )  # fmt: skip
+
+
+def _by_coefficients(slopes: Array, columns: Array) -> Array:
+    """Derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
+    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), -1)
+
+
+def _column(values: Array) -> Array:
+    return np.ascontiguousarray(values[:, 0])
