@@ -1,6 +1,7 @@
 """Formulas or arrays to one frozen design; the only place that knows patsy."""
 
-from causalrisk.design.build import Design, design_from_arrays, design_from_formula
+from causalrisk.design.build import design_from_arrays, design_from_formula
+from causalrisk.design.design import Design
 from causalrisk.design.formulas import linear_constraint
 
 __all__ = ["Design", "design_from_arrays", "design_from_formula", "linear_constraint"]

@@ -1,16 +1,16 @@
-"""The design: formulas or arrays turned into one frozen set of arrays on one estimation sample."""
+"""Formulas or arrays turned into a design on one estimation sample."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns import numbers
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.design import Design
+from causalrisk.design.encoders import ArrayEncoder
 from causalrisk.design.matrices import common_index, named_columns
 from causalrisk.design.pair import Models, check_roles, formula_models, merge_sources, read_formulas
 from causalrisk.design.rank import check_arms, usable_columns
@@ -18,112 +18,6 @@ from causalrisk.design.rows import ByRows, Rows, Source, by_rows, cluster_codes,
 from causalrisk.design.tables import Table, align
 from causalrisk.design.treatment import Coding, code_treatment, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Design:
-    """Everything an estimator needs to know about the data.
-
-    Parameters
-    ----------
-    y : ndarray of float64, shape (n,)
-        Outcome.
-    X : ndarray of float64, shape (n, p)
-        Outcome design, C-contiguous.
-    Z : ndarray of float64, shape (n, q)
-        Propensity design, C-contiguous.
-    arm : ndarray of intp, shape (n,)
-        Treatment arm, 0 .. K-1; 0 is the reference.
-    weights : ndarray of float64, shape (n,)
-        Observation weights; ones unless given.
-    weight_type : {None, "frequency", "probability"}
-        What the weights mean.
-    cluster : ndarray of intp, shape (n,), or None
-        Cluster of each row, 0 .. G-1.
-    labels : tuple of str
-        Printed arm labels, reference first.
-    levels : tuple
-        Raw treatment levels, reference first.
-    endog_name, treat_name : str
-        Names of the outcome and the treatment.
-    exog_names, propensity_names : tuple of str
-        Names of the columns of X and Z.
-    formula, propensity_formula : str or None
-        The two-sided formulas as displayed; None if the design was made from arrays.
-    index : pandas.Index
-        Labels of the n rows in the sample.
-    in_sample : Series of bool
-        Which rows are in the sample, on the caller's index.
-    sample_ledger : DataFrame
-        Why rows are not in the sample: columns formula, variable, missing, dropped.
-    notes : tuple of str
-        Text of each warning given while the design was made.
-    weights_name, cluster_name : str or None
-        Names of the weights and the cluster variable.
-    outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
-        Their ``encode(newdata)`` codes new rows as the columns of X and Z.
-
-    Notes
-    -----
-    All arrays are own copies and read-only.
-    """
-
-    y: np.ndarray
-    X: np.ndarray
-    Z: np.ndarray
-    arm: np.ndarray
-    weights: np.ndarray
-    weight_type: str | None
-    cluster: np.ndarray | None
-    labels: tuple[str, ...]
-    levels: tuple[object, ...]
-    endog_name: str
-    treat_name: str
-    exog_names: tuple[str, ...]
-    propensity_names: tuple[str, ...]
-    formula: str | None
-    propensity_formula: str | None
-    index: pd.Index
-    in_sample: pd.Series
-    sample_ledger: pd.DataFrame
-    notes: tuple[str, ...]
-    weights_name: str | None
-    cluster_name: str | None
-    outcome_encoder: FormulaEncoder | ArrayEncoder
-    propensity_encoder: FormulaEncoder | ArrayEncoder
-
-    def __post_init__(self) -> None:
-        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster):
-            if array is not None:
-                array.flags.writeable = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
-        return Design, tuple(getattr(self, f.name) for f in fields(self))
-
-    def __repr__(self) -> str:
-        what = self.formula or self.endog_name
-        return f"Design: {what}, {self.treat_name}: {' vs '.join(reversed(self.labels))}, n {self.n}"
-
-    @property
-    def n(self) -> int:
-        """Number of rows in the sample."""
-        return len(self.y)
-
-    @property
-    def n_arms(self) -> int:
-        """Number of arms, K."""
-        return len(self.labels)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Number of rows in each arm, shape (K,)."""
-        return np.bincount(self.arm, minlength=self.n_arms)
-
-    @property
-    def members(self) -> np.ndarray:
-        """Which rows are in which arm, bool, shape (K, n)."""
-        return self.arm == np.arange(self.n_arms)[:, None]
 
 
 def design_from_formula(
