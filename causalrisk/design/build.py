@@ -15,6 +15,7 @@ from causalrisk.design.matrices import common_index, named_columns
 from causalrisk.design.pair import Models, check_roles, formula_models, merge_sources, read_formulas
 from causalrisk.design.rank import check_arms, usable_columns
 from causalrisk.design.rows import ByRows, Rows, Source, by_rows, cluster_codes, draw_sample
+from causalrisk.design.scores import score_matrix
 from causalrisk.design.tables import Table, align
 from causalrisk.design.treatment import Coding, code_treatment, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
@@ -32,6 +33,7 @@ def design_from_formula(
     weights: Any = None,
     weight_type: str | None = None,
     cluster: Any = None,
+    propensity_score: Any = None,
     missing: str = "drop",
     frame: Mapping[str, Any],
     constant_outcome: bool = False,
@@ -58,6 +60,9 @@ def design_from_formula(
         What the weights mean; needed with `weights`.
     cluster : str or array-like, optional
         Clusters.
+    propensity_score : str, array-like, shape (N,), or DataFrame or ndarray, shape (N, K), optional
+        Known probability of the treated arm, or of each arm: the columns of a DataFrame named after levels or labels,
+        those of an array in the order of the labels, reference first.
     missing : {"drop", "raise"}
         What to do with rows that miss any variable used.
     frame : mapping of str to object
@@ -81,7 +86,7 @@ def design_from_formula(
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, data, frame, notes)
-    by = by_rows(table, (treat, weights, cluster), weight_type, frame, notes)
+    by = by_rows(table, (treat, weights, cluster, propensity_score), weight_type, frame, notes)
     check_roles(formulas, by.treat_name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
     rows, observed = draw_sample(sources, by, table.index, missing, notes)
@@ -109,6 +114,7 @@ def design_from_arrays(
     weights: Any = None,
     weight_type: str | None = None,
     cluster: Any = None,
+    propensity_score: Any = None,
     missing: str = "drop",
     constant_outcome: bool = False,
 ) -> Design:
@@ -134,6 +140,9 @@ def design_from_arrays(
         What the weights mean; needed with `weights`.
     cluster : array-like, shape (N,), optional
         Clusters.
+    propensity_score : array-like, shape (N,), or DataFrame or ndarray, shape (N, K), optional
+        Known probability of the treated arm, or of each arm: the columns of a DataFrame named after levels or labels,
+        those of an array in the order of the labels, reference first.
     missing : {"drop", "raise"}
         What to do with rows that miss any value.
     constant_outcome : bool
@@ -154,12 +163,13 @@ def design_from_arrays(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    index = common_index((endog, exog, exog_propensity, treat, weights, cluster), _length(endog))
+    given = (treat, weights, cluster, propensity_score)
+    index = common_index((endog, exog, exog_propensity, *given), _length(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)
     assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
-    by = by_rows(Table(index), (treat, weights, cluster), weight_type, {}, notes)
+    by = by_rows(Table(index), given, weight_type, {}, notes)
     for what, columns in (("exog", right), ("exog_propensity", assign)):
         _check_columns(what, columns, by.treat_name, None if y.name is None else endog_name)
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
@@ -244,6 +254,7 @@ def _finish(
         weights=weights,
         weight_type=by.weight_type,
         cluster=cluster,
+        score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
         endog_name=models.endog_name,
@@ -258,6 +269,7 @@ def _finish(
         notes=tuple(notes),
         weights_name=by.weights_name,
         cluster_name=by.cluster_name,
+        score_name=None if by.score is None else by.score.name,
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )

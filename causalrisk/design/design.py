@@ -31,6 +31,8 @@ class Design:
         What the weights mean.
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
+    score : ndarray of float64, shape (n, K), or None
+        Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
     labels : tuple of str
         Printed arm labels, reference first.
     levels : tuple
@@ -49,8 +51,8 @@ class Design:
         Why rows are not in the sample: columns formula, variable, missing, dropped.
     notes : tuple of str
         Text of each warning given while the design was made.
-    weights_name, cluster_name : str or None
-        Names of the weights and the cluster variable.
+    weights_name, cluster_name, score_name : str or None
+        Names of the weights, the cluster variable and the known propensity score.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
 
@@ -66,6 +68,7 @@ class Design:
     weights: np.ndarray
     weight_type: str | None
     cluster: np.ndarray | None
+    score: np.ndarray | None
     labels: tuple[str, ...]
     levels: tuple[object, ...]
     endog_name: str
@@ -80,11 +83,12 @@ class Design:
     notes: tuple[str, ...]
     weights_name: str | None
     cluster_name: str | None
+    score_name: str | None
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
 
     def __post_init__(self) -> None:
-        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster):
+        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.score):
             if array is not None:
                 array.flags.writeable = False
 

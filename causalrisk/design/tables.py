@@ -186,6 +186,52 @@ class Table:
         return self.extra[name]
 
 
+def find_column(
+    value: Any, role: str, default: str, table: Table, frame: Mapping[str, Any], notes: list[str]
+) -> tuple[pd.Series, str]:
+    """Find a variable that goes by rows, by the name of a column or as one value per row.
+
+    Parameters
+    ----------
+    value : str or array-like
+        A name, or the values.
+    role : str
+        What it is, for messages, e.g. ``"treatment"``.
+    default : str
+        Its name if it has none.
+    table : Table
+        The columns there are.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        A line is appended if rows had to be put into another order.
+
+    Returns
+    -------
+    column : Series
+        On the index of the table.
+    name : str
+        Its name.
+
+    Raises
+    ------
+    DesignError
+        If a name is unknown, or there is not one value per row.
+    """
+    if not isinstance(value, str):
+        own = getattr(value, "name", None)
+        own = default if own is None else str(own)
+        return align(value, table.index, f"{role} {own!r}", notes), own
+    if value in table:
+        return table.column(value), value
+    if is_column(frame.get(value)):
+        return align(frame[value], table.index, f"{role} {value!r}", notes), value
+    known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
+    raise DesignError(
+        f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n" + nearest(value, known)
+    )
+
+
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
     """Make a table of separate variables, aligned by label where they carry labels.
 
