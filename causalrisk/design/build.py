@@ -270,6 +270,7 @@ def _finish(
         weights_name=by.weights_name,
         cluster_name=by.cluster_name,
         score_name=None if by.score is None else by.score.name,
+        constant_outcome=constant_outcome,
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )

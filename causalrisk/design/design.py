@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.rank import check_arms, usable_columns
+from causalrisk.design.rows import cluster_codes, ledger_frame
+from causalrisk.errors import DesignError, DesignWarning, warn_user
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +56,8 @@ class Design:
         Text of each warning given while the design was made.
     weights_name, cluster_name, score_name : str or None
         Names of the weights, the cluster variable and the known propensity score.
+    constant_outcome : bool
+        Whether arms were checked for one constant each, and not for all columns of X.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
 
@@ -84,6 +89,7 @@ class Design:
     weights_name: str | None
     cluster_name: str | None
     score_name: str | None
+    constant_outcome: bool
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
 
@@ -124,3 +130,69 @@ class Design:
     def members(self) -> np.ndarray:
         """Which rows are in which arm, bool, shape (K, n)."""
         return self.arm == np.arange(self.n_arms)[:, None]
+
+    def subset(self, keep: np.ndarray, reason: str) -> Design:
+        """Return the same design on fewer rows.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (n,)
+            The rows to keep.
+        reason : str
+            Why the others are left out, for the ledger; e.g. "propensity score outside [0.1, 0.9]".
+
+        Returns
+        -------
+        Design
+            Checked like this one; columns that depend on others in the rows kept are dropped with a note.
+
+        Raises
+        ------
+        DesignError
+            If the rows kept do not support the models.
+        """
+        notes: list[str] = []
+        try:
+            smaller = self._checked_subset(keep, notes)
+        except DesignError as error:
+            raise DesignError(
+                f"trimming ({reason}) leaves {int(keep.sum())} of {self.n} rows: {error}\n"
+                "Trim less: a wider trim=(low, high)."
+            ) from error
+        new = [f"after trimming: {note}" for note in notes if note not in self.notes]
+        for note in new:
+            warn_user(note, DesignWarning)
+        in_sample = self.in_sample.copy()
+        in_sample.iloc[np.flatnonzero(in_sample)] = keep
+        lost = int((~keep).sum())
+        lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
+        return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=(*self.notes, *new))
+
+    def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
+        """Arrays and encoders of the rows kept."""
+        if not keep.any():
+            raise DesignError("no observations left.")
+        columns = usable_columns(self.X[keep], self.exog_names, "outcome", notes)
+        columns_z = usable_columns(self.Z[keep], self.propensity_names, "propensity", notes)
+        outcome, propensity = self.outcome_encoder.keeping(columns), self.propensity_encoder.keeping(columns_z)
+        X, Z = np.ascontiguousarray(self.X[keep][:, columns]), np.ascontiguousarray(self.Z[keep][:, columns_z])
+        arm, weights, cluster = self.arm[keep], self.weights[keep], None
+        counts = weights if self.weight_type == "frequency" else None
+        check_arms(X, Z, arm, self.labels, outcome.names, counts=counts, constant_outcome=self.constant_outcome)
+        if self.cluster is not None and self.cluster_name is not None:
+            cluster = cluster_codes(pd.Series(self.cluster[keep]), self.cluster_name)
+        return replace(
+            self,
+            y=self.y[keep],
+            X=X,
+            Z=Z,
+            arm=arm,
+            weights=weights,
+            cluster=cluster,
+            score=None if self.score is None else self.score[keep],
+            exog_names=outcome.names,
+            propensity_names=propensity.names,
+            index=self.index[keep],
+            outcome_encoder=outcome,
+            propensity_encoder=propensity,
+        )

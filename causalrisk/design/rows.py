@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,7 +83,6 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
         if mask.any():
             lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
             keep &= ~mask
-    ledger = pd.DataFrame(lines, columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
     if not keep.any():
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         detail = f"all {len(keep)} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
@@ -93,7 +92,23 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
             if lines
             else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
         )
-    return Rows(keep, ledger)
+    return Rows(keep, ledger_frame(lines))
+
+
+def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return the ledger of the rows that are not in the sample.
+
+    Parameters
+    ----------
+    lines : iterable of tuple
+        Formula, variable, rows that miss it, and rows dropped for that and nothing before.
+
+    Returns
+    -------
+    DataFrame
+        One row per line.
+    """
+    return pd.DataFrame(list(lines), columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
 
 
 def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:
