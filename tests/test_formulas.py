@@ -262,7 +262,7 @@ def test_encode_new_data(data):
 @pytest.mark.parametrize("kind", ["str", "category"])
 def test_encode_errors(data, kind):
     encoder = make("y ~ x + g", data.astype({"g": kind})).outcome_encoder
-    with pytest.raises(DesignError, match=r"(?s)'g'.*'zz'|'zz'.*'g'"):
+    with pytest.raises(DesignError, match=r"'g' .*'zz'.*; expected 'a', 'b', 'c'\.\nLeave"):
         encoder.encode(data.assign(g="zz"))
     with pytest.raises(
         DesignError, match=r"new data have no column 'x', which the outcome model uses.\nAdd it. Did you mean 'xx'"
@@ -274,6 +274,20 @@ def test_encode_errors(data, kind):
         encoder.encode(data.assign(x="text"))
     with pytest.raises(TypeError, match="DataFrame"):
         encoder.encode(np.ones((3, 2)))
+
+
+def test_unseen_codes_are_shown_as_plain_values(data):
+    encoder = make("y ~ x + C(k)", data).outcome_encoder
+    with pytest.raises(DesignError) as caught:
+        encoder.encode(data.assign(k=77))
+    assert str(caught.value) == (
+        "'C(k)' in the outcome formula 'y ~ x + C(k)' has the level 77, which the coding does not have; expected "
+        "1, 2, ..., 4, 5.\nLeave out the rows with 77, or merge it with another level."
+    )
+    with pytest.raises(
+        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c', .* expected 'a', 'b'\."
+    ):
+        make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
 
 def test_encode_leaves_out_dropped_columns(data):

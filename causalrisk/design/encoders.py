@@ -52,6 +52,11 @@ class FormulaEncoder:
         names = np.array(self._compile()[2].column_names, dtype=object)
         return tuple(names if self._keep is None else names[self._keep])
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have."""
+        return tuple(self._variables)
+
     def keeping(self, keep: np.ndarray) -> FormulaEncoder:
         """Return an encoder of some of the columns.
 
@@ -175,6 +180,11 @@ class ArrayEncoder:
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
         return tuple(name for name, kept in zip(self._all, self._keep, strict=True) if kept)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have: the columns."""
+        return self.names
 
     def keeping(self, keep: np.ndarray) -> ArrayEncoder:
         """Return an encoder of some of the columns.
