@@ -66,7 +66,7 @@ def design_from_formula(
     missing : {"drop", "raise"}
         What to do with rows that miss any variable used.
     frame : mapping of str to object
-        The caller's variables.
+        The caller's variables; ``np`` is NumPy unless it is among them.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
 
@@ -85,6 +85,7 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
+    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     formulas, table = read_formulas(formula, propensity, data, frame, notes)
     by = by_rows(table, (treat, weights, cluster, propensity_score), weight_type, frame, notes)
     check_roles(formulas, by.treat_name)

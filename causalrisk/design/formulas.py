@@ -314,8 +314,8 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
     unseen = re.search(r"observation with value (.*) does not match any .*\(expected: .(.*).\)", message)
     if unseen:
         return DesignError(
-            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}, which the coding does "
-            f"not have; expected {unseen[2]}.\nLeave out the rows with {unseen[1]}, or merge it with another level."
+            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}, which the coding "
+            f"does not have; expected {unseen[2]}.\nLeave out the rows with {unseen[1]}, or merge it with another."
         )
     where = f" in {code!r}" if code else ""
     return DesignError(

@@ -6,7 +6,7 @@ Nothing here changes what the caller handed in.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from causalrisk.design.columns import listing
 from causalrisk.errors import DesignError
 
 
-def nearest(name: Any, names: Iterable[Any]) -> str:
+def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
     """Return a line that names the columns nearest to a name that was not found.
 
     Parameters
@@ -26,6 +26,8 @@ def nearest(name: Any, names: Iterable[Any]) -> str:
         The name that was not found.
     names : iterable of str
         The names there are.
+    show : callable
+        How a name is shown.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def nearest(name: Any, names: Iterable[Any]) -> str:
         folded = {k.casefold(): k for k in known}
         near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
-        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+        return f"Did you mean {' or '.join(map(show, near))}?"
     return f"Type one of: {listing(known)}." if known else "There are no columns to choose from."
 
 
