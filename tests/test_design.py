@@ -286,6 +286,44 @@ def test_small_arms(data):
         make(data[:5], "y ~ 1", propensity="x + z + k + w + c", treat="d")
 
 
+def three_arms(data, **changes):
+    return data.assign(t=np.array(["c", "a", "b"])[np.arange(N) % 3], **changes)
+
+
+def make_three(data, formula="y ~ x", **options):
+    return make(data, formula, **{"treat": "t", "reference": "b", **options})
+
+
+def test_three_arms(data):
+    design = make_three(three_arms(data))
+    assert (design.n_arms, design.labels, design.counts.tolist()) == (3, ("b", "a", "c"), [20, 20, 20])
+    assert design.members.shape == (3, N)
+    assert [design.levels[k] for k in design.arm] == list(three_arms(data).t)
+    assert repr(design) == "Design: y ~ x, t: a, c vs b, n 60"
+
+
+def test_three_arms_that_cannot_be_estimated(data):
+    few = three_arms(data)
+    few.loc[few.index[6:][few.t[6:] == "c"], "t"] = "a"
+    with pytest.raises(DesignError, match="arm 'c' has 2 rows for 2 outcome coefficients"):
+        make_three(few)
+    empty = three_arms(data, g=np.where(np.arange(N) % 3 == 2, "p", data.g))
+    empty.iloc[0, empty.columns.get_loc("g")] = "p"
+    with pytest.raises(DesignError, match=r"(?s)g = 'b' has rows only in arms 'a', 'c' \(\d+\), so .* all arms cover"):
+        make_three(empty, "y ~ x + g")
+    dummy = ((np.arange(N) % 3 != 2) & data.flag).astype(int)
+    with pytest.raises(DesignError, match=r"only = 1 has rows only in arms 'a', 'c' \(\d+\), so .* arm 'b' cannot"):
+        make_three(three_arms(data, only=dummy), "y ~ x + only")
+
+
+def test_three_arms_from_arrays(data):
+    X, t = np.column_stack([np.ones(N), data.x]), three_arms(data).t.to_numpy()
+    design = design_from_arrays(data.y, X, t, reference="a", levels={"a": "none", "b": "half", "c": "full"})
+    assert design.labels == ("none", "half", "full")
+    with pytest.raises(DesignError, match='Add  reference="a"'):
+        design_from_arrays(data.y, X, t)
+
+
 def test_frequency_weights_count_as_rows(data):
     few = data.assign(d=(np.arange(N) < 3).astype(int), w=2)
     assert make(few, "y ~ x + z", weights="w", weight_type="frequency").n == N

@@ -177,6 +177,74 @@ def test_odd_names(data):
     assert make("y ~ größe", frame, treat="the treatment", propensity='Q("the treatment") ~ größe').n == 80
 
 
+@pytest.fixture
+def odd(data):
+    return data.assign(**{"mutter alter": data.x, "income (usd)": data.x**2, "a-b": data.k, "class": data.x, "1": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("formula", "quoted"),
+    [
+        ("y ~ mutter alter", 'Q("mutter alter")'),
+        ("y ~ income (usd) + x", 'Q("income (usd)")'),
+        ("y ~ a-b", 'Q("a-b")'),
+        ("y ~ np.log(class)", 'Q("class")'),
+        ("y ~ a-b + class", 'Q("a-b"), Q("class")'),
+    ],
+)
+def test_odd_names_without_quotes(odd, formula, quoted):
+    for options in ({}, {"formula": "y ~ x", "propensity": formula[4:]}):
+        with pytest.raises(DesignError) as caught:
+            make(**{"formula": formula, "data": odd, **options})
+        assert str(caught.value).splitlines()[-1] == f"Names that are not plain words need quotes; type  {quoted}."
+    with pytest.raises(DesignError, match="need quotes"):
+        make(formula, {name: column.to_numpy() for name, column in odd.items()})
+
+
+def test_odd_names_are_not_blamed_for_other_errors(odd):
+    for formula in ("y ~ 1 + zz", 'y ~ Q("mutter alter") + zz', "y ~ x + zz"):
+        with pytest.raises(DesignError) as caught:
+            make(formula, odd)
+        assert "quotes" not in str(caught.value)
+    with pytest.raises(DesignError, match=r'Did you mean Q\("mutter alter"\)\?'):
+        make("y ~ mutter_alter", odd)
+
+
+@pytest.mark.parametrize(
+    ("term", "advice"),
+    [
+        ("i.g", "Type  C(g)."),
+        ("x + c.k", "Type  k."),
+        ("ib3.k", 'Type  C(k)  (reference level: C(k, Treatment("..."))).'),
+    ],
+)
+def test_stata_notation(data, term, advice):
+    for frame in ({}, {"i": 3, "c": "a"}):
+        for options in ({"formula": f"y ~ {term}"}, {"formula": "y ~ x", "propensity": term}):
+            with pytest.raises(DesignError, match="which is Stata's notation") as caught:
+                make(data=data, frame=frame, **options)
+            assert str(caught.value).splitlines()[-1] == advice
+
+
+def test_names_that_look_like_statas(data):
+    frame = data.assign(i=data.x, **{"i.g": data.k})
+    assert make("y ~ i.abs()", frame).exog_names == ("Intercept", "i.abs()")
+    assert make('y ~ Q("i.g")', frame).exog_names == ("Intercept", 'Q("i.g")')
+
+
+def test_numpy_need_not_be_imported(data):
+    design = design_from_formula("np.exp(y) ~ np.exp(x) + np.where(k > 2, 1, 0)", data, treat="d", frame={})
+    assert np.array_equal(design.X[:, 1], np.exp(data.x))
+    assert np.array_equal(pickle.loads(pickle.dumps(design)).outcome_encoder.encode(data), design.X)
+    other = type("Other", (), {"exp": staticmethod(double)})
+    assert np.array_equal(make("y ~ np.exp(x)", data, {"np": other}).X[:, 1], 2 * data.x)  # the caller's own np
+
+
+def test_functions_of_numpy_are_suggested(data):
+    with pytest.raises(DesignError, match=r"the function 'log', which is not .*\n.*Type  np\.log\(...\)\."):
+        make("y ~ log(k)", data)
+
+
 def test_columns_named_like_functions(data):
     frame = data.rename(columns={"g": "C", "x": "Q", "k": "I"}).assign(
         center=data.x**2, np=data.k + 1.0, Treatment=data.x
@@ -262,7 +330,7 @@ def test_encode_new_data(data):
 @pytest.mark.parametrize("kind", ["str", "category"])
 def test_encode_errors(data, kind):
     encoder = make("y ~ x + g", data.astype({"g": kind})).outcome_encoder
-    with pytest.raises(DesignError, match=r"(?s)'g'.*'zz'|'zz'.*'g'"):
+    with pytest.raises(DesignError, match=r"'g' .*'zz'.*; expected 'a', 'b', 'c'\.\nLeave"):
         encoder.encode(data.assign(g="zz"))
     with pytest.raises(
         DesignError, match=r"new data have no column 'x', which the outcome model uses.\nAdd it. Did you mean 'xx'"
@@ -274,6 +342,20 @@ def test_encode_errors(data, kind):
         encoder.encode(data.assign(x="text"))
     with pytest.raises(TypeError, match="DataFrame"):
         encoder.encode(np.ones((3, 2)))
+
+
+def test_unseen_codes_are_shown_as_plain_values(data):
+    encoder = make("y ~ x + C(k)", data).outcome_encoder
+    with pytest.raises(DesignError) as caught:
+        encoder.encode(data.assign(k=77))
+    assert str(caught.value) == (
+        "'C(k)' in the outcome formula 'y ~ x + C(k)' has the level 77, which the coding does not have; expected "
+        "1, 2, ..., 4, 5.\nLeave out the rows with 77, or merge it with another."
+    )
+    with pytest.raises(
+        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c', .* expected 'a', 'b'\."
+    ):
+        make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
 
 def test_encode_leaves_out_dropped_columns(data):

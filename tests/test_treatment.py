@@ -108,15 +108,61 @@ def test_contradicting_levels():
         code([0, 1], treated=[1])
 
 
-def test_more_than_two_levels():
+THREE = {
+    "int": ([2, 0, 1, 2], 1, (1, 0, 2)),
+    "whole floats": ([2.0, 0.0, 1.0, 2.0], 0, (0, 1, 2)),
+    "negative": ([-1, 0, 1, 1], 0, (0, -1, 1)),
+    "text": (["b", "c", "a", "b"], "b", ("b", "a", "c")),
+    "string": (pd.array(["b", "c", "a"], dtype="string"), "a", ("a", "b", "c")),
+    "category": (
+        pd.Categorical(["low", "mid", "high", "mid"], ["low", "mid", "unused", "high"]),
+        "mid",
+        ("mid", "low", "high"),
+    ),
+    "integer categories": (pd.Categorical([3, 1, 2], [3, 2, 1]), 1, (1, 3, 2)),
+    "intervals": (pd.cut([1.0, 12.0, 25.0], [0, 10, 20, 30]), "(0, 10]", ("(0, 10]", "(10, 20]", "(20, 30]")),
+}
+
+
+@pytest.mark.parametrize(("values", "reference", "levels"), THREE.values(), ids=THREE)
+def test_several_levels_with_a_reference(values, reference, levels):
+    coding = code(values, reference=reference)
+    assert coding.levels == levels
+    assert coding.labels == tuple(str(v) for v in levels)
+    assert [coding.labels[k] for k in coding.arm] == [str(int(v) if isinstance(v, float) else v) for v in values]
+
+
+def test_several_levels_need_a_reference():
+    with pytest.raises(DesignError) as caught:
+        code(["b", "a", "c", "c"])
+    assert str(caught.value) == (
+        "treatment 'd' has 3 levels, and nothing says which one the others are compared with:\n"
+        "    'a'   1 rows\n    'b'   1 rows\n    'c'   2 rows\n"
+        'Add  reference="a"  (or keep two levels, e.g.  data[data["d"].isin(["a", "b"])]).'
+    )
+    with pytest.raises(DesignError, match=r'(?s)reference="x" is not a level.*Type  reference="a"  or  reference="b"'):
+        code(["b", "a", "c"], reference="x")
+
+
+@pytest.mark.parametrize("options", [{"treated": "b"}, {"treated": "b", "reference": "a"}])
+def test_several_levels_have_no_single_treated_one(options):
+    with pytest.raises(OptionError, match=r"(?s)treated=\"b\" .* 3 levels.*'c'   2 rows\nType  reference=\"a\"  alone"):
+        code(["b", "a", "c", "c"], **options)
+
+
+def test_many_numbers_are_a_count_or_a_dose_unless_made_categories():
+    counts = np.arange(30) % 21
     with pytest.raises(
-        DesignError, match=r"(?s)has 3 levels; expected two:\n    0   1 rows\n    1   2 rows.*isin\(\[0, 1\]"
+        DesignError, match=r"(?s)'d' looks like a count or a dose: 21 levels.*and 9 more levels\nCut it"
     ):
-        code([0, 1, 1, 2])
-    with pytest.raises(OptionError, match="several levels are not available yet in this version"):
-        code([0, 1, 1, 2], reference=0)
-    with pytest.raises(DesignError, match="and 18 more levels"):
-        code(np.arange(30))
+        code(counts, reference=0)
+    assert len(code(counts[:20], reference=0).labels) == 20
+    assert code(pd.Categorical(counts), reference=0).levels == tuple(range(21))
+    assert len(code(pd.cut(counts, 3), reference="(-0.02, 6.667]").labels) == 3
+
+
+def test_two_levels_beside_unused_ones():
+    assert code(pd.Categorical(["b", "a"], ["a", "b", "c"]), treated="b").levels == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +172,9 @@ def test_more_than_two_levels():
 def test_continuous_values(values, kind):
     with pytest.raises(DesignError, match=f"treatment 'd' looks like {kind}"):
         code(values)
+    if len(values) > 2:
+        with pytest.raises(DesignError, match=f"treatment 'd' looks like {kind}"):
+            code(values, reference=values[0])
 
 
 def test_two_fractional_doses_with_a_level():
@@ -153,6 +202,8 @@ def test_labels():
     assert coding.levels == (0, 1)
     assert code([False, True], levels={True: "b", False: "a"}).labels == ("a", "b")
     assert code([0, 1], treated=0, levels={0: "a", 1: "b"}).labels == ("b", "a")
+    three = {"a": "none", "b": "some", "c": "much"}
+    assert code(["a", "b", "c"], reference="c", levels=three).labels == ("much", "none", "some")
 
 
 def test_labels_must_fit_the_levels():
@@ -162,10 +213,21 @@ def test_labels_must_fit_the_levels():
         code([0, 1], levels={0: "a"})
     with pytest.raises(DesignError, match=r"has no label for 1 and labels 2, not among the levels"):
         code([0, 1], levels={0: "a", 2: "b"})
-    with pytest.raises(DesignError, match="expected distinct labels"):
-        code([0, 1], levels={0: "a", 1: "a"})
+    with pytest.raises(DesignError, match="levels 1, 2 of treatment 'd' would print as 'a', 'a'; expected distinct"):
+        code([0, 1, 2], reference=0, levels={0: "b", 1: "a", 2: "a"})
+    with pytest.raises(DesignError, match=r"no label for 2; .*\nType  levels=\{0: \"level 0\", 1: \"level 1\", 2: "):
+        code([0, 1, 2], reference=0, levels={0: "b", 1: "a"})
     with pytest.raises(OptionError, match="levels is of type list"):
         code([0, 1], levels=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "options", [{"treated": np.int64(5)}, {"reference": np.str_("x")}, {"levels": {np.int64(7): "a"}}]
+)
+def test_levels_are_shown_as_plain_values(options):
+    with pytest.raises(DesignError) as caught:
+        code(np.array([0, 1, 1]), **options)
+    assert "np." not in str(caught.value)
 
 
 def test_every_message_ends_with_what_to_type():

@@ -1,6 +1,8 @@
 """Formulas or arrays to one frozen design; the only place that knows patsy."""
 
-from causalrisk.design.build import Design, design_from_arrays, design_from_formula
+from causalrisk.design.build import design_from_arrays, design_from_formula
+from causalrisk.design.design import Design
 from causalrisk.design.formulas import linear_constraint
+from causalrisk.design.target import TargetRows, target_rows
 
-__all__ = ["Design", "design_from_arrays", "design_from_formula", "linear_constraint"]
+__all__ = ["Design", "TargetRows", "design_from_arrays", "design_from_formula", "linear_constraint", "target_rows"]

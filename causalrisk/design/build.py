@@ -1,129 +1,24 @@
-"""The design: formulas or arrays turned into one frozen set of arrays on one estimation sample."""
+"""Formulas or arrays turned into a design on one estimation sample."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns import numbers
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.design import Design
+from causalrisk.design.encoders import ArrayEncoder
 from causalrisk.design.matrices import common_index, named_columns
 from causalrisk.design.pair import Models, check_roles, formula_models, merge_sources, read_formulas
 from causalrisk.design.rank import check_arms, usable_columns
 from causalrisk.design.rows import ByRows, Rows, Source, by_rows, cluster_codes, draw_sample
+from causalrisk.design.scores import score_matrix
 from causalrisk.design.tables import Table, align
 from causalrisk.design.treatment import Coding, code_treatment, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Design:
-    """Everything an estimator needs to know about the data.
-
-    Parameters
-    ----------
-    y : ndarray of float64, shape (n,)
-        Outcome.
-    X : ndarray of float64, shape (n, p)
-        Outcome design, C-contiguous.
-    Z : ndarray of float64, shape (n, q)
-        Propensity design, C-contiguous.
-    arm : ndarray of intp, shape (n,)
-        Treatment arm, 0 .. K-1; 0 is the reference.
-    weights : ndarray of float64, shape (n,)
-        Observation weights; ones unless given.
-    weight_type : {None, "frequency", "probability"}
-        What the weights mean.
-    cluster : ndarray of intp, shape (n,), or None
-        Cluster of each row, 0 .. G-1.
-    labels : tuple of str
-        Printed arm labels, reference first.
-    levels : tuple
-        Raw treatment levels, reference first.
-    endog_name, treat_name : str
-        Names of the outcome and the treatment.
-    exog_names, propensity_names : tuple of str
-        Names of the columns of X and Z.
-    formula, propensity_formula : str or None
-        The two-sided formulas as displayed; None if the design was made from arrays.
-    index : pandas.Index
-        Labels of the n rows in the sample.
-    in_sample : Series of bool
-        Which rows are in the sample, on the caller's index.
-    sample_ledger : DataFrame
-        Why rows are not in the sample: columns formula, variable, missing, dropped.
-    notes : tuple of str
-        Text of each warning given while the design was made.
-    weights_name, cluster_name : str or None
-        Names of the weights and the cluster variable.
-    outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
-        Their ``encode(newdata)`` codes new rows as the columns of X and Z.
-
-    Notes
-    -----
-    All arrays are own copies and read-only.
-    """
-
-    y: np.ndarray
-    X: np.ndarray
-    Z: np.ndarray
-    arm: np.ndarray
-    weights: np.ndarray
-    weight_type: str | None
-    cluster: np.ndarray | None
-    labels: tuple[str, ...]
-    levels: tuple[object, ...]
-    endog_name: str
-    treat_name: str
-    exog_names: tuple[str, ...]
-    propensity_names: tuple[str, ...]
-    formula: str | None
-    propensity_formula: str | None
-    index: pd.Index
-    in_sample: pd.Series
-    sample_ledger: pd.DataFrame
-    notes: tuple[str, ...]
-    weights_name: str | None
-    cluster_name: str | None
-    outcome_encoder: FormulaEncoder | ArrayEncoder
-    propensity_encoder: FormulaEncoder | ArrayEncoder
-
-    def __post_init__(self) -> None:
-        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster):
-            if array is not None:
-                array.flags.writeable = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
-        return Design, tuple(getattr(self, f.name) for f in fields(self))
-
-    def __repr__(self) -> str:
-        what = self.formula or self.endog_name
-        return f"Design: {what}, {self.treat_name}: {' vs '.join(reversed(self.labels))}, n {self.n}"
-
-    @property
-    def n(self) -> int:
-        """Number of rows in the sample."""
-        return len(self.y)
-
-    @property
-    def n_arms(self) -> int:
-        """Number of arms, K."""
-        return len(self.labels)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Number of rows in each arm, shape (K,)."""
-        return np.bincount(self.arm, minlength=self.n_arms)
-
-    @property
-    def members(self) -> np.ndarray:
-        """Which rows are in which arm, bool, shape (K, n)."""
-        return self.arm == np.arange(self.n_arms)[:, None]
 
 
 def design_from_formula(
@@ -138,6 +33,7 @@ def design_from_formula(
     weights: Any = None,
     weight_type: str | None = None,
     cluster: Any = None,
+    propensity_score: Any = None,
     missing: str = "drop",
     frame: Mapping[str, Any],
     constant_outcome: bool = False,
@@ -164,10 +60,13 @@ def design_from_formula(
         What the weights mean; needed with `weights`.
     cluster : str or array-like, optional
         Clusters.
+    propensity_score : str, array-like, shape (N,), or DataFrame or ndarray, shape (N, K), optional
+        Known probability of the treated arm, or of each arm: the columns of a DataFrame named after levels or labels,
+        those of an array in the order of the labels, reference first.
     missing : {"drop", "raise"}
         What to do with rows that miss any variable used.
     frame : mapping of str to object
-        The caller's variables.
+        The caller's variables; ``np`` is NumPy unless it is among them.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
 
@@ -186,8 +85,9 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
+    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     formulas, table = read_formulas(formula, propensity, data, frame, notes)
-    by = by_rows(table, (treat, weights, cluster), weight_type, frame, notes)
+    by = by_rows(table, (treat, weights, cluster, propensity_score), weight_type, frame, notes)
     check_roles(formulas, by.treat_name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
     rows, observed = draw_sample(sources, by, table.index, missing, notes)
@@ -215,6 +115,7 @@ def design_from_arrays(
     weights: Any = None,
     weight_type: str | None = None,
     cluster: Any = None,
+    propensity_score: Any = None,
     missing: str = "drop",
     constant_outcome: bool = False,
 ) -> Design:
@@ -240,6 +141,9 @@ def design_from_arrays(
         What the weights mean; needed with `weights`.
     cluster : array-like, shape (N,), optional
         Clusters.
+    propensity_score : array-like, shape (N,), or DataFrame or ndarray, shape (N, K), optional
+        Known probability of the treated arm, or of each arm: the columns of a DataFrame named after levels or labels,
+        those of an array in the order of the labels, reference first.
     missing : {"drop", "raise"}
         What to do with rows that miss any value.
     constant_outcome : bool
@@ -260,12 +164,13 @@ def design_from_arrays(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    index = common_index((endog, exog, exog_propensity, treat, weights, cluster), _length(endog))
+    given = (treat, weights, cluster, propensity_score)
+    index = common_index((endog, exog, exog_propensity, *given), _length(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)
     assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
-    by = by_rows(Table(index), (treat, weights, cluster), weight_type, {}, notes)
+    by = by_rows(Table(index), given, weight_type, {}, notes)
     for what, columns in (("exog", right), ("exog_propensity", assign)):
         _check_columns(what, columns, by.treat_name, None if y.name is None else endog_name)
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
@@ -350,6 +255,7 @@ def _finish(
         weights=weights,
         weight_type=by.weight_type,
         cluster=cluster,
+        score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
         endog_name=models.endog_name,
@@ -364,6 +270,8 @@ def _finish(
         notes=tuple(notes),
         weights_name=by.weights_name,
         cluster_name=by.cluster_name,
+        score_name=None if by.score is None else by.score.name,
+        constant_outcome=constant_outcome,
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )

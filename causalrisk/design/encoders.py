@@ -52,13 +52,18 @@ class FormulaEncoder:
         names = np.array(self._compile()[2].column_names, dtype=object)
         return tuple(names if self._keep is None else names[self._keep])
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have."""
+        return tuple(self._variables)
+
     def keeping(self, keep: np.ndarray) -> FormulaEncoder:
         """Return an encoder of some of the columns.
 
         Parameters
         ----------
         keep : ndarray of bool
-            Over the columns of this encoder, which must be complete.
+            Over the columns of this encoder.
 
         Returns
         -------
@@ -66,7 +71,7 @@ class FormulaEncoder:
             The same coding with fewer columns.
         """
         other = copy.copy(self)
-        other._compiled, other._keep = self._compiled, keep.copy()
+        other._keep = _narrowed(np.ones(len(keep), dtype=bool) if self._keep is None else self._keep, keep)
         return other
 
     def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -176,20 +181,25 @@ class ArrayEncoder:
         """Names of the columns."""
         return tuple(name for name, kept in zip(self._all, self._keep, strict=True) if kept)
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have: the columns."""
+        return self.names
+
     def keeping(self, keep: np.ndarray) -> ArrayEncoder:
         """Return an encoder of some of the columns.
 
         Parameters
         ----------
         keep : ndarray of bool
-            Over all columns.
+            Over the columns of this encoder.
 
         Returns
         -------
         ArrayEncoder
             The same names with fewer columns.
         """
-        return ArrayEncoder(self._all, self._model, keep)
+        return ArrayEncoder(self._all, self._model, _narrowed(self._keep, keep))
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data.
@@ -228,6 +238,13 @@ class ArrayEncoder:
                 "\nLeave these rows out:  newdata[np.isfinite(newdata).all(axis=1)]."
             )
         return matrix if matrix.shape[1] == p else np.ascontiguousarray(matrix[:, self._keep])
+
+
+def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Columns among all that are kept of those kept before."""
+    after = before.copy()
+    after[before] = keep
+    return after
 
 
 def _present(table: Table, name: str, model: str) -> pd.Series:

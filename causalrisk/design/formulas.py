@@ -309,7 +309,15 @@ def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
 def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignError:
     names = list(scope.variables)
     message = re.sub(r"_(?:column|float)_(\d+)", lambda m: names[int(m.group(1))], error.message)
-    where = "" if error.origin is None else f" in {error.origin.relevant_code()!r}"
+    message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
+    code = "" if error.origin is None else error.origin.relevant_code()
+    unseen = re.search(r"observation with value (.*) does not match any .*\(expected: .(.*).\)", message)
+    if unseen:
+        return DesignError(
+            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}, which the coding "
+            f"does not have; expected {unseen[2]}.\nLeave out the rows with {unseen[1]}, or merge it with another."
+        )
+    where = f" in {code!r}" if code else ""
     return DesignError(
         f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\n"
         'Check that term; arithmetic belongs inside I(...), odd names inside Q("...").'

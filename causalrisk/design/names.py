@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Container, Iterable, Sequence
+from keyword import iskeyword
+from typing import Any, NamedTuple
 
+from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
 
@@ -107,6 +110,42 @@ def coded_names(code: str) -> set[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C" and node.args:
             found.update(use.name for use in uses(ast.unparse(node.args[0])) if use.role != "called")
     return found
+
+
+def in_formula(name: str) -> str:
+    """Return a column's name as a formula has it.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+
+    Returns
+    -------
+    str
+        For example ``age``, or ``Q("mother's age")``.
+    """
+    return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
+
+
+def unquoted(text: str, names: Iterable[Any]) -> list[str]:
+    """List the columns that stand in a formula without the Q() that their names need.
+
+    Parameters
+    ----------
+    text : str
+        The formula.
+    names : iterable
+        Names of the columns there are.
+
+    Returns
+    -------
+    list of str
+        As they would be typed; nothing for names without a letter, which may be numbers or operators.
+    """
+    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", text)
+    odd = [str(n) for n in names if in_formula(str(n)) != n and re.search(r"[^\W\d_]", str(n))]
+    return [in_formula(n) for n in odd if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", bare)]
 
 
 class _Renamer(ast.NodeTransformer):

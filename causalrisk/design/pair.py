@@ -12,11 +12,10 @@ import pandas as pd
 from causalrisk.design.columns import plain
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
-from causalrisk.design.names import coded_names
+from causalrisk.design.names import coded_names, in_formula, unquoted
 from causalrisk.design.rows import Source
 from causalrisk.design.scope import collect, resolve
 from causalrisk.design.tables import Table
-from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
 
@@ -104,16 +103,22 @@ def read_formulas(
     Table
         All columns there are.
     """
-    outcome = _outcome_formula(formula, notes)
-    assigned = Formula("propensity", outcome.right_text, (), outcome.right)
-    if propensity is not None:
-        assigned = parse(propensity, "propensity", notes)
-    table = collect(data, frame, (outcome, assigned), notes)
-    scopes = (
-        resolve(outcome, table, frame, "left"),
-        resolve(outcome, table, frame, "right"),
-        resolve(assigned, table, frame, "right"),
-    )
+    try:
+        outcome = _outcome_formula(formula, notes)
+        assigned = Formula("propensity", outcome.right_text, (), outcome.right)
+        if propensity is not None:
+            assigned = parse(propensity, "propensity", notes)
+        table = collect(data, frame, (outcome, assigned), notes)
+        scopes = (
+            resolve(outcome, table, frame, "left"),
+            resolve(outcome, table, frame, "right"),
+            resolve(assigned, table, frame, "right"),
+        )
+    except DesignError as error:
+        odd = unquoted(f"{formula}, {propensity}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+        if not odd:
+            raise
+        raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
     return Formulas(outcome, assigned, *scopes), table
 
 
@@ -217,7 +222,6 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
             f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
         )
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    shown = treat if treat.isidentifier() else f"Q({show(treat)})"
     coded = _codes(outcome)
     return Models(
         y=y[:, 0].copy(),
@@ -227,7 +231,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
         propensity=assigning,
         endog_name=name,
         formula=outcome.text,
-        propensity_formula=f"{shown} ~ {assigned.right_text}",
+        propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
         categories={k: v for k, v in right.variables.items() if k in coded or v.dtype.kind not in "bif"},
     )
 

@@ -131,15 +131,13 @@ def _not_estimable(
             found.append(f"{names[j]} is a linear combination of the other terms in arm {label!r}")
         elif column[0] == 0 and np.isin(everywhere, (0, 1)).all():
             others = [other for i, other in enumerate(labels) if i != k and X[arm == i, j].any()]
-            found.append(
-                f"{names[j]} = 1 has rows only in arm {', '.join(map(repr, others))} ({int(everywhere.sum())})"
-            )
+            found.append(f"{names[j]} = 1 has rows only in {_arms(others)} ({int(everywhere.sum())})")
         else:
             found.append(f"{names[j]} is {column[0]:g} in all {len(inside)} rows of arm {label!r}")
     return DesignError(
         f"{'; '.join(found[:5])}, so the outcome model of arm {label!r} cannot be estimated.\n"
         "Merge that level with another, leave the term out of the outcome formula, or restrict the sample to rows that "
-        "both arms cover."
+        "all arms cover."
     )
 
 
@@ -150,7 +148,11 @@ def _empty_levels(arm: np.ndarray, k: int, labels: Sequence[str], variables: Map
         inside = set(values[arm == k])
         for level in pd.unique(values):
             if level not in inside:
-                others = ", ".join(repr(o) for i, o in enumerate(labels) if level in set(values[arm == i]))
+                others = [other for i, other in enumerate(labels) if level in set(values[arm == i])]
                 rows = int((values == level).sum())
-                found.append(f"{name} = {level!r} has rows only in arm {others} ({rows})")
+                found.append(f"{name} = {level!r} has rows only in {_arms(others)} ({rows})")
     return found
+
+
+def _arms(labels: Sequence[str]) -> str:
+    return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))

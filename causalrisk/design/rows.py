@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns import listing, missing_mask, numbers
-from causalrisk.design.tables import Table, align, is_column, nearest
+from causalrisk.design.scores import Score, find_score
+from causalrisk.design.tables import Table, find_column
 from causalrisk.errors import DesignError, OptionError
 
 WEIGHT_TYPES = ("frequency", "probability")
@@ -82,7 +83,6 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
         if mask.any():
             lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
             keep &= ~mask
-    ledger = pd.DataFrame(lines, columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
     if not keep.any():
         why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
         detail = f"all {len(keep)} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
@@ -92,7 +92,23 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
             if lines
             else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
         )
-    return Rows(keep, ledger)
+    return Rows(keep, ledger_frame(lines))
+
+
+def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    """Return the ledger of the rows that are not in the sample.
+
+    Parameters
+    ----------
+    lines : iterable of tuple
+        Formula, variable, rows that miss it, and rows dropped for that and nothing before.
+
+    Returns
+    -------
+    DataFrame
+        One row per line.
+    """
+    return pd.DataFrame(list(lines), columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
 
 
 def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:
@@ -205,6 +221,8 @@ class ByRows:
         Their names.
     weight_type : {None, "frequency", "probability"}
         What the weights mean.
+    score : Score or None
+        Known propensity scores.
     """
 
     treat: pd.Series
@@ -214,19 +232,20 @@ class ByRows:
     weight_type: str | None
     cluster: pd.Series | None
     cluster_name: str | None
+    score: Score | None
 
 
 def by_rows(
-    table: Table, given: tuple[Any, Any, Any], weight_type: str | None, frame: Mapping[str, Any], notes: list[str]
+    table: Table, given: tuple[Any, Any, Any, Any], weight_type: str | None, frame: Mapping[str, Any], notes: list[str]
 ) -> ByRows:
-    """Find treatment, weights and cluster, each by the name of a column or as one value per row.
+    """Find treatment, weights, cluster and propensity score, each by the name of a column or as one value per row.
 
     Parameters
     ----------
     table : Table
         The columns there are.
     given : tuple
-        Treatment, weights and cluster as the caller gave them.
+        Treatment, weights, cluster and propensity score as the caller gave them.
     weight_type : str or None
         What the weights mean.
     frame : mapping of str to object
@@ -244,31 +263,20 @@ def by_rows(
     DesignError
         If a name is unknown, or there is not one value per row.
     """
+    treat, weights, cluster, score = given
+    if treat is None:
+        raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
 
     def find(value: Any, role: str) -> tuple[pd.Series | None, str | None]:
-        if value is None:
-            return None, None
-        if not isinstance(value, str):
-            own = getattr(value, "name", None)
-            own = role_names[role] if own is None else str(own)
-            return align(value, table.index, f"{role} {own!r}", notes), own
-        if value in table:
-            return table.column(value), value
-        if is_column(frame.get(value)):
-            return align(frame[value], table.index, f"{role} {value!r}", notes), value
-        known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-        raise DesignError(
-            f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
-            + nearest(value, known)
-        )
+        return (None, None) if value is None else find_column(value, role, role, table, frame, notes)
 
-    role_names = {"treatment": "treat", "weights": "weights", "cluster": "cluster"}
-    treat, treat_name = find(given[0], "treatment")
-    if treat is None or treat_name is None:
-        raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
-    weights, weights_name = find(given[1], "weights")
-    cluster, cluster_name = find(given[2], "cluster")
-    return ByRows(treat, treat_name, weights, weights_name, weight_type, cluster, cluster_name)
+    return ByRows(
+        *find_column(treat, "treatment", "treat", table, frame, notes),
+        *find(weights, "weights"),
+        weight_type,
+        *find(cluster, "cluster"),
+        find_score(score, table, frame, notes),
+    )
 
 
 def draw_sample(
@@ -281,7 +289,7 @@ def draw_sample(
     sources : sequence of Source
         The variables of both models.
     by : ByRows
-        Treatment, weights and cluster.
+        Treatment, weights, cluster and propensity score.
     index : pandas.Index
         Labels of the caller's rows.
     missing : {"drop", "raise"}
@@ -302,6 +310,8 @@ def draw_sample(
         used.append(Source("weights", by.weights_name, by.weights))
     if by.cluster is not None and by.cluster_name is not None:
         used.append(Source("cluster", by.cluster_name, by.cluster))
+    if by.score is not None:
+        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
     zero = None if weights is None else weights == 0
     rows = estimation_sample(used, index, missing, zero)
     if zero is not None and zero.any():

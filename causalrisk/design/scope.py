@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalrisk.design.formulas import FUNCTIONS, Formula, Scope
+from causalrisk.design.names import Use, in_formula
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.errors import DesignError
 
@@ -84,6 +87,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     """
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
+    _check_stata(formula, table)
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
         if meaning == "variable":
@@ -93,6 +97,18 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         elif meaning == "unknown":
             raise _unknown(name, role, formula, table, frame)
     return Scope(variables, constants)
+
+
+def _check_stata(formula: Formula, table: Table) -> None:
+    """Refuse Stata's i.region and c.age with what they are here."""
+    for prefix, name in re.findall(r"\b(i|c|ib\w+)\.(\w+)", formula.text):
+        if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
+            here = name if prefix == "c" else f"C({name})"
+            base = f'  (reference level: C({name}, Treatment("...")))' if prefix[1:] else ""
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, which is Stata's notation.\n"
+                f"Type  {here}{base}."
+            )
 
 
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
@@ -117,16 +133,22 @@ def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> st
     return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
 
 
+def _suggested(name: str) -> str:
+    typed = in_formula(name)
+    return repr(name) if typed == name else typed
+
+
 def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
+        define = f"Define or import it first; to multiply, type  {name} * ... .  {nearest(name, FUNCTIONS)}"
         return DesignError(
             f"{start} the function {name!r}, which is not defined where the model is.\n"
-            f"Define or import it first; to multiply, type  {name} * ... .  {nearest(name, FUNCTIONS)}"
+            + (f"Type  np.{name}(...)." if callable(getattr(np, name, None)) else define)
         )
     kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
     known = table.names if table.frame is not None else [k for k, v in frame.items() if is_column(v) and k[:1] != "_"]
     return DesignError(
         f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n"
-        + nearest(name, known or table.names)
+        + nearest(name, known or table.names, repr if role == "quoted" else _suggested)
     )

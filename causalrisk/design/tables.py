@@ -6,7 +6,7 @@ Nothing here changes what the caller handed in.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from causalrisk.design.columns import listing
 from causalrisk.errors import DesignError
 
 
-def nearest(name: Any, names: Iterable[Any]) -> str:
+def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
     """Return a line that names the columns nearest to a name that was not found.
 
     Parameters
@@ -26,6 +26,8 @@ def nearest(name: Any, names: Iterable[Any]) -> str:
         The name that was not found.
     names : iterable of str
         The names there are.
+    show : callable
+        How a name is shown.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def nearest(name: Any, names: Iterable[Any]) -> str:
         folded = {k.casefold(): k for k in known}
         near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
-        return f"Did you mean {' or '.join(repr(n) for n in near)}?"
+        return f"Did you mean {' or '.join(map(show, near))}?"
     return f"Type one of: {listing(known)}." if known else "There are no columns to choose from."
 
 
@@ -184,6 +186,52 @@ class Table:
             if found:
                 return self.frame.iloc[:, found[0]]
         return self.extra[name]
+
+
+def find_column(
+    value: Any, role: str, default: str, table: Table, frame: Mapping[str, Any], notes: list[str]
+) -> tuple[pd.Series, str]:
+    """Find a variable that goes by rows, by the name of a column or as one value per row.
+
+    Parameters
+    ----------
+    value : str or array-like
+        A name, or the values.
+    role : str
+        What it is, for messages, e.g. ``"treatment"``.
+    default : str
+        Its name if it has none.
+    table : Table
+        The columns there are.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        A line is appended if rows had to be put into another order.
+
+    Returns
+    -------
+    column : Series
+        On the index of the table.
+    name : str
+        Its name.
+
+    Raises
+    ------
+    DesignError
+        If a name is unknown, or there is not one value per row.
+    """
+    if not isinstance(value, str):
+        own = getattr(value, "name", None)
+        own = default if own is None else str(own)
+        return align(value, table.index, f"{role} {own!r}", notes), own
+    if value in table:
+        return table.column(value), value
+    if is_column(frame.get(value)):
+        return align(frame[value], table.index, f"{role} {value!r}", notes), value
+    known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
+    raise DesignError(
+        f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n" + nearest(value, known)
+    )
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:

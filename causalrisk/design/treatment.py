@@ -14,6 +14,7 @@ from causalrisk.design.columns import listing, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
+MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def code_treatment(
         Name of the treatment, for messages.
     treated, reference : scalar, optional
         The level that is treated, or the reference level. Values 0/1 and bool need neither; any other two levels need
-        one of them, because the sign of the effect depends on it.
+        one of them, because the sign of the effect depends on it. More than two levels need `reference`.
     levels : mapping, optional
         Printed label of each raw level.
     call : str
@@ -68,7 +69,7 @@ def code_treatment(
     Raises
     ------
     DesignError
-        If the values are not two known levels.
+        If the values are not known levels, or are numbers of which it would be absurd to make arms.
     OptionError
         If the options contradict each other.
     """
@@ -76,7 +77,10 @@ def code_treatment(
     counts = np.bincount(codes, minlength=len(found))
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     _check_options(treated, reference)
-    _check_number_of_levels(name, found, counts, treated, reference)
+    _check_kind(name, found, counts, treated is not None or reference is not None)
+    if len(found) > MOST_NUMBERS and not isinstance(values.dtype, pd.CategoricalDtype):
+        _refuse_counts(name, found, counts)
+    _check_several(name, found, counts, treated, reference)
     first = _reference(name, found, counts, treated, reference, binary, call)
     order = [first, *(i for i in range(len(found)) if i != first)]
     arm = np.empty(len(found), dtype=np.intp)
@@ -100,11 +104,11 @@ def show(level: Any) -> str:
     """
     if isinstance(level, str):
         return '"' + level.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(level)
+    return repr(level.item() if isinstance(level, np.generic) else level)
 
 
 def _levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
-    """Codes and the sorted levels as plain Python values; whole numbers and bool as int."""
+    """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
     if len(values) == 0:
         raise DesignError(f"treatment {name!r} has no rows; expected two arms.\nGive data with rows of both arms.")
     column = plain(values, name, codes=True)
@@ -117,6 +121,8 @@ def _levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
 
 def _python(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, pd.Interval):  # of pandas.cut; nobody types pd.Interval(0, 10)
+        return str(value)
     whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
     return int(value) if whole else value
 
@@ -144,8 +150,8 @@ def _check_options(treated: Any, reference: Any) -> None:
         )
 
 
-def _check_number_of_levels(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> None:
-    explicit = treated is not None or reference is not None
+def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool) -> None:
+    """Refuse a constant and a continuous variable."""
     if any(isinstance(v, float) for v in found) and not (explicit and len(found) == 2):
         unit = all(0 <= v <= 1 for v in found if isinstance(v, int | float))
         kind = "a probability" if unit else "a dose or another continuous variable"
@@ -163,16 +169,34 @@ def _check_number_of_levels(name: str, found: list[Any], counts: np.ndarray, tre
             f"treatment {name!r} is constant: {rows} rows have {found[0]!r}{arms}; expected two arms.\n"
             "Give treat= a column with rows of both arms (were the others dropped as missing?)."
         )
-    if len(found) > 2 and reference is not None:
-        raise OptionError(
-            f"treatment {name!r} has {len(found)} levels; several levels are not available yet in this version, so "
-            f"reference={show(reference)} alone does not help:\n{_table(found, counts)}\nKeep two levels, e.g.  "
-            f'data[data["{name}"].isin([{show(found[0])}, {show(found[1])}])].'
-        )
-    if len(found) > 2:
+
+
+def _refuse_counts(name: str, found: list[Any], counts: np.ndarray) -> None:
+    """Refuse many distinct numbers; text and categories are levels, however many."""
+    if isinstance(found[0], int):
         raise DesignError(
-            f"treatment {name!r} has {len(found)} levels; expected two:\n{_table(found, counts)}\n"
-            f'Keep two levels, e.g.  data[data["{name}"].isin([{show(found[0])}, {show(found[1])}])], or merge some.'
+            f"treatment {name!r} looks like a count or a dose: {len(found)} levels, expected at most {MOST_NUMBERS} "
+            f'unless their dtype is "category":\n{_table(found, counts)}\n'
+            f'Cut it into a few arms, e.g.  data["{name}"] = pd.cut(data["{name}"], 3)  (or, if each number is an arm '
+            f'of its own, data["{name}"].astype("category")).'
+        )
+
+
+def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> None:
+    """Refuse more than two levels unless the reference, and nothing else, is given."""
+    if len(found) <= 2:
+        return
+    if treated is not None:
+        raise OptionError(
+            f"treated={show(treated)} names one of the {len(found)} levels of treatment {name!r}; with more than two, "
+            f"each of the others has an effect against the reference level:\n{_table(found, counts)}\n"
+            f"Type  reference={show(found[0] if reference is None else reference)}  alone."
+        )
+    if reference is None:
+        raise DesignError(
+            f"treatment {name!r} has {len(found)} levels, and nothing says which one the others are compared with:\n"
+            f"{_table(found, counts)}\nAdd  reference={show(found[0])}  (or keep two levels, e.g.  "
+            f'data[data["{name}"].isin([{show(found[0])}, {show(found[1])}])]).'
         )
 
 
@@ -188,7 +212,7 @@ def _reference(
         if not match:
             raise DesignError(
                 f"{option}={show(value)} is not a level of treatment {name!r}; its levels are:\n"
-                f"{_table(found, counts)}\nType  {option}={show(found[1])}  or  {option}={show(found[0])}."
+                f"{_table(found, counts)}\nType  {option}={show(found[0])}  or  {option}={show(found[1])}."
             )
         places[option] = match[0]
     if "reference" in places:
@@ -237,9 +261,11 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
                 f"Type  levels={_example(raw)}."
             )
         labels = tuple(str(levels[keys[0]]) for keys in match)
-    if len(set(labels)) < len(labels):
+    shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
+    if shared:
         raise DesignError(
-            f"the arms of treatment {name!r} would all print as {labels[0]!r}; expected distinct labels.\n"
+            f"levels {listing(raw[i] for i in shared)} of treatment {name!r} would print as "
+            f"{listing(labels[i] for i in shared)}; expected distinct labels.\n"
             f"Type  levels={_example(raw)}."
         )
     return labels

@@ -1,0 +1,198 @@
+"""The design: one frozen set of arrays on one estimation sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.rank import check_arms, usable_columns
+from causalrisk.design.rows import cluster_codes, ledger_frame
+from causalrisk.errors import DesignError, DesignWarning, warn_user
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Design:
+    """Everything an estimator needs to know about the data.
+
+    Parameters
+    ----------
+    y : ndarray of float64, shape (n,)
+        Outcome.
+    X : ndarray of float64, shape (n, p)
+        Outcome design, C-contiguous.
+    Z : ndarray of float64, shape (n, q)
+        Propensity design, C-contiguous.
+    arm : ndarray of intp, shape (n,)
+        Treatment arm, 0 .. K-1; 0 is the reference.
+    weights : ndarray of float64, shape (n,)
+        Observation weights; ones unless given.
+    weight_type : {None, "frequency", "probability"}
+        What the weights mean.
+    cluster : ndarray of intp, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    score : ndarray of float64, shape (n, K), or None
+        Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
+    labels : tuple of str
+        Printed arm labels, reference first.
+    levels : tuple
+        Raw treatment levels, reference first.
+    endog_name, treat_name : str
+        Names of the outcome and the treatment.
+    exog_names, propensity_names : tuple of str
+        Names of the columns of X and Z.
+    formula, propensity_formula : str or None
+        The two-sided formulas as displayed; None if the design was made from arrays.
+    index : pandas.Index
+        Labels of the n rows in the sample.
+    in_sample : Series of bool
+        Which rows are in the sample, on the caller's index.
+    sample_ledger : DataFrame
+        Why rows are not in the sample: columns formula, variable, missing, dropped.
+    notes : tuple of str
+        Text of each warning given while the design was made.
+    weights_name, cluster_name, score_name : str or None
+        Names of the weights, the cluster variable and the known propensity score.
+    constant_outcome : bool
+        Whether arms were checked for one constant each, and not for all columns of X.
+    outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
+        Their ``encode(newdata)`` codes new rows as the columns of X and Z.
+
+    Notes
+    -----
+    All arrays are own copies and read-only.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    weight_type: str | None
+    cluster: np.ndarray | None
+    score: np.ndarray | None
+    labels: tuple[str, ...]
+    levels: tuple[object, ...]
+    endog_name: str
+    treat_name: str
+    exog_names: tuple[str, ...]
+    propensity_names: tuple[str, ...]
+    formula: str | None
+    propensity_formula: str | None
+    index: pd.Index
+    in_sample: pd.Series
+    sample_ledger: pd.DataFrame
+    notes: tuple[str, ...]
+    weights_name: str | None
+    cluster_name: str | None
+    score_name: str | None
+    constant_outcome: bool
+    outcome_encoder: FormulaEncoder | ArrayEncoder
+    propensity_encoder: FormulaEncoder | ArrayEncoder
+
+    def __post_init__(self) -> None:
+        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.score):
+            if array is not None:
+                array.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # NumPy forgets the read-only flag when it pickles; going through the constructor sets it again.
+        return Design, tuple(getattr(self, f.name) for f in fields(self))
+
+    def __repr__(self) -> str:
+        what = self.formula or self.endog_name
+        return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.n}"
+
+    @property
+    def n(self) -> int:
+        """Number of rows in the sample."""
+        return len(self.y)
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms, K."""
+        return len(self.labels)
+
+    @property
+    def contrast(self) -> str:
+        """What is compared, such as "b, c vs a"."""
+        return f"{', '.join(self.labels[1:])} vs {self.labels[0]}"
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of rows in each arm, shape (K,)."""
+        return np.bincount(self.arm, minlength=self.n_arms)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which rows are in which arm, bool, shape (K, n)."""
+        return self.arm == np.arange(self.n_arms)[:, None]
+
+    def subset(self, keep: np.ndarray, reason: str) -> Design:
+        """Return the same design on fewer rows.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (n,)
+            The rows to keep.
+        reason : str
+            Why the others are left out, for the ledger; e.g. "propensity score outside [0.1, 0.9]".
+
+        Returns
+        -------
+        Design
+            Checked like this one; columns that depend on others in the rows kept are dropped with a note.
+
+        Raises
+        ------
+        DesignError
+            If the rows kept do not support the models.
+        """
+        notes: list[str] = []
+        try:
+            smaller = self._checked_subset(keep, notes)
+        except DesignError as error:
+            raise DesignError(
+                f"trimming ({reason}) leaves {int(keep.sum())} of {self.n} rows: {error}\n"
+                "Trim less: a wider trim=(low, high)."
+            ) from error
+        new = [f"after trimming: {note}" for note in notes if note not in self.notes]
+        for note in new:
+            warn_user(note, DesignWarning)
+        in_sample = self.in_sample.copy()
+        in_sample.iloc[np.flatnonzero(in_sample)] = keep
+        lost = int((~keep).sum())
+        lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
+        return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=(*self.notes, *new))
+
+    def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
+        """Arrays and encoders of the rows kept."""
+        if not keep.any():
+            raise DesignError("no observations left.")
+        columns = usable_columns(self.X[keep], self.exog_names, "outcome", notes)
+        columns_z = usable_columns(self.Z[keep], self.propensity_names, "propensity", notes)
+        outcome, propensity = self.outcome_encoder.keeping(columns), self.propensity_encoder.keeping(columns_z)
+        X, Z = np.ascontiguousarray(self.X[keep][:, columns]), np.ascontiguousarray(self.Z[keep][:, columns_z])
+        arm, weights, cluster = self.arm[keep], self.weights[keep], None
+        counts = weights if self.weight_type == "frequency" else None
+        check_arms(X, Z, arm, self.labels, outcome.names, counts=counts, constant_outcome=self.constant_outcome)
+        if self.cluster is not None and self.cluster_name is not None:
+            cluster = cluster_codes(pd.Series(self.cluster[keep]), self.cluster_name)
+        return replace(
+            self,
+            y=self.y[keep],
+            X=X,
+            Z=Z,
+            arm=arm,
+            weights=weights,
+            cluster=cluster,
+            score=None if self.score is None else self.score[keep],
+            exog_names=outcome.names,
+            propensity_names=propensity.names,
+            index=self.index[keep],
+            outcome_encoder=outcome,
+            propensity_encoder=propensity,
+        )
