@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,11 +22,14 @@ class Estimates:
         Row names.
     values, se : ndarray, shape (d,)
         Estimates and standard errors.
+    null : float or ndarray, shape (d,)
+        What they are tested against.
     """
 
     names: tuple[str, ...]
     values: Array
     se: Array
+    null: Array | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,31 @@ def coefficients_of(record: FitRecord) -> Coefficients:
     if record.propensity is None:
         return Coefficients(tuple(outcome), None)
     block = slice(first + estimate.theta.size, None)
-    values, se = _in_columns(record.propensity.basis.coefficients, estimate.gamma, record.covariance[block, block])
-    return Coefficients(tuple(outcome), Estimates(record.design.propensity_names, values, se))
+    if not estimate.gamma.size:
+        return Coefficients(tuple(outcome), None)
+    values, se = _in_columns(partial(_propensity_columns, record), estimate.gamma, record.covariance[block, block])
+    return Coefficients(tuple(outcome), Estimates(propensity_terms(record), values, se))
+
+
+def propensity_terms(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
+    weights, names = record.propensity, record.design.propensity_names
+    if weights is None:
+        return ()
+    labels, model = record.design.labels, weights.weighting.model
+    arms = getattr(model, "arms", range(1, len(labels)))
+    prefixes = [f"{labels[a]}: " for a in arms] if model.n_predictors > 1 else [""]
+    if not model.n_coefficients:
+        prefixes = []
+    if weights.weighting.membership is not None:
+        prefixes.append("membership: ")
+    return tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+
+
+def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
+    """Coefficients of the design's columns, predictor by predictor, from those of the basis, shape (Q, ...)."""
+    basis, q = record.sample.propensity, record.sample.propensity.columns.shape[1]
+    return np.concatenate([basis.coefficients(gamma[k : k + q]) for k in range(0, len(gamma), q)])
 
 
 def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
@@ -103,9 +130,9 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
         block = estimate.influence[:, first + arm * p : first + (arm + 1) * p]
         parts.append(block if record.spec.constants else record.sample.outcome.coefficients(block.T).T)
         names += [f"outcome[{label}]: {term}" for term in terms]
-    if record.propensity is not None:
-        parts.append(record.propensity.basis.coefficients(estimate.influence[:, first + estimate.theta.size :].T).T)
-        names += [f"propensity: {term}" for term in record.design.propensity_names]
+    if estimate.gamma.size:
+        parts.append(_propensity_columns(record, estimate.influence[:, first + estimate.theta.size :].T).T)
+        names += [f"propensity: {term}" for term in propensity_terms(record)]
     return np.column_stack(parts), names
 
 

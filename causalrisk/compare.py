@@ -23,13 +23,13 @@ from causalrisk.design import design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning, UnavailableError
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
-from causalrisk.ledger import TEXT, Reason
-from causalrisk.model import FIT_INSTEAD, CausalModel
+from causalrisk.ledger import TEXT, Notes, Reason
+from causalrisk.model import FIT_INSTEAD, CausalModel, classifier, given_scores
 from causalrisk.models import JRE
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
 from causalrisk.report.numbers import column_format, format_number, format_p
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
-from causalrisk.resampling import Notes
+from causalrisk.report.summary import propensity_text, target_text
 from causalrisk.results import CausalResults
 
 FEW = 3  # up to so many estimators the summary shows every difference
@@ -111,7 +111,7 @@ class ComparisonResults:
         effects = effects_frame(self._data, alpha)
         tables = [
             TableContent(rows=_head(self._data), aligns="lrlr", title=title or "Comparison of Estimators"),
-            _numbers_table(effects, "ATE", alpha, (0, 10, 10, 9, 9, 8, 10, 10)),
+            _numbers_table(effects, self._data.estimand, alpha, (0, 10, 10, 9, 9, 8, 10, 10)),
         ]
         references = names[:0:-1] if len(names) <= FEW else names[-1:]
         for name in references:
@@ -141,14 +141,18 @@ class ComparisonResults:
         """
         check_alpha(alpha)
         design, ax = self._data.design, _new_axes() if ax is None else ax
-        ax.set_xlabel(f"ATE of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        ax.set_xlabel(
+            f"{self._data.estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
+        )
         return _draw_forest(effects_frame(self._data, alpha), ax)
 
     def __repr__(self) -> str:
         design, effects = self._data.design, self._data.effects
         low, high = format_number(effects.min()), format_number(effects.max())
         count = f"{len(effects)} estimator{'s' * (len(effects) > 1)}"
-        return f"{count}: ATE {low} to {high}, {design.labels[-1]} vs {design.labels[0]}, n {design.n}"
+        return (
+            f"{count}: {self._data.estimand} {low} to {high}, {design.labels[-1]} vs {design.labels[0]}, n {design.n}"
+        )
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
@@ -253,12 +257,22 @@ def compare(
     joint = JREOptions(objective, penalty, anchor, n_replicates, bootstrap_replicates=bootstrap_replicates)
     _check_joint(joint, models)
     options = ModelOptions(
-        family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
+        family,
+        link,
+        propensity_link,
+        propensity_loss,
+        classifier(propensity_score),
+        n_folds,
+        target,
+        trim,
+        clip,
+        effect,
     )
     caller = sys._getframe(2)  # past the keyword check
     design = design_from_formula(
         formula, data, treat=treat, propensity=propensity, treated=treated, reference=reference, levels=levels,
-        weights=weights, weight_type=weight_type, cluster=cluster, missing=missing,
+        weights=weights, weight_type=weight_type, cluster=cluster, propensity_score=given_scores(propensity_score),
+        missing=missing,
         frame={**caller.f_globals, **caller.f_locals}, constant_outcome=all(model.spec.constants for model in models),
     )  # fmt: skip
     fitted = fit_estimators(design, models, options, inference, joint)
@@ -307,14 +321,14 @@ def _checked(comparison: Comparison, max_failed: float) -> Comparison:
 
 def _head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     records, design = comparison.records, comparison.design
-    links = [record.options.propensity_link for record in records if record.propensity is not None]
+    links = [propensity_text(record) for record in records if record.propensity is not None]
     used, drawn = int((comparison.reasons == Reason.OK).all(axis=1).sum()), len(comparison.reasons)
     kind = "given" if comparison.given_resamples else records[0].bootstrap
     left = [
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),
-        ("Target:", "all (ATE)"),
-        ("Outcome model:", "constants" if all(record.spec.constants for record in records) else "linear"),
+        ("Target:", target_text(records[0])),
+        ("Outcome model:", "constants" if all(r.spec.constants for r in records) else records[0].sample.family.label),
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.assembly import Assembly
 from causalrisk.design import Design
-from causalrisk.diagnostics.overlap import arm_weights, overlap_message
 from causalrisk.errors import OptionError
-from causalrisk.estimators import UNADJUSTED, Specification, estimate_separately
-from causalrisk.fitting import fit_joint, fit_separate
+from causalrisk.estimators import UNADJUSTED, Specification
+from causalrisk.fitting import estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.intervals import normal_interval
-from causalrisk.ledger import Reason, failure_text
+from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.model import CausalModel
 from causalrisk.models import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
@@ -28,9 +28,10 @@ from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, liste
 from causalrisk.record import FitRecord
 from causalrisk.refit import PropensityRefitter, Refits
 from causalrisk.report.summary import z_and_p
-from causalrisk.resampling import Notes, bootstrap, make_resampling
+from causalrisk.resampling import bootstrap, make_resampling
 from causalrisk.results import CausalResults
 from causalrisk.uncertainty import refitter_of, start_record, with_uncertainty, without_rounding_error
+from causalrisk.weighting import ArmTarget
 
 ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 TESTS = ("std err", "z", "P>|z|", "lower", "upper")
@@ -103,6 +104,11 @@ class Comparison:
         return self.records[0].design
 
     @property
+    def estimand(self) -> str:
+        """Name of the effect that is compared: the first."""
+        return self.records[0].effect_names[0]
+
+    @property
     def names(self) -> list[str]:
         """Name of each estimator."""
         return [record.spec.name for record in self.records]
@@ -133,7 +139,7 @@ class SharedRefitter:
         self.refitters = [refitter_of(record) for record in records]
         self.width = len(records[0].estimate.params)
         fits = [record.propensity for record in records if record.propensity is not None]
-        self.propensity = PropensityRefitter(records[0].sample, fits[0]) if fits else None
+        self.propensity = PropensityRefitter(fits[0]) if fits else None
 
     def __call__(self, weights: Array, first: int) -> Refits:
         """Refit under multiplicities (n, m): rows are, for each estimator, its 2 K - 1 parameters and its `Reason`."""
@@ -190,15 +196,13 @@ def fit_estimators(
 
 def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> FitRecord:
     """Fit another estimator to the sample and the propensity scores of the first."""
-    sample, design, overlap = lead.sample, lead.design, lead.overlap
-    propensity = lead.propensity if spec.uses_propensity else None
-    if propensity is None:
-        overlap = tuple(arm_weights(np.ones(sample.n)[rows], sample.weights[rows]) for rows in sample.slices)
-    message = overlap_message(overlap, design.labels, None if propensity is None else propensity.score)
-    notes = Notes([*design.notes, message] if message else design.notes)
-    estimate = estimate_separately(sample, spec, propensity)
+    weights = lead.propensity if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
+    data = Assembly(lead.design, lead.sample, lead.target, lead.frame, weights, lead.trimmed)
+    overlap, message = overlap_of(data, weights if spec.uses_propensity else None)
+    notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
+    estimate = estimate_of(data, spec, lead.options, notes)
     record = dataclasses.replace(
-        lead, spec=spec, propensity=propensity, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes)
+        lead, spec=spec, propensity=weights, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes)
     )
     return with_uncertainty(record, robust, notes)
 

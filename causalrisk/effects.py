@@ -50,15 +50,15 @@ class EffectScale:
         """Effects of arms 1 .. K-1 against arm 0, shape (K - 1, ...), of means (K, ...); NaN where undefined."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
-            effects = self.report(values[1:] - values[:1])
-        return np.where(np.isfinite(effects), effects, np.nan)
+            values = np.where(np.isfinite(values), values, np.nan)
+            return self.report(values[1:] - values[:1])
 
     def params(self, means: Array) -> Array:
         """Effects, then the means, shape (2 K - 1, ...)."""
         return np.concatenate([self.effects(means), means])
 
     def jacobian(self, means: Array) -> Array:
-        """Derivative of `params` by the means, shape (2 K - 1, K)."""
+        """Return the derivative of `params` by the means, shape (2 K - 1, K)."""
         n_arms, slope = len(means), self.g_slope(means)
         outer = self.report_slope(self.g(means)[1:] - self.g(means)[:1])
         effects = (np.eye(n_arms)[1:] - np.eye(n_arms)[0]) * slope * outer[:, None]

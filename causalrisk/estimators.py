@@ -72,8 +72,8 @@ class Estimate:
         Averages of `fitted` over the target.
     influence : ndarray, shape (n, 2 K - 1 + K p + Q)
         Influence function of (params, theta, gamma).
-    failed : Reason
-        OK, or why an outcome model has no fit.
+    failed : tuple of Reason
+        For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """
 
     params: Array
@@ -82,7 +82,7 @@ class Estimate:
     fitted: Array
     model_means: Array
     influence: Array
-    failed: Reason = Reason.OK
+    failed: tuple[Reason, ...] = ()
 
     @property
     def values(self) -> Array:
@@ -138,7 +138,7 @@ def derivatives_of(sample: Sample, fit: WeightFit | None, target: Target) -> Der
 
 
 def plain_tilt(sample: Sample, target: Target, weights: Array) -> Array:
-    """Tilt of a target that needs no propensity score, divided by its mean under weights (n, m), shape (n, 1) or (n, m).
+    """Tilt of a target that needs no propensity score, over its mean under weights (n, m); shape (n, 1) or (n, m).
 
     That is everybody, the rows of one arm, or a target frame.
     """
@@ -181,7 +181,7 @@ def estimate_separately(
     used = sample.weights * training
     fits = [fit_outcome(q[a], sample.y[a], used[a], family) for a in sample.slices]
     theta = np.stack([arm.gamma[:, 0] for arm in fits])
-    failed = next((Reason(arm.reasons[0]) for arm in fits if arm.reasons[0] != Reason.OK), Reason.OK)
+    failed = tuple(Reason(arm.reasons[0]) for arm in fits)
     eta = theta @ q.T
     fitted, slope = family.mean(eta), family.slope(eta)
     score, curvature, _ = family.score(sample.y, sample.own(eta))
@@ -190,10 +190,14 @@ def estimate_separately(
     by_theta = (sample.weights * at.tilt / sample.total * slope) @ q
     influence_means = at.tilt[:, None] * (fitted.T - model_means) + np.einsum("ap,nap->na", by_theta, influence_theta)
     if at.tilt_by_state is not None:
-        influence_means += at.influence @ sample.mean((fitted.T - model_means)[:, :, None] * at.tilt_by_state[:, None]).T
+        influence_means += (
+            at.influence @ sample.mean((fitted.T - model_means)[:, :, None] * at.tilt_by_state[:, None]).T
+        )
     means = model_means
     if spec.corrected:
-        correction, influence = _correction(sample, at, q, sample.y - sample.own(fitted), sample.own(slope), influence_theta)
+        correction, influence = _correction(
+            sample, at, q, sample.y - sample.own(fitted), sample.own(slope), influence_theta
+        )
         means, influence_means = means + correction, influence_means + influence
     parts = [influence_means @ scale.jacobian(means).T, influence_theta.reshape(sample.n, -1), at.influence]
     gamma = fit.coefficients if fit is not None else np.empty(0)

@@ -1,11 +1,11 @@
 """The joint objective and its quadratic expansion, for one weighting of the rows or many at once.
 
-With every outcome model at theta, m_a its mean and m_a' its derivative by the linear predictor, the objective is
+With every outcome model at theta, m_a its mean and m_a' the derivative by the linear predictor, the objective is
 
-    J = fit * mean_b sum_a loss_a(e_b)  +  (penalty / 2) mean_b sum_c u_cb^2  +  (1 / 2) mean_i sum_ab D_ab psi_ia psi_ib
+    J = fit * mean_b sum_a loss_a(e_b) + (penalty / 2) mean_b sum_c u_cb^2 + (1 / 2) mean_i sum_ab D_ab psi_ia psi_ib
 
-with u_b = C B_b the contrasts of the arm biases under replicate b, D = C'C, and psi_a the influence function of the mean
-of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the residual
+with u_b = C B_b the contrasts of the arm biases under replicate b, D = C'C, and psi_a the influence function of the
+mean of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the residual
 c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each row is divided by the unit of the sample.
 """
 
@@ -115,7 +115,6 @@ class JointObjective:
 
     def _net_rows(self, forms: Array) -> Array:
         """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""
-        _, n_rep, m, _ = forms.shape
         rows = []
         for contrast in self.criterion.contrasts:
             slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
@@ -158,7 +157,7 @@ class JointObjective:
 class ArmInfluence:
     """Influence functions of the arm means at known propensity scores, and their squares.
 
-    psi_a = tilt (m_a - M_a) + 1{arm = a} omega (y - m_a) - measure R_a, with M_a and R_a what centres the two parts. The
+    psi_a = tilt (m_a - M_a) + 1{arm = a} omega (y - m_a) - measure R_a, M_a and R_a what centres the two parts. The
     derivative by theta_a is sigma_a q less its centre, sigma_a = m_a' (tilt - 1{arm = a} omega).
 
     Parameters
@@ -197,7 +196,7 @@ class ArmInfluence:
         return (self.share * (self.pulled * self.psi).sum(axis=0)).sum(axis=0)
 
     def centres(self) -> list[tuple[Array, Array]]:
-        """Multiples of vectors (K, p, m) that centre the derivatives: pairs of the multiples, (n, m), and the vectors."""
+        """Return what centres the derivatives: pairs of multiples, (n, m), of vectors, (K, p, m)."""
         total = np.stack([self.q.T @ (self.share * sigma) for sigma in self.sigma])
         if self.at.measure is self.at.tilt:
             return [(self.at.tilt, total)]

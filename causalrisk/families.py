@@ -22,7 +22,12 @@ LINKS = {
     "gamma": ("log",),
     "negativebinomial": ("log",),
 }
-ALIASES = {"normal": "gaussian", "logistic": "binomial", "bernoulli": "binomial", "negative_binomial": "negativebinomial"}
+ALIASES = {
+    "normal": "gaussian",
+    "logistic": "binomial",
+    "bernoulli": "binomial",
+    "negative_binomial": "negativebinomial",
+}
 CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 PRINTED = {"negativebinomial": "negative binomial"}
 # family -> what its outcomes are, smallest and largest value, whether the smallest itself is allowed
@@ -82,7 +87,7 @@ class OutcomeFamily:
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
-        """Derivatives of the log quasi-likelihood by the linear predictor.
+        """Return derivatives of the log quasi-likelihood by the linear predictor.
 
         Parameters
         ----------

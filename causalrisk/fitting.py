@@ -6,20 +6,21 @@ import dataclasses
 
 import numpy as np
 
+from causalrisk.assembly import Assembly, assemble
 from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
-from causalrisk.errors import ConvergenceWarning, DesignWarning, OverlapWarning
+from causalrisk.errors import ConvergenceWarning, DesignWarning, OptionError, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
-from causalrisk.inference.resample import seed_sequence
-from causalrisk.joint import estimate_jointly
+from causalrisk.inference.resample import START_STREAM, seed_sequence
+from causalrisk.joint import estimate_jointly, joint_criterion
+from causalrisk.ledger import Notes
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
-from causalrisk.propensity import PropensityFit, fit_propensity
 from causalrisk.record import FitRecord, JointRecord
 from causalrisk.refit import PropensityRefitter
-from causalrisk.resampling import Notes, fit_replicates, make_resampling
-from causalrisk.sample import Sample, make_sample
-from causalrisk.separation import find_separation, separation_error
+from causalrisk.resampling import fit_replicates, make_resampling
+from causalrisk.separation import check_outcome_fits
 from causalrisk.uncertainty import with_uncertainty
+from causalrisk.weighting import WeightFit
 
 FEW_CLUSTERS = 10
 
@@ -45,14 +46,24 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=False)
     notes = Notes(design.notes)
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights)
-    propensity = _fit_propensity(design, sample, options, notes) if spec.uses_propensity else None
-    overlap = _overlap(design, sample, propensity, notes)
-    estimate = estimate_separately(sample, spec, propensity)
-    _check_outcome(design, notes)
-    _check_clusters(design, notes)
-    record = _record(design, spec, options, inference, sample, propensity, estimate, overlap, cov_type, kind)
+    data = assemble(design, options, spec.uses_propensity, notes)
+    overlap = _overlap(data, spec, notes)
+    estimate = estimate_of(data, spec, options, notes)
+    _check_outcome(data.design, notes)
+    _check_clusters(data.design, notes)
+    record = _record(data, spec, options, inference, estimate, overlap, (cov_type, kind))
     return with_uncertainty(record, inference, notes)
+
+
+def estimate_of(data: Assembly, spec: Specification, options: ModelOptions, notes: Notes) -> Estimate:
+    """Estimate, refuse an outcome model without a finite fit, warn of one that did not converge."""
+    estimate = estimate_separately(data.sample, spec, data.weights, data.target, options.scale)
+    arms = check_outcome_fits(data.design, data.sample, estimate.failed)
+    if arms:
+        message = f"the outcome model ({data.sample.family.label}) of {arms}"
+        notes.warn(_not_converged(message, "it did not settle."), ConvergenceWarning)
+    options.scale.check(estimate.params[-data.design.n_arms :], data.design.labels)
+    return estimate
 
 
 def fit_joint(
@@ -77,48 +88,77 @@ def fit_joint(
         The fit.
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
+    method = _method(joint_options, options)
     notes = Notes(design.notes)
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights)
-    propensity = _fit_propensity(design, sample, options, notes)
-    overlap = _overlap(design, sample, propensity, notes)
-    start = estimate_separately(sample, IPWRA, propensity)
-    first = _record(design, IPWRA, options, inference, sample, propensity, start, overlap, cov_type, kind)
-    resampling = make_resampling(design, sample, kind, first.seed)
-    refit = PropensityRefitter(sample, propensity)
-    replicates = fit_replicates(refit, resampling, sample, joint_options, inference.max_failed, notes)
-    criterion = joint_options.criterion(sample.total)
-    method = joint_options.method or "least_squares"
-    joint = estimate_jointly(sample, propensity, start, replicates, criterion, method)
+    data = assemble(design, options, True, notes)
+    sample, weights = data.sample, data.weights
+    if weights is None:
+        raise TypeError("a joint fit has importance weights")
+    overlap = _overlap(data, JRE, notes)
+    start = estimate_of(data, IPWRA, options, notes)
+    first = _record(data, IPWRA, options, inference, start, overlap, (cov_type, kind))
+    resampling = make_resampling(data.design, sample, kind, first.seed)
+    replicates = fit_replicates(
+        PropensityRefitter(weights), resampling, sample, joint_options, inference.max_failed, notes
+    )
+    criterion = joint_criterion(sample, weights, start, joint_options.criterion(sample.total), options.scale)
+    starts = None
+    if joint_options.n_starts > 1 and not sample.family.linear:
+        rng = resampling.resampler.generator(START_STREAM, 0)
+        starts = rng.standard_normal((joint_options.n_starts - 1, start.theta.size))
+    joint = estimate_jointly(sample, weights, start, replicates, criterion, method, options.scale, starts)
     if not joint.result.success:
         notes.warn(_not_converged(f"the joint objective ({method})", str(joint.result.message)), ConvergenceWarning)
-    _check_outcome(design, notes)
-    _check_clusters(design, notes)
+    _check_outcome(data.design, notes)
+    _check_clusters(data.design, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
     parts = JointRecord(joint, kept, criterion, replicates)
     record = dataclasses.replace(first, spec=JRE, estimate=joint.estimate, joint=parts)
     return with_uncertainty(record, inference, notes)
 
 
+def _method(joint: JREOptions, options: ModelOptions) -> str:
+    """Return the optimiser: least squares where the objective is a sum of squares."""
+    if joint.method == "least_squares" and not options.outcome.linear:
+        raise OptionError(
+            f'method="least_squares" is for linear outcome models; {options.outcome.label} has no sum of squares.\n'
+            'Type  method="trust-exact", or leave method= out.'
+        )
+    return joint.method or ("least_squares" if options.outcome.linear else "trust-exact")
+
+
 def _record(
-    design: Design,
+    data: Assembly,
     spec: Specification,
     options: ModelOptions,
     inference: InferenceOptions,
-    sample: Sample,
-    propensity: PropensityFit | None,
     estimate: Estimate,
     overlap: tuple[ArmWeights, ...],
-    cov_type: str,
-    kind: str,
+    kinds: tuple[str, str],
 ) -> FitRecord:
     """Make a record without standard errors yet."""
     given, seed = inference.resamples is not None, seed_sequence(inference.rng)
     size = estimate.influence.shape[1]
-    unknown = np.full((size, size), np.nan)
     return FitRecord(
-        design, spec, options, sample, propensity, estimate, overlap, None, cov_type, kind, unknown, None, given, seed,
-        design.notes,
-    )  # fmt: skip
+        design=data.design,
+        spec=spec,
+        options=options,
+        sample=data.sample,
+        target=data.target,
+        frame=data.frame,
+        trimmed=data.trimmed,
+        propensity=data.weights,
+        estimate=estimate,
+        overlap=overlap,
+        joint=None,
+        cov_type=kinds[0],
+        bootstrap=kinds[1],
+        covariance=np.full((size, size), np.nan),
+        boot=None,
+        given_resamples=given,
+        seed=seed,
+        notes=data.design.notes,
+    )
 
 
 def _check_clusters(design: Design, notes: Notes) -> None:
@@ -162,23 +202,21 @@ def _not_converged(what: str, message: str) -> str:
     )
 
 
-def _fit_propensity(design: Design, sample: Sample, options: ModelOptions, notes: Notes) -> PropensityFit:
-    """Fit the propensity model, refuse separation, warn of non-convergence."""
-    fit = fit_propensity(sample.propensity, sample.treated, sample.weights, options.propensity_link)
-    found = find_separation(sample, fit)
-    if found is not None:
-        raise separation_error(design, sample, found, options.propensity_link)
-    if not fit.converged:
-        message = f"{fit.iterations} Newton iterations."
-        notes.warn(_not_converged(f"the propensity model ({options.propensity_link})", message), ConvergenceWarning)
-    return fit
-
-
-def _overlap(design: Design, sample: Sample, propensity: PropensityFit | None, notes: Notes) -> tuple[ArmWeights, ...]:
+def _overlap(data: Assembly, spec: Specification, notes: Notes) -> tuple[ArmWeights, ...]:
     """Summarise the weights per arm and warn where few dominate."""
-    inverse = propensity.weights if propensity is not None else np.ones(sample.n)
-    summaries = tuple(arm_weights(inverse[rows], sample.weights[rows]) for rows in sample.slices)
-    message = overlap_message(summaries, design.labels, None if propensity is None else propensity.score)
+    weights = data.weights if spec.uses_propensity else None
+    summaries, message = overlap_of(data, weights)
     if message:
         notes.warn(message, OverlapWarning)
     return summaries
+
+
+def overlap_of(data: Assembly, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
+    """Summaries of the importance weights per arm, and the message where few dominate."""
+    sample = data.sample
+    inverse = np.ones(sample.n) if weights is None else weights.undivided
+    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+    summaries = tuple(arm_weights(inverse[r], sample.weights[r]) for r in rows)
+    everybody = data.target.separable and data.target.toward is None
+    scores = weights.probabilities if weights is not None and everybody else None
+    return summaries, overlap_message(summaries, data.design.labels, scores)

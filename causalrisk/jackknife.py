@@ -18,13 +18,12 @@ from causalrisk.inference.resample import RESAMPLE_STREAM, WIDTH
 from causalrisk.joint import estimate_jointly
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
-from causalrisk.propensity import fit_propensity
 from causalrisk.record import FitRecord
-from causalrisk.refit import replace_weights
 from causalrisk.replicates import Replicates
 from causalrisk.resampling import make_resampling
 from causalrisk.sample import Sample
-from causalrisk.uncertainty import refitter_of, robust_covariance
+from causalrisk.uncertainty import refitter_of, robust_covariance, sample_clusters
+from causalrisk.weighting import fit_weighting
 
 BLOCK = 64  # units left out at a time
 
@@ -34,8 +33,9 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     cluster = record.design.cluster
     if cluster is None:
         return contributions
-    groups = np.zeros((int(cluster.max()) + 1, contributions.shape[1]))
-    np.add.at(groups, cluster[record.sample.order], contributions)
+    codes = np.asarray(sample_clusters(record.sample, cluster))
+    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
+    np.add.at(groups, codes, contributions)
     return groups
 
 
@@ -60,7 +60,8 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         Every step redone without the unit; NaN where that failed.
     """
     sample, cluster = record.sample, record.design.cluster
-    units = np.arange(sample.n) if cluster is None else cluster[sample.order]
+    clusters = sample_clusters(sample, cluster)
+    units = np.arange(sample.n) if clusters is None else clusters
     refit = refitter_of(record)
     total = int(units.max()) + 1
     parts = []
@@ -69,7 +70,7 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         weights = sample.weights[:, None] * (units[:, None] != numbers)
         parts.append(refit(weights, first).values[:count].T)
     left_out = np.concatenate(parts)
-    return left_out if cluster is not None else sample.restore(left_out)
+    return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:
@@ -157,7 +158,7 @@ def bootstrap_interval(
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
     """Robust standard errors of a fit to one resample, whose repeated units are units of their own."""
-    sample = replace_weights(record.sample, weights)
+    sample = record.sample.reweighted(weights)
     influence = _resample_influence(record, sample)[:, :count]
     own = np.ones(sample.n) if record.frequency else record.sample.weights
     times = weights / own
@@ -165,20 +166,20 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
         squares = times @ (influence * own[:, None]) ** 2
     else:
         sums = sum_within_units(record, influence * own[:, None])
-        codes = record.design.cluster[sample.order]
+        codes = np.asarray(sample_clusters(sample, record.design.cluster))
         squares = times[np.unique(codes, return_index=True)[1]] @ sums**2
     return np.sqrt(squares) / sample.total
 
 
 def _resample_influence(record: FitRecord, sample: Sample) -> Array:
     """Influence function of the estimates on a reweighted sample."""
-    propensity = record.propensity
-    if propensity is not None:
-        propensity = fit_propensity(propensity.basis, sample.treated, sample.weights, propensity.link_name)
-    start = estimate_separately(sample, record.joint_start_spec, propensity)
-    if record.joint is None or propensity is None or record.propensity is None:
+    weights, joint, scale = record.propensity, record.joint, record.options.scale
+    if weights is not None:
+        weights = fit_weighting(weights.weighting, sample.weights)
+    start = estimate_separately(sample, record.joint_start_spec, weights, record.target, scale)
+    if joint is None or weights is None or record.propensity is None:
         return start.influence
-    spread = record.joint.replicates.gamma - record.propensity.gamma[:, None]
-    shifted = Replicates(propensity.gamma[:, None] + spread, record.joint.replicates.reasons)
-    joint = estimate_jointly(sample, propensity, start, shifted, record.joint.criterion, "least_squares")
-    return joint.estimate.influence
+    spread = joint.replicates.states - record.propensity.state[:, None]
+    shifted = Replicates(weights.state[:, None] + spread, joint.replicates.reasons)
+    method = "least_squares" if sample.family.linear else "trust-exact"
+    return estimate_jointly(sample, weights, start, shifted, joint.criterion, method, scale).estimate.influence

@@ -129,7 +129,9 @@ def estimate_jointly(
         The estimate.
     """
     objective = JointObjective(sample, criterion)
-    operator = DenseWeights(sample.slices, fit.weighting, sample.weights[:, None], [replicates.states], replicates.count)
+    operator = DenseWeights(
+        sample.slices, fit.weighting, sample.weights[:, None], [replicates.states], replicates.count
+    )
     share = (sample.weights / sample.total)[:, None]
     resampled = Resampled(share, weights_of(fit), operator, operator.mean())
     rows, shape = objective_rows(objective, start.theta, resampled), start.theta.shape
@@ -199,7 +201,7 @@ def objective_rows(objective: JointObjective, theta: Array, resampled: Resampled
 
 
 def weights_of(fit: WeightFit) -> Weights:
-    """Importance weights of the full sample as those of one weighting."""
+    """Return the importance weights of the full sample as those of one weighting."""
     tilt = fit.tilt[:, None]
     measure = tilt if fit.measure is fit.tilt else fit.measure[:, None]
     return Weights(fit.excess[:, None], tilt, measure)

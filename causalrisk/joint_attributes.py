@@ -58,8 +58,10 @@ class JointAttributes:
         """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
         bias = self._joint.fit.bias
         used = np.flatnonzero(self._joint.replicates.reasons == Reason.OK)
-        values = np.column_stack([bias.T, bias[1] - bias[0]])
-        columns = [*self._record.design.labels, "net"]
+        labels = self._record.design.labels
+        values = np.column_stack([bias.T, (bias[1:] - bias[0]).T])
+        nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
+        columns = [*labels, *nets]
         return pd.DataFrame(values, columns=columns, index=pd.Index(used, name="replicate"))
 
     @property
@@ -69,5 +71,5 @@ class JointAttributes:
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the effect due to the finite number of replicates (JRE); NaN for one."""
-        return self._joint.fit.mc_se
+        """Monte Carlo standard error of the (first) effect due to the finite number of replicates; NaN for one."""
+        return float(self._joint.fit.mc_se[0])

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from causalrisk.effects import EffectScale
-from causalrisk.estimators import Estimate
 from causalrisk.expansion import ArmInfluence, JointObjective, Resampled
 from causalrisk.linalg import Array
 from causalrisk.replicates import Replicates, replicate_blocks
@@ -179,7 +178,14 @@ class Solution:
         log = np.concatenate(logs, axis=1) if logs else None
         centres = [_centre(measures, values) for values in (risk, fit_gradient / n_rep, biases.T / n_rep)]
         return Moments(
-            fit_gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_state, log, *centres,
+            fit_gradient,
+            weight_by_slope,
+            weight_by_net,
+            slope_by_net,
+            mean_slope,
+            net_by_state,
+            log,
+            *centres,
             biases,
         )
 
@@ -234,7 +240,7 @@ class Solution:
         return score + self._variance_scores() if criterion.variance else score
 
     def _parts(self) -> list[tuple[Array, Array, list[Array]]]:
-        """What centres psi: multiples f, shape (n,), and the parts of D psi and of its derivative that f belongs to."""
+        """Return what centres psi: multiples f, (n,), and the parts of D psi and of its derivative f belongs to."""
         at, arms = self.fit, self.arms
         slopes = [slopes for _, slopes in self.arms.centred_slopes()]
         if at.measure is at.tilt:
@@ -261,7 +267,7 @@ class Solution:
         return np.concatenate(scores, axis=1)
 
     def _by_state(self, moments: Moments) -> Array:
-        """Derivative of the gradient by the state, but for that along the net slopes, shape (K p, Q)."""
+        """Return the derivative of the gradient by the state, but for that along the net slopes, shape (K p, Q)."""
         sample, criterion, columns = self.sample, self.criterion, self.fit.weighting.columns
         fit = -criterion.fit * moments.mean_slope * self.score
         risk = criterion.penalty * moments.slope_by_net * self.own_slope
@@ -276,7 +282,7 @@ class Solution:
         return by_state + self._variance_by_state() if criterion.variance else by_state
 
     def _variance_by_state(self) -> Array:
-        """Derivative of the gradient of the variance by the state, shape (K p, Q)."""
+        """Return the derivative of the gradient of the variance by the state, shape (K p, Q)."""
         sample, at, n_arms = self.sample, self.fit, self.sample.n_arms
         if not at.influence.shape[1]:
             return np.zeros((self.theta.size, 0))

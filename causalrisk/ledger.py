@@ -1,4 +1,4 @@
-"""Reasons why a resample or replicate gave no estimate, and the table that counts them."""
+"""What happened on the way: notes for the summary, and why a resample or replicate gave no estimate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from enum import IntEnum
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from causalrisk.errors import CausalRiskWarning, warn_user
+
+
+class Notes(list[str]):
+    """Texts of the warnings of a fit, for the summary."""
+
+    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
+        """Give a warning and keep its text."""
+        self.append(message)
+        warn_user(message, category)
 
 
 class Reason(IntEnum):

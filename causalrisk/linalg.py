@@ -226,7 +226,7 @@ def solve_stacked(rows: Array) -> tuple[Array, NDArray[np.bool_]]:
     return solutions, singular
 
 
-def solve_curved(rows: Array, bend: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+def solve_curved(rows: Array, bend: Array) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Newton steps of sums of squares with further curvature.
 
     Parameters
@@ -240,6 +240,8 @@ def solve_curved(rows: Array, bend: Array) -> tuple[Array, NDArray[np.bool_], ND
     -------
     steps : ndarray, shape (p, m)
         Newton steps; negative curvature is turned round so that they lead downwards.
+    decrease : ndarray, shape (m,)
+        How much they lower the objective, twice, to second order.
     singular : ndarray of bool, shape (m,)
         True where the rows do not determine a step.
     convex : ndarray of bool, shape (m,)
@@ -253,9 +255,10 @@ def solve_curved(rows: Array, bend: Array) -> tuple[Array, NDArray[np.bool_], ND
     half = np.linalg.solve(left.transpose(0, 2, 1), np.where(_finite(bend), bend, 0.0))
     inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
     values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
-    right = np.einsum("mij,mi->mj", vectors, triangle[:, :p, p]) / np.maximum(np.abs(values), 1e-3)
-    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, right)[:, :, None])[:, :, 0].T
-    return steps, singular, values[:, 0] > 0
+    right = np.einsum("mij,mi->mj", vectors, triangle[:, :p, p])
+    scaled = right / np.maximum(np.abs(values), 1e-3)
+    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, scaled)[:, :, None])[:, :, 0].T
+    return steps, (right * scaled).sum(axis=1), singular, values[:, 0] > 0
 
 
 def triangular_factor(rows: Array) -> Array:

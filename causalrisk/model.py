@@ -13,6 +13,7 @@ from causalrisk.estimators import Specification
 from causalrisk.fitting import fit_separate
 from causalrisk.ledger import failure_text
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, unknown_keyword
+from causalrisk.propensity import is_classifier
 from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults
 from causalrisk.uncertainty import robust_record
@@ -36,7 +37,7 @@ _FIT_SEPARATE = FIT_INSTEAD | {
 _MODEL_INSTEAD = {
     "treatment": "Type  treat=.",
     "groups": "Clusters: type  cluster=.",
-    "estimand": 'Type  target="all"; the ATE is the only one in this version.',
+    "estimand": 'Type  target="all", "treated", "control" or "overlap".',
     "subset": "Give the rows themselves: data=data[...].",
     "eval_env": "Variables are taken from data=, or from where from_formula is called. Leave it out.",
     "seed": "Give it to fit: fit(rng=0).",
@@ -46,6 +47,16 @@ _MODEL_INSTEAD = {
 }
 _DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
 _NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
+
+
+def classifier(propensity_score: Any) -> Any:
+    """Return the classifier, if that is what was given."""
+    return propensity_score if is_classifier(propensity_score) else None
+
+
+def given_scores(propensity_score: Any) -> Any:
+    """Return the scores, if they were given and not a classifier."""
+    return None if is_classifier(propensity_score) else propensity_score
 
 
 class CausalModel:
@@ -122,7 +133,16 @@ class CausalModel:
             As in `from_formula`.
         """
         self.options = ModelOptions(
-            family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
+            family,
+            link,
+            propensity_link,
+            propensity_loss,
+            classifier(propensity_score),
+            n_folds,
+            target,
+            trim,
+            clip,
+            effect,
         )
         self.design = design_from_arrays(
             endog,
@@ -135,6 +155,7 @@ class CausalModel:
             weights=weights,
             weight_type=weight_type,
             cluster=cluster,
+            propensity_score=given_scores(propensity_score),
             missing=missing,
             constant_outcome=self.spec.constants,
         )
@@ -180,22 +201,25 @@ class CausalModel:
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
             side of the outcome formula.
-        family : {"gaussian"}
-            Outcome family.
-        link : {None, "identity"}
-            Outcome link.
+        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
+            Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``; only its variance function counts, so
+            that fractions under "binomial" are fine.
+        link : str, optional
+            Outcome link: "identity" or "log" ("gaussian"), "logit", "probit" or "cloglog" ("binomial"), else "log".
         propensity_link : {"logit", "probit", "cloglog"}
-            Propensity link.
-        propensity_loss : {"ml"}
-            Maximum likelihood.
-        propensity_score : None
-            Known propensity scores are not available in this version.
+            Propensity link; several arms have a multinomial logit.
+        propensity_loss : {"ml", "calibrated"}
+            Maximum likelihood, or the loss whose weights balance the covariates exactly (Tan 2020).
+        propensity_score : str, array_like or classifier, optional
+            Known probability of the treated arm (several arms: a column an arm); or an object with `fit` and
+            `predict_proba`, cross-fitted.
         n_folds : int, default 5
-            Folds of a cross-fitted propensity score; of no effect in this version.
-        target : {"all"}
-            Target population, "ATE" for short, in any case.
+            Folds of a cross-fitted propensity score.
+        target : {"all", "treated", "control", "overlap"}, DataFrame or callable
+            Target population, or "ATE", "ATT", "ATC", "ATO" in any case; a frame of another population with the same
+            covariates; or a tilt as a function of the propensity score, such as ``lambda e: np.minimum(e, 1 - e)``.
         treated, reference : level, optional
-            Which level of the treatment is treated, or which it is compared with.
+            Which level of the treatment is treated, or which the others are compared with.
         levels : mapping, optional
             Printed label of each treatment level.
         weights : str or array_like, optional
@@ -204,10 +228,13 @@ class CausalModel:
             What the weights mean; needed with `weights`.
         cluster : str or array_like, optional
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
-        trim, clip : None
-            Not available in this version.
-        effect : {"difference"}
-            How the effect is reported.
+        trim : {"crump", "separated"} or tuple of float, optional
+            Leave out rows with a propensity score outside of limits, of those that minimise the variance, or that the
+            propensity model predicts perfectly; the target population changes.
+        clip : tuple of float, optional
+            Limits that propensity scores are clipped to.
+        effect : {"difference", "ratio", "odds_ratio", "percent"}
+            How the effect is reported: of the arm means, percent of the reference arm's.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
 
@@ -226,7 +253,16 @@ class CausalModel:
             If an option is not known.
         """
         options = ModelOptions(
-            family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
+            family,
+            link,
+            propensity_link,
+            propensity_loss,
+            classifier(propensity_score),
+            n_folds,
+            target,
+            trim,
+            clip,
+            effect,
         )
         caller = sys._getframe(2)  # past the keyword check
         design = design_from_formula(
@@ -240,6 +276,7 @@ class CausalModel:
             weights=weights,
             weight_type=weight_type,
             cluster=cluster,
+            propensity_score=given_scores(propensity_score),
             missing=missing,
             frame={**caller.f_globals, **caller.f_locals},
             constant_outcome=cls.spec.constants,
@@ -271,14 +308,14 @@ class CausalModel:
             if name not in known:
                 where = f"{type(self).__name__}.with_options"
                 raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(_DATA_OPTIONS, _NEW_MODEL)))
+        if given_scores(changes.get("propensity_score")) is not None:
+            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{_NEW_MODEL}")
         return self._of(self.design, dataclasses.replace(self.options, **changes))
 
     def __repr__(self) -> str:
         design = self.design
         what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
-        return (
-            f"{type(self).__name__}: {what}, {design.treat_name}: {' vs '.join(reversed(design.labels))}, n {design.n}"
-        )
+        return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.n}"
 
     @property
     def endog_names(self) -> str:

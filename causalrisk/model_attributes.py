@@ -68,17 +68,21 @@ class ModelAttributes:
         return coefficients_of(self._record)
 
     @property
-    def propensity_scores(self) -> pd.Series:
-        """Estimated probability of the treated arm, indexed by the rows in the sample."""
+    def propensity_scores(self) -> pd.Series | pd.DataFrame:
+        """Estimated probability of the treated arm (several arms: a column an arm), a row a row of the sample."""
         if self._record.propensity is None:
             raise self._without_propensity()
-        return self._per_row(self._record.propensity.score, "propensity")
+        probabilities = self._record.propensity.probabilities
+        if len(probabilities) == 2:
+            return self._per_row(probabilities[1], "propensity")
+        restored = self._record.sample.restore(probabilities.T.copy())
+        return pd.DataFrame(restored, index=self._record.design.index, columns=list(self._record.design.labels))
 
     @property
     def importance_weights(self) -> pd.Series:
-        """Inverse probability of the arm each unit is in; ones where the estimator uses no propensity score."""
-        fit = self._record.propensity
-        return self._per_row(np.ones(self.nobs) if fit is None else fit.weights, "weight")
+        """Tilt of the target over the probability of a unit's own arm; ones where the estimator uses no score."""
+        fit = self._record.propensity if self._record.spec.uses_propensity else None
+        return self._per_row(np.ones(self._record.sample.n) if fit is None else fit.undivided, "weight")
 
     def _per_row(self, values: Array, name: str) -> pd.Series:
         return pd.Series(self._record.sample.restore(values), index=self._record.design.index, name=name)
@@ -115,7 +119,8 @@ class ModelAttributes:
         if self._record.spec.constants:
             predicted = np.repeat(theta.T, len(data), axis=0)
         else:
-            predicted = design.outcome_encoder.encode(data) @ self._record.sample.outcome.coefficients(theta.T)
+            predictors = design.outcome_encoder.encode(data) @ self._record.sample.outcome.coefficients(theta.T)
+            predicted = self._record.sample.family.mean(predictors)
         index = data.index if isinstance(data, pd.DataFrame) else None
         frame = pd.DataFrame(predicted, index=index, columns=list(design.labels))
         return frame if arm is None else frame[self._arm_label(arm)]
@@ -158,5 +163,11 @@ class ModelAttributes:
         True
         """
         values, terms = influence_of(self._record)
-        names = [self._record.estimand, *(f"POM[{label}]" for label in self._record.design.labels), *terms]
-        return pd.DataFrame(self._record.sample.restore(values), index=self._record.design.index, columns=names)
+        sample, names = self._record.sample, [*self._record.names, *terms]
+        frame = self._record.frame
+        if frame is None:
+            return pd.DataFrame(sample.restore(values), index=self._record.design.index, columns=names)
+        rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
+        keys = ["sample"] * self.nobs + ["target"] * sample.n_frame
+        labels = [*self._record.design.index, *frame.index]
+        return pd.DataFrame(rows, index=pd.MultiIndex.from_arrays([keys, labels]), columns=names)

@@ -83,11 +83,10 @@ def information(pairs: Array, curvature: Curvature, weights: Array, n_predictors
     """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q)."""
     size = n_predictors * q
     total = np.zeros((weights.shape[1], size, size))
-    for (k, l), values in curvature.items():
+    for (first, second), values in curvature.items():
         block = unpack_symmetric(pairs.T @ (weights * values), q)
-        total[:, k * q : (k + 1) * q, l * q : (l + 1) * q] = block
-        if k != l:
-            total[:, l * q : (l + 1) * q, k * q : (k + 1) * q] = block
+        rows, columns = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
+        total[:, rows, columns] = total[:, columns, rows] = block
     return total
 
 
@@ -123,10 +122,11 @@ def newton_batch(
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
         eta = predictors(columns, gamma[:, active])
-        score, curvature = likelihood.derivatives(eta)
-        hessian = information(pairs, curvature, current, n_predictors, q)
-        gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
-        step, singular = solve_definite(hessian, gradient)
+        with np.errstate(all="ignore"):  # a fit that runs away ends as singular
+            score, curvature = likelihood.derivatives(eta)
+            hessian = information(pairs, curvature, current, n_predictors, q)
+            gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
+        step, singular = solve_definite(hessian, np.where(np.isfinite(gradient), gradient, 0.0))
         step[:, singular] = 0.0
         step = _limited(step, columns, current)
         if damped:
@@ -170,7 +170,8 @@ def _halved(step: Array, columns: Array, gamma: Array, weights: Array, likelihoo
     """Halve each step until the likelihood does not fall."""
 
     def total(g: Array) -> Array:
-        return (weights * likelihood.value(predictors(columns, g))).sum(axis=0)
+        with np.errstate(all="ignore"):
+            return np.asarray((weights * likelihood.value(predictors(columns, g))).sum(axis=0))
 
     before = total(gamma)
     for _ in range(30):

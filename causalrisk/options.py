@@ -13,7 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk.criterion import Criterion
+from causalrisk.effects import SCALES, EffectScale
 from causalrisk.errors import OptionError
+from causalrisk.families import OutcomeFamily, outcome_family
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,8 +25,10 @@ PENALTY_NAMES = {"n": (1.0, 1.0), "10n": (10.0, 1.0), "n1.5": (1.0, 1.5), "n2": 
 DEFAULT_PENALTY = {"mse": "10n", "erm": "n2"}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
-TARGETS = {"all": "all", "ate": "all"}
-KNOWN_TARGETS = ("treated", "att", "atet", "control", "atc", "overlap", "ato")
+ESTIMANDS = {"all": "ATE", "treated": "ATT", "control": "ATC", "overlap": "ATO"}
+TARGETS = {name: name for name in ESTIMANDS} | {v.lower(): k for k, v in ESTIMANDS.items()} | {"atet": "treated"}
+LOSSES = ("ml", "calibrated")
+TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 INTERVALS = ("normal", "percentile", "basic", "bc", "bca", "studentized")
 
@@ -61,7 +65,8 @@ class ModelOptions:
     Parameters
     ----------
     family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
-        As in `causalrisk.JRE.from_formula`.
+        As in `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that are given belong to
+        the data.
     """
 
     family: Any = "gaussian"
@@ -77,27 +82,87 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         one_of("propensity_link", self.propensity_link, LINKS)
+        one_of("propensity_loss", self.propensity_loss, LOSSES)
+        one_of("effect", self.effect, tuple(SCALES))
         whole_number("n_folds", self.n_folds, 2)
-        target = self.target.lower() if isinstance(self.target, str) else self.target
-        if not isinstance(target, str) or target not in TARGETS:
-            known = not isinstance(target, str) or target in KNOWN_TARGETS
-            state = "is another estimand, which this version does not have" if known else "is not known"
-            shown = repr(self.target) if isinstance(self.target, str) else f"a {type(self.target).__name__}"
-            raise OptionError(f"target={shown} {state}; expected 'all'.\nThe ATE is target=\"all\".")
-        object.__setattr__(self, "target", TARGETS[target])
-        for name, only in (("family", "gaussian"), ("propensity_loss", "ml"), ("effect", "difference")):
-            if getattr(self, name) != only:
-                raise OptionError(
-                    f"{name}={getattr(self, name)!r} is not available in this version; expected {only!r}."
-                    f'\nType  {name}="{only}".'
-                )
-        if self.link not in (None, "identity"):
+        outcome_family(self.family, self.link)
+        object.__setattr__(self, "target", _target(self.target))
+        self._check_calibrated()
+        if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
+            object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
+        if self.clip is not None:
+            object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
+
+    def _check_calibrated(self) -> None:
+        if self.propensity_loss != "calibrated":
+            return
+        if self.propensity_link != "logit":
             raise OptionError(
-                f"link={self.link!r} is not available in this version; expected None (identity).\nType  link=None."
+                f'propensity_loss="calibrated" is a loss of the logit; propensity_link={self.propensity_link!r} has '
+                'none.\nType  propensity_link="logit".'
             )
-        for name in ("propensity_score", "trim", "clip"):
-            if getattr(self, name) is not None:
-                raise OptionError(f"{name}= is not available in this version; expected None.\nLeave {name}= out.")
+        if self.target_name not in ("all", "treated", "control"):
+            raise OptionError(
+                f'propensity_loss="calibrated" balances towards everybody or one arm; target {self.target_name!r} has '
+                'no such loss.\nType  target="all", "treated" or "control", or  propensity_loss="ml".'
+            )
+
+    @property
+    def target_name(self) -> str:
+        """The target as the summary prints it."""
+        if isinstance(self.target, str):
+            return self.target
+        return "function of the propensity" if callable(self.target) else "data frame"
+
+    @property
+    def estimand(self) -> str:
+        """Name of the effect."""
+        name = ESTIMANDS.get(self.target_name, "WATE" if callable(self.target) else "transported ATE")
+        return f"{'trimmed ' if self.trim is not None else ''}{name}{self.scale.label}"
+
+    @property
+    def scale(self) -> EffectScale:
+        """How the effect is reported."""
+        return SCALES[self.effect]
+
+    @property
+    def outcome(self) -> OutcomeFamily:
+        """Family of the outcome models."""
+        return outcome_family(self.family, self.link)
+
+
+def _target(value: Any) -> Any:
+    """Check a target: a known name in any case, a data frame, or a function."""
+    if not isinstance(value, str):
+        if callable(value) or hasattr(value, "columns") or isinstance(value, Mapping):
+            return value
+        raise OptionError(
+            f"target is of type {type(value).__name__}; expected {listed(tuple(ESTIMANDS))}, a DataFrame, or a "
+            'function of the propensity score.\nType  target="all".'
+        )
+    name = TARGETS.get(value.lower())
+    if name is None:
+        close = difflib.get_close_matches(value.lower(), TARGETS, 1, 0.4) or ["all"]
+        raise OptionError(
+            f"target={value!r} is not known; expected one of {listed(tuple(ESTIMANDS))}, a DataFrame, or a function "
+            f'of the propensity score.\nType  target="{TARGETS[close[0]]}".'
+        )
+    return name
+
+
+def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
+    """Check a pair of limits of the propensity score."""
+    try:
+        low, high = (float(v) for v in value)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if isinstance(value, str) or not 0 <= low < high <= 1:
+        also = f", or one of {listed(names)}" if names else ""
+        raise OptionError(
+            f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
+            f"Type  {name}={example}."
+        )
+    return low, high
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.design import Design
+from causalrisk.criterion import JointCriterion
+from causalrisk.design import Design, TargetRows
 from causalrisk.diagnostics.overlap import ArmWeights
 from causalrisk.estimators import IPWRA, Estimate, Specification
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.joint import JointEstimate
 from causalrisk.linalg import Array
 from causalrisk.options import JREOptions, ModelOptions
-from causalrisk.propensity import PropensityFit
 from causalrisk.replicates import Replicates
-from causalrisk.risk import Criterion
 from causalrisk.sample import Sample
+from causalrisk.weighting import Target, WeightFit
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class JointRecord:
         The estimate with its diagnostics.
     options : JREOptions
         The options, without the caller's multiplicities.
-    criterion : Criterion
+    criterion : JointCriterion
         Weights of the terms of the objective.
     replicates : Replicates
         The propensity replicates.
@@ -37,7 +37,7 @@ class JointRecord:
 
     fit: JointEstimate
     options: JREOptions
-    criterion: Criterion
+    criterion: JointCriterion
     replicates: Replicates
 
 
@@ -55,8 +55,14 @@ class FitRecord:
         What was estimated.
     sample : Sample
         The data as numbers, rows sorted by arm.
-    propensity : PropensityFit or None
-        The propensity model.
+    target : Target
+        The target population.
+    frame : TargetRows or None
+        Rows of a target frame.
+    trimmed : str
+        How many rows were trimmed and by what limits; empty where none were.
+    propensity : WeightFit or None
+        The propensity model and the importance weights.
     estimate : Estimate
         The point estimate.
     overlap : tuple of ArmWeights
@@ -83,7 +89,10 @@ class FitRecord:
     spec: Specification
     options: ModelOptions
     sample: Sample
-    propensity: PropensityFit | None
+    target: Target
+    frame: TargetRows | None
+    trimmed: str
+    propensity: WeightFit | None
     estimate: Estimate
     overlap: tuple[ArmWeights, ...]
     joint: JointRecord | None
@@ -98,7 +107,18 @@ class FitRecord:
     @property
     def estimand(self) -> str:
         """Name of the effect."""
-        return "ATE"
+        return self.options.estimand
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Names of the effects: the estimand, for several arms with the arm that is compared."""
+        labels = self.design.labels[1:]
+        return [self.estimand] if len(labels) == 1 else [f"{self.estimand}[{label}]" for label in labels]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters: effects, then arm means."""
+        return [*self.effect_names, *(f"POM[{label}]" for label in self.design.labels)]
 
     @property
     def frequency(self) -> bool:

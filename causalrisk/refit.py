@@ -26,6 +26,7 @@ from causalrisk.sample import Sample
 from causalrisk.weighting import Target, WeightFit, Weights
 
 NEWTON_STEPS, HALVINGS = 40, 20
+ROUNDING = 1e-13  # relative decrease of the objective below which a step is rounding error
 STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
 
 
@@ -219,7 +220,7 @@ class SeparableReplicates:
         self.mean_spread = self.spread.mean(axis=2)[..., None]
 
     def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
-        """Importance weights of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
+        """Weigh the rows of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
         terms, at = self.weighting.terms(self.weighting.predictors(states), weights)
         return at, SeparableWeights(self.slices, terms, at.tilt, self.spread, self.mean_spread)
 
@@ -243,7 +244,7 @@ class DenseReplicates:
         self.slices, self.weighting, self.states_of, self.count = sample.slices, fit.weighting, states_of, count
 
     def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
-        """Importance weights of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
+        """Weigh the rows of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
         at = self.weighting.weights(self.weighting.predictors(states), weights)
         own = [self.states_of(weights[:, j], states[:, j], first + j) for j in range(weights.shape[1])]
         return at, DenseWeights(self.slices, self.weighting, weights, own, self.count)
@@ -322,9 +323,9 @@ class JointRefitter:
         theta = np.repeat(theta, m, axis=2)
         reasons = np.full(m, Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
         for _ in range(NEWTON_STEPS):
-            step, singular, convex = solve_curved(self._rows(expansion), expansion.bend)
+            step, decrease, singular, convex = solve_curved(self._rows(expansion), expansion.bend)
             step = np.where(singular, 0.0, step).reshape(theta.shape)
-            settled = np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE
+            settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= ROUNDING * expansion.value)
             theta, expansion = self._descend(theta, step, expansion, resampled)
             reasons = np.where(settled & convex, Reason.OK, Reason.OUTCOME_NOT_CONVERGED)
             reasons[singular] = Reason.SINGULAR_OUTCOME
@@ -338,7 +339,8 @@ class JointRefitter:
         """Take the step, halved in the resamples where it raises the objective."""
         before = expansion.value
         for _ in range(HALVINGS):
-            after = self.objective.expand(theta + step, resampled)
+            with np.errstate(all="ignore"):  # where it goes too far the step is halved
+                after = self.objective.expand(theta + step, resampled)
             if before is None or after.value is None:
                 break
             worse = ~(after.value <= before + 1e-9 * np.abs(before))

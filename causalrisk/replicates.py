@@ -56,17 +56,17 @@ class WeightOperator(Protocol):
     count: int
 
     def sums(self, share: Array, rows: Array) -> Array:
-        """Sums over the rows of each arm of omega times share (n, m) times rows (n, m, d) or (n, 1, d); (K, B, m, d)."""
+        """Sum omega times share (n, m) times rows (n, m, d) or (n, 1, d) over each arm, shape (K, B, m, d)."""
 
     def adjoint(self, values: Array) -> Array:
-        """Sums over the replicates of omega times values, shape (K, B, m), of a row's arm; shape (n, m)."""
+        """Sum omega times values, shape (K, B, m), of a row's arm over the replicates, shape (n, m)."""
 
     def mean(self) -> Array:
         """Average of omega over the replicates, shape (n, m)."""
 
 
 def replicate_blocks(weighting: Weighting, states: Array, weights: Array) -> Iterator[tuple[slice, Array, Weights]]:
-    """Importance weights under the replicates, a block of replicates at a time.
+    """Yield the importance weights under the replicates, a block of replicates at a time.
 
     Parameters
     ----------
@@ -114,9 +114,7 @@ class SeparableWeights:
     of that of resample c and exp(eta_b - eta_hat), which is the same for every resample.
     """
 
-    def __init__(
-        self, slices: tuple[slice, ...], terms: Array, tilt: Array, spread: Array, mean_spread: Array
-    ) -> None:
+    def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, spread: Array, mean_spread: Array) -> None:
         self.slices, self.terms, self.tilt, self.spread, self.mean_spread = slices, terms, tilt, spread, mean_spread
         self.reasons, self.count = np.zeros(terms.shape[2], dtype=np.int8), spread.shape[2]
 
@@ -146,7 +144,7 @@ class SeparableWeights:
 
 
 def weighted_sums(weights: Array, rows: Array) -> Array:
-    """Sums over n of weights (n, m) times rows (n, m, d) or (n, 1, d), shape (m, d)."""
+    """Sum over n weights (n, m) times rows (n, m, d) or (n, 1, d), shape (m, d)."""
     return weights.T @ rows[:, 0] if rows.shape[1] == 1 else np.einsum("nm,nmd->md", weights, rows)
 
 

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import BootstrapError, CausalRiskWarning, ResampleWarning, warn_user
-from causalrisk.estimators import Estimate
+from causalrisk.errors import BootstrapError, ResampleWarning
 from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
 from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, given_multiplicities
-from causalrisk.joint import deviation_from
-from causalrisk.ledger import Reason, failure_text
+from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions
 from causalrisk.refit import (
-    GeneralReplicates,
+    DenseReplicates,
+    OperatorOf,
     PropensityRefitter,
     Refitter,
     SeparableReplicates,
     draw_replicates,
-    nested_replicates,
-    shifted_replicates,
+    nested_states,
 )
-from causalrisk.replicates import Replicates
+from causalrisk.replicates import Replicates, shifted_states
 from causalrisk.sample import Sample
+from causalrisk.weighting import WeightFit
 
-
-class Notes(list[str]):
-    """Texts of the warnings of a fit, for the summary."""
-
-    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Give a warning and keep its text."""
-        self.append(message)
-        warn_user(message, category)
+FRAME_STREAM = 16  # added to a stream for the rows of a target frame
 
 
 @dataclass(frozen=True)
@@ -48,29 +38,46 @@ class Resampling:
     ----------
     resampler : Resampler
         Draws multiplicities, rows in the order of the design.
-    order : ndarray of int, shape (n,)
-        Position in the design of each row of the sample.
+    frame : Resampler or None
+        Draws those of the rows of a target frame, which are a sample of their own.
+    sample : Sample
+        Whose rows are drawn.
     """
 
     resampler: Resampler
-    order: NDArray[np.intp]
+    frame: Resampler | None
+    sample: Sample
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities of a block, rows in the order of the sample."""
-        return self.resampler.draw(stream, block, width)[self.order]
+        drawn = self.resampler.draw(stream, block, width)
+        return self._with_frame(drawn, lambda frame: frame.draw(stream + FRAME_STREAM, block, width))
 
     def draw_within(self, weights: Array, number: int, width: int) -> Array:
         """Multiplicities of resamples of a resample, rows in the order of the sample."""
-        restored = np.empty_like(weights)
-        restored[self.order] = weights
-        return self.resampler.draw_within(restored, number, width)[self.order]
+        drawn = self.resampler.draw_within(self.sample.restore(weights), number, width)
+        of_frame = weights[: self.sample.n_frame]
+        return self._with_frame(drawn, lambda frame: frame.draw_within(of_frame, number, width, FRAME_STREAM))
+
+    def given(self, multiplicities: Array) -> Array:
+        """Multiplicities that were given, (n_design, m), times observation weights; a target frame stays as it is."""
+        scale = np.ones(self.sample.n) if self.resampler.frequency else self.sample.weights
+        ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
+        return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
+
+    def _with_frame(self, drawn: Array, draw: Callable[[Resampler], Array]) -> Array:
+        parts = [drawn] if self.frame is None else [drawn, draw(self.frame)]
+        return self.sample.arrange(np.concatenate(parts))
 
 
 def make_resampling(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> Resampling:
     """Make the resampling of a design: clusters for "cluster", arms for "stratified"."""
     groups = {"cluster": design.cluster, "stratified": design.arm}.get(kind)
     frequency = design.weight_type == "frequency"
-    return Resampling(Resampler(kind, seed, design.weights, frequency, groups), sample.order)
+    frame = None
+    if sample.n_frame:
+        frame = Resampler("bayesian" if kind == "bayesian" else "pairs", seed, np.ones(sample.n_frame))
+    return Resampling(Resampler(kind, seed, design.weights, frequency, groups), frame, sample)
 
 
 def fit_replicates(
@@ -82,9 +89,11 @@ def fit_replicates(
     notes: Notes,
 ) -> Replicates:
     """Draw or take the multiplicities of the replicates and fit them."""
+    if not refit.fit.weighting.model.estimated:
+        return Replicates(np.empty((len(refit.fit.state), 1)) + refit.fit.state[:, None], np.zeros(1, dtype=np.int8))
     if options.replicates is not None:
-        given = given_multiplicities("replicates", options.replicates, sample.n)[sample.order]
-        given = given * sample.weights[:, None] if not resampling.resampler.frequency else given
+        checked = given_multiplicities("replicates", options.replicates, len(sample.order))
+        given = resampling.given(checked)
         n_drawn = given.shape[1]
         replicates = draw_replicates(refit, lambda j: given[:, j * WIDTH : (j + 1) * WIDTH], -(-n_drawn // WIDTH))
     else:
@@ -109,24 +118,18 @@ def fit_replicates(
     return replicates
 
 
-def replicates_of(
-    refit: PropensityRefitter,
-    resampling: Resampling,
-    sample: Sample,
-    start: Estimate,
-    replicates: Replicates,
-    options: JREOptions,
-) -> Callable[..., Any]:
-    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any link."""
-    fit, deviation = refit.fit, deviation_from(sample, start)
+def operators_of(
+    weights: WeightFit, resampling: Resampling, sample: Sample, replicates: Replicates, options: JREOptions
+) -> OperatorOf:
+    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
     if options.bootstrap_replicates == "nested":
         count = len(replicates.reasons)
-        gamma_of = nested_replicates(refit, lambda w, number: resampling.draw_within(w, number, count))
-        return GeneralReplicates(sample, fit, deviation.residual, gamma_of, count)
-    if fit.link_name == "logit":
-        rows = np.column_stack([sample.outcome.columns, deviation.residual])
-        return SeparableReplicates(sample, fit, replicates, rows)
-    return GeneralReplicates(sample, fit, deviation.residual, shifted_replicates(fit, replicates), replicates.count)
+        refit = PropensityRefitter(weights)
+        states_of = nested_states(refit, lambda w, number: resampling.draw_within(w, number, count))
+        return DenseReplicates(sample, weights, states_of, count)
+    if weights.weighting.separable:
+        return SeparableReplicates(sample, weights, replicates)
+    return DenseReplicates(sample, weights, shifted_states(weights.state, replicates), replicates.count)
 
 
 def bootstrap(
@@ -135,10 +138,9 @@ def bootstrap(
     """Run the bootstrap and warn of failures."""
     n_boot, draw = inference.n_boot, lambda block, width: resampling.draw(RESAMPLE_STREAM, block, width)
     if inference.resamples is not None:
-        given = given_multiplicities("resamples", inference.resamples, sample.n)[sample.order]
+        given = resampling.given(given_multiplicities("resamples", inference.resamples, len(sample.order)))
         n_boot = given.shape[1]
-        scale = np.ones(sample.n) if resampling.resampler.frequency else sample.weights
-        draw = lambda block, width: given[:, block * WIDTH : block * WIDTH + width] * scale[:, None]  # noqa: E731
+        draw = lambda block, width: given[:, block * WIDTH : block * WIDTH + width]  # noqa: E731
     columns = sample.outcome.columns.shape[1] + sample.propensity.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
     boot = run_bootstrap(refit, draw, n_boot, WIDTH, workers, inference.progress)

@@ -46,35 +46,40 @@ class CausalResults(ModelAttributes, JointAttributes):
     use_t : bool
         False: p-values and intervals are normal.
     estimand : str
-        "ATE".
+        "ATE", "ATT", ...; with the kind of effect where it is not a difference.
     seed : int or sequence of int
         Entropy that repeats the fit as `rng=`.
     """
 
     use_t = False
-    estimand = "ATE"
 
     def __init__(self, model: Any, record: FitRecord, start: CausalResults | None = None) -> None:
         self.model = model
         self._record = record
         self._start = start
         self.nobs = record.design.n
+        self.estimand = record.estimand
         self.seed = record.seed.entropy
 
     # --- effects -------------------------------------------------------------------------------------------------
 
     @property
     def _names(self) -> list[str]:
-        return [self.estimand, *(f"POM[{label}]" for label in self._record.design.labels)]
+        return self._record.names
+
+    @property
+    def _null(self) -> np.ndarray:
+        effects = len(self._record.effect_names)
+        return np.r_[np.full(effects, self._record.options.scale.null), np.zeros(len(self._names) - effects)]
 
     @property
     def params(self) -> pd.Series:
-        """The effect, then the potential-outcome mean of each arm."""
+        """The effects (one for each arm but the reference), then the potential-outcome mean of each arm."""
         return pd.Series(self._record.estimate.params.copy(), index=self._names, name="estimate")
 
     @property
     def effect(self) -> float:
-        """The average treatment effect, in units of the outcome."""
+        """The effect: the first of `params`, that of the first arm against the reference."""
         return float(self._record.estimate.params[0])
 
     @property
@@ -91,12 +96,16 @@ class CausalResults(ModelAttributes, JointAttributes):
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z of `params`; NaN where the standard error is zero."""
-        return pd.Series(z_and_p(self.params.to_numpy(), self.bse.to_numpy())[0], index=self._names, name="z")
+        return pd.Series(
+            z_and_p(self.params.to_numpy(), self.bse.to_numpy(), self._null)[0], index=self._names, name="z"
+        )
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
-        return pd.Series(z_and_p(self.params.to_numpy(), self.bse.to_numpy())[1], index=self._names, name="P>|z|")
+        return pd.Series(
+            z_and_p(self.params.to_numpy(), self.bse.to_numpy(), self._null)[1], index=self._names, name="P>|z|"
+        )
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
@@ -267,7 +276,7 @@ class CausalResults(ModelAttributes, JointAttributes):
         wanted = not joint if coefficients is None else coefficients
         return summarize(
             self._record,
-            Estimates(names, self._record.estimate.params, self.bse.to_numpy()),
+            Estimates(names, self._record.estimate.params, self.bse.to_numpy(), self._null),
             alpha=alpha,
             title=title,
             yname=yname,
@@ -276,9 +285,10 @@ class CausalResults(ModelAttributes, JointAttributes):
         )
 
     def __repr__(self) -> str:
-        reference, treated = self._record.design.labels[0], self._record.design.labels[-1]
-        numbers = f"{format_number(self.effect)} ({format_number(self.effect_se)})"
-        return f"{self._record.spec.name}: {self.estimand} {numbers}, {treated} vs {reference}, n {self.nobs}"
+        names = self._record.effect_names
+        pairs = zip(names, self.params.iloc[: len(names)], self.bse, strict=False)
+        effects = ", ".join(f"{name} {format_number(value)} ({format_number(se)})" for name, value, se in pairs)
+        return f"{self._record.spec.name}: {effects}, {self._record.design.contrast}, n {self.nobs}"
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()

@@ -106,7 +106,7 @@ class Sample:
         return restored
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Values of the design's rows, shape (n_design, ...), then of the target frame's, in the order of the sample."""
+        """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     def reweighted(self, weights: Array) -> Sample:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
+from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.optimize import MARGIN, separating_direction
-from causalrisk.propensity import PropensityFit
+from causalrisk.propensity import PropensityModel
 from causalrisk.sample import Sample
+from causalrisk.weighting import WeightFit
 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 SHOWN = 3
@@ -35,15 +37,15 @@ class Separation:
     direction: Array
 
 
-def find_separation(sample: Sample, fit: PropensityFit) -> Separation | None:
+def find_separation(sample: Sample, fit: WeightFit) -> Separation | None:
     """Look for separation where the fit gives cause: it did not settle, or its scores are extreme.
 
     Parameters
     ----------
     sample : Sample
         The data.
-    fit : PropensityFit
-        The fitted propensity model.
+    fit : WeightFit
+        The fitted importance weights.
 
     Returns
     -------
@@ -55,13 +57,96 @@ def find_separation(sample: Sample, fit: PropensityFit) -> Separation | None:
     .. [1] Konis, K. (2007). Linear programming algorithms for detecting separated data in binary logistic regression
        models. DPhil thesis, University of Oxford.
     """
-    if fit.converged and np.abs(fit.eta).max() < SUSPICIOUS:
+    model = fit.weighting.model
+    if not model.n_coefficients:
         return None
-    signed = sample.propensity.columns * sample.sign[:, None]
-    direction = separating_direction(signed)
+    if fit.converged and np.abs(fit.eta[: model.n_predictors, sample.n_frame :]).max() < SUSPICIOUS:
+        return None
+    columns, arm = sample.propensity.columns[sample.n_frame :], sample.arm[sample.n_frame :]
+    signed = _against_others(columns, arm, sample.n_arms)
+    direction = separating_direction(signed.reshape(-1, signed.shape[2]))
     if direction is None:
         return None
-    return Separation(signed @ direction > MARGIN, direction)
+    rows = np.zeros(sample.n, dtype=bool)
+    rows[sample.n_frame :] = (signed @ direction > MARGIN).any(axis=0)
+    strength = np.abs(direction.reshape(-1, columns.shape[1])).argmax(axis=0)
+    return Separation(rows, direction.reshape(-1, columns.shape[1])[strength, np.arange(columns.shape[1])])
+
+
+def _against_others(columns: Array, arm: NDArray[np.intp], n_arms: int) -> Array:
+    """How coefficients move the log odds of a row's arm against each other arm, shape (K - 1, n, (K - 1) q)."""
+    n, q = columns.shape
+    signed = np.zeros((n_arms - 1, n, n_arms, q))
+    rows = np.arange(n)
+    for k in range(1, n_arms):
+        signed[k - 1, rows, arm] += columns
+        signed[k - 1, rows, (arm + k) % n_arms] -= columns
+    return signed[:, :, 1:].reshape(n_arms - 1, n, -1)
+
+
+def check_separation(design: Design, sample: Sample, fit: WeightFit, link: str) -> None:
+    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
+    found = find_separation(sample, fit)
+    if found is not None:
+        raise separation_error(design, sample, found, link)
+
+
+def separated_rows(sample: Sample, fit: WeightFit) -> NDArray[np.bool_]:
+    """Mark the rows that the propensity model predicts perfectly, shape (n,)."""
+    found = find_separation(sample, fit)
+    return np.zeros(sample.n, dtype=bool) if found is None else found.rows
+
+
+def check_membership(sample: Sample, membership: PropensityModel, fit: WeightFit) -> None:
+    """Raise a SeparationError where the covariates tell the target frame from the sample."""
+    if fit.converged and np.abs(fit.eta[-1]).max() < SUSPICIOUS:
+        return
+    signed = _against_others(membership.columns, membership.arm, 2)[0]
+    direction = separating_direction(signed)
+    if direction is None:
+        return
+    count = int((signed @ direction > MARGIN)[: sample.n_frame].sum())
+    raise SeparationError(
+        f"the target frame lies outside of the sample: the membership model (logit) tells {count} of its "
+        f"{sample.n_frame} rows from those of the sample perfectly, so no weight exists.\n"
+        "Simplify propensity=, or leave out the rows of the frame that have no like in the sample."
+    )
+
+
+def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Reason, ...]) -> str:
+    """Raise a SeparationError where an arm's outcome model has no finite fit.
+
+    Parameters
+    ----------
+    design : Design
+        The data with their names.
+    sample : Sample
+        The same data as numbers.
+    failed : tuple of Reason
+        How the fit of each arm ended.
+
+    Returns
+    -------
+    str
+        Labels of the arms whose fits did not converge for another reason; empty where all did.
+    """
+    name = sample.family.label
+    for a, rows in enumerate(sample.slices):
+        if failed[a] == Reason.OK:
+            continue
+        y = sample.y[rows][sample.observed[rows] > 0]
+        if np.ptp(y) == 0 and y[0] in (0, 1):
+            raise SeparationError(
+                f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
+                f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'
+            )
+        if failed[a] == Reason.OUTCOME_SEPARATION:
+            raise SeparationError(
+                f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
+                f"{design.labels[a]!r}, so it has no finite fit.\nSimplify the outcome formula, or type  "
+                'family="gaussian".'
+            )
+    return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Reason.OK)
 
 
 def separation_error(design: Design, sample: Sample, found: Separation, link: str) -> SeparationError:
@@ -93,8 +178,8 @@ def separation_error(design: Design, sample: Sample, found: Separation, link: st
         advice = f"The arms have no overlap at all: take that term out of {where}."
     else:
         advice = (
-            f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes): "
-            "data.drop(index=err.rows)."
+            f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes):  "
+            'trim="separated".'
         )
     return SeparationError(
         f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in {everything} row{plural}: {cause}, "
@@ -108,7 +193,7 @@ def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
     found = []
     for name, cell in _indicators(design):
         counts = np.bincount(design.arm[cell], minlength=design.n_arms)
-        if (counts > 0).sum() == 1 and rows[cell].all():
+        if (counts == 0).any() and rows[cell].all():
             shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
             here = " and ".join(f"{count} {_people(design, label)}" for count, label in shares)
             found.append(f"{name} has {here}")

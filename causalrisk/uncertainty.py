@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.errors import FitInterrupted, MonteCarloWarning
 from causalrisk.estimators import IPWRA
 from causalrisk.inference.sandwich import sandwich
-from causalrisk.ledger import Reason
+from causalrisk.ledger import Notes, Reason
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions
 from causalrisk.record import FitRecord
-from causalrisk.refit import JointRefitter, PropensityRefitter, Refitter, SeparateRefitter
-from causalrisk.resampling import Notes, bootstrap, make_resampling, replicates_of
+from causalrisk.refit import JointRefitter, Refitter, SeparateRefitter
+from causalrisk.resampling import bootstrap, make_resampling, operators_of
+from causalrisk.sample import Sample
 
+ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
 NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
 
 
@@ -32,14 +35,13 @@ def refitter_of(record: FitRecord) -> Refitter:
     callable
         Multiplicities (n, m) and number of the first resample -> `Refits`.
     """
-    sample, propensity, joint = record.sample, record.propensity, record.joint
-    if joint is None or propensity is None:
-        return SeparateRefitter(sample, record.spec, propensity, record.estimate)
+    sample, weights, joint, scale = record.sample, record.propensity, record.joint, record.options.scale
+    if joint is None or weights is None:
+        return SeparateRefitter(sample, record.spec, weights, record.estimate, record.target, scale)
     resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
-    start = joint.fit.start
-    refit = PropensityRefitter(sample, propensity)
-    spread = replicates_of(refit, resampling, sample, start, joint.replicates, joint.options)
-    return JointRefitter(sample, propensity, start, joint.criterion, spread)
+    operator_of = operators_of(weights, resampling, sample, joint.replicates, joint.options)
+    theta = joint.fit.start.theta if sample.family.linear else record.estimate.theta
+    return JointRefitter(sample, weights, theta, joint.criterion, operator_of, scale)
 
 
 def with_uncertainty(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
@@ -96,21 +98,30 @@ def start_record(record: FitRecord) -> FitRecord:
 
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
-    order, cluster = record.sample.order, record.design.cluster
+    cluster = record.design.cluster
     return sandwich(
         record.estimate.influence,
         record.sample.weights,
         frequency=record.frequency,
-        cluster=cluster[order] if cluster is not None else None,
+        cluster=sample_clusters(record.sample, cluster),
         n_coefficients=record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0,
     )
+
+
+def sample_clusters(sample: Sample, cluster: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
+    """Cluster of each row in the order of the sample; each row of a target frame is one of its own."""
+    if cluster is None:
+        return None
+    frame = int(cluster.max()) + 1 + np.arange(sample.n_frame)
+    return np.concatenate([frame, cluster[sample.order]])
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
     """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
     estimate, level = record.estimate, record.design.y[0]
     count, n_arms = len(estimate.params), len(estimate.theta)
-    exact = np.r_[np.zeros(count - n_arms), np.full(n_arms, level)]
+    null = record.options.scale.null
+    exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
     if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
         return record
     boot = record.boot
@@ -126,9 +137,11 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     """Warn where the finite number of replicates moves the effect noticeably."""
     if record.joint is None:
         return
-    mc_se, count = record.joint.fit.mc_se, record.joint.replicates.count
-    se = float(np.sqrt(record.covariance[0, 0]))
-    share = mc_se / se if se > 0 else 0.0
+    mc_ses, count = record.joint.fit.mc_se, record.joint.replicates.count
+    ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
+    real = ses > ROUNDING * np.abs(record.estimate.params).max()
+    shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
+    mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
         notes.warn(

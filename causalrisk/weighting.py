@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.newton import Batch
-from causalrisk.propensity import PropensityModel
+from causalrisk.propensity import ClippedModel, PropensityModel
 
 STEP = 1e-6  # of the numerical derivative of a tilt given as a function
 
@@ -65,7 +66,7 @@ class Target(ABC):
 
     @abstractmethod
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
-        """Derivatives by each predictor of the importance weight and of the measure, (L, n, m); None where zero."""
+        """Return derivatives by each predictor of importance weight and measure, (L, n, m); None where zero."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class ArmTarget(Target):
         return model.odds(eta, self.toward).sum(axis=0), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
-        """Derivatives of the odds."""
+        """Return derivatives of the odds."""
         return model.odds_slopes(eta, self.toward), None
 
 
@@ -211,9 +212,7 @@ class Weighting:
             return own
         other = fit(self.membership, weights, slice(cut, None))
         reasons = np.where(own.reasons == Reason.OK, other.reasons, own.reasons)
-        return Batch(
-            np.concatenate([own.gamma, other.gamma]), reasons, max(own.iterations, other.iterations)
-        )
+        return Batch(np.concatenate([own.gamma, other.gamma]), reasons, max(own.iterations, other.iterations))
 
     def fit(self, weights: Array) -> Batch:
         """Fit under weights of shape (n,)."""
@@ -240,7 +239,7 @@ class Weighting:
         return np.concatenate([self.model.predictors(state[:cut]), self.membership.predictors(state[cut:])])
 
     def weights(self, eta: Array, weights: Array) -> Weights:
-        """Importance weights under predictors (L, n, m) and weightings of the rows (n, m) or (n, 1)."""
+        """Weigh the rows under predictors (L, n, m) and weightings of the rows (n, m) or (n, 1)."""
         excess, tilt, measure = self.target.parts(self.model, eta)
         return self.divided(excess, tilt, measure, weights)
 
@@ -277,7 +276,7 @@ class Weighting:
         return tilt / scale, scale
 
     def slopes(self, eta: Array, weights: Array) -> tuple[Array, Array | None]:
-        """Derivatives of the importance weight by each predictor that has coefficients, and of the mean measure.
+        """Return derivatives of importance weights by each predictor that has coefficients, and of the mean measure.
 
         Returns
         -------
@@ -352,6 +351,20 @@ class WeightFit:
         return self.state[: self.weighting.n_coefficients]
 
     @property
+    def clipped(self) -> NDArray[np.bool_]:
+        """Rows whose propensity score was clipped, shape (n,)."""
+        model = self.weighting.model
+        if not isinstance(model, ClippedModel):
+            return np.zeros(len(self.excess), dtype=bool)
+        return model.clipped(self.eta[: model.n_predictors, :, None])[1][:, 0]
+
+    @property
+    def undivided(self) -> Array:
+        """Importance weights h / e, not divided by the mean tilt, shape (n,)."""
+        excess, tilt, _ = self.weighting.target.parts(self.weighting.model, self.eta[..., None])
+        return (excess + tilt)[:, 0]
+
+    @property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
         model = self.weighting.model
@@ -383,7 +396,7 @@ def fit_weighting(weighting: Weighting, weights: Array) -> WeightFit:
 
 
 def weight_at(weighting: Weighting, state: Array, weights: Array) -> WeightFit:
-    """Importance weights and their derivatives at a state, without what belongs to the fitting of it."""
+    """Return importance weights and their derivatives at a state, without what belongs to the fitting of it."""
     eta, column = weighting.predictors(state[:, None]), weights[:, None]
     at = weighting.weights(eta, column)
     slope, log_measure = weighting.slopes(eta, column)
@@ -404,7 +417,7 @@ def weight_at(weighting: Weighting, state: Array, weights: Array) -> WeightFit:
 
 
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
-    """Derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
+    """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
     return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), -1)
 
 

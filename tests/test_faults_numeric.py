@@ -61,11 +61,15 @@ def with_cell(data, treated=7):
 def test_fault_37_one_cell_all_treated(data, estimator):
     quasi = with_cell(data)
     with raises_with(
-        cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", "err.rows"
+        cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", 'trim="separated"'
     ) as caught:
         fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
     assert list(caught.value.rows) == list(quasi.index[quasi.cell == "only"])
-    fit(estimator, quasi.drop(index=caught.value.rows), "y ~ x1", propensity="x1")  # the advice works
+    with pytest.warns(cr.DesignWarning, match="after trimming"):  # the advice works
+        res = fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", trim="separated")
+    assert res.nobs == N - 7 and res.estimand == "trimmed ATE"
+    plain = fit(estimator, quasi.drop(index=caught.value.rows), "y ~ x1", propensity="x1")
+    np.testing.assert_allclose(res.params, plain.params, rtol=1e-8)
 
 
 def test_fault_37_the_message_can_be_read_without_labels(data):
@@ -265,13 +269,6 @@ def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     assert "poor overlap" in str(res.summary())
 
 
-@pytest.mark.parametrize("option", [{"trim": 0.1}, {"clip": 0.05}, {"trim": "separated"}])
-def test_fault_44_trimming_is_refused_rather_than_ignored(data, option):
-    (name,) = option
-    with raises_with(cr.OptionError, f"{name}=", "not available", f"Leave {name}= out"):
-        build(cr.JRE, data, **option)
-
-
 def confounded(data):
     rng = np.random.default_rng(1)
     return data.assign(d=(rng.random(N) < 1 / (1 + np.exp(-2.5 * data.x1))).astype(int))
@@ -282,7 +279,7 @@ def test_fault_45_propensity_fit_stopped_early(data, estimator, monkeypatch):
     hard, options = confounded(data), {"n_boot": 20, "n_replicates": 300} if estimator is cr.JRE else {}
     full = build(estimator, hard, FORMULA).fit(**options)
     assert full.converged and re.search(r"Converged: +yes", str(full.summary()))
-    monkeypatch.setattr(causalrisk.propensity, "MAX_ITERATIONS", 6)
+    monkeypatch.setattr(causalrisk.newton, "MAX_ITERATIONS", 6)
     with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\).*6 Newton iterations[^$]*res.conv"):
         res = build(estimator, hard, FORMULA).fit(**options)
     assert res.converged is False
@@ -293,7 +290,7 @@ def test_fault_45_propensity_fit_stopped_early(data, estimator, monkeypatch):
 
 
 def test_fault_45_no_replicate_converges(data, monkeypatch):
-    monkeypatch.setattr(causalrisk.propensity, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(causalrisk.newton, "MAX_ITERATIONS", 1)
     with (
         pytest.warns(cr.ConvergenceWarning, match="1 Newton iterations"),
         raises_with(cr.CausalRiskError, "300 of 300 propensity replicates failed", "did not converge"),

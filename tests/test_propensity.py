@@ -7,11 +7,13 @@ import pytest
 import statsmodels.api as sm
 from scipy.optimize import approx_fprime
 
-from causalrisk import propensity
+from causalrisk import newton
 from causalrisk.ledger import Reason
-from causalrisk.linalg import orthonormal_basis, pairwise_columns
-from causalrisk.propensity import LINKS, fit_batch, fit_propensity, refit_batch
+from causalrisk.linalg import orthonormal_basis
+from causalrisk.propensity import LINKS, BinaryModel, CalibratedModel, MultinomialModel
+from causalrisk.weighting import ArmTarget, TiltTarget, Weighting, fit_weighting, overlap_tilt
 
+EVERYBODY = ArmTarget(None)
 SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}
 
 
@@ -22,6 +24,13 @@ def data(n=300, seed=1):
     return Z, d
 
 
+def fitted(Z, d, link="logit", model=None, target=EVERYBODY):
+    """Basis and fitted weighting of a binary model, or of another."""
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    made = model or BinaryModel(basis.columns, d.astype(np.intp), link)
+    return basis, fit_weighting(Weighting(made, target, np.ones(len(d))), np.ones(len(d)))
+
+
 def glm(Z, d, link, weights=None):
     family = sm.families.Binomial(SM_LINKS[link]())
     return sm.GLM(d, Z, family=family, freq_weights=weights).fit(tol=1e-14, maxiter=200).params
@@ -30,28 +39,25 @@ def glm(Z, d, link, weights=None):
 @pytest.mark.parametrize("link", LINKS)
 def test_coefficients_equal_statsmodels(link):
     Z, d = data()
-    basis = orthonormal_basis(Z, np.ones(len(d)))
-    fit = fit_propensity(basis, d, np.ones(len(d)), link)
-    np.testing.assert_allclose(basis.coefficients(fit.gamma), glm(Z, d, link), rtol=1e-8)
+    basis, fit = fitted(Z, d, link)
+    np.testing.assert_allclose(basis.coefficients(fit.state), glm(Z, d, link), rtol=1e-8)
     assert fit.converged
 
 
 @pytest.mark.parametrize("model", [sm.Logit, sm.Probit])
 def test_coefficients_equal_statsmodels_discrete(model):
     Z, d = data()
-    basis = orthonormal_basis(Z, np.ones(len(d)))
-    fit = fit_propensity(basis, d, np.ones(len(d)), model.__name__.lower())
+    basis, fit = fitted(Z, d, model.__name__.lower())
     expected = model(d, Z).fit(disp=0, tol=1e-12)
-    np.testing.assert_allclose(basis.coefficients(fit.gamma), expected.params, rtol=1e-8)
+    np.testing.assert_allclose(basis.coefficients(fit.state), expected.params, rtol=1e-8)
 
 
 @pytest.mark.parametrize("link", LINKS)
 def test_every_column_of_a_batch_equals_its_own_fit(link):
     Z, d = data()
     weights = np.random.default_rng(2).multinomial(len(d), np.full(len(d), 1 / len(d)), size=7).T.astype(float)
-    basis = orthonormal_basis(Z, np.ones(len(d)))
-    full = fit_propensity(basis, d, np.ones(len(d)), link)
-    batch = refit_batch(basis, pairwise_columns(basis.columns), d, weights, LINKS[link], full.gamma)
+    basis, full = fitted(Z, d, link)
+    batch = full.weighting.refit(weights, full.state)
     assert (batch.reasons == Reason.OK).all()
     for j in range(7):
         expected = glm(Z, d, link, weights[:, j])
@@ -87,8 +93,7 @@ def test_odds_keep_their_digits_in_the_tail():
 
 def test_influence_function_is_the_score_over_the_information():
     Z, d = data()
-    basis = orthonormal_basis(Z, np.ones(len(d)))
-    fit = fit_propensity(basis, d, np.ones(len(d)), "logit")
+    basis, fit = fitted(Z, d)
     expected = sm.Logit(d, Z).fit(disp=0, tol=1e-12)
     robust = expected.get_robustcov_results("HC0") if hasattr(expected, "get_robustcov_results") else None
     influence = basis.coefficients(fit.influence.T)
@@ -102,9 +107,8 @@ def test_influence_function_is_the_score_over_the_information():
 
 
 def batch_of(weights, Z, d):
-    basis = orthonormal_basis(Z, np.ones(len(d)))
-    zero = np.zeros(Z.shape[1])
-    return fit_batch(basis.columns, pairwise_columns(basis.columns), d, weights, LINKS["logit"], zero)
+    model = BinaryModel(orthonormal_basis(Z, np.ones(len(d))).columns, d.astype(np.intp), "logit")
+    return model.refit(weights, np.zeros(Z.shape[1]))
 
 
 def test_reasons_of_failed_refits():
@@ -120,7 +124,7 @@ def test_reasons_of_failed_refits():
 
 
 def test_not_converged_is_a_reason(monkeypatch):
-    monkeypatch.setattr(propensity, "MAX_ITERATIONS", 2)
+    monkeypatch.setattr(newton, "MAX_ITERATIONS", 2)
     Z, d = data()
     assert batch_of(np.ones((len(d), 1)), Z, d).reasons.tolist() == [Reason.NOT_CONVERGED]
 
@@ -138,7 +142,78 @@ def test_far_start_is_damped():
     Z, d = data()
     basis = orthonormal_basis(Z, np.ones(len(d)))
     start = np.array([0.0, 6.0, -6.0])
-    pairs = pairwise_columns(basis.columns)
-    batch = fit_batch(basis.columns, pairs, d, np.ones((len(d), 1)), LINKS["logit"], start, damped=True)
+    model = BinaryModel(basis.columns, d.astype(np.intp), "logit")
+    ones = np.ones((len(d), 1))
+    batch = newton.newton_batch(basis.columns, model.pairs, model.likelihood, ones, start, damped=True)
     assert batch.reasons.tolist() == [Reason.OK]
     np.testing.assert_allclose(basis.coefficients(batch.gamma[:, 0]), glm(Z, d, "logit"), rtol=1e-8)
+
+
+def three_arms(n=400, seed=3):
+    Z, _ = data(n)
+    Z[:, 2] /= 50
+    eta = np.column_stack([np.zeros(n), 0.4 * Z[:, 1], 0.3 - 0.5 * Z[:, 2]])
+    p = np.exp(eta) / np.exp(eta).sum(axis=1, keepdims=True)
+    arm = (np.random.default_rng(seed).random(n)[:, None] > p.cumsum(axis=1)).sum(axis=1)
+    return Z, arm.astype(np.intp)
+
+
+def test_several_arms_equal_statsmodels_mnlogit():
+    Z, arm = three_arms()
+    basis = orthonormal_basis(Z, np.ones(len(arm)))
+    _, fit = fitted(Z, arm, model=MultinomialModel(basis.columns, arm, 3))
+    expected = sm.MNLogit(arm, Z).fit(disp=0, tol=1e-12, method="newton")
+    own = np.column_stack([basis.coefficients(fit.state[:3]), basis.coefficients(fit.state[3:])])
+    np.testing.assert_allclose(own, expected.params, rtol=1e-8)
+    np.testing.assert_allclose(fit.probabilities.T, expected.predict(), rtol=1e-9)
+    np.testing.assert_allclose(fit.undivided, 1 / expected.predict()[np.arange(len(arm)), arm], rtol=1e-9)
+
+
+@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(0), ArmTarget(1), TiltTarget(overlap_tilt)])
+def test_two_arms_through_the_multinomial_model_equal_the_binary_one(target):
+    Z, d = data()
+    basis = orthonormal_basis(Z, np.ones(len(d)))
+    arm = d.astype(np.intp)
+    binary, several = (fitted(Z, d, model=m, target=target)[1] for m in
+                       (BinaryModel(basis.columns, arm, "logit"), MultinomialModel(basis.columns, arm, 2)))  # fmt: skip
+    for field in ("state", "excess", "tilt", "by_state", "influence", "undivided"):
+        np.testing.assert_allclose(getattr(binary, field), getattr(several, field), rtol=1e-8, atol=1e-10)
+
+
+def test_overlap_weights_balance_the_covariates_exactly():
+    """Li, Morgan and Zaslavsky (2018), theorem 3: for a logit by maximum likelihood."""
+    Z, d = data()
+    _, fit = fitted(Z, d, target=TiltTarget(overlap_tilt))
+    means = [np.average(Z, axis=0, weights=np.where(d == a, fit.total, 0)) for a in (0, 1)]
+    np.testing.assert_allclose(*means, rtol=1e-9)
+    score = fit.probabilities[1]
+    np.testing.assert_allclose(fit.undivided, np.where(d == 1, 1 - score, score), rtol=1e-9)
+
+
+@pytest.mark.parametrize("toward", [None, 0, 1, 2])
+def test_calibrated_weights_balance_the_covariates_exactly(toward):
+    Z, arm = three_arms()
+    basis = orthonormal_basis(Z, np.ones(len(arm)))
+    target = ArmTarget(toward)
+    _, fit = fitted(Z, arm, model=CalibratedModel(basis.columns, arm, 3, toward), target=target)
+    wanted = Z.sum(axis=0) if toward is None else Z[arm == toward].sum(axis=0)
+    for a in range(3):
+        np.testing.assert_allclose((fit.undivided * (arm == a)) @ Z, wanted, rtol=1e-8)
+
+
+@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(1), TiltTarget(overlap_tilt)])
+def test_derivatives_of_the_weights(target):
+    Z, arm = three_arms()
+    basis = orthonormal_basis(Z, np.ones(len(arm)))
+    _, fit = fitted(Z, arm, model=MultinomialModel(basis.columns, arm, 3), target=target)
+    ones, step = np.ones((len(arm), 1)), 1e-5
+
+    def at(state):
+        weights = fit.weighting.weights(fit.weighting.predictors(state[:, None]), ones)
+        return weights.total[:, 0], weights.tilt[:, 0]
+
+    for k, bump in enumerate(step * np.eye(len(fit.state))):
+        up, down = at(fit.state + bump), at(fit.state - bump)
+        np.testing.assert_allclose((up[0] - down[0]) / (2 * step), fit.by_state[:, k], atol=1e-8)
+        if fit.tilt_by_state is not None:
+            np.testing.assert_allclose((up[1] - down[1]) / (2 * step), fit.tilt_by_state[:, k], atol=1e-8)

@@ -7,8 +7,6 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.criterion import Criterion
-from causalrisk.joint import deviation_from
 from causalrisk.refit import JointRefitter, SeparableReplicates
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_multiplicities
 
@@ -147,11 +145,9 @@ def test_jre_reference_by_qr(frames, name, setting):
     """The route of the bootstrap, at multiplicities of one."""
     record = jre_fit(frames, name, setting)._record
     sample, start = record.sample, record.joint.fit.start
-    criterion = Criterion(float(setting["anchor"]), float(setting["lam"]), setting["objective"] == "mse")
-    deviation = deviation_from(sample, start)
-    rows = np.column_stack([sample.outcome.columns, deviation.residual])
-    spread = SeparableReplicates(sample, record.propensity, record.joint.replicates, rows)
-    refit = JointRefitter(sample, record.propensity, start, criterion, spread)
+    operators = SeparableReplicates(sample, record.propensity, record.joint.replicates)
+    scale = record.options.scale
+    refit = JointRefitter(sample, record.propensity, start.theta, record.joint.criterion, operators, scale)
     values = refit(np.ones((sample.n, 1)), 0).values[:, 0]
     assert values[0] == pytest.approx(float(setting["effect"]), rel=1e-8)
     np.testing.assert_allclose(values, record.estimate.values, rtol=1e-7, atol=1e-8 * np.abs(record.sample.y).max())
@@ -163,6 +159,6 @@ def test_jre_reference_replicates(frames, name):
     """First and last propensity replicate of the reference."""
     model, multiplicities = jre_model(frames, name)
     record = model.fit(cov_type="robust", replicates=multiplicities)._record
-    gamma = record.propensity.basis.coefficients(record.joint.replicates.gamma)
+    gamma = record.sample.propensity.coefficients(record.joint.replicates.states)
     for column, key in ((0, "gamma_first"), (-1, "gamma_last")):
         np.testing.assert_allclose(gamma[:, column], np.array(jre_reference(name)[key], dtype=float), rtol=1e-9)

@@ -6,104 +6,80 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.criterion import Criterion
 from causalrisk.estimators import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, estimate_separately
 from causalrisk.inference.resample import NESTED_STREAM, Resampler, seed_sequence
-from causalrisk.joint import deviation_from, estimate_jointly
+from causalrisk.joint import estimate_jointly
 from causalrisk.ledger import Reason
-from causalrisk.linalg import pairwise_columns
-from causalrisk.propensity import fit_propensity, refit_batch
-from causalrisk.refit import (
-    GeneralReplicates,
-    JointRefitter,
-    PropensityRefitter,
-    SeparableReplicates,
-    SeparateRefitter,
-    nested_replicates,
-    replace_weights,
-    shifted_replicates,
-)
+from causalrisk.refit import PropensityRefitter, nested_states
 from causalrisk.replicates import Replicates
 from causalrisk.sample import make_sample
+from causalrisk.weighting import Weighting, fit_weighting
 from tests.conftest import RHS, simulate
+from tests.engine import ERM, MSE, model_of, multiplicities, numeric_influence, problem
 
 SEPARATE = [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW]
-CRITERIA = [Criterion(1.0, 300.0**2, False), Criterion(0.3, 3000.0, True)]
+TARGETS = ["all", "treated", "control", "overlap", "function", "frame"]
+OUTCOMES = [("gaussian", None, "difference"), ("binomial", "logit", "odds_ratio"), ("poisson", "log", "ratio")]
+OUTCOMES += [("binomial", "probit", "percent"), ("gamma", "log", "difference"), ("gaussian", "log", "difference")]
+MODELS = ["logit", "probit", "cloglog", "multinomial", "known", "calibrated", "clipped"]
 
 
-def numbers(n=300, link="logit", seed=0, n_rep=25):
-    """Sample, propensity fit and replicates of simulated data."""
-    frame = simulate(n, seed=seed)
-    X = np.column_stack([np.ones(n), frame[["x1", "x2", "x3"]]])
-    sample = make_sample(frame.y.to_numpy(), X, X, frame.d.to_numpy(), np.ones(n))
-    fit = fit_propensity(sample.propensity, sample.treated, sample.weights, link)
-    draws = multiplicities(n, n_rep, seed + 1)
-    batch = refit_batch(fit.basis, pairwise_columns(fit.basis.columns), sample.treated, draws, fit.link, fit.gamma)
-    return sample, fit, Replicates(batch.gamma, batch.reasons)
+def combinations():
+    """Every target with every outcome, and every target with every model: (arms, outcome, model, target)."""
+    cases = [(2, outcome, "logit", target) for outcome in OUTCOMES for target in TARGETS]
+    cases += [(2, OUTCOMES[0], model, target) for model in MODELS[1:] for target in TARGETS]
+    cases += [(2, OUTCOMES[1], model, target) for model in ("probit", "known") for target in ("overlap", "frame")]
+    cases += [
+        (3, outcome, model, target)
+        for outcome in OUTCOMES[:2]
+        for model in ("multinomial", "known")
+        for target in ("all", "control", "overlap", "frame")
+    ]
+    cases += [(3, OUTCOMES[0], "calibrated", "all"), (3, OUTCOMES[0], "calibrated", "control")]
+    return [
+        pytest.param(*case, id="-".join([str(case[0]), *map(str, case[1][:2]), *case[2:]]))
+        for case in cases
+        if not (case[2] == "calibrated" and case[3] not in ("all", "treated", "control"))
+    ]  # fmt: skip
 
 
-def multiplicities(n, m, seed):
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=m).T.astype(float)
-
-
-def joint_refitter(sample, fit, replicates, criterion, general=False):
-    start = estimate_separately(sample, IPWRA, fit)
-    deviation = deviation_from(sample, start)
-    if general:
-        gamma_of = shifted_replicates(fit, replicates)
-        spread = GeneralReplicates(sample, fit, deviation.residual, gamma_of, replicates.count)
-    else:
-        rows = np.column_stack([sample.outcome.columns, deviation.residual])
-        spread = SeparableReplicates(sample, fit, replicates, rows)
-    return JointRefitter(sample, fit, start, criterion, spread)
-
-
-def bumps(n, rows, size=1e-5):
-    weights = np.ones((n, 2 * len(rows)))
-    weights[rows, 2 * np.arange(len(rows))] += size
-    weights[rows, 2 * np.arange(len(rows)) + 1] -= size
-    return weights
-
-
-def numeric_influence(refit, n, rows, size=1e-5):
-    """Derivative of every estimate by the weight of a row, times n."""
-    values = refit(bumps(n, rows, size), 0).values
-    return (values[:, 0::2] - values[:, 1::2]).T / (2 * size) * n
-
-
-@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
-@pytest.mark.parametrize("spec", SEPARATE, ids=lambda s: s.name)
-def test_influence_function_is_the_derivative_by_the_weights(spec, link):
-    sample, fit, _ = numbers(link=link)
-    propensity = fit if spec.uses_propensity else None
-    estimate = estimate_separately(sample, spec, propensity)
-    refit = SeparateRefitter(sample, spec, propensity, estimate)
-    rows = np.arange(0, sample.n, 17)
-    numeric = numeric_influence(refit, sample.n, rows)
+def check_influence(estimate, refit, sample, tolerance):
+    """Refits at weights of one give the estimate, and weights a little off the influence function."""
+    full = refit(sample.weights[:, None], 0).values[:, 0]
+    np.testing.assert_allclose(full, estimate.values, rtol=1e-8, atol=1e-9 * np.abs(estimate.values).max())
+    rows = np.arange(0, sample.n, 31)
     scale = np.abs(estimate.influence).max(axis=0)
-    assert np.abs((numeric - estimate.influence[rows]) / scale).max() < 1e-6
+    error = np.abs(numeric_influence(refit, sample, rows) - estimate.influence[rows]) / np.where(scale > 0, scale, 1.0)
+    assert error.max() < tolerance
 
 
-@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
-@pytest.mark.parametrize("criterion", CRITERIA, ids=["erm", "mse"])
-def test_joint_influence_function_is_the_derivative_by_the_weights(criterion, link):
-    sample, fit, replicates = numbers(link=link)
-    start = estimate_separately(sample, IPWRA, fit)
-    joint = estimate_jointly(sample, fit, start, replicates, criterion, "least_squares")
-    rows = np.arange(0, sample.n, 17)
-    refit = joint_refitter(sample, fit, replicates, criterion, general=link != "logit")
-    numeric = numeric_influence(refit, sample.n, rows)
-    scale = np.abs(joint.estimate.influence).max(axis=0)
-    assert np.abs((numeric - joint.estimate.influence[rows]) / scale).max() < 1e-5
+@pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
+def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target):
+    family, link, effect = outcome
+    parts = problem(n_arms, family, link, model, target, effect)
+    for spec in SEPARATE:
+        check_influence(*parts.separate(spec), parts.sample, 1e-6)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA, ids=["erm", "mse"])
-def test_separable_replicates_equal_the_general_path(criterion):
-    sample, fit, replicates = numbers()
-    draws = multiplicities(sample.n, 6, 9)
-    separable = joint_refitter(sample, fit, replicates, criterion)(draws, 0)
-    general = joint_refitter(sample, fit, replicates, criterion, general=True)(draws, 0)
-    np.testing.assert_allclose(separable.values, general.values, rtol=1e-9, atol=1e-10)
+@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
+def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
+    family, link, effect = outcome
+    parts = problem(n_arms, family, link, model, target, effect)
+    joint, refit = parts.joint(criterion)
+    assert joint.result.success
+    check_influence(joint.estimate, refit, parts.sample, 2e-5)
+
+
+@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("model", ["logit", "multinomial", "calibrated"])
+@pytest.mark.parametrize("target", ["all", "treated", "control"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_separable_replicates_equal_the_general_path(criterion, model, target, family):
+    parts = problem(family=family, model=model, target=target)
+    draws = multiplicities(parts.sample.n, 6, 9)
+    separable, general = (parts.joint(criterion, dense=dense)[1](draws, 0) for dense in (False, True))
+    np.testing.assert_allclose(separable.values, general.values, rtol=1e-7, atol=1e-9)
 
 
 def repeated_rows(frame, counts):
@@ -120,44 +96,45 @@ def test_resamples_equal_fits_of_the_repeated_rows(model):
         np.testing.assert_allclose(res.boot_params.iloc[j], again.params, rtol=1e-8)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA, ids=["erm", "mse"])
-def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion):
-    """QR of the batched rows against least_squares on the resample's own data, replicates shifted."""
-    sample, fit, replicates = numbers()
+@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
+    """The batched solution against scipy's on the resample's own data, replicates shifted."""
+    parts = problem(family=family, target=target)
+    sample, fit, scale = parts.sample, parts.fit, parts.scale
+    _, refit = parts.joint(criterion)
     draws = multiplicities(sample.n, 3, 4)
-    values = joint_refitter(sample, fit, replicates, criterion)(draws, 0).values
+    values = refit(draws, 0).values
+    states = parts.replicates().states - fit.state[:, None]
     for j in range(3):
         kept = draws[:, j] > 0
-        again = make_sample(
-            sample.y[kept],
-            sample.outcome.columns[kept],
-            sample.propensity.columns[kept],
-            sample.arm[kept],
-            draws[kept, j],
-        )
-        own = fit_propensity(again.propensity, again.treated, again.weights, "logit")
-        eta = sample.propensity.columns[kept] @ (replicates.gamma - fit.gamma[:, None])
-        shift = np.linalg.lstsq(again.propensity.columns, eta, rcond=None)[0]
-        start = estimate_separately(again, IPWRA, own)
-        spread = Replicates(own.gamma[:, None] + shift, replicates.reasons)
-        joint = estimate_jointly(again, own, start, spread, criterion, "least_squares")
-        np.testing.assert_allclose(values[:3, j], joint.estimate.params, rtol=1e-8)
+        columns = sample.outcome.columns[kept], sample.propensity.columns[kept]
+        again = make_sample(sample.y[kept], *columns, sample.arm[kept], draws[kept, j], sample.family)
+        own = fit_weighting(Weighting(model_of("logit", again, None), parts.target, again.observed), again.weights)
+        shift = np.linalg.lstsq(again.propensity.columns, columns[1] @ states, rcond=None)[0]
+        start = estimate_separately(again, IPWRA, own, parts.target)
+        spread = Replicates(own.state[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))
+        method = "least_squares" if sample.family.linear else "trust-exact"
+        alone = estimate_jointly(again, own, start, spread, refit.criterion, method, scale)
+        np.testing.assert_allclose(values[:3, j], alone.estimate.params, rtol=1e-7)
 
 
 def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
-    sample, fit, _ = numbers(n_rep=4)
+    parts = problem()
+    sample, fit = parts.sample, parts.fit
     resampler = Resampler("pairs", seed_sequence(0), np.ones(sample.n))
-    refit = PropensityRefitter(sample, fit)
+    refit = PropensityRefitter(fit)
     weights = multiplicities(sample.n, 1, 5)[:, 0]
-    gamma_of = nested_replicates(refit, lambda w, number: resampler.draw_within(w, number, 4))
+    states_of = nested_states(refit, lambda w, number: resampler.draw_within(w, number, 4))
     own = refit(weights[:, None]).gamma[:, 0]
-    gamma = gamma_of(weights, own, 7)
+    states = states_of(weights, own, 7)
     drawn = resampler.draw_within(weights, 7, 4)
     assert (drawn[weights == 0] == 0).all()
     np.testing.assert_array_equal(drawn.sum(axis=0), sample.n)
     for b in range(4):
-        alone = fit_propensity(sample.propensity, sample.treated, np.maximum(drawn[:, b], 1e-300), "logit")
-        np.testing.assert_allclose(gamma[:, b], alone.gamma, rtol=1e-7, atol=1e-9)
+        alone = fit_weighting(fit.weighting, np.maximum(drawn[:, b], 1e-300))
+        np.testing.assert_allclose(states[:, b], alone.state, rtol=1e-7, atol=1e-9)
     assert not np.array_equal(drawn, resampler.draw_within(weights, 8, 4))
     assert resampler.generator(NESTED_STREAM, 7).random() != resampler.generator(NESTED_STREAM, 8).random()
 
@@ -174,29 +151,44 @@ def test_nested_and_shifted_standard_errors_agree():
 
 
 def test_failed_resamples_are_recorded_and_leave_the_others_alone():
-    sample, fit, replicates = numbers(60)
-    refit = joint_refitter(sample, fit, replicates, CRITERIA[1])
+    parts = problem(n=60)
+    sample = parts.sample
+    _, refit = parts.joint(MSE)
     good = multiplicities(60, 1, 1)
-    empty = good * (sample.treated == 0)[:, None]
+    empty = good * (sample.arm == 0)[:, None]
     few = np.zeros((60, 1))
     few[[sample.slices[0].start, sample.slices[1].start]] = 30
     values = refit(np.column_stack([good, empty, few]), 0)
-    assert values.reasons[0] == Reason.OK
-    assert values.reasons[1] == Reason.EMPTY_ARM
+    assert values.reasons[:2].tolist() == [Reason.OK, Reason.EMPTY_ARM]
     assert values.reasons[2] != Reason.OK
     assert np.isnan(values.values[:, 1:]).all()
     np.testing.assert_allclose(values.values[:, 0], refit(good, 0).values[:, 0], rtol=1e-10)
-    estimate = estimate_separately(sample, IPWRA, fit)
-    separate = SeparateRefitter(sample, IPWRA, fit, estimate)(np.column_stack([good, empty]), 0)
-    assert separate.reasons.tolist() == [Reason.OK, Reason.EMPTY_ARM]
+    _, separate = parts.separate(IPWRA)
+    assert separate(np.column_stack([good, empty]), 0).reasons.tolist() == [Reason.OK, Reason.EMPTY_ARM]
 
 
 def test_singular_outcome_design_is_a_reason():
-    sample, fit, _ = numbers(80)
-    estimate = estimate_separately(sample, OUTCOME_REGRESSION, None)
+    parts = problem(n=80)
     weights = np.ones((80, 1))
-    weights[sample.slices[1].start + 2 : sample.slices[1].stop] = 0
-    refits = SeparateRefitter(sample, OUTCOME_REGRESSION, None, estimate)(weights, 0)
-    assert refits.reasons.tolist() == [Reason.SINGULAR_OUTCOME]
-    assert replace_weights(sample, weights[:, 0]).total == weights.sum()
-    assert fit.converged
+    weights[parts.sample.slices[1].start + 2 : parts.sample.slices[1].stop] = 0
+    _, refit = parts.separate(OUTCOME_REGRESSION)
+    assert refit(weights, 0).reasons.tolist() == [Reason.SINGULAR_OUTCOME]
+
+
+def test_an_effect_that_does_not_exist_is_a_reason():
+    """A resample in which an arm has no events has no odds ratio."""
+    parts = problem(family="binomial", effect="odds_ratio", n=120)
+    _, refit = parts.separate(HAJEK)
+    none = np.where((parts.sample.arm == 1) & (parts.sample.y == 1), 0.0, 1.0)[:, None]
+    assert refit(none, 0).reasons.tolist() == [Reason.NO_EFFECT]
+
+
+def test_outcomes_without_a_finite_fit_are_reasons():
+    parts = problem(family="binomial", n=200)
+    sample = parts.sample
+    all_zero = np.where((sample.arm == 1) & (sample.y == 1), 0.0, 1.0)
+    above = sample.outcome.columns[:, 1] > 0
+    separated = np.where((sample.arm == 1) & (above != (sample.y == 1)), 0.0, 1.0)
+    _, refit = parts.separate(OUTCOME_REGRESSION)
+    reasons = refit(np.column_stack([np.ones(200), all_zero, separated]), 0).reasons.tolist()
+    assert reasons == [Reason.OK, Reason.OUTCOME_SEPARATION, Reason.OUTCOME_SEPARATION]

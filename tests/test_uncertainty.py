@@ -12,10 +12,9 @@ import causalrisk as cr
 from causalrisk.diagnostics.overlap import arm_weights, overlap_message
 from causalrisk.inference import bootstrap
 from causalrisk.inference.bootstrap import progress_bar
-from causalrisk.joint import deviation_from
-from causalrisk.refit import GeneralReplicates
-from causalrisk.replicates import bias_forms
+from causalrisk.replicates import DenseWeights
 from tests.conftest import RHS, simulate
+from tests.engine import problem
 
 MODELS = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
 QUICK = {"n_replicates": 40}
@@ -164,16 +163,14 @@ def test_spread_of_the_weights_by_hand():
 
 def test_unusable_nested_replicates_do_not_dilute_the_risk():
     """Half the replicates unusable: the mean square of the rest, not half of it."""
-    res = built(cr.JRE).fit(cov_type="robust", **QUICK)
-    record = res._record
-    sample, fit, replicates = record.sample, record.propensity, record.joint.replicates
-    residual = deviation_from(sample, record.joint.fit.start).residual
-    some = GeneralReplicates(sample, fit, residual, lambda w, gamma, number: replicates.gamma[:, :20], 40)
-    forms = some(np.ones((sample.n, 1)), np.zeros((sample.n, 1)), fit.gamma[:, None], 0)
-    expected, mean_odds = bias_forms(sample, fit, replicates.gamma[:, :20], residual)
-    np.testing.assert_allclose((forms.forms[:, :, 0] ** 2).mean(axis=1), (expected**2).mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(forms.mean_form[:, 0], expected.mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(forms.mean_odds[:, 0], mean_odds, rtol=1e-12)
+    parts = problem()
+    states, slices = parts.replicates(40).states[:, :20], parts.sample.slices
+    ones, rows = np.ones((parts.sample.n, 1)), parts.sample.y[:, None, None]
+    half = DenseWeights(slices, parts.fit.weighting, ones, [states], 40)
+    all_used = DenseWeights(slices, parts.fit.weighting, ones, [states], 20)
+    squares = [(weights.sums(ones, rows) ** 2).mean(axis=1) for weights in (half, all_used)]
+    np.testing.assert_allclose(*squares, rtol=1e-12)
+    np.testing.assert_allclose(half.mean(), all_used.mean(), rtol=1e-12)
 
 
 def test_given_multiplicities_carry_the_probability_weights():
@@ -189,14 +186,16 @@ def test_given_multiplicities_carry_the_probability_weights():
 def test_poor_overlap_is_told():
     """A fifth of the rows' weight, a fifth of the rows, or hardly any counterparts."""
     even = arm_weights(np.ones(100), np.ones(100))
-    assert overlap_message([even, even], ["a", "b"], np.full(200, 0.5)) == ""
+    assert overlap_message([even, even], ["a", "b"], np.full((2, 200), 0.5)) == ""
     heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
     assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
     skewed = arm_weights(np.exp(np.linspace(0, 12, 100)), np.ones(100))
     assert skewed.largest_share < 0.2
     assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
     remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
-    assert "11 of 201 rows have hardly a counterpart" in overlap_message([even, even], ["a", "b"], remote)
+    assert "11 of 201 rows have hardly a counterpart" in overlap_message(
+        [even, even], ["a", "b"], np.stack([1 - remote, remote])
+    )
 
 
 def test_numbers_as_text_with_a_few_odd_values():

@@ -100,7 +100,7 @@ def design_from_formula(
         call=f"from_formula(..., treat={show(by.treat_name)}, ",
     )
     models = formula_models(formulas, by.treat_name, sources, rows.keep)
-    return _finish(models, coding, by, rows, observed, notes, constant_outcome)
+    return _finish(models, coding, by, rows, observed, notes, constant_outcome, missing)
 
 
 def design_from_arrays(
@@ -199,7 +199,7 @@ def design_from_arrays(
         propensity_formula=None,
         categories={},
     )
-    return _finish(models, coding, by, rows, observed, notes, constant_outcome)
+    return _finish(models, coding, by, rows, observed, notes, constant_outcome, missing)
 
 
 def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
@@ -223,6 +223,7 @@ def _finish(
     observed: np.ndarray | None,
     notes: list[str],
     constant_outcome: bool,
+    missing: str,
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
     n = len(models.y)
@@ -272,6 +273,7 @@ def _finish(
         cluster_name=by.cluster_name,
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
+        missing=missing,
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )

@@ -58,6 +58,8 @@ class Design:
         Names of the weights, the cluster variable and the known propensity score.
     constant_outcome : bool
         Whether arms were checked for one constant each, and not for all columns of X.
+    missing : {"drop", "raise"}
+        What was done with rows that miss a value.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
 
@@ -90,6 +92,7 @@ class Design:
     cluster_name: str | None
     score_name: str | None
     constant_outcome: bool
+    missing: str
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
 

@@ -85,8 +85,8 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: A
         Summary per arm.
     labels : sequence of str
         Their labels.
-    scores : ndarray, shape (n,), optional
-        Propensity scores of all rows.
+    scores : ndarray, shape (K, n), optional
+        Probability of each arm of all rows, where everybody is the target.
 
     Returns
     -------
@@ -109,11 +109,14 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: A
             found.append(
                 f"the {arm.n} rows of arm {label!r} weigh as much as {arm.effective_n:.1f} rows would without weights"
             )
-    remote = int((np.minimum(scores, 1 - scores) < REMOTE_SCORE).sum()) if scores is not None else 0
-    if scores is not None and remote > REMOTE_SHARE * len(scores):
+    remote = 0 if scores is None else int((scores.min(axis=0) < REMOTE_SCORE).sum())
+    if scores is not None and remote > REMOTE_SHARE * scores.shape[1]:
         found.append(
-            f"{remote} of {len(scores)} rows have hardly a counterpart in the other arm (score within 0.001 of 0 or 1)"
+            f"{remote} of {scores.shape[1]} rows have hardly a counterpart in another arm (probability below 0.001)"
         )
     if not found:
         return ""
-    return f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or restrict the data to rows both arms share."
+    return (
+        f'poor overlap: {"; ".join(found)}.\nSimplify propensity=, or change the target population:  target="overlap"'
+        '  or  trim="crump".'
+    )

@@ -13,7 +13,7 @@ from causalrisk.errors import OptionError
 from causalrisk.linalg import Array
 
 WIDTH = 32  # resamples per block: part of the definition of the random stream, so never a tuning option
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM = 0, 1, 2
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
@@ -70,7 +70,7 @@ class Resampler:
         start = self.weights if self.frequency else np.ones(len(self.weights))
         return self._carried(self._multiplicities(start, self.generator(stream, block), width))
 
-    def draw_within(self, weights: Array, number: int, width: int) -> Array:
+    def draw_within(self, weights: Array, number: int, width: int, shift: int = 0) -> Array:
         """Resample a resample.
 
         Parameters
@@ -81,6 +81,8 @@ class Resampler:
             Number of the resample.
         width : int
             How many to draw of it.
+        shift : int, default 0
+            Added to the number of the random stream.
 
         Returns
         -------
@@ -88,7 +90,7 @@ class Resampler:
             Multiplicities times observation weights.
         """
         start = weights if self.frequency else weights / self.weights
-        return self._carried(self._multiplicities(start, self.generator(NESTED_STREAM, number), width))
+        return self._carried(self._multiplicities(start, self.generator(NESTED_STREAM + shift, number), width))
 
     def _carried(self, multiplicities: Array) -> Array:
         return multiplicities if self.frequency else multiplicities * self.weights[:, None]

@@ -60,7 +60,7 @@ class MultinomialLikelihood:
         """As in `newton.Likelihood`."""
         p = softmax(eta)[1:]
         curvature = {(k, k): p[k] * (1 - p[k]) for k in range(len(p))}
-        curvature |= {(k, l): -p[k] * p[l] for l in range(len(p)) for k in range(l)}
+        curvature |= {(k, j): -p[k] * p[j] for j in range(len(p)) for k in range(j)}
         return self.indicators - p, curvature
 
     def value(self, eta: Array) -> Array:

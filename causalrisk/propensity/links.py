@@ -41,6 +41,9 @@ class Link:
     score: Callable[[Array, Array], tuple[Array, Array]]
     log_likelihood: Callable[[Array, Array], Array]
 
+    def __reduce__(self) -> tuple[Callable[[str], Link], tuple[str]]:
+        return link_of, (self.name,)
+
 
 def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     p = expit(eta)
@@ -113,3 +116,8 @@ LINKS = {
         lambda eta, d: np.where(d > 0, np.log(-np.expm1(-np.exp(eta))), -np.exp(eta)),
     ),
 }
+
+
+def link_of(name: str) -> Link:
+    """Return a link by name; how links are unpickled."""
+    return LINKS[name]

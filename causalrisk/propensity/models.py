@@ -1,7 +1,7 @@
 """Propensity models: what the weights need of a model of the arm, whatever its form.
 
-A model turns a *state*, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other arms
-against the arm each row is in. For models with coefficients the state is those of the basis columns.
+A model turns a *state*, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other
+arms against the arm each row is in. For models with coefficients the state is those of the basis columns.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class PropensityModel(ABC):
 
     @abstractmethod
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Derivatives of the sum of `odds` by each predictor that has coefficients, shape (L, n, m)."""
+        """Return derivatives of the sum of `odds` by each predictor that has coefficients, shape (L, n, m)."""
 
     @abstractmethod
     def probabilities(self, eta: Array) -> Array:
@@ -98,7 +98,7 @@ class PropensityModel(ABC):
 
     @abstractmethod
     def probability_slopes(self, eta: Array) -> Array:
-        """Derivatives of `probabilities` by each predictor, shape (K, L, n, m)."""
+        """Return derivatives of `probabilities` by each predictor, shape (K, L, n, m)."""
 
 
 class LikelihoodModel(PropensityModel):
@@ -160,7 +160,7 @@ class BinaryModel(LikelihoodModel):
         return _without(self.link.own_odds(eta, self.treated[:, None]), self.arm, toward)
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Derivative of the odds of the other arm."""
+        """Return derivatives of the odds of the other arm."""
         return _without(self.link.own_odds_slope(eta, self.treated[:, None]), self.arm, toward)
 
     def probabilities(self, eta: Array) -> Array:
@@ -169,7 +169,7 @@ class BinaryModel(LikelihoodModel):
         return np.stack([1 - p, p])
 
     def probability_slopes(self, eta: Array) -> Array:
-        """Derivatives of the probabilities: the odds are 1 / p - 1, so p' is minus p^2 times theirs."""
+        """Return derivatives of the probabilities: the odds are 1 / p - 1, so p' is minus p^2 times theirs."""
         slope = -(self.link.probability(eta[0]) ** 2) * self.link.own_odds_slope(eta[0], np.ones((1, 1)))
         return np.stack([-slope, slope])[:, None]
 
@@ -190,23 +190,13 @@ class MultinomialModel(LikelihoodModel):
         self.n_predictors = n_arms - 1
         self.likelihood = MultinomialLikelihood(arm, n_arms)
 
-    def _others(self, toward: int | None) -> NDArray[np.intp]:
-        """Arms whose odds against a row's own make up the terms, shape (T, n); its own where it has none."""
-        if toward is not None:
-            return np.full((1, len(self.arm)), toward)
-        shifts = np.arange(1, self.n_arms)[:, None]
-        return (self.arm + shifts) % self.n_arms
-
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arms, exp(eta_k - eta_own)."""
-        full = np.concatenate([np.zeros_like(eta[:1]), eta])
-        rows = np.arange(full.shape[1])
-        own = full[self.arm, rows]
-        return np.stack([np.exp(full[k, rows] - own) * (k != self.arm)[:, None] for k in self._others(toward)])
+        return log_linear_odds(eta, self.arm, other_arms(self.arm, self.n_arms, toward))
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Derivatives: plus the odds of arm l + 1, minus all of them in that arm itself."""
-        terms, others = self.odds(eta, toward), self._others(toward)
+        """Return derivatives: plus the odds of arm l + 1, minus all of them in that arm itself."""
+        terms, others = self.odds(eta, toward), other_arms(self.arm, self.n_arms, toward)
         arms = np.arange(1, self.n_arms)
         plus = np.stack([((others == a)[:, :, None] * terms).sum(axis=0) for a in arms])
         return plus - (self.arm == arms[:, None])[:, :, None] * terms.sum(axis=0)
@@ -216,7 +206,7 @@ class MultinomialModel(LikelihoodModel):
         return softmax(eta)
 
     def probability_slopes(self, eta: Array) -> Array:
-        """Derivatives p_k (1{k = l} - p_l)."""
+        """Return derivatives p_k (1{k = l} - p_l)."""
         p = softmax(eta)
         same = np.eye(self.n_arms)[:, 1:, None, None]
         return p[:, None] * (same - p[None, 1:])
@@ -247,7 +237,7 @@ class CalibratedModel(LikelihoodModel):
         return -self.odds_slopes(eta, toward).sum(axis=0)[None]
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Derivative by the predictor of a row's own arm."""
+        """Return the derivative by the predictor of a row's own arm."""
         own = (self.arm == self.arms[:, None])[:, :, None]
         return -np.where(own, np.exp(np.where(own, -eta, 0.0)), 0.0)
 
@@ -310,12 +300,27 @@ class KnownModel(PropensityModel):
         return eta
 
     def probabilities(self, eta: Array) -> Array:
-        """The scores."""
+        """Return the scores."""
         return np.repeat(self.scores.T[:, :, None], eta.shape[2], axis=2)
 
     def probability_slopes(self, eta: Array) -> Array:
         """No predictors, shape (K, 0, n, m)."""
         return np.empty((self.n_arms, *eta.shape))
+
+
+def other_arms(arm: Arms, n_arms: int, toward: int | None) -> NDArray[np.intp]:
+    """Arms whose odds against a row's own make up the terms, shape (T, n)."""
+    if toward is not None:
+        return np.full((1, len(arm)), toward)
+    return (arm + np.arange(1, n_arms)[:, None]) % n_arms
+
+
+def log_linear_odds(eta: Array, arm: Arms, others: NDArray[np.intp]) -> Array:
+    """Odds exp(eta_k - eta_own) of arms k, shape (T, n), from log odds against arm 0; zero where k is the own arm."""
+    full = np.concatenate([np.zeros_like(eta[:1]), eta])
+    rows = np.arange(full.shape[1])
+    own = full[arm, rows]
+    return np.stack([np.exp(full[k, rows] - own) * (k != arm)[:, None] for k in others])
 
 
 def _without(odds: Array, arm: Arms, toward: int | None) -> Array:

@@ -19,23 +19,25 @@ from causalrisk.options import PENALTY_NAMES
 from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.numbers import column_format, format_p, format_share
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
+from causalrisk.risk import ate_risk
 
 Rows = tuple[tuple[str, ...], ...]
 ROUNDING = 1e-13
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
-    "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
-    "either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start. The "
-    "bias columns are means and RMS over the propensity replicates: a bias the arms share does no harm, only the net "
-    "one enters the ATE. They are fitted in this sample and say nothing of unmeasured confounders or missing overlap."
+    "JRE lets the arms' biases cancel: read the {estimand}. Each POM is shown net of the common bias (the effect is "
+    "the same either way). Unit-level effects and outcome coefficients are not interpretable; take them from "
+    "res.start. The bias columns are means and RMS over the propensity replicates: a bias the arms share does no harm, "
+    "only the net one enters the effect. They are fitted in this sample and say nothing of unmeasured confounders or "
+    "missing overlap."
 )
 
 
-def z_and_p(values: Array, se: Array) -> tuple[Array, Array]:
-    """Return z statistics and two-sided p-values; NaN where the standard error is zero to rounding."""
+def z_and_p(values: Array, se: Array, null: Array | float = 0.0) -> tuple[Array, Array]:
+    """Return z statistics against the null and two-sided p-values; NaN where the standard error is zero to rounding."""
     rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(rounded > 0, values / rounded, np.nan)
+        z = np.where(rounded > 0, (values - null) / rounded, np.nan)
     return z, 2 * ndtr(-np.abs(z))
 
 
@@ -102,15 +104,15 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Dep. Variable:", outcome),
         ("Treatment:", design.treat_name),
         ("Model:", record.spec.name),
-        ("Target:", "all (ATE)"),
-        ("Outcome model:", "constants" if record.spec.constants else "linear"),
+        ("Target:", target_text(record)),
+        ("Outcome model:", "constants" if record.spec.constants else record.sample.family.label),
     ]
     right = [
         ("No. Observations:", f"{design.n}"),
         ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
     ]
     inference = [
-        ("Propensity:", record.options.propensity_link if record.propensity is not None else "none"),
+        ("Propensity:", propensity_text(record)),
         ("Std. errors:", covariance_name(record)),
     ]
     if record.boot is not None:
@@ -124,6 +126,14 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         left += inference
         right += _joint_head(record, joint)
     right.append(("Converged:", "yes" if has_converged(record) else "NO"))
+    if record.options.effect != "difference":
+        left.append(("Effect:", record.options.effect.replace("_", " ")))
+    if record.trimmed:
+        right.append(("Rows trimmed:", record.trimmed))
+    if record.options.clip is not None and record.propensity is not None:
+        right.append(("Scores clipped:", clip_text(record)))
+    if record.frame is not None:
+        right.append(("Target rows:", f"{len(record.frame.index)}"))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     if design.cluster is not None:
@@ -134,15 +144,15 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     options, fit = joint.options, joint.fit
     named = options.penalty if options.penalty in PENALTY_NAMES else None
-    se = float(np.sqrt(record.covariance[0, 0]))
-    share = f" ({fit.mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(fit.mc_se) else ""
-    monte_carlo = f"{fit.mc_se:#.3g}{share}" if np.isfinite(fit.mc_se) else "not known (B = 1)"
+    mc_se, se = float(fit.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
+    share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
+    monte_carlo = f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"
     return [
         ("Objective:", options.objective),
         ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
         ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
-        ("RMS net bias:", f"{_rms(fit.bias[1] - fit.bias[0]):#.3g}"),
-        ("  same, IPWRA:", f"{_rms(fit.start_bias[1] - fit.start_bias[0]):#.3g}"),
+        ("RMS net bias:", f"{_risk(fit.bias):#.3g}"),
+        ("  same, IPWRA:", f"{_risk(fit.start_bias):#.3g}"),
         ("Monte Carlo SE:", monte_carlo),
     ]
 
@@ -153,8 +163,36 @@ def has_converged(record: FitRecord) -> bool:
     return propensity and (record.joint is None or bool(record.joint.fit.result.success))
 
 
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2)))
+def _risk(bias: Array) -> float:
+    """Root of the expected ATE risk, in units of the outcome; for two arms the RMS net bias."""
+    return float(np.sqrt(ate_risk(bias).mean()))
+
+
+def target_text(record: FitRecord) -> str:
+    """Return the target and its estimand."""
+    return f"{record.options.target_name} ({record.estimand.removesuffix(record.options.scale.label)})"
+
+
+def propensity_text(record: FitRecord) -> str:
+    """Return what the propensity scores are."""
+    if record.propensity is None:
+        return "none"
+    if record.design.score is not None:
+        return f"known ({record.design.score_name or 'given'})"
+    options = record.options
+    if options.propensity_score is not None:
+        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
+    link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
+    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def clip_text(record: FitRecord) -> str:
+    """Return the limits of clipped scores and how many rows they touch."""
+    low, high = record.options.clip
+    if record.propensity is None:
+        return ""
+    clipped = record.propensity.clipped & (record.sample.observed > 0)
+    return f"{int(clipped.sum())} to [{low:g}, {high:g}]"
 
 
 def _limits(alpha: float) -> tuple[str, str]:
@@ -163,7 +201,7 @@ def _limits(alpha: float) -> tuple[str, str]:
 
 def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableContent:
     spec = column_format(rounded_se(estimates.values, estimates.se), estimates.values)
-    z, p = z_and_p(estimates.values, estimates.se)
+    z, p = z_and_p(estimates.values, estimates.se, estimates.null)
     limits = normal_interval(estimates.values, estimates.se, alpha)
     rows = []
     for k, name in enumerate(estimates.names):
@@ -176,7 +214,7 @@ def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableCo
 
 def _arms_table(record: FitRecord) -> TableContent:
     labels, overlap = record.design.labels, record.overlap
-    if record.propensity is None:
+    if record.propensity is None or not record.spec.uses_propensity:
         counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
         return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
     largest = [f"{arm.largest:.2f}" if arm.largest < LARGE_WEIGHT else f"{arm.largest:.3g}" for arm in overlap]
@@ -188,16 +226,17 @@ def _arms_table(record: FitRecord) -> TableContent:
         rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
         return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
     biases = _bias_cells(record.joint.fit)
-    cells = [*spread, ("", "", "", "")]
-    joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, "net (ATE)"), cells, biases, strict=True))
+    cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
+    nets = [f"net ({name})" for name in record.effect_names]
+    joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
     header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
     return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
 
 
 def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
     """Mean and RMS bias over the replicates, and IPWRA's RMS, per arm and net."""
-    bias = np.vstack([fit.bias, fit.bias[1] - fit.bias[0]])
-    start = np.vstack([fit.start_bias, fit.start_bias[1] - fit.start_bias[0]])
+    bias = np.vstack([fit.bias, fit.bias[1:] - fit.bias[0]])
+    start = np.vstack([fit.start_bias, fit.start_bias[1:] - fit.start_bias[0]])
     numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
     smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
     spec = f"z.{min(max(2 - floor(log10(smallest)), 2), 8)}f"  # three digits of the smallest RMS
@@ -226,13 +265,7 @@ def _side_by_side(record: FitRecord, joint: Coefficients, start: Coefficients) -
 
 def _notes(record: FitRecord) -> list[str]:
     design = record.design
-    reference, treated = design.labels[0], design.labels[-1]
-    rows = f"all {design.n} rows" if design.weight_type is None else f"all {design.n} rows under their weights"
-    se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
-    notes = [
-        f"ATE = POM[{treated}] - POM[{reference}], averaged over {rows}. "
-        f"Intervals are normal, from the {se} standard error."
-    ]
+    notes = [f"{_effect_text(record)}, averaged over {_target_rows_text(record)}. {_interval_text(record)}"]
     if design.formula is not None:
         models = f"Outcome: {design.formula}"
         if record.propensity is not None:
@@ -242,10 +275,63 @@ def _notes(record: FitRecord) -> list[str]:
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     notes += _ledger_notes(record)
+    notes += _score_notes(record)
     if record.joint is not None:
-        notes.append(NOTE_JOINT)
+        notes.append(NOTE_JOINT.format(estimand=record.estimand))
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
+
+
+def _effect_text(record: FitRecord) -> str:
+    """Say which function of the arm means the effects are."""
+    reference, scale = f"POM[{record.design.labels[0]}]", record.options.effect
+    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
+    if len(pairs) > 1:
+        pairs = [(f"{record.estimand}[level]", "level")]
+    name, label = pairs[0]
+    treated = f"POM[{label}]"
+    form = {
+        "difference": f"{treated} - {reference}",
+        "ratio": f"{treated} / {reference}",
+        "odds_ratio": f"odds of {treated} / odds of {reference}",
+        "percent": f"100 ({treated} - {reference}) / {reference}",
+    }[scale]
+    return f"{name} = {form}"
+
+
+def _target_rows_text(record: FitRecord) -> str:
+    """Say over which rows the arm means are averages."""
+    design, options = record.design, record.options
+    rows = {
+        "all": f"all {design.n} rows",
+        "treated": f"the {design.counts[1]} rows of {design.labels[1]}",
+        "control": f"the {design.counts[0]} rows of {design.labels[0]}",
+        "overlap": f"{design.n} rows tilted to where the arms overlap",
+        "data frame": f"the {0 if record.frame is None else len(record.frame.index)} rows of the target frame",
+    }.get(options.target_name, f"{design.n} rows tilted by a function of the propensity score")
+    return rows if design.weight_type is None else f"{rows} under their weights"
+
+
+def _interval_text(record: FitRecord) -> str:
+    """Say what intervals and tests are made of."""
+    se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
+    null = record.options.scale.null
+    test = f" z and P test {record.estimand} = {null:g}." if null else ""
+    return f"Intervals are normal, from the {se} standard error.{test}"
+
+
+def _score_notes(record: FitRecord) -> list[str]:
+    """Say what the standard errors do not know of propensity scores from elsewhere."""
+    if record.propensity is None or record.propensity.weighting.model.n_coefficients:
+        return []
+    if record.design.score is not None:
+        return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
+    if record.cov_type == "bootstrap":
+        return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
+    return [
+        "The propensity scores are cross-fitted and taken as known by the standard error, which is right for AIPW; "
+        'others need  fit(cov_type="bootstrap").'
+    ]
 
 
 def _ledger_notes(record: FitRecord) -> Sequence[str]:

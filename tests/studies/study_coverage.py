@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.joint import deviation_from, objective_rows
+from causalrisk.expansion import ArmInfluence, JointObjective, Resampled
+from causalrisk.joint import objective_rows, weights_of
 from causalrisk.linalg import solve_gram, triangular_factor
-from causalrisk.replicates import bias_forms
-from causalrisk.risk import variance_rows
+from causalrisk.replicates import DenseWeights
 from causalrisk.uncertainty import refitter_of, robust_covariance
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
@@ -65,8 +65,9 @@ def separate_leverage(record):
         Leverages, rows in the order of the sample.
     """
     sample, fit = record.sample, record.propensity
-    arms = [weighted_leverage(sample.outcome.columns[rows], fit.weights[rows]) for rows in sample.slices]
-    return np.concatenate(arms), weighted_leverage(fit.basis.columns, fit.score * (1 - fit.score))
+    arms = [weighted_leverage(sample.outcome.columns[rows], fit.total[rows]) for rows in sample.slices]
+    score = fit.probabilities[1]
+    return np.concatenate(arms), weighted_leverage(sample.propensity.columns, score * (1 - score))
 
 
 def joint_leverage(record):
@@ -84,15 +85,22 @@ def joint_leverage(record):
         not sums of squares over rows.
     """
     sample, fit, joint = record.sample, record.propensity, record.joint
-    deviation = deviation_from(sample, joint.fit.start)
-    forms, mean_odds = bias_forms(sample, fit, joint.replicates.gamma, deviation.residual)
-    rows = objective_rows(sample, fit, deviation, joint.criterion, forms, mean_odds)
-    factor = triangular_factor(rows[:, :-1])
-    anchor = sample.outcome.columns * np.sqrt(joint.criterion.fit * (1 + mean_odds))[:, None]
+    states, ones = joint.replicates.states, np.ones((sample.n, 1))
+    operator = DenseWeights(sample.slices, fit.weighting, ones, [states], joint.replicates.count)
+    resampled = Resampled(ones / sample.n, weights_of(fit), operator, operator.mean())
+    objective, theta = JointObjective(sample, joint.criterion), joint.fit.start.theta
+    factor = triangular_factor((objective_rows(objective, theta, resampled) / objective.row_units)[:, :-1])
+    anchor = sample.outcome.columns * np.sqrt(joint.criterion.fit * resampled.mean_weight)
     terms = [sample.blocks(anchor).reshape(sample.n, -1)]
     if joint.criterion.variance:
-        psi = variance_rows(sample.outcome.columns, deviation.residual, deviation.tau, sample.arm, fit.odds)[:, :-1]
-        terms.append(psi - psi.mean(axis=0))
+        mean = (theta @ sample.outcome.columns.T)[..., None]
+        arms = ArmInfluence(
+            objective, resampled, mean, np.ones_like(mean), (sample.y - sample.own(mean)[:, 0])[:, None]
+        )
+        slopes = [slope for _, slope in arms.centred_slopes()]
+        terms.append(
+            np.column_stack([c * slope for c, slope in zip(joint.criterion.contrasts[0], slopes, strict=True)])
+        )
     return sum((term * solve_gram(factor, term.T).T).sum(axis=1) for term in terms) / sample.n
 
 
