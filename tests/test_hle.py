@@ -65,6 +65,12 @@ def test_golden_case(write):
     assert every_bin == pytest.approx((gap**2).mean() ** 0.5)
 
 
+def test_accuracy_is_rounded_first_and_the_half_width_from_it(write):
+    """One of seven: 1.96 sqrt(14.29 * 85.71 / 7) is 25.925..., 1.96 sqrt((100 / 7) (600 / 7) / 7) is 25.923."""
+    row = hle.score(load(write, {"q0": judged("yes")}, 7)).loc["arm"]
+    assert (row["accuracy"], row["half_width"]) == (14.29, 25.93)
+
+
 def test_frame_has_a_row_for_every_question_and_arm(write):
     first = write({"q3": judged("yes", 90), "q1": judged("no", 10)}, "first.json")
     second = write({"q0": judged("yes", 70)}, "second.json")
