@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
@@ -39,8 +40,8 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     DataFrame, shape (questions x arms, 8 to 10)
         Every question stands in every arm, so the frame itself knows how many there are; within an arm the answers
         come first, in the order of its file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 where there is no
-        answer, as published); ``confidence`` (percent; NaN where none is stated); ``answered``; ``graded_by``
-        ("judge", "comparison" or ""); ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the questions
+        answer, as published); ``confidence`` (percent; NaN where none is stated); ``graded_by`` ("judge", "comparison"
+        or ""); ``answered``; ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the questions
         have them. Question texts are left out.
 
     Raises
@@ -95,18 +96,14 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    answers = pd.DataFrame(list(_answers(entries, questions, where)), columns=list(_Answer._fields)).set_index("id")
-    rest = questions.index.difference(answers.index, sort=False)
-    frame = answers.assign(answered=True).reindex(answers.index.append(rest).rename("id"))
-    frame = frame.assign(
-        correct=frame["correct"].fillna(0).astype(int),
-        confidence=frame["confidence"].astype(float),
-        answered=frame.index.isin(answers.index),
-        graded_by=frame["graded_by"].fillna("").astype(str),
-    )
-    frame.insert(0, "arm", arm)
-    columns = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
-    return frame.join(questions[columns]).reset_index()
+    found = {answer.id: answer for answer in _answers(entries, questions, where)}
+    order = [*found, *(key for key in questions.index if key not in found)]
+    rows = [found.get(key, _Answer(key, 0, np.nan, "")) for key in order]
+    frame = pd.DataFrame(rows, columns=_Answer._fields)
+    frame.insert(1, "arm", arm)
+    frame["answered"] = frame["graded_by"] != ""
+    about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
+    return frame.join(questions[about], on="id")
 
 
 def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) -> Iterator[_Answer]:
