@@ -49,7 +49,7 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     DesignError
         If a file is malformed; the message names the entry.
     UnavailableError
-        If the questions are a .parquet file and pyarrow is not installed.
+        If the questions are a .parquet file and pyarrow cannot be imported.
 
     Warns
     -----
@@ -205,7 +205,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
             return pd.read_parquet(path, engine="pyarrow")
         except ImportError as error:
             raise UnavailableError(
-                f"{where}: reading Parquet needs pyarrow, which is not installed.\n"
+                f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
                 "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
             ) from error
     if path.suffix not in SUFFIXES:
