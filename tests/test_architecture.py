@@ -46,6 +46,7 @@ LAYERS = (
     ("coefficients",),
     ("report",),
     ("datasets",),
+    ("hle",),
     ("joint_attributes", "model_attributes"),
     ("results",),
     ("model",),
@@ -57,7 +58,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
-OPTIONAL = {"matplotlib", "tqdm", "joblib"}
+OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow"}
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"
 

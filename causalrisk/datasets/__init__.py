@@ -6,7 +6,16 @@ from importlib.resources import files
 
 import pandas as pd
 
-__all__ = ["load_cattaneo2"]
+from causalrisk.options import one_of
+
+__all__ = ["load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
+
+CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
+
+
+def _read(name: str) -> pd.DataFrame:
+    with files(__name__).joinpath(f"{name}.csv.gz").open("rb") as stream:
+        return pd.read_csv(stream, compression="gzip")
 
 
 def load_cattaneo2() -> pd.DataFrame:
@@ -62,5 +71,143 @@ def load_cattaneo2() -> pd.DataFrame:
     >>> int(births["mbsmoke"].sum())
     864
     """
-    with files(__name__).joinpath("cattaneo2.csv.gz").open("rb") as stream:
-        return pd.read_csv(stream, compression="gzip")
+    return _read("cattaneo2")
+
+
+def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
+    """Return earnings of men offered job training in an experiment, with its controls or with survey controls.
+
+    Parameters
+    ----------
+    controls : {"experimental", "cps", "cps3"}, default "experimental"
+        Whom the 185 trained men are compared with: the 260 men of the National Supported Work experiment who were
+        randomised to no training, all 15,992 men of the Current Population Survey (CPS-1), or the 429 of them who
+        resemble the trained more (CPS-3).
+
+    Returns
+    -------
+    DataFrame, shape (445, 10), (16177, 10) or (614, 10)
+        One row per man; a new frame at each call. There are no missing values. Its columns are
+
+        - ``treat``: 1 if offered training
+        - ``age``: years
+        - ``educ``: years of schooling
+        - ``black``, ``hispan``: 1 if black, 1 if Hispanic
+        - ``married``: 1 if married
+        - ``nodegree``: 1 if without a high-school degree
+        - ``re74``, ``re75``: real earnings in 1974 and 1975, before the training, dollars of 1982
+        - ``re78``: real earnings in 1978, after the training, dollars of 1982
+
+    Raises
+    ------
+    OptionError
+        If `controls` is not one of the three.
+
+    Notes
+    -----
+    The data of LaLonde [1]_ in the sample of Dehejia and Wahba [2]_, whom LaLonde permitted to publish them; taken
+    from the package causaldata (MIT license). The difference in mean ``re78`` is 1,794 dollars in the experiment and
+    -8,498 with CPS-1. With "cps3" the rows are those of the R package MatchIt's ``lalonde``, where they are said to be
+    from another survey (PSID).
+
+    References
+    ----------
+    .. [1] R. J. LaLonde (1986), "Evaluating the econometric evaluations of training programs with experimental data",
+       American Economic Review 76(4), 604-620.
+    .. [2] R. H. Dehejia and S. Wahba (1999), "Causal effects in nonexperimental studies: reevaluating the evaluation
+       of training programs", Journal of the American Statistical Association 94(448), 1053-1062.
+
+    Examples
+    --------
+    >>> from causalrisk.datasets import load_lalonde
+    >>> means = load_lalonde().groupby("treat")["re78"].mean()
+    >>> round(float(means[1] - means[0]), 1)
+    1794.3
+    """
+    one_of("controls", controls, tuple(CONTROLS))
+    men = _read("lalonde")
+    chosen = (men["treat"] == 1) | men.pop("source").str.startswith(CONTROLS[controls])
+    return men[chosen].reset_index(drop=True)
+
+
+def load_nhefs() -> pd.DataFrame:
+    """Return weight gain and giving up smoking between 1971 and 1982, the example of Hernan and Robins's book.
+
+    Returns
+    -------
+    DataFrame, shape (1629, 19)
+        One row per cigarette smoker of 1971; a new frame at each call. Weight in 1982 is missing in 63 rows, income in
+        62. Its columns are
+
+        - ``seqn``: number of the person
+        - ``qsmk``: 1 if the person gave up smoking between 1971 and 1982
+        - ``wt82_71``: weight gained from 1971 to 1982, kg
+        - ``wt71``, ``wt82``: weight in 1971 and 1982, kg
+        - ``sex``: 0 male, 1 female
+        - ``age``: years, in 1971
+        - ``race``: 0 white, 1 black or other
+        - ``education``: 1 eighth grade or less, 2 high-school dropout, 3 high school, 4 college dropout, 5 college
+        - ``school``: highest grade of school
+        - ``income``: family income in 1971, classes 11 (below 1,000 dollars) to 22 (25,000 or more)
+        - ``marital``: 2 married, 3 widowed, 4 never married, 5 divorced, 6 separated, 8 unknown
+        - ``ht``: height in 1971, cm
+        - ``smokeintensity``: cigarettes smoked a day in 1971
+        - ``smkintensity82_71``: change in cigarettes a day from 1971 to 1982
+        - ``smokeyrs``: years of smoking
+        - ``exercise``: in recreation, 0 much, 1 moderate, 2 little or none
+        - ``active``: on a usual day, 0 very active, 1 moderately active, 2 inactive
+        - ``death``: 1 if the person died by 1992
+
+    Notes
+    -----
+    From the National Health and Nutrition Examination Survey I Epidemiologic Follow-up Study of the United States
+    National Center for Health Statistics, whose public-use data are in the public domain, as prepared for the book
+    [1]_; taken from the package causaldata (MIT license), 19 of its 67 columns.
+
+    References
+    ----------
+    .. [1] M. A. Hernan and J. M. Robins (2020), Causal Inference: What If, chapters 12 to 14. Chapman & Hall/CRC.
+
+    Examples
+    --------
+    >>> from causalrisk.datasets import load_nhefs
+    >>> smokers = load_nhefs().dropna(subset=["wt82_71"])
+    >>> smokers.groupby("qsmk")["wt82_71"].agg(["size", "mean"]).round(1)
+          size  mean
+    qsmk
+    0     1163   2.0
+    1      403   4.5
+    """
+    return _read("nhefs")
+
+
+def load_tutoring() -> pd.DataFrame:
+    """Return made-up test scores of pupils with and without tutoring, both potential outcomes known.
+
+    Returns
+    -------
+    DataFrame, shape (2000, 8)
+        One row per pupil; a new frame at each call. Its columns are
+
+        - ``score``: score of the final test, points
+        - ``tutored``: 1 if the pupil had tutoring
+        - ``prior``: score of a test before, points
+        - ``parent_educ``: education of the parents, years
+        - ``girl``: 1 if a girl
+        - ``absences``: days missed in the year before
+        - ``score_untutored``, ``score_tutored``: the scores without and with tutoring, of which ``score`` is one
+
+    Notes
+    -----
+    Weaker pupils are tutored more often, and gain more. The average effect in these 2,000 pupils is 3.98505 points,
+    the effect on the tutored 4.37, and the difference in raw means 1.25. The logit of the chance of tutoring is linear
+    in the covariates; the mean score is quadratic in ``prior``. ``tests/reference/make_datasets.py`` draws the data.
+
+    Examples
+    --------
+    >>> from causalrisk.datasets import load_tutoring
+    >>> pupils = load_tutoring()
+    >>> round(float((pupils["score_tutored"] - pupils["score_untutored"]).mean()), 5)
+    3.98505
+    """
+    return _read("tutoring")

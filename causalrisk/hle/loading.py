@@ -1,0 +1,237 @@
+"""Questions and judged answers, read from files, checked, and joined to one row per question and arm."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.hle.grading import ANSWER_TYPES, grade, stated_confidence
+from causalrisk.options import listed
+
+REQUIRED = ("id", "category", "answer_type")
+OPTIONAL = ("raw_subject", "image", "answer")
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+CHECK = "Check that this is the file you mean"
+
+
+def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
+    """Read the answers of one or more arms, judged or not, as one row per question and arm.
+
+    Parameters
+    ----------
+    files : mapping of str to path
+        Name of each arm -> its judged file, as the benchmark's scoring code writes it: a JSON object of question id ->
+        ``{"model", "response", "usage", "judge_response": {"correct": "yes" or "no", "confidence": 0 to 100, ...}}``.
+        A file of predictions, without any ``judge_response``, is graded by comparison (`grade`).
+    questions : path or DataFrame
+        The data set: JSON lines (.jsonl or .json), .csv or .parquet with columns ``id``, ``category``,
+        ``answer_type``, and where there are any ``raw_subject``, ``image`` and ``answer``.
+
+    Returns
+    -------
+    DataFrame, shape (questions x arms, 8 to 10)
+        Every question stands in every arm, so the frame itself knows how many there are; within an arm the answers
+        come first, in the order of its file. Columns: ``id``; ``arm``; ``correct`` (1 or 0; 0 where there is no
+        answer, as published); ``confidence`` (percent; NaN where none is stated); ``graded_by`` ("judge", "comparison"
+        or ""); ``answered``; ``category``; ``answer_type``; ``raw_subject`` and ``has_image`` if the questions
+        have them. Question texts are left out.
+
+    Raises
+    ------
+    DesignError
+        If a file is malformed; the message names the entry.
+    UnavailableError
+        If the questions are a .parquet file and pyarrow cannot be imported.
+
+    Warns
+    -----
+    DesignWarning
+        If a judged file has entries without a judgement: they count as not answered, as published.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from causalrisk import hle
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = hle.write_example(folder)
+    ...     frame = hle.load_judged({"off": paths["tools off"], "on": paths["tools on"]}, paths["questions"])
+    >>> frame.groupby("arm")[["answered", "correct"]].mean().round(3)
+         answered  correct
+    arm
+    off     1.000    0.217
+    on      0.712    0.248
+    """
+    if not isinstance(files, Mapping) or not files:
+        raise DesignError(
+            f"files is {'empty' if isinstance(files, Mapping) else f'a {type(files).__name__}'}; expected a mapping of "
+            'arm to path.\nType  load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...).'
+        )
+    table = _questions(questions)
+    arms = [_arm(str(arm), path, table) for arm, path in files.items()]
+    return pd.concat(arms, ignore_index=True)
+
+
+class _Answer(NamedTuple):
+    id: str
+    correct: int
+    confidence: float
+    graded_by: str
+
+
+def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
+    """One row per question, answered ones first."""
+    where = f"arm {arm!r} ({os.fspath(path)})"
+    entries = _entries(path, where)
+    unknown = [key for key in entries if key not in questions.index]
+    if unknown:
+        raise DesignError(
+            f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
+            f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
+        )
+    found = {answer.id: answer for answer in _answers(entries, questions, where)}
+    order = [*found, *(key for key in questions.index if key not in found)]
+    rows = [found.get(key, _Answer(key, 0, np.nan, "")) for key in order]
+    frame = pd.DataFrame(rows, columns=_Answer._fields)
+    frame.insert(1, "arm", arm)
+    frame["answered"] = frame["graded_by"] != ""
+    about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
+    return frame.join(questions[about], on="id")
+
+
+def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) -> Iterator[_Answer]:
+    """Yield the answers, by the judge where the file has one."""
+    judged = {key for key, entry in entries.items() if entry.get("judge_response") is not None}
+    if judged and len(judged) < len(entries):
+        missing = [key for key in entries if key not in judged]
+        warn_user(
+            f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
+            "count as not answered.\nRun the judge again to complete the file.",
+            DesignWarning,
+        )
+    for key, entry in entries.items():
+        place = f"{where}: entry {key!r}"
+        if key in judged:
+            yield _judged(key, entry["judge_response"], place)
+        elif not judged and entry.get("response") is not None:
+            yield _compared(key, entry["response"], questions, place)
+
+
+def _judged(key: str, judgement: Any, place: str) -> _Answer:
+    again = "Judge it again, or remove it from the file: it then counts as not answered."
+    if not isinstance(judgement, dict):
+        raise DesignError(f"{place}: judge_response is {_shown(judgement)}; expected an object.\n{again}")
+    for name, expected in (("correct", "'yes' or 'no'"), ("confidence", "a number from 0 to 100")):
+        if name not in judgement:
+            raise DesignError(f"{place}: judge_response has no {name!r}; expected {expected}.\n{again}")
+    correct, confidence = judgement["correct"], judgement["confidence"]
+    if correct not in ("yes", "no"):
+        raise DesignError(f"{place}: correct is {_shown(correct)}; expected 'yes' or 'no'.\n{again}")
+    number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
+    if not number or not 0 <= confidence <= 100:
+        raise DesignError(f"{place}: confidence is {_shown(confidence)}; expected a number from 0 to 100.\n{again}")
+    return _Answer(key, int(correct == "yes"), float(confidence), "judge")
+
+
+def _compared(key: str, response: Any, questions: pd.DataFrame, place: str) -> _Answer:
+    if "answer" not in questions:
+        raise DesignError(
+            f"{place} has no judge_response, and the questions have no column 'answer' to compare it with.\n"
+            "Give judged files, or questions= with the answers."
+        )
+    if not isinstance(response, str):
+        raise DesignError(f"{place}: response is {_shown(response)}; expected text.\n{CHECK}, or remove the entry.")
+    question = questions.loc[key]
+    right = grade(response, question["answer"], question["answer_type"])
+    return _Answer(key, int(right), stated_confidence(response), "comparison")
+
+
+def _entries(path: Any, where: str) -> dict[str, dict[str, Any]]:
+    found = _parsed(Path(path).read_bytes(), where)
+    if not isinstance(found, dict):
+        raise DesignError(f"{where} holds {_shown(found)}; expected a JSON object of question id -> entry.\n{CHECK}.")
+    for key, entry in found.items():
+        if not isinstance(entry, dict):
+            raise DesignError(
+                f"{where}: entry {key!r} is {_shown(entry)}; expected an object with 'response' or 'judge_response'.\n"
+                f"{CHECK}, or remove the entry."
+            )
+        if "response" not in entry and "judge_response" not in entry:
+            raise DesignError(
+                f"{where}: entry {key!r} has neither 'response' nor 'judge_response', but {listed(list(entry))}.\n"
+                f"{CHECK}, or remove the entry."
+            )
+    return found
+
+
+def _questions(source: Any) -> pd.DataFrame:
+    """Columns of text, and has_image, indexed by the id as text."""
+    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({os.fspath(source)})"
+    table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
+    missing = [name for name in REQUIRED if name not in table]
+    if missing:
+        raise DesignError(
+            f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found {listed(list(table))}.\n"
+            "Rename the columns, or give the data set itself."
+        )
+    table = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].astype(object)
+    table = table.where(table.notna(), "").astype(str)
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise DesignError(f"{where}: id {twice.iloc[0]!r} stands twice.\nRemove one of the rows.")
+    odd = table[~table["answer_type"].isin(ANSWER_TYPES)]
+    if len(odd):
+        raise DesignError(
+            f"{where}: question {odd['id'].iloc[0]!r} has answer_type {odd['answer_type'].iloc[0]!r}; expected one of "
+            f"{listed(ANSWER_TYPES)}.\nCorrect the row, or leave it out."
+        )
+    if "image" in table:
+        table["has_image"] = table.pop("image") != ""
+    return table.set_index("id")
+
+
+def _table(path: Path, where: str) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
+    if path.suffix == ".parquet":
+        try:
+            return pd.read_parquet(path, engine="pyarrow")
+        except ImportError as error:
+            raise UnavailableError(
+                f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
+                "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
+            ) from error
+    if path.suffix not in SUFFIXES:
+        raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
+    lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
+    rows = [_parsed(line, f"{where}, line {number}") for number, line in lines]
+    for (number, _), row in zip(lines, rows, strict=True):
+        if not isinstance(row, dict):
+            raise DesignError(f"{where}, line {number}: {_shown(row)}; expected one JSON object a line.\n{CHECK}.")
+    return pd.DataFrame(rows)
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise DesignError(f"{where}: {key!r} stands twice in one object.\nRemove one of the two.")
+        return found
+
+    try:
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DesignError(f"{where} is not JSON: {error}.\n{CHECK}, and that it was written to its end.") from error
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,81 @@
+"""Make the files in causalrisk/datasets: ``python tests/reference/make_datasets.py [PATH_OF_CAUSALDATA]``.
+
+The path is that of the unpacked PyPI package causaldata 0.1.5 (MIT): the folder that holds nhefs/, nsw_mixtape/ and
+cps_mixtape/. Without it only the made-up data are written. docs/reference/datasets.md says where each came from.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+NHEFS = [
+    "seqn", "qsmk", "wt82_71", "wt71", "wt82", "sex", "age", "race", "education", "school", "income", "marital", "ht",
+    "smokeintensity", "smkintensity82_71", "smokeyrs", "exercise", "active", "death",
+]  # fmt: skip
+LALONDE = ["treat", "age", "educ", "black", "hispan", "married", "nodegree", "re74", "re75", "re78"]
+EARNINGS = ["re74", "re75", "re78"]
+
+
+def write(frame, name):
+    text = frame.to_csv(index=False, lineterminator="\n").encode("ascii")
+    (ROOT / "causalrisk" / "datasets" / name).write_bytes(gzip.compress(text, compresslevel=9, mtime=0))
+
+
+def nhefs(source):
+    frame = pd.read_stata(source / "nhefs" / "nhefs.dta")[NHEFS]
+    return frame.apply(pd.to_numeric).convert_dtypes().round(8)
+
+
+def lalonde(source):
+    """The experiment, then CPS-1, whose 429 rows of CPS-3 come first, in the order of MatchIt's data."""
+    names = {"hisp": "hispan", "marr": "married"}
+    nsw, cps = (
+        pd.read_stata(source / name / f"{name}.dta").rename(columns=names)[LALONDE]
+        for name in ("nsw_mixtape", "cps_mixtape")
+    )
+    for frame in (nsw, cps):
+        frame[EARNINGS] = frame[EARNINGS].astype("float32").astype(str)  # the shortest text, as in the original files
+    matchit = pd.read_csv(ROOT / "tests" / "reference" / "lalonde614.csv.gz")
+    matchit = matchit.assign(black=matchit["race"] == "black", hispan=matchit["race"] == "hispan")[LALONDE]
+    matchit[EARNINGS] = matchit[EARNINGS].astype("float32").astype(str)
+    whole = [name for name in LALONDE if name not in EARNINGS]
+    nsw, cps, matchit = (frame.astype(dict.fromkeys(whole, int)) for frame in (nsw, cps, matchit))
+    rest = {}
+    for position, row in enumerate(cps.itertuples(index=False)):
+        rest.setdefault(tuple(row), []).append(position)
+    third = [rest[tuple(row)].pop(0) for row in matchit[matchit["treat"] == 0].itertuples(index=False)]
+    parts = {"nsw": nsw, "cps3": cps.iloc[third], "cps1": cps.drop(index=third)}
+    return pd.concat([part.assign(source=name) for name, part in parts.items()])
+
+
+def tutoring(n=2000, seed=13):
+    """Pupils, tutoring and both potential scores; RandomState, because numpy never changes its stream."""
+    draw = np.random.RandomState(seed)
+    prior = np.clip(np.round(draw.normal(50, 10, n), 1), 15, 85)
+    parent_educ = np.clip(np.round(12 + 0.08 * (prior - 50) + draw.normal(0, 2, n)), 6, 20).astype(int)
+    girl = draw.binomial(1, 0.5, n)
+    absences = draw.poisson(np.exp(1.5 - 0.02 * (prior - 50)))
+    z = (prior - 50) / 10
+    tutored = draw.binomial(1, 1 / (1 + np.exp(0.6 + 0.8 * z - 0.2 * (parent_educ - 12) + 0.1 * (absences - 5))))
+    without = 52 + 7 * z + 3 * z**2 + 0.8 * (parent_educ - 12) + girl - 0.4 * absences + draw.normal(0, 5, n)
+    gain = 4 - 1.5 * z + draw.normal(0, 2, n)
+    scores = np.round(np.stack([without, without + gain]), 1)
+    return pd.DataFrame(
+        {
+            "score": scores[tutored, np.arange(n)], "tutored": tutored, "prior": prior, "parent_educ": parent_educ,
+            "girl": girl, "absences": absences, "score_untutored": scores[0], "score_tutored": scores[1],
+        }
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    write(tutoring(), "tutoring.csv.gz")
+    for folder in map(Path, sys.argv[1:]):
+        write(nhefs(folder), "nhefs.csv.gz")
+        write(lalonde(folder), "lalonde.csv.gz")

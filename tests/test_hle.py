@@ -1,0 +1,316 @@
+"""Judged files: the golden case, the published rules, malformed files, and paired arms. All files are made up."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk import hle
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError
+
+
+def judgement(correct="no", confidence=50):
+    return {
+        "correct_answer": "1", "model_answer": "2", "reasoning": "", "correct": correct, "confidence": confidence,
+    }  # fmt: skip
+
+
+def judged(correct="no", confidence=50):
+    return {"model": "m", "response": "r", "usage": {}, "judge_response": judgement(correct, confidence)}
+
+
+def questions(n):
+    kinds = ["exactMatch", "exactMatch", "exactMatch", "multipleChoice"]
+    return pd.DataFrame(
+        {
+            "id": [f"q{k}" for k in range(n)],
+            "question": "?",
+            "image": ["data:," if k % 7 == 0 else "" for k in range(n)],
+            "answer": ["A" if k % 4 == 3 else str(k) for k in range(n)],
+            "answer_type": [kinds[k % 4] for k in range(n)],
+            "category": [["Math", "Physics", "Other"][k % 3] for k in range(n)],
+            "raw_subject": "none",
+        }
+    )
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="judged.json"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+def load(write, entries, n=5):
+    return hle.load_judged({"arm": write(entries)}, questions(n))
+
+
+def test_golden_case(write):
+    entries = {f"q{k}": judged("yes" if k % 5 == 0 else "no", 50 + k % 50) for k in range(400)}
+    row = hle.score(load(write, entries, 2500), binning="published").loc["arm"]
+    assert (row["accuracy"], row["half_width"], row["calibration_error"]) == (3.2, 0.69, 42.0)
+    assert (row["n_questions"], row["answered"], row["accuracy_answered"]) == (2500, 400, 20)
+    assert row["half_width_answered"] == 3.92  # 1.96 sqrt(20 * 80 / 400)
+    confidence = np.repeat(np.arange(50, 100), 8).reshape(4, 100)  # right where it is a multiple of five
+    gap = confidence.mean(axis=1) - 100 * (confidence % 5 == 0).mean(axis=1)
+    every_bin = hle.score(load(write, entries, 2500)).loc["arm", "calibration_error"]
+    assert every_bin == pytest.approx((gap**2).mean() ** 0.5)
+
+
+def test_accuracy_is_rounded_first_and_the_half_width_from_it(write):
+    """One of seven: 1.96 sqrt(14.29 * 85.71 / 7) is 25.925..., 1.96 sqrt((100 / 7) (600 / 7) / 7) is 25.923."""
+    row = hle.score(load(write, {"q0": judged("yes")}, 7)).loc["arm"]
+    assert (row["accuracy"], row["half_width"]) == (14.29, 25.93)
+
+
+def test_frame_has_a_row_for_every_question_and_arm(write):
+    first = write({"q3": judged("yes", 90), "q1": judged("no", 10)}, "first.json")
+    second = write({"q0": judged("yes", 70)}, "second.json")
+    frame = hle.load_judged({"a": first, "b": second}, questions(5))
+    assert frame["id"].tolist() == ["q3", "q1", "q0", "q2", "q4", "q0", "q1", "q2", "q3", "q4"]
+    assert frame["arm"].tolist() == ["a"] * 5 + ["b"] * 5
+    assert frame["correct"].tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert frame["answered"].tolist() == [True, True, False, False, False, True, False, False, False, False]
+    assert frame["confidence"].fillna(-1).tolist() == [90, 10, -1, -1, -1, 70, -1, -1, -1, -1]
+    assert frame["graded_by"].tolist() == ["judge", "judge", "", "", "", "judge", "", "", "", ""]
+    assert frame["category"].tolist()[:2] == ["Math", "Physics"]
+    assert frame["has_image"].tolist()[:3] == [False, False, True]
+    assert not {"question", "image", "answer"} & set(frame)
+    assert hle.score(frame)[["accuracy", "n_questions"]].to_numpy().tolist() == [[20, 5], [20, 5]]
+    assert hle.score(frame[~frame["has_image"]])["n_questions"].tolist() == [4, 4]
+
+
+def test_arm_without_answers(write):
+    row = hle.score(load(write, {})).loc["arm"]
+    assert row[["accuracy", "half_width", "n_questions", "answered"]].tolist() == [0, 0, 5, 0]
+    unknown = ["calibration_error", "calibration_error_se", "accuracy_answered", "half_width_answered"]
+    assert row[unknown].isna().all()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+def test_question_files(write, tmp_path, suffix):
+    table = questions(9)
+    table.loc[3, "answer"] = "NA"
+    path = tmp_path / f"questions{suffix}"
+    {
+        ".csv": lambda: table.to_csv(path, index=False),
+        ".parquet": lambda: table.assign(image=table["image"].replace("", None)).to_parquet(path),
+    }.get(suffix, lambda: table.to_json(path, orient="records", lines=True))()
+    answers = write(
+        {f"q{k}": {"model": "m", "response": f"Answer: {table['answer'][k]}", "usage": {}} for k in range(9)}
+    )
+    frame = hle.load_judged({"arm": answers}, path)
+    pd.testing.assert_frame_equal(frame, hle.load_judged({"arm": answers}, table))
+    assert frame["correct"].tolist() == [1] * 9
+    assert frame["has_image"].tolist() == [k % 7 == 0 for k in range(9)]
+
+
+def test_predictions_are_graded_by_comparison(write):
+    entries = {
+        "q0": {"response": "Exact Answer: 0.0\nConfidence: 70%"},
+        "q3": {"response": "Answer: (B)\nConfidence: 20%"},
+        "q4": {"response": None},
+    }
+    frame = load(write, entries)
+    assert frame["graded_by"].tolist() == ["comparison", "comparison", "", "", ""]
+    assert frame["correct"].tolist() == [1, 0, 0, 0, 0]
+    assert frame["confidence"].tolist()[:2] == [70, 20]
+
+
+def test_entries_without_a_judgement_in_a_judged_file_are_told_of(write):
+    entries = {"q0": judged("yes"), "q1": {"response": "Answer: 1"}, "q2": {"response": "x", "judge_response": None}}
+    with pytest.warns(DesignWarning, match=r"2 of 3 entries have no judge_response, the first 'q1'"):
+        frame = load(write, entries)
+    assert frame["answered"].sum() == 1
+
+
+MALFORMED = {
+    "not json": (
+        '{"q0": ',
+        r"is not JSON: .*\nCheck that this is the file you mean, and that it was written to its end",
+    ),
+    "a list": ([1], r"holds \[1\]; expected a JSON object of question id -> entry"),
+    "entry no object": ({"q0": "B"}, r"entry 'q0' is 'B'; expected an object"),
+    "nothing in it": ({"q0": {"model": "m"}}, r"entry 'q0' has neither 'response' nor 'judge_response', but 'model'"),
+    "twice": ('{"q0": {"response": "a"}, "q0": {"response": "b"}}', r"'q0' stands twice"),
+    "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
+    "no object": ({"q1": {"judge_response": "yes"}}, r"entry 'q1': judge_response is 'yes'; expected an object"),
+    "no verdict": ({"q1": {"judge_response": {"confidence": 5}}}, r"entry 'q1': judge_response has no 'correct'"),
+    "no confidence": ({"q1": {"judge_response": {"correct": "no"}}}, r"'q1': judge_response has no 'confidence'"),
+    "odd verdict": ({"q1": judged("Yes!")}, r"entry 'q1': correct is 'Yes!'; expected 'yes' or 'no'\.\nJudge it again"),
+    "text": ({"q1": judged("no", "80")}, r"entry 'q1': confidence is '80'; expected a number from 0 to 100"),
+    "bool": ({"q1": judged("no", True)}, r"entry 'q1': confidence is True"),
+    "too sure": ({"q1": judged("no", 101)}, r"entry 'q1': confidence is 101"),
+    "huge": ({"q1": judged("no", 10**400)}, r"entry 'q1': confidence is 1000"),
+    "nan": ('{"q1": {"judge_response": {"correct": "no", "confidence": NaN}}}', r"entry 'q1': confidence is nan"),
+    "response": ({"q1": {"response": 7}}, r"entry 'q1': response is 7; expected text"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_files_are_refused_by_entry(write, case):
+    content, message = MALFORMED[case]
+    with pytest.raises(DesignError, match=rf"arm 'arm' \(.*judged\.json\).*{message}"):
+        load(write, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda table: table.drop(columns="category"),
+            r"no column 'category'; expected 'id', 'category', 'answer_type'",
+        ),
+        (lambda table: table.assign(id="q0"), r"questions: id 'q0' stands twice"),
+        (lambda table: table.assign(answer_type="open"), r"question 'q0' has answer_type 'open'; expected one of"),
+        (
+            lambda table: table.drop(columns="answer"),
+            r"entry 'q0' has no judge_response, and the questions have no col",
+        ),
+    ],
+)
+def test_malformed_questions(write, change, message):
+    with pytest.raises(DesignError, match=message):
+        hle.load_judged({"arm": write({"q0": {"response": "0"}})}, change(questions(3)))
+
+
+def test_malformed_question_files(write):
+    answers = write({})
+    with pytest.raises(DesignError, match=r"questions\.jsonl\), line 3 is not JSON"):
+        hle.load_judged({"arm": answers}, write('{"id": "q0"}\n\n{"id":\n', "questions.jsonl"))
+    with pytest.raises(DesignError, match=r"line 1: \[1, 2\]; expected one JSON object a line"):
+        hle.load_judged({"arm": answers}, write("[1, 2]", "questions.jsonl"))
+    with pytest.raises(DesignError, match=r"expected a file ending in '\.jsonl', '\.json', '\.csv', '\.parquet'"):
+        hle.load_judged({"arm": answers}, write("", "questions.xlsx"))
+
+
+@pytest.mark.parametrize(("files", "found"), [({}, "empty"), ("judged.json", "a str"), (["judged.json"], "a list")])
+def test_files_must_name_arms(files, found):
+    with pytest.raises(DesignError, match=rf"files is {found}; expected a mapping of arm to path\.\nType  load_judged"):
+        hle.load_judged(files, questions(2))
+
+
+def test_parquet_without_pyarrow_names_it(write, monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("no engine")
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    with pytest.raises(UnavailableError, match=r"needs pyarrow, .*: no engine\nType  pip install pyarrow"):
+        hle.load_judged({"arm": write({})}, write("", "questions.parquet"))
+
+
+def test_published_binning_with_few_answers(write):
+    def answered(n):
+        return load(write, {f"q{k}": judged("no", 80) for k in range(n)}, 200)
+
+    with pytest.raises(DesignError, match=r"arm 'arm': .* at least 100 answers .* found 99\.\nType  binning=\"all\""):
+        hle.score(answered(99), binning="published")
+    with pytest.warns(DesignWarning, match=r"arm 'arm' has 199 answers .* leaves out their only bin"):
+        assert hle.score(answered(199), binning="published").loc["arm", "calibration_error"] == 0
+    assert hle.score(answered(99)).loc["arm", "calibration_error"] == pytest.approx(80)
+
+
+def test_published_ties_follow_the_order_of_the_file(write):
+    """The order of an arm's rows is that of its file: among equal confidences the bins take what comes first."""
+    first = {f"q{k}": judged("yes" if k < 15 else "no", 50) for k in range(30)}
+    late = dict(reversed(first.items()))
+    tables = [hle.calibration_table(load(write, entries, 30), size=15)["accuracy"] for entries in (first, late)]
+    assert [table.tolist() for table in tables] == [[100, 0], [0, 100]]
+
+
+def test_calibration_table_by_hand(write):
+    entries = {f"q{k}": judged("yes" if k == 3 else "no", 10 * k) for k in range(5)}
+    table = hle.calibration_table(load(write, entries, 8), size=2)
+    assert table.index.tolist() == [("arm", 0), ("arm", 1)]
+    assert table["n"].tolist() == [2, 3]
+    assert table["confidence"].tolist() == pytest.approx([5, 30])
+    assert table["accuracy"].tolist() == pytest.approx([0, 100 / 3])
+    assert table["half_width"].tolist() == pytest.approx([0, 196 * (2 / 9 / 3) ** 0.5])
+
+
+def test_frames_that_cannot_be_scored(write):
+    frame = load(write, {"q0": judged()})
+    with pytest.raises(DesignError, match=r"no column 'answered'\.\nType  frame = load_judged"):
+        hle.score(frame.drop(columns="answered"))
+    with pytest.raises(DesignError, match="no rows"):
+        hle.score(frame[:0])
+    with pytest.raises(DesignError, match="no answer states a confidence"):
+        hle.calibration_table(load(write, {}))
+    with pytest.raises(OptionError, match="binning='publish'"):
+        hle.score(frame, binning="publish")
+
+
+def test_bootstrap_error_is_reproducible_and_arms_have_their_own_draws(write):
+    path = write({f"q{k}": judged("yes" if k % 3 == 0 else "no", k % 100) for k in range(500)})
+    frame = hle.load_judged({"a": path, "b": path}, questions(500))
+    scores = hle.score(frame)
+    pd.testing.assert_frame_equal(scores, hle.score(frame))
+    assert scores["calibration_error"].nunique() == 1
+    assert scores["calibration_error_se"].nunique() == 2
+    assert hle.score(frame, rng=1)["calibration_error_se"]["a"] != scores["calibration_error_se"]["a"]
+
+
+# Two arms that answered the same questions.
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    paths = hle.write_example(tmp_path_factory.mktemp("hle"), n=2500, rng=5)
+    arms = {"off": paths["tools off"], "on": paths["tools on, no time limit"]}
+    return hle.load_judged(arms, paths["questions"])
+
+
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
+def test_fully_paired_arms(paired, estimator):
+    """The clustered error (no small-sample factor) is the paired one with divisor n; Student's has n - 1 inside."""
+    formula = "correct ~ C(category) + C(answer_type)"
+    res = estimator.from_formula(formula, paired, treat="arm", reference="off", cluster="id").fit()
+    wide = paired.pivot(index="id", columns="arm", values="correct")
+    difference, n = wide["on"] - wide["off"], len(wide)
+    student = difference.std(ddof=1) / n**0.5
+    assert res.effect == pytest.approx(difference.mean(), abs=1e-12)
+    assert res.effect_se == pytest.approx(difference.std(ddof=0) / n**0.5, rel=1e-9)
+    assert res.effect_se * (n / (n - 1)) ** 0.5 == pytest.approx(student, rel=1e-9)
+    unclustered = estimator.from_formula(formula, paired, treat="arm", reference="off").fit()
+    assert unclustered.effect_se > 1.5 * res.effect_se  # as if the arms had answered different questions
+
+
+def test_unequal_subsets_need_adjustment(tmp_path):
+    """Time runs out in hard questions: answers alone flatter the tools, counting as wrong hides them."""
+    paths = hle.write_example(tmp_path, n=8000, rng=1)
+    arms = {"off": paths["tools off"], "on": paths["tools on"]}
+    frame = hle.load_judged(arms, paths["questions"])
+    scores = hle.score(frame, n_boot=2)
+    truth = 8  # percentage points, in every category
+    assert scores.loc["on", "accuracy_answered"] - scores.loc["off", "accuracy_answered"] > truth + 2
+    assert scores.loc["on", "accuracy"] - scores.loc["off", "accuracy"] < truth - 2
+    res = cr.IPWRA.from_formula(
+        "correct ~ C(category) + C(answer_type)", frame[frame["answered"]], treat="arm", reference="off", cluster="id"
+    ).fit()
+    assert abs(100 * res.effect - truth) < 3 * 100 * res.effect_se
+    assert 100 * res.effect_se < 0.7
+
+
+def test_example_is_in_the_published_format(tmp_path):
+    paths = hle.write_example(tmp_path / "new", n=50)
+    entries = json.loads(paths["tools on"].read_text("utf-8"))
+    assert 0 < len(entries) < 50
+    assert all(set(entry) == {"model", "response", "usage", "judge_response"} for entry in entries.values())
+    assert all(set(entry["judge_response"]) == set(judgement()) for entry in entries.values())
+    by_judge = hle.load_judged({"arm": paths["tools off"]}, paths["questions"])
+    for entry in (everything := json.loads(paths["tools off"].read_text("utf-8"))).values():
+        del entry["judge_response"]
+    paths["tools off"].write_text(json.dumps(everything))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compared = hle.load_judged({"arm": paths["tools off"]}, paths["questions"])
+    same = ["id", "correct", "confidence", "answered"]
+    pd.testing.assert_frame_equal(by_judge[same], compared[same])
