@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
 
 import argparse
+import itertools
 import time
 import warnings
 
@@ -20,10 +21,11 @@ import pandas as pd
 import causalrisk as cr
 from tests.studies.designs import RHS, kang_schafer, lalonde, strong
 
+DESIGNS = {"strong": strong, "kang_schafer": kang_schafer, "lalonde614": None}
 DRAWS = 400  # resamples of the pairs
 
 
-def effects(frame, rhs, resamples, kind, objective, n_replicates):
+def effects(frame, rhs, resamples, kind, objective, n_replicates, seed):
     """Bootstrapped effects under given outer resamples.
 
     Parameters
@@ -40,6 +42,8 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates):
         What is minimised.
     n_replicates : int
         Propensity replicates.
+    seed : int
+        Seed of the replicates.
 
     Returns
     -------
@@ -56,6 +60,7 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates):
             objective=objective,
             n_replicates=n_replicates,
             bootstrap_replicates=kind,
+            rng=seed,
             max_failed=0.5,
         )
     return res._record.boot.values[:, 0], time.perf_counter() - begun
@@ -75,7 +80,7 @@ def compare(name, frames, rhs, args, objective):
     name : str
         Name of the design.
     frames : list of DataFrame
-        Its samples.
+        Its samples; each gets resamples and propensity replicates of its own.
     rhs : str
         Covariates of both models.
     args : Namespace
@@ -93,7 +98,7 @@ def compare(name, frames, rhs, args, objective):
         rng = np.random.default_rng([args.seed, number, 1])
         n = len(frame)
         resamples = rng.multinomial(n, np.full(n, 1 / n), size=args.n_boot).T
-        fits = [effects(frame, rhs, resamples, k, objective, args.n_replicates) for k in ("nested", "shifted")]
+        fits = [effects(frame, rhs, resamples, k, objective, args.n_replicates, number) for k in ("nested", "shifted")]
         pairs = np.column_stack([values for values, _ in fits])
         seconds += [taken for _, taken in fits]
         failed += int(np.isnan(pairs).any(axis=1).sum())
@@ -119,9 +124,12 @@ def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--samples", type=int, default=10, help="samples of each simulated design")
+    parser.add_argument("--sets", type=int, default=3, help="sets of resamples and replicates of LaLonde's data")
     parser.add_argument("--n", type=int, default=500, help="rows of a simulated sample")
     parser.add_argument("--n-boot", type=int, default=300)
     parser.add_argument("--n-replicates", type=int, default=100)
+    parser.add_argument("--objectives", nargs="+", choices=("mse", "erm"), default=["mse", "erm"])
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS))
     parser.add_argument("--seed", type=int, default=20251218)
     return parser.parse_args()
 
@@ -131,15 +139,17 @@ def main():
     args = arguments()
     begun = time.perf_counter()
     rows = []
-    for objective in ("mse", "erm"):
-        for design in (strong, kang_schafer):
-            frames = [design(args.n, np.random.default_rng([args.seed, i]))[0] for i in range(args.samples)]
-            rows.append(compare(f"{design.__name__}, n={args.n}", frames, RHS, args, objective))
-        frame, rhs = lalonde()
-        rows.append(compare("lalonde614", [frame], rhs, args, objective))
+    for objective, design in itertools.product(args.objectives, args.designs):
+        name, rhs = f"{design}, n={args.n}", RHS
+        if design == "lalonde614":
+            frame, rhs = lalonde()
+            name, frames = design, [frame] * args.sets
+        else:
+            frames = [DESIGNS[design](args.n, np.random.default_rng([args.seed, i]))[0] for i in range(args.samples)]
+        rows.append(compare(name, frames, rhs, args, objective))
     print(
         f"n_boot={args.n_boot}, n_replicates={args.n_replicates}; data of sample i from default_rng([{args.seed}, i]), "
-        f"resamples from default_rng([{args.seed}, i, 1]), fits with rng=0; {time.perf_counter() - begun:.0f} s\n"
+        f"resamples from default_rng([{args.seed}, i, 1]), fits with rng=i; {time.perf_counter() - begun:.0f} s\n"
         "Ratios are geometric means over the samples, Monte Carlo errors of the resamples in parentheses."
     )
     print(pd.DataFrame(rows).to_string(index=False))
