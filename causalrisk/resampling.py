@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import BootstrapError, CausalRiskWarning, ResampleWarning, warn_user
 from causalrisk.estimators import Estimate
-from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
+from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap
+from causalrisk.inference.parallel import worker_count
 from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, given_multiplicities
 from causalrisk.joint import deviation_from
 from causalrisk.ledger import Reason, failure_text
@@ -86,7 +88,7 @@ def fit_replicates(
         given = given_multiplicities("replicates", options.replicates, sample.n)[sample.order]
         given = given * sample.weights[:, None] if not resampling.resampler.frequency else given
         n_drawn = given.shape[1]
-        replicates = draw_replicates(refit, lambda j: given[:, j * WIDTH : (j + 1) * WIDTH], -(-n_drawn // WIDTH))
+        replicates = draw_replicates(refit, lambda block: _given_block(given, block, WIDTH), -(-n_drawn // WIDTH))
     else:
         n_drawn = options.n_replicates
 
@@ -121,7 +123,7 @@ def replicates_of(
     fit, deviation = refit.fit, deviation_from(sample, start)
     if options.bootstrap_replicates == "nested":
         count = len(replicates.reasons)
-        gamma_of = nested_replicates(refit, lambda w, number: resampling.draw_within(w, number, count))
+        gamma_of = nested_replicates(refit, functools.partial(resampling.draw_within, width=count))
         return GeneralReplicates(sample, fit, deviation.residual, gamma_of, count)
     if fit.link_name == "logit":
         rows = np.column_stack([sample.outcome.columns, deviation.residual])
@@ -133,12 +135,11 @@ def bootstrap(
     refit: Refitter, resampling: Resampling, sample: Sample, inference: InferenceOptions, notes: Notes
 ) -> BootstrapDistribution:
     """Run the bootstrap and warn of failures."""
-    n_boot, draw = inference.n_boot, lambda block, width: resampling.draw(RESAMPLE_STREAM, block, width)
+    n_boot, draw = inference.n_boot, functools.partial(resampling.draw, RESAMPLE_STREAM)
     if inference.resamples is not None:
         given = given_multiplicities("resamples", inference.resamples, sample.n)[sample.order]
-        n_boot = given.shape[1]
-        scale = np.ones(sample.n) if resampling.resampler.frequency else sample.weights
-        draw = lambda block, width: given[:, block * WIDTH : block * WIDTH + width] * scale[:, None]  # noqa: E731
+        given = given * sample.weights[:, None] if not resampling.resampler.frequency else given
+        n_boot, draw = given.shape[1], functools.partial(_given_block, given)
     columns = sample.outcome.columns.shape[1] + sample.propensity.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
     boot = run_bootstrap(refit, draw, n_boot, WIDTH, workers, inference.progress)
@@ -150,3 +151,8 @@ def bootstrap(
             ResampleWarning,
         )
     return boot
+
+
+def _given_block(given: Array, block: int, width: int) -> Array:
+    """Columns of a block of given multiplicities."""
+    return given[:, block * WIDTH : block * WIDTH + width]

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.bootstrap import BootstrapDistribution, ordered_map, run_bootstrap, worker_count
+from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap
 from causalrisk.inference.intervals import (
     acceleration_of,
     bias_corrected_interval,
@@ -234,23 +234,6 @@ def test_run_bootstrap_keeps_the_order_and_the_last_partial_block(capsys):
     boot = run_bootstrap(lambda w, first: Batch(w), draw, 10, 4, 3, progress=True)
     assert boot.values[:, 0].tolist() == [0] * 4 + [3] * 4 + [6] * 2
     assert "10/10" in capsys.readouterr().err
-
-
-def test_an_error_in_a_block_leaves_no_thread():
-    def fail(block):
-        raise ZeroDivisionError
-
-    before = threading.active_count()
-    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, 3) as results:
-        list(results)
-    assert threading.active_count() == before
-
-
-def test_worker_count():
-    assert worker_count(4, None, 100.0) == 4
-    assert worker_count(4, 250.0, 100.0) == 2
-    assert worker_count(4, 1.0, 100.0) == 1
-    assert worker_count(-1, None, 100.0) >= 1
 
 
 @pytest.mark.parametrize(("model", "low"), [(cr.IPWRA, 0.88), (cr.JRE, 0.88)], ids=["IPWRA robust", "JRE bootstrap"])
