@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from causalrisk.errors import ResampleWarning, warn_user
 
 T = TypeVar("T")
 
@@ -36,8 +38,8 @@ def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Itera
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
     if min(workers, count) == 1:
         yield map(function, range(count))
-    elif backend is not None:
-        with _joblib_map(function, count, workers, backend.supports_return_generator) as results:
+    elif backend is not None and _streams(backend):
+        with _joblib_map(function, count, workers) as results:
             yield results
     else:
         pool = ThreadPoolExecutor(workers)
@@ -59,16 +61,24 @@ def chosen_backend() -> Any:
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
 
 
+def _streams(backend: Any) -> bool:
+    """Whether a backend hands results over one by one; one that does not would also wait for a dead worker forever."""
+    if not backend.supports_return_generator:
+        warn_user(
+            f"joblib's {type(backend).__name__} does not hand results over one by one and would not notice a worker "
+            'that dies; threads do the work instead.\nType  joblib.parallel_config("loky")  for processes.',
+            ResampleWarning,
+        )
+    return bool(backend.supports_return_generator)
+
+
 @contextmanager
-def _joblib_map(function: Callable[[int], T], count: int, workers: int, streams: bool) -> Iterator[Iterator[T]]:
-    """Map by the joblib backend of the caller's context; one that does not stream hands all results over at the end."""
+def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
+    """Map by the joblib backend of the caller's context."""
     import joblib
 
-    def stream() -> Generator[T, None, None]:
-        parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if streams else "list")
-        yield from parallel(joblib.delayed(function)(number) for number in range(count))
-
-    results = stream()
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
+    results = parallel(joblib.delayed(function)(number) for number in range(count))
     try:
         yield results
     finally:
