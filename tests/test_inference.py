@@ -327,7 +327,10 @@ def test_fault_57_seeds():
     by_int = bootstrapped(n_boot=20, rng=5)
     by_sequence = bootstrapped(n_boot=20, rng=np.random.SeedSequence(5))
     np.testing.assert_array_equal(by_int.boot_params, by_sequence.boot_params)
-    generator = np.random.default_rng(5)
+    generator, expected = np.random.default_rng(5), np.random.default_rng(5)
+    bootstrapped(cr.JRE, n_boot=20, rng=generator, n_replicates=40)
+    expected.integers(2**63)
+    assert generator.bit_generator.state == expected.bit_generator.state  # advanced once, whatever is drawn
     first, second = bootstrapped(n_boot=20, rng=generator), bootstrapped(n_boot=20, rng=generator)
     assert not np.array_equal(first.boot_params, second.boot_params)
     repeated = bootstrapped(n_boot=20, rng=first.seed)
