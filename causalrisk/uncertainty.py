@@ -128,7 +128,8 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
         return
     mc_se, count = record.joint.fit.mc_se, record.joint.replicates.count
     se = float(np.sqrt(record.covariance[0, 0]))
-    share = mc_se / se if se > 0 else 0.0
+    rounding = 1e-12 * np.abs(record.estimate.params).max()
+    share = mc_se / se if se > rounding else 0.0
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
         notes.warn(

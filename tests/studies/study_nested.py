@@ -65,6 +65,12 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates, seed):
     return res._record.boot.values[:, 0], time.perf_counter() - begun
 
 
+def log_ratio(pairs):
+    """Log of the standard error of the second column over that of the first; pairs, shape (n_boot, 2)."""
+    sd = pairs.std(axis=0, ddof=1)
+    return np.log(sd[1] / sd[0])
+
+
 def compare(name, frames, rhs, args, objective):
     """Compare the two bootstraps on the samples of one design.
 
@@ -96,7 +102,7 @@ def compare(name, frames, rhs, args, objective):
         seconds += [taken for _, taken in fits]
         failed += int(np.isnan(pairs).any(axis=1).sum())
         pairs = pairs[~np.isnan(pairs).any(axis=1)]
-        ratios.append(np.log(pairs[:, 1].std(ddof=1) / pairs[:, 0].std(ddof=1)))
+        ratios.append(log_ratio(pairs))
         correlations.append(np.corrcoef(pairs.T)[0, 1])
     ratio, spread = np.exp(np.mean(ratios)), np.std(ratios, ddof=1)
     return {
