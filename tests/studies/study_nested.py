@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from tests.studies.designs import RHS, kang_schafer, lalonde, strong
+from tests.studies.designs import RHS, kang_schafer, lalonde, lalonde_redrawn, strong
 
-DESIGNS = {"strong": strong, "kang_schafer": kang_schafer, "lalonde614": None}
+DESIGNS = {"strong": strong, "kang_schafer": kang_schafer, "lalonde_redrawn": lalonde_redrawn, "lalonde614": None}
 
 
 def effects(frame, rhs, resamples, kind, objective, n_replicates, seed):
@@ -126,7 +126,7 @@ def arguments():
     parser.add_argument("--n-boot", type=int, default=300)
     parser.add_argument("--n-replicates", type=int, default=100)
     parser.add_argument("--objectives", nargs="+", choices=("mse", "erm"), default=["mse", "erm"])
-    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=list(DESIGNS))
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=["strong", "kang_schafer", "lalonde614"])
     parser.add_argument("--seed", type=int, default=20251218)
     return parser.parse_args()
 
@@ -137,10 +137,9 @@ def main():
     begun = time.perf_counter()
     rows = []
     for objective, design in itertools.product(args.objectives, args.designs):
-        name, rhs = f"{design}, n={args.n}", RHS
+        name, rhs = f"{design}, n={args.n}", lalonde()[1] if design.startswith("lalonde") else RHS
         if design == "lalonde614":
-            frame, rhs = lalonde()
-            name, frames = design, [frame] * args.sets
+            name, frames = design, [lalonde()[0]] * args.sets
         else:
             frames = [DESIGNS[design](args.n, np.random.default_rng([args.seed, i]))[0] for i in range(args.samples)]
         rows.append(compare(name, frames, rhs, args, objective))
