@@ -23,17 +23,8 @@ from causalrisk.propensity import (
 )
 from causalrisk.sample import Sample, make_sample
 from causalrisk.separation import check_membership, check_separation, separated_rows
-from causalrisk.weighting import (
-    ArmTarget,
-    FrameTarget,
-    FunctionTilt,
-    Target,
-    TiltTarget,
-    WeightFit,
-    Weighting,
-    fit_weighting,
-    overlap_tilt,
-)
+from causalrisk.targets import ArmTarget, FrameTarget, FunctionTilt, Target, TiltTarget, overlap_tilt
+from causalrisk.weighting import WeightFit, Weighting, fit_weighting
 
 
 @dataclass(frozen=True)
@@ -174,8 +165,8 @@ def _fit_weights(
     if not fit.converged:
         notes.warn(
             f"the optimiser of the propensity model ({options.propensity_link}) stopped before it converged: "
-            f"{fit.iterations} Newton iterations.\nStandardise the covariates or simplify the formula; res.converged is "
-            "False.",
+            f"{fit.iterations} Newton iterations.\n"
+            "Standardise the covariates or simplify the formula; res.converged is False.",
             ConvergenceWarning,
         )
     return fit
@@ -191,12 +182,13 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
         Weighting(make_model(design, sample, everybody, options, None), everybody, sample.observed), sample.weights
     )
     if options.trim == "separated":
-        keep, limits = ~separated_rows(sample, fit), "separated"
+        limits, keep = "separated", np.asarray(~separated_rows(sample, fit))
     else:
         check_separation(design, sample, fit, options.propensity_link)
         low, high = crump_limits(fit.probabilities[1], sample.weights) if options.trim == "crump" else options.trim
         scores = fit.probabilities[1:] if design.n_arms == 2 else fit.probabilities
-        keep, limits = ((scores >= low) & (scores <= high)).all(axis=0), f"outside [{low:.3g}, {high:.3g}]"
+        limits = f"outside [{low:.3g}, {high:.3g}]"
+        keep = np.asarray(((scores >= low) & (scores <= high)).all(axis=0))
     dropped = int((~keep).sum())
     reason = f"propensity score {limits}"
     trimmed = design.subset(sample.restore(keep), reason)

@@ -30,8 +30,8 @@ from causalrisk.refit import PropensityRefitter, Refits
 from causalrisk.report.summary import z_and_p
 from causalrisk.resampling import bootstrap, make_resampling
 from causalrisk.results import CausalResults
+from causalrisk.targets import ArmTarget
 from causalrisk.uncertainty import refitter_of, start_record, with_uncertainty, without_rounding_error
-from causalrisk.weighting import ArmTarget
 
 ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 TESTS = ("std err", "z", "P>|z|", "lower", "upper")

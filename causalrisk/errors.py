@@ -39,7 +39,7 @@ class SeparationError(CausalRiskError):
 
 
 class BootstrapError(CausalRiskError):
-    """Too many resamples or propensity replicates failed.
+    """Too many resamples or propensity replicates failed, or resamples were lost with a worker process.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ class BootstrapError(CausalRiskError):
     Attributes
     ----------
     results : CausalResults or None
-        The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated.
+        The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated,
+        or where a worker process died.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

@@ -12,7 +12,8 @@ from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.outcome import fit_outcome
 from causalrisk.sample import Sample
-from causalrisk.weighting import Target, WeightFit
+from causalrisk.targets import Target
+from causalrisk.weighting import WeightFit
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ With every outcome model at theta, m_a its mean and m_a' the derivative by the l
     J = fit * mean_b sum_a loss_a(e_b) + (penalty / 2) mean_b sum_c u_cb^2 + (1 / 2) mean_i sum_ab D_ab psi_ia psi_ib
 
 with u_b = C B_b the contrasts of the arm biases under replicate b, D = C'C, and psi_a the influence function of the
-mean of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the residual
-c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each row is divided by the unit of the sample.
+mean of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the
+residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each row is divided by the unit of the
+sample.
 """
 
 from __future__ import annotations

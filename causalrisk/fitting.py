@@ -162,14 +162,16 @@ def _record(
 
 
 def _check_clusters(design: Design, notes: Notes) -> None:
-    """Warn of clusters too few for the sandwich and the bootstrap to know their variance."""
+    """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
     if design.cluster is None:
         return
-    count = int(design.cluster.max()) + 1
-    if count < FEW_CLUSTERS:
+    counts = [len(np.unique(design.cluster[design.arm == arm])) for arm in range(design.n_arms)]
+    fewest = int(np.argmin(counts))
+    if counts[fewest] < FEW_CLUSTERS:
         notes.warn(
-            f"there are only {count} clusters of {design.cluster_name!r}; clustered standard errors are too small with "
-            f"fewer than about {FEW_CLUSTERS}.\nRead the intervals as optimistic, or type  "
+            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {int(design.cluster.max()) + 1} "
+            f"clusters of {design.cluster_name!r}; clustered standard errors are too small with fewer than about "
+            f"{FEW_CLUSTERS} clusters in an arm.\nRead the intervals as optimistic, or type  "
             'fit(cov_type="cluster", small_sample=True).',
             DesignWarning,
         )

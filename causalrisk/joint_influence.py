@@ -176,18 +176,9 @@ class Solution:
                 net_by_state[:, columns] -= self.net[:, columns, None] * log_measure.T
             measures.append(at.measure)
         log = np.concatenate(logs, axis=1) if logs else None
-        centres = [_centre(measures, values) for values in (risk, fit_gradient / n_rep, biases.T / n_rep)]
-        return Moments(
-            fit_gradient,
-            weight_by_slope,
-            weight_by_net,
-            slope_by_net,
-            mean_slope,
-            net_by_state,
-            log,
-            *centres,
-            biases,
-        )
+        whitened, fit, bias = (_centre(measures, v) for v in (risk, fit_gradient / n_rep, biases.T / n_rep))
+        sums = fit_gradient, weight_by_slope, weight_by_net, slope_by_net, mean_slope, net_by_state
+        return Moments(*sums, log, whitened, fit, bias, biases)
 
     def influence(self, moments: Moments) -> Array:
         """Influence function of (effects, arm means, theta), shape (n, 2 K - 1 + K p)."""

@@ -366,7 +366,8 @@ class CausalModel:
         rng : int, Generator, SeedSequence or None, default 0
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
-            Threads; -1 means one per processor. Results do not depend on it.
+            Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
+            one per processor. Results do not depend on it.
         progress : bool, default False
             Show a progress bar on standard error (tqdm if installed, else a counter).
         memory : float, optional
@@ -384,7 +385,7 @@ class CausalModel:
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed; its `results` hold the robust standard errors.
+            If too many resamples failed; its `results` hold the robust standard errors. Also if a joblib worker died.
         FitInterrupted
             If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
         OptionError

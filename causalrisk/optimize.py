@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
 
 from causalrisk.errors import CausalRiskError
+from causalrisk.expansion import Expansion
 from causalrisk.linalg import Array, triangular_factor
 
 SETTINGS: dict[str, dict[str, float]] = {
@@ -24,15 +24,6 @@ WITH_HESSIAN = ("trust-exact", "trust-ncg", "Newton-CG")
 LARGEST_CONDITION = 1e12
 POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
 MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
-
-
-class SmoothObjective(Protocol):
-    """What `minimize_objective` needs of an expansion of the objective (`expansion.Expansion`)."""
-
-    net: Array
-    rest: Array
-    bend: Array | None
-    value: Array | None
 
 
 def minimize_rows(rows: Array, method: str) -> tuple[Array, OptimizeResult]:
@@ -88,7 +79,7 @@ def determining_factor(rows: Array) -> Array:
 
 
 def minimize_objective(
-    expand: Callable[[Array], SmoothObjective], rows: Array, risk: float, method: str, starts: Array | None
+    expand: Callable[[Array], Expansion], rows: Array, risk: float, method: str, starts: Array | None
 ) -> tuple[Array, OptimizeResult]:
     """Minimise a smooth objective from z = 0, in coordinates where its Hessian there is about the identity.
 

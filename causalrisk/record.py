@@ -16,7 +16,8 @@ from causalrisk.linalg import Array
 from causalrisk.options import JREOptions, ModelOptions
 from causalrisk.replicates import Replicates
 from causalrisk.sample import Sample
-from causalrisk.weighting import Target, WeightFit
+from causalrisk.targets import Target
+from causalrisk.weighting import WeightFit
 
 
 @dataclass(frozen=True)

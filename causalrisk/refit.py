@@ -23,7 +23,8 @@ from causalrisk.newton import Batch
 from causalrisk.outcome import OutcomeRefitter
 from causalrisk.replicates import DenseWeights, Replicates, SeparableWeights, StatesOf, WeightOperator
 from causalrisk.sample import Sample
-from causalrisk.weighting import Target, WeightFit, Weights
+from causalrisk.targets import Target
+from causalrisk.weighting import WeightFit, Weights
 
 NEWTON_STEPS, HALVINGS = 40, 20
 ROUNDING = 1e-13  # relative decrease of the objective below which a step is rounding error
@@ -250,14 +251,25 @@ class DenseReplicates:
         return at, DenseWeights(self.slices, self.weighting, weights, own, self.count)
 
 
-def nested_states(refit: PropensityRefitter, draw: ReplicateWeights) -> StatesOf:
-    """Replicates of a resample drawn from the resample itself and fitted afresh."""
+@dataclass(frozen=True)
+class NestedStates:
+    """Replicates of a resample drawn from the resample itself and fitted afresh.
 
-    def states_of(weights: Array, state: Array, number: int) -> Array:
-        batch = refit(draw(weights, number), state)
+    Parameters
+    ----------
+    refit : PropensityRefitter
+        Refits the propensity model.
+    draw : callable
+        Multiplicities (n,) and number of a resample -> those of its own resamples, (n, B).
+    """
+
+    refit: PropensityRefitter
+    draw: ReplicateWeights
+
+    def __call__(self, weights: Array, state: Array, number: int) -> Array:
+        """States of the usable replicates, shape (S, B)."""
+        batch = self.refit(self.draw(weights, number), state)
         return batch.gamma[:, batch.reasons == Reason.OK]
-
-    return states_of
 
 
 class JointRefitter:
@@ -316,38 +328,41 @@ class JointRefitter:
         m = resampled.share.shape[1]
         theta = self.theta[..., None]
         expansion = self.objective.expand(theta, resampled)
-        if expansion.bend is None:
+        if expansion.bend is None or expansion.value is None:
             step, singular = solve_stacked(self._rows(expansion))
             theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
             return theta, np.where(singular, Reason.SINGULAR_OUTCOME, Reason.OK).astype(np.int8)
-        theta = np.repeat(theta, m, axis=2)
-        reasons = np.full(m, Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
+        return self._newton(np.repeat(theta, m, axis=2), resampled)
+
+    def _newton(self, theta: Array, resampled: Resampled) -> tuple[Array, NDArray[np.int8]]:
+        """Minimise all objectives at once from theta, shape (K, p, m); as `_solve`."""
+        expansion, value, bend = self._expand(theta, resampled)
+        reasons = np.full(theta.shape[2], Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
         for _ in range(NEWTON_STEPS):
-            step, decrease, singular, convex = solve_curved(self._rows(expansion), expansion.bend)
+            step, decrease, singular, convex = solve_curved(self._rows(expansion), bend)
             step = np.where(singular, 0.0, step).reshape(theta.shape)
-            settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= ROUNDING * expansion.value)
-            theta, expansion = self._descend(theta, step, expansion, resampled)
+            settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= ROUNDING * value)
             reasons = np.where(settled & convex, Reason.OK, Reason.OUTCOME_NOT_CONVERGED)
             reasons[singular] = Reason.SINGULAR_OUTCOME
+            before = value
+            for _ in range(HALVINGS):
+                expansion, value, bend = self._expand(theta + step, resampled)
+                worse = ~(value <= before + 1e-9 * np.abs(before))
+                if not worse.any():
+                    break
+                step = np.where(worse, step / 2, step)
+            theta = theta + step
             if (settled | singular).all():
                 break
         return theta, reasons.astype(np.int8)
 
-    def _descend(
-        self, theta: Array, step: Array, expansion: Expansion, resampled: Resampled
-    ) -> tuple[Array, Expansion]:
-        """Take the step, halved in the resamples where it raises the objective."""
-        before = expansion.value
-        for _ in range(HALVINGS):
-            with np.errstate(all="ignore"):  # where it goes too far the step is halved
-                after = self.objective.expand(theta + step, resampled)
-            if before is None or after.value is None:
-                break
-            worse = ~(after.value <= before + 1e-9 * np.abs(before))
-            if not worse.any():
-                break
-            step = np.where(worse, step / 2, step)
-        return theta + step, after
+    def _expand(self, theta: Array, resampled: Resampled) -> tuple[Expansion, Array, Array]:
+        """Expand a nonlinear objective: the expansion, its value and its curvature beside the rows."""
+        with np.errstate(all="ignore"):  # where a step goes too far it is halved
+            expansion = self.objective.expand(theta, resampled)
+        if expansion.value is None or expansion.bend is None:
+            raise TypeError("a linear objective is solved in one step")
+        return expansion, expansion.value, expansion.bend
 
     def _rows(self, expansion: Expansion) -> Array:
         """Rows of the objective for each resample, shape (m, rows, K p + 1), the net biases first."""

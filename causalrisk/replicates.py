@@ -207,7 +207,18 @@ class DenseWeights:
 StatesOf = Callable[[Array, Array, int], Array]
 
 
-def shifted_states(state: Array, replicates: Replicates) -> StatesOf:
-    """Replicates of a resample: its own fit plus the spread of the full sample's replicates."""
-    spread = replicates.states - state[:, None]
-    return lambda weights, own, number: own[:, None] + spread
+@dataclass(frozen=True)
+class ShiftedStates:
+    """Replicates of a resample: its own fit plus the spread of the full sample's replicates.
+
+    Parameters
+    ----------
+    spread : ndarray, shape (S, B)
+        States of the replicates less that of the full sample.
+    """
+
+    spread: Array
+
+    def __call__(self, weights: Array, state: Array, number: int) -> Array:
+        """States of the replicates, shape (S, B)."""
+        return state[:, None] + self.spread

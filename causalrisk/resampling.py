@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,21 +10,22 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.errors import BootstrapError, ResampleWarning
-from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap, worker_count
+from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap
+from causalrisk.inference.parallel import worker_count
 from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, given_multiplicities
 from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions
 from causalrisk.refit import (
     DenseReplicates,
+    NestedStates,
     OperatorOf,
     PropensityRefitter,
     Refitter,
     SeparableReplicates,
     draw_replicates,
-    nested_states,
 )
-from causalrisk.replicates import Replicates, shifted_states
+from causalrisk.replicates import Replicates, ShiftedStates
 from causalrisk.sample import Sample
 from causalrisk.weighting import WeightFit
 
@@ -95,7 +97,7 @@ def fit_replicates(
         checked = given_multiplicities("replicates", options.replicates, len(sample.order))
         given = resampling.given(checked)
         n_drawn = given.shape[1]
-        replicates = draw_replicates(refit, lambda j: given[:, j * WIDTH : (j + 1) * WIDTH], -(-n_drawn // WIDTH))
+        replicates = draw_replicates(refit, lambda block: _given_block(given, block, WIDTH), -(-n_drawn // WIDTH))
     else:
         n_drawn = options.n_replicates
 
@@ -125,22 +127,21 @@ def operators_of(
     if options.bootstrap_replicates == "nested":
         count = len(replicates.reasons)
         refit = PropensityRefitter(weights)
-        states_of = nested_states(refit, lambda w, number: resampling.draw_within(w, number, count))
+        states_of = NestedStates(refit, functools.partial(resampling.draw_within, width=count))
         return DenseReplicates(sample, weights, states_of, count)
     if weights.weighting.separable:
         return SeparableReplicates(sample, weights, replicates)
-    return DenseReplicates(sample, weights, shifted_states(weights.state, replicates), replicates.count)
+    return DenseReplicates(sample, weights, ShiftedStates(replicates.states - weights.state[:, None]), replicates.count)
 
 
 def bootstrap(
     refit: Refitter, resampling: Resampling, sample: Sample, inference: InferenceOptions, notes: Notes
 ) -> BootstrapDistribution:
     """Run the bootstrap and warn of failures."""
-    n_boot, draw = inference.n_boot, lambda block, width: resampling.draw(RESAMPLE_STREAM, block, width)
+    n_boot, draw = inference.n_boot, functools.partial(resampling.draw, RESAMPLE_STREAM)
     if inference.resamples is not None:
         given = resampling.given(given_multiplicities("resamples", inference.resamples, len(sample.order)))
-        n_boot = given.shape[1]
-        draw = lambda block, width: given[:, block * WIDTH : block * WIDTH + width]  # noqa: E731
+        n_boot, draw = given.shape[1], functools.partial(_given_block, given)
     columns = sample.outcome.columns.shape[1] + sample.propensity.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
     boot = run_bootstrap(refit, draw, n_boot, WIDTH, workers, inference.progress)
@@ -152,3 +153,8 @@ def bootstrap(
             ResampleWarning,
         )
     return boot
+
+
+def _given_block(given: Array, block: int, width: int) -> Array:
+    """Columns of a block of given multiplicities."""
+    return given[:, block * WIDTH : block * WIDTH + width]

@@ -13,19 +13,10 @@ from causalrisk.families import outcome_family
 from causalrisk.joint import estimate_jointly, joint_criterion
 from causalrisk.propensity import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
 from causalrisk.refit import DenseReplicates, JointRefitter, PropensityRefitter, SeparableReplicates, SeparateRefitter
-from causalrisk.replicates import Replicates, shifted_states
+from causalrisk.replicates import Replicates, ShiftedStates
 from causalrisk.sample import Sample, make_sample
-from causalrisk.weighting import (
-    ArmTarget,
-    FrameTarget,
-    FunctionTilt,
-    Target,
-    TiltTarget,
-    WeightFit,
-    Weighting,
-    fit_weighting,
-    overlap_tilt,
-)
+from causalrisk.targets import ArmTarget, FrameTarget, FunctionTilt, Target, TiltTarget, overlap_tilt
+from causalrisk.weighting import WeightFit, Weighting, fit_weighting
 
 ERM, MSE = Criterion(1.0, 300.0**1.5, False), Criterion(0.3, 3000.0, True)
 
@@ -127,7 +118,7 @@ class Problem:
         operators = (
             SeparableReplicates(sample, fit, replicates)
             if fit.weighting.separable and not dense
-            else (DenseReplicates(sample, fit, shifted_states(fit.state, replicates), replicates.count))
+            else (DenseReplicates(sample, fit, ShiftedStates(replicates.states - fit.state[:, None]), replicates.count))
         )
         theta = start.theta if sample.family.linear else joint.estimate.theta
         return joint, JointRefitter(sample, fit, theta, fixed, operators, self.scale)

@@ -26,6 +26,7 @@ LAYERS = (
     ("design",),
     ("sample", "outcome"),
     ("propensity",),
+    ("targets",),
     ("weighting",),
     ("replicates",),
     ("expansion",),

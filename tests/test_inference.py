@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 
+import joblib
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.bootstrap import BootstrapDistribution, ordered_map, run_bootstrap, worker_count
+from causalrisk.inference.bootstrap import BootstrapDistribution, run_bootstrap
 from causalrisk.inference.intervals import (
     acceleration_of,
     bias_corrected_interval,
@@ -236,23 +237,6 @@ def test_run_bootstrap_keeps_the_order_and_the_last_partial_block(capsys):
     assert "10/10" in capsys.readouterr().err
 
 
-def test_an_error_in_a_block_leaves_no_thread():
-    def fail(block):
-        raise ZeroDivisionError
-
-    before = threading.active_count()
-    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, 3) as results:
-        list(results)
-    assert threading.active_count() == before
-
-
-def test_worker_count():
-    assert worker_count(4, None, 100.0) == 4
-    assert worker_count(4, 250.0, 100.0) == 2
-    assert worker_count(4, 1.0, 100.0) == 1
-    assert worker_count(-1, None, 100.0) >= 1
-
-
 @pytest.mark.parametrize(("model", "low"), [(cr.IPWRA, 0.88), (cr.JRE, 0.88)], ids=["IPWRA robust", "JRE bootstrap"])
 def test_coverage_in_simulated_data(model, low):
     """Both models right: 95% intervals cover in 0.88 to 0.99 of 120 samples (three standard errors are 0.06)."""
@@ -344,7 +328,10 @@ def test_fault_57_seeds():
     by_int = bootstrapped(n_boot=20, rng=5)
     by_sequence = bootstrapped(n_boot=20, rng=np.random.SeedSequence(5))
     np.testing.assert_array_equal(by_int.boot_params, by_sequence.boot_params)
-    generator = np.random.default_rng(5)
+    generator, expected = np.random.default_rng(5), np.random.default_rng(5)
+    bootstrapped(cr.JRE, n_boot=20, rng=generator, n_replicates=40)
+    expected.integers(2**63)
+    assert generator.bit_generator.state == expected.bit_generator.state  # advanced once, whatever is drawn
     first, second = bootstrapped(n_boot=20, rng=generator), bootstrapped(n_boot=20, rng=generator)
     assert not np.array_equal(first.boot_params, second.boot_params)
     repeated = bootstrapped(n_boot=20, rng=first.seed)
@@ -356,13 +343,17 @@ def test_fault_57_seeds():
             bootstrapped(n_boot=20, rng=wrong)
 
 
-def test_fault_35_functions_of_the_caller_with_threads():
+def test_fault_35_functions_of_the_caller_with_workers():
+    """The design is made by the caller; workers get arrays."""
     squared = lambda x: x**2  # noqa: E731
     frame = simulate(150)
     model = cr.JRE.from_formula("y ~ x1 + squared(x1)", frame, treat="d")
     named = cr.JRE.from_formula("y ~ x1 + I(x1**2)", frame, treat="d")
     options = {"n_boot": 70, "n_replicates": 20}
-    np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, named.fit(**options).bse)
+    expected = named.fit(**options).bse
+    for backend in ("threading", "loky"):
+        with joblib.parallel_config(backend):
+            np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, expected)
     assert squared(3) == 9
 
 

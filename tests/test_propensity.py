@@ -11,7 +11,8 @@ from causalrisk import newton
 from causalrisk.ledger import Reason
 from causalrisk.linalg import orthonormal_basis
 from causalrisk.propensity import LINKS, BinaryModel, CalibratedModel, MultinomialModel
-from causalrisk.weighting import ArmTarget, TiltTarget, Weighting, fit_weighting, overlap_tilt
+from causalrisk.targets import ArmTarget, TiltTarget, overlap_tilt
+from causalrisk.weighting import Weighting, fit_weighting
 
 EVERYBODY = ArmTarget(None)
 SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}

@@ -6,7 +6,9 @@ import sys
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
+import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.diagnostics.overlap import arm_weights, overlap_message
@@ -45,35 +47,104 @@ def test_sandwich_by_hand_from_the_contributions(model):
 
 
 def test_cluster_robust_errors_against_hand_summed_scores():
-    """Weighted least squares with constants is the Hajek estimator at known weights: its CR0 and CR1 by hand."""
+    """Coefficients of a least-squares fit in each arm, by hand as R's package sandwich has them.
+
+    sandwich::vcovCL(lm(y ~ 0 + factor(d) + factor(d):x1), cluster = ~ g, type = "HC0", cadjust = FALSE) is CR0, and
+    its default, type = "HC1" with cadjust = TRUE, is CR1, which has the factor G/(G-1) (n-1)/(n-k).
+    """
     frame = simulate(200).assign(g=np.arange(200) % 20)
-    res = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g").fit()
+    model = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g")
+    res = model.fit()
     x, d = frame.x1.to_numpy(), frame.d.to_numpy()
     design = np.column_stack([1 - d, (1 - d) * x, d, d * x])
-    bread = np.linalg.inv(design.T @ design)
-    theta = bread @ design.T @ frame.y.to_numpy()
-    scores = design * (frame.y.to_numpy() - design @ theta)[:, None]
-    sums = np.stack([scores[frame.g == g].sum(axis=0) for g in range(20)])
-    by_hand = bread @ sums.T @ sums @ bread
-    # the residuals part of the variance of the coefficients, as vcovCL(type = "HC0", cadjust = FALSE) has it
+    by_hand = hand_summed(design, frame.y.to_numpy(), frame.g.to_numpy())
     names = [f"outcome[{a}]: {t}" for a in (0, 1) for t in ("Intercept", "x1")]
     psi = res.estimating_equations()[names].groupby(frame.g).sum()
     np.testing.assert_allclose(psi.T @ psi / 200**2, by_hand, rtol=1e-9)
     np.testing.assert_allclose(res.outcome_bse.to_numpy().T.ravel(), np.sqrt(np.diag(by_hand)), rtol=1e-9)
-    model = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g")
-    factor = 20 / 19 * 199 / (200 - 4)  # vcovCL's default: cadjust with HC1
+    factor = 20 / 19 * 199 / (200 - 4)
     np.testing.assert_allclose((model.fit(small_sample=True).bse / res.bse) ** 2, factor, rtol=1e-10)
+
+
+def hand_summed(design, y, cluster):
+    """CR0 covariance of a least-squares fit, its scores added up within clusters one by one."""
+    bread = np.linalg.inv(design.T @ design)
+    scores = design * (y - design @ bread @ design.T @ y)[:, None]
+    sums = [scores[cluster == g].sum(axis=0) for g in np.unique(cluster)]
+    return bread @ sum(np.outer(s, s) for s in sums) @ bread
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["clusters across arms", "clusters within arms"])
+def test_cluster_robust_effect_is_that_of_a_plain_regression(nested):
+    """Without covariates the effect is the slope of lm(y ~ d), and its cluster-robust error that of the slope.
+
+    CR0: sandwich::vcovCL(lm(y ~ d), cluster = ~ g, type = "HC0", cadjust = FALSE)["d", "d"];
+    CR1: sandwich::vcovCL(lm(y ~ d), cluster = ~ g)["d", "d"], factor G/(G-1) (n-1)/(n-k) with k = 2. statsmodels has
+    the same two as use_correction=False and True.
+    """
+    rng = np.random.default_rng(5)
+    frame = simulate(200).assign(g=rng.integers(0, 25, 200))  # clusters of unequal sizes
+    frame["g"] += 25 * frame.d if nested else 0
+    frame["y"] += rng.normal(size=50)[frame.g]
+    n_clusters = frame.g.nunique()
+    model = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d", cluster="g")
+    design = np.column_stack([np.ones(200), frame.d])
+    cr0 = hand_summed(design, frame.y.to_numpy(), frame.g.to_numpy())[1, 1]
+    cr1 = cr0 * n_clusters / (n_clusters - 1) * 199 / 198
+    ols = sm.OLS(frame.y, design)
+    for options, by_hand in (({"small_sample": False}, cr0), ({"small_sample": True}, cr1)):
+        res = model.fit(cov_type="cluster", **options)
+        assert res.effect_se == pytest.approx(np.sqrt(by_hand), rel=1e-10)
+        theirs = ols.fit(
+            cov_type="cluster", cov_kwds={"groups": frame.g, "use_correction": options["small_sample"]}
+        ).bse.iloc[1]
+        assert res.effect_se == pytest.approx(theirs, rel=1e-10)
 
 
 def test_fault_50_few_clusters_are_told():
     frame = simulate(200).assign(g=np.arange(200) % 6)
-    with pytest.warns(cr.DesignWarning, match="only 6 clusters of 'g'"):
+    with pytest.warns(cr.DesignWarning, match="in only 6 of the 6 clusters of 'g'"):
         res = built(cr.IPWRA, frame, cluster="g").fit()
-    assert "only 6 clusters" in " ".join(str(res.summary()).split())
+    assert "only 6 of the 6 clusters" in " ".join(str(res.summary()).split())
     with pytest.raises(cr.DesignError, match="g"):
         built(cr.IPWRA, frame.assign(g=1), cluster="g")
     missing = built(cr.IPWRA, frame.assign(g=np.where(np.arange(200) < 3, np.nan, np.arange(200))), cluster="g")
     assert missing.fit().nobs == 197
+
+
+def test_fault_50_more_clusters_than_rows_cannot_be():
+    """Levels of a category without rows are no clusters; a cluster for each row is no clustering."""
+    frame = simulate(200)
+    levels = pd.Categorical.from_codes(np.arange(200) % 50, [f"c{k}" for k in range(1000)])
+    used = built(cr.IPWRA, frame.assign(g=levels), cluster="g").fit(small_sample=True)
+    plain = built(cr.IPWRA, frame.assign(g=np.arange(200) % 50), cluster="g").fit(small_sample=True)
+    np.testing.assert_array_equal(used.bse, plain.bse)
+    assert "g (50)" in str(used.summary())
+
+
+def test_fault_61_an_arm_with_a_single_cluster():
+    """The sandwich sees no variance in it, and resamples of clusters lose it."""
+    frame = simulate(200)
+    frame["g"] = np.where(frame.d == 1, 0, 1 + np.arange(200) % 15)
+    model = built(cr.IPWRA, frame, cluster="g")
+    with pytest.warns(cr.DesignWarning, match="arm '1' has rows in only 1 of the 16 clusters of 'g'"):
+        res = model.fit()
+    assert "only 1 of the 16 clusters" in " ".join(str(res.summary()).split())
+    with (
+        pytest.warns(cr.ResampleWarning, match="an arm had no rows"),
+        pytest.warns(cr.DesignWarning, match="only 1 of the 16"),
+        pytest.raises(cr.BootstrapError, match=r"in .* an arm had no rows"),
+    ):
+        model.fit(cov_type="bootstrap", n_boot=100)
+
+
+def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
+    frame = simulate(200).assign(g=np.arange(200) % 20)
+    with pytest.raises(cr.OptionError, match=r'(?s)bootstrap="stratified" resamples rows.*bootstrap="cluster"'):
+        built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
+    alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
+    with pytest.raises(cr.DesignError, match=r"(?s)arm '1' has 1 row.*more rows"):
+        cr.Hajek.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
 
 
 def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import BootstrapError
+from causalrisk.inference.parallel import ordered_map
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
-
-T = TypeVar("T")
 
 
 class BatchResult(Protocol):
@@ -82,7 +82,7 @@ def run_bootstrap(
     width : int
         Resamples per block. Blocks are the same whatever the number of workers, so the results are too.
     workers : int
-        Blocks worked on at a time.
+        Blocks worked on at a time: in threads, or by the joblib backend whose context the caller is in.
     progress : bool
         Whether to count the resamples on standard error.
 
@@ -90,20 +90,35 @@ def run_bootstrap(
     -------
     BootstrapDistribution
         Estimates and reasons, in the order of the resamples.
+
+    Raises
+    ------
+    BootstrapError
+        If a worker process died.
     """
-
-    def block(number: int) -> BatchResult:
-        first = number * width
-        return refit(draw(number, min(width, n_boot - first)), first)
-
-    count = -(-n_boot // width)
-    parts = []
-    with ordered_map(block, count, workers) as results, progress_bar(n_boot, progress) as advance:
-        for part in results:
-            parts.append(part)
-            advance(part.values.shape[1])
+    block = functools.partial(_refit_block, refit, draw, n_boot, width)
+    parts: list[BatchResult] = []
+    try:
+        with ordered_map(block, -(-n_boot // width), workers) as results, progress_bar(n_boot, progress) as advance:
+            for part in results:
+                parts.append(part)
+                advance(part.values.shape[1])
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
+            "ends a process that takes too much memory.\n"
+            "Type  fit(n_jobs=1)  to stay in one process, or memory=  for fewer resamples at a time."
+        ) from error
     values = np.concatenate([p.values for p in parts], axis=1).T
     return BootstrapDistribution(values, np.concatenate([p.reasons for p in parts]))
+
+
+def _refit_block(
+    refit: Callable[[Array, int], BatchResult], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
+) -> BatchResult:
+    """Refit block `number`; the last may be narrower. A function of the module, for processes to find it."""
+    first = number * width
+    return refit(draw(number, min(width, n_boot - first)), first)
 
 
 @contextmanager
@@ -139,52 +154,3 @@ def progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
         return
     with tqdm(total=total, desc="bootstrap", unit="resample") as bar:
         yield bar.update
-
-
-@contextmanager
-def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
-    """Map a function over 0 .. count-1 in threads, results in order; no thread is left behind.
-
-    Parameters
-    ----------
-    function : callable
-        Work on one block.
-    count : int
-        Number of blocks.
-    workers : int
-        Threads; 1 works in the calling thread.
-
-    Yields
-    ------
-    iterator
-        The results.
-    """
-    if workers == 1 or count == 1:
-        yield map(function, range(count))
-        return
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool.map(function, range(count))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
-    """Blocks in flight: as many as asked for, and as fit the memory budget.
-
-    Parameters
-    ----------
-    n_jobs : int
-        Threads asked for; -1 means one per processor.
-    memory : float or None
-        Budget in bytes; None means no limit.
-    block_bytes : float
-        Working memory of a block.
-
-    Returns
-    -------
-    int
-        At least 1.
-    """
-    wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    return wanted if memory is None else max(1, min(wanted, int(memory // block_bytes)))

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array, pairwise_columns
@@ -242,17 +243,24 @@ class CalibratedModel(LikelihoodModel):
         return -np.where(own, np.exp(np.where(own, -eta, 0.0)), 0.0)
 
     def probabilities(self, eta: Array) -> Array:
-        """Probability of each arm by its own model, which need not add up to one over several arms."""
-        if self.toward is None:
-            own = 1 / (1 + np.exp(-eta))
-            return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
-        odds = np.exp(-eta)
-        base = 1 / (1 + (1 / odds).sum(axis=0))
-        return np.insert(base / odds, self.toward, base, axis=0)
+        """Probability of each arm by its own model; towards everybody they need not add up to one over several arms."""
+        if self.toward is not None:
+            odds = np.exp(eta)
+            base = 1 / (1 + odds.sum(axis=0))
+            return np.insert(odds * base, self.toward, base, axis=0)
+        own = expit(eta)
+        return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
 
     def probability_slopes(self, eta: Array) -> Array:
-        """Refused by the options: a target that tilts by the score has no calibration loss."""
-        raise NotImplementedError
+        """Return derivatives of the probabilities."""
+        p, rows = self.probabilities(eta), np.arange(self.n_arms)
+        if self.toward is None and self.n_arms > 2:
+            return (p * (1 - p))[:, None] * np.eye(self.n_arms)[:, :, None, None]
+        if self.toward is None:
+            slope = p[0] * p[1]
+            return np.stack([[0 * slope, -slope], [0 * slope, slope]])
+        same = (rows[:, None] == self.arms)[:, :, None, None]
+        return p[:, None] * (same - p[self.arms])
 
 
 class KnownModel(PropensityModel):

@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
 
 import argparse
+import itertools
 import time
 import warnings
 
@@ -18,12 +19,12 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from tests.studies.designs import RHS, kang_schafer, lalonde, strong
+from tests.studies.designs import RHS, kang_schafer, lalonde, lalonde_redrawn, strong
 
-DRAWS = 400  # resamples of the pairs
+DESIGNS = {"strong": strong, "kang_schafer": kang_schafer, "lalonde_redrawn": lalonde_redrawn, "lalonde614": None}
 
 
-def effects(frame, rhs, resamples, kind, objective, n_replicates):
+def effects(frame, rhs, resamples, kind, objective, n_replicates, seed):
     """Bootstrapped effects under given outer resamples.
 
     Parameters
@@ -40,6 +41,8 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates):
         What is minimised.
     n_replicates : int
         Propensity replicates.
+    seed : int
+        Seed of the replicates.
 
     Returns
     -------
@@ -56,13 +59,14 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates):
             objective=objective,
             n_replicates=n_replicates,
             bootstrap_replicates=kind,
+            rng=seed,
             max_failed=0.5,
         )
     return res._record.boot.values[:, 0], time.perf_counter() - begun
 
 
 def log_ratio(pairs):
-    """Log of the standard error of the second column over that of the first; pairs, shape (n_boot, 2, ...)."""
+    """Log of the standard error of the second column over that of the first; pairs, shape (n_boot, 2)."""
     sd = pairs.std(axis=0, ddof=1)
     return np.log(sd[1] / sd[0])
 
@@ -75,7 +79,7 @@ def compare(name, frames, rhs, args, objective):
     name : str
         Name of the design.
     frames : list of DataFrame
-        Its samples.
+        Its samples; each gets resamples and propensity replicates of its own.
     rhs : str
         Covariates of both models.
     args : Namespace
@@ -88,26 +92,24 @@ def compare(name, frames, rhs, args, objective):
     dict
         A row of the table, as text.
     """
-    ratios, variances, seconds, failed, correlations = [], [], np.zeros(2), 0, []
+    ratios, seconds, failed, correlations = [], np.zeros(2), 0, []
     for number, frame in enumerate(frames):
         rng = np.random.default_rng([args.seed, number, 1])
         n = len(frame)
         resamples = rng.multinomial(n, np.full(n, 1 / n), size=args.n_boot).T
-        fits = [effects(frame, rhs, resamples, k, objective, args.n_replicates) for k in ("nested", "shifted")]
+        fits = [effects(frame, rhs, resamples, k, objective, args.n_replicates, number) for k in ("nested", "shifted")]
         pairs = np.column_stack([values for values, _ in fits])
         seconds += [taken for _, taken in fits]
         failed += int(np.isnan(pairs).any(axis=1).sum())
         pairs = pairs[~np.isnan(pairs).any(axis=1)]
-        picked = rng.integers(0, len(pairs), size=(len(pairs), DRAWS))
         ratios.append(log_ratio(pairs))
-        variances.append(np.var(log_ratio(pairs[picked].transpose(0, 2, 1)), ddof=1))
         correlations.append(np.corrcoef(pairs.T)[0, 1])
-    ratio = np.exp(np.mean(ratios))
+    ratio, spread = np.exp(np.mean(ratios)), np.std(ratios, ddof=1)
     return {
         "design": name,
         "objective": objective,
         "samples": len(frames),
-        "SE shifted / nested": f"{ratio:.3f} ({ratio * np.sqrt(np.mean(variances) / len(frames)):.3f})",
+        "SE shifted / nested": f"{ratio:.3f} ({ratio * spread / np.sqrt(len(frames)):.3f})",
         "range": f"{np.exp(min(ratios)):.3f} .. {np.exp(max(ratios)):.3f}",
         "correlation": f"{np.mean(correlations):.3f}",
         "failed": failed,
@@ -119,9 +121,12 @@ def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--samples", type=int, default=10, help="samples of each simulated design")
+    parser.add_argument("--sets", type=int, default=10, help="sets of resamples and replicates of LaLonde's data")
     parser.add_argument("--n", type=int, default=500, help="rows of a simulated sample")
     parser.add_argument("--n-boot", type=int, default=300)
     parser.add_argument("--n-replicates", type=int, default=100)
+    parser.add_argument("--objectives", nargs="+", choices=("mse", "erm"), default=["mse", "erm"])
+    parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=["strong", "kang_schafer", "lalonde614"])
     parser.add_argument("--seed", type=int, default=20251218)
     return parser.parse_args()
 
@@ -131,16 +136,17 @@ def main():
     args = arguments()
     begun = time.perf_counter()
     rows = []
-    for objective in ("mse", "erm"):
-        for design in (strong, kang_schafer):
-            frames = [design(args.n, np.random.default_rng([args.seed, i]))[0] for i in range(args.samples)]
-            rows.append(compare(f"{design.__name__}, n={args.n}", frames, RHS, args, objective))
-        frame, rhs = lalonde()
-        rows.append(compare("lalonde614", [frame], rhs, args, objective))
+    for objective, design in itertools.product(args.objectives, args.designs):
+        name, rhs = f"{design}, n={args.n}", lalonde()[1] if design.startswith("lalonde") else RHS
+        if design == "lalonde614":
+            name, frames = design, [lalonde()[0]] * args.sets
+        else:
+            frames = [DESIGNS[design](args.n, np.random.default_rng([args.seed, i]))[0] for i in range(args.samples)]
+        rows.append(compare(name, frames, rhs, args, objective))
     print(
         f"n_boot={args.n_boot}, n_replicates={args.n_replicates}; data of sample i from default_rng([{args.seed}, i]), "
-        f"resamples from default_rng([{args.seed}, i, 1]), fits with rng=0; {time.perf_counter() - begun:.0f} s\n"
-        "Ratios are geometric means over the samples, Monte Carlo errors of the resamples in parentheses."
+        f"resamples from default_rng([{args.seed}, i, 1]), fits with rng=i; {time.perf_counter() - begun:.0f} s\n"
+        "Ratios are geometric means over the samples, Monte Carlo errors in parentheses from the spread between them."
     )
     print(pd.DataFrame(rows).to_string(index=False))
 
