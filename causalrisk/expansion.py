@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.criterion import JointCriterion
 from causalrisk.linalg import Array, gram_matrices, pairwise_columns
@@ -44,6 +45,11 @@ class Resampled:
     replicated: WeightOperator
     mean_weight: Array
 
+    def subset(self, columns: NDArray[np.bool_]) -> Resampled:
+        """Return some of the weightings."""
+        at = self.at.subset(columns)
+        return Resampled(self.share[:, columns], at, self.replicated.subset(columns), self.mean_weight[:, columns])
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -53,8 +59,8 @@ class Expansion:
     ----------
     net : ndarray, shape (m, C B, K p + 1)
         Rows of the contrasts of the biases, to be weighted by penalty / B.
-    rest : ndarray, shape (m, K p + 1, K p + 1)
-        Gram matrix of the rows of all other terms.
+    rest : ndarray, shape (m, K p, K p + 1)
+        Gram matrix of the rows (c, h) of all other terms, without its last row, that of h.
     bend : ndarray, shape (m, K p, K p), or None
         What the Hessian has beside the rows; None for linear models.
     value : ndarray, shape (m,), or None
@@ -109,10 +115,10 @@ class JointObjective:
         bend = value = None
         if not family.linear:
             bend = self._bend(net, resampled, trained * (curvature - expected), eta, psi)
-            value = (trained * family.loss(y, sample.own(mean))).sum(axis=0) + self._squares(net, psi)
+            value = (trained * family.loss(y, own)).sum(axis=0) + self._squares(net, psi)
             value = value / criterion.unit**2
         units = self.row_units
-        return Expansion(net * units, rest * units[:, None] * units, bend, value, bias)
+        return Expansion(net * units, rest * units[:-1, None] * units, bend, value, bias)
 
     def _net_rows(self, forms: Array) -> Array:
         """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""
@@ -123,15 +129,14 @@ class JointObjective:
         return np.concatenate(rows).transpose(1, 0, 2)
 
     def _fit_gram(self, trained: Array, score: Array, expected: Array) -> Array:
-        """Gram matrix of the rows of the fit, shape (m, K p + 1, K p + 1)."""
+        """Gram matrix of the rows of the fit, shape (m, K p, K p + 1)."""
         p, m = self.q.shape[1], trained.shape[1]
         size = self.sample.n_arms * p
-        gram = np.zeros((m, size + 1, size + 1))
+        gram = np.zeros((m, size, size + 1))
         for a, rows in enumerate(self.sample.slices):
             block = slice(a * p, (a + 1) * p)
             gram[:, block, block] = gram_matrices(self.pairs[rows], trained[rows] * expected[rows], p)
-            gram[:, block, -1] = gram[:, -1, block] = (trained[rows] * score[rows]).T @ self.q[rows]
-        gram[:, -1, -1] = (trained * score**2 / expected).sum(axis=0)
+            gram[:, block, -1] = (trained[rows] * score[rows]).T @ self.q[rows]
         return gram
 
     def _squares(self, net: Array, psi: ArmInfluence | None) -> Array:
@@ -213,9 +218,9 @@ class ArmInfluence:
         ]
 
     def gram(self) -> Array:
-        """Gram matrix of the rows, shape (m, K p + 1, K p + 1)."""
+        """Gram matrix of the rows, shape (m, K p, K p + 1)."""
         n_arms, p, m = len(self.slices), self.q.shape[1], self.share.shape[1]
-        gram, centres = np.zeros((m, n_arms * p + 1, n_arms * p + 1)), self.centres()
+        gram, centres = np.zeros((m, n_arms * p, n_arms * p + 1)), self.centres()
         products = [[self.q.T @ (self.share * f * sigma) for sigma in self.sigma] for f, _ in centres]
         squares = [[(self.share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
         for a in range(n_arms):
@@ -230,8 +235,7 @@ class ArmInfluence:
             pulled = self.share * self.pulled[a]
             cross = self.q.T @ (pulled * self.sigma[a])
             cross -= sum((pulled * f).sum(axis=0) * centre[a] for f, centre in centres)
-            gram[:, a * p : (a + 1) * p, -1] = gram[:, -1, a * p : (a + 1) * p] = -cross.T
-        gram[:, -1, -1] = self.variance()
+            gram[:, a * p : (a + 1) * p, -1] = -cross.T
         return gram
 
     def bend_weights(self, arm: int) -> Array:

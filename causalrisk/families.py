@@ -1,4 +1,4 @@
-"""Outcome families: mean, derivatives and quasi-likelihood of an outcome model, thin over statsmodels.
+"""Outcome families: mean, derivatives and quasi-likelihood of an outcome model, variance functions by statsmodels.
 
 Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function counts, up to a
 dispersion that cancels, so that fractions under "binomial" or non-integers under "poisson" are quasi-likelihood.
@@ -14,6 +14,8 @@ import numpy as np
 
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.linalg import Array
+from causalrisk.links import LINKS as BINARY_LINKS
+from causalrisk.links import Link
 
 LINKS = {
     "gaussian": ("identity", "log"),
@@ -38,6 +40,7 @@ DOMAINS: dict[str, tuple[str, float, float, bool]] = {
     "gamma": ("values above zero", 0.0, np.inf, False),
     "negativebinomial": ("values of zero or more", 0.0, np.inf, True),
 }
+EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class OutcomeFamily:
     name, link : str
         Names of the family and the link.
     distribution : statsmodels.genmod.families.Family
-        The family with its link, for variance and link functions.
+        The family, for its variance function and deviance.
     """
 
     name: str
@@ -66,24 +69,40 @@ class OutcomeFamily:
         """As the summary prints it."""
         return "linear" if self.linear else f"{PRINTED.get(self.name, self.name)} ({self.link})"
 
+    @property
+    def binary(self) -> Link | None:
+        """The inverse link of a binomial model."""
+        return BINARY_LINKS[self.link] if self.name == "binomial" else None
+
     def mean(self, eta: Array) -> Array:
         """Mean m at linear predictors of any shape."""
-        return eta if self.linear else np.asarray(self.distribution.link.inverse(eta))
+        if self.binary is not None:
+            return self.binary.probability(eta)
+        return eta if self.link == "identity" else np.exp(eta)
 
     def slope(self, eta: Array) -> Array:
         """First derivative of the mean by the linear predictor."""
-        return np.ones_like(eta) if self.linear else np.asarray(self.distribution.link.inverse_deriv(eta))
+        if self.binary is not None:  # the score at y = 1 is m' / m
+            return self.binary.probability(eta) * self.binary.score(eta, EVENT)[0]
+        return np.ones_like(eta) if self.link == "identity" else np.exp(eta)
 
     def bend(self, eta: Array) -> Array:
         """Second derivative of the mean by the linear predictor."""
-        return np.zeros_like(eta) if self.linear else np.asarray(self.distribution.link.inverse_deriv2(eta))
+        if self.binary is not None:
+            score, information = self.binary.score(eta, EVENT)
+            return self.binary.probability(eta) * (score**2 - information)
+        return np.zeros_like(eta) if self.link == "identity" else np.exp(eta)
 
     def variance(self, mean: Array) -> Array:
         """Variance function V(m)."""
         return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
 
-    def loss(self, y: Array, mean: Array) -> Array:
-        """Negative log quasi-likelihood at dispersion one, up to a constant: half the unit deviance."""
+    def loss(self, y: Array, eta: Array) -> Array:
+        """Negative log quasi-likelihood at dispersion one, up to what does not depend on the linear predictor."""
+        if self.binary is not None:  # it is linear in y, and so holds for fractions
+            one, zero = (self.binary.log_likelihood(eta, d) for d in (EVENT, NO_EVENT))
+            return -(y * one + (1 - y) * zero)
+        mean = self.mean(eta)
         return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
 
     def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
@@ -106,6 +125,9 @@ class OutcomeFamily:
         if self.linear:
             one = np.ones_like(eta)
             return y - eta, one, one
+        if self.binary is not None:
+            (one, by_one), (zero, by_zero) = (self.binary.score(eta, d) for d in (EVENT, NO_EVENT))
+            return y * one + (1 - y) * zero, y * by_one + (1 - y) * by_zero, -one * zero
         mean, slope = self.mean(eta), self.slope(eta)
         variance, residual = self.variance(mean), y - mean
         expected = slope**2 / variance

@@ -162,12 +162,26 @@ def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
     return unpack_symmetric(pairs.T @ weights, p)
 
 
-def spectral_factors(gram: Array) -> Array:
-    """Matrices F with F'F = gram for positive semidefinite matrices, shape (m, p, p); NaN where not finite."""
-    finite = _finite(gram)
-    values, vectors = np.linalg.eigh(np.where(finite, gram, 0.0))
-    factors = np.sqrt(np.clip(values, 0, None))[:, :, None] * vectors.transpose(0, 2, 1)
-    return np.where(finite, factors, np.nan)
+def spectral_rows(gram: Array) -> Array:
+    """Rows (c, h) with given sums of squares and products.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (m, p, p + 1)
+        Sums of c c', positive semidefinite, and in the last column of c h.
+
+    Returns
+    -------
+    ndarray, shape (m, p, p + 1)
+        Rows that have these sums; NaN where they are not finite.
+    """
+    finite, p = _finite(gram), gram.shape[1]
+    values, vectors = np.linalg.eigh(np.where(finite, gram, 0.0)[:, :, :p])
+    roots = np.sqrt(np.clip(values, 0, None))
+    left = roots[:, :, None] * vectors.transpose(0, 2, 1)
+    products = np.einsum("mij,mi->mj", vectors, gram[:, :, p])
+    right = np.divide(products, roots, out=np.zeros_like(products), where=roots > 0)
+    return np.where(finite, np.concatenate([left, right[:, :, None]], axis=2), np.nan)
 
 
 def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -239,7 +253,7 @@ def solve_curved(rows: Array, bend: Array) -> tuple[Array, Array, NDArray[np.boo
     Returns
     -------
     steps : ndarray, shape (p, m)
-        Newton steps; negative curvature is turned round so that they lead downwards.
+        Newton steps; where the Hessian is not positive definite, Gauss-Newton steps, which lead downwards.
     decrease : ndarray, shape (m,)
         How much they lower the objective, twice, to second order.
     singular : ndarray of bool, shape (m,)
@@ -256,9 +270,10 @@ def solve_curved(rows: Array, bend: Array) -> tuple[Array, Array, NDArray[np.boo
     inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
     values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
     right = np.einsum("mij,mi->mj", vectors, triangle[:, :p, p])
-    scaled = right / np.maximum(np.abs(values), 1e-3)
+    convex = values[:, 0] > 1e-9
+    scaled = right / np.where(convex[:, None], values, 1.0)
     steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, scaled)[:, :, None])[:, :, 0].T
-    return steps, (right * scaled).sum(axis=1), singular, values[:, 0] > 0
+    return steps, (right * scaled).sum(axis=1), singular, convex
 
 
 def triangular_factor(rows: Array) -> Array:

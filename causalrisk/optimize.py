@@ -114,8 +114,8 @@ def minimize_objective(
         if not all(np.isfinite(part).all() for part in (at.value, at.net, at.rest, at.bend)):
             return np.inf, np.zeros(len(v)), np.eye(len(v))  # too far: the step is shortened
         net, rest = at.net[0], at.rest[0]
-        gradient = -(risk * net[:, :-1].T @ net[:, -1] + rest[:-1, -1])
-        hessian = risk * net[:, :-1].T @ net[:, :-1] + rest[:-1, :-1] + at.bend[0]
+        gradient = -(risk * net[:, :-1].T @ net[:, -1] + rest[:, -1])
+        hessian = risk * net[:, :-1].T @ net[:, :-1] + rest[:, :-1] + at.bend[0]
         half = solve_triangular(factor, hessian, trans="T")
         white = solve_triangular(factor, half.T, trans="T")
         return float(at.value[0]), solve_triangular(factor, gradient, trans="T"), (white + white.T) / 2

@@ -41,7 +41,7 @@ class OutcomeLikelihood:
 
     def value(self, eta: Array) -> Array:
         """As in `newton.Likelihood`."""
-        return -self.family.loss(self.y, self.family.mean(eta[0]))
+        return -self.family.loss(self.y, eta[0])
 
 
 def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily) -> Batch:

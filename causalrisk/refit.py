@@ -18,7 +18,7 @@ from causalrisk.estimators import Estimate, Specification, plain_tilt, training_
 from causalrisk.expansion import Expansion, JointObjective, Resampled
 from causalrisk.joint_influence import net_means
 from causalrisk.ledger import Reason
-from causalrisk.linalg import Array, solve_curved, solve_stacked, spectral_factors
+from causalrisk.linalg import Array, solve_curved, solve_stacked, spectral_rows
 from causalrisk.newton import Batch
 from causalrisk.outcome import OutcomeRefitter
 from causalrisk.replicates import DenseWeights, Replicates, SeparableWeights, StatesOf, WeightOperator
@@ -26,7 +26,7 @@ from causalrisk.sample import Sample
 from causalrisk.targets import Target
 from causalrisk.weighting import WeightFit, Weights
 
-NEWTON_STEPS, HALVINGS = 40, 20
+NEWTON_STEPS, HALVINGS = 200, 20
 ROUNDING = 1e-13  # relative decrease of the objective below which a step is rounding error
 STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
 
@@ -335,15 +335,15 @@ class JointRefitter:
         return self._newton(np.repeat(theta, m, axis=2), resampled)
 
     def _newton(self, theta: Array, resampled: Resampled) -> tuple[Array, NDArray[np.int8]]:
-        """Minimise all objectives at once from theta, shape (K, p, m); as `_solve`."""
+        """Minimise all objectives at once from theta, shape (K, p, m); as `_solve`. Those that settle are set aside."""
+        m = theta.shape[2]
+        found, reasons = theta.copy(), np.full(m, Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
+        active = np.arange(m)
         expansion, value, bend = self._expand(theta, resampled)
-        reasons = np.full(theta.shape[2], Reason.OUTCOME_NOT_CONVERGED, dtype=np.int8)
         for _ in range(NEWTON_STEPS):
             step, decrease, singular, convex = solve_curved(self._rows(expansion), bend)
             step = np.where(singular, 0.0, step).reshape(theta.shape)
             settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= ROUNDING * value)
-            reasons = np.where(settled & convex, Reason.OK, Reason.OUTCOME_NOT_CONVERGED)
-            reasons[singular] = Reason.SINGULAR_OUTCOME
             before = value
             for _ in range(HALVINGS):
                 expansion, value, bend = self._expand(theta + step, resampled)
@@ -352,9 +352,16 @@ class JointRefitter:
                     break
                 step = np.where(worse, step / 2, step)
             theta = theta + step
-            if (settled | singular).all():
+            found[..., active] = theta
+            reasons[active[settled & convex]] = Reason.OK
+            reasons[active[singular]] = Reason.SINGULAR_OUTCOME
+            go_on = ~(settled | singular)
+            if not go_on.any():
                 break
-        return theta, reasons.astype(np.int8)
+            if not go_on.all():
+                active, theta, resampled = active[go_on], theta[..., go_on], resampled.subset(go_on)
+                expansion, value, bend = self._expand(theta, resampled)
+        return found, reasons
 
     def _expand(self, theta: Array, resampled: Resampled) -> tuple[Expansion, Array, Array]:
         """Expand a nonlinear objective: the expansion, its value and its curvature beside the rows."""
@@ -368,4 +375,4 @@ class JointRefitter:
         """Rows of the objective for each resample, shape (m, rows, K p + 1), the net biases first."""
         n_rep = expansion.net.shape[1] // len(self.criterion.contrasts)
         net = np.sqrt(self.criterion.penalty / n_rep) * expansion.net
-        return np.concatenate([net, spectral_factors(expansion.rest)], axis=1)
+        return np.concatenate([net, spectral_rows(expansion.rest)], axis=1)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
-from causalrisk.weighting import Weighting, Weights
+from causalrisk.weighting import Weighting, Weights, some_columns
 
 BLOCK = 64  # replicates worked on at a time
+KEPT = 2**27  # bytes of importance weights that are kept between passes
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class WeightOperator(Protocol):
 
     def mean(self) -> Array:
         """Average of omega over the replicates, shape (n, m)."""
+
+    def subset(self, columns: NDArray[np.bool_]) -> WeightOperator:
+        """Return that of some of the resamples."""
 
 
 def replicate_blocks(weighting: Weighting, states: Array, weights: Array) -> Iterator[tuple[slice, Array, Weights]]:
@@ -142,6 +146,11 @@ class SeparableWeights:
         """Average over the replicates."""
         return (self.terms * self.mean_spread).sum(axis=0) + self.tilt
 
+    def subset(self, columns: NDArray[np.bool_]) -> SeparableWeights:
+        """Return that of some of the resamples."""
+        tilt = some_columns(self.tilt, columns)
+        return SeparableWeights(self.slices, self.terms[:, :, columns], tilt, self.spread, self.mean_spread)
+
 
 def weighted_sums(weights: Array, rows: Array) -> Array:
     """Sum over n weights (n, m) times rows (n, m, d) or (n, 1, d), shape (m, d)."""
@@ -170,13 +179,29 @@ class DenseWeights:
     ) -> None:
         self.slices, self.weighting, self.weights, self.states, self.count = slices, weighting, weights, states, count
         self.scale = np.array([np.sqrt(count / max(s.shape[1], 1)) for s in states])
+        self._kept: list[tuple[int, slice, Array]] | None = None
         empty = np.array([s.shape[1] == 0 for s in states])
         self.reasons = np.where(empty, Reason.NO_REPLICATES, Reason.OK).astype(np.int8)
 
     def _blocks(self) -> Iterator[tuple[int, slice, Array]]:
+        """Yield importance weights, a block of replicates at a time; kept for the next pass where they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        keep = 8 * self.weights.size * self.count <= KEPT
+        kept = []
         for j, states in enumerate(self.states):
             for columns, _, at in replicate_blocks(self.weighting, states, self.weights[:, j]):
-                yield j, columns, at.total
+                block = j, columns, at.total
+                if keep:
+                    kept.append(block)
+                yield block
+        self._kept = kept if keep else None
+
+    def subset(self, columns: NDArray[np.bool_]) -> DenseWeights:
+        """Return that of some of the resamples."""
+        states = [states for states, wanted in zip(self.states, columns, strict=True) if wanted]
+        return DenseWeights(self.slices, self.weighting, self.weights[:, columns], states, self.count)
 
     def sums(self, share: Array, rows: Array) -> Array:
         """Products within each block of replicates; rows of unusable ones stay zero."""

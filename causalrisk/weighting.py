@@ -43,6 +43,17 @@ class Weights:
         """Importance weights, shape (n, m)."""
         return self.excess + self.tilt
 
+    def subset(self, columns: NDArray[np.bool_]) -> Weights:
+        """Those of some of the weightings."""
+        tilt = some_columns(self.tilt, columns)
+        measure = tilt if self.measure is self.tilt else some_columns(self.measure, columns)
+        return Weights(self.excess[:, columns], tilt, measure)
+
+
+def some_columns(values: Array, columns: NDArray[np.bool_]) -> Array:
+    """Columns of values of shape (n, m); values of shape (n, 1), which are those of every column, as they are."""
+    return values if values.shape[1] == 1 else values[:, columns]
+
 
 class Weighting:
     """A propensity model and a target, as functions of a state and of the weights of the rows.

@@ -21,7 +21,8 @@ PACKAGE = ROOT / "causalrisk"
 LAYERS = (
     ("_version", "errors"),
     ("linalg", "ledger"),
-    ("criterion", "effects", "families", "risk", "newton"),
+    ("criterion", "effects", "links", "risk", "newton"),
+    ("families",),
     ("options",),
     ("design",),
     ("sample", "outcome"),

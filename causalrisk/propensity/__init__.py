@@ -1,7 +1,7 @@
 """Propensity models: links, likelihoods, and what the importance weights need of a model."""
 
+from causalrisk.links import LINKS
 from causalrisk.propensity.external import ClassifierModel, ClippedModel, is_classifier
-from causalrisk.propensity.links import LINKS
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, KnownModel, MultinomialModel, PropensityModel
 
 __all__ = [

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from causalrisk.linalg import Array
+from causalrisk.links import Link
 from causalrisk.newton import Curvature
-from causalrisk.propensity.links import Link
 
 Arms = NDArray[np.intp]
 

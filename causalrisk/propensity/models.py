@@ -14,9 +14,9 @@ from scipy.special import expit
 
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array, pairwise_columns
+from causalrisk.links import LINKS
 from causalrisk.newton import Batch, Likelihood, information, newton_batch, predictors, refit_batch
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
-from causalrisk.propensity.links import LINKS
 
 
 class PropensityModel(ABC):

@@ -1,4 +1,4 @@
-"""Links of binary propensity models: probability, odds and likelihood as functions of the linear predictor."""
+"""Links of binary models: probability, odds and likelihood as functions of the linear predictor."""
 
 from __future__ import annotations
 
