@@ -11,6 +11,7 @@ import pandas as pd
 from causalrisk.coefficients import Estimates
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.export_attributes import ExportAttributes
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.intervals import check_alpha, normal_interval
@@ -25,7 +26,7 @@ from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
 
 
-class CausalResults(ModelAttributes, JointAttributes):
+class CausalResults(ModelAttributes, JointAttributes, ExportAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
