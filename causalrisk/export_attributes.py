@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.inference.intervals import check_alpha
 from causalrisk.record import FitRecord
+from causalrisk.report.explain import explain_fit
+from causalrisk.report.prose import Prose
 from causalrisk.report.tidy import (
     STATISTICS,
     glance_frame,
@@ -70,6 +73,23 @@ class ExportAttributes:
             apply is missing. There is no R2: an average effect has none.
         """
         return glance_frame(self._record)
+
+    def explain(self, alpha: float = 0.05) -> Prose:
+        """Explain in plain words how the estimate came about, with the numbers of this fit.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the interval.
+
+        Returns
+        -------
+        Prose
+            Prints as text; `as_html()` gives HTML. The steps from the formula to the standard error, what to do when
+            JRE and IPWRA disagree, and the question no test answers.
+        """
+        check_alpha(alpha)
+        return explain_fit(self._record, alpha)
 
     @property
     def cov_type(self) -> str:
