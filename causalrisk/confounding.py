@@ -125,7 +125,7 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     n_arms, params, z = record.sample.n_arms, record.estimate.params, norm.ppf(1 - alpha / 2)
     means = slice(n_arms - 1, 2 * n_arms - 1)
     one, zero = params[means][arm], params[means][0]
-    block = covariance[means, means][np.ix_([zero_arm := 0, arm], [zero_arm, arm])]
+    block = covariance[means, means][np.ix_([0, arm], [0, arm])]
     y = record.design.y
     binary = bool(((y == 0) | (y == 1)).all())
     if (binary or record.options.effect != "difference") and one > 0 and zero > 0:
@@ -137,11 +137,16 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
     d, error = (one - zero) / spread, STANDARDIZED_SE / norm.ppf(0.975) * z * se / spread
     center = STANDARDIZED * d
-    return float(np.exp(center)), float(np.exp(center - error)), float(np.exp(center + error)), "standardized difference"
+    return (
+        float(np.exp(center)),
+        float(np.exp(center - error)),
+        float(np.exp(center + error)),
+        "standardized difference",
+    )
 
 
 def sensitivity_table(record: FitRecord, scales: list[BiasScale], covariance: Array, alpha: float) -> pd.DataFrame:
-    """E-value and robustness value of every effect, a row each, and of the nearer limit of its interval."""
+    """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval."""
     z, rows = norm.ppf(1 - alpha / 2), []
     for arm, scale in enumerate(scales, start=1):
         ratio, low, high, basis = ratio_with_limits(record, covariance, arm, alpha)

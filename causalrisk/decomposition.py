@@ -69,9 +69,7 @@ def variance_table(record: FitRecord) -> pd.DataFrame:
     parts = effect_parts(record)[:, :, 0].T
     clusters = sample_clusters(record.sample, record.design.cluster)
     sample = record.sample
-    covariance = sandwich(
-        parts, sample.weights, frequency=record.frequency, cluster=clusters, total=sample.total
-    )
+    covariance = sandwich(parts, sample.weights, frequency=record.frequency, cluster=clusters, total=sample.total)
     rows = dict(zip(PARTS, np.diag(covariance), strict=True))
     for (i, first), (j, second) in combinations(enumerate(PARTS), 2):
         rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]

@@ -36,9 +36,7 @@ MAX_FAILED = 0.05
 def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:
     """Another estimator on the data of a fit, with the same importance weights."""
     needed = spec.uses_propensity or isinstance(record.target, TiltTarget)
-    return estimate_separately(
-        record.sample, spec, fit if needed else None, record.target, record.options.scale
-    )
+    return estimate_separately(record.sample, spec, fit if needed else None, record.target, record.options.scale)
 
 
 def joint_method(record: FitRecord) -> str:
@@ -60,13 +58,13 @@ def joint_of(record: FitRecord, fit: WeightFit) -> JointRecord:
 
 
 def replicated_weights(record: FitRecord, fit: WeightFit, joint: JointRecord) -> DenseWeights:
-    """Importance weights of the full sample under each replicate."""
+    """Return the importance weights of the full sample under each replicate."""
     sample = record.sample
     states = joint.replicates.states
     return DenseWeights(sample.slices, fit.weighting, sample.weights[:, None], [states], joint.replicates.count)
 
 
-def estimator_biases(record: FitRecord, fit: WeightFit) -> dict[str, Array]:
+def estimator_biases(record: FitRecord, fit: WeightFit, joint: JointRecord) -> dict[str, Array]:
     """Bias of each arm under each replicate, shape (K, B), for every estimator on the data of a fit.
 
     Parameters
@@ -75,13 +73,15 @@ def estimator_biases(record: FitRecord, fit: WeightFit) -> dict[str, Array]:
         The fit.
     fit : WeightFit
         Its importance weights.
+    joint : JointRecord
+        Its joint part, or `joint_of` it.
 
     Returns
     -------
     dict of str to ndarray, shape (K, B)
         NaN for an estimator whose outcome model has no fit.
     """
-    sample, joint = record.sample, joint_of(record, fit)
+    sample = record.sample
     share = sample.weights / sample.total
     estimates = {spec.name: separate_estimate(record, fit, spec) for spec in SEPARATE}
     fitted = {name: np.full_like(e.fitted, np.nan) if any(e.failed) else e.fitted for name, e in estimates.items()}

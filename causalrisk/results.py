@@ -10,6 +10,7 @@ import pandas as pd
 
 from causalrisk.coefficients import Estimates
 from causalrisk.design import linear_constraint
+from causalrisk.diagnostic_attributes import DiagnosticAttributes
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
@@ -23,9 +24,10 @@ from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
+from causalrisk.unit_attributes import UnitAttributes
 
 
-class CausalResults(ModelAttributes, JointAttributes):
+class CausalResults(DiagnosticAttributes, ModelAttributes, UnitAttributes, JointAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters

@@ -186,7 +186,7 @@ def balance_table(
     DataFrame
         A row a column; with several arms the contrast is the first level of the index.
     """
-    varying = np.flatnonzero(np.ptp(columns, axis=0) > 0)
+    varying = [j for j, spread in enumerate(np.ptp(columns, axis=0)) if spread > 0]
     tables = {}
     for arm in range(1, len(labels)):
         values = np.column_stack([scores[arm], columns[:, varying]])

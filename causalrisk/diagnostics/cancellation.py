@@ -11,13 +11,15 @@ from causalrisk.linalg import Array
 from causalrisk.risk import ate_risk
 
 
-def risk_table(biases: Mapping[str, Array], labels: Sequence[str]) -> pd.DataFrame:
+def risk_table(biases: Mapping[str, Array], slopes: Array, labels: Sequence[str]) -> pd.DataFrame:
     """Split the expected ATE risk of each estimator.
 
     Parameters
     ----------
     biases : mapping of str to ndarray, shape (K, B)
         For each estimator the bias of each arm under each replicate.
+    slopes : ndarray, shape (K,)
+        What net biases and risk multiply the biases by: one but for effects that are no differences.
     labels : sequence of str
         Labels of the arms.
 
@@ -31,10 +33,11 @@ def risk_table(biases: Mapping[str, Array], labels: Sequence[str]) -> pd.DataFra
     rows = []
     for bias in biases.values():
         mean = bias.mean(axis=1)
-        risk, systematic = float(ate_risk(bias).mean()), float(ate_risk(mean[:, None])[0])
+        scaled = slopes * mean
+        risk, systematic = float(ate_risk(slopes[:, None] * bias).mean()), float(ate_risk(scaled[:, None])[0])
         row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
         for a, label in enumerate(labels[1:], start=1):
-            row[f"net[{label}]" if several else "net"] = mean[a] - mean[0]
+            row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
         row |= {"RMS net": np.sqrt(risk), "risk": risk, "squared mean": systematic, "variance": risk - systematic}
         for a, label in enumerate(labels[1:], start=1):
             row[f"correlation[{label}]" if several else "correlation"] = correlation(bias[a], bias[0])

@@ -12,7 +12,7 @@ STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized di
 
 
 def e_value(ratio: float) -> float:
-    """E-value of a risk ratio.
+    """Return the E-value of a risk ratio.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def e_value(ratio: float) -> float:
 
 
 def limit_e_value(low: float, high: float) -> float:
-    """E-value of the limit of an interval that is nearer to 1; 1 where the interval holds 1."""
+    """Return the E-value of the limit of an interval that is nearer to 1; 1 where the interval holds 1."""
     if low <= 1 <= high:
         return 1.0
     return e_value(low if low > 1 else high)
