@@ -15,6 +15,7 @@ from causalrisk.diagnostics.calibration import calibration_bins, calibration_err
 from causalrisk.diagnostics.cancellation import risk_table
 from causalrisk.diagnostics.overlap import common_support, crump_limits, inside, overlap_table
 from causalrisk.errors import UnavailableError
+from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.jackknife import effect_changes
 from causalrisk.joint_attributes import JointAttributes
 from causalrisk.linalg import Array
@@ -32,6 +33,12 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
     """Diagnostics of the fitted models."""
 
     model: Any
+
+    @property
+    def _boot(self) -> BootstrapDistribution:
+        if self._record.boot is None:
+            raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
+        return self._record.boot
 
     def _scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n)."""

@@ -53,6 +53,7 @@ LAYERS = (
     ("datasets",),
     ("hle",),
     ("diagnostic_attributes", "joint_attributes", "model_attributes", "sensitivity_attributes", "unit_attributes"),
+    ("plot_attributes",),
     ("results",),
     ("model",),
     ("models",),
