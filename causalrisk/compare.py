@@ -21,7 +21,7 @@ from causalrisk.comparison import (
 )
 from causalrisk.comparison_attributes import ComparisonAttributes
 from causalrisk.design import design_from_formula
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning, UnavailableError
+from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.ledger import TEXT, Notes, Reason
@@ -29,6 +29,7 @@ from causalrisk.model import FIT_INSTEAD, CausalModel, classifier, given_scores
 from causalrisk.models import JRE
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
 from causalrisk.report.numbers import column_format, format_number, format_p
+from causalrisk.report.plots import axes_or_new, draw_forest
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 from causalrisk.report.summary import propensity_text, target_text
 from causalrisk.results import CausalResults
@@ -141,11 +142,11 @@ class ComparisonResults(ComparisonAttributes):
             If matplotlib is not installed.
         """
         check_alpha(alpha)
-        design, ax = self._data.design, _new_axes() if ax is None else ax
+        design, ax = self._data.design, axes_or_new(ax)
         ax.set_xlabel(
             f"{self._data.estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
         )
-        return _draw_forest(effects_frame(self._data, alpha), ax)
+        return draw_forest(effects_frame(self._data, alpha), ax)
 
     def __repr__(self) -> str:
         design, effects = self._data.design, self._data.effects
@@ -381,27 +382,3 @@ def _notes(comparison: Comparison) -> list[str]:
     if dropped:
         notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
     return notes + [note.replace("\n", " ") for note in comparison.notes]
-
-
-def _new_axes() -> Any:
-    """Return the axes of a new figure."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise UnavailableError(
-            "plots need matplotlib, which is not installed.\nType  pip install matplotlib."
-        ) from error
-    return plt.subplots()[1]
-
-
-def _draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
-    """Draw effects and intervals from the top down, and a line at no effect where it is in sight."""
-    rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame["lower"], frame["upper"], color="0.4")
-    ax.plot(frame["effect"], rows, "o", color="black")
-    ax.set_yticks(rows, frame.index)
-    ax.set_ylim(-0.6, len(frame) - 0.4)
-    low, high = ax.get_xlim()
-    if low < 0 < high:
-        ax.axvline(0, color="0.7", linestyle="--", linewidth=1, zorder=0)
-    return ax

@@ -47,7 +47,7 @@ KINDS = {
     "three arms": (cr.JRE, FORMULA, THREE, ["rather than in a or all in c", "b less a"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["1 over the sum of 1 / probability"]),
     "binomial": (cr.IPWRA, "binary ~ x1", {"family": "binomial", "effect": "odds_ratio"}, ["an odds ratio"]),
-    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["as a ratio", "Against no effect (1)"]),
+    "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),
     "percent": (cr.JRE, "positive ~ x1", {"effect": "percent"}, ["change in percent", "= 100 ("]),
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["taken as known"]),
     "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
