@@ -6,6 +6,7 @@ import pandas as pd
 
 from causalrisk.comparison import Comparison, effects_frame
 from causalrisk.inference.intervals import check_alpha
+from causalrisk.ledger import Reason
 from causalrisk.report.tidy import glance_frame, tidy_comparison
 
 
@@ -27,11 +28,11 @@ class ComparisonAttributes:
         Returns
         -------
         DataFrame
-            One row an estimator: estimator, term, estimate, std_error (bootstrap), robust_std_error, statistic,
+            One row an estimator (several arms: and effect): estimator, term, estimate, std_error (bootstrap), robust_std_error, statistic,
             p_value, conf_low, conf_high.
         """
         check_alpha(alpha)
-        return tidy_comparison(effects_frame(self._data, alpha), self._data.estimand, conf_int)
+        return tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
 
     def glance(self) -> pd.DataFrame:
         """Return one row for each estimator, with the columns of `CausalResults.glance`.
@@ -43,5 +44,5 @@ class ComparisonAttributes:
         """
         rows = pd.concat([glance_frame(record) for record in self._data.records], ignore_index=True)
         kind = "given" if self._data.given_resamples else self._data.records[0].bootstrap
-        used = (~pd.DataFrame(self._data.boot).isna()).sum().to_numpy()
+        used = (self._data.reasons == Reason.OK).sum(axis=0)
         return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)

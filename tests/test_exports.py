@@ -134,3 +134,12 @@ def test_summary_formats_agree(jre):
     assert effect == line.split()
     assert all(cell.replace("-", "$-$", 1) in summary.as_latex() for cell in effect if cell.startswith("-"))
     assert all(f">{cell}</td>" in summary.as_html().replace("&lt;", "<") for cell in effect[1:])
+
+
+def test_comparison_of_several_arms(arms, frame):
+    three = frame.assign(d=np.where(frame.d == 0, "a", np.where(frame.x3 > 0, "b", "c")))
+    together = cr.compare("y ~ x1 + x2", three, treat="d", reference="a", estimators=["IPWRA", "AIPW"], n_boot=30)
+    tidy = together.tidy().set_index(["estimator", "term"])
+    assert list(tidy.index) == [(e, t) for e in ("IPWRA", "AIPW") for t in ("ATE[b]", "ATE[c]")]
+    np.testing.assert_allclose(tidy.loc["IPWRA", "estimate"], arms.params.iloc[:2])
+    assert len(together.glance()) == 2

@@ -39,15 +39,15 @@ def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array |
     return frame.assign(**dict(zip(TIDY[1:], columns, strict=False)))
 
 
-def tidy_comparison(effects: pd.DataFrame, estimand: str, conf_int: bool) -> pd.DataFrame:
-    """Return one row an estimator (several effects: and effect).
+def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool) -> pd.DataFrame:
+    """Return one row an estimator (several arms: and effect).
 
     Parameters
     ----------
     effects : DataFrame
         The table of a comparison, indexed by estimator, or by estimator and effect.
-    estimand : str
-        Name of the effect, where the index does not tell.
+    names : sequence of str
+        Names of the effects.
     conf_int : bool
         Whether to keep the limits of the intervals.
 
@@ -56,11 +56,8 @@ def tidy_comparison(effects: pd.DataFrame, estimand: str, conf_int: bool) -> pd.
     DataFrame
         Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, robust_std_error beside.
     """
-    several = effects.index.nlevels > 1
-    frame = pd.DataFrame({
-        "estimator": effects.index.get_level_values("estimator"),
-        "term": effects.index.get_level_values(effects.index.nlevels - 1) if several else estimand,
-    })  # fmt: skip
+    estimators = effects.index.get_level_values("estimator")
+    frame = pd.DataFrame({"estimator": estimators, "term": np.resize(list(names), len(estimators))})
     source = ("effect", "std err", "z", "P>|z|", "lower", "upper")
     for name, column in zip(TIDY[1:], source[: None if conf_int else -2], strict=False):
         frame[name] = effects[column].to_numpy()
