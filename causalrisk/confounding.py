@@ -61,7 +61,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     for arm in range(1, n_arms):
         weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.total, 0.0) * sample.observed
         by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.by_state)
-        sigma, nu, of_scale = scale_influence(residual**2, moved, weight**2, by_state, share)
+        divided = -2 * (share @ weight**2) * (fit.measure - sample.observed)  # the weights are over the mean measure
+        sigma, nu, of_scale = scale_influence(residual**2, moved, weight**2, by_state + divided, share)
         of_effect = mean_influence[:, arm] - mean_influence[:, 0]
         scales.append(BiasScale(means[arm] - means[0], sigma, nu, of_effect, of_scale))
     return scales

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
 from causalrisk.diagnostic_attributes import DiagnosticAttributes
-from causalrisk.inference.intervals import check_alpha, normal_interval
-from causalrisk.jackknife import bootstrap_interval
+from causalrisk.inference.intervals import check_alpha
 from causalrisk.linalg import Array
 from causalrisk.options import whole_number
 from causalrisk.replicated import estimator_biases, joint_of
@@ -24,11 +24,12 @@ from causalrisk.report.plots_design import (
 from causalrisk.unit_attributes import UnitAttributes
 
 TITLE_PAD = 34  # points, above the legends
-INTERVALS = ("normal", "percentile", "bca")
 
 
 class PlotAttributes(DiagnosticAttributes, UnitAttributes):
     """Plots of the diagnostics; they need matplotlib."""
+
+    conf_int: Callable[..., pd.DataFrame]
 
     @property
     def _effect_label(self) -> str:
@@ -146,7 +147,9 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
         path = self.penalty_path(grid)
         return draw_penalty_path(path, joint.criterion.penalty, start, z, labels, axes_or_new(ax))
 
-    def plot_bootstrap(self, ax: Any = None, alpha: float = 0.05) -> Any:
+    def plot_bootstrap(
+        self, ax: Any = None, alpha: float = 0.05, intervals: Sequence[str] = ("normal", "percentile")
+    ) -> Any:
         """Bootstrap distribution of the effect with its intervals.
 
         Parameters
@@ -155,6 +158,8 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             Where to draw; by default a new figure.
         alpha : float, default 0.05
             Significance level of the intervals.
+        intervals : sequence of str
+            Which to draw; methods of `conf_int`.
 
         Returns
         -------
@@ -166,16 +171,11 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
         UnavailableError
             If the fit has no bootstrap.
         """
-        check_alpha(alpha)
-        record, boot = self._record, self._boot
-        estimate = record.estimate.params
-        count = len(estimate)
-        se = np.sqrt(np.diag(record.covariance)[:count])
-        limits = {"normal": normal_interval(estimate, se, alpha)[0]}
-        for method in INTERVALS[1:]:
-            limits[method] = bootstrap_interval(record, boot, method, alpha, "influence")[0]
+        boot = self._boot
+        limits = {method: self.conf_int(alpha, method).iloc[0] for method in intervals}
         shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
-        return draw_bootstrap(boot.used[:, 0], float(estimate[0]), shown, self._effect_label, axes_or_new(ax))
+        estimate = float(self._record.estimate.params[0])
+        return draw_bootstrap(boot.used[:, 0], estimate, shown, self._effect_label, axes_or_new(ax))
 
     def plot_influence(self, ax: Any = None, top: int = 5, method: str | None = None) -> Any:
         """How much each row moves the effect, against its share of the weight.

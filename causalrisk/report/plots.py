@@ -100,13 +100,14 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
     for label, values, marker, edge, face, size in kinds:
         near = (values >= least).to_numpy()
         ax.plot(values[near], rows[near], marker, color=edge, markerfacecolor=face, markersize=size, label=label)
-        ax.plot(np.full((~near).sum(), least), rows[~near], "<", color=edge, markerfacecolor=face, clip_on=False)
+        if not near.all():
+            ax.plot(np.full((~near).sum(), least), rows[~near], "<", color=edge, markerfacecolor=face, clip_on=False)
     if least:
         ax.set_xscale("log")
         ax.set_xlim(left=least)
     ax.set_yticks(rows, table.index)
     ax.set_ylim(-0.6, len(table) - 0.4)
-    ax.set_xlabel(f"net bias over the propensity replicates ({unit})")
+    ax.set_xlabel(f"net bias over replicates ({unit})")
     ax.legend(ncols=3, **ABOVE)
     return ax
 

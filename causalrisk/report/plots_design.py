@@ -47,7 +47,7 @@ def draw_balance(table: pd.DataFrame, ax: Any) -> Any:
     ax.set_yticks(rows, [f"{name}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
     ax.set_ylim(-0.6, len(sizes) - 0.4)
     ax.set_xlabel(
-        f"absolute{' largest' if several else ''} mean difference, standardized"
+        f"{'largest ' if several else ''}absolute mean difference, standardized"
         + ("\n(* binary: difference of proportions)" if raw.any() else "")
     )
     ax.legend(ncols=2, **ABOVE)
@@ -91,7 +91,7 @@ def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequ
             sign * weighted / weighted.sum(), edges, color="black", linewidth=1.1, label="after weighting"
         )
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
     ax.set_xlabel(name)
     ax.set_ylabel("share of the arm")
     ax.legend(handles=[*handles, outline], ncols=2, **ABOVE)
@@ -203,6 +203,7 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     ax.axline((0, 0), slope=1, color="black", linewidth=1, label="biases cancel: no risk")
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.locator_params(nbins=5)
     ax.set_xlabel(f"bias of {labels[0]} ({unit})")
     ax.set_ylabel(f"bias of {labels[1]} ({unit})")
     ax.legend(ncols=3, **ABOVE)
