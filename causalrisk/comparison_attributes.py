@@ -28,8 +28,8 @@ class ComparisonAttributes:
         Returns
         -------
         DataFrame
-            One row an estimator (several arms: and effect): estimator, term, estimate, std_error (bootstrap), robust_std_error, statistic,
-            p_value, conf_low, conf_high.
+            One row an estimator (several arms: and effect): estimator, term, estimate, std_error (bootstrap),
+            robust_std_error, statistic, p_value, conf_low, conf_high.
         """
         check_alpha(alpha)
         return tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)

@@ -24,10 +24,13 @@ from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
+from causalrisk.report_attributes import ReportAttributes
 from causalrisk.unit_attributes import UnitAttributes
 
 
-class CausalResults(PlotAttributes, ModelAttributes, JointAttributes, UnitAttributes, ExportAttributes):
+class CausalResults(
+    PlotAttributes, ModelAttributes, JointAttributes, UnitAttributes, ExportAttributes, ReportAttributes
+):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
