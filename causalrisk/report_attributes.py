@@ -10,7 +10,7 @@ from pathlib import Path
 from causalrisk.errors import OptionError
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.options import listed
-from causalrisk.report.html import page
+from causalrisk.report.html import blank_figure, page
 from causalrisk.report_parts import ASSUMPTIONS, contents, front, parts_of
 
 
@@ -52,6 +52,7 @@ class ReportAttributes:
         """
         check_alpha(alpha)
         stated = _checked(assumptions or {})
+        blank_figure()  # without matplotlib nothing is computed
         heading = title or f"Report: {self!r}"
         parts = parts_of(self, alpha, stated)
         body = [*front(self, heading, alpha, parts, len(stated)), contents(parts), *(part.html() for part in parts)]

@@ -13,7 +13,7 @@ from causalrisk.errors import CausalRiskError
 from causalrisk.inference.intervals import normal_interval
 from causalrisk.record import FitRecord
 from causalrisk.report.call import call_of
-from causalrisk.report.html import badge, figure_html, paragraph, reading_html, table_html
+from causalrisk.report.html import badge, figure_html, formatted, paragraph, reading_html, table_html
 from causalrisk.report.methods import methods_paragraph, references
 from causalrisk.report.numbers import format_number, format_share
 from causalrisk.report.prose import joined
@@ -50,7 +50,6 @@ ASSUMPTIONS = {
         "Why does the {outcome} of one row not depend on the {treat} of another?",
     ),
 }
-Formats = Mapping[str, Callable[[Any], str]]
 
 
 @dataclass(frozen=True)
@@ -152,8 +151,8 @@ def front(results: Any, heading: str, alpha: float, parts: Sequence[Part], state
     missing = len(ASSUMPTIONS) - stated
     if missing:
         lines.append(
-            f'<li>{badge(BAD)}<a href="#assumptions">Assumptions</a>: {missing} of {len(ASSUMPTIONS)} are not yet argued '
-            "for. Without them the number is a comparison, not an effect.</li>"
+            f'<li>{badge(BAD)}<a href="#assumptions">Assumptions</a>: {missing} of {len(ASSUMPTIONS)} are not yet '
+            "argued for. Without them the number is a comparison, not an effect.</li>"
         )
     return [
         f"<h1>{html.escape(heading)}</h1>",
@@ -190,7 +189,8 @@ def _overlap(results: Any) -> Part:
     ]
     whole = ("n", "outside support", "outside crump")
     formatting = {str(c): _whole if c in whole else _share if "share" in str(c) else _three for c in table}
-    return Part("overlap", "Overlap", "\n".join([*figures, table_html(table, "Overlap by arm", formatting)]), reading)
+    shown = formatted(table, formatting).T.rename_axis(None)
+    return Part("overlap", "Overlap", "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading)
 
 
 def _balance(results: Any) -> Part:
@@ -206,17 +206,21 @@ def _balance(results: Any) -> Part:
         "Differences between the arms before and after weighting; the dashed line is at 0.1.",
     )
     formatting = {str(c): _three for c in table if c not in ("kind", "unit")}
-    return Part("balance", "Balance of the covariates", figure + table_html(table, "Balance", formatting), reading)
+    shown = table_html(formatted(table, formatting), "Balance", ("kind", "unit"))
+    return Part("balance", "Balance of the covariates", figure + shown, reading)
 
 
 def _trimming(results: Any) -> Part:
-    table = results.trim_curve().copy()
+    table = results.trim_curve()
+    table = table.set_axis([_limits(limit) for limit in table.index]).rename_axis("scores kept")
     reading = read_trimming(table, results.effect_se)
-    table["note"] = table["note"].str.partition("\n")[0]
     formatting = {"n": _whole, "effect": format_number, "std err": format_number}
-    table.index = table.index.map(lambda limit: f"{limit:g}" if isinstance(limit, float) else str(limit))
-    table.index.name = "share trimmed at either end of the score"
-    return Part("trimming", "Trimming", table_html(table, "Effect by trimming (robust errors)", formatting), reading)
+    shown = formatted(table.drop(columns="note"), formatting)
+    notes = [
+        paragraph(f"{limit}: {' '.join(str(note).split())}", "soft") for limit, note in table["note"].items() if note
+    ]
+    body = [table_html(shown, "Effect by trimming (robust standard errors)", ("estimand",)), *notes]
+    return Part("trimming", "Trimming", "\n".join(body), reading)
 
 
 def _penalty(results: Any, alpha: float) -> Part:
@@ -234,9 +238,8 @@ def _penalty(results: Any, alpha: float) -> Part:
         "Effect with robust intervals, and the net bias (right axis), over the penalty lambda.",
     )
     formatting = dict.fromkeys(("effect", "std err", "fit loss", "risk", "RMS net"), format_number)
-    path.index = path.index.map(lambda penalty: f"{penalty:.4g}")
-    path.index.name = "lambda"
-    table = table_html(path, "Effect by lambda (robust errors)", formatting)
+    shown = path.set_axis([f"{penalty:.4g}" for penalty in path.index]).rename_axis("lambda")
+    table = table_html(formatted(shown, formatting), "Effect by lambda (robust standard errors)")
     return Part("penalty", "The penalty lambda", figure + table, reading)
 
 
@@ -259,7 +262,7 @@ def _cancellation(results: Any) -> Part:
             "Net bias of every estimator over the propensity replicates, on a logarithmic scale.",
         )
     )
-    shown = table_html(table, "Biases by estimator", {str(c): format_number for c in table})
+    shown = table_html(formatted(table, {str(c): format_number for c in table}), "Biases by estimator")
     return Part("cancellation", "How the biases cancel", "\n".join([*figures, shown]), reading)
 
 
@@ -277,7 +280,7 @@ def _influence(results: Any) -> Part:
         "How much the effect moves without each row, against the row's share of the weight of its arm.",
     )
     formatting = {"change": format_number, "in std errors": _three, "weight share": _share}
-    shown = table_html(top, f"The {len(top)} most influential rows", formatting)
+    shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows", ("arm",))
     return Part("influence", "Influential rows", figure + shown, reading)
 
 
@@ -299,7 +302,7 @@ def _bootstrap(results: Any, alpha: float) -> Part:
 def _sensitivity(results: Any, alpha: float) -> Part:
     table = results.sensitivity(alpha)
     formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
-    shown = table_html(table, "Sensitivity to an omitted confounder", formatting)
+    shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
     return Part("sensitivity", "An omitted confounder", shown, read_sensitivity(table))
 
 
@@ -309,7 +312,7 @@ def _ledgers(results: Any) -> Part:
     dropped = len(record.design.in_sample) - record.design.n
     body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
     if len(ledger):
-        body.append(table_html(ledger.reset_index(drop=True), "Rows that were left out, and why"))
+        body.append(table_html(formatted(ledger, {}), "Rows that were left out, and why", tuple(ledger)))
     for what, frame in (
         ("Resamples", results.boot_ledger if record.boot is not None else None),
         ("Propensity replicates", results.replicate_ledger if record.joint is not None else None),
@@ -356,6 +359,11 @@ def _repeat(record: FitRecord) -> Part:
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
     return Part("repeat", "Repeat it", "\n".join(body))
+
+
+def _limits(limit: Any) -> str:
+    """Return limits of the score as `trim_curve` names them, as an interval."""
+    return str(limit) if not isinstance(limit, float) else f"[{limit:g}, {1 - limit:g}]" if limit else "all"
 
 
 def _whole(value: Any) -> str:

@@ -42,8 +42,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 .summary table { width: 100%; margin-bottom: -1px; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .15rem .5rem; text-align: right; white-space: nowrap; }
-th[scope=row], td.text { text-align: left; font-weight: 400; }
-td.text { white-space: normal; min-width: 12rem; }
+th[scope=row], .text { text-align: left; }
+th[scope=row] { font-weight: 400; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
 tbody { border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
 figure { margin: .8rem 0; }
@@ -119,35 +119,41 @@ def reading_html(reading: Reading) -> str:
     return "\n".join([head, *(paragraph(text) for text in reading.texts if text)])
 
 
-def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Callable[[Any], str]] | None = None) -> str:
-    """Return a frame as a table that scrolls sideways where it is too wide.
+def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> pd.DataFrame:
+    """Return a frame of texts: each column by its format, empty where a value is missing; others as they print."""
+    columns = {}
+    for name in frame:
+        form = formats.get(str(name), str)
+        columns[name] = ["" if pd.isna(value) else form(value) for value in frame[name]]
+    return pd.DataFrame(columns, index=frame.index, columns=frame.columns, dtype=object)
+
+
+def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> str:
+    """Return a frame of texts as a table that scrolls sideways where it is too wide.
 
     Parameters
     ----------
     frame : DataFrame
-        The table; its index becomes the row heads.
+        The table, formatted; its index becomes the row heads.
     caption : str
         What it shows.
-    formats : mapping, optional
-        Column -> function that formats a value. Columns that have none are texts.
+    texts : sequence of str
+        Columns of words, aligned left.
 
     Returns
     -------
     str
         HTML, everything escaped.
     """
-    given, names = formats or {}, [str(name) for name in frame.columns]
     corner = " / ".join(str(name) for name in frame.index.names if name is not None)
-    heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in [corner, *names])
+    kinds = [' class="text"' if str(name) in texts else "" for name in frame.columns]
+    names = zip([' class="text"', *kinds], [corner, *map(str, frame.columns)], strict=True)
+    heads = "".join(f'<th scope="col"{kind}>{html.escape(name)}</th>' for kind, name in names)
     rows = []
     for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
         shown = ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
         cells = [f'<th scope="row">{html.escape(shown)}</th>']
-        for name, value in zip(names, values, strict=True):
-            if name in given:
-                cells.append(f"<td>{'' if pd.isna(value) else html.escape(given[name](value))}</td>")
-            else:
-                cells.append(f'<td class="text">{html.escape(str(value))}</td>')
+        cells += [f"<td{kind}>{html.escape(str(value))}</td>" for kind, value in zip(kinds, values, strict=True)]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     label = html.escape(caption, quote=True)
     lines = [
@@ -157,6 +163,18 @@ def table_html(frame: pd.DataFrame, caption: str, formats: Mapping[str, Callable
         f"<tbody>{''.join(rows)}</tbody></table></div>",
     ]
     return "\n".join(lines)
+
+
+def blank_figure() -> tuple[Any, Any]:
+    """Return a figure that belongs to nobody else, and matplotlib's context of settings."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UnavailableError(
+            "the plots of a report need matplotlib, which is not installed.\nType  pip install matplotlib."
+        ) from error
+    return Figure(figsize=FIGURE_SIZE, layout="constrained"), rc_context
 
 
 def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:
@@ -181,14 +199,7 @@ def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> s
     UnavailableError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnavailableError(
-            "the plots of a report need matplotlib, which is not installed.\nType  pip install matplotlib."
-        ) from error
-    figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
+    figure, rc_context = blank_figure()
     draw(figure.subplots())
     stream, kind = io.BytesIO(), "image/svg+xml"
     with rc_context({"svg.hashsalt": "causalrisk"}):

@@ -70,7 +70,7 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
     if warned or kept.min() < FEW_LEFT or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([
-        f"the {count(int(row['n']), 'row')} of {label} count like {row['effective n']:.0f} (largest weight "
+        f"the {count(int(row['n']), 'row')} of arm {label} count like {row['effective n']:.0f} (largest weight "
         f"{format_number(row['largest weight'])})"
         for label, row in table.iterrows()
     ])  # fmt: skip
@@ -93,7 +93,9 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
         "Called bad where an arm keeps less than a third of its rows once weighted, a fifth of all rows are outside "
         "the limits, or the fit warned; thin below two thirds or above 5%."
     )
-    return Reading(verdict, f"Overlap is {word}: weighting leaves {worst} {kept.min():.0%} of its rows.", tuple(texts))
+    return Reading(
+        verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of its rows.", tuple(texts)
+    )
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
@@ -130,7 +132,7 @@ def read_influence(table: pd.DataFrame, approximate: bool) -> Reading:
         f"Without row {label} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
     )
     texts = [
-        f"That row is in {first['arm']} and holds {first['weight share']:.1%} of the weight of its arm. The "
+        f"That row is in arm {first['arm']} and holds {first['weight share']:.1%} of the weight of its arm. The "
         f"{len(table)} most influential rows are listed."
     ]
     if verdict != GOOD:
