@@ -251,7 +251,7 @@ def _cancellation(results: Any) -> Part:
         figure_html(
             lambda ax, arm=label: results.plot_cancellation(ax, arm=arm),
             f"Bias of {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
-            f"Biases of {label} and {labels[0]} over the propensity replicates; on the dashed diagonal they cancel.",
+            f"Biases of {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
         )
         for label in labels[1:]
     ]

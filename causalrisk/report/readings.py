@@ -115,7 +115,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
     ]
     if pvalue is not None:
         means = "the propensity model does not balance its own columns" if pvalue < 0.05 else "nothing against it"
-        shown = format_p(pvalue) if pvalue < 0.001 else f"= {format_p(pvalue)}"
+        shown = "< 0.001" if pvalue < 0.001 else f"= {format_p(pvalue)}"
         texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {shown}, {means}.")
     if left:
         texts.append("Add squares and interactions of the covariates that differ to the propensity formula.")
@@ -153,19 +153,22 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     if not len(done) or not len(trimmed):
         return Reading(CAUTION if failed else GOOD, "No row was trimmed at any of the limits.", (untold.strip(),))
     start = float(done["effect"].iloc[0])
-    gaps = (trimmed["effect"] - start).abs()
+    most = trimmed[trimmed["n"] >= done["n"].max() / 2]
+    judged = most if len(most) else trimmed
+    gaps = (judged["effect"] - start).abs()
     far = gaps.idxmax()
     size = float(gaps.max() / se) if se > 0 else 0.0
+    half = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
     low, high = format_number(done["effect"].min()), format_number(done["effect"].max())
     texts = (
         f"Over the limits tried the effect runs from {low} to {high}. At {far} it is "
-        f"{format_number(trimmed.loc[far, 'effect'])}, with {count(int(trimmed.loc[far, 'n']), 'row')} and a robust "
-        f"standard error of {format_number(trimmed.loc[far, 'std err'])}.{untold}",
+        f"{format_number(judged.loc[far, 'effect'])}, with {count(int(judged.loc[far, 'n']), 'row')} and a robust "
+        f"standard error of {format_number(judged.loc[far, 'std err'])}.{untold}",
         "Trimming changes the population: an effect that moves may differ between people, or may rest on rows without "
         "a counterpart. The data do not tell which.",
     )
     headline = (
-        f"Trimming moves the effect from {format_number(start)} by up to {format_number(gaps.max())}, {size:.2f} "
+        f"{half} moves the effect from {format_number(start)} by up to {format_number(gaps.max())}, {size:.2f} "
         "standard errors."
     )
     return Reading(_moved(size), headline, texts)
@@ -206,7 +209,7 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str) -> Reading:
     headline = f"{name} leaves a net bias of {format_number(own[rms])} (root mean square, in units of {outcome})."
     texts = [
         "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
-        "biased. Points on the dashed diagonal are biases that cancel in the effect; how far along it they lie does "
+        "biased. Points on the diagonal are biases that cancel in the effect; how far along it they lie does "
         "not matter."
     ]
     if other in table.index:
