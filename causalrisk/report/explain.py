@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.inference.intervals import normal_interval
-from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.prose import Prose, Section, count, joined
@@ -148,7 +148,7 @@ def _scores(record: FitRecord) -> str:
     return f"That of the arm a row is in runs from {joined(spans)}."
 
 
-def _members(record: FitRecord) -> list[Array]:
+def _members(record: FitRecord) -> list[NDArray[np.intp]]:
     """Rows of each arm, without those of a target frame."""
     sample = record.sample
     return [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
