@@ -58,6 +58,11 @@ class ModelAttributes:
         return pd.Series(getattr(block, field), index=list(block.names), name=name)
 
     def _without_propensity(self) -> UnavailableError:
+        if self._record.propensity is not None and self._record.spec.uses_propensity:
+            return UnavailableError(
+                "the propensity scores are given or a classifier's, and have no coefficients.\n"
+                "Type  res.propensity_scores  for the scores."
+            )
         return UnavailableError(
             f"{self._record.spec.name} uses no propensity score.\n"
             "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."

@@ -239,6 +239,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             penalty path of JRE, or the risks.
         """
         self.balance()  # an estimator without scores is refused before anything is drawn
+        last: tuple[str, Callable[..., Any]]
         last = ("Bootstrap", self.plot_bootstrap) if self._record.boot is not None else ("Risk", self.plot_risk)
         if self._record.boot is None and self._record.joint is not None:
             last = ("Penalty", self.plot_penalty_path)

@@ -24,6 +24,7 @@ LAYERS = (
     ("criterion", "effects", "links", "risk", "newton"),
     ("families",),
     ("options",),
+    ("keywords",),
     ("design",),
     ("sample", "outcome"),
     ("propensity",),
