@@ -244,7 +244,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
         if self._record.boot is None and self._record.joint is not None:
             last = ("Penalty", self.plot_penalty_path)
         figure, axes = page_or_new(figure)
-        plots = (
+        plots: tuple[tuple[str, Callable[..., Any]], ...] = (
             ("Overlap", self.plot_overlap),
             ("Balance", self.plot_balance),
             ("Calibration", self.plot_calibration),
