@@ -1,6 +1,6 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
-from causalrisk import datasets
+from causalrisk import datasets, simulation
 from causalrisk._version import __version__
 from causalrisk.compare import ComparisonResults, compare
 from causalrisk.errors import (
@@ -46,4 +46,5 @@ __all__ = [
     "__version__",
     "compare",
     "datasets",
+    "simulation",
 ]
