@@ -79,16 +79,15 @@ class Store:
         file = self._file(key)
         if not file.exists():
             return None
-        frame = pd.read_csv(
-            file, float_precision="round_trip", keep_default_na=False, na_values={"estimate": [""], "se": [""]}
-        )
+        exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
+        frame = pd.read_csv(file, converters=exact, keep_default_na=False)
         first = frame["sample"].min()
         frame = frame[frame["sample"] < first + count]
         return frame if frame["sample"].nunique() == count else None
 
     def save(self, key: str, frame: pd.DataFrame) -> None:
         """Write the part of a key."""
-        _write(self._file(key), frame.to_csv(index=False))
+        _write(self._file(key), frame.to_csv(index=False, na_rep="nan"))
 
     def _file(self, key: str) -> Path:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
