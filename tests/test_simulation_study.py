@@ -27,7 +27,7 @@ def small():
     return run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST)
 
 
-def same(left, right):
+def assert_same(left, right):
     pd.testing.assert_frame_equal(left.raw, right.raw, check_exact=True)
     pd.testing.assert_frame_equal(left.table, right.table, check_exact=True)
 
@@ -36,7 +36,7 @@ def same(left, right):
 
 
 def test_processes_do_not_change_the_frame(small):
-    same(small, run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, n_jobs=2))
+    assert_same(small, run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, n_jobs=2))
 
 
 def test_a_cell_does_not_depend_on_the_others(small):
@@ -76,7 +76,7 @@ def test_resumed_study_is_the_same(small, tmp_path, monkeypatch):
     again = []
     monkeypatch.setattr(module, "run_task", lambda task: again.append(task.key) or real(task))
     resumed = run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, path=tmp_path)
-    same(small, resumed)
+    assert_same(small, resumed)
     assert len(again) == 5
     assert not set(again) & set(done)
 
@@ -96,19 +96,19 @@ def test_study_that_was_killed_is_resumed(tmp_path):
     finished = len(list(tmp_path.glob("*.csv")))
     assert 0 < finished < 4
     resumed = run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=tmp_path, n_jobs=2)
-    same(run_study("strong", n=150, n_sims=100, estimators=["IPWRA"]), resumed)
+    assert_same(run_study("strong", n=150, n_sims=100, estimators=["IPWRA"]), resumed)
 
 
 def test_more_samples_and_fewer_from_the_same_folder(tmp_path):
     few = run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path)
     more = run_study("linear", n=100, n_sims=30, estimators=FAST, path=tmp_path)
-    same(more, run_study("linear", n=100, n_sims=30, estimators=FAST))
-    same(few, run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path))
+    assert_same(more, run_study("linear", n=100, n_sims=30, estimators=FAST))
+    assert_same(few, run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path))
 
 
 def test_folder_of_another_study_is_refused(tmp_path):
     run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path)
-    with pytest.raises(cr.OptionError, match="(?s)another estimators.*Give another path="):
+    with pytest.raises(cr.OptionError, match=r"(?s)another estimators.*Give another path="):
         run_study("linear", n=100, n_sims=2, estimators="AIPW", path=tmp_path)
     with pytest.raises(cr.OptionError, match="another entropy"):
         run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=1)
@@ -117,17 +117,17 @@ def test_folder_of_another_study_is_refused(tmp_path):
 def test_fresh_entropy_goes_on_with_that_of_the_folder(tmp_path):
     first = run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=None)
     second = run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=None)
-    same(first, second)
+    assert_same(first, second)
     assert first.entropy == second.entropy
 
 
 def test_generator_and_seed_sequence_as_rng():
     by_int = run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=3)
-    same(by_int, run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.SeedSequence(3)))
+    assert_same(by_int, run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.SeedSequence(3)))
     one, two = (
         run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.default_rng(3)) for _ in range(2)
     )
-    same(one, two)
+    assert_same(one, two)
 
 
 @pytest.mark.parametrize("tqdm", [True, False])
@@ -150,7 +150,7 @@ def test_estimators_are_those_of_the_package(small):
     data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 150, 2)
     data = designs.Strong().draw(150, np.random.default_rng(data_seed)).data
     estimates = study.raw[study.raw["sample"] == 2].set_index("estimator")
-    warnings.simplefilter("ignore", cr.OverlapWarning)
+    warnings.simplefilter("ignore", cr.CausalRiskWarning)
     for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
         res = model.from_formula(designs.Strong().formula, data, treat="d").fit(cov_type="robust", rng=fit_seed)
         assert estimates.loc[model.__name__, "estimate"] == pytest.approx(res.effect, rel=1e-12)
@@ -246,7 +246,7 @@ def test_estimators_that_are_refused(estimators, message):
 def test_packages_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr(competitors, "find_spec", lambda name: None)
     with pytest.raises(
-        cr.UnavailableError, match="(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
+        cr.UnavailableError, match=r"(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
     ):
         choose_estimators("DoubleML IRM")
 

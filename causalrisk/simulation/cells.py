@@ -48,14 +48,16 @@ def four_cells(
     Examples
     --------
     >>> import causalrisk as cr
-    >>> cells = cr.simulation.four_cells(n=1000, n_sims=20, estimators=["OutcomeRegression", "Hajek", "AIPW"])
-    >>> cells.table["bias"].unstack().round(1)[cells.estimators] + 0.0
+    >>> design = cr.simulation.designs.DoublyWrong(curvature=0.5)
+    >>> names = ["OutcomeRegression", "Hajek", "AIPW"]
+    >>> cells = cr.simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
+    >>> cells.table["bias"].unstack().round(1)[names] + 0.0
     estimator              OutcomeRegression  Hajek  AIPW
     design           n
     both right       1000                0.0    0.0   0.0
-    both wrong       1000                0.3    0.4   0.5
-    outcome wrong    1000                0.3    0.0   0.0
-    propensity wrong 1000                0.0    0.4   0.0
+    both wrong       1000                0.2    0.3   0.4
+    outcome wrong    1000                0.2    0.0   0.0
+    propensity wrong 1000                0.0    0.3   0.0
     """
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity

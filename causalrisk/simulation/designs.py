@@ -129,16 +129,16 @@ class Quadratic(Linear):
 class Strong(Linear):
     """Strong confounding, propensity model right, the outcome model misses a square."""
 
-    confounding: float = 1.0
-    curvature: float = 0.5
+    confounding: float = 1.2
+    curvature: float = 0.35
 
 
 @dataclass(frozen=True)
 class WeakOverlap(Linear):
     """Weak overlap, propensity model right, the outcome model misses a square."""
 
-    confounding: float = 1.5
-    curvature: float = 0.5
+    confounding: float = 1.6
+    curvature: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class DoublyWrong(Linear):
     """Both models miss the same square."""
 
     confounding: float = 0.7
-    curvature: float = 0.5
-    score_curvature: float = 0.3
+    curvature: float = 0.25
+    score_curvature: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class TenCovariates(Linear):
     """Ten covariates, propensity model right, the outcome model misses a square."""
 
     confounding: float = 0.7
-    curvature: float = 0.5
+    curvature: float = 0.2
     n_covariates: int = 10
 
 
@@ -164,7 +164,7 @@ class FortyCovariates(Linear):
     """Forty covariates, propensity model right, the outcome model misses a square."""
 
     confounding: float = 0.7
-    curvature: float = 0.5
+    curvature: float = 0.2
     n_covariates: int = 40
 
 
@@ -313,7 +313,7 @@ def find_design(design: Any) -> Design:
     --------
     >>> from causalrisk.simulation.designs import find_design
     >>> find_design("strong")
-    Strong(confounding=1.0, curvature=0.5, shape='square', score_curvature=0.0, heterogeneity=0.5, n_covariates=4,
+    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0, heterogeneity=0.5, n_covariates=4,
         tails=inf)
     """
     if isinstance(design, Design):
