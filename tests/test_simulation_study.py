@@ -54,6 +54,12 @@ def test_samples_can_be_drawn_again(small):
     assert (raw["estimate"], raw["se"]) == (res.effect, res.effect_se)
 
 
+def test_sizes_have_samples_of_their_own():
+    small, large = (np.random.default_rng(module.sample_seeds(0, designs.Strong(), n, 0)[0]) for n in (100, 200))
+    x = designs.Strong().draw(100, small).data["x1"], designs.Strong().draw(200, large).data["x1"]
+    assert not np.isin(x[0], x[1]).any()
+
+
 def test_another_seed_gives_other_samples(small):
     other = run_study("linear", n=100, n_sims=5, estimators=FAST, rng=1).raw
     assert not np.isin(other["estimate"], small.raw["estimate"]).any()
@@ -104,6 +110,12 @@ def test_more_samples_and_fewer_from_the_same_folder(tmp_path):
     more = run_study("linear", n=100, n_sims=30, estimators=FAST, path=tmp_path)
     assert_same(more, run_study("linear", n=100, n_sims=30, estimators=FAST))
     assert_same(few, run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path))
+
+
+def test_order_is_that_of_the_call_whatever_was_there(tmp_path):
+    run_study("strong", n=100, n_sims=3, estimators=FAST, path=tmp_path)
+    both = run_study(["linear", "strong"], n=100, n_sims=3, estimators=FAST, path=tmp_path)
+    assert_same(both, run_study(["linear", "strong"], n=100, n_sims=3, estimators=FAST))
 
 
 def test_folder_of_another_study_is_refused(tmp_path):
@@ -361,6 +373,11 @@ def test_monte_carlo_error_of_the_ratio_against_brute_force():
     assert claimed == pytest.approx(np.std(ratios), rel=0.06)
     apart = np.std([mse_ratio(errors(400)[0], errors(400)[1])[0] for _ in range(500)])
     assert apart > 2 * claimed  # what unpaired samples would cost
+
+
+def test_ratio_is_over_the_samples_in_which_both_worked():
+    error, reference = np.array([1.0, np.nan, 2.0, 3.0]), np.array([2.0, 5.0, np.nan, 6.0])
+    assert mse_ratio(error, reference) == (0.25, 0.0)
 
 
 def test_ratios_of_nothing_are_nan():
