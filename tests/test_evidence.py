@@ -90,7 +90,7 @@ def test_held_out_psi_against_leaving_rows_out(rows, anchor):
         kept = np.arange(N) != i
         slope, right = rows.psi_slope[kept], rows.psi_right[kept]
         slope, right = slope - slope.mean(axis=0), right - right.mean()
-        fit = rows.block[kept] * (anchor * rows.fit_weight[kept])[:, None]
+        fit = rows.block[kept] * (anchor * rows.average[kept])[:, None]
         signed = (rows.sign * rows.weight)[kept]
         net, net_right = signed @ rows.block[kept] / (N - 1), signed @ rows.residual[kept] / (N - 1)
         hessian = (fit.T @ rows.block[kept] + slope.T @ slope) / (N - 1) + N**2 * np.outer(net, net)
@@ -108,6 +108,7 @@ def test_ladder_returns_one_of_its_rungs(rows):
     effects = [estimate(rows, rung)[0] for rung in ladder]
     assert estimate(rows, ladder)[0] in effects
     assert estimate(rows, ladder, caution=1e9)[0] == effects[0]
+    assert effects[0] == pytest.approx(rows.start, rel=1e-9)  # IPWRA: its net bias at the fitted score is zero
 
 
 def test_command_prints_its_tables(monkeypatch, capsys):

@@ -51,6 +51,8 @@ class Setting:
         Factor and power of n.
     projected : bool
         Whether psi is projected in V.
+    averaged : bool
+        Whether L has the weights averaged over the replicates, or those at the fitted score.
     """
 
     anchor: float = 0.3
@@ -58,12 +60,13 @@ class Setting:
     risk: str = "replicates"
     penalty: tuple[float, float] = (10, 1)
     projected: bool = False
+    averaged: bool = True
 
 
-def ladder(risk="fitted", penalty=(1, 2), projected=False, anchors=LADDER):
-    """Return the settings to choose from, IPWRA's fit under averaged weights first."""
-    first = Setting(1.0, False, risk, penalty)
-    return (first, *(Setting(anchor, True, risk, penalty, projected) for anchor in anchors))
+def ladder(risk="fitted", penalty=(1, 2), projected=False, averaged=False):
+    """Return the settings to choose from; with weights at the fitted score the first is IPWRA itself."""
+    first = Setting(1.0, False, risk, penalty, averaged=averaged)
+    return (first, *(Setting(anchor, True, risk, penalty, projected, averaged) for anchor in LADDER))
 
 
 SETTINGS = {
@@ -73,7 +76,8 @@ SETTINGS = {
     "mse 0.3, u^2": Setting(risk="fitted", penalty=(1, 2)),
     "mse 0.3, (mean u_b)^2": Setting(risk="mean", penalty=(1, 2)),
     "mse 0.3, u^2, projected": Setting(risk="fitted", penalty=(1, 2), projected=True),
-    "held out, replicates n": ladder("replicates", (1, 1)),
+    "held out, replicates n": ladder("replicates", (1, 1), averaged=True),
+    "held out, u^2, averaged": ladder(averaged=True),
     "held out, u^2": ladder(),
     "held out, u^2, projected": ladder(projected=True),
 }
@@ -122,7 +126,7 @@ class Rows:
         self.psi_slope = -(self.sign * self.weight)[:, None] * self.block + np.hstack([-x, x])
         self.psi_right = -(tau + self.sign * self.weight * self.residual)
         self.contrast = np.concatenate([-x.mean(axis=0), x.mean(axis=0)])
-        self.fit_weight = self.own.mean(axis=1)
+        self.average = self.own.mean(axis=1)
 
     def project(self, rows):
         """Centre rows and take their projection on the propensity scores from them."""
@@ -131,7 +135,7 @@ class Rows:
 
     def risk_weights(self, setting):
         """Weights of each row in the net biases of the risk, shape (n, 1 or B), and the penalty of each."""
-        weights = {"replicates": self.own, "mean": self.fit_weight[:, None], "fitted": self.weight[:, None]}
+        weights = {"replicates": self.own, "mean": self.average[:, None], "fitted": self.weight[:, None]}
         used = self.sign[:, None] * weights[setting.risk]
         factor, power = setting.penalty
         return used, factor * self.n**power / used.shape[1]
@@ -154,7 +158,8 @@ class Solution:
 def solve(rows, setting):
     """Minimise the objective of a setting."""
     n, block, anchor = rows.n, rows.block, setting.anchor
-    fit = block * (anchor * rows.fit_weight / n)[:, None]
+    fit_weight = rows.average if setting.averaged else rows.weight
+    fit = block * (anchor * fit_weight / n)[:, None]
     hessian, right = fit.T @ block, fit.T @ rows.residual
     slope = np.zeros_like(block)
     if setting.variance:
@@ -167,7 +172,7 @@ def solve(rows, setting):
     inverse = np.linalg.inv(hessian + penalty * net.T @ net)
     z = inverse @ (right + penalty * net.T @ net_right)
     error, bias = block @ z - rows.residual, net @ z - net_right
-    gradient = (anchor * rows.fit_weight * error + penalty * (weights @ bias))[:, None] * block
+    gradient = (anchor * fit_weight * error + penalty * (weights @ bias))[:, None] * block
     gradient = gradient + penalty * error[:, None] * (weights @ net)
     if setting.variance:
         gradient = gradient + (slope @ z - psi_right)[:, None] * slope
@@ -182,7 +187,7 @@ def held_out(rows, solution):
     return rows.project(psi + (rows.psi_slope * step).sum(axis=1))
 
 
-def estimate(rows, setting, caution=0.5):
+def estimate(rows, setting, caution=1.0):
     """Estimate the effect by a setting, or by the best of a ladder; with a standard error from psi held out."""
     if isinstance(setting, Setting):
         found = solve(rows, setting)
