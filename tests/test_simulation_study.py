@@ -142,6 +142,13 @@ def test_generator_and_seed_sequence_as_rng():
     assert_same(one, two)
 
 
+def test_spawned_seeds_give_different_studies():
+    seeds = np.random.SeedSequence(3).spawn(2)
+    one, two = (run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=seed) for seed in seeds)
+    assert not np.isin(one.raw["estimate"], two.raw["estimate"]).any()
+    assert_same(one, run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.SeedSequence(one.entropy)))
+
+
 @pytest.mark.parametrize("tqdm", [True, False])
 def test_progress_goes_to_standard_error(capsys, monkeypatch, tqdm):
     if not tqdm:

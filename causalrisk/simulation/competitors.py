@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import statsmodels.api as sm
 
 from causalrisk.errors import UnavailableError
 from causalrisk.linalg import Array
@@ -44,11 +43,13 @@ def lin(trial: Any) -> tuple[float, float]:
     .. [1] Lin, W. (2013). Agnostic notes on regression adjustments to experimental data. Annals of Applied Statistics
        7, 295-318.
     """
+    from statsmodels.regression.linear_model import OLS  # here, so that importing causalrisk stays fast
+
     design = trial.model().design
     treated, centred = design.arm[:, None], _varying(design.X)
     centred = centred - centred.mean(axis=0)
     columns = np.hstack([np.ones_like(treated), treated, centred, treated * centred])
-    fit = sm.OLS(design.y, columns).fit(cov_type="HC2")
+    fit = OLS(design.y, columns).fit(cov_type="HC2")
     return fit.params[1], fit.bse[1]
 
 
@@ -117,11 +118,13 @@ def statsmodels_aipw(trial: Any) -> tuple[float, float]:
     estimate, se : float
         Effect and standard error.
     """
+    from statsmodels.discrete.discrete_model import Logit
+    from statsmodels.regression.linear_model import OLS
     from statsmodels.treatment.treatment_effects import TreatmentEffect
 
     design = trial.model().design
-    selection = sm.Logit(design.arm, design.Z).fit(disp=0)
-    fit = TreatmentEffect(sm.OLS(design.y, design.X), design.arm, results_select=selection).aipw()
+    selection = Logit(design.arm, design.Z).fit(disp=0)
+    fit = TreatmentEffect(OLS(design.y, design.X), design.arm, results_select=selection).aipw()
     return float(fit.effect[0]), float(fit.sd[0])
 
 

@@ -160,10 +160,10 @@ class StudyResults:
             "efficiency bound.",
             f"Standard errors of the package's models are {errors}.",
         ]
-        for _, row in self.failures.iterrows():
-            notes.append(
-                f"{row['estimator']} failed on {row['samples']} ({row['design']}, n {row['n']}): {row['failure']}"
-            )
+        failures = self.failures
+        kind = failures["failure"].str.partition(":")[0] if len(failures) else []
+        for (design, n, estimator, reason), count in failures.assign(kind=kind).groupby([*KEYS, "kind"])["samples"]:
+            notes.append(f"{estimator} failed on {count.sum()} samples of {design}, n {n}: {reason}.")
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:

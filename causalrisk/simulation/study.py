@@ -155,7 +155,8 @@ def run_study(
     if n_jobs != -1:
         whole_number("n_jobs", n_jobs, 1)
     entries = choose_estimators(estimators)
-    entropy = seed_sequence(rng).entropy
+    seed = seed_sequence(rng)
+    entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
     store = None
     if path is not None:
         settings = {"estimators": [entry.signature for entry in entries], "n_boot": n_boot}
