@@ -23,7 +23,7 @@ def test_tables_are_markdown():
 
 @pytest.mark.slow
 def test_command_writes_the_page_and_its_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30))
+    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2))
     monkeypatch.setattr("sys.argv", ["evidence", "--quick", "--out", str(tmp_path), "--store", str(tmp_path / "s")])
     evidence.main()
     page = (tmp_path / "evidence.md").read_text("utf-8")
@@ -31,7 +31,7 @@ def test_command_writes_the_page_and_its_figure(tmp_path, monkeypatch):
         "geometric mean of these six",
         "| lalonde_like |",
         "-0.51 / 3.38",
-        "evidence.svg",
+        "held out, u^2",
         "--quick --jobs 1",
     ):
         assert words in page

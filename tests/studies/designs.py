@@ -11,6 +11,8 @@ from causalrisk.simulation.designs import KangSchafer, Linear, Strong
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 RHS = "x1 + x2 + x3 + x4"
+MISSPECIFIED = ("strong", "weak_overlap", "doubly_wrong", "kang_schafer", "ten_covariates", "wiggly")  # of the package
+RIGHT = ("linear", "linear_strong", "randomized")
 
 
 def drawn(design, n, rng):

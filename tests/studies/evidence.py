@@ -18,10 +18,10 @@ from pathlib import Path
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, run_study
 from causalrisk.simulation.measures import geometric_mean
+from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_text import COVERAGE, GAIN, HEAD, MEAN, OTHERS, TRIED
+from tests.studies.study_defaults import compare_settings
 
-MISSPECIFIED = ("strong", "weak_overlap", "doubly_wrong", "kang_schafer", "ten_covariates", "wiggly")
-RIGHT = ("linear", "linear_strong", "randomized")
 MORE = ("quadratic", "interaction", "binary_outcome", "heavy_tails", "lalonde_like", "forty_covariates")
 SIZES = (200, 500, 1000)
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
@@ -45,6 +45,8 @@ class Grid:
         Samples of Kang and Schafer's mean problem.
     n_replicates : int
         Propensity replicates of JRE.
+    settings : int
+        Samples of each design in the comparison of settings.
     """
 
     misspecified: int
@@ -55,10 +57,11 @@ class Grid:
     n_boot: int
     mean: int
     n_replicates: int
+    settings: int
 
 
-QUICK = Grid(300, 1200, 300, 200, 200, 99, 1000, 200)
-FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500)
+QUICK = Grid(300, 1200, 300, 200, 200, 99, 1000, 200, 60)
+FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000)
 
 
 def number(value, error=None, digits=2):
@@ -158,6 +161,16 @@ def mean_problem(args, grid):
     return markdown(rows, ["estimator", "bias", "RMSE", "published bias / RMSE"])
 
 
+def settings(args, grid):
+    """Settings of the joint objective, by the prototype of `study_defaults`."""
+    ratios, covered = compare_settings(n=200, sims=grid.settings, jobs=args.jobs)
+    parts = []
+    for frame in (ratios, covered):
+        rows = [[label, *map(str, row)] for label, row in zip(frame.index, frame.to_numpy(), strict=True)]
+        parts.append(markdown(rows, ["n = 200", *frame.columns]))
+    return f"{parts[0]}\n\n{TRIED[1]}\n\n{parts[1]}\n\n{TRIED[2]}"
+
+
 def draw_figure(studies, file):
     """Plot JRE's ratios, designs as rows."""
     import matplotlib
@@ -200,7 +213,7 @@ def main():
     draw_figure(studies, args.out / "evidence.svg")
     sections = (
         HEAD, GAIN, table, MEAN, mean_problem(args, grid), OTHERS[0], others(args, grid), COVERAGE,
-        coverage(args, grid), TRIED,
+        coverage(args, grid), TRIED[0], settings(args, grid),
     )  # fmt: skip
     command = f"python -m tests.studies.evidence --{'full' if args.full else 'quick'} --jobs {args.jobs}"
     made = (

@@ -20,6 +20,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
+import functools
+import multiprocessing
 import time
 from dataclasses import dataclass
 
@@ -29,9 +31,11 @@ from scipy.special import expit
 
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.measures import geometric_mean, mse_ratio
-from tests.studies.evidence import MISSPECIFIED, RIGHT
+from tests.studies.designs import MISSPECIFIED, RIGHT
 
 LADDER = (3.0, 1.0, 0.3, 0.1, 0.03)
+DESIGNS = (*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome")
+SEED = 20251218
 FAR = 15  # log odds beyond which a fit counts as separated
 
 
@@ -227,17 +231,25 @@ def logit_fits(z, d, weights, start=None):
     return gamma
 
 
-def run(name, args):
-    """Errors and standard errors of all settings on the samples of a design, shapes (m, 1 + k) and (m, k)."""
+def run(name, n, sims, n_replicates, seed):
+    """Errors and standard errors of all settings on the samples of a design.
+
+    Returns
+    -------
+    errors : ndarray, shape (m, 1 + k)
+        Of IPWRA and of each setting; samples on which a fit was refused are left out.
+    ses : ndarray, shape (m, k)
+        Standard errors, from psi held out.
+    """
     design = find_design(name)
     columns = [design.formula.partition("~")[2].split(" + "), design.propensity.split(" + ")]
     outcome, propensity = ([term.strip() for term in part] for part in columns)
     errors, ses = [], []
-    for sample in range(args.sims):
-        rng = np.random.default_rng([args.seed, sample, args.n])
-        data = design.draw(args.n, rng).data
+    for sample in range(sims):
+        rng = np.random.default_rng([seed, sample, n])
+        data = design.draw(n, rng).data
         try:
-            rows = Rows(data, outcome, propensity, args.n_replicates, rng)
+            rows = Rows(data, outcome, propensity, n_replicates, rng)
             found = [estimate(rows, setting) for setting in SETTINGS.values()]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
@@ -246,38 +258,51 @@ def run(name, args):
     return np.array(errors), np.array(ses)
 
 
+def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs=1):
+    """Compare all settings.
+
+    Returns
+    -------
+    ratios : DataFrame
+        Mean squared error over that of IPWRA with its Monte Carlo error, as text; a row a design, a column a setting.
+    coverage : DataFrame
+        Coverage of the effect plus or minus 1.96 standard errors, from psi held out.
+    """
+    work = functools.partial(run, n=n, sims=sims, n_replicates=n_replicates, seed=seed)
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        found = dict(zip(designs, pool.map(work, designs, chunksize=1), strict=True))
+    ratios = {
+        name: [mse_ratio(column, errors[:, 0]) for column in errors[:, 1:].T] for name, (errors, _) in found.items()
+    }
+    covered = {name: (np.abs(e[:, 1:]) <= 1.959964 * se).mean(axis=0).round(3) for name, (e, se) in found.items()}
+    six = np.array([ratios[name] for name in MISSPECIFIED if name in ratios])
+    if len(six):
+        means = [geometric_mean(*six[:, k].T) for k in range(len(SETTINGS))]
+        ratios = {"geometric mean of the wrong ones": means} | ratios
+    text = {name: [f"{r:.3f} ({mc:.3f})" for r, mc in column] for name, column in ratios.items()}
+    return pd.DataFrame(text, index=list(SETTINGS)).T, pd.DataFrame(covered, index=list(SETTINGS)).T
+
+
 def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--sims", type=int, default=200, help="samples of each design")
     parser.add_argument("--n-replicates", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=20251218)
-    parser.add_argument(
-        "--designs",
-        nargs="+",
-        default=[*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome"],
-    )
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--designs", nargs="+", default=DESIGNS)
     return parser.parse_args()
 
 
 def main():
     """Run the study and print its tables."""
     args, begun = arguments(), time.perf_counter()
-    ratios, covered = {}, {}
-    for name in args.designs:
-        errors, ses = run(name, args)
-        ratios[name] = [mse_ratio(column, errors[:, 0]) for column in errors[:, 1:].T]
-        covered[name] = (np.abs(errors[:, 1:]) <= 1.959964 * ses).mean(axis=0)
-    text = {name: [f"{r:.3f} ({mc:.3f})" for r, mc in column] for name, column in ratios.items()}
-    six = np.array([ratios[name] for name in MISSPECIFIED if name in ratios])
-    if len(six):
-        means = [geometric_mean(*six[:, k].T) for k in range(len(SETTINGS))]
-        text = {"geometric mean": [f"{m:.3f} ({mc:.3f})" for m, mc in means]} | text
+    ratios, covered = compare_settings(**vars(args))
     print(f"{args}; {time.perf_counter() - begun:.0f} s\nMean squared error over that of IPWRA:")
-    print(pd.DataFrame(text, index=list(SETTINGS)).T.to_string())
+    print(ratios.to_string())
     print("Coverage of effect +- 1.96 standard errors, from psi held out:")
-    print(pd.DataFrame(covered, index=list(SETTINGS)).T.round(3).to_string())
+    print(covered.to_string())
 
 
 if __name__ == "__main__":
