@@ -40,8 +40,8 @@ TRIED = (
     """## What was tried
 
 Settings of the joint objective, by a prototype apart from the package (`tests.studies.study_defaults`, which explains
-the names): mean squared error over that of IPWRA. `mse 0.3, 10n` is the default of version 0.1 and `erm, n2` the literal
-reading of the paper.""",
+the names): mean squared error over that of IPWRA. `mse 0.3, 10n` is the default of version 0.1 and `erm, n2` the
+literal reading of the paper.""",
     """Coverage of the 95% interval whose standard error is that of the influence function held out:""",
     """What this and larger runs of it say:
 
@@ -49,17 +49,18 @@ reading of the paper.""",
   lose to IPWRA on `lalonde_like` samples. Asking for no net bias at the fitted propensity score only (`u^2`) removes
   most of that loss, and gains more elsewhere. The replicates' spread enters with the wrong sign: estimating the
   propensity score by maximum likelihood lowers the variance of the effect.
-- **No fixed anchor is right.** Small anchors gain most where models are wrong (0.3 times IPWRA's mean squared error on
-  `kang_schafer`) and lose up to 10% where both are right and overlap is poor. Choosing the anchor by the variance of the
-  influence function held out, with IPWRA itself as the first rung, and a rung taken only if it is better by a standard
-  error, keeps both: no clear loss on the designs that are right, and most of the gain on the others.
-- **One Newton step with leverage is enough** to hold a row out. Five-fold cross-validation chose as well, but depends on
-  a random split and costs five fits. Without the leverage (Takeuchi's criterion) small anchors are chosen too often:
-  losses of 5 to 8% on `linear_strong` at n = 200.
-- **Did not help:** the square of the mean net bias over replicates with the anchor held out (up to 2.5 times IPWRA's
-  mean squared error on `lalonde_like` at n = 200: a few replicates have extreme weights); replicates of the sample and
-  the propensity score together, whose net biases have the right covariance but need thousands of replicates; a tenth of
-  the replicates' penalty beside u^2; anchors chosen without the margin of a standard error (2 to 4% losses); projecting
-  the influence function inside the objective (gains a little at n = 200 and loses on `lalonde_like` at n = 500; the
-  bootstrap standard error on `cattaneo2` is 1.05 times IPWRA's, and 1.03 without it).""",
+- **No fixed anchor is right.** Small anchors gain most where models are wrong (0.3 times IPWRA's mean squared error
+  on `kang_schafer`) and lose up to 10% where both are right and overlap is poor. Choosing the anchor by the variance
+  of the influence function held out, with IPWRA itself as the first rung, and a rung taken only if it is better by a
+  standard error, keeps both: no clear loss on the designs that are right, and most of the gain on the others.
+- **One Newton step with leverage is enough** to hold a row out. Five-fold cross-validation chose as well, but depends
+  on a random split and costs five fits. Without the leverage (Takeuchi's criterion) small anchors are chosen too
+  often: losses of 5 to 8% on `linear_strong` at n = 200.
+- **Did not help:** the square of the mean net bias over replicates (in 200 samples of `lalonde_like` at n = 200, with
+  the anchor held out, 2.5 times IPWRA's mean squared error, Monte Carlo error 1.2: a few replicates with extreme
+  weights decide); replicates of the sample and the propensity score together, whose net biases have the right
+  covariance but which need thousands of replicates; a tenth of the replicates' penalty beside u^2; anchors chosen
+  without the margin of a standard error (2 to 4% losses); projecting the influence function inside the objective
+  (gains a little at n = 200 and loses on `lalonde_like` at n = 500; the bootstrap standard error on `cattaneo2` is
+  1.05 times IPWRA's, and 1.03 without it).""",
 )
