@@ -197,6 +197,9 @@ class StudyResults:
         ax.axvline(1, color="0.7", linestyle="--", linewidth=1, zorder=0)
         ax.set_yticks(range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(_log_locator())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
         ax.set_xlabel(f"mean squared error relative to {self.reference}")
         if len(shown) > 1:
             ax.legend(frameon=False)
@@ -210,6 +213,13 @@ class StudyResults:
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
+
+
+def _log_locator() -> Any:
+    """Return a locator of ticks at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1, 2, 5))
 
 
 def _new_axes(rows: int) -> Any:
