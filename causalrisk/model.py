@@ -189,7 +189,7 @@ class CausalModel:
             Folds of a cross-fitted propensity score.
         target : {"all", "treated", "control", "overlap"}, DataFrame or callable
             Target population, or "ATE", "ATT", "ATC", "ATO" in any case; a frame of another population with the same
-            covariates, whose density ratio to the sample comes from a logit in the covariates of the propensity formula;
+            covariates, whose density ratio to the sample comes from a logit in those of the propensity formula;
             or a tilt as a function of the propensity score, such as ``lambda e: np.minimum(e, 1 - e)``.
         treated, reference : level, optional
             Which level of the treatment is treated, or which the others are compared with.
