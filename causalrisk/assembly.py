@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalrisk.design import Design, TargetRows, target_rows
+from causalrisk.diagnostics.overlap import crump_limits
 from causalrisk.errors import ConvergenceWarning, OptionError
 from causalrisk.ledger import Notes
-from causalrisk.linalg import Array
 from causalrisk.options import ModelOptions, is_frame
 from causalrisk.propensity import (
     BinaryModel,
@@ -200,36 +200,3 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
     reason = f"propensity score {limits}"
     trimmed = design.subset(sample.restore(keep), reason)
     return trimmed, f"{dropped} {limits}"
-
-
-def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
-    """Return the limits of the propensity score that minimise the variance of the effect.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (n,)
-        Propensity scores of the treated arm.
-    weights : ndarray, shape (n,)
-        Observation weights.
-
-    Returns
-    -------
-    tuple of float
-        alpha and 1 - alpha.
-
-    References
-    ----------
-    .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
-       of average treatment effects. Biometrika 96, 187-199.
-    """
-    spread = 1 / (scores * (1 - scores))
-    order = np.argsort(spread)
-    spread, weights = spread[order], weights[order]
-    means = np.cumsum(spread * weights) / np.cumsum(weights)
-    inside = spread <= 2 * means
-    if inside.all():
-        return 0.0, 1.0
-    # The largest cut at which the marginal unit costs no more than twice the average of those below it.
-    cut = 2 * means[np.flatnonzero(inside)[-1]]
-    alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
-    return float(alpha), float(1 - alpha)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from causalrisk.errors import UnavailableError
@@ -71,6 +73,32 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         parts.append(refit(weights, first).values[:count].T)
     left_out = np.concatenate(parts)
     return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
+
+
+def effect_changes(record: FitRecord, exact: bool) -> Array:
+    """Change of the (first) effect when a row is left out, rows in the order of the design, shape (n,).
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    exact : bool
+        Whether every step is redone without the row, or its influence function tells.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Effect without the row less the effect; NaN where there is none without it.
+    """
+    sample = record.sample
+    if not exact:
+        share = sample.weights * record.estimate.influence[:, 0]
+        return -sample.restore(share / (sample.total - sample.weights))
+    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None))
+    left_out = leave_one_out(alone, 1)[:, 0]
+    if sample.n_frame:
+        left_out = sample.restore(left_out)
+    return left_out - record.estimate.params[0]
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:
