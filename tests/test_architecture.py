@@ -60,12 +60,13 @@ LAYERS = (
     ("models",),
     ("comparison",),
     ("compare",),
+    ("simulation",),
     ("cli",),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
-OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow"}
+OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow", "doubleml", "sklearn", "scikit-learn", "zepid"}
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"
 
