@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.errors import OptionError
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.options import listed
 from causalrisk.report.numbers import column_format, format_number
+from causalrisk.report.plots import axes_or_new
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design
@@ -186,7 +187,7 @@ class StudyResults:
         UnavailableError
             If matplotlib is not installed.
         """
-        ax = _new_axes(len(self.table.groupby(level=["design", "n"]))) if ax is None else ax
+        ax = axes_or_new(ax, rows=len(self.table.groupby(level=["design", "n"])))
         table = self.table
         cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
         shown = [e for e in self.estimators if e != self.reference] if estimators is None else list(estimators)
@@ -220,14 +221,3 @@ def _log_locator() -> Any:
     from matplotlib.ticker import LogLocator
 
     return LogLocator(subs=(1, 2, 5))
-
-
-def _new_axes(rows: int) -> Any:
-    """Return the axes of a new figure."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise UnavailableError(
-            "plots need matplotlib, which is not installed.\nType  pip install matplotlib."
-        ) from error
-    return plt.subplots(figsize=(7, 1.2 + 0.4 * rows), layout="constrained")[1]
