@@ -192,7 +192,7 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
     dropped = int((~keep).sum())
     reason = f"propensity score {limits}"
     trimmed = design.subset(sample.restore(keep), reason)
-    return trimmed, f"{dropped} ({limits})"
+    return trimmed, f"{dropped} {limits}"
 
 
 def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:

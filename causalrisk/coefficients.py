@@ -86,6 +86,20 @@ def coefficients_of(record: FitRecord) -> Coefficients:
     return Coefficients(tuple(outcome), Estimates(propensity_terms(record), values, se))
 
 
+def outcome_covariances(record: FitRecord) -> list[Array]:
+    """Return the covariance of the outcome coefficients of each arm, those of the design's columns, shape (p, p)."""
+    first, p = len(record.estimate.params), record.estimate.theta.shape[1]
+    blocks = []
+    for arm in range(len(record.estimate.theta)):
+        block = slice(first + arm * p, first + (arm + 1) * p)
+        covariance = record.covariance[block, block]
+        if not record.spec.constants:
+            transform = record.sample.outcome.coefficients
+            covariance = transform(transform(covariance).T)
+        blocks.append(covariance)
+    return blocks
+
+
 def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
     weights, names = record.propensity, record.design.propensity_names

@@ -23,8 +23,9 @@ from causalrisk.design import design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning, UnavailableError
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
+from causalrisk.keywords import FIT_INSTEAD
 from causalrisk.ledger import TEXT, Notes, Reason
-from causalrisk.model import FIT_INSTEAD, CausalModel, classifier, given_scores
+from causalrisk.model import CausalModel, classifier, given_scores
 from causalrisk.models import JRE
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
 from causalrisk.report.numbers import column_format, format_number, format_p

@@ -59,8 +59,10 @@ class EffectScale:
 
     def jacobian(self, means: Array) -> Array:
         """Return the derivative of `params` by the means, shape (2 K - 1, K)."""
-        n_arms, slope = len(means), self.g_slope(means)
-        outer = self.report_slope(self.g(means)[1:] - self.g(means)[:1])
+        n_arms = len(means)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope, values = self.g_slope(means), self.g(means)
+            outer = self.report_slope(values[1:] - values[:1])
         effects = (np.eye(n_arms)[1:] - np.eye(n_arms)[0]) * slope * outer[:, None]
         return np.vstack([effects, np.eye(n_arms)])
 

@@ -14,7 +14,7 @@ from causalrisk.joint_influence import Solution
 from causalrisk.linalg import Array, triangular_factor
 from causalrisk.optimize import OptimizeResult, minimize_objective, minimize_rows
 from causalrisk.replicates import DenseWeights, Replicates
-from causalrisk.risk import ate_risk, scaled_contrasts
+from causalrisk.risk import ate_risk, bias_contrasts, unit_slopes
 from causalrisk.sample import Sample
 from causalrisk.weighting import WeightFit, Weights
 
@@ -37,6 +37,8 @@ class JointEstimate:
         Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
     result : OptimizeResult
         What scipy reported.
+    slopes : ndarray, shape (K,)
+        What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
     """
 
     estimate: Estimate
@@ -46,11 +48,26 @@ class JointEstimate:
     influence_variance: float
     mc_se: Array
     result: OptimizeResult
+    slopes: Array
+
+    @property
+    def net_bias(self) -> Array:
+        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, here and at the start, shape (2, K - 1, B).
+
+        On another scale than the difference they are what moves the effect, in units of the outcome.
+        """
+        scaled = self.slopes[:, None] * np.stack([self.bias, self.start_bias])
+        return scaled[:, 1:] - scaled[:, :1]
 
     @property
     def expected_risk(self) -> float:
         """Mean ATE risk over the replicates."""
-        return float(ate_risk(self.bias).mean())
+        return float(ate_risk(self.slopes[:, None] * self.bias).mean())
+
+    @property
+    def start_risk(self) -> float:
+        """Mean ATE risk of the start over the replicates."""
+        return float(ate_risk(self.slopes[:, None] * self.start_bias).mean())
 
 
 def joint_criterion(
@@ -85,7 +102,7 @@ def joint_criterion(
         criterion.fit * dispersion,
         criterion.penalty,
         criterion.variance,
-        scaled_contrasts(slopes),
+        bias_contrasts(len(slopes)) * unit_slopes(slopes),
         slopes,
         residual or 1.0,
     )
@@ -154,7 +171,9 @@ def estimate_jointly(
     start_error = sample.own(start.fitted) - sample.y
     start_bias = operator.sums(share, start_error[:, None, None])[..., 0, 0]
     variance, mc_se = at.influence_variance, at.monte_carlo_se(moments)
-    return JointEstimate(estimate, start, moments.biases, start_bias, variance, mc_se, result)
+    return JointEstimate(
+        estimate, start, moments.biases, start_bias, variance, mc_se, result, unit_slopes(criterion.scale_slopes)
+    )
 
 
 def objective_rows(objective: JointObjective, theta: Array, resampled: Resampled) -> Array:

@@ -59,7 +59,7 @@ class JointAttributes:
         bias = self._joint.fit.bias
         used = np.flatnonzero(self._joint.replicates.reasons == Reason.OK)
         labels = self._record.design.labels
-        values = np.column_stack([bias.T, (bias[1:] - bias[0]).T])
+        values = np.column_stack([bias.T, self._joint.fit.net_bias[0].T])
         nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
         columns = [*labels, *nets]
         return pd.DataFrame(values, columns=columns, index=pd.Index(used, name="replicate"))

@@ -11,42 +11,13 @@ from causalrisk.design import Design, design_from_arrays, design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted
 from causalrisk.estimators import Specification
 from causalrisk.fitting import fit_separate
+from causalrisk.keywords import DATA_OPTIONS, FIT_SEPARATE, MODEL_INSTEAD, NEW_MODEL
 from causalrisk.ledger import failure_text
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords, unknown_keyword
+from causalrisk.options import InferenceOptions, ModelOptions, check_keywords, unknown_keyword
 from causalrisk.propensity import is_classifier
 from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults
 from causalrisk.uncertainty import robust_record
-
-_OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
-FIT_INSTEAD = {
-    "cov_kwds": 'Clusters are given to the model: from_formula(..., cluster="column"); fit(cov_type="cluster").',
-    "use_t": "p-values and intervals are normal; use_t is always False. Leave it out.",
-    "disp": "fit prints nothing; progress=True shows the bootstrap.",
-    "maxiter": "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out.",
-    "seed": "Type  rng=0.",
-    "reps": "Type  n_boot=.",
-    "n_bootstrap": "Type  n_boot=.",
-    "vce": 'Type  cov_type="robust", "cluster" or "bootstrap".',
-    "random_state": "Type  rng=0.",
-}
-_FIT_SEPARATE = FIT_INSTEAD | {
-    field.name: f"{_OF_JRE}\nType  causalrisk.JRE.from_formula(...).fit({field.name}=...)."
-    for field in dataclasses.fields(JREOptions)
-}
-_MODEL_INSTEAD = {
-    "treatment": "Type  treat=.",
-    "groups": "Clusters: type  cluster=.",
-    "estimand": 'Type  target="all", "treated", "control" or "overlap".',
-    "subset": "Give the rows themselves: data=data[...].",
-    "eval_env": "Variables are taken from data=, or from where from_formula is called. Leave it out.",
-    "seed": "Give it to fit: fit(rng=0).",
-    "rng": "Give it to fit: fit(rng=0).",
-    "cov_type": 'Give it to fit: fit(cov_type="robust").',
-    "n_boot": "Give it to fit: fit(n_boot=999).",
-}
-_DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
-_NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
 
 
 def classifier(propensity_score: Any) -> Any:
@@ -89,7 +60,7 @@ class CausalModel:
     design: Design
     options: ModelOptions
 
-    @check_keywords(_MODEL_INSTEAD)
+    @check_keywords(MODEL_INSTEAD)
     def __init__(
         self,
         endog: Any,
@@ -161,7 +132,7 @@ class CausalModel:
         )
 
     @classmethod
-    @check_keywords(_MODEL_INSTEAD)
+    @check_keywords(MODEL_INSTEAD)
     def from_formula(
         cls,
         formula: str,
@@ -307,9 +278,9 @@ class CausalModel:
         for name in changes:
             if name not in known:
                 where = f"{type(self).__name__}.with_options"
-                raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(_DATA_OPTIONS, _NEW_MODEL)))
+                raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(DATA_OPTIONS, NEW_MODEL)))
         if given_scores(changes.get("propensity_score")) is not None:
-            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{_NEW_MODEL}")
+            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
         return self._of(self.design, dataclasses.replace(self.options, **changes))
 
     def __repr__(self) -> str:
@@ -332,7 +303,7 @@ class CausalModel:
         """The outcome formula; None for a model made from arrays."""
         return self.design.formula
 
-    @check_keywords(_FIT_SEPARATE)
+    @check_keywords(FIT_SEPARATE)
     def fit(
         self,
         *,

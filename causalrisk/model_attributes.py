@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.coefficients import Coefficients, Estimates, coefficients_of, influence_of, outcome_names
-from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.errors import UnavailableError
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
 
@@ -59,6 +58,11 @@ class ModelAttributes:
         return pd.Series(getattr(block, field), index=list(block.names), name=name)
 
     def _without_propensity(self) -> UnavailableError:
+        if self._record.propensity is not None and self._record.spec.uses_propensity:
+            return UnavailableError(
+                "the propensity scores are given or a classifier's, and have no coefficients.\n"
+                "Type  res.propensity_scores  for the scores."
+            )
         return UnavailableError(
             f"{self._record.spec.name} uses no propensity score.\n"
             "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
@@ -86,62 +90,6 @@ class ModelAttributes:
 
     def _per_row(self, values: Array, name: str) -> pd.Series:
         return pd.Series(self._record.sample.restore(values), index=self._record.design.index, name=name)
-
-    @property
-    def potential_outcomes(self) -> pd.DataFrame:
-        """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
-        self._check_unit_level("potential_outcomes")
-        fitted = self._record.sample.restore(self._record.estimate.fitted.T.copy())
-        return pd.DataFrame(fitted, index=self._record.design.index, columns=list(self._record.design.labels))
-
-    def predict(self, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
-        """Predict the outcome of new rows in each arm (not for JRE).
-
-        Parameters
-        ----------
-        data : DataFrame or array_like
-            New rows with the covariates of the outcome formula, coded as in the fit.
-        arm : level or label, optional
-            One arm; by default all.
-
-        Returns
-        -------
-        DataFrame or Series
-            A column an arm, or the one arm.
-
-        Raises
-        ------
-        DesignError
-            If a covariate is missing or has a level that was not in the fit.
-        """
-        self._check_unit_level("predict(data)")
-        design, theta = self._record.design, self._record.estimate.theta
-        if self._record.spec.constants:
-            predicted = np.repeat(theta.T, len(data), axis=0)
-        else:
-            predictors = design.outcome_encoder.encode(data) @ self._record.sample.outcome.coefficients(theta.T)
-            predicted = self._record.sample.family.mean(predictors)
-        index = data.index if isinstance(data, pd.DataFrame) else None
-        frame = pd.DataFrame(predicted, index=index, columns=list(design.labels))
-        return frame if arm is None else frame[self._arm_label(arm)]
-
-    def _arm_label(self, arm: Any) -> str:
-        design = self._record.design
-        for level, label in zip(design.levels, design.labels, strict=True):
-            if arm in (label, level):
-                return label
-        raise OptionError(
-            f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
-            f"Type  arm={design.labels[-1]!r}."
-        )
-
-    def _check_unit_level(self, what: str) -> None:
-        if self._record.joint is not None:
-            raise UnavailableError(
-                "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
-                "unit-level predictions mean nothing.\n"
-                f"Type  res.start.{what}  for those of the IPWRA fit it started from."
-            )
 
     def estimating_equations(self) -> pd.DataFrame:
         """Contribution of each row to the estimates: the solved estimating equations, or influence function.

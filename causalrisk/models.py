@@ -7,7 +7,8 @@ from typing import Any
 from causalrisk import estimators
 from causalrisk.errors import FitInterrupted
 from causalrisk.fitting import fit_joint
-from causalrisk.model import FIT_INSTEAD, CausalModel
+from causalrisk.keywords import FIT_INSTEAD
+from causalrisk.model import CausalModel
 from causalrisk.options import InferenceOptions, JREOptions, check_keywords
 from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults

@@ -23,9 +23,10 @@ from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
+from causalrisk.unit_attributes import UnitAttributes
 
 
-class CausalResults(ModelAttributes, JointAttributes):
+class CausalResults(ModelAttributes, UnitAttributes, JointAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters

@@ -47,18 +47,9 @@ def bias_contrasts(n_arms: int) -> Array:
     return contrasts
 
 
-def scaled_contrasts(slopes: Array) -> Array:
-    """`bias_contrasts` of biases on another scale of the effect.
+def unit_slopes(slopes: Array) -> Array:
+    """Slopes of the scale of an effect at the arm means, their mean square set to one.
 
-    Parameters
-    ----------
-    slopes : ndarray, shape (K,)
-        Derivative of the scale at each arm mean.
-
-    Returns
-    -------
-    ndarray, shape (K - 1, K)
-        Contrasts of the arm biases times these slopes, whose mean square is set to one so that the risk keeps the units
-        of the outcome.
+    A risk of biases times these keeps the units of the outcome.
     """
-    return bias_contrasts(len(slopes)) * (slopes / np.sqrt((slopes**2).mean()))
+    return slopes / np.sqrt((slopes**2).mean())

@@ -104,6 +104,7 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
         record.sample.weights,
         frequency=record.frequency,
         cluster=sample_clusters(record.sample, cluster),
+        total=record.sample.total,
         n_coefficients=record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0,
     )
 

@@ -9,7 +9,7 @@ from scipy.optimize import approx_fprime
 from causalrisk.expansion import JointObjective, Resampled
 from causalrisk.joint import joint_criterion, objective_rows, weights_of
 from causalrisk.replicates import DenseWeights
-from causalrisk.risk import ate_risk, bias_contrasts, scaled_contrasts
+from causalrisk.risk import ate_risk, bias_contrasts, unit_slopes
 from tests.engine import ERM, MSE, problem, tilt_function
 
 CASES = [
@@ -167,6 +167,6 @@ def test_risk_of_three_arms_depends_on_no_reference():
 
 def test_contrasts_on_another_scale_keep_the_units():
     """Biases that leave a ratio of 2 : 1 alone are no risk, and the contrasts have the length of the plain ones."""
-    contrasts = scaled_contrasts(1 / np.array([1.0, 2.0]))
+    contrasts = bias_contrasts(2) * unit_slopes(1 / np.array([1.0, 2.0]))
     assert contrasts @ np.array([0.1, 0.2]) == pytest.approx(0)
     assert (contrasts**2).sum() == pytest.approx((bias_contrasts(2) ** 2).sum())

@@ -57,6 +57,10 @@ class FormulaEncoder:
         """Names of the variables that new data must have."""
         return tuple(self._variables)
 
+    def sample_variables(self) -> dict[str, pd.Series]:
+        """Return the variables on the estimation sample."""
+        return dict(self._variables)
+
     def keeping(self, keep: np.ndarray) -> FormulaEncoder:
         """Return an encoder of some of the columns.
 

@@ -15,6 +15,7 @@ def sandwich(
     frequency: bool = False,
     cluster: NDArray[np.intp] | None = None,
     n_coefficients: int = 0,
+    total: float | None = None,
 ) -> Array:
     """Covariance of estimates from their influence function.
 
@@ -31,6 +32,9 @@ def sandwich(
     n_coefficients : int, default 0
         k of the small-sample factor n / (n - k) (clusters: G / (G - 1) (n - 1) / (n - k)); 0 applies none.
 
+    total : float, optional
+        N, what the influence function is relative to; by default the sum of the weights.
+
     Returns
     -------
     ndarray, shape (d, d)
@@ -40,7 +44,7 @@ def sandwich(
     ----------
     .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
     """
-    total = weights.sum()
+    total = float(weights.sum()) if total is None else total
     n = total if frequency else len(weights)
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
     scaled = influence * (np.sqrt(weights) if frequency and cluster is None else weights)[:, None]

@@ -19,7 +19,6 @@ from causalrisk.options import PENALTY_NAMES
 from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.numbers import column_format, format_p, format_share
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
-from causalrisk.risk import ate_risk
 
 Rows = tuple[tuple[str, ...], ...]
 ROUNDING = 1e-13
@@ -151,8 +150,8 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
         ("Objective:", options.objective),
         ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
         ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
-        ("RMS net bias:", f"{_risk(fit.bias):#.3g}"),
-        ("  same, IPWRA:", f"{_risk(fit.start_bias):#.3g}"),
+        ("RMS net bias:", f"{np.sqrt(fit.expected_risk):#.3g}"),
+        ("  same, IPWRA:", f"{np.sqrt(fit.start_risk):#.3g}"),
         ("Monte Carlo SE:", monte_carlo),
     ]
 
@@ -161,11 +160,6 @@ def has_converged(record: FitRecord) -> bool:
     """Whether the propensity model and, for a joint fit, the joint objective converged."""
     propensity = record.propensity is None or record.propensity.converged
     return propensity and (record.joint is None or bool(record.joint.fit.result.success))
-
-
-def _risk(bias: Array) -> float:
-    """Root of the expected ATE risk, in units of the outcome; for two arms the RMS net bias."""
-    return float(np.sqrt(ate_risk(bias).mean()))
 
 
 def target_text(record: FitRecord) -> str:
@@ -235,11 +229,12 @@ def _arms_table(record: FitRecord) -> TableContent:
 
 def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
     """Mean and RMS bias over the replicates, and IPWRA's RMS, per arm and net."""
-    bias = np.vstack([fit.bias, fit.bias[1:] - fit.bias[0]])
-    start = np.vstack([fit.start_bias, fit.start_bias[1:] - fit.start_bias[0]])
+    net, start_net = fit.net_bias
+    bias, start = np.vstack([fit.bias, net]), np.vstack([fit.start_bias, start_net])
     numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
     smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
-    spec = f"z.{min(max(2 - floor(log10(smallest)), 2), 8)}f"  # three digits of the smallest RMS
+    digits = max(2 - floor(log10(smallest)), 2)  # three digits of the smallest RMS
+    spec = f"z.{digits}f" if digits <= 5 else ".2e"
     return [(format(a, spec), format(b, spec), format(c, spec)) for a, b, c in numbers]
 
 
@@ -340,10 +335,11 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     dropped = len(record.design.in_sample) - record.design.n
     if not dropped:
         return []
-    counts = ledger.groupby("variable", sort=False)["missing"].max()
+    used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
+    counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
     reasons = ", ".join(
-        f"{name} in {count} rows" if " = " in str(name) else f"{name} missing in {count}"
-        for name, count in counts.items()
+        f"{name} in {count} rows" if used_in in ("weights", "trim") else f"{name} missing in {count}"
+        for (used_in, name), count in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
     return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger."]

@@ -1,0 +1,138 @@
+"""Variables that effects may differ by: groups, or the columns of a formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.columns import listing, missing_mask, plain
+from causalrisk.design.design import Design
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas import parse
+from causalrisk.design.rank import usable_columns
+from causalrisk.design.scope import resolve
+from causalrisk.design.tables import Table, align, as_table, find_column
+from causalrisk.errors import DesignError
+
+MANY_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Moderators:
+    """Columns that effects are projected on.
+
+    Parameters
+    ----------
+    columns : ndarray of float64, shape (n, k)
+        Indicators of the groups, or the columns of a formula; rows as in the design.
+    names : tuple of str
+        Groups or columns.
+    name : str
+        Name of the grouping variable, or the formula.
+    groups : bool
+        Whether the columns are indicators of groups.
+    """
+
+    columns: np.ndarray
+    names: tuple[str, ...]
+    name: str
+    groups: bool
+
+
+def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
+    """Find what effects are asked by.
+
+    Parameters
+    ----------
+    design : Design
+        The data of the fit.
+    by : str or array-like
+        Name of a variable, or one value per row of the data, for a group each; or a one-sided formula beginning with
+        "~" for a linear projection.
+    data : DataFrame or mapping, optional
+        The data the model was made from; needed for variables that are in neither of its formulas.
+
+    Returns
+    -------
+    Moderators
+        The columns on the estimation sample.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown, misses values in the sample, or has too many values to be a grouping.
+    """
+    table = _known(design) if data is None else _on_sample(design, as_table(data, []))
+    if isinstance(by, str) and by.lstrip().startswith("~"):
+        return _projection(design, by, table)
+    if isinstance(by, str):
+        values, name = find_column(by, "group", "group", table, {}, [])
+    else:
+        whole = design.in_sample.index
+        own = getattr(by, "name", None)
+        name = "group" if own is None else str(own)
+        of_sample = not isinstance(by, pd.Series) and len(by) == design.n
+        aligned = align(by, design.index if of_sample else whole, f"group {name!r}", [])
+        values = aligned if of_sample else aligned[design.in_sample.to_numpy()]
+    _check_complete(values, name)
+    codes, levels = pd.factorize(np.asarray(values, dtype=object), sort=True)
+    column = plain(values, name, codes=True)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes, levels = column.cat.codes.to_numpy(), column.cat.categories
+    if len(levels) > MANY_LEVELS:
+        raise DesignError(
+            f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
+            f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
+        )
+    indicators = (codes[:, None] == np.arange(len(levels))).astype(float)
+    return Moderators(indicators, tuple(_shown(level) for level in levels), name, True)
+
+
+def _shown(level: Any) -> str:
+    """Level as it is printed; whole floats without a point."""
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def _known(design: Design) -> Table:
+    """Return the variables of both formulas, where the design still has all their rows."""
+    columns: dict[str, pd.Series] = {}
+    for encoder in (design.propensity_encoder, design.outcome_encoder):
+        if isinstance(encoder, FormulaEncoder):
+            columns |= {k: v for k, v in encoder.sample_variables().items() if len(v) == design.n}
+    return Table(design.index, None, columns)
+
+
+def _on_sample(design: Design, table: Table) -> Table:
+    """Return the rows of the data that are in the sample."""
+    if len(table.index) != len(design.in_sample):
+        raise DesignError(
+            f"data has {len(table.index)} rows, the model was made from {len(design.in_sample)}; expected the same "
+            "data.\nType  data=  with the DataFrame that from_formula was given."
+        )
+    keep = design.in_sample.to_numpy()
+    return Table(table.index[keep], None, {str(name): table.column(name)[keep] for name in table.names})
+
+
+def _projection(design: Design, text: str, table: Table) -> Moderators:
+    """Code a one-sided formula on the sample."""
+    formula = parse(text.lstrip().removeprefix("~"), "effects_by", [])
+    scope = resolve(formula, table, {}, "right")
+    for name, values in scope.variables.items():
+        _check_complete(values, name)
+    encoder = FormulaEncoder(formula, scope)
+    matrix = encoder.sample_matrix(design.n)
+    keep = usable_columns(matrix, encoder.names, "effects_by", [])
+    names = tuple(name for name, kept in zip(encoder.names, keep, strict=True) if kept)
+    return Moderators(matrix[:, keep], names, f"~ {formula.right_text}", False)
+
+
+def _check_complete(values: pd.Series, name: str) -> None:
+    absent = missing_mask(values)
+    if absent.any():
+        raise DesignError(
+            f"group {name!r} is missing in {int(absent.sum())} rows of the sample, such as "
+            f"{listing(values.index[absent])}; expected a value in each.\nFill these in before fitting."
+        )
