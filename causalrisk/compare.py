@@ -63,7 +63,7 @@ class ComparisonResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, a row an estimator: bootstrap ("std err") and robust errors, z test, normal 95% interval."""
+        """Effects, a row an estimator (and arm): bootstrap ("std err") and robust errors, z test, normal interval."""
         return effects_frame(self._data, 0.05)
 
     @property
@@ -75,15 +75,15 @@ class ComparisonResults:
     def cov(self) -> pd.DataFrame:
         """Joint covariance of the effects over the resamples that worked for all estimators."""
         used = self._data.boot[~np.isnan(self._data.boot).any(axis=1)]
-        size = (len(self._data.names),) * 2
+        size = (len(self._data.rows),) * 2
         values = np.cov(used, rowvar=False).reshape(size) if len(used) > 1 else np.full(size, np.nan)
-        return pd.DataFrame(values, index=self._data.names, columns=self._data.names)
+        return pd.DataFrame(values, index=list(self._data.rows), columns=list(self._data.rows))
 
     @property
     def boot_effects(self) -> pd.DataFrame:
         """Effects in every resample, a row a resample; NaN where the estimator failed."""
         index = pd.RangeIndex(len(self._data.boot), name="resample")
-        return pd.DataFrame(self._data.boot.copy(), columns=self._data.names, index=index)
+        return pd.DataFrame(self._data.boot.copy(), columns=list(self._data.rows), index=index)
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
@@ -108,16 +108,17 @@ class ComparisonResults:
             the last; `differences` has all.
         """
         check_alpha(alpha)
-        names, differences = self._data.names, differences_frame(self._data, alpha)
-        effects = effects_frame(self._data, alpha)
-        tables = [
-            TableContent(rows=_head(self._data), aligns="lrlr", title=title or "Comparison of Estimators"),
-            _numbers_table(effects, self._data.estimand, alpha, (0, 10, 10, 9, 9, 8, 10, 10)),
-        ]
+        names, several = self._data.names, len(self._data.effect_names) > 1
+        effects, differences = effects_frame(self._data, alpha), differences_frame(self._data, alpha)
+        tables = [TableContent(rows=_head(self._data), aligns="lrlr", title=title or "Comparison of Estimators")]
         references = names[:0:-1] if len(names) <= FEW else names[-1:]
-        for name in references:
-            shown = differences.xs(name, level="minus")
-            tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
+        for effect in self._data.effect_names:
+            own = effects.xs(effect, level="effect") if several else effects
+            tables.append(_numbers_table(own, effect, alpha, (0, 10, 10, 9, 9, 8, 10, 10)))
+            of_effect = differences.xs(effect, level="effect") if several else differences
+            for name in references:
+                shown = of_effect.xs(name, level="minus")
+                tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
         return build_summary(tables, _notes(self._data))
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
@@ -142,18 +143,20 @@ class ComparisonResults:
         """
         check_alpha(alpha)
         design, ax = self._data.design, _new_axes() if ax is None else ax
-        ax.set_xlabel(
-            f"{self._data.estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
-        )
-        return _draw_forest(effects_frame(self._data, alpha), ax)
+        estimand = self._data.records[0].estimand
+        ax.set_xlabel(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        frame = effects_frame(self._data, alpha)
+        labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
+        return _draw_forest(frame.set_axis(labels), ax)
 
     def __repr__(self) -> str:
-        design, effects = self._data.design, self._data.effects
-        low, high = format_number(effects.min()), format_number(effects.max())
-        count = f"{len(effects)} estimator{'s' * (len(effects) > 1)}"
-        return (
-            f"{count}: {self._data.estimand} {low} to {high}, {design.labels[-1]} vs {design.labels[0]}, n {design.n}"
+        design, count = self._data.design, len(self._data.names)
+        effects = self._data.effects.reshape(count, -1)
+        ranges = ", ".join(
+            f"{name} {format_number(low)} to {format_number(high)}"
+            for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
         )
+        return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.n}"
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
@@ -304,7 +307,8 @@ def _checked(comparison: Comparison, max_failed: float) -> Comparison:
     if over.any():
         worst = failed.max() / drawn
         more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
-        kept = dataclasses.replace(comparison, boot=np.where(over, np.nan, comparison.boot))
+        columns = np.repeat(over, len(comparison.effect_names))
+        kept = dataclasses.replace(comparison, boot=np.where(columns, np.nan, comparison.boot))
         raise BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             "The comparison without the bootstrap of these estimators is in err.results. Simplify propensity=, leave "

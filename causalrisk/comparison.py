@@ -77,8 +77,8 @@ class Comparison:
     ----------
     fits : tuple of CausalResults
         One for each estimator, with robust standard errors.
-    boot : ndarray, shape (n_boot, E)
-        Effects over the resamples; NaN where an estimator failed.
+    boot : ndarray, shape (n_boot, E (K - 1))
+        Effects over the resamples, those of an estimator one after the other; NaN where it failed.
     reasons : ndarray of int8, shape (n_boot, E)
         A `Reason` for each resample and estimator.
     given_resamples : bool
@@ -104,9 +104,16 @@ class Comparison:
         return self.records[0].design
 
     @property
-    def estimand(self) -> str:
-        """Name of the effect that is compared: the first."""
-        return self.records[0].effect_names[0]
+    def effect_names(self) -> list[str]:
+        """Names of the effects: one for each arm but the reference."""
+        return self.records[0].effect_names
+
+    @property
+    def rows(self) -> pd.Index:
+        """What the columns of `boot` are: estimators, of several arms estimators and effects."""
+        if len(self.effect_names) == 1:
+            return pd.Index(self.names, name="estimator")
+        return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])
 
     @property
     def names(self) -> list[str]:
@@ -115,8 +122,8 @@ class Comparison:
 
     @property
     def effects(self) -> Array:
-        """Effect by each estimator, shape (E,)."""
-        return np.array([fit.effect for fit in self.fits])
+        """Effects by each estimator, shape (E (K - 1),)."""
+        return np.concatenate([record.estimate.params[: len(self.effect_names)] for record in self.records])
 
     def failures(self) -> dict[str, list[str]]:
         """Sentences that count failed resamples -> the estimators they are true of."""
@@ -190,8 +197,8 @@ def fit_estimators(
         record = lead if model.spec == lead.spec else _beside(lead, model.spec, robust)
         start = CausalResults(IPWRA._of(design, options), start_record(record)) if record.joint is not None else None
         fits.append(CausalResults(model._of(design, options), record, start))
-    nothing = np.empty((0, len(fits)))
-    return Comparison(tuple(fits), nothing, nothing.astype(np.int8), inference.resamples is not None, lead.notes)
+    nothing, reasons = np.empty((0, len(fits) * (design.n_arms - 1))), np.empty((0, len(fits)), dtype=np.int8)
+    return Comparison(tuple(fits), nothing, reasons, inference.resamples is not None, lead.notes)
 
 
 def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> FitRecord:
@@ -228,13 +235,13 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     stacked = bootstrap(SharedRefitter(records), resampling, first.sample, inference, Notes()).values
     parts = stacked.reshape(len(stacked), len(records), -1)
     reasons = parts[:, :, -1].astype(np.int8)
-    boot = np.empty(reasons.shape)
+    columns = []
     for k, record in enumerate(records):
         own = BootstrapDistribution(parts[:, k, :-1], reasons[:, k])
         exact = without_rounding_error(dataclasses.replace(record, boot=own)).boot or own
-        boot[:, k] = exact.values[:, 0]
-    boot[reasons != Reason.OK] = np.nan
-    return dataclasses.replace(comparison, boot=boot, reasons=reasons)
+        effects = exact.values[:, : len(comparison.effect_names)]
+        columns.append(np.where(reasons[:, [k]] == Reason.OK, effects, np.nan))
+    return dataclasses.replace(comparison, boot=np.concatenate(columns, axis=1), reasons=reasons)
 
 
 def spread(columns: Array) -> Array:
@@ -246,9 +253,10 @@ def spread(columns: Array) -> Array:
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval."""
     effects, se = comparison.effects, spread(comparison.boot)
-    frame = _tested(effects, se, alpha, pd.Index(comparison.names, name="estimator"), "effect")
-    robust = [float(np.sqrt(record.covariance[0, 0])) for record in comparison.records]
-    frame.insert(2, "robust se", robust)
+    frame = _tested(effects, se, alpha, comparison.rows, "effect")
+    count = len(comparison.effect_names)
+    robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
+    frame.insert(2, "robust se", np.concatenate(robust))
     return frame
 
 
@@ -265,18 +273,22 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by the estimator and the one that is subtracted from it. Where two estimators are the same but for
-        rounding error, difference and standard error are exactly zero and there is no test.
+        Indexed by the estimator and the one that is subtracted from it, of several arms also by the effect. Where two
+        estimators are the same but for rounding error, difference and standard error are exactly zero and there is no
+        test.
     """
-    pairs = list(combinations(range(len(comparison.names)), 2))
-    left, right = [i for i, _ in pairs], [j for _, j in pairs]
+    names, count = comparison.names, len(comparison.effect_names)
+    pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
+    left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
     own, paired = spread(comparison.boot), spread(comparison.boot[:, left] - comparison.boot[:, right])
     rounding = ROUNDING * np.maximum(own[left], own[right])
     paired = np.where(paired <= rounding, 0.0, paired)
     differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
-    names = [(comparison.names[i], comparison.names[j]) for i, j in pairs]
-    index = pd.MultiIndex.from_arrays([[a for a, _ in names], [b for _, b in names]], names=["estimator", "minus"])
+    levels = {"estimator": [names[i] for i, _, _ in pairs], "minus": [names[j] for _, j, _ in pairs]}
+    if count > 1:
+        levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
+    index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
     return _tested(differences, paired, alpha, index, "difference")
 
 

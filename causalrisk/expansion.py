@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from causalrisk.criterion import JointCriterion
 from causalrisk.linalg import Array, gram_matrices, pairwise_columns
-from causalrisk.replicates import WeightOperator
+from causalrisk.replicates import GroupWeights, WeightOperator
 from causalrisk.sample import Sample
 from causalrisk.weighting import Weights
 
@@ -45,6 +45,18 @@ class Resampled:
     replicated: WeightOperator
     mean_weight: Array
 
+    def views(self, groups: Array | None) -> list[Resampled]:
+        """Return the weightings restricted to each group, shape (n, G), and divided by its share; or themselves."""
+        if groups is None:
+            return [self]
+        found = []
+        for inside in groups.T:
+            share = (self.share * self.at.tilt * inside[:, None]).sum(axis=0)
+            factor = inside[:, None] / np.where(share > 0, share, 1.0)
+            operator = GroupWeights(self.replicated, factor)
+            found.append(Resampled(self.share, self.at.scaled(factor), operator, factor * self.mean_weight))
+        return found
+
     def subset(self, columns: NDArray[np.bool_]) -> Resampled:
         """Return some of the weightings."""
         at = self.at.subset(columns)
@@ -57,7 +69,7 @@ class Expansion:
 
     Parameters
     ----------
-    net : ndarray, shape (m, C B, K p + 1)
+    net : ndarray, shape (m, G C B, K p + 1)
         Rows of the contrasts of the biases, to be weighted by penalty / B.
     rest : ndarray, shape (m, K p, K p + 1)
         Gram matrix of the rows (c, h) of all other terms, without its last row, that of h.
@@ -67,6 +79,8 @@ class Expansion:
         The objective; None for linear models, which are solved in one step.
     bias : ndarray, shape (K, m)
         Bias of each arm averaged over the replicates, in units of the outcome.
+    count : int
+        Number of replicates, B.
     """
 
     net: Array
@@ -74,6 +88,7 @@ class Expansion:
     bend: Array | None
     value: Array | None
     bias: Array
+    count: int
 
 
 class JointObjective:
@@ -85,10 +100,13 @@ class JointObjective:
         The data.
     criterion : JointCriterion
         Weights of the terms.
+    groups : ndarray, shape (n, G), optional
+        Indicators of groups whose effects are wanted, each with a risk and a variance of its own; the objective has
+        their averages.
     """
 
-    def __init__(self, sample: Sample, criterion: JointCriterion) -> None:
-        self.sample, self.criterion = sample, criterion
+    def __init__(self, sample: Sample, criterion: JointCriterion, groups: Array | None = None) -> None:
+        self.sample, self.criterion, self.groups = sample, criterion, groups
         self.q = sample.outcome.columns
         self.pairs = pairwise_columns(self.q)
         self.metric = criterion.contrasts.T @ criterion.contrasts
@@ -101,24 +119,43 @@ class JointObjective:
         sample, criterion, share = self.sample, self.criterion, resampled.share
         family, y = sample.family, sample.y[:, None]
         eta = self.q @ theta
-        mean, slope, own = family.mean(eta), family.slope(eta), sample.own(eta)
-        error, own_slope = sample.own(mean) - y, sample.own(slope)
-        rows = np.concatenate([own_slope[..., None] * self.q[:, None], error[..., None]], axis=2)
-        net = self._net_rows(resampled.replicated.sums(share, rows))
+        means = family.mean(eta), family.slope(eta), family.bend(eta)
+        own = sample.own(eta)
+        error = sample.own(means[0]) - y
         score, curvature, expected = family.score(y, own)
         trained = criterion.fit * share * resampled.mean_weight
         rest = self._fit_gram(trained, score, expected)
-        psi = ArmInfluence(self, resampled, mean, slope, -error) if criterion.variance else None
-        if psi is not None:
-            rest += psi.gram()
+        bends = None if family.linear else sample.blocks_of(trained * (curvature - expected))
+        value = None if family.linear else (trained * family.loss(y, own)).sum(axis=0)
+        nets = []
+        views = resampled.views(self.groups)
+        for view in views:
+            net, psi = self._view(view, means, error)
+            nets.append(net / np.sqrt(len(views)))
+            if psi is not None:
+                rest += psi.gram() / len(views)
+            if bends is not None and value is not None:
+                bends = bends + self._bend_weights(view, net, psi, means[2]) / len(views)
+                value = value + self._squares(net, psi, view.replicated.count) / len(views)
         bias = np.stack([(share * resampled.mean_weight * error)[a].sum(axis=0) for a in sample.slices])
-        bend = value = None
-        if not family.linear:
-            bend = self._bend(net, resampled, trained * (curvature - expected), eta, psi)
-            value = (trained * family.loss(y, own)).sum(axis=0) + self._squares(net, psi)
-            value = value / criterion.unit**2
         units = self.row_units
-        return Expansion(net * units, rest * units[:-1, None] * units, bend, value, bias)
+        return Expansion(
+            np.concatenate(nets, axis=1) * units,
+            rest * units[:-1, None] * units,
+            None if bends is None else self._bend(bends),
+            None if value is None else value / criterion.unit**2,
+            bias,
+            resampled.replicated.count,
+        )
+
+    def _view(
+        self, view: Resampled, means: tuple[Array, Array, Array], error: Array
+    ) -> tuple[Array, ArmInfluence | None]:
+        """Rows of the contrasts of the biases in one view of the sample, and the influence functions of its means."""
+        mean, slope, _ = means
+        rows = np.concatenate([self.sample.own(slope)[..., None] * self.q[:, None], error[..., None]], axis=2)
+        net = self._net_rows(view.replicated.sums(view.share, rows))
+        return net, ArmInfluence(self, view, mean, slope, -error) if self.criterion.variance else None
 
     def _net_rows(self, forms: Array) -> Array:
         """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""
@@ -139,24 +176,27 @@ class JointObjective:
             gram[:, block, -1] = (trained[rows] * score[rows]).T @ self.q[rows]
         return gram
 
-    def _squares(self, net: Array, psi: ArmInfluence | None) -> Array:
+    def _squares(self, net: Array, psi: ArmInfluence | None, n_rep: int) -> Array:
         """Risk and variance, shape (m,)."""
-        n_rep = net.shape[1] // len(self.criterion.contrasts)
         value = self.criterion.penalty / 2 * (net[..., -1] ** 2).sum(axis=1) / n_rep
         return value if psi is None else value + psi.variance() / 2
 
-    def _bend(self, net: Array, resampled: Resampled, fit: Array, eta: Array, psi: ArmInfluence | None) -> Array:
-        """Curvature of the means times what multiplies them, shape (m, K p, K p)."""
-        sample, contrasts, p = self.sample, self.criterion.contrasts, self.q.shape[1]
-        bends = sample.family.bend(eta)
+    def _bend_weights(self, view: Resampled, net: Array, psi: ArmInfluence | None, bends: Array) -> Array:
+        """Return what multiplies the outer products of the columns in the curvature of risk and variance, (K, n, m)."""
+        sample, contrasts = self.sample, self.criterion.contrasts
         values = -net[..., -1].T.reshape(len(contrasts), -1, net.shape[0])
         pull = self.criterion.penalty / values.shape[1] * np.tensordot(contrasts.T, values, axes=1)
-        risk = resampled.share * resampled.replicated.adjoint(pull) * sample.own(bends)
-        total = np.zeros((net.shape[0], sample.n_arms * p, sample.n_arms * p))
-        for a, rows in enumerate(sample.slices):
-            weights = np.zeros_like(fit) if psi is None else psi.bend_weights(a) * bends[a]
-            weights[rows] += fit[rows] + risk[rows]
-            total[:, a * p : (a + 1) * p, a * p : (a + 1) * p] = gram_matrices(self.pairs, weights, p)
+        weights = sample.blocks_of(view.share * view.replicated.adjoint(pull) * sample.own(bends))
+        if psi is not None:
+            weights += np.stack([psi.bend_weights(a) for a in range(sample.n_arms)]) * bends
+        return weights
+
+    def _bend(self, weights: Array) -> Array:
+        """Curvature of the means, shape (m, K p, K p), from what multiplies it, shape (K, n, m)."""
+        n_arms, p = len(weights), self.q.shape[1]
+        total = np.zeros((weights.shape[2], n_arms * p, n_arms * p))
+        for a in range(n_arms):
+            total[:, a * p : (a + 1) * p, a * p : (a + 1) * p] = gram_matrices(self.pairs, weights[a], p)
         return total * (self.step_unit / self.criterion.unit) ** 2
 
 

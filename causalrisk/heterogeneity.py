@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.effects import EffectScale
+from causalrisk.errors import CausalRiskError
 from causalrisk.estimators import Derivatives, Specification, derivatives_of, training_columns, training_family
+from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
+from causalrisk.options import InferenceOptions
 from causalrisk.record import FitRecord
+from causalrisk.resampling import bootstrap, make_resampling
 from causalrisk.sample import Sample
+from causalrisk.uncertainty import refitter_of
 
 
 @dataclass(frozen=True)
@@ -106,3 +111,35 @@ def _project_arm(
         by_state = by_state + ((share * error)[:, None] * g).T @ at.tilt_by_state
     rows = rows + at.influence @ by_state.T
     return coefficients, np.asarray(np.linalg.solve(gram, by_theta)), np.asarray(np.linalg.solve(gram, rows.T).T)
+
+
+def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[Array, Array]:
+    """Train the arms of a joint fit anew for the effects in groups, and bootstrap them.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A joint fit.
+    groups : ndarray, shape (n, G)
+        Indicators of the groups, rows in the order of the sample.
+    n_boot : int
+        Resamples.
+
+    Returns
+    -------
+    values, se : ndarray, shape (K - 1, G)
+        Effects of one model in which every group has a risk and a variance of its own, and their standard errors over
+        the resamples of the fit.
+    """
+    sample, refit = record.sample, refitter_of(record, groups)
+    shape = groups.shape[1], sample.n_arms - 1
+    point = refit(sample.weights[:, None], 0)
+    if point.reasons[0] != Reason.OK:
+        raise CausalRiskError(
+            f"the joint objective of the groups has no solution: {failure_text(point.reasons)}.\n"
+            "Merge small groups, or type  res.start.effects_by(...)."
+        )
+    resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
+    boot = bootstrap(refit, resampling, sample, InferenceOptions(n_boot=n_boot), Notes())
+    se = np.sqrt(np.diag(boot.covariance()))
+    return point.values[:, 0].reshape(shape).T, se.reshape(shape).T

@@ -289,6 +289,8 @@ class JointRefitter:
         `SeparableReplicates` or `DenseReplicates`.
     scale : EffectScale
         How the effect is reported.
+    groups : ndarray, shape (n, G), optional
+        Indicators of groups whose effects are wanted in the place of the average ones.
     """
 
     def __init__(
@@ -299,11 +301,12 @@ class JointRefitter:
         criterion: JointCriterion,
         operator_of: OperatorOf,
         scale: EffectScale,
+        groups: Array | None = None,
     ) -> None:
         self.sample, self.fit, self.theta, self.criterion = sample, fit, theta, criterion
         self.operator_of, self.scale = operator_of, scale
         self.propensity = PropensityRefitter(fit)
-        self.objective = JointObjective(sample, criterion)
+        self.objective = JointObjective(sample, criterion, groups)
 
     def __call__(self, weights: Array, first: int, batch: Batch | None = None) -> Refits:
         """Refit under multiplicities of shape (n, m); parameters as in `SeparateRefitter`."""
@@ -316,6 +319,10 @@ class JointRefitter:
         theta, outcome_reasons = self._solve(resampled)
         reasons = _first(_first(_first(empty_arms(sample, weights), batch.reasons), operator.reasons), outcome_reasons)
         fitted = sample.family.mean(sample.outcome.columns @ theta)
+        if self.objective.groups is not None:
+            means = np.stack([(share * v.at.tilt * fitted).sum(axis=1) for v in resampled.views(self.objective.groups)])
+            effects = np.concatenate([self.scale.effects(group) for group in means])
+            return _refits(effects, theta[:, :0], np.empty((0, weights.shape[1])), reasons)
         raw = (share * at.tilt * fitted).sum(axis=1)
         error = share * resampled.mean_weight * (sample.own(fitted) - sample.y[:, None])
         bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
@@ -373,6 +380,5 @@ class JointRefitter:
 
     def _rows(self, expansion: Expansion) -> Array:
         """Rows of the objective for each resample, shape (m, rows, K p + 1), the net biases first."""
-        n_rep = expansion.net.shape[1] // len(self.criterion.contrasts)
-        net = np.sqrt(self.criterion.penalty / n_rep) * expansion.net
+        net = np.sqrt(self.criterion.penalty / expansion.count) * expansion.net
         return np.concatenate([net, spectral_rows(expansion.rest)], axis=1)

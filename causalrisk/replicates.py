@@ -229,6 +229,38 @@ class DenseWeights:
         return total
 
 
+class GroupWeights:
+    """Importance weights of a group: those of all rows times a factor.
+
+    Parameters
+    ----------
+    operator : WeightOperator
+        Those of all rows.
+    factor : ndarray, shape (n, m)
+        Zero outside of the group.
+    """
+
+    def __init__(self, operator: WeightOperator, factor: Array) -> None:
+        self.operator, self.factor = operator, factor
+        self.reasons, self.count = operator.reasons, operator.count
+
+    def sums(self, share: Array, rows: Array) -> Array:
+        """Return those of all rows, with the factor in the share."""
+        return self.operator.sums(share * self.factor, rows)
+
+    def adjoint(self, values: Array) -> Array:
+        """Return that of all rows times the factor."""
+        return self.factor * self.operator.adjoint(values)
+
+    def mean(self) -> Array:
+        """Return that of all rows times the factor."""
+        return self.factor * self.operator.mean()
+
+    def subset(self, columns: NDArray[np.bool_]) -> GroupWeights:
+        """Return that of some of the resamples."""
+        return GroupWeights(self.operator.subset(columns), some_columns(self.factor, columns))
+
+
 StatesOf = Callable[[Array, Array, int], Array]
 
 

@@ -94,6 +94,13 @@ class Sample:
             spread[members, a] = rows[members]
         return spread
 
+    def blocks_of(self, values: Array) -> Array:
+        """Spread values of shape (n, m) to (K, n, m), each in its own arm and zero elsewhere."""
+        spread = np.zeros((self.n_arms, *values.shape))
+        for a, rows in enumerate(self.slices):
+            spread[a, rows] = values[rows]
+        return spread
+
     def arm_products(self, left: Array, right: Array) -> Array:
         """For each arm the product left' diag(s) right over its rows / N, shape (K, a, b)."""
         weighted = right * (self.weights / self.total)[:, None]

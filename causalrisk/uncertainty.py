@@ -22,13 +22,15 @@ ROUNDING = 1e-13  # a standard error below this share of the estimates is roundi
 NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
 
 
-def refitter_of(record: FitRecord) -> Refitter:
+def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
     """Return the batched refit of a fitted record.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
+    groups : ndarray, shape (n, G), optional
+        For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def refitter_of(record: FitRecord) -> Refitter:
     resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
     operator_of = operators_of(weights, resampling, sample, joint.replicates, joint.options)
     theta = joint.fit.start.theta if sample.family.linear else record.estimate.theta
-    return JointRefitter(sample, weights, theta, joint.criterion, operator_of, scale)
+    return JointRefitter(sample, weights, theta, joint.criterion, operator_of, scale, groups)
 
 
 def with_uncertainty(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:

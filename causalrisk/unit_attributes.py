@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.coefficients import outcome_covariances
-from causalrisk.design import moderators
+from causalrisk.design import Moderators, moderators
 from causalrisk.effects import DIFFERENCE
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.heterogeneity import project_effects
+from causalrisk.heterogeneity import joint_group_effects, project_effects
 from causalrisk.inference.intervals import check_alpha, normal_interval
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
 from causalrisk.report.summary import z_and_p
 from causalrisk.uncertainty import sample_clusters
+
+DRAWS = 999  # resamples of a joint fit that has none of its own
 
 
 class Predictions:
@@ -62,7 +64,9 @@ class UnitAttributes:
             )
 
     def effects_by(self, by: Any, data: Any = None, alpha: float = 0.05) -> pd.DataFrame:
-        """Effects in groups, or how the effect changes along covariates (not for JRE).
+        """Effects in groups, or how the effect changes along covariates.
+
+        JRE trains its arms anew, with a risk and a variance for each group; it has no projections.
 
         Parameters
         ----------
@@ -79,14 +83,15 @@ class UnitAttributes:
         -------
         DataFrame
             A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| and the
-            limits of the interval; for groups also their rows. Standard errors are robust, clustered where the fit is.
+            limits of the interval; for groups also their rows. Standard errors are robust, clustered where the fit is;
+            for JRE the bootstrap's.
 
         Raises
         ------
         DesignError
             If a variable is unknown or misses values.
         UnavailableError
-            For JRE, whose arm models serve the average effect alone; for the effect over a target frame.
+            For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame.
 
         References
         ----------
@@ -105,7 +110,6 @@ class UnitAttributes:
         1         3248    -276.5     30.8
         """
         check_alpha(alpha)
-        self._check_unit_level("effects_by(...)")
         record = self._record
         if record.frame is not None:
             raise UnavailableError(
@@ -113,29 +117,37 @@ class UnitAttributes:
             )
         found = moderators(record.design, by, data)
         scale = record.options.scale
-        if not found.groups and scale is not DIFFERENCE:
-            raise OptionError(
-                f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
-                'Type  model.with_options(effect="difference").fit().effects_by(...).'
-            )
-        columns = found.columns[record.sample.order]
-        projection = project_effects(record, columns, scale, groups=found.groups)
-        count = projection.values.size
-        covariance = sandwich(
-            projection.influence.reshape(record.sample.n, count),
-            record.sample.weights,
-            frequency=record.frequency,
-            cluster=sample_clusters(record.sample, record.design.cluster),
-        )
+        if not found.groups:
+            self._check_unit_level("effects_by(...)")
+            if scale is not DIFFERENCE:
+                raise OptionError(
+                    f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
+                    'Type  model.with_options(effect="difference").fit().effects_by(...).'
+                )
+        values, se = self._projected(found)
         index: pd.Index = pd.Index(found.names, name=found.name if found.groups else "term")
-        if len(projection.values) > 1:
+        if len(values) > 1:
             index = pd.MultiIndex.from_product([record.effect_names, found.names], names=["effect", index.name])
-        null = scale.null if found.groups else 0.0
-        frame = inference_frame(projection.values.ravel(), np.sqrt(np.diag(covariance)), null, alpha, index)
+        frame = inference_frame(values.ravel(), se.ravel(), scale.null if found.groups else 0.0, alpha, index)
         if found.groups:
             counts = found.columns.sum(axis=0).astype(int)
-            frame.insert(0, "n", np.tile(counts, len(projection.values)))
+            frame.insert(0, "n", np.tile(counts, len(values)))
         return frame
+
+    def _projected(self, found: Moderators) -> tuple[Array, Array]:
+        """Effects by the columns found and their standard errors, each of shape (K - 1, k)."""
+        record = self._record
+        sample, columns = record.sample, found.columns[record.sample.order]
+        if record.joint is not None:
+            return joint_group_effects(record, columns, DRAWS if record.boot is None else len(record.boot.reasons))
+        projection = project_effects(record, columns, record.options.scale, groups=found.groups)
+        covariance = sandwich(
+            projection.influence.reshape(sample.n, -1),
+            sample.weights,
+            frequency=record.frequency,
+            cluster=sample_clusters(sample, record.design.cluster),
+        )
+        return projection.values, np.sqrt(np.diag(covariance)).reshape(projection.values.shape)
 
     def pairwise(self, alpha: float = 0.05) -> pd.DataFrame:
         """Effects of every arm against every other, with the fit's own standard errors.

@@ -43,6 +43,11 @@ class Weights:
         """Importance weights, shape (n, m)."""
         return self.excess + self.tilt
 
+    def scaled(self, factor: Array) -> Weights:
+        """Return the weights times a factor of shape (n, m)."""
+        tilt = self.tilt * factor
+        return Weights(self.excess * factor, tilt, tilt if self.measure is self.tilt else self.measure * factor)
+
     def subset(self, columns: NDArray[np.bool_]) -> Weights:
         """Those of some of the weightings."""
         tilt = some_columns(self.tilt, columns)

@@ -375,3 +375,35 @@ def test_pickles_and_hands_out_copies(both):
 def test_an_unknown_option_is_told_by_the_name_of_the_function():
     with pytest.raises(TypeError, match=r"^compare got an unknown option 'reps'"):
         cr.compare("y ~ x1", simulate(50), treat="d", reps=10)
+
+
+def test_several_arms_have_a_row_each():
+    frame = simulate(300).assign(arm=np.random.default_rng(3).choice(["a", "b", "c"], 300))
+    names = ["OutcomeRegression", "IPWRA"]
+    options = {"treat": "arm", "reference": "a"}
+    both = cr.compare(f"y ~ {RHS}", frame, estimators=names, n_boot=50, **options)
+    assert both.table.index.names == ["estimator", "effect"] and len(both.table) == 4
+    alone = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, **options).fit(cov_type="bootstrap", n_boot=50)
+    np.testing.assert_allclose(both.table.loc["IPWRA"].effect, alone.params.iloc[:2], rtol=1e-10)
+    np.testing.assert_allclose(both.table.loc["IPWRA"]["std err"], alone.bse.iloc[:2], rtol=1e-9)
+    differences = both.differences
+    assert differences.index.names == ["estimator", "minus", "effect"] and len(differences) == 2
+    gap = both.table.loc[("OutcomeRegression", "ATE[c]")].effect - both.table.loc[("IPWRA", "ATE[c]")].effect
+    assert differences.xs("ATE[c]", level="effect").difference.iloc[0] == pytest.approx(gap, rel=1e-9)
+    assert repr(both).startswith("2 estimators: ATE[b]") and "b, c vs a" in repr(both)
+    text = str(both.summary())
+    assert text.index("ATE[b]") < text.index("ATE[c]") and both.cov.shape == (4, 4)
+    labels = [label.get_text() for label in both.plot().get_yticklabels()]
+    assert labels[0] == "OutcomeRegression: ATE[b]"
+
+
+@pytest.mark.parametrize(
+    "options", [{"target": "overlap"}, {"family": "binomial", "effect": "ratio"}, {"clip": (0.2, 0.8)}]
+)
+def test_options_of_the_models_hold_for_all(options):
+    frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
+    both = cr.compare(f"y ~ {RHS}", frame, treat="d", n_boot=20, n_replicates=20, **options)
+    for name, model in (("OutcomeRegression", cr.OutcomeRegression), ("AIPW", cr.AIPW)):
+        alone = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
+        assert both.table.loc[name, "effect"] == pytest.approx(alone.effect, rel=1e-10)
+        assert both.table.loc[name, "robust se"] == pytest.approx(alone.effect_se, rel=1e-9)

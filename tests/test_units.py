@@ -139,13 +139,46 @@ def test_what_effects_by_refuses():
         res.effects_by("g", frame.head(10))
     jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=20, n_replicates=20)
     with raises_with(cr.UnavailableError, "JRE debiases one contrast", "res.start.effects_by"):
-        jre.effects_by("g", frame)
+        jre.effects_by("~ x1")
     over = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", target=frame.head(50)).fit()
     with raises_with(cr.UnavailableError, "target frame"):
         over.effects_by("g", frame)
     ratio = cr.IPWRA.from_formula(f"y ~ {RHS}", frame.assign(y=frame.y + 20), treat="d", effect="ratio").fit()
     with raises_with(cr.OptionError, 'effect="ratio"', 'effect="difference"'):
         ratio.effects_by("~ x1")
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_one_group_of_everybody_is_the_joint_fit_itself(family):
+    frame = grouped().assign(y=lambda f: f.y if family == "gaussian" else (f.y > 1).astype(int))
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(n_boot=60, n_replicates=40)
+    whole = jre.effects_by(np.zeros(400))
+    assert whole.estimate.iloc[0] == pytest.approx(jre.effect, rel=1e-7)
+    assert whole["std err"].iloc[0] == pytest.approx(jre.effect_se, rel=1e-6)
+
+
+def test_joint_effects_of_groups_minimise_a_risk_a_group():
+    """Two groups, linear, `erm`: the rows of the least-squares problem by hand."""
+    frame = grouped(200)
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
+    draws = np.random.default_rng(0).multinomial(200, np.full(200, 1 / 200), size=7).T
+    jre = model.fit(objective="erm", penalty=500.0, replicates=draws, n_boot=20)
+    X = np.column_stack([np.ones(200), frame[["x1", "x2", "x3"]]])
+    scores = [sm.GLM(frame.d, X, sm.families.Binomial(), freq_weights=c).fit(tol=1e-14).predict(X) for c in draws.T]
+    weights = np.array([1 / np.where(frame.d == 1, e, 1 - e) for e in scores])
+    groups = [(frame.g == "high").to_numpy(), (frame.g == "low").to_numpy()]
+    arms = [(frame.d == d).to_numpy()[:, None] * X for d in (0, 1)]
+    both, y = np.hstack(arms), frame.y.to_numpy()
+    rows = [np.sqrt(weights.mean(axis=0) / 200)[:, None] * np.column_stack([both, y])]
+    sign = np.where(frame.d == 1, 1.0, -1.0)
+    for w in weights:
+        for inside in groups:
+            row = (sign * w * inside) @ np.column_stack([both, y]) / inside.sum()
+            rows.append(np.sqrt(500.0 / 7 / 2) * row[None])
+    stacked = np.concatenate(rows)
+    theta = np.linalg.lstsq(stacked[:, :-1], stacked[:, -1], rcond=None)[0]
+    expected = [(X @ (theta[4:] - theta[:4]))[inside].mean() for inside in groups]
+    np.testing.assert_allclose(jre.effects_by("g", frame).estimate, expected, rtol=1e-7)
 
 
 def test_pairs_of_arms_do_not_depend_on_the_reference():

@@ -247,7 +247,6 @@ def _finish(
     )
     for note in notes:
         warn_user(note, DesignWarning)
-    index = by.treat.index
     return Design(
         y=models.y,
         X=X,
@@ -265,8 +264,8 @@ def _finish(
         propensity_names=propensity.names,
         formula=models.formula,
         propensity_formula=models.propensity_formula,
-        index=index[rows.keep],
-        in_sample=pd.Series(rows.keep, index=index, name="in_sample"),
+        index=by.treat.index[rows.keep],
+        in_sample=pd.Series(rows.keep, index=by.treat.index, name="in_sample"),
         sample_ledger=rows.ledger,
         notes=tuple(notes),
         weights_name=by.weights_name,
