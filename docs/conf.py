@@ -10,9 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices, and the same digits everywhere
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 import causalrisk
 
-os.environ.setdefault("MPLBACKEND", "Agg")
 ROOT = Path(__file__).resolve().parents[1]
 
 project = "causalrisk"
