@@ -34,6 +34,7 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_generate = False
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
@@ -41,6 +42,8 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"causalrisk {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_copy_source = False
@@ -82,10 +85,10 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
 def visit_math(translator: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers show without a script."""
     from docutils.nodes import SkipNode
-    from docutils.utils.math.latex2mathml import tex2mathml
+    from latex2mathml.converter import convert
 
     block = node.tagname == "math_block"
-    markup = tex2mathml(node.astext().strip(), as_block=block)
+    markup = convert(node.astext().strip(), display="block" if block else "inline")
     translator.body.append(f'<div class="formula">{markup}</div>' if block else markup)
     raise SkipNode
 
