@@ -20,7 +20,7 @@ from causalrisk.comparison import (
     resample_estimators,
 )
 from causalrisk.design import design_from_formula
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning, UnavailableError
+from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.keywords import FIT_INSTEAD
@@ -29,6 +29,7 @@ from causalrisk.model import CausalModel, classifier, given_scores
 from causalrisk.models import JRE
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
 from causalrisk.report.numbers import column_format, format_number, format_p
+from causalrisk.report.plots import axes_or_new, draw_forest
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
 from causalrisk.report.summary import propensity_text, target_text
 from causalrisk.results import CausalResults
@@ -142,12 +143,12 @@ class ComparisonResults:
             If matplotlib is not installed.
         """
         check_alpha(alpha)
-        design, ax = self._data.design, _new_axes() if ax is None else ax
+        design, ax = self._data.design, axes_or_new(ax)
         estimand = self._data.records[0].estimand
         ax.set_xlabel(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
         frame = effects_frame(self._data, alpha)
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
-        return _draw_forest(frame.set_axis(labels), ax)
+        return draw_forest(frame.set_axis(labels), ax)
 
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
@@ -385,27 +386,3 @@ def _notes(comparison: Comparison) -> list[str]:
     if dropped:
         notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
     return notes + [note.replace("\n", " ") for note in comparison.notes]
-
-
-def _new_axes() -> Any:
-    """Return the axes of a new figure."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise UnavailableError(
-            "plots need matplotlib, which is not installed.\nType  pip install matplotlib."
-        ) from error
-    return plt.subplots()[1]
-
-
-def _draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
-    """Draw effects and intervals from the top down, and a line at no effect where it is in sight."""
-    rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame["lower"], frame["upper"], color="0.4")
-    ax.plot(frame["effect"], rows, "o", color="black")
-    ax.set_yticks(rows, frame.index)
-    ax.set_ylim(-0.6, len(frame) - 0.4)
-    low, high = ax.get_xlim()
-    if low < 0 < high:
-        ax.axvline(0, color="0.7", linestyle="--", linewidth=1, zorder=0)
-    return ax

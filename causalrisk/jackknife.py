@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from causalrisk.errors import UnavailableError
@@ -22,7 +24,7 @@ from causalrisk.record import FitRecord
 from causalrisk.replicates import Replicates
 from causalrisk.resampling import make_resampling
 from causalrisk.sample import Sample
-from causalrisk.uncertainty import refitter_of, robust_covariance, sample_clusters
+from causalrisk.uncertainty import refitter_of, robust_covariance
 from causalrisk.weighting import fit_weighting
 
 BLOCK = 64  # units left out at a time
@@ -33,7 +35,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     cluster = record.design.cluster
     if cluster is None:
         return contributions
-    codes = np.asarray(sample_clusters(record.sample, cluster))
+    codes = np.asarray(record.sample.clusters(cluster))
     groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
     np.add.at(groups, codes, contributions)
     return groups
@@ -60,7 +62,7 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         Every step redone without the unit; NaN where that failed.
     """
     sample, cluster = record.sample, record.design.cluster
-    clusters = sample_clusters(sample, cluster)
+    clusters = sample.clusters(cluster)
     units = np.arange(sample.n) if clusters is None else clusters
     refit = refitter_of(record)
     total = int(units.max()) + 1
@@ -71,6 +73,32 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         parts.append(refit(weights, first).values[:count].T)
     left_out = np.concatenate(parts)
     return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
+
+
+def effect_changes(record: FitRecord, exact: bool) -> Array:
+    """Change of the (first) effect when a row is left out, rows in the order of the design, shape (n,).
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    exact : bool
+        Whether every step is redone without the row, or its influence function tells.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Effect without the row less the effect; NaN where there is none without it.
+    """
+    sample = record.sample
+    if not exact:
+        share = sample.weights * record.estimate.influence[:, 0]
+        return -sample.restore(share / (sample.total - sample.weights))
+    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None))
+    left_out = leave_one_out(alone, 1)[:, 0]
+    if sample.n_frame:
+        left_out = sample.restore(left_out)
+    return left_out - record.estimate.params[0]
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:
@@ -166,7 +194,7 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
         squares = times @ (influence * own[:, None]) ** 2
     else:
         sums = sum_within_units(record, influence * own[:, None])
-        codes = np.asarray(sample_clusters(sample, record.design.cluster))
+        codes = np.asarray(sample.clusters(record.design.cluster))
         squares = times[np.unique(codes, return_index=True)[1]] @ sums**2
     return np.sqrt(squares) / sample.total
 

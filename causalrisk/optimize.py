@@ -23,6 +23,7 @@ SETTINGS: dict[str, dict[str, float]] = {
 WITH_HESSIAN = ("trust-exact", "trust-ncg", "Newton-CG")
 LARGEST_CONDITION = 1e12
 POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
+SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
 
 
@@ -215,3 +216,24 @@ def separating_direction(signed: Array) -> Array | None:
             break
         direction, rest = direction + found.x, rest & ~moved
     return direction if not rest.all() else None
+
+
+def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
+    """Return the minimum of a smooth function near a start, and whether the search settled.
+
+    Parameters
+    ----------
+    value : callable
+        Coefficients -> value and gradient.
+    start : ndarray, shape (p,)
+        Where to start.
+
+    Returns
+    -------
+    minimum : float
+        The smallest value found.
+    settled : bool
+        Whether the gradient there is negligible.
+    """
+    result = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
+    return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)

@@ -10,8 +10,7 @@ import pandas as pd
 
 from causalrisk.coefficients import Estimates
 from causalrisk.design import linear_constraint
-from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.inference.bootstrap import BootstrapDistribution
+from causalrisk.errors import OptionError
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.intervals import check_alpha, normal_interval
 from causalrisk.jackknife import bootstrap_interval
@@ -19,6 +18,7 @@ from causalrisk.joint_attributes import JointAttributes
 from causalrisk.ledger import ledger_frame
 from causalrisk.model_attributes import ModelAttributes
 from causalrisk.options import INTERVALS, one_of
+from causalrisk.plot_attributes import PlotAttributes
 from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
@@ -26,7 +26,7 @@ from causalrisk.report.summary import has_converged, summarize, z_and_p
 from causalrisk.unit_attributes import UnitAttributes
 
 
-class CausalResults(ModelAttributes, UnitAttributes, JointAttributes):
+class CausalResults(PlotAttributes, ModelAttributes, JointAttributes, UnitAttributes):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
@@ -211,12 +211,6 @@ class CausalResults(ModelAttributes, UnitAttributes, JointAttributes):
     def sample_ledger(self) -> pd.DataFrame:
         """Why rows are not in the sample: formula, variable, rows missing it, rows dropped for it first."""
         return self._record.design.sample_ledger.copy()
-
-    @property
-    def _boot(self) -> BootstrapDistribution:
-        if self._record.boot is None:
-            raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
-        return self._record.boot
 
     @property
     def boot_params(self) -> pd.DataFrame:

@@ -39,30 +39,35 @@ LAYERS = (
     ("joint_influence",),
     ("joint",),
     ("refit",),
-    ("assembly",),
     ("inference",),
     ("diagnostics",),
+    ("assembly",),
     ("resampling",),
     ("record",),
     ("uncertainty",),
-    ("jackknife",),
+    ("jackknife", "decomposition"),
+    ("replicated",),
+    ("confounding",),
     ("fitting",),
+    ("trimming",),
     ("coefficients", "heterogeneity"),
     ("report",),
     ("datasets",),
     ("hle",),
-    ("joint_attributes", "model_attributes", "unit_attributes"),
+    ("diagnostic_attributes", "joint_attributes", "model_attributes", "sensitivity_attributes", "unit_attributes"),
+    ("plot_attributes",),
     ("results",),
     ("model",),
     ("models",),
     ("comparison",),
     ("compare",),
+    ("simulation",),
     ("cli",),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
-OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow"}
+OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow", "doubleml", "sklearn", "scikit-learn", "zepid"}
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 SITE_COMMAND = "-m sphinx -E -W -b html docs build/html"
 RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"

@@ -1,4 +1,4 @@
-"""How the importance weights are spread within each arm."""
+"""How the propensity scores of the arms overlap, and how the importance weights are spread within each arm."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.linalg import Array
 
@@ -14,6 +16,7 @@ LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
 SMALL_EFFECTIVE = 0.2
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,111 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: A
         f'poor overlap: {"; ".join(found)}.\nSimplify propensity=, or change the target population:  target="overlap"'
         '  or  trim="crump".'
     )
+
+
+def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
+    """Return the limits of the propensity score that minimise the variance of the effect.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n,)
+        Propensity scores of the treated arm.
+    weights : ndarray, shape (n,)
+        Observation weights.
+
+    Returns
+    -------
+    tuple of float
+        alpha and 1 - alpha.
+
+    References
+    ----------
+    .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
+       of average treatment effects. Biometrika 96, 187-199.
+    """
+    spread = 1 / (scores * (1 - scores))
+    order = np.argsort(spread)
+    spread, weights = spread[order], weights[order]
+    means = np.cumsum(spread * weights) / np.cumsum(weights)
+    inside = spread <= 2 * means
+    if inside.all():
+        return 0.0, 1.0
+    # The largest cut at which the marginal unit costs no more than twice the average of those below it.
+    cut = 2 * means[np.flatnonzero(inside)[-1]]
+    alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
+    return float(alpha), float(1 - alpha)
+
+
+def common_support(scores: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return the limits within which every arm has propensity scores.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (J, n)
+        Probabilities of J arms.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+
+    Returns
+    -------
+    low, high : ndarray, shape (J,)
+        The largest of the arms' minima, and the smallest of their maxima.
+    """
+    members = [scores[:, arm == a] for a in range(int(arm.max()) + 1)]
+    return np.max([m.min(axis=1) for m in members], axis=0), np.min([m.max(axis=1) for m in members], axis=0)
+
+
+def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
+    """Which rows have all of their scores, shape (J, n), within limits, shape (n,)."""
+    limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
+    return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
+
+
+def overlap_table(
+    scores: Array, arm: NDArray[np.intp], weights: Array, summaries: Sequence[ArmWeights], labels: Sequence[str]
+) -> pd.DataFrame:
+    """Describe the propensity scores and the weights of each arm.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (K, n)
+        Probability of each arm.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    summaries : sequence of ArmWeights
+        Spread of the importance weights of each arm.
+    labels : sequence of str
+        Labels of the arms.
+
+    Returns
+    -------
+    DataFrame
+        A row an arm. Quantiles are of the score of the treated arm; with several arms of a row's own arm, and there are
+        no limits of Crump et al.
+    """
+    two = len(labels) == 2
+    compared = scores[1:] if two else scores
+    own = scores[1] if two else scores[arm, np.arange(len(arm))]
+    supported = inside(compared, *common_support(compared, arm))
+    limits = crump_limits(scores[1], weights) if two else (np.nan, np.nan)
+    rows = []
+    for a, summary in enumerate(summaries):
+        members = arm == a
+        quantiles = np.quantile(own[members], QUANTILES)
+        row = {
+            "n": summary.n,
+            "effective n": summary.effective_n,
+            "largest weight": summary.largest,
+            "largest share": summary.largest_share,
+            "top 1% share": summary.top_share,
+            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
+            "outside support": int((members & ~supported).sum()),
+        }
+        if two:
+            low, high = limits
+            row |= {"crump low": low, "crump high": high}
+            row["outside crump"] = int((members & ~inside(compared, low, high)).sum())
+        rows.append(row)
+    return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))

@@ -1,0 +1,159 @@
+"""Balance tables against definitions, R's MatchIt and cobalt, and Stata's test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.optimize
+import scipy.stats
+
+import causalrisk as cr
+from tests.conftest import LALONDE_RHS, RHS, simulate
+
+
+def built(frame, model=cr.IPWRA, **options):
+    return model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3).assign(b=lambda f: (f.x3 > 0.3).astype(int))
+
+
+# MatchIt's "Getting Started" prints these for the same data and logit (ATT), cobalt's vignette the differences.
+PUBLISHED = pd.DataFrame(
+    [
+        ("propensity score", 1.7941, 0.9211, 0.6444),
+        ("age", -0.3094, 0.4400, 0.1577),
+        ("educ", 0.0550, 0.4959, 0.1114),
+        ("re74", -0.7211, 0.5181, 0.4470),
+        ("re75", -0.2903, 0.9563, 0.2876),
+    ],
+    columns=["covariate", "diff before", "var ratio before", "KS before"],
+).set_index("covariate")
+
+
+def test_published_balance_of_lalonde(lalonde):
+    table = cr.IPWRA.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat", target="ATT").fit().balance()
+    np.testing.assert_allclose(table.loc[PUBLISHED.index, PUBLISHED.columns], PUBLISHED, atol=5.1e-5)
+    raw = {"race[T.hispan]": -0.0827, "race[T.white]": -0.5577, "married": -0.3236, "nodegree": 0.1114}
+    np.testing.assert_allclose(table.loc[list(raw), "diff before"], list(raw.values()), atol=5.1e-5)
+    assert (table.loc[list(raw), "unit"] == "raw").all()
+    assert table.loc[list(raw), ["var ratio before", "var ratio after"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("target", ["all", "treated", "control", "overlap"])
+def test_by_hand(frame, target):
+    res = built(frame, propensity="x1 + b", target=target)
+    table, standardized = res.balance(), res.balance(binary="std")
+    w, treated = res.importance_weights, frame.d == 1
+
+    def mean(values, rows, weights):
+        return np.average(values[rows], weights=weights[rows])
+
+    spreads = {
+        "all": np.sqrt((frame.x1[treated].var() + frame.x1[~treated].var()) / 2),
+        "treated": frame.x1[treated].std(),
+        "control": frame.x1[~treated].std(),
+        "overlap": np.sqrt(np.cov(frame.x1, aweights=w)),
+    }
+    shares = {"all": None, "treated": treated, "control": ~treated}
+    for weights, when in ((w * 0 + 1, "before"), (w, "after")):
+        gap = mean(frame.x1, treated, weights) - mean(frame.x1, ~treated, weights)
+        np.testing.assert_allclose(table.loc["x1", f"diff {when}"], gap / spreads[target], atol=1e-12)
+        ratio = np.cov(frame.x1[treated], aweights=weights[treated]) / np.cov(
+            frame.x1[~treated], aweights=weights[~treated]
+        )
+        np.testing.assert_allclose(table.loc["x1", f"var ratio {when}"], ratio)
+        gap = mean(frame.b, treated, weights) - mean(frame.b, ~treated, weights)
+        np.testing.assert_allclose(table.loc["b", f"diff {when}"], gap, atol=1e-12)
+        np.testing.assert_allclose(table.loc["b", f"KS {when}"], abs(gap), atol=1e-12)
+        if target in ("treated", "control"):
+            p = frame.b[shares[target]].mean()
+            np.testing.assert_allclose(standardized.loc["b", f"diff {when}"], gap / np.sqrt(p * (1 - p)), atol=1e-12)
+        below = frame.x1.to_numpy()[:, None] >= frame.x1.to_numpy()
+        functions = [below[:, rows] @ weights[rows] / weights[rows].sum() for rows in (treated, ~treated)]
+        np.testing.assert_allclose(table.loc["x1", f"KS {when}"], np.abs(functions[0] - functions[1]).max(), atol=1e-12)
+    plain = scipy.stats.ks_2samp(frame.x1[treated], frame.x1[~treated]).statistic
+    np.testing.assert_allclose(table.loc["x1", "KS before"], plain)
+
+
+def test_binary_columns_of_any_coding(frame):
+    one = built(frame, propensity="x1 + b").balance(binary="std")
+    other = built(frame.assign(b=5 + 2 * frame.b), propensity="x1 + b").balance(binary="std")
+    np.testing.assert_allclose(one.drop(columns=["kind", "unit"]), other.drop(columns=["kind", "unit"]), atol=1e-10)
+
+
+def test_calibrated_weights_balance_exactly(frame):
+    table = built(frame, propensity="x1 + b", propensity_loss="calibrated").balance()
+    np.testing.assert_allclose(table.loc[["x1", "b"], "diff after"], 0, atol=1e-10)
+    assert (table["diff before"].abs() > 0.02).all()
+
+
+def test_frequency_weights_are_repeated_rows(frame):
+    counts = np.random.default_rng(0).integers(1, 4, len(frame))
+    repeated = frame.loc[frame.index.repeat(counts)].reset_index(drop=True)
+    weighed = built(frame.assign(w=counts), weights="w", weight_type="frequency", propensity="x1 + b")
+    plain = built(repeated, propensity="x1 + b")
+    columns = plain.balance().columns[2:]
+    np.testing.assert_allclose(weighed.balance()[columns], plain.balance()[columns], atol=1e-9)
+    assert abs(weighed.balance_test().statistic / plain.balance_test().statistic - 1) < 1e-6
+
+
+def test_several_arms_against_the_reference():
+    data = simulate(400, seed=5)
+    data["d"] = np.where(data.x2 + np.random.default_rng(1).normal(size=400) > 0.8, 2, data.d)
+    table = built(data, reference=0).balance()
+    assert list(table.index.get_level_values("contrast").unique()) == ["1 vs 0", "2 vs 0"]
+    groups = data.groupby("d").x1
+    spread = np.sqrt(groups.var().mean())
+    gaps = (groups.mean() - groups.mean()[0]) / spread
+    for arm in (1, 2):
+        np.testing.assert_allclose(table.loc[(f"{arm} vs 0", "x1"), "diff before"], gaps[arm])
+
+
+STATA = [  # [TE] tebalance overid
+    ("mmarried + mage + prenatal1 + fbaby", 38.1464, 5),
+    ("mmarried + mage + prenatal1 + fbaby + I(mage**2) + mage:mmarried + mage:prenatal1", 11.8612, 8),
+]
+
+
+@pytest.mark.parametrize(("propensity", "statistic", "df"), STATA)
+def test_balance_test_is_that_of_stata(cattaneo, propensity, statistic, df):
+    res = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity).fit()
+    test = res.balance_test()
+    assert (round(test.statistic, 4), test.df, test.converged) == (statistic, df, True)
+    np.testing.assert_allclose(test.pvalue, scipy.stats.chi2.sf(statistic, df), rtol=1e-3)
+    assert str(test).startswith(f"Balance: chi2({df}) = {statistic}")
+
+
+@pytest.mark.parametrize("target", ["treated", "control"])
+def test_balance_test_of_one_arm_by_brute_force(frame, target):
+    res = built(frame, propensity="x1 + b", target=target)
+    X, t = np.column_stack([np.ones(len(frame)), frame.x1, frame.b]), frame.d.to_numpy()
+
+    def value(gamma):
+        p = 1 / (1 + np.exp(-X @ gamma))
+        weight = t - (1 - t) * p / (1 - p) if target == "treated" else t * (1 - p) / p - (1 - t)
+        rows = np.column_stack([X * (t - p)[:, None], X * weight[:, None]])
+        factor = np.column_stack([X, X * (1 / (1 - p) if target == "treated" else 1 / p)[:, None]])
+        variance = (factor.T * (p * (1 - p))) @ factor
+        total = rows.sum(axis=0)
+        return total @ np.linalg.solve(variance, total)
+
+    found = scipy.optimize.minimize(value, res.propensity_params, method="Nelder-Mead", options={"xatol": 1e-8})
+    np.testing.assert_allclose(res.balance_test().statistic, found.fun, rtol=1e-5)
+
+
+def test_refusals(frame):
+    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+        built(frame, target="overlap").balance_test()
+    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+        built(frame, propensity_link="probit").balance_test()
+    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+        built(frame, target=frame[["x1", "x2", "x3"]]).balance_test()
+    with pytest.raises(cr.CausalRiskError, match="no propensity score"):
+        built(frame, cr.OutcomeRegression).balance()
+    with pytest.raises(cr.CausalRiskError, match="binary='raw'"):
+        built(frame).balance(binary="both")

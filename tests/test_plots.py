@@ -1,0 +1,183 @@
+"""Plots show the numbers of the tables, on the axes they are given, and leave matplotlib's state alone."""
+
+from __future__ import annotations
+
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import causalrisk as cr
+from tests.conftest import RHS, simulate
+
+PLOTS = ["balance", "overlap", "cancellation", "risk", "penalty_path", "bootstrap", "influence", "calibration"]
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
+
+
+@pytest.fixture(scope="module")
+def res():
+    frame = simulate(200, seed=4).set_index("row" + np.arange(200).astype(str).astype(object))
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", levels={0: "old", 1: "new"})
+    return model.fit(n_boot=499, n_replicates=40)
+
+
+@pytest.fixture(scope="module")
+def arms():
+    frame = simulate(300, seed=5)
+    frame["d"] = np.where(frame.x2 + np.random.default_rng(1).normal(size=300) > 0.8, 2, frame.d)
+    return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=40)
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+def lines(ax):
+    return {line.get_label(): np.array(line.get_data(), dtype=float) for line in ax.get_lines()}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_axes_are_taken_and_returned(res, ax, name):
+    before, settings = plt.get_fignums(), dict(matplotlib.rcParams)
+    assert getattr(res, f"plot_{name}")(ax) is ax
+    assert plt.get_fignums() == before
+    assert dict(matplotlib.rcParams) == settings
+    assert ax.get_xlabel()
+    ax.figure.savefig("/dev/null", format="png")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_without_axes_there_is_a_new_figure(res, name):
+    made = getattr(res, f"plot_{name}")()
+    assert plt.gcf() is made.figure
+    plt.close(made.figure)
+
+
+@pytest.mark.parametrize("name", [*PLOTS, "diagnostics"])
+def test_without_matplotlib_it_says_what_to_install(res, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(cr.CausalRiskError, match="pip install matplotlib"):
+        getattr(res, f"plot_{name}")()
+
+
+def test_balance(res, ax):
+    table = res.balance()[["diff before", "diff after"]].abs().sort_values("diff before", kind="stable")
+    drawn = lines(res.plot_balance(ax))
+    np.testing.assert_allclose(drawn["before weighting"][0], table["diff before"])
+    np.testing.assert_allclose(drawn["after weighting"][0], table["diff after"])
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(table.index)
+
+
+def test_balance_marks_binary_columns_and_takes_the_largest_contrast(arms, ax, cattaneo):
+    births = cr.IPWRA.from_formula("bweight ~ mage + mmarried", cattaneo, treat="mbsmoke").fit()
+    assert [t.get_text() for t in births.plot_balance(ax).get_yticklabels()] == [
+        "mmarried*",
+        "mage",
+        "propensity score",
+    ]
+    largest = arms.balance()["diff before"].abs().groupby(level="covariate").max().sort_values()
+    np.testing.assert_allclose(lines(arms.plot_balance(Figure().subplots()))["before weighting"][0], largest)
+
+
+def test_overlap(res, arms, ax):
+    res.plot_overlap(ax)
+    heights = np.array([[bar.get_height() for bar in container] for container in ax.containers])
+    np.testing.assert_allclose(heights.sum(axis=1), [1, -1])
+    scores = res.propensity_scores[res.overlap(by="unit")["arm"] == "new"]
+    edges = np.linspace(res.propensity_scores.min(), res.propensity_scores.max(), 31)
+    np.testing.assert_allclose(heights[0] * len(scores), np.histogram(scores, edges)[0], atol=1e-9)
+    assert ax.get_xlabel() == "propensity score of d = new"
+    assert ax.yaxis.get_major_formatter()(-0.25, 0) == "25%"
+    assert arms.plot_overlap(Figure().subplots(), arm=2).get_xlabel() == "propensity score of d = 2"
+    with pytest.raises(cr.CausalRiskError, match="arm="):
+        arms.plot_overlap(ax, arm=7)
+
+
+def test_cancellation(res, arms, ax):
+    drawn = lines(res.plot_cancellation(ax))
+    np.testing.assert_allclose(drawn["JRE"], res.replicate_bias[["old", "new"]].T)
+    table = res.risk_table()
+    np.testing.assert_allclose(
+        drawn["IPWRA"].mean(axis=1), table.loc["IPWRA", ["bias[old]", "bias[new]"]].astype(float)
+    )
+    assert "biases cancel: no risk" in drawn
+    other = lines(arms.plot_cancellation(Figure().subplots(), arm=2))["JRE"]
+    np.testing.assert_allclose(other, arms.replicate_bias[["0", "2"]].T)
+
+
+def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
+    res.plot_risk(ax)
+    table = res.risk_table()
+    np.testing.assert_allclose(lines(ax)["root mean square"][0], table["RMS net"])
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(table.index)
+    shown = sum(len(line.get_xdata()) for line in ax.get_lines())
+    assert shown == 3 * len(table)
+    assert min(line.get_xdata().min() for line in ax.get_lines()) >= ax.get_xlim()[0]
+
+
+def test_penalty_path(res, ax):
+    path = res.penalty_path([10.0, 2000.0, 1e5])
+    drawn = lines(res.plot_penalty_path(ax, [10.0, 2000.0, 1e5]))
+    np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
+    bias = next(other for other in ax.figure.axes if other is not ax)
+    np.testing.assert_allclose(lines(bias)["net bias"], [path.index, path["RMS net"]])
+    band = ax.collections[0].get_paths()[0].vertices
+    half = 1.959963984540054 * path["std err"]
+    np.testing.assert_allclose(band[:, 1].min(), (path["effect"] - half).min())
+    np.testing.assert_allclose(drawn["IPWRA (its start)"][1], res.start.effect)
+
+
+def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
+    methods = ("normal", "percentile", "bca")
+    res.plot_bootstrap(ax, alpha=0.1, intervals=methods)
+    drawn = [line.get_xdata() for line in ax.get_lines() if line.get_marker() == "|"]
+    for limits, method in zip(drawn, methods, strict=True):
+        np.testing.assert_allclose(limits, res.conf_int(0.1, method).loc["ATE"])
+    assert sum(bar.get_height() for bar in ax.patches) == 499
+    assert {"90% normal", "90% percentile", "90% bca"} <= {text.get_text() for text in ax.texts}
+    with pytest.raises(cr.CausalRiskError, match="bootstrap"):
+        res.start.plot_bootstrap(ax)
+
+
+def test_influence_names_the_rows_that_matter(res, ax):
+    res.plot_influence(ax, top=4)
+    table = res.influence()
+    new = table[table["arm"] == "new"]
+    np.testing.assert_allclose(lines(ax)["d = new"], [100 * new["weight share"], new["change"]])
+    assert {text.get_text() for text in ax.texts} == set(res.influence(top=4).index)
+
+
+def test_calibration(res, arms, ax):
+    table = res.calibration(5)
+    points = next(line for line in res.plot_calibration(ax, bins=5).get_lines() if line.get_marker() == "o")
+    np.testing.assert_allclose(np.array(points.get_data(), dtype=float), table[["predicted", "observed"]].T)
+    assert arms.plot_calibration(Figure().subplots(), arm="2").get_xlabel() == "propensity score of d = 2"
+
+
+@pytest.mark.parametrize(("which", "last"), [("res", "Bootstrap"), ("arms", "Penalty"), ("start", "Risk")])
+def test_one_page_of_six(res, arms, which, last):
+    fit = {"res": res, "arms": arms, "start": res.start}[which]
+    figure = Figure(figsize=(11.7, 8.3), layout="constrained")
+    assert fit.plot_diagnostics(figure) is figure
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    assert titles == ["Overlap", "Balance", "Calibration", "Cancellation", "Influence", last]
+    figure.savefig("/dev/null", format="png")
+    panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    widths = [ax.get_position().width for ax in panels]
+    assert min(widths) > 0.15 and max(widths) < 1.5 * min(widths)  # nothing squeezed the others
+
+
+def test_the_page_makes_its_own_figure_and_refuses_fits_without_scores(res):
+    before = len(plt.get_fignums())
+    plt.close(res.plot_diagnostics())
+    plain = cr.OutcomeRegression.from_formula(f"y ~ {RHS}", simulate(200), treat="d").fit()
+    with pytest.raises(cr.CausalRiskError, match="no propensity score"):
+        plain.plot_diagnostics()
+    assert len(plt.get_fignums()) == before
