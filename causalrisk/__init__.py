@@ -1,6 +1,6 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
-from causalrisk import datasets, hle
+from causalrisk import datasets, hle, simulation
 from causalrisk._version import __version__
 from causalrisk.compare import ComparisonResults, compare
 from causalrisk.errors import (
@@ -47,4 +47,5 @@ __all__ = [
     "compare",
     "datasets",
     "hle",
+    "simulation",
 ]

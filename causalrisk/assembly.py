@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from causalrisk.design import Design, TargetRows, target_rows
 from causalrisk.diagnostics.overlap import crump_limits
 from causalrisk.errors import ConvergenceWarning, OptionError
 from causalrisk.ledger import Notes
-from causalrisk.options import ModelOptions
+from causalrisk.options import ModelOptions, is_frame
 from causalrisk.propensity import (
     BinaryModel,
     CalibratedModel,
@@ -78,10 +78,11 @@ def assemble(design: Design, options: ModelOptions, uses_propensity: bool, notes
     options.outcome.check(design.y, design.endog_name)
     design, trimmed = _trimmed(design, options, notes)
     frame = None
-    if hasattr(options.target, "columns") or isinstance(options.target, dict):
+    if is_frame(options.target):
         frame = target_rows(design, options.target, design.missing)
-        for note in frame.notes:
-            notes.append(note)
+        notes.extend(frame.notes)
+        if design.weight_type is not None:
+            notes.append("The rows of the target frame count alike; weights= are those of the sample.")
     rows = None if frame is None else (frame.X, frame.Z)
     sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome, rows)
     target = make_target(sample, options)
@@ -142,7 +143,7 @@ def make_model(
         features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
         model = ClassifierModel(
             columns, arm, design.n_arms, options.propensity_score, features, sample.observed, options.n_folds,
-            options.clip,
+            options.clip, sample.clusters(design.cluster),
         )  # fmt: skip
     elif options.propensity_loss == "calibrated":
         model = CalibratedModel(columns, arm, design.n_arms, target.toward)
@@ -176,6 +177,12 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
     """Leave out the rows that trimming excludes, and say how many by what limits."""
     if options.trim is None:
         return design, ""
+    if is_frame(options.target):
+        raise OptionError(
+            "trim= with a target frame would trim the sample and not its target.\n"
+            "Leave trim= out, and the rows of the frame that have no like in the sample."
+        )
+    options = replace(options, clip=None)  # rows are trimmed by the scores as they are
     sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome)
     everybody = ArmTarget(None)
     fit = fit_weighting(

@@ -253,7 +253,7 @@ def spread(columns: Array) -> Array:
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval."""
     effects, se = comparison.effects, spread(comparison.boot)
-    frame = _tested(effects, se, alpha, comparison.rows, "effect")
+    frame = _tested(effects, se, alpha, comparison.rows, "effect", comparison.records[0].options.scale.null)
     count = len(comparison.effect_names)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
@@ -292,8 +292,8 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     return _tested(differences, paired, alpha, index, "difference")
 
 
-def _tested(values: Array, se: Array, alpha: float, index: pd.Index, name: str) -> pd.DataFrame:
-    """Return estimates with standard errors, z tests and normal intervals."""
-    z, p = z_and_p(values, se)
+def _tested(values: Array, se: Array, alpha: float, index: pd.Index, name: str, null: float = 0.0) -> pd.DataFrame:
+    """Return estimates with standard errors, z tests against the null and normal intervals."""
+    z, p = z_and_p(values, se, null)
     numbers = np.column_stack([values, se, z, p, normal_interval(values, se, alpha)])
     return pd.DataFrame(numbers, index=index, columns=[name, *TESTS])

@@ -21,7 +21,6 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
 from causalrisk.replicated import separate_estimate
-from causalrisk.uncertainty import sample_clusters
 from causalrisk.weighting import WeightFit
 
 
@@ -75,7 +74,7 @@ def standard_error(record: FitRecord, influence: Array) -> float:
         influence[:, None],
         sample.weights,
         frequency=record.frequency,
-        cluster=sample_clusters(sample, record.design.cluster),
+        cluster=sample.clusters(record.design.cluster),
         total=sample.total,
     )
     return float(np.sqrt(variance[0, 0]))

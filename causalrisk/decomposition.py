@@ -13,7 +13,6 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.joint import estimate_jointly
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
-from causalrisk.uncertainty import sample_clusters
 
 PARTS = ("sampling of X", "outcome model", "propensity score")
 
@@ -67,7 +66,7 @@ def variance_table(record: FitRecord) -> pd.DataFrame:
         Rows the parts, twice their covariances, and the total; columns "variance", "std err" and "share".
     """
     parts = effect_parts(record)[:, :, 0].T
-    clusters = sample_clusters(record.sample, record.design.cluster)
+    clusters = record.sample.clusters(record.design.cluster)
     sample = record.sample
     covariance = sandwich(parts, sample.weights, frequency=record.frequency, cluster=clusters, total=sample.total)
     rows = dict(zip(PARTS, np.diag(covariance), strict=True))

@@ -125,7 +125,7 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         options, sample = record.options, record.sample
         plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None
         fitted = record.design.score is None and options.propensity_score is None
-        towards = options.target if options.target_name in ("all", "treated", "control") else None
+        towards = options.target_name if options.target_name in ("all", "treated", "control") else None
         if not (plain and fitted and towards and sample.n_arms == 2 and record.design.cluster is None):
             raise UnavailableError(
                 "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "

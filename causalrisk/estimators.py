@@ -200,7 +200,9 @@ def estimate_separately(
             sample, at, q, sample.y - sample.own(fitted), sample.own(slope), influence_theta
         )
         means, influence_means = means + correction, influence_means + influence
-    parts = [influence_means @ scale.jacobian(means).T, influence_theta.reshape(sample.n, -1), at.influence]
+    with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
+        influence_effects = influence_means @ scale.jacobian(means).T
+    parts = [influence_effects, influence_theta.reshape(sample.n, -1), at.influence]
     gamma = fit.coefficients if fit is not None else np.empty(0)
     return Estimate(scale.params(means), theta, gamma, fitted, model_means, np.column_stack(parts), failed)
 

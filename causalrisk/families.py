@@ -30,6 +30,7 @@ ALIASES = {
     "bernoulli": "binomial",
     "negative_binomial": "negativebinomial",
 }
+MEANT = {"logit": "binomial", "probit": "binomial", "binary": "binomial", "ols": "gaussian", "count": "poisson"}
 CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 PRINTED = {"negativebinomial": "negative binomial"}
 # family -> what its outcomes are, smallest and largest value, whether the smallest itself is allowed
@@ -151,10 +152,13 @@ class OutcomeFamily:
         """
         what, low, high, closed = DOMAINS[self.name]
         bad = (y < low) | (y > high) | ((y == low) & (not closed))
+        advice = 'Recode the outcome, or type  family="gaussian".'
+        if self.name == "binomial":
+            advice = f'Type  "I({name} == 1) ~ ..." or "I({name} / 100) ~ ...", or  family="gaussian".'
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
-                f'{y[bad][0]:g}); expected {what}.\nType  family="gaussian", or recode the outcome.'
+                f"{y[bad][0]:g}); expected {what}.\n{advice}"
             )
 
 
@@ -187,9 +191,12 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
     name = ALIASES.get(name, name)
     if name not in LINKS:
-        close = difflib.get_close_matches(name, LINKS, 1, 0.4) or ["gaussian"]
+        names = [known for known in LINKS if known != "negativebinomial"]
+        close = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, names, 1, 0.4) or ["gaussian"]
+        shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
         raise OptionError(
-            f"family={given!r} is not known; expected one of {', '.join(map(repr, LINKS))}.\nType  family={close[0]!r}."
+            f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
+            f"such as sm.families.NegativeBinomial(alpha=1.0).\nType  family={close[0]!r}."
         )
     if name == "negativebinomial" and not hasattr(family, "alpha"):
         raise OptionError(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from causalrisk.effects import EffectScale
 from causalrisk.errors import CausalRiskError
-from causalrisk.estimators import Derivatives, Specification, derivatives_of, training_columns, training_family
+from causalrisk.estimators import (
+    LINEAR,
+    Derivatives,
+    Specification,
+    derivatives_of,
+    estimate_separately,
+    training_columns,
+    training_family,
+)
 from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions
@@ -52,7 +60,8 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     -------
     Projection
         The best linear projection under the target's distribution: b solves mean t g (tau - g'b) = 0, with the
-        correction of AIPW in the place of tau's bias.
+        correction of AIPW in the place of tau's bias. For an estimator of constants, weighted means in each group, or
+        the weighted regressions on the columns.
 
     References
     ----------
@@ -60,6 +69,10 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
        and other causal functions. Econometrics Journal 24, 264-289.
     """
     sample, spec, estimate = record.sample, record.spec, record.estimate
+    if spec.constants:  # the class of constants becomes that of the columns
+        basis = replace(sample.outcome, columns=columns)
+        sample, spec = replace(sample, outcome=basis, family=LINEAR), replace(spec, constants=False)
+        estimate = estimate_separately(sample, spec, record.propensity, record.target)
     at = derivatives_of(sample, record.propensity, record.target)
     q, family = training_columns(sample, spec), training_family(sample, spec)
     slope = family.slope(estimate.theta @ q.T)

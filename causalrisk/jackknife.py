@@ -24,7 +24,7 @@ from causalrisk.record import FitRecord
 from causalrisk.replicates import Replicates
 from causalrisk.resampling import make_resampling
 from causalrisk.sample import Sample
-from causalrisk.uncertainty import refitter_of, robust_covariance, sample_clusters
+from causalrisk.uncertainty import refitter_of, robust_covariance
 from causalrisk.weighting import fit_weighting
 
 BLOCK = 64  # units left out at a time
@@ -35,7 +35,7 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     cluster = record.design.cluster
     if cluster is None:
         return contributions
-    codes = np.asarray(sample_clusters(record.sample, cluster))
+    codes = np.asarray(record.sample.clusters(cluster))
     groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
     np.add.at(groups, codes, contributions)
     return groups
@@ -62,7 +62,7 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         Every step redone without the unit; NaN where that failed.
     """
     sample, cluster = record.sample, record.design.cluster
-    clusters = sample_clusters(sample, cluster)
+    clusters = sample.clusters(cluster)
     units = np.arange(sample.n) if clusters is None else clusters
     refit = refitter_of(record)
     total = int(units.max()) + 1
@@ -194,7 +194,7 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
         squares = times @ (influence * own[:, None]) ** 2
     else:
         sums = sum_within_units(record, influence * own[:, None])
-        codes = np.asarray(sample_clusters(sample, record.design.cluster))
+        codes = np.asarray(sample.clusters(record.design.cluster))
         squares = times[np.unique(codes, return_index=True)[1]] @ sums**2
     return np.sqrt(squares) / sample.total
 

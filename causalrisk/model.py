@@ -164,15 +164,17 @@ class CausalModel:
         propensity_link : {"logit", "probit", "cloglog"}
             Propensity link; several arms have a multinomial logit.
         propensity_loss : {"ml", "calibrated"}
-            Maximum likelihood, or the loss whose weights balance the covariates exactly (Tan 2020).
+            Maximum likelihood, or the loss whose weights balance the covariates exactly (Tan 2020), which has one set
+            of coefficients for each arm that is weighted.
         propensity_score : str, array_like or classifier, optional
             Known probability of the treated arm (several arms: a column an arm); or an object with `fit` and
-            `predict_proba`, cross-fitted.
+            `predict_proba`, cross-fitted on the columns of the propensity formula, clusters kept together.
         n_folds : int, default 5
             Folds of a cross-fitted propensity score.
         target : {"all", "treated", "control", "overlap"}, DataFrame or callable
             Target population, or "ATE", "ATT", "ATC", "ATO" in any case; a frame of another population with the same
-            covariates; or a tilt as a function of the propensity score, such as ``lambda e: np.minimum(e, 1 - e)``.
+            covariates, whose density ratio to the sample comes from a logit in those of the propensity formula;
+            or a tilt as a function of the propensity score, such as ``lambda e: np.minimum(e, 1 - e)``.
         treated, reference : level, optional
             Which level of the treatment is treated, or which the others are compared with.
         levels : mapping, optional
@@ -185,7 +187,8 @@ class CausalModel:
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
         trim : {"crump", "separated"} or tuple of float, optional
             Leave out rows with a propensity score outside of limits, of those that minimise the variance, or that the
-            propensity model predicts perfectly; the target population changes.
+            propensity model predicts perfectly; the target population changes. The models are then fitted again to the
+            rows left, which the bootstrap resamples.
         clip : tuple of float, optional
             Limits that propensity scores are clipped to.
         effect : {"difference", "ratio", "odds_ratio", "percent"}

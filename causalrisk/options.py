@@ -26,7 +26,9 @@ DEFAULT_PENALTY = {"mse": "10n", "erm": "n2"}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 ESTIMANDS = {"all": "ATE", "treated": "ATT", "control": "ATC", "overlap": "ATO"}
-TARGETS = {name: name for name in ESTIMANDS} | {v.lower(): k for k, v in ESTIMANDS.items()} | {"atet": "treated"}
+TARGETS = {name: name for name in ESTIMANDS} | {v.lower(): k for k, v in ESTIMANDS.items()}
+TARGETS |= {"atet": "treated", "atu": "control", "untreated": "control", "controls": "control"}
+MEANT = {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent"}
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
@@ -42,7 +44,8 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise an OptionError unless the value is among the allowed ones."""
     if not any(value is a or (isinstance(value, str) and value == a) for a in allowed):
         close = difflib.get_close_matches(str(value), [a for a in allowed if isinstance(a, str)], 1, 0.4)
-        hint = close[0] if close else allowed[0]
+        meant = MEANT.get(str(value).lower())
+        hint = meant if meant in allowed else close[0] if close else allowed[0]
         raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\nType  {name}={hint!r}.")
 
 
@@ -116,9 +119,9 @@ class ModelOptions:
 
     @property
     def estimand(self) -> str:
-        """Name of the effect."""
+        """Name of the effect in the sample as it is, before trimming."""
         name = ESTIMANDS.get(self.target_name, "WATE" if callable(self.target) else "transported ATE")
-        return f"{'trimmed ' if self.trim is not None else ''}{name}{self.scale.label}"
+        return f"{name}{self.scale.label}"
 
     @property
     def scale(self) -> EffectScale:
@@ -131,10 +134,15 @@ class ModelOptions:
         return outcome_family(self.family, self.link)
 
 
+def is_frame(target: Any) -> bool:
+    """Whether a target is a data frame or another mapping of columns."""
+    return hasattr(target, "columns") or isinstance(target, Mapping)
+
+
 def _target(value: Any) -> Any:
     """Check a target: a known name in any case, a data frame, or a function."""
     if not isinstance(value, str):
-        if callable(value) or hasattr(value, "columns") or isinstance(value, Mapping):
+        if callable(value) or is_frame(value):
             return value
         raise OptionError(
             f"target is of type {type(value).__name__}; expected {listed(tuple(ESTIMANDS))}, a DataFrame, or a "
@@ -158,9 +166,10 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = np.nan, np.nan
     if isinstance(value, str) or not 0 <= low < high <= 1:
         also = f", or one of {listed(names)}" if names else ""
+        close = difflib.get_close_matches(str(value), names, 1, 0.4)
         raise OptionError(
             f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-            f"Type  {name}={example}."
+            f"Type  {name}={repr(close[0]) if close else example}."
         )
     return low, high
 

@@ -244,11 +244,12 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             penalty path of JRE, or the risks.
         """
         self.balance()  # an estimator without scores is refused before anything is drawn
+        last: tuple[str, Callable[..., Any]]
         last = ("Bootstrap", self.plot_bootstrap) if self._record.boot is not None else ("Risk", self.plot_risk)
         if self._record.boot is None and self._record.joint is not None:
             last = ("Penalty", self.plot_penalty_path)
         figure, axes = page_or_new(figure)
-        plots = (
+        plots: tuple[tuple[str, Callable[..., Any]], ...] = (
             ("Overlap", self.plot_overlap),
             ("Balance", self.plot_balance),
             ("Calibration", self.plot_calibration),

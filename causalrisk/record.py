@@ -109,7 +109,11 @@ class FitRecord:
     @property
     def estimand(self) -> str:
         """Name of the effect."""
-        return self.options.estimand
+        return (
+            f"trimmed {self.options.estimand}"
+            if (self.design.sample_ledger.formula == "trim").any()
+            else self.options.estimand
+        )
 
     @property
     def effect_names(self) -> list[str]:

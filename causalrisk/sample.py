@@ -106,6 +106,12 @@ class Sample:
         weighted = right * (self.weights / self.total)[:, None]
         return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
 
+    def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
+        """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
+        if codes is None:
+            return None
+        return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
+
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
         restored = np.empty_like(values[self.n_frame :])

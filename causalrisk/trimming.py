@@ -44,7 +44,8 @@ def trim_curve(record: FitRecord, design: Design, grid: Sequence[Any]) -> pd.Dat
     rows = []
     for limit in grid:
         options = dataclasses.replace(record.options, trim=trim_of(limit))
-        row = {"trim": limit, "estimand": options.estimand, "n": np.nan, "effect": np.nan, "std err": np.nan}
+        trimmed = "" if options.trim is None else "trimmed "
+        row = {"trim": limit, "estimand": trimmed + options.estimand, "n": np.nan, "effect": np.nan, "std err": np.nan}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
@@ -54,6 +55,7 @@ def trim_curve(record: FitRecord, design: Design, grid: Sequence[Any]) -> pd.Dat
             continue
         effect, se = at.estimate.params[0], np.sqrt(at.covariance[0, 0])
         note = " ".join(" ".join(at.notes).split())
+        row["estimand"] = at.estimand
         rows.append({**row, "n": at.design.n, "effect": effect, "std err": se, "note": note})
     return pd.DataFrame(rows).set_index("trim")
 

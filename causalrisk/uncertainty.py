@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.errors import FitInterrupted, MonteCarloWarning
 from causalrisk.estimators import IPWRA
@@ -16,7 +15,6 @@ from causalrisk.options import InferenceOptions
 from causalrisk.record import FitRecord
 from causalrisk.refit import JointRefitter, Refitter, SeparateRefitter
 from causalrisk.resampling import bootstrap, make_resampling, operators_of
-from causalrisk.sample import Sample
 
 ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
 NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
@@ -105,18 +103,10 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
         record.estimate.influence,
         record.sample.weights,
         frequency=record.frequency,
-        cluster=sample_clusters(record.sample, cluster),
+        cluster=record.sample.clusters(cluster),
         total=record.sample.total,
         n_coefficients=record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0,
     )
-
-
-def sample_clusters(sample: Sample, cluster: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
-    """Cluster of each row in the order of the sample; each row of a target frame is one of its own."""
-    if cluster is None:
-        return None
-    frame = int(cluster.max()) + 1 + np.arange(sample.n_frame)
-    return np.concatenate([frame, cluster[sample.order]])
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:

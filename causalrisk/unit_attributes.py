@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -18,7 +19,6 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
 from causalrisk.report.summary import z_and_p
-from causalrisk.uncertainty import sample_clusters
 
 DRAWS = 999  # resamples of a joint fit that has none of its own
 
@@ -30,15 +30,27 @@ class Predictions:
     ----------
     predicted_mean, se_mean : Series
         Predictions and their standard errors.
+    predictor, se_predictor : ndarray, shape (m,)
+        The same on the scale of the linear predictor, where intervals are symmetric.
+    mean : callable
+        From the linear predictor to the mean.
     """
 
-    def __init__(self, predicted_mean: pd.Series, se_mean: pd.Series) -> None:
+    def __init__(
+        self,
+        predicted_mean: pd.Series,
+        se_mean: pd.Series,
+        predictor: Array,
+        se_predictor: Array,
+        mean: Callable[[Array], Array],
+    ) -> None:
         self.predicted_mean, self.se_mean = predicted_mean, se_mean
+        self._predictor, self._se_predictor, self._mean = predictor, se_predictor, mean
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return normal confidence intervals of the mean, columns 0 and 1."""
+        """Return intervals of the mean, columns 0 and 1: normal ones of the linear predictor, transformed."""
         check_alpha(alpha)
-        limits = normal_interval(self.predicted_mean.to_numpy(), self.se_mean.to_numpy(), alpha)
+        limits = self._mean(normal_interval(self._predictor, self._se_predictor, alpha))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -145,7 +157,7 @@ class UnitAttributes:
             projection.influence.reshape(sample.n, -1),
             sample.weights,
             frequency=record.frequency,
-            cluster=sample_clusters(sample, record.design.cluster),
+            cluster=sample.clusters(record.design.cluster),
         )
         return projection.values, np.sqrt(np.diag(covariance)).reshape(projection.values.shape)
 
@@ -224,7 +236,8 @@ class UnitAttributes:
         -------
         Predictions
             With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
-            are indexed by row and arm. Standard errors are those of the mean, from the fit's covariance.
+            are indexed by row and arm. Standard errors are those of the mean, from the fit's covariance;
+            intervals are symmetric on the scale of the linear predictor.
 
         Examples
         --------
@@ -238,16 +251,18 @@ class UnitAttributes:
         """
         self._check_unit_level("get_prediction(data)")
         record, means = self._record, self.predict(data)
-        rows = self._new_rows(data)
+        rows, constants = self._new_rows(data), record.spec.constants
         predictors = rows @ self._columns(record.estimate.theta)
-        slope = np.ones_like(predictors) if record.spec.constants else record.sample.family.slope(predictors)
+        slope = np.ones_like(predictors) if constants else record.sample.family.slope(predictors)
         spread = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
-        se = np.abs(slope) * np.sqrt(np.clip(np.column_stack(spread), 0, None))
-        errors = pd.DataFrame(se, index=means.index, columns=list(record.design.labels))
+        spread = np.sqrt(np.clip(np.column_stack(spread), 0, None))
+        errors = pd.DataFrame(np.abs(slope) * spread, index=means.index, columns=list(record.design.labels))
+        mean = _same if constants else record.sample.family.mean
         if arm is not None:
             label = self._arm_label(arm)
-            return Predictions(means[label], errors[label])
-        return Predictions(means.stack(), errors.stack())
+            k = list(means.columns).index(label)
+            return Predictions(means[label], errors[label], predictors[:, k], spread[:, k], mean)
+        return Predictions(means.stack(), errors.stack(), predictors.ravel(), spread.ravel(), mean)
 
     def _new_rows(self, data: Any) -> Array:
         """Columns of the outcome models for new rows, shape (m, p)."""
@@ -276,6 +291,10 @@ def inference_frame(values: Array, se: Array, null: float, alpha: float, index: 
     limits = normal_interval(values, se, alpha)
     names = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
     return pd.DataFrame(np.column_stack([values, se, z, p, limits]), index=index, columns=names)
+
+
+def _same(values: Array) -> Array:
+    return values
 
 
 def _index_of(data: Any) -> pd.Index | None:

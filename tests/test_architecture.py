@@ -6,6 +6,7 @@ import ast
 import configparser
 import graphlib
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.util import resolve_name
@@ -62,14 +63,16 @@ LAYERS = (
     ("comparison",),
     ("comparison_attributes",),
     ("compare",),
+    ("simulation",),
     ("cli_parser",),
     ("cli",),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
-OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow"}
+OPTIONAL = {"matplotlib", "tqdm", "joblib", "pyarrow", "doubleml", "sklearn", "scikit-learn", "zepid"}
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
+SITE_COMMAND = "-m sphinx -E -W -b html docs build/html"
 RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"
 
 
@@ -212,6 +215,22 @@ def test_nothing_stands_both_in_setup_and_pyproject(setup, pyproject):
     assert set(pyproject) == {"build-system", "tool"}
     assert set(pyproject["tool"]) == {"ruff", "mypy", "pytest"}
     assert {name.split(".")[0] for name in setup.sections()} == {"metadata", "options"}
+
+
+def test_oldest_dependencies_are_tested(setup):
+    """Each required one has a lower bound, and the constraints of the oldest environment hold it."""
+    required = setup["options"]["install_requires"].split()
+    script = ROOT / ".ci" / "oldest.py"
+    constraints = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout.split()
+    assert all(">=" in line for line in required)
+    assert {f"{line.replace('>=', '==')}.*" for line in required} <= set(constraints)
+    assert len(names_of("\n".join(constraints))) == len(constraints)
+
+
+def test_commands_of_the_site_agree():
+    for name in ("README.md", "docs/howto/contributing.md", ".ci/run"):
+        text = (ROOT / name).read_text("utf-8")
+        assert text.replace("sphinx -q", "sphinx").count(SITE_COMMAND) == 1, name
 
 
 def test_readme_commands_and_continuous_integration_agree():

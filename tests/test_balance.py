@@ -151,6 +151,8 @@ def test_refusals(frame):
         built(frame, target="overlap").balance_test()
     with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
         built(frame, propensity_link="probit").balance_test()
+    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+        built(frame, target=frame[["x1", "x2", "x3"]]).balance_test()
     with pytest.raises(cr.CausalRiskError, match="no propensity score"):
         built(frame, cr.OutcomeRegression).balance()
     with pytest.raises(cr.CausalRiskError, match="binary='raw'"):

@@ -407,3 +407,6 @@ def test_options_of_the_models_hold_for_all(options):
         alone = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
         assert both.table.loc[name, "effect"] == pytest.approx(alone.effect, rel=1e-10)
         assert both.table.loc[name, "robust se"] == pytest.approx(alone.effect_se, rel=1e-9)
+        null = 1 if "effect" in options else 0
+        row = both.table.loc[name]
+        assert row.z == pytest.approx((row.effect - null) / row["std err"], rel=1e-9)

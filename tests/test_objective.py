@@ -8,6 +8,7 @@ from scipy.optimize import approx_fprime
 
 from causalrisk.expansion import JointObjective, Resampled
 from causalrisk.joint import joint_criterion, objective_rows, weights_of
+from causalrisk.linalg import solve_curved
 from causalrisk.replicates import DenseWeights
 from causalrisk.risk import ate_risk, bias_contrasts, unit_slopes
 from tests.engine import ERM, MSE, problem, tilt_function
@@ -170,3 +171,27 @@ def test_contrasts_on_another_scale_keep_the_units():
     contrasts = bias_contrasts(2) * unit_slopes(1 / np.array([1.0, 2.0]))
     assert contrasts @ np.array([0.1, 0.2]) == pytest.approx(0)
     assert (contrasts**2).sum() == pytest.approx((bias_contrasts(2) ** 2).sum())
+
+
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_the_fit_has_the_units_of_the_squared_outcome(target):
+    """sigma0^2: the mean of the variance function at the start, under the importance weights."""
+    parts = problem(family="poisson", target=target)
+    joint, refit = parts.joint(MSE, count=5)
+    sample, start = parts.sample, joint.start
+    own = start.fitted[sample.arm, np.arange(sample.n)]  # of Poisson outcomes the variance is the mean
+    weights = parts.fit.undivided
+    assert refit.criterion.fit == pytest.approx(MSE.fit * (weights * own).sum() / weights.sum(), rel=1e-10)
+
+
+def test_newton_steps_know_where_the_hessian_is_not_positive():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3, 6, 4))
+    bend = np.array([0.1, -50.0, 0.0])[:, None, None] * np.eye(3)
+    steps, decrease, singular, convex = solve_curved(rows, bend)
+    assert convex.tolist() == [True, False, True] and not singular.any() and (decrease > 0).all()
+    left, right = rows[..., :3], rows[..., 3]
+    newton = np.linalg.solve(left[0].T @ left[0] + bend[0], left[0].T @ right[0])
+    gauss = np.linalg.lstsq(left[1], right[1], rcond=None)[0]
+    np.testing.assert_allclose(steps[:, 0], newton, rtol=1e-10)
+    np.testing.assert_allclose(steps[:, 1], gauss, rtol=1e-10)

@@ -120,6 +120,9 @@ def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
     shown = sum(len(line.get_xdata()) for line in ax.get_lines())
     assert shown == 3 * len(table)
     assert min(line.get_xdata().min() for line in ax.get_lines()) >= ax.get_xlim()[0]
+    parts = np.sqrt(table[["squared mean", "variance"]].to_numpy())
+    remote = sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "<")
+    assert remote == (parts < table["RMS net"].min() / 30).sum() > 0
 
 
 def test_penalty_path(res, ax):

@@ -340,6 +340,42 @@ def test_scikit_learn_classifiers():
     assert several.propensity_scores.shape == (300, 3)
 
 
+def test_folds_keep_clusters_together():
+    seen = []
+
+    class Recording(Frequencies):
+        def fit(self, X, y, sample_weight=None):
+            seen.append(set(X[:, 2]))
+            return super().fit(X, y, sample_weight)
+
+    frame = simulate(200).assign(firm=np.arange(200) % 20)
+    model = cr.AIPW.from_formula(
+        f"y ~ {RHS}", frame, treat="d", propensity="x1 + firm", cluster="firm", propensity_score=Recording(), n_folds=4
+    )
+    model.fit()
+    assert sorted(len(firms) for firms in seen) == [15, 15, 15, 15]
+
+
+def test_what_is_nearly_a_classifier():
+    frame = simulate(100)
+    with pytest.raises(cr.OptionError, match=r"Frequencies is a class[^$]*propensity_score=Frequencies\(\)"):
+        fitted(cr.IPWRA, frame, propensity_score=Frequencies)
+    with pytest.raises(cr.OptionError, match=r"OLS, which has no predict_proba[^$]*LogisticRegression"):
+        fitted(cr.IPWRA, frame, propensity_score=sm.OLS(frame.y, frame.x1))
+
+
+def test_rows_are_trimmed_by_scores_that_are_not_clipped():
+    frame = simulate(400, strength=2)
+    both = fitted(cr.IPWRA, frame, trim=(0.1, 0.9), clip=(0.2, 0.8))
+    assert both.nobs == fitted(cr.IPWRA, frame, trim=(0.1, 0.9)).nobs < 400
+
+
+def test_weights_and_a_target_frame_are_told():
+    frame = simulate(200).assign(w=1.5)
+    res = fitted(cr.IPWRA, frame, target=simulate(50), weights="w", weight_type="probability")
+    assert "The rows of the target frame count alike" in " ".join(str(res.summary()).split())
+
+
 def test_a_classifier_that_is_certain_is_refused_unless_clipped():
     class Certain(Frequencies):
         def predict_proba(self, X):
@@ -526,6 +562,10 @@ def test_least_squares_is_for_linear_models():
         ({"clip": (0.9, 0.1)}, r"clip=\(0.9, 0.1\); expected limits.*Type  clip=\(0.01, 0.99\)"),
         ({"trim": "crmp"}, r"trim='crmp'.*'crump', 'separated'"),
         ({"effect": "rate"}, "effect='rate' is not known.*'ratio'"),
+        ({"effect": "OR"}, "effect='OR' is not known.*Type  effect='odds_ratio'"),
+        ({"family": "logit"}, "family='logit' is not known.*Type  family='binomial'"),
+        ({"trim": "crumb"}, "Type  trim='crump'"),
+        ({"trim": (0.1, 0.9), "target": simulate(20)}, "trim= with a target frame.*Leave trim= out"),
         ({"propensity_loss": "calibrated", "target": "overlap"}, "balances towards everybody or one arm.*Type"),
         ({"propensity_loss": "calibrated", "propensity_link": "probit"}, "is a loss of the logit.*Type"),
     ],
@@ -541,6 +581,8 @@ def test_outcomes_a_family_does_not_know():
         cr.DesignError, match=r"outcome 'y' has \d+ values that family='binomial'.*from 0 to 1[^$]*gaussian"
     ):
         fitted(cr.IPWRA, frame, family="binomial")
+    with pytest.raises(cr.DesignError, match=r"I\(y == 1\)"):
+        fitted(cr.IPWRA, frame.assign(y=frame.d + 1), family="binomial")
     with pytest.raises(cr.DesignError, match="values above zero"):
         fitted(cr.IPWRA, frame.assign(y=0.0), family="gamma")
 

@@ -59,7 +59,7 @@ def grouped(n=400):
     return frame.assign(g=np.where(frame.x1 > 0, "high", "low"), half=(frame.x2 > 0).astype(float))
 
 
-@pytest.mark.parametrize("model", CLASSIC)
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
 def test_group_effects_average_to_the_effect(model):
     frame = grouped()
     res = model.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
@@ -86,12 +86,27 @@ def test_group_effects_by_hand():
     assert line.index.tolist() == ["Intercept", "x1", "half"]
 
 
+def test_hajek_in_groups_is_weighted_means_in_each():
+    frame = grouped()
+    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
+    weighted = frame.assign(w=res.importance_weights, wy=res.importance_weights * frame.y).groupby(["g", "d"])
+    means = (weighted.wy.sum() / weighted.w.sum()).unstack()
+    np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] - means[0], rtol=1e-10)
+    line = res.effects_by("~ x1")
+    slopes = [
+        sm.WLS(
+            frame.y[frame.d == d], sm.add_constant(frame.x1[frame.d == d]), res.importance_weights[frame.d == d]
+        ).fit()
+        for d in (0, 1)
+    ]
+    np.testing.assert_allclose(line.estimate, slopes[1].params - slopes[0].params, rtol=1e-9)
+
+
 def test_group_ratio_of_raw_means():
     frame = grouped().assign(y=lambda f: f.y - f.y.min() + 1)
     res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", effect="ratio", propensity_score=np.full(400, 0.5)).fit()
     means = frame.groupby(["g", "d"]).y.mean().unstack()
-    # weights are equal, but one constant an arm is fitted to everybody: the groups share it
-    np.testing.assert_allclose(res.effects_by("g", frame).estimate, res.effect, rtol=1e-12)
+    np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] / means[0], rtol=1e-10)
     by = cr.OutcomeRegression.from_formula("y ~ C(g)", frame, treat="d", effect="ratio").fit().effects_by("g")
     np.testing.assert_allclose(by.estimate, means[1] / means[0], rtol=1e-10)
 
@@ -131,6 +146,8 @@ def test_what_effects_by_refuses():
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
     with raises_with(cr.DesignError, "group 'G'", "neither a column", "'g'"):
         res.effects_by("G", frame)
+    with raises_with(cr.DesignError, "group 'g' is in neither formula", 'effects_by("g", data)'):
+        res.effects_by("g")
     with raises_with(cr.DesignError, "group 'x1' has 400 values", 'effects_by("~ x1")'):
         res.effects_by("x1")
     with raises_with(cr.DesignError, "group 'g' is missing in 5 rows"):
@@ -210,6 +227,7 @@ def test_predictions_equal_statsmodels(family):
         found = res.get_prediction(new, arm=arm).summary_frame()
         np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-7)
         np.testing.assert_allclose(found["mean_se"], expected["mean_se"], rtol=1e-6)
+        np.testing.assert_allclose(found["mean_ci_lower"], expected["mean_ci_lower"], rtol=1e-6)
     both = res.get_prediction(new)
     assert both.predicted_mean.index.nlevels == 2 and len(both.se_mean) == 14
     pd.testing.assert_series_equal(both.predicted_mean.unstack()["1"], res.predict(new)["1"], check_names=False)

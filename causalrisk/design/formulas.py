@@ -346,6 +346,6 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
     except patsy.PatsyError as error:
         raise DesignError(
             f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. "
-            f'Type, say,  "{names[-1]} - {names[0]} = 0".'
+            f'Type, say,  "{names[0]} = 0".'
         ) from error
     return read.coefs, read.constants[:, 0]

@@ -69,11 +69,12 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
     if isinstance(by, str):
-        values, name = find_column(by, "group", "group", table, {}, [])
+        values, name = _named(by, table, data is None)
     else:
         whole = design.in_sample.index
         own = getattr(by, "name", None)
         name = "group" if own is None else str(own)
+        by = by if isinstance(by, pd.Series) else np.asarray(by)
         of_sample = not isinstance(by, pd.Series) and len(by) == design.n
         aligned = align(by, design.index if of_sample else whole, f"group {name!r}", [])
         values = aligned if of_sample else aligned[design.in_sample.to_numpy()]
@@ -89,6 +90,16 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         )
     indicators = (codes[:, None] == np.arange(len(levels))).astype(float)
     return Moderators(indicators, tuple(_shown(level) for level in levels), name, True)
+
+
+def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
+    """Find a variable by name; say where else it could be where only those of the formulas are known."""
+    if only_formulas and name not in table:
+        raise DesignError(
+            f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
+            f'Type  effects_by("{name}", data)  with the data the model was made from.'
+        )
+    return find_column(name, "group", "group", table, {}, [])
 
 
 def _shown(level: Any) -> str:
@@ -134,5 +145,5 @@ def _check_complete(values: pd.Series, name: str) -> None:
     if absent.any():
         raise DesignError(
             f"group {name!r} is missing in {int(absent.sum())} rows of the sample, such as "
-            f"{listing(values.index[absent])}; expected a value in each.\nFill these in before fitting."
+            f"{listing(values.index[absent])}; expected a value in each.\nFill these in, or fit without these rows."
         )

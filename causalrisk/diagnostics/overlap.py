@@ -204,7 +204,8 @@ def overlap_table(
     Returns
     -------
     DataFrame
-        A row an arm. Quantiles are of the score of the treated arm; with several arms of a row's own arm.
+        A row an arm. Quantiles are of the score of the treated arm; with several arms of a row's own arm, and there are
+        no limits of Crump et al.
     """
     two = len(labels) == 2
     compared = scores[1:] if two else scores
@@ -223,9 +224,10 @@ def overlap_table(
             "top 1% share": summary.top_share,
             **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
             "outside support": int((members & ~supported).sum()),
-            "crump low": limits[0],
-            "crump high": limits[1],
-            "outside crump": int((members & ~inside(compared, *limits)).sum()) if two else np.nan,
         }
+        if two:
+            low, high = limits
+            row |= {"crump low": low, "crump high": high}
+            row["outside crump"] = int((members & ~inside(compared, low, high)).sum())
         rows.append(row)
     return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))

@@ -114,6 +114,8 @@ class ClassifierModel(PropensityModel):
         Number of folds.
     limits : tuple of float, or None
         Limits the scores are clipped to later; without them a score of 0 or 1 is an error.
+    clusters : ndarray of int, shape (n,), or None
+        Clusters, each of which lies in one fold.
     """
 
     log_linear, estimated = True, True
@@ -128,12 +130,13 @@ class ClassifierModel(PropensityModel):
         observed: Array,
         n_folds: int,
         limits: tuple[float, float] | None,
+        clusters: NDArray[np.intp] | None = None,
     ) -> None:
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
         self.classifier, self.features, self.limits = classifier, features, limits
         self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
-        self.fold = _folds(arm, observed, n_arms, n_folds)
+        self.fold = _folds(arm, observed, n_arms, n_folds) if clusters is None else _folds_of(clusters, n_folds)
 
     @property
     def n_coefficients(self) -> int:
@@ -212,8 +215,20 @@ class ClassifierModel(PropensityModel):
 
 
 def is_classifier(value: Any) -> bool:
-    """Whether a value has the methods of a classifier."""
-    return hasattr(value, "fit") and hasattr(value, "predict_proba")
+    """Whether a value has the methods of a classifier; an OptionError where it is nearly one."""
+    if not hasattr(value, "fit"):
+        return False
+    if isinstance(value, type):
+        raise OptionError(
+            f"propensity_score={value.__name__} is a class; expected a classifier.\n"
+            f"Type  propensity_score={value.__name__}()."
+        )
+    if not hasattr(value, "predict_proba"):
+        raise OptionError(
+            f"propensity_score is a {type(value).__name__}, which has no predict_proba; expected a classifier.\n"
+            "Type, say,  propensity_score=sklearn.linear_model.LogisticRegression()."
+        )
+    return True
 
 
 def _folds(arm: Arms, observed: Array, n_arms: int, n_folds: int) -> NDArray[np.intp]:
@@ -224,6 +239,14 @@ def _folds(arm: Arms, observed: Array, n_arms: int, n_folds: int) -> NDArray[np.
     for rows in groups:
         fold[rng.permutation(rows)] = np.arange(len(rows)) % n_folds
     return fold
+
+
+def _folds_of(clusters: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
+    """Fold of each row with whole clusters dealt out in a fixed shuffled order."""
+    count = int(clusters.max()) + 1
+    of_cluster = np.empty(count, dtype=np.intp)
+    of_cluster[np.random.default_rng(0).permutation(count)] = np.arange(count) % n_folds
+    return of_cluster[clusters]
 
 
 def _counts(weights: Array) -> NDArray[np.intp]:

@@ -34,9 +34,12 @@ def _pyplot() -> Any:
     return plt
 
 
-def axes_or_new(ax: Any) -> Any:
-    """Return the axes that were given, or those of a new figure."""
-    return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+def axes_or_new(ax: Any, rows: int | None = None) -> Any:
+    """Return the axes that were given, or those of a new figure, as high as a number of labelled rows needs."""
+    if ax is not None:
+        return ax
+    size = None if rows is None else (7.0, 1.2 + 0.4 * rows)
+    return _pyplot().subplots(figsize=size, layout="constrained")[1]
 
 
 def page_or_new(figure: Any) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ from causalrisk.report.render import ResultSummary, TableContent, build_summary
 
 Rows = tuple[tuple[str, ...], ...]
 ROUNDING = 1e-13
+LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
     "JRE lets the arms' biases cancel: read the {estimand}. Each POM is shown net of the common bias (the effect is "
@@ -128,11 +129,9 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     if record.options.effect != "difference":
         left.append(("Effect:", record.options.effect.replace("_", " ")))
     if record.trimmed:
-        right.append(("Rows trimmed:", record.trimmed))
+        right.append(("Trimmed:", record.trimmed))
     if record.options.clip is not None and record.propensity is not None:
-        right.append(("Scores clipped:", clip_text(record)))
-    if record.frame is not None:
-        right.append(("Target rows:", f"{len(record.frame.index)}"))
+        right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     if design.cluster is not None:
@@ -164,6 +163,8 @@ def has_converged(record: FitRecord) -> bool:
 
 def target_text(record: FitRecord) -> str:
     """Return the target and its estimand."""
+    if record.frame is not None:
+        return f"data frame, {len(record.frame.index)} rows"
     return f"{record.options.target_name} ({record.estimand.removesuffix(record.options.scale.label)})"
 
 
@@ -221,7 +222,7 @@ def _arms_table(record: FitRecord) -> TableContent:
         return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
     biases = _bias_cells(record.joint.fit)
     cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
-    nets = [f"net ({name})" for name in record.effect_names]
+    nets = [f"net ({name})" if len(name) < LONG_NAME else "net" for name in record.effect_names]
     joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
     header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
     return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
@@ -263,7 +264,7 @@ def _notes(record: FitRecord) -> list[str]:
     notes = [f"{_effect_text(record)}, averaged over {_target_rows_text(record)}. {_interval_text(record)}"]
     if design.formula is not None:
         models = f"Outcome: {design.formula}"
-        if record.propensity is not None:
+        if record.propensity is not None and design.score is None:
             models += f"   Propensity: {design.propensity_formula}"
         notes.append(models)
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -311,8 +312,12 @@ def _interval_text(record: FitRecord) -> str:
     """Say what intervals and tests are made of."""
     se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
     null = record.options.scale.null
-    test = f" z and P test {record.estimand} = {null:g}." if null else ""
-    return f"Intervals are normal, from the {se} standard error.{test}"
+    text = f"Intervals are normal, from the {se} standard error."
+    if null:
+        text += f" z and P test {record.estimand} = {null:g}."
+    if record.options.effect != "difference":
+        text += ' They are symmetric on this scale; conf_int(method="percentile") after a bootstrap need not be.'
+    return text
 
 
 def _score_notes(record: FitRecord) -> list[str]:
@@ -323,9 +328,11 @@ def _score_notes(record: FitRecord) -> list[str]:
         return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
     if record.cov_type == "bootstrap":
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
+    if record.spec.corrected and record.target.separable:
+        return ["The propensity scores are cross-fitted; the standard error takes them as known, which AIPW allows."]
     return [
-        "The propensity scores are cross-fitted and taken as known by the standard error, which is right for AIPW; "
-        'others need  fit(cov_type="bootstrap").'
+        "The propensity scores are cross-fitted, and the standard error takes them as known, which only AIPW for a "
+        'target that does not depend on them allows. Type  fit(cov_type="bootstrap").'
     ]
 
 

@@ -107,7 +107,7 @@ def newton_iterations(record, m=32):
     """Newton iterations that a block of refits of the propensity model takes."""
     n = record.sample.n
     weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=m).T.astype(float)
-    return PropensityRefitter(record.sample, record.propensity)(weights).iterations
+    return PropensityRefitter(record.propensity)(weights).iterations
 
 
 def work(record, n_boot):
@@ -130,10 +130,11 @@ def work(record, n_boot):
     steps = newton_iterations(record)
     newton = steps * 2 * n * (2 * q + q * (q + 1) // 2)  # linear predictor, score, information
     replicate = newton + 2 * n * (3 * q + (p + 1) + (q + 3 * p))  # shift; forms; moments of the estimating equations
-    rows = count + (2 * p + 1) + 2 * (p + 1)
+    rows = count + 2 * p
     resample = newton + 2 * n * q
     resample += 2 * n * count * (p + 1)  # forms of the biases
-    resample += n * (p + 1) * (p + 2) + 3 * n * (p + 2) * (p + 3)  # Gram matrices of the fit and of the variance
+    resample += n * p * (p + 1) + 3 * n * p * (p + 1)  # Gram matrices of the fit and of the variance
+    resample += 4 * n * p  # fitted means
     resample += 2 * rows * (2 * p + 1) ** 2  # QR
     return float(count * replicate + n_boot * resample), float(n * (count * (steps + 4) + n_boot * (steps + 1)))
 

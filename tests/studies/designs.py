@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import pandas as pd
 
 import causalrisk as cr
+from causalrisk.simulation.designs import KangSchafer, Linear, Strong
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 RHS = "x1 + x2 + x3 + x4"
+MISSPECIFIED = ("strong", "weak_overlap", "doubly_wrong", "kang_schafer", "ten_covariates", "wiggly")  # of the package
+RIGHT = ("linear", "linear_strong", "randomized")
 
 
-def expit(score):
-    """Logistic function."""
-    return 1 / (1 + np.exp(-score))
-
-
-def mild(n, rng):
-    """Both models right: logit treatment, linear outcome, mild confounding.
+def drawn(design, n, rng):
+    """Draw from a design of the package.
 
     Parameters
     ----------
+    design : Design
+        The design.
     n : int
         Rows.
     rng : Generator
@@ -35,63 +34,35 @@ def mild(n, rng):
     effect : float
         True average effect.
     """
-    return _normal(n, rng, strength=0.4, curvature=0.0)
+    return design.draw(n, rng).data[["y", "d", "x1", "x2", "x3", "x4"]], design.effect
+
+
+def mild(n, rng):
+    """Both models right, mild confounding; see `drawn`."""
+    return drawn(Linear(), n, rng)
 
 
 def strong(n, rng, strength=1.0):
-    """Strong confounding, propensity model right, quadratic outcome that a linear model misses.
+    """Propensity model right, quadratic outcome that a linear model misses; see `drawn`.
 
     Parameters
     ----------
     n, rng
-        As in `mild`.
+        As in `drawn`.
     strength : float, default 1.0
-        Factor of the score x1 + 0.5 x2 - 0.25 x3 of the treatment.
+        Factor of the score of the treatment.
 
     Returns
     -------
     frame, effect
-        As in `mild`.
+        As in `drawn`.
     """
-    return _normal(n, rng, strength, curvature=0.5)
-
-
-def _normal(n, rng, strength, curvature):
-    """Normal covariates; the curvature doubles under treatment, and the effect 1 + 0.5 x1 + ... averages to 1."""
-    x = rng.normal(size=(n, 4))
-    d = (rng.random(n) < expit(strength * (x[:, 0] + 0.5 * x[:, 1] - 0.25 * x[:, 2]))).astype(int)
-    linear = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + d * (1 + 0.5 * x[:, 0])
-    y = linear + curvature * (x[:, 0] ** 2 - 1) * (1 + d) + rng.normal(size=n)
-    return pd.DataFrame({"y": y, "d": d, **{f"x{j + 1}": x[:, j] for j in range(4)}}), 1.0
+    return drawn(Strong(confounding=strength, curvature=0.5), n, rng)
 
 
 def kang_schafer(n, rng):
-    """Both models wrong: the covariates of the models are functions of those of the data [1]_.
-
-    Parameters
-    ----------
-    n, rng
-        As in `mild`.
-
-    Returns
-    -------
-    frame, effect
-        As in `mild`; the effect is 0 for everybody.
-
-    References
-    ----------
-    .. [1] Kang, J. D. Y. and Schafer, J. L. (2007). Demystifying double robustness. Statistical Science 22, 523-539.
-    """
-    z = rng.normal(size=(n, 4))
-    d = (rng.random(n) < expit(z @ [-1, 0.5, -0.25, -0.1])).astype(int)
-    y = 210 + z @ [27.4, 13.7, 13.7, 13.7] + rng.normal(size=n)
-    x = {
-        "x1": np.exp(z[:, 0] / 2),
-        "x2": z[:, 1] / (1 + np.exp(z[:, 0])) + 10,
-        "x3": (z[:, 0] * z[:, 2] / 25 + 0.6) ** 3,
-        "x4": (z[:, 1] + z[:, 3] + 20) ** 2,
-    }
-    return pd.DataFrame({"y": y, "d": d, **x}), 0.0
+    """Both models wrong, by Kang and Schafer's covariates; see `drawn`."""
+    return drawn(KangSchafer(), n, rng)
 
 
 def lalonde():
@@ -121,12 +92,12 @@ def lalonde_redrawn(n, rng):
     Parameters
     ----------
     n, rng
-        As in `mild`.
+        As in `drawn`.
 
     Returns
     -------
     frame, effect
-        As in `mild`; the effect is 0 for everybody, the logit model of the treatment is right.
+        As in `drawn`; the effect is 0 for everybody, the logit model of the treatment is right.
     """
     rows = rng.integers(0, len(lalonde_scores()), n)
     frame = lalonde()[0].iloc[rows].reset_index(drop=True)

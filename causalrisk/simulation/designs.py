@@ -1,0 +1,327 @@
+"""The designs, each a frozen dataclass with knobs: `Strong()`, or `Strong(confounding=2)` for less overlap.
+
+The covariates of most are independent standard normal. The true effect of those is 1 on average.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from causalrisk.errors import OptionError
+from causalrisk.linalg import Array
+from causalrisk.options import listed
+from causalrisk.simulation.population import Design, Population
+from causalrisk.simulation.trainees import LalondeLike
+
+SHAPES: dict[str, Callable[[Array], Array]] = {
+    "square": lambda x: x[:, 0] ** 2 - 1,
+    "wave": lambda x: np.sin(3 * x[:, 0]),
+    "product": lambda x: x[:, 0] * x[:, 1],
+}
+TERMS = {"square": "I(x1**2)", "wave": None, "product": "x1:x2"}
+
+
+@dataclass(frozen=True)
+class Linear(Design):
+    """Normal covariates, logit treatment, linear outcome: both models are right.
+
+    Parameters
+    ----------
+    confounding : float
+        Factor c of the score c (x1 + 0.5 x2 - 0.25 x3) of the treatment: 0 randomizes, 1.5 leaves little overlap.
+    curvature : float
+        Factor of the shape that a linear outcome model misses; twice that under treatment.
+    shape : {"square", "wave", "product"}
+        x1^2 - 1, sin(3 x1) or x1 x2.
+    score_curvature : float
+        Factor of x1^2 - 1 in the score, which a model with main effects misses.
+    heterogeneity : float
+        Slope of the effect in x1.
+    n_covariates : int
+        Number of covariates; the fourth and later have no part in anything, but both models have them.
+    tails : float
+        Degrees of freedom of the noise, whose variance is 1: infinite for normal noise, 3 for heavy tails.
+
+    Examples
+    --------
+    >>> from causalrisk.simulation import designs
+    >>> mild = designs.Linear()
+    >>> mild.formula, mild.propensity, mild.effect, round(mild.efficiency_bound, 2)
+    ('y ~ x1 + x2 + x3 + x4', 'x1 + x2 + x3 + x4', 1.0, 4.47)
+    >>> designs.Linear(confounding=1.5).name
+    'linear(confounding=1.5)'
+    """
+
+    confounding: float = 0.4
+    curvature: float = 0.0
+    shape: str = "square"
+    score_curvature: float = 0.0
+    heterogeneity: float = 0.5
+    n_covariates: int = 4
+    tails: float = np.inf
+
+    @property
+    def formula(self) -> str:
+        """Main effects of all covariates."""
+        return "y ~ " + " + ".join(f"x{j + 1}" for j in range(self.n_covariates))
+
+    @property
+    def oracle_formula(self) -> str | None:
+        """Main effects and the shape; None for the wave."""
+        if not self.curvature:
+            return self.formula
+        term = TERMS[self.shape]
+        return f"{self.formula} + {term}" if term else None
+
+    @property
+    def oracle_propensity(self) -> str:
+        """Main effects, and the square of x1 where it is in the score."""
+        return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
+
+    @property
+    def effect(self) -> float:
+        """1: the shapes average to zero."""
+        return 1.0
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; see `Design.population`."""
+        x = rng.normal(size=(n, self.n_covariates))
+        index = self.confounding * (x[:, 0] + 0.5 * x[:, 1] - 0.25 * x[:, 2])
+        score = expit(index + self.score_curvature * (x[:, 0] ** 2 - 1))
+        untreated = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + self.curvature * SHAPES[self.shape](x)
+        effect = 1 + self.heterogeneity * x[:, 0] + self.curvature * SHAPES[self.shape](x)
+        columns = [f"x{j + 1}" for j in range(self.n_covariates)]
+        return Population(
+            pd.DataFrame(x, columns=columns), score, np.stack([untreated, untreated + effect]), np.ones((2, n))
+        )
+
+    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
+        """Draw outcomes with normal or t noise; see `Design.outcomes`."""
+        if np.isinf(self.tails):
+            return super().outcomes(population, rng)
+        scale = np.sqrt((self.tails - 2) / self.tails)
+        return population.mean + scale * rng.standard_t(self.tails, size=len(population.score))
+
+
+@dataclass(frozen=True)
+class LinearStrong(Linear):
+    """Both models right, strong confounding."""
+
+    confounding: float = 1.0
+
+
+@dataclass(frozen=True)
+class Quadratic(Linear):
+    """Mild confounding, propensity model right, the outcome model misses a square."""
+
+    curvature: float = 0.5
+
+
+@dataclass(frozen=True)
+class Strong(Linear):
+    """Strong confounding, propensity model right, the outcome model misses a square."""
+
+    confounding: float = 1.2
+    curvature: float = 0.35
+
+
+@dataclass(frozen=True)
+class WeakOverlap(Linear):
+    """Weak overlap, propensity model right, the outcome model misses a square."""
+
+    confounding: float = 1.6
+    curvature: float = 0.35
+
+
+@dataclass(frozen=True)
+class DoublyWrong(Linear):
+    """Both models miss the same square."""
+
+    confounding: float = 0.7
+    curvature: float = 0.25
+    score_curvature: float = 0.25
+
+
+@dataclass(frozen=True)
+class TenCovariates(Linear):
+    """Ten covariates, propensity model right, the outcome model misses a square."""
+
+    confounding: float = 0.7
+    curvature: float = 0.2
+    n_covariates: int = 10
+
+
+@dataclass(frozen=True)
+class FortyCovariates(Linear):
+    """Forty covariates, propensity model right, the outcome model misses a square."""
+
+    confounding: float = 0.7
+    curvature: float = 0.2
+    n_covariates: int = 40
+
+
+@dataclass(frozen=True)
+class Wiggly(Linear):
+    """Mild confounding, propensity model right, the outcome model misses a wave."""
+
+    curvature: float = 0.5
+    shape: str = "wave"
+
+
+@dataclass(frozen=True)
+class Interaction(Linear):
+    """Propensity model right, the outcome model misses a product of two confounders."""
+
+    confounding: float = 0.7
+    curvature: float = 0.5
+    shape: str = "product"
+
+
+@dataclass(frozen=True)
+class HeavyTails(Linear):
+    """Both models right, noise from a t distribution with three degrees of freedom."""
+
+    confounding: float = 0.7
+    tails: float = 3.0
+
+
+@dataclass(frozen=True)
+class Randomized(Linear):
+    """A trial: treatment by the toss of a coin, the outcome model misses a square."""
+
+    confounding: float = 0.0
+    curvature: float = 0.5
+
+
+@dataclass(frozen=True)
+class BinaryOutcome(Linear):
+    """An outcome of 0 or 1 by a logit model, fitted by straight lines unless a family is given to the estimators."""
+
+    confounding: float = 1.0
+
+    @cached_property
+    def effect(self) -> float:
+        """Difference of the mean probabilities."""
+        return self._moments[0]
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; the linear predictor is half the outcome of the linear design."""
+        units = super().population(n, rng)
+        chance = expit(units.mean / 2)
+        return Population(units.covariates, units.score, chance, chance * (1 - chance))
+
+    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
+        """Draw zeros and ones, treated and untreated by the same uniform number."""
+        return (rng.random(len(population.score)) < population.mean).astype(float)
+
+
+@dataclass(frozen=True)
+class KangSchafer(Design):
+    """Kang and Schafer's covariates [1]_, effect 0: both models use functions of the covariates that matter.
+
+    Parameters
+    ----------
+    confounding : float
+        Factor of the score of the treatment.
+    misspecified : bool
+        Whether the analyst uses x1 .. x4, the functions, in both models, or z1 .. z4, the covariates themselves.
+
+    References
+    ----------
+    .. [1] Kang, J. D. Y. and Schafer, J. L. (2007). Demystifying double robustness. Statistical Science 22, 523-539.
+    """
+
+    confounding: float = 1.0
+    misspecified: bool = True
+
+    @property
+    def formula(self) -> str:
+        """Main effects of the functions, or of the covariates."""
+        return "y ~ x1 + x2 + x3 + x4" if self.misspecified else self.oracle_formula
+
+    @property
+    def oracle_formula(self) -> str:
+        """Main effects of the covariates that matter."""
+        return "y ~ z1 + z2 + z3 + z4"
+
+    @property
+    def oracle_propensity(self) -> str:
+        """Main effects of the covariates that matter."""
+        return "z1 + z2 + z3 + z4"
+
+    @property
+    def effect(self) -> float:
+        """0 for everybody."""
+        return 0.0
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; see `Design.population`."""
+        z = rng.normal(size=(n, 4))
+        score = expit(self.confounding * (z @ [-1, 0.5, -0.25, -0.1]))
+        mean = 210 + z @ [27.4, 13.7, 13.7, 13.7]
+        x = (
+            np.exp(z[:, 0] / 2),
+            z[:, 1] / (1 + np.exp(z[:, 0])) + 10,
+            (z[:, 0] * z[:, 2] / 25 + 0.6) ** 3,
+            (z[:, 1] + z[:, 3] + 20) ** 2,
+        )
+        columns = {f"x{j + 1}": x[j] for j in range(4)} | {f"z{j + 1}": z[:, j] for j in range(4)}
+        return Population(pd.DataFrame(columns), score, np.stack([mean, mean]), np.ones((2, n)))
+
+
+@dataclass(frozen=True)
+class KangSchaferMean(KangSchafer):
+    """Kang and Schafer's problem itself: the mean of an outcome that is seen for the treated only.
+
+    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the mean
+    of the other, 210.
+    """
+
+    @property
+    def effect(self) -> float:
+        """The mean, 210."""
+        return 210.0
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw units; see `Design.population`."""
+        units, seen = super().population(n, rng), np.array([[0.0], [1.0]])
+        return Population(units.covariates, units.score, seen * units.mean, seen * units.variance)
+
+
+DESIGNS: dict[str, Design] = {
+    design.name: design
+    for design in (
+        Linear(), LinearStrong(), Quadratic(), Strong(), WeakOverlap(), DoublyWrong(), KangSchafer(), KangSchaferMean(),
+        TenCovariates(), FortyCovariates(), Wiggly(), Interaction(), BinaryOutcome(), HeavyTails(), Randomized(),
+        LalondeLike(),
+    )
+}  # fmt: skip
+
+
+def find_design(design: Any) -> Design:
+    """Return the design of a name, or the design itself; an OptionError names the nearest to an unknown one.
+
+    Examples
+    --------
+    >>> from causalrisk.simulation.designs import find_design
+    >>> find_design("strong")
+    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0, heterogeneity=0.5, n_covariates=4,
+        tails=inf)
+    """
+    if isinstance(design, Design):
+        return design
+    if isinstance(design, str) and design in DESIGNS:
+        return DESIGNS[design]
+    close = difflib.get_close_matches(str(design), DESIGNS, 1, 0.4)
+    raise OptionError(
+        f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
+        f'Type  design="{close[0] if close else "strong"}".'
+    )

@@ -1,0 +1,213 @@
+"""The estimators of a study: names, model classes with options, or functions, as entries that a worker can run."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.comparison import MODELS
+from causalrisk.errors import OptionError
+from causalrisk.model import CausalModel
+from causalrisk.models import Hajek, OutcomeRegression
+from causalrisk.options import listed
+from causalrisk.simulation.competitors import COMPETITORS, OUTSIDE, check_installed
+
+DEFAULT = ("Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
+_CLASSES: dict[str, type[CausalModel]] = {model.spec.name: model for model in MODELS} | {"IPW": Hajek}
+_MODEL_OPTIONS = frozenset(inspect.signature(CausalModel.from_formula).parameters)
+
+
+@dataclass
+class Trial:
+    """One sample as an estimator sees it.
+
+    Parameters
+    ----------
+    data : DataFrame, shape (n, p + 2)
+        Outcome y, treatment d, covariates.
+    formula, propensity : str
+        What the analyst types.
+    seed : SeedSequence
+        Randomness of the estimators, the same for each of them, so that their errors stay paired.
+    """
+
+    data: pd.DataFrame
+    formula: str
+    propensity: str
+    seed: np.random.SeedSequence
+    _models: dict[str, CausalModel] = field(default_factory=dict)
+
+    def model(self, kind: type[CausalModel] = OutcomeRegression, **options: Any) -> CausalModel:
+        """Make a model of the sample.
+
+        Parameters
+        ----------
+        kind : model class
+            The estimator.
+        **options
+            Options of `from_formula`.
+
+        Returns
+        -------
+        CausalModel
+            The model; those that differ in the estimator only share the parsed formulas.
+        """
+        given = {"formula": self.formula, "propensity": self.propensity, "treat": "d"} | options
+        key = repr(sorted(given.items()))
+        if key not in self._models:
+            self._models[key] = kind.from_formula(data=self.data, **given)
+        first = self._models[key]
+        return kind._of(first.design, first.options)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An estimator with its options.
+
+    Parameters
+    ----------
+    label : str
+        Name in tables.
+    run : model class or callable
+        What computes the estimate; a callable takes a `Trial` and returns estimate and standard error.
+    options : mapping
+        Options of `from_formula` and of `fit`; empty for a callable.
+    """
+
+    label: str
+    run: Any
+    options: Mapping[str, Any]
+
+    def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
+        """Estimate the effect.
+
+        Parameters
+        ----------
+        trial : Trial
+            The sample.
+        n_boot : int
+            Resamples of the bootstrap of the package's own models; 0 for robust standard errors.
+
+        Returns
+        -------
+        estimate, se : float
+            Effect and standard error, in units of the outcome.
+        """
+        if not isinstance(self.run, type):
+            estimate, se = self.run(trial)
+            return float(estimate), float(se)
+        model = {name: value for name, value in self.options.items() if name in _MODEL_OPTIONS}
+        fit = {name: value for name, value in self.options.items() if name not in _MODEL_OPTIONS}
+        how = {"cov_type": "bootstrap", "n_boot": n_boot} if n_boot else {"cov_type": "robust"}
+        res = trial.model(self.run, **model).fit(**(how | {"rng": trial.seed} | fit))
+        return res.effect, res.effect_se
+
+    @property
+    def signature(self) -> str:
+        """What tells it from others when a study is resumed."""
+        name = f"{self.run.__module__}.{self.run.__qualname__}" if hasattr(self.run, "__qualname__") else repr(self.run)
+        return f"{self.label}: {name} {dict(self.options)!r}"
+
+
+def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
+    """Return the entries that were asked for.
+
+    Parameters
+    ----------
+    estimators : None, name, model class, callable, sequence of these, or mapping
+        A mapping's keys are labels and its values any of the first, or a pair of one and its options. None: those that
+        need nothing else installed.
+
+    Returns
+    -------
+    tuple of Entry
+        The entries.
+
+    Raises
+    ------
+    OptionError
+        If one is not known, two have the same label, or options are given to a function.
+    UnavailableError
+        If one needs a package that is not installed.
+
+    Examples
+    --------
+    >>> from causalrisk.simulation.entries import choose_estimators
+    >>> chosen = choose_estimators({"IPWRA": "IPWRA", "JRE erm": ("JRE", {"objective": "erm"})})
+    >>> [entry.label for entry in chosen], chosen[1].options
+    (['IPWRA', 'JRE erm'], {'objective': 'erm'})
+    """
+    if estimators is None:
+        estimators = DEFAULT
+    if isinstance(estimators, Mapping):
+        named = list(estimators.items())
+    else:
+        single = isinstance(estimators, (str, type)) or callable(estimators)
+        named = [(None, item) for item in ([estimators] if single else estimators)]
+    entries = tuple(_entry(label, item) for label, item in named)
+    labels = [entry.label for entry in entries]
+    if not labels:
+        raise OptionError("estimators is empty; expected at least one.\nLeave it out for the usual ones.")
+    for label in labels:
+        if labels.count(label) > 1:
+            raise OptionError(
+                f"estimators: {label!r} is named twice.\nName each estimator once, or give labels: a dict."
+            )
+    return entries
+
+
+def _entry(label: str | None, item: Any) -> Entry:
+    """Return one entry, checked."""
+    if isinstance(item, Entry):
+        return item
+    what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
+    if isinstance(what, str):
+        found = _CLASSES.get(what) or COMPETITORS.get(what)
+        if found is None:
+            raise _unknown(what)
+        check_installed(what)
+        label = label or ("Hajek" if found is Hajek else what)
+    elif isinstance(what, type) and issubclass(what, CausalModel):
+        found, label = what, label or what.spec.name
+    elif callable(what) and not isinstance(what, type):
+        found, label = what, label or getattr(what, "__name__", repr(what))
+    else:
+        raise _unknown(what)
+    if not isinstance(options, Mapping):
+        raise OptionError(
+            f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n"
+            'Type  estimators={"JRE erm": ("JRE", {"objective": "erm"})}.'
+        )
+    if options and not isinstance(found, type):
+        raise OptionError(f"estimators: {label!r} takes no options.\nGive it as it is, or wrap it in a function.")
+    return Entry(str(label), found, dict(options))
+
+
+def _unknown(what: Any) -> OptionError:
+    known = [*(name for name in _CLASSES if name != "IPW"), *COMPETITORS]
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(getattr(what, "__name__", what)).lower(), lower, 1, 0.4)
+    return OptionError(
+        f"estimators: {what!r} is not known; expected any of {listed(tuple(known))} ({listed(tuple(OUTSIDE))} need "
+        f"other packages), a model class, or a function of a Trial.\n"
+        f'Type  estimators=["{lower[close[0]] if close else "JRE"}"].'
+    )
+
+
+def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:
+    """Refuse what cannot be sent to another process."""
+    for what in (*designs, *(entry.run for entry in entries)):
+        try:
+            pickle.dumps(what)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise OptionError(
+                f"{what!r} cannot be sent to another process: {error}.\n"
+                "Define it at the top level of a module, or type  n_jobs=1."
+            ) from error

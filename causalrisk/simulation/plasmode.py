@@ -1,0 +1,237 @@
+"""Simulate from the user's own fit: their covariates, with treatment and outcomes by their fitted models."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from causalrisk.errors import OptionError
+from causalrisk.linalg import Array
+from causalrisk.models import JRE
+from causalrisk.options import one_of
+from causalrisk.results import CausalResults
+from causalrisk.simulation.entries import choose_estimators
+from causalrisk.simulation.population import Design, Population
+from causalrisk.simulation.results import StudyResults
+from causalrisk.simulation.study import run_study
+
+WRONG = ("none", "outcome", "propensity", "both")
+
+
+@dataclass(frozen=True, eq=False)
+class Plasmode(Design):
+    """Rows of a data set, with treatment and outcomes by models fitted to it.
+
+    Parameters
+    ----------
+    wrong : {"none", "outcome", "propensity", "both"}
+        Which of the fitted models were bent, so that the analyst's miss something.
+    strength : float
+        How much: standard deviations of the residuals, and units of the log odds.
+    covariates : DataFrame, shape (N, p + q)
+        Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
+    score : ndarray, shape (N,)
+        Probability of treatment.
+    mean : ndarray, shape (2, N)
+        Mean outcome without and with treatment.
+    residuals : tuple of two ndarray
+        Residuals of each arm, centred.
+    """
+
+    wrong: str
+    strength: float
+    covariates: pd.DataFrame = field(repr=False)
+    score: Array = field(repr=False)
+    mean: Array = field(repr=False)
+    residuals: tuple[Array, Array] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return {"none": "both right", "both": "both wrong"}.get(self.wrong, f"{self.wrong} wrong")
+
+    @cached_property
+    def stream(self) -> str:
+        """A digest of the data and the models."""
+        parts = (self.covariates.to_numpy(), self.score, self.mean, *self.residuals)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+    @property
+    def formula(self) -> str:
+        """All columns of the fitted outcome model."""
+        return f"y ~ {self._all('x')}"
+
+    @property
+    def propensity(self) -> str:
+        """All columns of the fitted propensity model."""
+        return self._all("z")
+
+    def _all(self, letter: str) -> str:
+        return " + ".join(name for name in self.covariates if name.startswith(letter)) or "1"
+
+    def _units(self) -> Iterator[Population]:
+        yield self._rows(np.arange(len(self.score)))
+
+    def _rows(self, rows: NDArray[np.intp]) -> Population:
+        variance = np.repeat([[arm.var()] for arm in self.residuals], len(rows), axis=1)
+        covariates = self.covariates.iloc[rows].reset_index(drop=True)
+        return Population(covariates, self.score[rows], self.mean[:, rows], variance)
+
+    def population(self, n: int, rng: np.random.Generator) -> Population:
+        """Draw rows with replacement; see `Design.population`."""
+        return self._rows(rng.integers(0, len(self.score), n))
+
+    def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
+        """Add residuals of the arm, drawn with replacement."""
+        return population.mean + np.stack([rng.choice(arm, len(population.score)) for arm in self.residuals])
+
+
+def plasmode(
+    res: CausalResults,
+    *,
+    misspecification: str | Sequence[str] = "none",
+    strength: float = 0.5,
+    n: int | Sequence[int] | None = None,
+    n_sims: int = 200,
+    estimators: Any = None,
+    rng: Any = 0,
+    n_jobs: int = 1,
+    progress: bool = False,
+    n_boot: int = 0,
+    path: str | Path | None = None,
+    reference: str = "IPWRA",
+) -> StudyResults:
+    """Simulate samples like the user's own, and see what each estimator would have made of them.
+
+    Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score, outcomes the
+    fitted outcome models plus residuals of the arm, drawn with replacement. So the true effect is known: the average of
+    the fitted effects over the data.
+
+    Parameters
+    ----------
+    res : CausalResults
+        A fit with a propensity score. For JRE the outcome models are those of `res.start`.
+    misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
+        Which models the analyst gets wrong: those that data are drawn from are bent by the distance of the log odds of
+        treatment from their mean, which no linear predictor has, and twice that under treatment.
+    strength : float, default 0.5
+        Standard deviation of the bend, in those of the residuals and in units of the log odds.
+    n : int or sequence of int, optional
+        Rows of a sample; by default those of the fit.
+    n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
+        As in `run_study`; the models are fitted with the links of `res`.
+
+    Returns
+    -------
+    StudyResults
+        Estimates and tables, a design each way to be wrong.
+
+    Raises
+    ------
+    OptionError
+        If the fit has observation weights or clusters, another target than all, or a nonlinear outcome model.
+    UnavailableError
+        If the fit has no propensity score.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke").fit()
+    >>> cr.simulation.plasmode(res, n_sims=5, estimators=["IPWRA", "AIPW"])
+    Study of 2 estimators: both right, n 465, 5 samples
+    """
+    kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)
+    for kind in kinds:
+        one_of("misspecification", kind, WRONG)
+    designs = [plasmode_design(res, kind, strength) for kind in kinds]
+    options = res.model.options
+    links = {"propensity_link": options.propensity_link, "propensity_loss": options.propensity_loss}
+    entries = [
+        dataclasses.replace(entry, options=links | dict(entry.options)) if isinstance(entry.run, type) else entry
+        for entry in choose_estimators(estimators)
+    ]
+    return run_study(
+        designs,
+        n=res.nobs if n is None else n,
+        n_sims=n_sims,
+        estimators=entries,
+        rng=rng,
+        n_jobs=n_jobs,
+        progress=progress,
+        n_boot=n_boot,
+        path=path,
+        reference=reference,
+    )
+
+
+def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
+    """Make the design of a fit.
+
+    Parameters
+    ----------
+    res : CausalResults
+        The fit.
+    wrong : {"none", "outcome", "propensity", "both"}
+        Which models to bend.
+    strength : float
+        How much.
+
+    Returns
+    -------
+    Plasmode
+        The design.
+    """
+    _check(res)
+    design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
+    mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
+    residual = design.y - mean[design.arm, np.arange(design.n)]
+    bend = _bend(score)
+    if wrong in ("outcome", "both"):
+        mean = mean + strength * residual.std() * bend * np.array([[1.0], [2.0]])
+    if wrong in ("propensity", "both"):
+        score = expit(logit(score) + strength * bend)
+    arms = [residual[design.arm == arm] for arm in (0, 1)]
+    columns = {f"x{j}": c for j, c in _varying(design.X)} | {f"z{j}": c for j, c in _varying(design.Z)}
+    return Plasmode(
+        wrong, strength, pd.DataFrame(columns), score, mean, (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
+    )
+
+
+def _bend(score: Array) -> Array:
+    """Distance of the log odds from their mean, with mean 0 and standard deviation 1; zero where all are the same."""
+    odds = logit(score)
+    distance = np.abs(odds - odds.mean())
+    spread = distance.std()
+    return (distance - distance.mean()) / spread if spread > 0 else np.zeros_like(distance)
+
+
+def _varying(columns: Array) -> Iterator[tuple[int, Array]]:
+    """Yield the columns that are not constant, numbered from 1."""
+    return enumerate((column for column in columns.T if np.ptp(column) > 0), 1)
+
+
+def _check(res: CausalResults) -> None:
+    """Refuse fits whose data the simulation would not be like."""
+    design, options = res.model.design, res.model.options
+    for what, bad in (
+        ("observation weights", design.weight_type is not None),
+        ("clusters", design.cluster is not None),
+        ("more than two arms", design.n_arms > 2),
+        (f"target {options.target!r}", options.target != "all"),
+        (f"family {options.family!r}", options.family not in (None, "gaussian")),
+        (f"effect {options.effect!r}", options.effect != "difference"),
+        ("given propensity scores", options.propensity_score is not None),
+    ):
+        if bad:
+            raise OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")

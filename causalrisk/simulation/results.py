@@ -1,0 +1,223 @@
+"""What a study found: every estimate, and tables of bias, error and coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from causalrisk.errors import OptionError
+from causalrisk.inference.intervals import check_alpha
+from causalrisk.options import listed
+from causalrisk.report.numbers import column_format, format_number
+from causalrisk.report.plots import axes_or_new
+from causalrisk.report.render import ResultSummary, TableContent, build_summary
+from causalrisk.simulation.measures import describe
+from causalrisk.simulation.population import Design
+
+KEYS = ["design", "n", "estimator"]
+WIDTHS = (0, 9, 9, 9, 8, 8, 9, 8, 8)
+
+
+class StudyResults:
+    """Estimates of several estimators over many samples; what `run_study` returns.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        A row a design, size, sample and estimator: estimate, se, failure.
+    designs : tuple of Design
+        The designs.
+    reference : str
+        Label of the estimator that mean squared errors are compared with.
+    entropy : int or sequence of int
+        What repeats the study as `rng=`.
+    n_boot : int
+        Resamples behind the standard errors, or 0.
+
+    Attributes
+    ----------
+    raw : DataFrame
+        As above: what everything else is computed from.
+    designs : tuple of Design
+        The designs.
+    """
+
+    def __init__(
+        self, raw: pd.DataFrame, designs: tuple[Design, ...], reference: str, entropy: Any, n_boot: int
+    ) -> None:
+        self.raw, self.designs = raw, designs
+        self.reference, self.entropy, self.n_boot = reference, entropy, n_boot
+
+    @property
+    def estimators(self) -> list[str]:
+        """Labels of the estimators."""
+        return list(dict.fromkeys(self.raw["estimator"]))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a design, size and estimator.
+
+        Columns: samples, failed; bias, sd, rmse in units of the outcome; mse_ratio, mean squared error relative to the
+        reference on the same samples; mean_se, median_se; coverage of the 95% interval; mse_over_bound, n times the
+        mean squared error over the design's efficiency bound. A column that ends in _mc is the Monte Carlo error of the
+        one before it.
+        """
+        return self.table_at(0.05)
+
+    def table_at(self, alpha: float) -> pd.DataFrame:
+        """`table`, with the coverage of 1 - alpha intervals."""
+        check_alpha(alpha)
+        critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
+        for design, n, errors, se in self.cells():
+            reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
+            for label in errors:
+                row = describe(errors[label].to_numpy(), se[label].to_numpy(), reference, critical)
+                rows.append(row | {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound})
+                index.append((design.name, n, label))
+        return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=KEYS))
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """How often each estimator failed, a row a design, size, estimator and reason."""
+        failed = self.raw[self.raw["failure"] != ""]
+        return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
+
+    def errors(self, design: str, n: int) -> pd.DataFrame:
+        """Estimate less true effect, a row a sample and a column an estimator; NaN where it failed.
+
+        Parameters
+        ----------
+        design : str
+            Name of the design.
+        n : int
+            Rows of a sample.
+
+        Returns
+        -------
+        DataFrame
+            Errors, paired by row.
+        """
+        for found, size, errors, _ in self.cells():
+            if (found.name, size) == (design, n):
+                return errors
+        known = [(d.name, size) for d, size, *_ in self.cells()]
+        raise OptionError(
+            f"the study has no ({design!r}, {n}); expected one of {listed(known)}.\nAsk for one of those."
+        )
+
+    def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
+        """Design, size, errors and standard errors (a column an estimator) of each cell."""
+        by_name = {design.name: design for design in self.designs}
+        for (name, n), part in self.raw.groupby(["design", "n"], sort=False):
+            wide = part.pivot(index="sample", columns="estimator", values=["estimate", "se"])
+            labels = [label for label in self.estimators if label in wide["estimate"]]
+            yield by_name[name], int(n), wide["estimate"][labels] - by_name[name].effect, wide["se"][labels]
+
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Summary of the study, a table a design and size.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals whose coverage is shown.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            With `as_text`, `as_html`, `as_latex`, `as_csv`.
+        """
+        table = self.table_at(alpha)
+        tables: list[TableContent] = []
+        head = ("bias", "sd", "RMSE", "ratio", "(MC)", "mean SE", f"{100 * (1 - alpha):.4g}%", "/bound")
+        for (name, n), part in table.groupby(level=["design", "n"], sort=False):
+            corner = f"{name}, n {n}"
+            spec = column_format(part[["sd", "rmse"]].to_numpy())
+            rows = tuple(
+                (str(key[-1]), *(format(row[c], spec) for c in ("bias", "sd", "rmse")),
+                 f"{row['mse_ratio']:.3f}", f"{row['mse_ratio_mc']:.3f}", format(row["mean_se"], spec),
+                 f"{row['coverage']:.3f}", f"{row['mse_over_bound']:.{2 if row['mse_over_bound'] < 100 else 0}f}")
+                for key, row in part.iterrows()
+            )  # fmt: skip
+            heading = (title or "Monte Carlo Study") if not tables else ""
+            tables.append(TableContent(rows=rows, header=((corner, *head),), title=heading, widths=WIDTHS))
+        return build_summary(tables, self._notes(alpha))
+
+    def _notes(self, alpha: float) -> list[str]:
+        counts = self.raw.groupby(["design", "n"])["sample"].nunique()
+        effects = ", ".join(f"{design.name} {format_number(design.effect)}" for design in self.designs)
+        errors = (
+            f"the bootstrap's ({self.n_boot} resamples)" if self.n_boot else "robust (JRE's are a little too small)"
+        )
+        notes = [
+            f"{counts.min()} samples of each. True effects: {effects}.",
+            f"ratio: mean squared error relative to {self.reference} on the same samples, with its Monte Carlo error. "
+            f"Coverage of the {100 * (1 - alpha):.4g}% interval; /bound: n times the mean squared error over the "
+            "efficiency bound.",
+            f"Standard errors of the package's models are {errors}.",
+        ]
+        failures = self.failures
+        kind = failures["failure"].str.partition(":")[0] if len(failures) else []
+        for (design, n, estimator, reason), count in failures.assign(kind=kind).groupby([*KEYS, "kind"])["samples"]:
+            notes.append(f"{estimator} failed on {count.sum()} samples of {design}, n {n}: {reason}.")
+        return notes
+
+    def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:
+        """Plot mean squared errors relative to the reference, with two Monte Carlo errors either side.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        estimators : sequence of str, optional
+            Labels; by default all but the reference.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot, a row a design and size, on a logarithmic scale.
+
+        Raises
+        ------
+        UnavailableError
+            If matplotlib is not installed.
+        """
+        ax = axes_or_new(ax, rows=len(self.table.groupby(level=["design", "n"])))
+        table = self.table
+        cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
+        shown = [e for e in self.estimators if e != self.reference] if estimators is None else list(estimators)
+        for k, label in enumerate(shown):
+            part = table.xs(label, level="estimator")
+            rows = [len(cells) - 1 - cells.index(key) + 0.12 * ((len(shown) - 1) / 2 - k) for key in part.index]
+            ax.errorbar(part["mse_ratio"], rows, xerr=2 * part["mse_ratio_mc"], fmt="o", ms=4, lw=1, label=label)
+        ax.axvline(1, color="0.7", linestyle="--", linewidth=1, zorder=0)
+        ax.set_yticks(range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(_log_locator())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
+        ax.set_xlabel(f"mean squared error relative to {self.reference}")
+        if len(shown) > 1:
+            ax.legend(frameon=False)
+        return ax
+
+    def __repr__(self) -> str:
+        names = ", ".join(design.name for design in self.designs)
+        sizes = ", ".join(str(n) for n in dict.fromkeys(self.raw["n"]))
+        count, samples = len(self.estimators), self.raw["sample"].nunique()
+        return f"Study of {count} estimator{'s' * (count > 1)}: {names}, n {sizes}, {samples} samples"
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+def _log_locator() -> Any:
+    """Return a locator of ticks at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import LogLocator
+
+    return LogLocator(subs=(1, 2, 5))

@@ -1,0 +1,297 @@
+"""Monte Carlo studies: designs times sample sizes times estimators, in parallel, interrupted and resumed at will."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
+from causalrisk.inference.resample import seed_sequence
+from causalrisk.options import check_keywords, whole_number
+from causalrisk.simulation.designs import find_design
+from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
+from causalrisk.simulation.population import Design
+from causalrisk.simulation.results import StudyResults
+from causalrisk.simulation.store import Store
+
+CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
+FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
+INSTEAD = {
+    "n_samples": "Type  n_sims=.",
+    "reps": "Type  n_sims=.",
+    "seed": "Type  rng=0.",
+    "random_state": "Type  rng=0.",
+    "designs": "Type  design=, one or a list.",
+    "models": 'Type  estimators=["IPWRA", "JRE"].',
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some samples of one cell.
+
+    Parameters
+    ----------
+    design : Design
+        What to draw from.
+    n : int
+        Rows of a sample.
+    first, count : int
+        Number of the first sample, and how many.
+    entries : tuple of Entry
+        The estimators.
+    n_boot : int
+        Resamples of the bootstrap, or 0.
+    entropy : int or sequence of int
+        Root of all random numbers of the study.
+    """
+
+    design: Design
+    n: int
+    first: int
+    count: int
+    entries: tuple[Entry, ...]
+    n_boot: int
+    entropy: Any
+
+    @property
+    def key(self) -> str:
+        """Name that no other task of a study has."""
+        return f"{self.design.name}, n {self.n}, sample {self.first} ({self.design.stream})"
+
+
+@check_keywords(INSTEAD)
+def run_study(
+    design: Any,
+    *,
+    n: int | Sequence[int] = 500,
+    n_sims: int = 200,
+    estimators: Any = None,
+    rng: Any = 0,
+    n_jobs: int = 1,
+    progress: bool = False,
+    n_boot: int = 0,
+    path: str | Path | None = None,
+    reference: str = "IPWRA",
+) -> StudyResults:
+    """Draw samples of designs whose effect is known, and see what each estimator makes of them.
+
+    Parameters
+    ----------
+    design : Design, name, or sequence of them
+        What to draw from; names are the keys of `causalrisk.simulation.DESIGNS`.
+    n : int or sequence of int, default 500
+        Rows of a sample.
+    n_sims : int, default 200
+        Samples of each design and size.
+    estimators : None, name, model class, callable, sequence of these, or mapping, optional
+        By default "Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels
+        gives options of `from_formula` and `fit` too: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. "DoubleML IRM",
+        "zEpid TMLE" and "statsmodels AIPW" use those packages. A callable takes a `Trial` and returns estimate and
+        standard error.
+    rng : int, Generator, SeedSequence or None, default 0
+        Source of randomness. A sample depends on this, the design, n and its own number, on nothing else.
+    n_jobs : int, default 1
+        Processes; -1 means one per processor. Results do not depend on it. Under a script, keep the call below
+        ``if __name__ == "__main__":``, and set OPENBLAS_NUM_THREADS=1 so that processes do not compete.
+    progress : bool, default False
+        Count the samples on standard error (tqdm if installed).
+    n_boot : int, default 0
+        Resamples of the bootstrap of the package's own models. 0 takes robust standard errors, which is fast, but
+        those of JRE are a little too small.
+    path : path, optional
+        Folder for finished parts of the study. A study that was interrupted goes on from there; more samples may be
+        asked for.
+    reference : str, default "IPWRA"
+        Label of the estimator that mean squared errors are compared with.
+
+    Returns
+    -------
+    StudyResults
+        Estimates and tables.
+
+    Raises
+    ------
+    OptionError
+        If an option is not allowed, or `path` holds another study.
+    UnavailableError
+        If an estimator needs a package that is not installed.
+
+    Notes
+    -----
+    An estimator that fails on a sample (separation, say) is left out there; the results count it and say why.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> study = cr.simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    >>> study
+    Study of 2 estimators: strong, n 200, 20 samples
+    >>> study.table[["bias", "rmse", "mse_ratio"]].round(2)
+                           bias  rmse  mse_ratio
+    design n   estimator
+    strong 200 Unadjusted  1.55  1.57      64.34
+               IPWRA       0.03  0.20       1.00
+    """
+    designs = _designs(design)
+    sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
+    for size in sizes:
+        whole_number("n", size, 2)
+    whole_number("n_sims", n_sims, 2)
+    whole_number("n_boot", n_boot, 0)
+    if n_jobs != -1:
+        whole_number("n_jobs", n_jobs, 1)
+    entries = choose_estimators(estimators)
+    seed = seed_sequence(rng)
+    entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
+    store = None
+    if path is not None:
+        settings = {"estimators": [entry.signature for entry in entries], "n_boot": n_boot}
+        store = Store.open(Path(path), settings, entropy, fresh=rng is None)
+        entropy = store.entropy
+    tasks = [
+        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, int(n_boot), entropy)
+        for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
+    ]
+    raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
+    return StudyResults(raw, tuple(designs), reference, entropy, int(n_boot))
+
+
+def _designs(design: Any) -> list[Design]:
+    """Return the designs, each once."""
+    several = isinstance(design, (list, tuple))
+    designs = [find_design(item) for item in (design if several else [design])]
+    names = [item.name for item in designs]
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(f"design: {name!r} is given twice.\nGive each design once.")
+    if not designs:
+        raise OptionError('design is empty; expected at least one.\nType  design="strong".')
+    return designs
+
+
+def _run(tasks: list[Task], store: Store | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
+    """Do the tasks that are not in the store; frames in the order of the tasks."""
+    found = {task.key: frame for task in tasks if store and (frame := store.load(task.key, task.count)) is not None}
+    left = [task for task in tasks if task.key not in found]
+    with _progress(sum(task.count for task in tasks), progress) as advance:
+        advance(sum(task.count for task in tasks if task.key in found))
+        for task, frame in _finished(left, n_jobs):
+            if store:
+                store.save(task.key, frame)
+            found[task.key] = frame
+            advance(task.count)
+    return [found[task.key] for task in tasks]
+
+
+def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFrame]]:
+    """Do tasks, in this process or in others, and yield each as it is finished."""
+    workers = min(n_jobs if n_jobs > 0 else os.cpu_count() or 1, len(tasks))
+    if workers <= 1:
+        yield from ((task, run_task(task)) for task in tasks)
+        return
+    check_picklable(tasks[0].entries, [task.design for task in tasks])
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        futures = {pool.submit(run_task, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_task(task: Task) -> pd.DataFrame:
+    """Draw the samples of a task and fit the estimators to each.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+
+    Returns
+    -------
+    DataFrame
+        A row a sample and estimator: design, n, sample, estimator, estimate, se, and failure, a reason or nothing.
+    """
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
+        for sample in range(task.first, task.first + task.count):
+            data_seed, fit_seed = sample_seeds(task.entropy, task.design, task.n, sample)
+            drawn = task.design.draw(task.n, np.random.default_rng(data_seed))
+            trial = Trial(drawn.data, task.design.formula, task.design.propensity, fit_seed)
+            for entry in task.entries:
+                estimate, se, failure = _attempt(entry, trial, task.n_boot)
+                rows.append((task.design.name, task.n, sample, entry.label, estimate, se, failure))
+    return pd.DataFrame(rows, columns=["design", "n", "sample", "estimator", "estimate", "se", "failure"])
+
+
+def _attempt(entry: Entry, trial: Trial, n_boot: int) -> tuple[float, float, str]:
+    """Estimate, standard error, and why there is none; a wrong option is the caller's mistake and no failure."""
+    try:
+        estimate, se = entry.estimate(trial, n_boot)
+    except OptionError:
+        raise
+    except FAILURES as error:
+        return np.nan, np.nan, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if not np.isfinite(estimate):
+        return np.nan, np.nan, f"the estimate is {estimate}"
+    return estimate, se, ""
+
+
+def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
+    """Return the seeds of a sample, for its data and for the estimators.
+
+    Parameters
+    ----------
+    entropy : int or sequence of int
+        Root of all random numbers of the study.
+    design : Design
+        The design; designs with the same `stream` have the same samples.
+    n : int
+        Rows.
+    sample : int
+        Number of the sample.
+
+    Returns
+    -------
+    list of SeedSequence
+        Two; `design.draw(n, numpy.random.default_rng(first))` is the sample.
+    """
+    code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
+    return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
+
+
+@contextmanager
+def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
+    """Count samples on standard error, by tqdm where it is installed."""
+    if not wanted:
+        yield lambda done: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        count = 0
+
+        def advance(done: int) -> None:
+            nonlocal count
+            count += done
+            print(f"\rstudy: {count} of {total} samples", end="\n" if count == total else "", file=sys.stderr)
+
+        yield advance
+        return
+    with tqdm(total=total, desc="study", unit="sample") as bar:
+        yield bar.update

@@ -1,0 +1,155 @@
+"""The designs of simulations: true effects, efficiency bounds, and the models that analysts type."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk.simulation import DESIGNS, Design, Population, Specified, designs
+from causalrisk.simulation.designs import find_design
+
+LARGE = 200_000
+
+
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_true_effect_is_the_mean_over_a_large_draw(design):
+    drawn = design.draw(LARGE, np.random.default_rng(1))
+    effects = drawn.y1 - drawn.y0
+    assert abs(effects.mean() - design.effect) <= 4 * effects.std() / np.sqrt(LARGE)
+    assert abs(drawn.score.mean() - drawn.data["d"].mean()) < 0.01
+    np.testing.assert_array_equal(drawn.data["y"], np.where(drawn.data["d"] == 1, drawn.y1, drawn.y0))
+
+
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_noise_has_the_variance_and_the_mean_it_should(design):
+    units = design.population(LARGE, np.random.default_rng(2))
+    noise = design.outcomes(units, np.random.default_rng(3)) - units.mean
+    for arm in (0, 1):
+        scale = np.sqrt(units.variance[arm].mean()) or 1.0
+        assert abs(noise[arm].mean()) < 0.01 * scale
+        # of residuals over their own standard deviation, so that no heavy tail decides
+        mixed = np.minimum(noise[arm] ** 2, 400 * scale**2).mean()
+        assert mixed == pytest.approx(units.variance[arm].mean(), rel=0.05, abs=1e-12)
+
+
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_samples_can_be_fitted_and_sent_to_another_process(design):
+    drawn = design.draw(300, np.random.default_rng(0))
+    again = pickle.loads(pickle.dumps(design)).draw(300, np.random.default_rng(0))
+    pd.testing.assert_frame_equal(drawn.data, again.data)
+    with pytest.warns(cr.CausalRiskWarning) if design.name == "kang_schafer_mean" else _nothing():
+        res = cr.OutcomeRegression.from_formula(design.formula, drawn.data, treat="d").fit()
+    assert np.isfinite(res.effect)
+
+
+class _nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return False
+
+
+@pytest.mark.parametrize("design", [designs.Linear(), designs.Strong()])
+def test_efficiency_bound_by_hand(design):
+    # The score is logistic in t ~ N(0, s^2): E[1/e + 1/(1-e)] = E[2 + exp(t) + exp(-t)] = 2 + 2 exp(s^2 / 2). Effect
+    # 1 + h x1 + c (x1^2 - 1) with variance h^2 + 2 c^2.
+    variance = design.confounding**2 * (1 + 0.25 + 0.0625)
+    by_hand = 2 + 2 * np.exp(variance / 2) + design.heterogeneity**2 + 2 * design.curvature**2
+    assert design.efficiency_bound == pytest.approx(by_hand, rel=0.003)
+
+
+def test_efficiency_bound_of_a_trial_by_hand():
+    # Both arms have chance one half: 2 (v1 + v0) + Var(effect).
+    bound = designs.Randomized().efficiency_bound
+    assert bound == pytest.approx(4 + 0.25 + 2 * designs.Randomized().curvature ** 2, rel=0.003)
+
+
+def test_no_oracle_beats_the_bound():
+    design = designs.DoublyWrong()
+    oracle = Specified(design, "oracle", design.oracle_formula, design.oracle_propensity)
+    study = cr.simulation.run_study(oracle, n=1000, n_sims=60, estimators="AIPW")
+    assert study.table["mse_over_bound"].iloc[0] == pytest.approx(1, abs=0.55)  # three Monte Carlo errors
+
+
+@pytest.mark.parametrize("name", ["doubly_wrong", "kang_schafer", "strong", "interaction", "linear"])
+def test_oracle_formulas_are_right(name):
+    design = DESIGNS[name]
+    drawn = design.draw(20_000, np.random.default_rng(4))
+    model = cr.AIPW.from_formula(design.oracle_formula, drawn.data, treat="d", propensity=design.oracle_propensity)
+    res = model.fit()
+    assert abs(res.effect - design.effect) < 4 * res.effect_se
+    scores = res.propensity_scores
+    assert np.abs(scores - drawn.score).max() < 0.1
+    np.testing.assert_allclose(
+        res.potential_outcomes.to_numpy().T.mean(axis=1), [drawn.y0.mean(), drawn.y1.mean()], atol=0.1 * drawn.y0.std()
+    )
+
+
+def test_wrong_formulas_are_wrong_on_purpose():
+    design = DESIGNS["doubly_wrong"]
+    drawn = design.draw(20_000, np.random.default_rng(4))
+    res = cr.AIPW.from_formula(design.formula, drawn.data, treat="d", propensity=design.propensity).fit()
+    assert abs(res.effect - design.effect) > 4 * res.effect_se
+
+
+def test_binary_outcomes_and_zero_earnings():
+    assert set(designs.BinaryOutcome().draw(100, np.random.default_rng(0)).data["y"]) == {0, 1}
+    earnings = designs.LalondeLike().draw(5000, np.random.default_rng(0)).data["y"]
+    assert 0.1 < (earnings == 0).mean() < 0.3
+    assert earnings.max() > 10 * earnings.mean()
+
+
+def test_kang_schafer_mean_has_nothing_where_nothing_is_seen():
+    drawn = designs.KangSchaferMean().draw(500, np.random.default_rng(0))
+    assert (drawn.data["y"][drawn.data["d"] == 0] == 0).all()
+    right = designs.KangSchaferMean(misspecified=False)
+    assert right.formula == "y ~ z1 + z2 + z3 + z4"
+
+
+def test_knobs_show_in_the_name_and_change_the_samples():
+    assert designs.Strong().name == "strong"
+    assert designs.Strong(confounding=2.0, n_covariates=6).name == "strong(confounding=2.0, n_covariates=6)"
+    assert designs.Strong(n_covariates=6).formula == "y ~ x1 + x2 + x3 + x4 + x5 + x6"
+    little = designs.Strong(confounding=3.0).draw(2000, np.random.default_rng(0)).score
+    assert little.min() < designs.Strong().draw(2000, np.random.default_rng(0)).score.min()
+
+
+def test_names_find_designs_and_errors_name_the_nearest():
+    assert find_design("weak_overlap") == designs.WeakOverlap()
+    assert find_design(designs.Strong(confounding=2)) == designs.Strong(confounding=2)
+    with pytest.raises(cr.OptionError, match='Type  design="weak_overlap"'):
+        find_design("weak overlap")
+    with pytest.raises(cr.OptionError, match="expected a Design"):
+        find_design(3)
+
+
+@dataclass(frozen=True)
+class Coin(Design):
+    """One covariate that does nothing."""
+
+    formula = "y ~ x1"
+
+    def population(self, n, rng):
+        frame = pd.DataFrame({"x1": rng.normal(size=n)})
+        return Population(frame, np.full(n, 0.5), np.stack([np.zeros(n), np.full(n, 2.0)]), np.ones((2, n)))
+
+
+def test_a_design_of_ones_own():
+    assert Coin().name == "coin"
+    assert Coin().effect == 2
+    assert Coin().efficiency_bound == pytest.approx(4)  # 2 + 2
+    study = cr.simulation.run_study(Coin(), n=100, n_sims=20, estimators="Hajek")
+    assert abs(study.table["bias"].iloc[0]) < 4 * study.table["bias_mc"].iloc[0]
+
+
+def test_a_design_without_its_parts_says_so():
+    with pytest.raises(TypeError, match="has no formula"):
+        _ = Design().formula
+    with pytest.raises(TypeError, match="has no population"):
+        Design().draw(3, np.random.default_rng(0))

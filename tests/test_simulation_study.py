@@ -1,0 +1,439 @@
+"""Studies: the same frame whatever the number of processes, order and interruptions; failures; tables by hand."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import causalrisk as cr
+from causalrisk.simulation import competitors, designs, run_study
+from causalrisk.simulation import study as module
+from causalrisk.simulation.entries import choose_estimators
+from causalrisk.simulation.measures import geometric_mean, mse_ratio
+
+FAST = ["Unadjusted", "IPWRA", "AIPW"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST)
+
+
+def assert_same(left, right):
+    pd.testing.assert_frame_equal(left.raw, right.raw, check_exact=True)
+    pd.testing.assert_frame_equal(left.table, right.table, check_exact=True)
+
+
+# --- seeds, processes, interruptions -------------------------------------------------------------------------------
+
+
+def test_processes_do_not_change_the_frame(small):
+    assert_same(small, run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, n_jobs=2))
+
+
+def test_a_cell_does_not_depend_on_the_others(small):
+    alone = run_study("strong", n=150, n_sims=12, estimators=["AIPW"]).raw
+    raw = small.raw
+    part = raw[(raw["design"] == "strong") & (raw["n"] == 150) & (raw["estimator"] == "AIPW") & (raw["sample"] < 12)]
+    pd.testing.assert_frame_equal(alone, part.reset_index(drop=True), check_exact=True)
+
+
+def test_samples_can_be_drawn_again(small):
+    seed, _ = module.sample_seeds(small.entropy, designs.Strong(), 150, 7)
+    drawn = designs.Strong().draw(150, np.random.default_rng(seed))
+    res = cr.IPWRA.from_formula(designs.Strong().formula, drawn.data, treat="d").fit()
+    raw = small.raw.set_index(["design", "n", "sample", "estimator"]).loc[("strong", 150, 7, "IPWRA")]
+    assert (raw["estimate"], raw["se"]) == (res.effect, res.effect_se)
+
+
+def test_sizes_have_samples_of_their_own():
+    small, large = (np.random.default_rng(module.sample_seeds(0, designs.Strong(), n, 0)[0]) for n in (100, 200))
+    x = designs.Strong().draw(100, small).data["x1"], designs.Strong().draw(200, large).data["x1"]
+    assert not np.isin(x[0], x[1]).any()
+
+
+def test_another_seed_gives_other_samples(small):
+    other = run_study("linear", n=100, n_sims=5, estimators=FAST, rng=1).raw
+    assert not np.isin(other["estimate"], small.raw["estimate"]).any()
+
+
+def test_resumed_study_is_the_same(small, tmp_path, monkeypatch):
+    done, real = [], module.run_task
+
+    def until_killed(task):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(task.key)
+        return real(task)
+
+    monkeypatch.setattr(module, "run_task", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, path=tmp_path)
+    assert len(list(tmp_path.glob("*.csv"))) == 3
+    assert not list(tmp_path.glob("*.part"))
+    again = []
+    monkeypatch.setattr(module, "run_task", lambda task: again.append(task.key) or real(task))
+    resumed = run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, path=tmp_path)
+    assert_same(small, resumed)
+    assert len(again) == 5
+    assert not set(again) & set(done)
+
+
+def _run_into(path):
+    run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=path)
+
+
+def test_study_that_was_killed_is_resumed(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_run_into, args=(tmp_path,))
+    process.start()
+    give_up = time.monotonic() + 60
+    while not list(tmp_path.glob("*.csv")) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    finished = len(list(tmp_path.glob("*.csv")))
+    assert 0 < finished < 4
+    resumed = run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=tmp_path, n_jobs=2)
+    assert_same(run_study("strong", n=150, n_sims=100, estimators=["IPWRA"]), resumed)
+
+
+def test_more_samples_and_fewer_from_the_same_folder(tmp_path):
+    few = run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path)
+    more = run_study("linear", n=100, n_sims=30, estimators=FAST, path=tmp_path)
+    assert_same(more, run_study("linear", n=100, n_sims=30, estimators=FAST))
+    assert_same(few, run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path))
+
+
+def test_order_is_that_of_the_call_whatever_was_there(tmp_path):
+    run_study("strong", n=100, n_sims=3, estimators=FAST, path=tmp_path)
+    both = run_study(["linear", "strong"], n=100, n_sims=3, estimators=FAST, path=tmp_path)
+    assert_same(both, run_study(["linear", "strong"], n=100, n_sims=3, estimators=FAST))
+
+
+def test_folder_of_another_study_is_refused(tmp_path):
+    run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path)
+    with pytest.raises(cr.OptionError, match=r"(?s)another estimators.*Give another path="):
+        run_study("linear", n=100, n_sims=2, estimators="AIPW", path=tmp_path)
+    with pytest.raises(cr.OptionError, match="another entropy"):
+        run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=1)
+
+
+def test_fresh_entropy_goes_on_with_that_of_the_folder(tmp_path):
+    first = run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=None)
+    second = run_study("linear", n=100, n_sims=2, estimators="IPWRA", path=tmp_path, rng=None)
+    assert_same(first, second)
+    assert first.entropy == second.entropy
+
+
+def test_generator_and_seed_sequence_as_rng():
+    by_int = run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=3)
+    assert_same(by_int, run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.SeedSequence(3)))
+    one, two = (
+        run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.default_rng(3)) for _ in range(2)
+    )
+    assert_same(one, two)
+
+
+def test_spawned_seeds_give_different_studies():
+    seeds = np.random.SeedSequence(3).spawn(2)
+    one, two = (run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=seed) for seed in seeds)
+    assert not np.isin(one.raw["estimate"], two.raw["estimate"]).any()
+    assert_same(one, run_study("linear", n=100, n_sims=2, estimators="IPWRA", rng=np.random.SeedSequence(one.entropy)))
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_progress_goes_to_standard_error(capsys, monkeypatch, tqdm):
+    if not tqdm:
+        monkeypatch.setitem(__import__("sys").modules, "tqdm.auto", None)
+    run_study("linear", n=100, n_sims=30, estimators="Unadjusted", progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "30" in err
+    assert "sample" in err
+
+
+# --- estimators ----------------------------------------------------------------------------------------------------
+
+
+def test_estimators_are_those_of_the_package(small):
+    study = run_study("strong", n=150, n_sims=3)
+    assert study.estimators == ["Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 150, 2)
+    data = designs.Strong().draw(150, np.random.default_rng(data_seed)).data
+    estimates = study.raw[study.raw["sample"] == 2].set_index("estimator")
+    warnings.simplefilter("ignore", cr.CausalRiskWarning)
+    for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
+        res = model.from_formula(designs.Strong().formula, data, treat="d").fit(cov_type="robust", rng=fit_seed)
+        assert estimates.loc[model.__name__, "estimate"] == pytest.approx(res.effect, rel=1e-12)
+        assert estimates.loc[model.__name__, "se"] == pytest.approx(res.effect_se, rel=1e-12)
+    arms = [data["y"][data["d"] == arm] for arm in (1, 0)]
+    assert estimates.loc["Unadjusted", "estimate"] == pytest.approx(arms[0].mean() - arms[1].mean(), rel=1e-12)
+
+
+def test_lin_is_the_interacted_regression_with_hc2_errors():
+    import statsmodels.formula.api as smf
+
+    data_seed, _ = module.sample_seeds(0, designs.Strong(), 100, 0)
+    data = designs.Strong().draw(100, np.random.default_rng(data_seed)).data
+    centred = data.assign(**{f"x{j}": data[f"x{j}"] - data[f"x{j}"].mean() for j in range(1, 5)})
+    fit = smf.ols("y ~ d * (x1 + x2 + x3 + x4)", centred).fit(cov_type="HC2")
+    row = run_study("strong", n=100, n_sims=2, estimators=["Lin", "OutcomeRegression"]).raw
+    assert row["estimate"][0] == pytest.approx(fit.params["d"], rel=1e-9)
+    assert row["se"][0] == pytest.approx(fit.bse["d"], rel=1e-9)
+    assert row["estimate"][0] == pytest.approx(row["estimate"][1], rel=1e-9)
+
+
+def test_statsmodels_aipw_is_ours():
+    raw = run_study("strong", n=200, n_sims=3, estimators=["statsmodels AIPW", "AIPW"]).raw
+    wide = raw.pivot(index="sample", columns="estimator", values="estimate")
+    np.testing.assert_allclose(
+        wide["AIPW"], wide["statsmodels AIPW"], rtol=1e-3
+    )  # statsmodels solves its moments by GMM
+
+
+def test_options_of_models_and_fits():
+    estimators = {
+        "IPWRA": "IPWRA",
+        "probit": ("IPWRA", {"propensity_link": "probit"}),
+        "oracle": (cr.IPWRA, {"formula": designs.Strong().oracle_formula}),
+        "erm": ("JRE", {"objective": "erm", "penalty": "n1.5", "n_replicates": 40}),
+        "erm with its start": ("JRE", {"objective": "erm", "penalty": 0, "n_replicates": 40}),
+    }
+    study = run_study("strong", n=200, n_sims=4, estimators=estimators, n_boot=0)
+    wide = study.raw.pivot(index="sample", columns="estimator", values="estimate")
+    assert study.estimators == list(estimators)
+    assert (wide.nunique(axis=1) == 5).all()
+    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 200, 1)
+    data = designs.Strong().draw(200, np.random.default_rng(data_seed)).data
+    model = cr.JRE.from_formula(designs.Strong().formula, data, treat="d")
+    res = model.fit(cov_type="robust", objective="erm", penalty="n1.5", n_replicates=40, rng=fit_seed)
+    assert wide.loc[1, "erm"] == pytest.approx(res.effect, rel=1e-12)
+
+
+def test_bootstrap_standard_errors():
+    study = run_study("strong", n=100, n_sims=2, estimators=["IPWRA"], n_boot=30)
+    data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 100, 0)
+    data = designs.Strong().draw(100, np.random.default_rng(data_seed)).data
+    model = cr.IPWRA.from_formula(designs.Strong().formula, data, treat="d")
+    assert study.raw["se"][0] == model.fit(cov_type="bootstrap", n_boot=30, rng=fit_seed).effect_se
+    assert "bootstrap's (30 resamples)" in " ".join(str(study.summary()).split())
+
+
+def median_difference(trial):
+    arms = [trial.data["y"][trial.data["d"] == arm] for arm in (1, 0)]
+    return arms[0].median() - arms[1].median(), np.nan
+
+
+def test_a_function_as_estimator():
+    study = run_study("linear", n=100, n_sims=4, estimators=[median_difference, "IPWRA"], n_jobs=2)
+    assert study.estimators == ["median_difference", "IPWRA"]
+    assert study.table["coverage"].isna().tolist() == [True, False]
+    # few samples: chunks must be more than one for processes to be used
+    assert np.isfinite(study.table["mse_ratio"]).all()
+
+
+def test_functions_that_cannot_be_sent_are_refused():
+    with pytest.raises(cr.OptionError, match="cannot be sent to another process"):
+        run_study("linear", n=100, n_sims=30, estimators={"no": lambda trial: (0.0, 1.0)}, n_jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("estimators", "message"),
+    [
+        ("IPRWA", r"'IPRWA' is not known; .*Type  estimators=\[\"IPWRA\"\]"),
+        ([], "estimators is empty"),
+        (["IPWRA", cr.IPWRA], "'IPWRA' is named twice"),
+        ({"a": ("JRE", "erm")}, "the options of 'a' are 'erm'"),
+        ({"a": ("Lin", {"x": 1})}, "'a' takes no options"),
+        ([dict], "is not known"),
+        ([3], "is not known"),
+    ],
+)
+def test_estimators_that_are_refused(estimators, message):
+    with pytest.raises(cr.OptionError, match=f"(?s){message}"):
+        choose_estimators(estimators)
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(competitors, "find_spec", lambda name: None)
+    with pytest.raises(
+        cr.UnavailableError, match=r"(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
+    ):
+        choose_estimators("DoubleML IRM")
+
+
+def test_wrong_options_are_the_callers_mistake_and_no_failure():
+    with pytest.raises(cr.OptionError, match="anchor=-1"):
+        run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anchor": -1})})
+    with pytest.raises(TypeError, match="unknown option 'anker'"):
+        run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anker": 1})})
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"n": 1}, "n=1"),
+        ({"n_sims": 1}, "n_sims=1"),
+        ({"n_boot": -1}, "n_boot=-1"),
+        ({"n_jobs": 0}, "n_jobs=0"),
+        ({"design": []}, "design is empty"),
+        ({"design": ["strong", designs.Strong()]}, "'strong' is given twice"),
+        ({"design": "stong"}, 'Type  design="strong"'),
+    ],
+)
+def test_options_that_are_refused(keywords, message):
+    with pytest.raises(cr.OptionError, match=message):
+        run_study(**({"design": "linear", "estimators": "IPWRA", "n_sims": 2} | keywords))
+
+
+def test_unknown_keywords_name_what_to_type():
+    with pytest.raises(TypeError, match="Type  n_sims="):
+        run_study("linear", reps=10)
+
+
+# --- failures ------------------------------------------------------------------------------------------------------
+
+
+def moody(trial):
+    mean = trial.data["y"].mean()
+    if mean > 0.6:
+        raise np.linalg.LinAlgError(f"singular\nbecause {mean}")
+    return (np.inf, 1.0) if mean > 0.4 else (mean, 1.0)
+
+
+def test_failures_are_counted_and_not_fatal():
+    study = run_study("linear", n=100, n_sims=60, estimators=[moody, "IPWRA"])
+    raw = study.raw[study.raw["estimator"] == "moody"]
+    failed = raw["failure"].value_counts()
+    assert set(failed.index) == {"", "LinAlgError: singular", "the estimate is inf"}
+    row = study.table.loc[("linear", 100, "moody")]
+    assert row["samples"] == 60
+    assert row["failed"] == 60 - failed[""]
+    assert study.failures["samples"].sum() == row["failed"]
+    assert "moody failed on" in " ".join(str(study.summary()).split())
+    # the ratio is over the samples in which both worked
+    errors = study.errors("linear", 100).dropna()
+    assert row["mse_ratio"] == pytest.approx((errors["moody"] ** 2).mean() / (errors["IPWRA"] ** 2).mean())
+
+
+def test_separation_is_a_failure():
+    study = run_study(designs.Linear(confounding=6.0), n=40, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    table = study.table.droplevel(["design", "n"])
+    assert table.loc["IPWRA", "failed"] > 0
+    assert table.loc["Unadjusted", "failed"] == 0
+    assert study.failures["failure"].str.contains("SeparationError").any()
+
+
+def never(trial):
+    raise ValueError("never")
+
+
+def test_an_estimator_that_always_fails():
+    study = run_study("linear", n=100, n_sims=3, estimators=[never, "IPWRA"])
+    row = study.table.loc[("linear", 100, "never")]
+    assert row["failed"] == 3
+    assert row.drop(["samples", "failed"]).isna().all()
+    assert "nan" in str(study.summary())
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_table_by_hand(small):
+    raw = small.raw[(small.raw["design"] == "strong") & (small.raw["n"] == 100)]
+    wide = raw.pivot(index="sample", columns="estimator", values="estimate") - 1.0
+    se = raw.pivot(index="sample", columns="estimator", values="se")
+    row = small.table.loc[("strong", 100, "AIPW")]
+    error = wide["AIPW"]
+    covered = (error.abs() <= stats.norm.ppf(0.975) * se["AIPW"]).mean()
+    by_hand = {
+        "samples": 26, "failed": 0, "bias": error.mean(), "bias_mc": error.std() / np.sqrt(26), "sd": error.std(),
+        "rmse": np.sqrt((error**2).mean()), "mse_ratio": (error**2).sum() / (wide["IPWRA"] ** 2).sum(),
+        "mean_se": se["AIPW"].mean(), "median_se": se["AIPW"].median(), "coverage": covered,
+        "coverage_mc": np.sqrt(covered * (1 - covered) / 26),
+        "mse_over_bound": 100 * (error**2).mean() / designs.Strong().efficiency_bound,
+    }  # fmt: skip
+    for name, value in by_hand.items():
+        assert row[name] == pytest.approx(value, rel=1e-9), name
+    assert small.table.loc[("strong", 100, "IPWRA"), "mse_ratio"] == 1
+    assert small.table.loc[("strong", 100, "IPWRA"), "mse_ratio_mc"] == 0
+    assert small.table_at(0.5)["coverage"].mean() < small.table["coverage"].mean()
+
+
+def test_monte_carlo_error_of_the_ratio_against_brute_force():
+    rng = np.random.default_rng(0)
+
+    def errors(m):
+        shared = rng.normal(size=m)
+        return shared + 0.3 * rng.normal(size=m), 1.2 * shared + 0.4 * rng.normal(size=m)
+
+    ratios = [mse_ratio(*errors(400))[0] for _ in range(2000)]
+    claimed = np.mean([mse_ratio(*errors(400))[1] for _ in range(200)])
+    assert claimed == pytest.approx(np.std(ratios), rel=0.06)
+    apart = np.std([mse_ratio(errors(400)[0], errors(400)[1])[0] for _ in range(500)])
+    assert apart > 2 * claimed  # what unpaired samples would cost
+
+
+def test_ratio_is_over_the_samples_in_which_both_worked():
+    error, reference = np.array([1.0, np.nan, 2.0, 3.0]), np.array([2.0, 5.0, np.nan, 6.0])
+    assert mse_ratio(error, reference) == (0.25, 0.0)
+
+
+def test_ratios_of_nothing_are_nan():
+    assert np.isnan(mse_ratio(np.array([1.0]), np.array([1.0]))).all()
+    assert np.isnan(mse_ratio(np.ones(3), np.zeros(3))).all()
+
+
+def test_geometric_mean_and_its_error():
+    mean, error = geometric_mean(np.array([0.5, 2.0]), np.array([0.05, 0.2]))
+    assert mean == pytest.approx(1)
+    assert error == pytest.approx(np.sqrt(2 * 0.1**2) / 2)  # relative errors of 0.1 each, averaged
+
+
+def test_reference_can_be_another_or_none():
+    study = run_study("linear", n=100, n_sims=5, estimators=FAST, reference="AIPW")
+    assert study.table.loc[("linear", 100, "AIPW"), "mse_ratio"] == 1
+    assert run_study("linear", n=100, n_sims=5, estimators="AIPW").table["mse_ratio"].isna().all()
+
+
+def test_errors_of_a_cell(small):
+    assert small.errors("strong", 100).shape == (26, 3)
+    with pytest.raises(cr.OptionError, match=r"no \('strong', 99\)"):
+        small.errors("strong", 99)
+
+
+def test_summary_and_repr(small):
+    text = str(small.summary())
+    assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 26 samples"
+    for words in ("Monte Carlo Study", "strong, n 150", "26 samples of each", "True effects: linear 1.000"):
+        assert words in text
+    assert small._repr_html_() == small.summary().as_html()
+    assert "Heading" in str(small.summary(title="Heading", alpha=0.1))
+    assert " 90% " in str(small.summary(alpha=0.1))
+
+
+def test_plot(small):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    ax = small.plot()
+    assert [tick.get_text() for tick in ax.get_yticklabels()][-1] == "linear, n 100"
+    assert ax.get_xlabel() == "mean squared error relative to IPWRA"
+    points = ax.containers[-1].lines[0].get_xdata()
+    np.testing.assert_allclose(np.asarray(points, dtype=float), small.table.xs("AIPW", level="estimator")["mse_ratio"])
+    assert small.plot(ax=ax, estimators=["AIPW"]) is ax
+    matplotlib.pyplot.close("all")
+
+
+def test_plot_without_matplotlib(small, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
+    with pytest.raises(cr.UnavailableError, match="pip install matplotlib"):
+        small.plot()
