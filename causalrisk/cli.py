@@ -1,4 +1,4 @@
-"""Command line: `causalrisk demo`, `fit`, `compare` and `report`."""
+"""Command line: `causalrisk demo`, `fit`, `compare`, `report` and `simulate`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from causalrisk.options import one_of
 from causalrisk.report.prose import Prose
 from causalrisk.report.render import ResultSummary
 from causalrisk.results import CausalResults
+from causalrisk.simulation import run_study
 
 MODELS: tuple[type[CausalModel], ...] = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
 ESTIMATORS = {model.spec.name: model for model in MODELS} | {"IPW": Hajek}
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0; 2 where the input is wrong; 3 where an optimiser did not converge; 130 where interrupted.
     """
     options = make_parser().parse_args(arguments)
-    run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report}[options.command]
+    run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}[options.command]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
@@ -139,10 +140,9 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
     data = pd.read_csv(options.file)
-    names = None if options.estimators is None else [name.strip() for name in options.estimators.split(",")]
     together = compare(
-        options.formula, data, estimators=names, bootstrap=options.bootstrap, n_boot=options.n_boot, rng=options.seed,
-        n_jobs=options.jobs, **_design_options(options, data),
+        options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
+        rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
     )  # fmt: skip
     values = {
         "glance": _records(together.glance()),
@@ -152,6 +152,30 @@ def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     }
     converged = all(res.converged for res in together.results.values())
     return _shown(options, together.summary(options.alpha), values), converged
+
+
+def _simulate(options: argparse.Namespace) -> tuple[str, bool]:
+    _check_output(options.output)
+    sizes = [_number(size) for size in options.n.split(",")]
+    if not all(size is not None and size == int(size) for size in sizes):
+        raise OptionError(f'--n {options.n}: expected whole numbers.\nType  --n 500 or "250,1000"')
+    study = run_study(
+        options.designs, n=[int(size or 0) for size in sizes], n_sims=options.n_sims, estimators=_names(options),
+        rng=options.seed, n_jobs=options.jobs, n_boot=options.n_boot, path=options.folder,
+        reference=options.reference,
+    )  # fmt: skip
+    summary = study.summary(options.alpha)
+    values = {
+        "table": _records(study.table_at(options.alpha).reset_index()),
+        "failures": _records(study.failures),
+        "notes": summary.notes,
+    }
+    return _shown(options, summary, values), True
+
+
+def _names(options: argparse.Namespace) -> list[str] | None:
+    """Return the estimators that were named, None for all."""
+    return None if options.estimators is None else [name.strip() for name in options.estimators.split(",")]
 
 
 def _report(options: argparse.Namespace) -> tuple[str, bool]:

@@ -18,6 +18,7 @@ ROOT_EXAMPLES = """examples:
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
   causalrisk compare births.csv "bweight ~ mage + medu" --treat mbsmoke
   causalrisk report births.csv "bweight ~ mage + medu" --treat mbsmoke -o report.html
+  causalrisk simulate kang_schafer --estimators IPWRA,JRE
   causalrisk COMMAND --help
 """
 FIT_EXAMPLES = """examples:
@@ -36,6 +37,13 @@ COMPARE_EXAMPLES = """examples:
 REPORT_EXAMPLES = """examples:
   causalrisk report births.csv "bweight ~ mage + medu" --treat mbsmoke
   causalrisk report jobs.csv "re78 ~ age + re75" --treat treat --target treated -o jobs.html --title "Job training"
+"""
+
+
+SIMULATE_EXAMPLES = """examples:
+  causalrisk simulate kang_schafer
+  causalrisk simulate linear strong --n 250,1000 --n-sims 500 --estimators IPWRA,JRE
+  causalrisk simulate kang_schafer --n-boot 199 --folder study --json
 """
 
 
@@ -70,7 +78,32 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="where to write (report.html)"
     )
+    _add_simulate(commands)
     return parser
+
+
+def _add_simulate(commands: argparse._SubParsersAction) -> None:
+    """Add the command that reads no file."""
+    text = "what the estimators make of samples whose effect is known"
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "simulate",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"{SIMULATE_EXAMPLES}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("designs", nargs="+", metavar="DESIGN", help="names of causalrisk.simulation.DESIGNS; a wrong one lists them")
+    add("--n", default="500", metavar="SIZES", help='rows of a sample, such as 500 (default) or "250,1000"')
+    add("--n-sims", type=int, default=200, metavar="N", help="samples of each design and size (default 200)")
+    add("--estimators", metavar="NAMES", help="some only, such as IPWRA,JRE (default: seven)")
+    add("--reference", default="IPWRA", metavar="NAME", help="whose mean squared error is 1 (default IPWRA)")
+    add("--n-boot", type=int, default=0, metavar="N", help="bootstrap resamples; 0 (default): robust errors")
+    add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
+    add("--jobs", type=int, default=1, metavar="N", help="processes, -1 for one per processor")
+    add("--folder", type=Path, metavar="DIR", help="keep finished parts here; the same command goes on from them")
+    _add_printing(parser)
 
 
 def _command(commands: argparse._SubParsersAction, name: str, text: str, examples: str) -> argparse.ArgumentParser:

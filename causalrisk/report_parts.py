@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ ASSUMPTIONS = {
         "Why does the {outcome} of one row not depend on the {treat} of another?",
     ),
 }
+
+Formats = Mapping[str, Callable[[Any], str]]
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def _overlap(results: Any) -> Part:
     reading = read_overlap(table, warned, record.options.target_name == "all")
     figures = [
         figure_html(
-            lambda ax, arm=label: results.plot_overlap(ax, arm=arm),
+            partial(results.plot_overlap, arm=label),
             f"Mirrored histograms of the propensity score of {label} against {labels[0]}. {reading.headline}",
             f"Propensity scores in {label} and in {labels[0]}: bars are rows, lines are rows as they are weighted.",
         )
@@ -214,7 +217,7 @@ def _trimming(results: Any) -> Part:
     table = results.trim_curve()
     table = table.set_axis([_limits(limit) for limit in table.index]).rename_axis("scores kept")
     reading = read_trimming(table, results.effect_se)
-    formatting = {"n": _whole, "effect": format_number, "std err": format_number}
+    formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
     shown = formatted(table.drop(columns="note"), formatting)
     notes = [
         paragraph(f"{limit}: {' '.join(str(note).split())}", "soft") for limit, note in table["note"].items() if note
@@ -249,7 +252,7 @@ def _cancellation(results: Any) -> Part:
     reading = read_cancellation(table, record.spec.name, record.design.endog_name)
     figures = [
         figure_html(
-            lambda ax, arm=label: results.plot_cancellation(ax, arm=arm),
+            partial(results.plot_cancellation, arm=label),
             f"Bias of {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
             f"Biases of {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
         )
@@ -279,7 +282,7 @@ def _influence(results: Any) -> Part:
         f"Change of the effect without each row, against its share of the weight. {reading.headline}",
         "How much the effect moves without each row, against the row's share of the weight of its arm.",
     )
-    formatting = {"change": format_number, "in std errors": _three, "weight share": _share}
+    formatting: Formats = {"change": format_number, "in std errors": _three, "weight share": _share}
     shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows", ("arm",))
     return Part("influence", "Influential rows", figure + shown, reading)
 

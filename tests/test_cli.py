@@ -241,7 +241,20 @@ def test_wrong_options(coded, capsys, arguments, words):
         assert word in error
 
 
-@pytest.mark.parametrize("command", ["fit", "compare", "report"])
+def test_simulate(capsys):
+    call = ["simulate", "kang_schafer", "--n", "120,200", "--n-sims", "4", "--estimators", "Hajek,IPWRA", "--seed", "3"]
+    assert main(call) == 0
+    study = cr.simulation.run_study("kang_schafer", n=[120, 200], n_sims=4, estimators=["Hajek", "IPWRA"], rng=3)
+    assert capsys.readouterr().out == f"{study.summary()}\n"
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["table"]
+    assert [row["rmse"] for row in told] == list(study.table["rmse"])
+    for arguments, word in ((["kangschafer"], "kang_schafer"), (["kang_schafer", "--n", "few"], "--n 500")):
+        assert main(["simulate", *arguments]) == 2
+        assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "report", "simulate"])
 def test_help_has_examples_that_parse(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -251,7 +264,8 @@ def test_help_has_examples_that_parse(command, capsys):
     examples = [line.strip() for line in text.splitlines() if line.strip().startswith(f"causalrisk {command} ")]
     assert len(examples) >= 2
     for line in examples:
-        make_parser().parse_args(shlex.split(line.partition(" | ")[0])[1:])
+        parsed = make_parser().parse_args(shlex.split(line.partition(" | ")[0])[1:])
+        assert set(getattr(parsed, "designs", [])) <= set(cr.simulation.DESIGNS)
 
 
 def test_exit_codes(coded, capsys, monkeypatch):
