@@ -55,7 +55,12 @@ pre { overflow-x: auto; padding: .7rem; background: #f5f5f5; border: 1px solid v
 .open [contenteditable] { min-height: 3rem; padding: .4rem; background: #fff8f5; }
 :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 nav ul { columns: 2; padding-left: 1.2rem; }
-@media (max-width: 30rem) { nav ul { columns: 1; } h1 { font-size: 1.35rem; } }
+@media (max-width: 30rem) {
+  nav ul { columns: 1; }
+  h1 { font-size: 1.35rem; }
+  table { font-size: .72rem; }
+  th, td { padding: .1rem .22rem; }
+}
 @page { margin: 18mm 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -65,7 +70,8 @@ nav ul { columns: 2; padding-left: 1.2rem; }
   table { font-size: 7.5pt; }
   th, td { padding: .1rem .25rem; }
   h2, h3 { break-after: avoid; }
-  figure, tr, .answer, .open { break-inside: avoid; }
+  img { max-width: 125mm; }
+  figure, tr, .answer, .open, pre, .summary table { break-inside: avoid; }
 }
 """
 
