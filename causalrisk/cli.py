@@ -1,35 +1,37 @@
-"""Command line: `causalrisk demo` and `causalrisk fit`."""
+"""Command line: `causalrisk demo`, `fit`, `compare`, `report` and `simulate`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np  # noqa: F401  formulas typed on the command line may use np
+import numpy as np  # formulas typed on the command line may use np
 import pandas as pd
 
-from causalrisk._version import __version__
+from causalrisk.cli_parser import make_parser
 from causalrisk.compare import ComparisonResults, compare
 from causalrisk.datasets import load_cattaneo2
-from causalrisk.errors import CausalRiskError, CausalRiskWarning
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.models import AIPW, IPWRA, JRE, CausalModel, Hajek, OutcomeRegression
+from causalrisk.options import one_of
+from causalrisk.report.prose import Prose
+from causalrisk.report.render import ResultSummary
 from causalrisk.results import CausalResults
+from causalrisk.simulation import run_study
 
 MODELS: tuple[type[CausalModel], ...] = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
 ESTIMATORS = {model.spec.name: model for model in MODELS} | {"IPW": Hajek}
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
-FIT_EXAMPLES = """examples:
-  causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
-  causalrisk fit trial.csv "y ~ age + C(site)" --treat group --treated drug --propensity "age + I(age**2)"
-  causalrisk fit wages.csv "wage ~ educ" --treat union --estimator IPWRA --cov-type HC1
-"""
+DONE, WRONG_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 130
+SUFFIXES = (".txt", ".html", ".tex", ".csv", ".json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,56 +45,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 where the input is wrong.
+        Exit code: 0; 2 where the input is wrong; 3 where an optimiser did not converge; 130 where interrupted.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}[options.command]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
-            text = options.run(options)
+            text, converged = run(options)
     except UnicodeDecodeError:
         print("causalrisk: the file is not UTF-8 text; save it as UTF-8, with commas between columns.", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
     except (CausalRiskError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         print(f"causalrisk: {type(error).__name__}: {error}", file=sys.stderr)
         if isinstance(error, CausalRiskError):
             print("(On the command line an option such as treated= is typed --treated.)", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("causalrisk: interrupted.", file=sys.stderr)
+        return INTERRUPTED
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="causalrisk", description="Average treatment effects from the command line.")
-    parser.add_argument("--version", action="version", version=f"causalrisk {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="birth weight on maternal smoking, by all estimators")
-    demo.set_defaults(run=_demo)
-    fit = commands.add_parser(
-        "fit",
-        help="fit a model to a CSV file and print its summary",
-        epilog=FIT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    fit.set_defaults(run=_fit)
-    fit.add_argument("file", metavar="FILE", type=Path, help="CSV file with a header line")
-    fit.add_argument("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2"')
-    fit.add_argument("--treat", required=True, metavar="COLUMN", help="treatment column")
-    fit.add_argument("--treated", metavar="LEVEL", help="level of the treatment that is treated")
-    fit.add_argument("--reference", metavar="LEVEL", help="level it is compared with")
-    fit.add_argument("--propensity", metavar="FORMULA", help="propensity formula (default: the outcome's right side)")
-    fit.add_argument("--propensity-link", default="logit", choices=("logit", "probit", "cloglog"))
-    fit.add_argument("--estimator", default="JRE", choices=tuple(ESTIMATORS))
-    fit.add_argument("--cluster", metavar="COLUMN", help="cluster column")
-    fit.add_argument("--cov-type", choices=("robust", "HC0", "HC1", "cluster", "bootstrap"))
-    fit.add_argument("--n-boot", type=int, default=999, metavar="N", help="bootstrap resamples (default 999)")
-    fit.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
-    fit.add_argument("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
-    fit.add_argument("--coefficients", action="store_true", default=None, help="print the models' coefficients too")
-    return parser
+    return DONE if converged else NOT_CONVERGED
 
 
 def _level(text: str | None, column: Any) -> Any:
@@ -113,31 +89,153 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _fit(options: argparse.Namespace) -> str:
-    data = pd.read_csv(options.file)
+def _limits(text: str | None) -> Any:
+    """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to judge."""
+    parts = [] if text is None else [_number(part) for part in text.split(",")]
+    return tuple(parts) if len(parts) == 2 and None not in parts else text
+
+
+def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
+    """Return the options that every command with a file has, as the library spells them."""
+    if options.target_file is not None and options.target != "all":
+        raise OptionError("--target and --target-file were both given.\nType one of them.")
     treatment = data.get(options.treat)
-    model = ESTIMATORS[options.estimator].from_formula(
-        options.formula,
-        data,
-        treat=options.treat,
-        propensity=options.propensity,
-        propensity_link=options.propensity_link,
-        treated=_level(options.treated, treatment),
-        reference=_level(options.reference, treatment),
-        cluster=options.cluster,
-        missing=options.missing,
-    )
-    res = model.fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
-    return str(res.summary(coefficients=options.coefficients or None))
+    same = ("treat", "propensity", "propensity_link", "propensity_score", "family", "link", "weights", "weight_type")
+    return {name: getattr(options, name) for name in (*same, "cluster", "effect", "missing")} | {
+        "target": options.target if options.target_file is None else pd.read_csv(options.target_file),
+        "treated": _level(options.treated, treatment),
+        "reference": _level(options.reference, treatment),
+        "trim": _limits(options.trim),
+        "clip": _limits(options.clip),
+    }
 
 
-def _demo(options: argparse.Namespace) -> str:
+def _fitted(options: argparse.Namespace) -> CausalResults:
+    one_of("estimator", options.estimator, tuple(ESTIMATORS))
+    data = pd.read_csv(options.file)
+    model = ESTIMATORS[options.estimator].from_formula(options.formula, data, **_design_options(options, data))
+    joint = {name: getattr(options, name) for name in ("objective", "penalty") if getattr(options, name) is not None}
+    if joint and options.estimator != "JRE":
+        raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
+    if "penalty" in joint:
+        joint["penalty"] = joint["penalty"] if _number(joint["penalty"]) is None else _number(joint["penalty"])
+    return model.fit(
+        cov_type=options.cov_type, bootstrap=options.bootstrap, n_boot=options.n_boot, rng=options.seed,
+        n_jobs=options.jobs, **joint,
+    )  # fmt: skip
+
+
+def _fit(options: argparse.Namespace) -> tuple[str, bool]:
+    _check_output(options.output)
+    res = _fitted(options)
+    summary = res.summary(options.alpha, coefficients=options.coefficients or None)
+    values = {
+        "glance": _records(res.glance())[0],
+        "estimates": _records(res.tidy(alpha=options.alpha)),
+        "notes": summary.notes,
+    }
+    return _shown(options, summary, values, res.explain(options.alpha) if options.explain else None), res.converged
+
+
+def _compare(options: argparse.Namespace) -> tuple[str, bool]:
+    _check_output(options.output)
+    data = pd.read_csv(options.file)
+    together = compare(
+        options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
+        rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
+    )  # fmt: skip
+    values = {
+        "glance": _records(together.glance()),
+        "estimates": _records(together.tidy(alpha=options.alpha)),
+        "differences": _records(together.differences.reset_index()),
+        "notes": together.summary().notes,
+    }
+    converged = all(res.converged for res in together.results.values())
+    return _shown(options, together.summary(options.alpha), values), converged
+
+
+def _simulate(options: argparse.Namespace) -> tuple[str, bool]:
+    _check_output(options.output)
+    sizes = [_number(size) for size in options.n.split(",")]
+    if not all(size is not None and size == int(size) for size in sizes):
+        raise OptionError(f'--n {options.n}: expected whole numbers.\nType  --n 500 or "250,1000"')
+    study = run_study(
+        options.designs, n=[int(size or 0) for size in sizes], n_sims=options.n_sims, estimators=_names(options),
+        rng=options.seed, n_jobs=options.jobs, n_boot=options.n_boot, path=options.folder,
+        reference=options.reference,
+    )  # fmt: skip
+    summary = study.summary(options.alpha)
+    values = {
+        "table": _records(study.table_at(options.alpha).reset_index()),
+        "failures": _records(study.failures),
+        "notes": summary.notes,
+    }
+    return _shown(options, summary, values), True
+
+
+def _names(options: argparse.Namespace) -> list[str] | None:
+    """Return the estimators that were named, None for all."""
+    return None if options.estimators is None else [name.strip() for name in options.estimators.split(",")]
+
+
+def _report(options: argparse.Namespace) -> tuple[str, bool]:
+    res = _fitted(options)
+    path = res.report(options.output, title=options.title, alpha=options.alpha)
+    return f"{res!r}\nWritten: {path}", res.converged
+
+
+def _check_output(path: Path | None) -> None:
+    """Refuse an unknown kind of file before anything is computed."""
+    if path is not None and path.suffix not in SUFFIXES:
+        raise OptionError(
+            f"--output {path}: the ending {path.suffix!r} is not known; expected one of {', '.join(SUFFIXES)}.\n"
+            f"Type  --output {path.with_suffix('.txt')}"
+        )
+
+
+def _shown(
+    options: argparse.Namespace, summary: ResultSummary, values: dict[str, Any], explained: Prose | None = None
+) -> str:
+    """Return what to print: the summary, JSON, or where they were written."""
+    path: Path | None = options.output
+    kind = path.suffix if path is not None else ".json" if options.json else ".txt"
+    if explained is not None and kind in (".tex", ".csv"):
+        raise OptionError(f"--explain writes no {kind}.\nType  --output {Path(options.output).with_suffix('.html')}")
+    if explained is not None:
+        values = values | {"explanation": str(explained)}
+    makers: dict[str, Callable[[], str]] = {
+        ".json": lambda: json.dumps(values, indent=2, allow_nan=False),
+        ".txt": lambda: str(summary) if explained is None else f"{summary}\n\n{explained}",
+        ".html": lambda: summary.as_html() if explained is None else f"{summary.as_html()}\n{explained.as_html()}",
+        ".tex": summary.as_latex,
+        ".csv": summary.as_csv,
+    }
+    text = makers[kind]()
+    if path is None:
+        return text
+    path.write_text(f"{text}\n", encoding="utf-8")
+    return f"Written: {path}"
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as JSON has them: numbers that are missing or infinite are null."""
+    return [
+        {
+            str(name): None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in frame.to_dict("records")
+    ]
+
+
+def _demo(options: argparse.Namespace) -> tuple[str, bool]:
     births, levels = load_cattaneo2(), {0: "nonsmoker", 1: "smoker"}
     model = JRE.from_formula(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
     joint = model.fit()
     together = compare(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
     summary = together.summary(title="All estimators, same data, same 999 resamples")
-    return "\n".join([_demo_intro(), str(joint.summary()), "", str(summary), "", _demo_reading(joint, together)])
+    parts = [_demo_intro(), str(joint.summary()), "", str(summary), "", _demo_reading(joint, together)]
+    return "\n".join(parts), joint.converged
 
 
 def _demo_intro() -> str:

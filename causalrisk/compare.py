@@ -19,6 +19,7 @@ from causalrisk.comparison import (
     fit_estimators,
     resample_estimators,
 )
+from causalrisk.comparison_attributes import ComparisonAttributes
 from causalrisk.design import design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning
 from causalrisk.inference.intervals import check_alpha
@@ -45,7 +46,7 @@ INSTEAD = FIT_INSTEAD | {
 }
 
 
-class ComparisonResults:
+class ComparisonResults(ComparisonAttributes):
     """Estimators side by side; what `compare` returns.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,16 @@ class EffectScale:
                 f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
                 'Type  effect="difference".'
             )
+
+
+def effect_names(estimand: str, labels: Sequence[str]) -> list[str]:
+    """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
+    return [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
+
+
+def parameter_names(estimand: str, labels: Sequence[str]) -> list[str]:
+    """Names of the effects and of the arm means."""
+    return [*effect_names(estimand, labels), *(f"POM[{label}]" for label in labels)]
 
 
 def _same(x: Array) -> Array:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from causalrisk.design import Design, design_from_arrays, design_from_formula
+from causalrisk.effects import parameter_names
 from causalrisk.errors import BootstrapError, FitInterrupted
 from causalrisk.estimators import Specification
 from causalrisk.fitting import fit_separate
@@ -104,32 +106,14 @@ class CausalModel:
             As in `from_formula`.
         """
         self.options = ModelOptions(
-            family,
-            link,
-            propensity_link,
-            propensity_loss,
-            classifier(propensity_score),
-            n_folds,
-            target,
-            trim,
-            clip,
+            family, link, propensity_link, propensity_loss, classifier(propensity_score), n_folds, target, trim, clip,
             effect,
-        )
+        )  # fmt: skip
         self.design = design_from_arrays(
-            endog,
-            exog,
-            treat,
-            exog_propensity=exog_propensity,
-            treated=treated,
-            reference=reference,
-            levels=levels,
-            weights=weights,
-            weight_type=weight_type,
-            cluster=cluster,
-            propensity_score=given_scores(propensity_score),
-            missing=missing,
-            constant_outcome=self.spec.constants,
-        )
+            endog, exog, treat, exog_propensity=exog_propensity, treated=treated, reference=reference, levels=levels,
+            weights=weights, weight_type=weight_type, cluster=cluster,
+            propensity_score=given_scores(propensity_score), missing=missing, constant_outcome=self.spec.constants,
+        )  # fmt: skip
 
     @classmethod
     @check_keywords(MODEL_INSTEAD)
@@ -227,17 +211,9 @@ class CausalModel:
             If an option is not known.
         """
         options = ModelOptions(
-            family,
-            link,
-            propensity_link,
-            propensity_loss,
-            classifier(propensity_score),
-            n_folds,
-            target,
-            trim,
-            clip,
+            family, link, propensity_link, propensity_loss, classifier(propensity_score), n_folds, target, trim, clip,
             effect,
-        )
+        )  # fmt: skip
         caller = sys._getframe(2)  # past the keyword check
         design = design_from_formula(
             formula,
@@ -300,6 +276,11 @@ class CausalModel:
     def exog_names(self) -> list[str]:
         """Names of the columns of the outcome design."""
         return list(self.design.exog_names)
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """What statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
+        return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
 
     @property
     def formula(self) -> str | None:

@@ -140,11 +140,13 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
         matplotlib Axes
             The plot of the effect with robust intervals; the net bias has the axis on the right.
         """
+        return self._draw_penalty_path(self.penalty_path(grid), ax, alpha)
+
+    def _draw_penalty_path(self, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
         check_alpha(alpha)
         joint, unit = self._joint, self._record.design.endog_name
         labels = self._effect_label, f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
         start, z = float(joint.fit.start.params[0]), float(norm.ppf(1 - alpha / 2))
-        path = self.penalty_path(grid)
         return draw_penalty_path(path, joint.criterion.penalty, start, z, labels, axes_or_new(ax))
 
     def plot_bootstrap(
@@ -195,8 +197,11 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             The plot.
         """
         whole_number("top", top, 1)
-        table, design = self.influence(method=method), self._record.design
-        table["arm"] = [f"{design.treat_name} = {label}" for label in table["arm"]]
+        return self._draw_influence(self.influence(method=method), ax, top)
+
+    def _draw_influence(self, table: pd.DataFrame, ax: Any, top: int) -> Any:
+        design = self._record.design
+        table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
         labels = [f"{design.treat_name} = {label}" for label in design.labels]
         name = f"{self._record.effect_names[0]} without the row, less the {self._record.estimand}"
         return draw_influence(table, labels, top, name, axes_or_new(ax))

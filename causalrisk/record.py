@@ -9,6 +9,7 @@ import numpy as np
 from causalrisk.criterion import JointCriterion
 from causalrisk.design import Design, TargetRows
 from causalrisk.diagnostics.overlap import ArmWeights
+from causalrisk.effects import effect_names, parameter_names
 from causalrisk.estimators import IPWRA, Estimate, Specification
 from causalrisk.inference.bootstrap import BootstrapDistribution
 from causalrisk.joint import JointEstimate
@@ -117,13 +118,12 @@ class FitRecord:
     @property
     def effect_names(self) -> list[str]:
         """Names of the effects: the estimand, for several arms with the arm that is compared."""
-        labels = self.design.labels[1:]
-        return [self.estimand] if len(labels) == 1 else [f"{self.estimand}[{label}]" for label in labels]
+        return effect_names(self.estimand, self.design.labels)
 
     @property
     def names(self) -> list[str]:
         """Names of the parameters: effects, then arm means."""
-        return [*self.effect_names, *(f"POM[{label}]" for label in self.design.labels)]
+        return parameter_names(self.estimand, self.design.labels)
 
     @property
     def frequency(self) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 from causalrisk.coefficients import Estimates
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError
+from causalrisk.export_attributes import ExportAttributes
 from causalrisk.inference.hypotheses import constraint_matrix, t_contrast, wald_contrast
 from causalrisk.inference.intervals import check_alpha, normal_interval
 from causalrisk.jackknife import bootstrap_interval
@@ -23,10 +24,13 @@ from causalrisk.record import FitRecord
 from causalrisk.report.numbers import format_number
 from causalrisk.report.render import ResultSummary
 from causalrisk.report.summary import has_converged, summarize, z_and_p
+from causalrisk.report_attributes import ReportAttributes
 from causalrisk.unit_attributes import UnitAttributes
 
 
-class CausalResults(PlotAttributes, ModelAttributes, JointAttributes, UnitAttributes):
+class CausalResults(
+    PlotAttributes, ModelAttributes, JointAttributes, UnitAttributes, ExportAttributes, ReportAttributes
+):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import shlex
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import main
+from causalrisk.cli import DEMO_OUTCOME, DEMO_PROPENSITY, main
+from causalrisk.cli_parser import make_parser
 from tests.conftest import simulate
 
 
@@ -43,8 +48,6 @@ def test_fit_states_the_coding_and_the_missing_rows(csv, capsys):
 
 
 def test_fit_equals_the_library(csv, capsys):
-    import pandas as pd
-
     call = ["fit", str(csv), "y ~ x1", "--treat", "group", "--reference", "placebo", "--estimator", "AIPW"]
     assert main(call) == 0
     res = cr.AIPW.from_formula("y ~ x1", pd.read_csv(csv), treat="group", treated="drug").fit()
@@ -116,3 +119,167 @@ def test_a_reader_that_stops_early():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Birth weight")
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def coded(tmp_path):
+    """0/1 treatment, positive outcome, weights and clusters."""
+    frame = simulate(300).assign(w=lambda f: 1 + f.index % 3, site=lambda f: f.index % 30)
+    frame = frame.assign(positive=np.exp(frame.y / 4), ill=(frame.y > 0).astype(int))
+    path = tmp_path / "coded.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_json_is_the_library(coded, capsys):
+    call = ["fit", str(coded), "y ~ x1 + x2", "--treat", "d", "--estimator", "IPWRA", "--json", "--alpha", "0.1"]
+    assert main(call) == 0
+    told = json.loads(capsys.readouterr().out)
+    res = cr.IPWRA.from_formula("y ~ x1 + x2", pd.read_csv(coded), treat="d").fit()
+    assert set(told) == {"glance", "estimates", "notes"}
+    assert [row["term"] for row in told["estimates"]] == list(res.params.index)
+    assert told["estimates"][0]["estimate"] == res.effect
+    assert told["estimates"][0]["conf_low"] == res.conf_int(0.1).loc["ATE", 0]
+    assert told["glance"]["nobs"] == 300
+    assert told["glance"]["mc_se"] is None
+
+
+def test_every_option_reaches_the_library(coded, capsys):
+    call = ["fit", str(coded), "positive ~ x1", "--treat", "d", "--estimator", "AIPW", "--json", "--family", "gamma",
+            "--effect", "ratio", "--target", "overlap", "--weights", "w", "--weight-type", "probability",
+            "--cluster", "site", "--clip", "0.02,0.98", "--propensity", "x1 + x2"]  # fmt: skip
+    assert main(call) == 0
+    told = json.loads(capsys.readouterr().out)["estimates"][0]
+    res = cr.AIPW.from_formula(
+        "positive ~ x1", pd.read_csv(coded), treat="d", family="gamma", effect="ratio", target="overlap", weights="w",
+        weight_type="probability", cluster="site", clip=(0.02, 0.98), propensity="x1 + x2",
+    ).fit()  # fmt: skip
+    assert told == res.tidy().to_dict("records")[0]
+
+
+def test_joint_options_and_a_target_file(coded, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    pd.read_csv(coded).head(40).to_csv(other, index=False)
+    base = ["fit", str(coded), "y ~ x1", "--treat", "d", "--n-boot", "20", "--json"]
+    assert main([*base, "--penalty", "500", "--objective", "erm", "--target-file", str(other)]) == 0
+    told = json.loads(capsys.readouterr().out)["glance"]
+    assert (told["penalty"], told["objective"], told["target"], told["n_boot"]) == (500, "erm", "data frame", 20)
+    assert main([*base, "--penalty", "n", "--trim", "0.1,0.9"]) == 0
+    told = json.loads(capsys.readouterr().out)["glance"]
+    assert told["penalty"] == told["nobs"]
+    assert told["estimand"] == "trimmed ATE"
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".html", ".tex", ".csv", ".json"])
+def test_output_file(coded, tmp_path, capsys, suffix):
+    path = tmp_path / f"table{suffix}"
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--output", str(path)]
+    assert main(call) == 0
+    assert capsys.readouterr().out == f"Written: {path}\n"
+    summary = cr.IPWRA.from_formula("y ~ x1", pd.read_csv(coded), treat="d").fit().summary()
+    texts = {".txt": str(summary), ".html": summary.as_html(), ".tex": summary.as_latex(), ".csv": summary.as_csv()}
+    written = path.read_text("utf-8")
+    assert json.loads(written)["estimates"] if suffix == ".json" else written == f"{texts[suffix]}\n"
+
+
+def test_explained(coded, tmp_path, capsys):
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--explain"]
+    assert main(call) == 0
+    assert "The question no test answers" in capsys.readouterr().out
+    assert main([*call, "--json"]) == 0
+    assert "1. The formula" in json.loads(capsys.readouterr().out)["explanation"]
+    assert main([*call, "--output", str(tmp_path / "a.tex")]) == 2
+    assert ".html" in capsys.readouterr().err
+
+
+def test_compare(coded, capsys):
+    call = ["compare", str(coded), "y ~ x1 + x2", "--treat", "d", "--estimators", "IPWRA, JRE", "--n-boot", "30"]
+    assert main(call) == 0
+    together = cr.compare("y ~ x1 + x2", pd.read_csv(coded), treat="d", estimators=["IPWRA", "JRE"], n_boot=30)
+    assert capsys.readouterr().out == f"{together.summary()}\n"
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["estimate"] for row in told["estimates"]] == list(together.table["effect"])
+    assert told["differences"][0]["minus"] == "JRE"
+    assert [row["estimator"] for row in told["glance"]] == ["IPWRA", "JRE"]
+
+
+def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
+    """The whole process, from the file to the page; processor time, since test processes share the machine."""
+    data, page = tmp_path / "births.csv", tmp_path / "births.html"
+    cattaneo.to_csv(data, index=False)
+    command = [sys.executable, "-m", "causalrisk", "report", str(data), DEMO_OUTCOME, "--treat", "mbsmoke",
+               "--propensity", DEMO_PROPENSITY, "-o", str(page), "--title", "Births"]  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
+    assert done.stdout.startswith("JRE: ATE -228.70 (26.4")
+    assert done.stdout.endswith(f"Written: {page}\n")
+    assert "<h1>Births</h1>" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--estimator", "TMLE"], ["TMLE", "'JRE'"]),
+        (["--estimator", "AIPW", "--penalty", "n"], ["--estimator JRE"]),
+        (["--output", "table.docx"], [".docx", "table.txt"]),
+        (["--weights", "w"], ["weight_type"]),
+        (["--target", "everyone"], ["everyone", "all"]),
+        (["--family", "tweedie"], ["tweedie", "gaussian"]),
+        (["--trim", "0.9,0.1"], ["trim"]),
+        (["--target", "treated", "--target-file", "x.csv"], ["--target-file"]),
+        (["--alpha", "95"], ["alpha"]),
+        (["--cluster", "town"], ["town"]),
+    ],
+)
+def test_wrong_options(coded, capsys, arguments, words):
+    assert main(["fit", str(coded), "y ~ x1", "--treat", "d", "--n-boot", "20", *arguments]) == 2
+    error = capsys.readouterr().err
+    for word in words:
+        assert word in error
+
+
+def test_simulate(capsys):
+    call = ["simulate", "kang_schafer", "--n", "120,200", "--n-sims", "4", "--estimators", "Hajek,IPWRA", "--seed", "3"]
+    assert main(call) == 0
+    study = cr.simulation.run_study("kang_schafer", n=[120, 200], n_sims=4, estimators=["Hajek", "IPWRA"], rng=3)
+    assert capsys.readouterr().out == f"{study.summary()}\n"
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["table"]
+    assert [row["rmse"] for row in told] == list(study.table["rmse"])
+    for arguments, word in ((["kangschafer"], "kang_schafer"), (["kang_schafer", "--n", "few"], "--n 500")):
+        assert main(["simulate", *arguments]) == 2
+        assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "report", "simulate"])
+def test_help_has_examples_that_parse(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "exit codes:" in text
+    examples = [line.strip() for line in text.splitlines() if line.strip().startswith(f"causalrisk {command} ")]
+    assert len(examples) >= 2
+    for line in examples:
+        parsed = make_parser().parse_args(shlex.split(line.partition(" | ")[0])[1:])
+        assert set(getattr(parsed, "designs", [])) <= set(cr.simulation.DESIGNS)
+
+
+def test_exit_codes(coded, capsys, monkeypatch):
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA"]
+    monkeypatch.setattr(cr.CausalResults, "converged", False)
+    assert main(call) == 3
+    assert "IPWRA" in capsys.readouterr().out  # printed all the same
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cr.IPWRA, "from_formula", interrupted)
+    assert main(call) == 130
+    assert "interrupted" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["fit"])
+    assert caught.value.code == 2

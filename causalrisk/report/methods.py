@@ -1,0 +1,148 @@
+"""The methods paragraph of a fit, and its references."""
+
+from __future__ import annotations
+
+from causalrisk._version import __version__
+from causalrisk.record import FitRecord
+from causalrisk.report.prose import count
+from causalrisk.report.summary import clip_text, propensity_text
+from causalrisk.report.wording import RESAMPLES, estimand_words, population_words
+
+ZHANG = (
+    "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity Uncertainty. "
+    "arXiv:2512.18083."
+)
+ROSENBAUM = (
+    "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
+    "causal effects. Biometrika 70, 41-55."
+)
+OF_ESTIMATOR = {
+    "Hajek": (
+        "Hajek, J. (1971). Comment on a paper by D. Basu. In Foundations of Statistical Inference, 236. Holt, Rinehart "
+        "and Winston."
+    ),
+    "IPWRA": (
+        "Wooldridge, J. M. (2007). Inverse probability weighted estimation for general missing data problems. Journal "
+        "of Econometrics 141, 1281-1301."
+    ),
+    "AIPW": (
+        "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1994). Estimation of regression coefficients when some "
+        "regressors are not always observed. Journal of the American Statistical Association 89, 846-866."
+    ),
+    "JRE": ZHANG,
+}
+BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
+BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
+SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
+OVERLAP = (
+    "Li, F., Morgan, K. L. and Zaslavsky, A. M. (2018). Balancing covariates via propensity score weighting. Journal "
+    "of the American Statistical Association 113, 390-400."
+)
+CALIBRATED = (
+    "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
+    "high-dimensional data. Biometrika 107, 137-158."
+)
+CROSS_FITTING = (
+    "Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters. "
+    "Econometrics Journal 21, C1-C68."
+)
+CRUMP = (
+    "Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation of "
+    "average treatment effects. Biometrika 96, 187-199."
+)
+BALANCE_TEST = (
+    "Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical Society "
+    "B 76, 243-263."
+)
+SENSITIVITY = (
+    "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
+    "Annals of Internal Medicine 167, 268-274."
+)
+HOW = {
+    "Unadjusted": "the difference of the raw arm means",
+    "OutcomeRegression": "outcome regression: a regression in each arm, averaged over the target",
+    "Hajek": "inverse probability weighting with normalised weights (Hajek 1971)",
+    "IPWRA": "inverse probability weighted regression adjustment (Wooldridge 2007)",
+    "AIPW": "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
+    "JRE": "the joint robust estimator, which trains the outcome models of all arms together so that their biases "
+    "cancel in the effect (Zhang 2025)",
+}
+
+
+def methods_paragraph(record: FitRecord) -> str:
+    """Return what a methods section has to say of a fit."""
+    design, options = record.design, record.options
+    parts = [
+        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on {design.endog_name}, "
+        f"over {population_words(record)}, by {HOW[record.spec.name]}."
+    ]
+    if not record.spec.constants:
+        model = f"Outcome models were {record.sample.family.label}"
+        parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
+    if record.spec.uses_propensity:
+        parts.append(_propensity_sentence(record))
+    if record.joint is not None:
+        joint, own = record.joint, record.joint.options
+        parts.append(
+            f"Its objective was {own.objective} with penalty lambda = {joint.criterion.penalty:.4g}, over "
+            f"{joint.replicates.count} propensity replicates."
+        )
+    if record.trimmed:
+        parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
+    if options.clip is not None and record.propensity is not None:
+        parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
+    dropped = len(design.in_sample) - design.n
+    rows = f"The sample has {count(design.n, 'row')}" + (f"; {dropped} were left out" if dropped else "")
+    if design.weight_type is not None:
+        rows += f", with {design.weight_type} weights ({design.weights_name})"
+    parts.append(f"{rows}. {_errors_sentence(record)}")
+    parts.append(f"Computed by causalrisk {__version__} from seed {record.seed.entropy}.")
+    return " ".join(parts)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
+
+
+def _propensity_sentence(record: FitRecord) -> str:
+    design, text = record.design, propensity_text(record)
+    if design.score is not None:
+        return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
+    what = f": {design.propensity_formula}" if design.propensity_formula else f" in {_names(design.propensity_names)}"
+    loss = " (Tan 2020)" if record.options.propensity_loss == "calibrated" else ""
+    if record.options.propensity_score is not None:
+        loss = ", cross-fitted (Chernozhukov et al. 2018)"
+    return f"The propensity score (Rosenbaum and Rubin 1983) was by {text}{loss}{what}."
+
+
+def _errors_sentence(record: FitRecord) -> str:
+    if record.boot is not None:
+        kind = "given resamples" if record.given_resamples else RESAMPLES[record.bootstrap]
+        return (
+            f"Standard errors are the standard deviation over {len(record.boot.used)} resamples that redo every step "
+            f"({kind}); intervals are normal."
+        )
+    clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    return (
+        f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
+        "2002); intervals are normal."
+    )
+
+
+def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
+    """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
+    options, cited = record.options, set()
+    if record.spec.name in OF_ESTIMATOR:
+        cited.add(OF_ESTIMATOR[record.spec.name])
+    if record.spec.uses_propensity:
+        cited |= {ROSENBAUM, ZHANG}
+    cited.add(SANDWICH if record.boot is None else BAYESIAN if record.bootstrap == "bayesian" else BOOTSTRAP)
+    wanted = (
+        (OVERLAP, options.target_name == "overlap"),
+        (CALIBRATED, options.propensity_loss == "calibrated"),
+        (CROSS_FITTING, options.propensity_score is not None),
+        (CRUMP, crump or options.trim == "crump"),
+        (BALANCE_TEST, balance_test),
+        (SENSITIVITY, sensitivity),
+    )
+    return sorted(cited | {reference for reference, holds in wanted if holds})

@@ -1,0 +1,267 @@
+"""What the diagnostics of a fit say, in plain words with their numbers and a verdict.
+
+The limits of the verdicts are rules of thumb, and the texts name them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.linalg import Array
+from causalrisk.report.numbers import format_number, format_p
+from causalrisk.report.prose import count, joined
+
+GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
+FEW_LEFT, SOME_LEFT = 1 / 3, 2 / 3  # effective rows over rows
+MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
+BALANCED = 0.1
+MOVES, MOVES_MUCH = 0.25, 1.0  # standard errors
+ONE_ROW, ONE_ROW_MUCH = 0.25, 0.5  # standard errors
+FAILED = 0.01
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a diagnostic says.
+
+    Parameters
+    ----------
+    verdict : {"good", "caution", "bad", ""}
+        How it looks; empty where that is not to be judged.
+    headline : str
+        The finding in a sentence.
+    texts : tuple of str
+        The numbers behind it, and what to do.
+    """
+
+    verdict: str
+    headline: str
+    texts: tuple[str, ...] = ()
+
+
+def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
+    """Read the table of `overlap()`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row an arm.
+    warned : bool
+        Whether the fit warned of poor overlap.
+    everybody : bool
+        Whether everybody is the target, so that the limits of Crump et al. apply.
+
+    Returns
+    -------
+    Reading
+        The reading.
+    """
+    kept, rows = table["effective n"] / table["n"], int(table["n"].sum())
+    worst = kept.idxmin()
+    outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
+    lonely = int(table["outside support"].sum())
+    verdict, word = GOOD, "good"
+    if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
+        verdict, word = CAUTION, "thin"
+    if warned or kept.min() < FEW_LEFT or outside > MANY_OUTSIDE * rows:
+        verdict, word = BAD, "bad"
+    arms = joined([
+        f"the {count(int(row['n']), 'row')} of arm {label} count like {row['effective n']:.0f} (largest weight "
+        f"{format_number(row['largest weight'])})"
+        for label, row in table.iterrows()
+    ])  # fmt: skip
+    texts = [
+        f"Once weighted, {arms}. {count(lonely, 'row')} of {rows} have a propensity score that does not occur in some "
+        "arm, so that their outcome there is extrapolated by the outcome model."
+    ]
+    if outside:
+        limits = f"[{table['crump low'].iloc[0]:.3f}, {table['crump high'].iloc[0]:.3f}]"
+        texts.append(
+            f"{outside} rows ({outside / rows:.0%}) have scores outside {limits}, the limits of Crump et al. (2009) "
+            "beyond which an average over everybody costs more precision than it is worth."
+        )
+    if verdict != GOOD:
+        texts.append(
+            "Where there is hardly a counterpart, the data do not answer the question and the models do. Consider "
+            'another population: target="overlap" or trim="crump", and say so.'
+        )
+    texts.append(
+        "Called bad where an arm keeps less than a third of its rows once weighted, a fifth of all rows are outside "
+        "the limits, or the fit warned; thin below two thirds or above 5%."
+    )
+    return Reading(
+        verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of its rows.", tuple(texts)
+    )
+
+
+def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
+    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one."""
+    covariates = table[table["kind"] != "distance"]
+    before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
+    if not len(covariates):
+        return Reading(GOOD, "There is no covariate to balance.")
+    worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
+    left = int((after > BALANCED).sum())
+    verdict = GOOD if not left else BAD if after.max() > 2 * BALANCED else CAUTION
+    headline = f"{left} of {count(len(covariates), 'covariate')} differ by more than {BALANCED:g} after weighting"
+    texts = [
+        f"Differences between the arms are in standard deviations, of 0/1 columns in proportions. Before weighting "
+        f"{int((before > BALANCED).sum())} exceeded {BALANCED:g} (largest {before.max():.2f}); the largest after it is "
+        f"{after.max():.2f} ({worst})."
+    ]
+    if pvalue is not None:
+        means = "the propensity model does not balance its own columns" if pvalue < 0.05 else "nothing against it"
+        shown = "< 0.001" if pvalue < 0.001 else f"= {format_p(pvalue)}"
+        texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {shown}, {means}.")
+    if left:
+        texts.append("Add squares and interactions of the covariates that differ to the propensity formula.")
+    texts.append("Balance is about the covariates in the formulas. It says nothing of others.")
+    return Reading(verdict, f"{headline}.", tuple(texts))
+
+
+def read_influence(table: pd.DataFrame, approximate: bool) -> Reading:
+    """Read the rows of `influence(top=)`, the first the most influential."""
+    label, first = table.index[0], table.iloc[0]
+    size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
+    verdict = BAD if size > ONE_ROW_MUCH else CAUTION if size > ONE_ROW else GOOD
+    headline = (
+        f"Without row {label} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
+    )
+    texts = [
+        f"That row is in arm {first['arm']} and holds {first['weight share']:.1%} of the weight of its arm. The "
+        f"{len(table)} most influential rows are listed."
+    ]
+    if verdict != GOOD:
+        texts.append("Look at these rows: an error of recording, or a kind of case of which there are too few?")
+    if approximate:
+        texts.append("Changes are from the influence function, which understates those of the most influential rows.")
+    return Reading(verdict, headline, tuple(texts))
+
+
+def read_trimming(table: pd.DataFrame, se: float) -> Reading:
+    """Read the table of `trim_curve()`: how far the effect moves as rows are trimmed."""
+    done = table.dropna(subset=["effect", "std err"])
+    failed = [str(limit) for limit in table.index.difference(done.index, sort=False)]
+    trimmed = done[done["n"] < done["n"].max()]
+    untold = (
+        f" At {joined(failed)} there is no estimate: too few rows, or too few in an arm, are left." if failed else ""
+    )
+    if not len(done) or not len(trimmed):
+        return Reading(CAUTION if failed else GOOD, "No row was trimmed at any of the limits.", (untold.strip(),))
+    start = float(done["effect"].iloc[0])
+    most = trimmed[trimmed["n"] >= done["n"].max() / 2]
+    judged = most if len(most) else trimmed
+    gaps = (judged["effect"] - start).abs()
+    far = gaps.idxmax()
+    size = float(gaps.max() / se) if se > 0 else 0.0
+    half = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
+    low, high = format_number(done["effect"].min()), format_number(done["effect"].max())
+    texts = (
+        f"Over the limits tried the effect runs from {low} to {high}. At {far} it is "
+        f"{format_number(judged.loc[far, 'effect'])}, with {count(int(judged.loc[far, 'n']), 'row')} and a robust "
+        f"standard error of {format_number(judged.loc[far, 'std err'])}.{untold}",
+        "Trimming changes the population: an effect that moves may differ between people, or may rest on rows without "
+        "a counterpart. The data do not tell which.",
+    )
+    headline = (
+        f"{half} moves the effect from {format_number(start)} by up to {format_number(gaps.max())}, {size:.2f} "
+        "standard errors."
+    )
+    return Reading(_moved(size), headline, texts)
+
+
+def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
+    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit."""
+    used = path[(path.index > 0) & path["effect"].notna()]
+    low, high = used["effect"].idxmin(), used["effect"].idxmax()
+    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
+    headline = (
+        f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
+        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
+    )
+    texts = [
+        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}, IPWRA without any "
+        f"of it gives {format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
+        f"{format_number(used['RMS net'].iloc[-1])} over this range.",
+    ]
+    if 0 in path.index:
+        texts.append(
+            f"Without a penalty (lambda = 0) it would be {format_number(path.loc[0, 'effect'])}: nothing then keeps "
+            "the bias small, and it is not an estimate to report."
+        )
+    if size > MOVES:
+        texts.append("Lambda is a choice, not a fact of the data: report the effect at more than one.")
+    return Reading(_moved(size), headline, tuple(texts))
+
+
+def _moved(size: float) -> str:
+    return GOOD if size <= MOVES else CAUTION if size <= MOVES_MUCH else BAD
+
+
+def read_cancellation(table: pd.DataFrame, name: str, outcome: str) -> Reading:
+    """Read the table of `risk_table()` for the estimator of the fit."""
+    own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
+    rms = next(column for column in table if str(column).startswith("RMS net"))
+    headline = f"{name} leaves a net bias of {format_number(own[rms])} (root mean square, in units of {outcome})."
+    texts = [
+        "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
+        "biased. Points on the diagonal are biases that cancel in the effect; how far along it they lie does "
+        "not matter."
+    ]
+    if other in table.index:
+        texts.append(f"{other} leaves {format_number(table.loc[other, rms])}.")
+    if "correlation" in table:
+        texts.append(f"The correlation of the arms' biases is {own['correlation']:.2f}; at 1 all of them cancels.")
+    texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
+    return Reading(UNJUDGED, headline, tuple(texts))
+
+
+def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], drawn: int, alpha: float) -> Reading:
+    """Read a bootstrap distribution; `limits` are the normal and the percentile interval."""
+    se, used = values.std(ddof=1), len(values)
+    shift = abs(values.mean() - estimate) / se if se > 0 else 0.0
+    skewness = float((((values - values.mean()) / se) ** 3).mean()) if se > 0 else 0.0
+    (low, high), (low_p, high_p) = limits
+    apart = max(abs(low - low_p), abs(high - high_p)) / se if se > 0 else 0.0
+    verdict = GOOD if apart < MOVES and drawn - used <= FAILED * drawn else CAUTION
+    texts = (
+        f"{used} of {drawn} resamples could be used. Their mean is {shift:.2f} standard errors from the estimate; "
+        f"their skewness is {skewness:.2f} (0 is symmetric).",
+        f"The {100 * (1 - alpha):.4g}% interval is {format_number(low)} to {format_number(high)} by the normal formula "
+        f"and {format_number(low_p)} to {format_number(high_p)} by the quantiles of the resamples.",
+    )
+    agree = "agree" if apart < MOVES else f"differ by up to {apart:.2f} standard errors; report the second too"
+    return Reading(verdict, f"The two intervals {agree}.", texts)
+
+
+def read_sensitivity(table: pd.DataFrame) -> Reading:
+    """Read the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
+    first = table.iloc[0]
+    headline = (
+        f"To explain the effect away, a confounder would need a risk ratio of {first['E-value']:.2f} with both "
+        f"treatment and outcome, beyond the covariates (E-value); {first['E-value of limit']:.2f} for the interval to "
+        "reach no effect."
+    )
+    texts = [
+        f"The E-value is of the ratio {first['ratio']:.3f} ({first['basis']}; VanderWeele and Ding 2017). Compare it "
+        "with the strongest covariate you have: a missing one would have to be as strong, given all of them."
+    ]
+    if "robustness value" in table:
+        texts.append(
+            f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
+            "is left of both the outcome and the weights."
+        )
+    return Reading(UNJUDGED, headline, tuple(texts))
+
+
+def read_gap(own: float, start: float, se: float) -> Reading:
+    """Read the gap between JRE and the IPWRA fit it started from."""
+    size = abs(own - start) / se if se > 0 else 0.0
+    headline = (
+        f"JRE gives {format_number(own)}, IPWRA {format_number(start)}: {size:.2f} standard errors apart."
+    )  # fmt: skip
+    return Reading(_moved(size), headline)
