@@ -152,7 +152,7 @@ def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add("--estimator", default="JRE", metavar="NAME", help="JRE (default), OutcomeRegression, Hajek, IPWRA or AIPW")
     add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
     add("--penalty", metavar="LAMBDA", help='JRE: weight of the bias, a number or "n", "10n", "n1.5", "n2"')
-    add("--objective", metavar="NAME", help="JRE: mse (default) or erm")
+    add("--objective", metavar="NAME", help="JRE: adaptive (default), mse or erm")
 
 
 def _add_printing(parser: argparse.ArgumentParser) -> None:

@@ -24,11 +24,11 @@ from causalrisk.design import design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, ResampleWarning
 from causalrisk.inference.intervals import check_alpha
 from causalrisk.inference.resample import seed_sequence
-from causalrisk.keywords import FIT_INSTEAD
+from causalrisk.keywords import FIT_INSTEAD, check_keywords
 from causalrisk.ledger import TEXT, Notes, Reason
 from causalrisk.model import CausalModel, classifier, given_scores
 from causalrisk.models import JRE
-from causalrisk.options import InferenceOptions, JREOptions, ModelOptions, check_keywords
+from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.report.numbers import column_format, format_number, format_p
 from causalrisk.report.plots import axes_or_new, draw_forest
 from causalrisk.report.render import ResultSummary, TableContent, build_summary
@@ -198,9 +198,9 @@ def compare(
     progress: bool = False,
     memory: float | None = None,
     resamples: Any = None,
-    objective: str = "mse",
+    objective: str = "adaptive",
     penalty: float | str | None = None,
-    anchor: float = 0.3,
+    anchor: float | None = None,
     n_replicates: int = 500,
     bootstrap_replicates: str = "shifted",
 ) -> ComparisonResults:

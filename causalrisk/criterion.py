@@ -18,12 +18,15 @@ class Criterion:
     penalty : float
         lambda, the weight of the expected ATE risk.
     variance : bool
-        Whether the variance of the influence function is a term (`mse`).
+        Whether the variance of the influence function is a term.
+    fitted : bool
+        Whether fit and risk are those at the fitted propensity score, or averages over its replicates.
     """
 
     fit: float
     penalty: float
     variance: bool
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class JointCriterion:
 
     Parameters
     ----------
-    fit, penalty, variance
+    fit, penalty, variance, fitted
         As in `Criterion`; `fit` times the mean variance function at the start, so that the loss has the units of the
         squared outcome.
     contrasts : ndarray, shape (K - 1, K)
@@ -49,3 +52,4 @@ class JointCriterion:
     contrasts: Array
     scale_slopes: Array
     unit: float
+    fitted: bool = False

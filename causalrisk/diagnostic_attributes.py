@@ -215,11 +215,16 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         DataFrame
             A row a penalty: effect, robust standard error, mean loss of the importance-weighted fit, expected ATE risk
             (and "RMS net", its root), and whether the optimiser converged.
+
+        Notes
+        -----
+        The risk is that over the replicates. A fit by the objective "adaptive" has its risk at the fitted propensity
+        score alone, so it is not on the path, which has its anchor.
         """
         joint, n = self._joint, self._record.sample.total
-        own = joint.criterion.penalty
+        own = joint.own_penalty
         chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else np.asarray(grid, dtype=float)
-        if grid is None and not np.isclose(chosen, own).any():
+        if grid is None and own is not None and not np.isclose(chosen, own).any():
             chosen = np.sort(np.r_[chosen, own])
         return penalty_path(self._record, self._weight_fit, joint, chosen)
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
+from causalrisk.anchor import train_best, units_of
 from causalrisk.assembly import Assembly, assemble
 from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.errors import ConvergenceWarning, DesignWarning, OptionError, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
 from causalrisk.inference.resample import START_STREAM, seed_sequence
-from causalrisk.joint import estimate_jointly, joint_criterion
 from causalrisk.ledger import Notes
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.record import FitRecord, JointRecord
@@ -101,18 +101,21 @@ def fit_joint(
     replicates = fit_replicates(
         PropensityRefitter(weights), resampling, sample, joint_options, inference.max_failed, notes
     )
-    criterion = joint_criterion(sample, weights, start, joint_options.criterion(sample.total), options.scale)
     starts = None
     if joint_options.n_starts > 1 and not sample.family.linear:
         rng = resampling.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((joint_options.n_starts - 1, start.theta.size))
-    joint = estimate_jointly(sample, weights, start, replicates, criterion, method, options.scale, starts)
+    units = units_of(sample, sample.clusters(data.design.cluster), first.frequency)
+    criteria = joint_options.criteria(sample.total)
+    joint, criterion, path = train_best(
+        sample, weights, start, replicates, criteria, method, options.scale, units, starts
+    )
     if not joint.result.success:
         notes.warn(_not_converged(f"the joint objective ({method})", str(joint.result.message)), ConvergenceWarning)
     _check_outcome(data.design, notes)
     _check_clusters(data.design, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
-    parts = JointRecord(joint, kept, criterion, replicates)
+    parts = JointRecord(joint, kept, criterion, replicates, path)
     record = dataclasses.replace(first, spec=JRE, estimate=joint.estimate, joint=parts)
     return with_uncertainty(record, inference, notes)
 

@@ -30,11 +30,13 @@ class JointEstimate:
     start : Estimate
         The IPWRA estimate it started from.
     bias, start_bias : ndarray, shape (K, B)
-        Bias of each arm under each replicate, here and at the start.
+        Bias of each arm under each replicate, here and at the start; also where the arms were trained at the fitted
+        propensity score.
     influence_variance : float
         V, the variance of the influence function of the effect at the fitted propensity score.
     mc_se : ndarray, shape (K - 1,)
-        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
+        the arms were trained at the fitted propensity score.
     result : OptimizeResult
         What scipy reported.
     slopes : ndarray, shape (K,)
@@ -105,10 +107,27 @@ def joint_criterion(
         bias_contrasts(len(slopes)) * unit_slopes(slopes),
         slopes,
         residual or 1.0,
+        criterion.fitted,
     )
 
 
-def estimate_jointly(
+@dataclass(frozen=True)
+class Trained:
+    """Arms trained jointly.
+
+    Parameters
+    ----------
+    solution : Solution
+        The objective at its minimum.
+    result : OptimizeResult
+        What scipy reported.
+    """
+
+    solution: Solution
+    result: OptimizeResult
+
+
+def train(
     sample: Sample,
     fit: WeightFit,
     start: Estimate,
@@ -117,8 +136,8 @@ def estimate_jointly(
     method: str,
     scale: EffectScale,
     starts: Array | None = None,
-) -> JointEstimate:
-    """Train the arms jointly and return the estimate with its influence function and diagnostics.
+) -> Trained:
+    """Train the arms jointly.
 
     Parameters
     ----------
@@ -129,7 +148,7 @@ def estimate_jointly(
     start : Estimate
         The IPWRA estimate.
     replicates : Replicates
-        The distribution of the propensity score.
+        The distribution of the propensity score, of which an objective at the fitted score makes no use.
     criterion : JointCriterion
         Weights of the terms of the objective.
     method : str
@@ -142,13 +161,13 @@ def estimate_jointly(
 
     Returns
     -------
-    JointEstimate
-        The estimate.
+    Trained
+        The solution.
     """
+    if criterion.fitted:
+        replicates = Replicates(fit.state[:, None], np.zeros(1, dtype=np.int8))
     objective = JointObjective(sample, criterion)
-    operator = DenseWeights(
-        sample.slices, fit.weighting, sample.weights[:, None], [replicates.states], replicates.count
-    )
+    operator = replicated_weights(sample, fit, replicates)
     share = (sample.weights / sample.total)[:, None]
     resampled = Resampled(share, weights_of(fit), operator, operator.mean())
     rows, shape = objective_rows(objective, start.theta, resampled), start.theta.shape
@@ -163,17 +182,42 @@ def estimate_jointly(
     theta = start.theta + objective.step_unit * z.reshape(shape)
     if not sample.family.linear:
         rows = objective_rows(objective, theta, resampled)
-    at = Solution(objective, fit, replicates, resampled, theta, rows, scale)
+    return Trained(Solution(objective, fit, replicates, resampled, theta, rows, scale), result)
+
+
+def estimate_of_trained(trained: Trained, start: Estimate, replicates: Replicates) -> JointEstimate:
+    """Return the estimate of trained arms with its influence function and diagnostics over the replicates."""
+    at = trained.solution
+    sample, fit, criterion = at.sample, at.fit, at.criterion
     moments = at.moments()
     influence = np.column_stack([at.influence(moments), fit.influence])
     means = sample.mean(fit.tilt[:, None] * at.fitted.T)
-    estimate = Estimate(at.params(), theta, fit.coefficients, at.fitted, means, influence)
-    start_error = sample.own(start.fitted) - sample.y
-    start_bias = operator.sums(share, start_error[:, None, None])[..., 0, 0]
-    variance, mc_se = at.influence_variance, at.monte_carlo_se(moments)
-    return JointEstimate(
-        estimate, start, moments.biases, start_bias, variance, mc_se, result, unit_slopes(criterion.scale_slopes)
-    )
+    estimate = Estimate(at.params(), at.theta, fit.coefficients, at.fitted, means, influence)
+    errors = np.column_stack([at.error, sample.own(start.fitted) - sample.y])
+    share = (sample.weights / sample.total)[:, None]
+    operator = replicated_weights(sample, fit, replicates) if criterion.fitted else at.resampled.replicated
+    bias, start_bias = np.moveaxis(operator.sums(share, errors[:, None])[:, :, 0], -1, 0)
+    mc_se = np.zeros(sample.n_arms - 1) if criterion.fitted else at.monte_carlo_se(moments)
+    slopes = unit_slopes(criterion.scale_slopes)
+    return JointEstimate(estimate, start, bias, start_bias, at.influence_variance, mc_se, trained.result, slopes)
+
+
+def estimate_jointly(
+    sample: Sample,
+    fit: WeightFit,
+    start: Estimate,
+    replicates: Replicates,
+    criterion: JointCriterion,
+    method: str,
+    scale: EffectScale,
+) -> JointEstimate:
+    """Train the arms jointly and return the estimate; parameters as in `train`."""
+    return estimate_of_trained(train(sample, fit, start, replicates, criterion, method, scale), start, replicates)
+
+
+def replicated_weights(sample: Sample, fit: WeightFit, replicates: Replicates) -> DenseWeights:
+    """Return the importance weights of the full sample under each replicate."""
+    return DenseWeights(sample.slices, fit.weighting, sample.weights[:, None], [replicates.states], replicates.count)
 
 
 def objective_rows(objective: JointObjective, theta: Array, resampled: Resampled) -> Array:

@@ -71,5 +71,34 @@ class JointAttributes:
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect due to the finite number of replicates; NaN for one."""
+        """Monte Carlo standard error of the (first) effect due to the finite number of replicates (JRE).
+
+        0 for the objective "adaptive", which does not train over the replicates; NaN for a single one.
+        """
         return float(self._joint.fit.mc_se[0])
+
+    @property
+    def anchor_path(self) -> pd.DataFrame:
+        """How the objective "adaptive" chose its anchor (JRE).
+
+        A row an anchor, the first (without end) being IPWRA's fit: the (first) effect; "std err", from the influence
+        function with each unit held out; "variance ratio", its square over that of the first, and "ratio std err", the
+        standard error of that ratio over the units; whether the optimiser converged; and the one chosen, the smallest
+        ratio plus its standard error.
+        """
+        path = self._joint.path
+        if path is None:
+            raise UnavailableError(
+                f'objective="{self._joint.options.objective}" does not choose its anchor.\n'
+                'Type  fit(objective="adaptive").'
+            )
+        first = path.variances[0] or np.nan
+        table = {
+            "effect": path.effects,
+            "std err": np.sqrt(path.variances),
+            "variance ratio": path.variances / first,
+            "ratio std err": path.gain_errors / first,
+            "converged": path.converged,
+            "chosen": np.arange(len(path.effects)) == path.chosen,
+        }
+        return pd.DataFrame(table, index=pd.Index(self._joint.options.anchors, name="anchor"))

@@ -130,6 +130,11 @@ class Solution:
         half = solve_triangular(self.factor, gradient, trans="T") + whitened
         return solve_triangular(self.factor, np.linalg.solve(self.inner, half))
 
+    def whiten(self, rows: Array) -> Array:
+        """Return what the inverse Hessian makes of each row, r' H^-1 r, shape (n,)."""
+        half = solve_triangular(self.factor, rows.T, trans="T")
+        return (half * np.linalg.solve(self.inner, half)).sum(axis=0)
+
     def _whitened_gradient(self) -> Array:
         """Gradient of the objective at theta, R^-T grad, shape (K p,): rounding error, which a large penalty magnifies.
 
@@ -184,8 +189,8 @@ class Solution:
         """Influence function of (effects, arm means, theta), shape (n, 2 K - 1 + K p)."""
         sample, n_arms, p = self.sample, self.sample.n_arms, self.q.shape[1]
         tilt, at = self.fit.tilt[:, None], self.fit
-        score = self._scores(moments) + at.influence @ self._by_state(moments).T
-        whitened = (self.error[:, None] * moments.weight_by_slope) - 2 * moments.centre_whitened
+        score, whitened = self._contributions(moments)
+        score += at.influence @ self._by_state(moments).T
         whitened += at.influence @ np.tensordot(moments.net_by_state, self.whitened, axes=((0, 1), (0, 1)))
         theta = -self.solve(score.T, self.root * whitened.T).T
         by_arm = theta.reshape(sample.n, n_arms, p)
@@ -198,6 +203,16 @@ class Solution:
         net = self._net_means(raw_means)
         influence = (means * self.scale.g_slope(raw_means) - common[:, None]) / self.scale.g_slope(net)
         return np.column_stack([influence @ self.scale.jacobian(net).T, theta])
+
+    def influence_at_known_scores(self, moments: Moments) -> Array:
+        """Influence function of theta where the propensity model is not estimated, shape (n, K p)."""
+        score, whitened = self._contributions(moments)
+        return -self.solve(score.T, self.root * whitened.T).T
+
+    def _contributions(self, moments: Moments) -> tuple[Array, Array]:
+        """Contributions of the rows to the gradient, the part along the net slopes whitened, shapes (n, K p)."""
+        whitened = self.error[:, None] * moments.weight_by_slope - 2 * moments.centre_whitened
+        return self._scores(moments), whitened
 
     def params(self) -> Array:
         """Effects, and arm means net of the common bias, shape (2 K - 1,)."""

@@ -1,10 +1,17 @@
-"""Keywords of other libraries and versions, and what to type here instead."""
+"""Keywords of other libraries and versions, what to type here instead, and a decorator that says so."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from causalrisk.options import JREOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
 FIT_INSTEAD = {
@@ -35,3 +42,52 @@ MODEL_INSTEAD = {
 }
 DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
+
+
+def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:
+    """Decorate a function so that an unknown keyword is a TypeError that names what to use.
+
+    Parameters
+    ----------
+    instead : mapping
+        Keywords of other libraries or classes -> what to type here.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
+    def decorate(function: F) -> F:
+        known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
+
+        @functools.wraps(function)
+        def _checked(*args: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in known:
+                    raise TypeError(unknown_keyword(_caller_name(function, args), name, known, instead))
+            return function(*args, **keywords)
+
+        return _checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """Name of the called function as the user typed it, with the class it was called on."""
+    if not args or "." not in function.__qualname__:
+        return function.__name__
+    owner = args[0].__name__ if isinstance(args[0], type) else type(args[0]).__name__
+    return owner if function.__name__ == "__init__" else f"{owner}.{function.__name__}"
+
+
+def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str]) -> str:
+    """Return the message for a keyword that is not known: what to use instead, the nearest, or all there are."""
+    message = f"{where} got an unknown option {name!r}."
+    if name in instead:
+        return f"{message}\n{instead[name]}"
+    allowed = [k for k in known if k not in ("self", "cls")]
+    close = difflib.get_close_matches(name, allowed, 1, 0.5)
+    if close:
+        return f"{message}\nDid you mean  {close[0]}= ?"
+    return f"{message}\nThe options are {', '.join(allowed)}."

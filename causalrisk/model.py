@@ -13,9 +13,16 @@ from causalrisk.effects import parameter_names
 from causalrisk.errors import BootstrapError, FitInterrupted
 from causalrisk.estimators import Specification
 from causalrisk.fitting import fit_separate
-from causalrisk.keywords import DATA_OPTIONS, FIT_SEPARATE, MODEL_INSTEAD, NEW_MODEL
+from causalrisk.keywords import (
+    DATA_OPTIONS,
+    FIT_SEPARATE,
+    MODEL_INSTEAD,
+    NEW_MODEL,
+    check_keywords,
+    unknown_keyword,
+)
 from causalrisk.ledger import failure_text
-from causalrisk.options import InferenceOptions, ModelOptions, check_keywords, unknown_keyword
+from causalrisk.options import InferenceOptions, ModelOptions
 from causalrisk.propensity import is_classifier
 from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults

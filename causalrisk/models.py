@@ -7,9 +7,9 @@ from typing import Any
 from causalrisk import estimators
 from causalrisk.errors import FitInterrupted
 from causalrisk.fitting import fit_joint
-from causalrisk.keywords import FIT_INSTEAD
+from causalrisk.keywords import FIT_INSTEAD, check_keywords
 from causalrisk.model import CausalModel
-from causalrisk.options import InferenceOptions, JREOptions, check_keywords
+from causalrisk.options import InferenceOptions, JREOptions
 from causalrisk.record import FitRecord
 from causalrisk.results import CausalResults
 from causalrisk.uncertainty import start_record
@@ -79,8 +79,10 @@ class JRE(CausalModel):
 
     Notes
     -----
-    Minimises the expected ATE risk over a bootstrap distribution of propensity scores [1]_, by default plus the
-    sampling variance of the effect, anchored to IPWRA.
+    The idea is that of [1]_: the effect is right if the biases of the arms cancel, so they are trained for that, and
+    measured over a bootstrap distribution of propensity scores. By default the arms keep their net bias at zero under
+    the fitted score and the sampling variance of the effect small, anchored to IPWRA as strongly as rows held out say;
+    ``objective="erm"`` minimises the expected risk over the distribution itself.
 
     References
     ----------
@@ -112,9 +114,9 @@ class JRE(CausalModel):
         progress: bool = False,
         memory: float | None = None,
         resamples: Any = None,
-        objective: str = "mse",
+        objective: str = "adaptive",
         penalty: float | str | None = None,
-        anchor: float = 0.3,
+        anchor: float | None = None,
         n_replicates: int = 500,
         replicates: Any = None,
         method: str | None = None,
@@ -128,15 +130,17 @@ class JRE(CausalModel):
         cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
             As in `IPWRA.fit`; `cov_type` is "bootstrap" by default, and `bootstrap` also says how the propensity
             replicates are drawn.
-        objective : {"mse", "erm"}
-            "mse": sampling variance plus penalised risk, anchored to IPWRA; "erm": importance-weighted fit plus
-            penalised risk.
+        objective : {"adaptive", "mse", "erm"}
+            "adaptive": sampling variance plus penalised risk at the fitted propensity score, anchored to IPWRA by a
+            weight chosen by rows held out (`CausalResults.anchor_path`); IPWRA itself where nothing is clearly better.
+            "mse": the same at a given anchor, with fit and risk averaged over the propensity replicates. "erm":
+            importance-weighted fit plus penalised risk over the replicates, as in [1]_ of the class.
         penalty : float or {"n", "10n", "n1.5", "n2"}, optional
-            Weight lambda of the expected ATE risk; by default "10n" for "mse" and "n2" for "erm".
-        anchor : float, default 0.3
-            Weight of the importance-weighted fit ("mse" only).
+            Weight lambda of the ATE risk; by default "10n" for "mse" and "n2" for the others.
+        anchor : float, optional
+            Weight of the importance-weighted fit ("mse" only, 0.3 by default).
         n_replicates : int, default 500
-            Propensity replicates.
+            Propensity replicates; for "adaptive" they only measure the expected risk.
         replicates : array_like, shape (n, B), optional
             Multiplicities of the replicates to use in place of random ones, rows as in the estimation sample.
         method : str, optional

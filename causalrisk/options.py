@@ -1,14 +1,12 @@
-"""Options as frozen dataclasses that check themselves, and a decorator that refuses unknown keywords helpfully."""
+"""Options as frozen dataclasses that check themselves."""
 
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +15,12 @@ from causalrisk.effects import SCALES, EffectScale
 from causalrisk.errors import OptionError
 from causalrisk.families import OutcomeFamily, outcome_family
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 LINKS = ("logit", "probit", "cloglog")
-OBJECTIVES = ("mse", "erm")
+OBJECTIVES = ("adaptive", "mse", "erm")
 PENALTY_NAMES = {"n": (1.0, 1.0), "10n": (10.0, 1.0), "n1.5": (1.0, 1.5), "n2": (1.0, 2.0)}
-DEFAULT_PENALTY = {"mse": "10n", "erm": "n2"}
+DEFAULT_PENALTY = {"adaptive": "n2", "mse": "10n", "erm": "n2"}
+DEFAULT_ANCHOR = 0.3
+ANCHORS = (np.inf, 3.0, 1.0, 0.3, 0.1, 0.03)  # what "adaptive" chooses from; without end: no variance term
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 ESTIMANDS = {"all": "ATE", "treated": "ATT", "control": "ATC", "overlap": "ATO"}
@@ -276,9 +274,9 @@ class JREOptions:
         As in `causalrisk.JRE.fit`.
     """
 
-    objective: str = "mse"
+    objective: str = "adaptive"
     penalty: float | str | None = None
-    anchor: float = 0.3
+    anchor: float | None = None
     n_replicates: int = 500
     replicates: Any = None
     method: str | None = None
@@ -291,12 +289,11 @@ class JREOptions:
         one_of("bootstrap_replicates", self.bootstrap_replicates, ("shifted", "nested"))
         whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)
-        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
-            raise OptionError(f"anchor={self.anchor!r}; expected a positive number.\nType  anchor=0.3.")
-        if self.objective == "erm" and self.anchor not in (0.3, 1):
+        self._check_anchor()
+        if self.fitted and self.bootstrap_replicates != "shifted":
             raise OptionError(
-                f'anchor={self.anchor!r} has no effect with objective="erm", whose fit has weight one.\n'
-                'Leave anchor= out, or type  objective="mse".'
+                f'bootstrap_replicates={self.bootstrap_replicates!r} has no effect with objective="adaptive", which is '
+                'trained at the fitted propensity score.\nLeave it out, or type  objective="mse".'
             )
         if self.replicates is not None and self.n_replicates != 500:
             raise OptionError(
@@ -312,61 +309,47 @@ class JREOptions:
                 f'{listed(tuple(PENALTY_NAMES))}.\nType  penalty="10n".'
             )
 
-    def criterion(self, total: float) -> Criterion:
-        """Return the weights of the terms of the objective for a sample whose observation weights add up to `total`."""
+    def _check_anchor(self) -> None:
+        if self.anchor is None:
+            return
+        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
+            raise OptionError(f"anchor={self.anchor!r}; expected a positive number.\nType  anchor={DEFAULT_ANCHOR}.")
+        if self.objective != "mse":
+            why = {"erm": "whose fit has weight one", "adaptive": "which chooses it"}[self.objective]
+            raise OptionError(
+                f'anchor={self.anchor!r} has no effect with objective="{self.objective}", {why}.\n'
+                'Leave anchor= out, or type  objective="mse".'
+            )
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the arms are trained at the fitted propensity score, or over its replicates."""
+        return self.objective == "adaptive"
+
+    @property
+    def anchors(self) -> tuple[float, ...]:
+        """Anchors to choose from."""
+        if self.objective == "adaptive":
+            return ANCHORS
+        return (np.inf if self.objective == "erm" else self.anchor or DEFAULT_ANCHOR,)
+
+    def criteria(self, total: float) -> tuple[Criterion, ...]:
+        """Return the weights of the terms of the objective for each anchor.
+
+        Parameters
+        ----------
+        total : float
+            Sum of the observation weights of the sample.
+
+        Returns
+        -------
+        tuple of Criterion
+            One for each of `anchors`.
+        """
         if isinstance(self.penalty, str):
             factor, power = PENALTY_NAMES[self.penalty]
             penalty = factor * total**power
         else:
             penalty = float(self.penalty or 0)
-        mse = self.objective == "mse"
-        return Criterion(self.anchor if mse else 1.0, penalty, mse)
-
-
-def check_keywords(instead: Mapping[str, str]) -> Callable[[F], F]:
-    """Decorate a function so that an unknown keyword is a TypeError that names what to use.
-
-    Parameters
-    ----------
-    instead : mapping
-        Keywords of other libraries or classes -> what to type here.
-
-    Returns
-    -------
-    callable
-        The decorator.
-    """
-
-    def decorate(function: F) -> F:
-        known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD]
-
-        @functools.wraps(function)
-        def _checked(*args: Any, **keywords: Any) -> Any:
-            for name in keywords:
-                if name not in known:
-                    raise TypeError(unknown_keyword(_caller_name(function, args), name, known, instead))
-            return function(*args, **keywords)
-
-        return _checked  # type: ignore[return-value]
-
-    return decorate
-
-
-def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
-    """Name of the called function as the user typed it, with the class it was called on."""
-    if not args or "." not in function.__qualname__:
-        return function.__name__
-    owner = args[0].__name__ if isinstance(args[0], type) else type(args[0]).__name__
-    return owner if function.__name__ == "__init__" else f"{owner}.{function.__name__}"
-
-
-def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str]) -> str:
-    """Return the message for a keyword that is not known: what to use instead, the nearest, or all there are."""
-    message = f"{where} got an unknown option {name!r}."
-    if name in instead:
-        return f"{message}\n{instead[name]}"
-    allowed = [k for k in known if k not in ("self", "cls")]
-    close = difflib.get_close_matches(name, allowed, 1, 0.5)
-    if close:
-        return f"{message}\nDid you mean  {close[0]}= ?"
-    return f"{message}\nThe options are {', '.join(allowed)}."
+        finite = [(1.0, False) if np.isinf(anchor) else (anchor, True) for anchor in self.anchors]
+        return tuple(Criterion(fit, penalty, variance, self.fitted) for fit, variance in finite)

@@ -146,8 +146,8 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
         check_alpha(alpha)
         joint, unit = self._joint, self._record.design.endog_name
         labels = self._effect_label, f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
-        start, z = float(joint.fit.start.params[0]), float(norm.ppf(1 - alpha / 2))
-        return draw_penalty_path(path, joint.criterion.penalty, start, z, labels, axes_or_new(ax))
+        effects = float(joint.fit.estimate.params[0]), float(joint.fit.start.params[0])
+        return draw_penalty_path(path, joint.own_penalty, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
 
     def plot_bootstrap(
         self, ax: Any = None, alpha: float = 0.05, intervals: Sequence[str] = ("normal", "percentile")

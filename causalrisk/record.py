@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.anchor import AnchorPath
 from causalrisk.criterion import JointCriterion
 from causalrisk.design import Design, TargetRows
 from causalrisk.diagnostics.overlap import ArmWeights
@@ -35,12 +36,25 @@ class JointRecord:
         Weights of the terms of the objective.
     replicates : Replicates
         The propensity replicates.
+    path : AnchorPath or None
+        How the anchor was chosen, where it was.
     """
 
     fit: JointEstimate
     options: JREOptions
     criterion: JointCriterion
     replicates: Replicates
+    path: AnchorPath | None
+
+    @property
+    def own_penalty(self) -> float | None:
+        """Weight of the risk over the replicates; None where the arms were trained at the fitted propensity score."""
+        return None if self.criterion.fitted else self.criterion.penalty
+
+    @property
+    def anchor(self) -> float:
+        """Weight of the fit against the variance, without end where there is no variance."""
+        return self.options.anchors[0 if self.path is None else self.path.chosen]
 
 
 @dataclass(frozen=True)

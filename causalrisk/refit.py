@@ -21,7 +21,7 @@ from causalrisk.ledger import Reason
 from causalrisk.linalg import Array, solve_curved, solve_stacked, spectral_rows
 from causalrisk.newton import Batch
 from causalrisk.outcome import OutcomeRefitter
-from causalrisk.replicates import DenseWeights, Replicates, SeparableWeights, StatesOf, WeightOperator
+from causalrisk.replicates import Replicates, WeightOperator
 from causalrisk.sample import Sample
 from causalrisk.targets import Target
 from causalrisk.weighting import WeightFit, Weights
@@ -48,7 +48,6 @@ class Refits:
 
 
 Refitter = Callable[..., Refits]
-ReplicateWeights = Callable[[Array, int], Array]
 OperatorOf = Callable[[Array, Array, int], tuple[Weights, WeightOperator]]
 
 
@@ -201,77 +200,6 @@ def empty_arms(sample: Sample, weights: Array) -> NDArray[np.int8]:
     return np.where(present, Reason.OK, Reason.EMPTY_ARM).astype(np.int8)
 
 
-class SeparableReplicates:
-    """Shifted replicates of a log-linear model: their excess is the resample's times one matrix for all resamples.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    fit : WeightFit
-        The full-sample fit.
-    replicates : Replicates
-        The replicates of the full sample.
-    """
-
-    def __init__(self, sample: Sample, fit: WeightFit, replicates: Replicates) -> None:
-        self.slices, self.weighting = sample.slices, fit.weighting
-        shift = fit.weighting.predictors(replicates.states - fit.state[:, None])
-        self.spread = fit.weighting.odds(shift)
-        self.mean_spread = self.spread.mean(axis=2)[..., None]
-
-    def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
-        """Weigh the rows of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
-        terms, at = self.weighting.terms(self.weighting.predictors(states), weights)
-        return at, SeparableWeights(self.slices, terms, at.tilt, self.spread, self.mean_spread)
-
-
-class DenseReplicates:
-    """Replicates of any model and target, shifted or nested: one resample at a time.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    fit : WeightFit
-        The full-sample fit.
-    states_of : callable
-        Multiplicities (n,), state (S,) and number of a resample -> states of its replicates, (S, B).
-    count : int
-        Number of replicates, B.
-    """
-
-    def __init__(self, sample: Sample, fit: WeightFit, states_of: StatesOf, count: int) -> None:
-        self.slices, self.weighting, self.states_of, self.count = sample.slices, fit.weighting, states_of, count
-
-    def __call__(self, weights: Array, states: Array, first: int) -> tuple[Weights, WeightOperator]:
-        """Weigh the rows of resamples with multiplicities (n, m) and states (S, m), and under their replicates."""
-        at = self.weighting.weights(self.weighting.predictors(states), weights)
-        own = [self.states_of(weights[:, j], states[:, j], first + j) for j in range(weights.shape[1])]
-        return at, DenseWeights(self.slices, self.weighting, weights, own, self.count)
-
-
-@dataclass(frozen=True)
-class NestedStates:
-    """Replicates of a resample drawn from the resample itself and fitted afresh.
-
-    Parameters
-    ----------
-    refit : PropensityRefitter
-        Refits the propensity model.
-    draw : callable
-        Multiplicities (n,) and number of a resample -> those of its own resamples, (n, B).
-    """
-
-    refit: PropensityRefitter
-    draw: ReplicateWeights
-
-    def __call__(self, weights: Array, state: Array, number: int) -> Array:
-        """States of the usable replicates, shape (S, B)."""
-        batch = self.refit(self.draw(weights, number), state)
-        return batch.gamma[:, batch.reasons == Reason.OK]
-
-
 class JointRefitter:
     """Refits the Joint Robust Estimator: linear models by one QR of the stacked rows, others by Newton's method.
 
@@ -286,7 +214,7 @@ class JointRefitter:
     criterion : JointCriterion
         Weights of the terms of the objective, those of the full sample.
     operator_of : callable
-        `SeparableReplicates` or `DenseReplicates`.
+        One of the classes of `causalrisk.resample_weights`.
     scale : EffectScale
         How the effect is reported.
     groups : ndarray, shape (n, G), optional

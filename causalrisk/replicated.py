@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from causalrisk.anchor import train_best, units_of
 from causalrisk.estimators import (
     AIPW,
     HAJEK,
@@ -17,13 +18,12 @@ from causalrisk.estimators import (
     Specification,
     estimate_separately,
 )
-from causalrisk.joint import estimate_jointly, joint_criterion
+from causalrisk.joint import estimate_jointly, replicated_weights
 from causalrisk.ledger import Notes
 from causalrisk.linalg import Array
 from causalrisk.options import JREOptions
 from causalrisk.record import FitRecord, JointRecord
 from causalrisk.refit import PropensityRefitter
-from causalrisk.replicates import DenseWeights
 from causalrisk.resampling import fit_replicates, make_resampling
 from causalrisk.targets import TiltTarget
 from causalrisk.uncertainty import robust_covariance
@@ -52,16 +52,11 @@ def joint_of(record: FitRecord, fit: WeightFit) -> JointRecord:
     resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
     replicates = fit_replicates(PropensityRefitter(fit), resampling, sample, options, MAX_FAILED, Notes(()))
     start = record.estimate if record.spec is IPWRA else separate_estimate(record, fit, IPWRA)
-    criterion = joint_criterion(sample, fit, start, options.criterion(sample.total), scale)
-    joint = estimate_jointly(sample, fit, start, replicates, criterion, joint_method(record), scale)
-    return JointRecord(joint, options, criterion, replicates)
-
-
-def replicated_weights(record: FitRecord, fit: WeightFit, joint: JointRecord) -> DenseWeights:
-    """Return the importance weights of the full sample under each replicate."""
-    sample = record.sample
-    states = joint.replicates.states
-    return DenseWeights(sample.slices, fit.weighting, sample.weights[:, None], [states], joint.replicates.count)
+    units = units_of(sample, sample.clusters(record.design.cluster), record.frequency)
+    criteria = options.criteria(sample.total)
+    best = train_best(sample, fit, start, replicates, criteria, joint_method(record), scale, units)
+    joint, criterion, path = best
+    return JointRecord(joint, options, criterion, replicates, path)
 
 
 def estimator_biases(record: FitRecord, fit: WeightFit, joint: JointRecord) -> dict[str, Array]:
@@ -88,7 +83,7 @@ def estimator_biases(record: FitRecord, fit: WeightFit, joint: JointRecord) -> d
     fitted["JRE"] = joint.fit.estimate.fitted
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
     errors *= sample.observed[:, None]
-    sums = replicated_weights(record, fit, joint).sums(share[:, None], errors[:, None, :])[:, :, 0]
+    sums = replicated_weights(sample, fit, joint.replicates).sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     # AIPW has subtracted the bias under the fitted propensity score.
     corrected = sample.indicators * (share * fit.total * errors[:, list(fitted).index(AIPW.name)])[:, None]
@@ -116,10 +111,10 @@ def penalty_path(record: FitRecord, fit: WeightFit, joint: JointRecord, grid: Ar
         A row a penalty.
     """
     sample, scale, method = record.sample, record.options.scale, joint_method(record)
-    mean_weight = replicated_weights(record, fit, joint).mean()[:, 0]
+    mean_weight = replicated_weights(sample, fit, joint.replicates).mean()[:, 0]
     rows = []
     for penalty in grid:
-        criterion = dataclasses.replace(joint.criterion, penalty=float(penalty))
+        criterion = dataclasses.replace(joint.criterion, penalty=float(penalty), fitted=False)
         found = estimate_jointly(sample, fit, joint.fit.start, joint.replicates, criterion, method, scale)
         at = dataclasses.replace(record, estimate=found.estimate, cov_type=record.robust_type)
         loss = sample.family.loss(sample.y, sample.own(found.estimate.theta @ sample.outcome.columns.T))

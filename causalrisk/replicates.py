@@ -261,6 +261,42 @@ class GroupWeights:
         return GroupWeights(self.operator.subset(columns), some_columns(self.factor, columns))
 
 
+class FittedWeights:
+    """The propensity fit of each resample, alone: a distribution with one value.
+
+    Parameters
+    ----------
+    slices : sequence of slice
+        Rows of each arm.
+    omega : ndarray, shape (n, m)
+        Importance weights.
+    """
+
+    def __init__(self, slices: tuple[slice, ...], omega: Array) -> None:
+        self.slices, self.omega = slices, omega
+        self.reasons, self.count = np.zeros(omega.shape[1], dtype=np.int8), 1
+
+    def sums(self, share: Array, rows: Array) -> Array:
+        """Sum over each arm."""
+        weights = self.omega * share
+        return np.stack([weighted_sums(weights[members], rows[members]) for members in self.slices])[:, None]
+
+    def adjoint(self, values: Array) -> Array:
+        """Omega times the value of a row's arm."""
+        total = np.empty(self.omega.shape)
+        for arm, members in enumerate(self.slices):
+            total[members] = self.omega[members] * values[arm, 0]
+        return total
+
+    def mean(self) -> Array:
+        """Return omega itself."""
+        return self.omega
+
+    def subset(self, columns: NDArray[np.bool_]) -> FittedWeights:
+        """Return that of some of the resamples."""
+        return FittedWeights(self.slices, self.omega[:, columns])
+
+
 StatesOf = Callable[[Array, Array, int], Array]
 
 

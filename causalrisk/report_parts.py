@@ -230,11 +230,11 @@ def _penalty(results: Any, alpha: float) -> Part:
     record: FitRecord = results._record
     if record.joint is None:
         raise TypeError("only a joint fit has a penalty")
-    n, own, start = record.sample.total, record.joint.criterion.penalty, float(record.joint.fit.start.params[0])
-    grid = np.unique(np.r_[0.0, own, n**2, np.multiply(GRID, n)])
+    n, own, start = record.sample.total, record.joint.own_penalty, float(record.joint.fit.start.params[0])
+    grid = np.unique(np.r_[0.0, 0.0 if own is None else own, n**2, np.multiply(GRID, n)])
     kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
     path = results.penalty_path(grid[kept])
-    reading = read_penalty(path, own, results.effect_se, start)
+    reading = read_penalty(path, own, results.effect, results.effect_se, start)
     figure = figure_html(
         lambda ax: results._draw_penalty_path(path, ax, alpha),
         f"Effect and net bias over the penalty lambda. {reading.headline}",

@@ -16,16 +16,9 @@ from causalrisk.inference.resample import REPLICATE_STREAM, RESAMPLE_STREAM, WID
 from causalrisk.ledger import Notes, Reason, failure_text
 from causalrisk.linalg import Array
 from causalrisk.options import InferenceOptions, JREOptions
-from causalrisk.refit import (
-    DenseReplicates,
-    NestedStates,
-    OperatorOf,
-    PropensityRefitter,
-    Refitter,
-    SeparableReplicates,
-    draw_replicates,
-)
+from causalrisk.refit import OperatorOf, PropensityRefitter, Refitter, draw_replicates
 from causalrisk.replicates import Replicates, ShiftedStates
+from causalrisk.resample_weights import DenseReplicates, FittedReplicates, NestedStates, SeparableReplicates
 from causalrisk.sample import Sample
 from causalrisk.weighting import WeightFit
 
@@ -123,7 +116,9 @@ def fit_replicates(
 def operators_of(
     weights: WeightFit, resampling: Resampling, sample: Sample, replicates: Replicates, options: JREOptions
 ) -> OperatorOf:
-    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
+    """Choose the replicates of each resample: none, nested, shifted and separable, or shifted under any model."""
+    if options.fitted:
+        return FittedReplicates(sample, weights)
     if options.bootstrap_replicates == "nested":
         count = len(replicates.reasons)
         refit = PropensityRefitter(weights)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.inference.intervals import normal_interval
-from causalrisk.record import FitRecord
+from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.prose import Prose, Section, count, joined
 from causalrisk.report.summary import clip_text, propensity_text, z_and_p
@@ -196,16 +196,37 @@ def _joint_training(record: FitRecord) -> list[str]:
         f"({label} less {labels[0]})"
         for a, b, label in zip(net, start, labels[1:], strict=True)
     ]
-    small = "the sampling variance of the effect, the errors of the fit" if joint.criterion.variance else "the errors"
     return [
         f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted on resampled rows, "
         "are nearly as good, and each implies a bias of each arm: how far its model's average is off, judged by the "
         "weighted residuals. Only the difference of the arms' biases, the net bias, enters the effect; what they share "
         "cancels.",
-        f"So training keeps {small} and the squared net bias small over all these scores (penalty "
-        f"{joint.criterion.penalty:.4g}). Root mean square of the net bias, in units of {record.design.endog_name}: "
-        f"{joined(rms)}. This is a bias within the sample; it says nothing of covariates that were not recorded.",
+        f"{_what_is_kept_small(joint)} Root mean square of the net bias over all these scores, in units of "
+        f"{record.design.endog_name}: {joined(rms)}. This is a bias within the sample; it says nothing of covariates "
+        "that were not recorded.",
     ]
+
+
+def _what_is_kept_small(joint: JointRecord) -> str:
+    """Say what training minimises."""
+    penalty = joint.criterion.penalty
+    if joint.path is None:
+        variance = "the sampling variance of the effect, " if joint.criterion.variance else ""
+        return (
+            f"So training keeps {variance}the errors of the fit and the squared net bias small over all these scores "
+            f"(penalty {penalty:.4g})."
+        )
+    if np.isinf(joint.anchor):
+        return (
+            "So training asks for no net bias under the fitted score and weighs the sampling variance of the effect "
+            "against the errors of the fit. Judged by rows held out, no such weighing was clearly more precise than "
+            "IPWRA's own fit (res.anchor_path), and that was kept."
+        )
+    return (
+        "So training asks for no net bias under the fitted score and keeps the sampling variance of the effect small, "
+        f"and with a weight of {joint.anchor:g} (the anchor) the errors of the fit; judged by rows held out, this is "
+        "clearly more precise than IPWRA's own fit (res.anchor_path)."
+    )
 
 
 def _averages(record: FitRecord) -> list[str]:
@@ -257,8 +278,8 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
 def _disagreement(record: FitRecord) -> Section:
     title = "When JRE and IPWRA disagree"
     why = (
-        "IPWRA trains each arm by itself under one propensity score; JRE trains all under many. With the same formulas "
-        "they differ where an outcome model misfits in a way that the weights do not repair, or where few rows carry "
+        "IPWRA trains each arm by itself; JRE trains all together, for the effect alone. With the same formulas they "
+        "differ where an outcome model misfits in a way that the weights do not repair, or where few rows carry "
         "most of the weight."
     )
     if record.joint is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from causalrisk._version import __version__
-from causalrisk.record import FitRecord
+from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.prose import count
 from causalrisk.report.summary import clip_text, propensity_text
 from causalrisk.report.wording import RESAMPLES, estimand_words, population_words
@@ -69,6 +71,22 @@ HOW = {
 }
 
 
+def _objective_sentence(joint: JointRecord) -> str:
+    """Say what was minimised."""
+    if joint.path is None:
+        return (
+            f"Its objective was {joint.options.objective} with penalty lambda = {joint.criterion.penalty:.4g}, over "
+            f"{joint.replicates.count} propensity replicates."
+        )
+    count = len(joint.options.anchors)
+    chosen = "IPWRA's fit itself" if np.isinf(joint.anchor) else f"the anchor {joint.anchor:g}"
+    return (
+        "Its objective was the variance of the effect plus an anchor times the importance-weighted fit, at a net bias "
+        f"of zero under the fitted propensity score; of {count} anchors, {chosen} was chosen by the variance of "
+        "influence functions held out."
+    )
+
+
 def methods_paragraph(record: FitRecord) -> str:
     """Return what a methods section has to say of a fit."""
     design, options = record.design, record.options
@@ -82,11 +100,7 @@ def methods_paragraph(record: FitRecord) -> str:
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
-        joint, own = record.joint, record.joint.options
-        parts.append(
-            f"Its objective was {own.objective} with penalty lambda = {joint.criterion.penalty:.4g}, over "
-            f"{joint.replicates.count} propensity replicates."
-        )
+        parts.append(_objective_sentence(record.joint))
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.propensity is not None:

@@ -116,7 +116,7 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
 
 
 def draw_penalty_path(
-    path: pd.DataFrame, own: float, start: float, z: float, labels: tuple[str, str, str], ax: Any
+    path: pd.DataFrame, own: float | None, effects: tuple[float, float], z: float, labels: tuple[str, str, str], ax: Any
 ) -> Any:
     """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
 
@@ -124,10 +124,10 @@ def draw_penalty_path(
     ----------
     path : DataFrame
         As of `penalty_path`; no penalty cannot be shown on the logarithmic scale.
-    own : float
-        Penalty of the fit.
-    start : float
-        Effect of the start.
+    own : float or None
+        Penalty of the fit; None where it is not on the path.
+    effects : tuple of float
+        Effect of the fit, and of its start.
     z : float
         Standard errors to either side.
     labels : tuple of str
@@ -144,12 +144,15 @@ def draw_penalty_path(
     x, effect, half = path.index.to_numpy(), path["effect"].to_numpy(), z * path["std err"].to_numpy()
     ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
-    ax.axhline(start, color=GREY, linestyle=":", label="IPWRA (its start)")
-    ax.axvline(own, **LINE)
-    ax.annotate(
-        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
-        va="top", fontsize="small", color="0.3",
-    )  # fmt: skip
+    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
+    if own is None:
+        ax.axhline(effects[0], **LINE, label="this fit")
+    else:
+        ax.axvline(own, **LINE)
+        ax.annotate(
+            "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
+            va="top", fontsize="small", color="0.3",
+        )  # fmt: skip
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)

@@ -174,8 +174,8 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     return Reading(_moved(size), headline, texts)
 
 
-def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
-    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit."""
+def read_penalty(path: pd.DataFrame, own: float | None, effect: float, se: float, start: float) -> Reading:
+    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit if any."""
     used = path[(path.index > 0) & path["effect"].notna()]
     low, high = used["effect"].idxmin(), used["effect"].idxmax()
     size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
@@ -183,9 +183,12 @@ def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Rea
         f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
         f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
     )
+    fit = f"the fit has {own:.3g}"
+    if own is None:
+        fit = f"the fit, whose risk is that under the fitted score alone, gives {format_number(effect)}"
     texts = [
-        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}, IPWRA without any "
-        f"of it gives {format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
+        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; {fit}; IPWRA without any of it gives "
+        f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
         f"{format_number(used['RMS net'].iloc[-1])} over this range.",
     ]
     if 0 in path.index:

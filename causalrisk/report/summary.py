@@ -32,6 +32,11 @@ NOTE_JOINT = (
     "missing overlap."
 )
 
+NOTE_AS_IPWRA = (
+    "No way to let the biases cancel was clearly more precise than IPWRA's own fit, judged by rows held out "
+    "(res.anchor_path), so JRE kept that fit."
+)
+
 
 def z_and_p(values: Array, se: Array, null: Array | float = 0.0) -> tuple[Array, Array]:
     """Return z statistics against the null and two-sided p-values; NaN where the standard error is zero to rounding."""
@@ -142,17 +147,23 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     options, fit = joint.options, joint.fit
     named = options.penalty if options.penalty in PENALTY_NAMES else None
-    mc_se, se = float(fit.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
-    share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
-    monte_carlo = f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"
     return [
         ("Objective:", options.objective),
         ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
         ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
         ("RMS net bias:", f"{np.sqrt(fit.expected_risk):#.3g}"),
         ("  same, IPWRA:", f"{np.sqrt(fit.start_risk):#.3g}"),
-        ("Monte Carlo SE:", monte_carlo),
+        _choice_or_error(record, joint),
     ]
+
+
+def _choice_or_error(record: FitRecord, joint: JointRecord) -> tuple[str, str]:
+    """Return the anchor where it was chosen, for it uses no replicates; else the error their number leaves."""
+    if joint.path is not None:
+        return "Anchor:", "none, as IPWRA" if np.isinf(joint.anchor) else f"{joint.anchor:g}, chosen"
+    mc_se, se = float(joint.fit.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
+    share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
+    return "Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"
 
 
 def has_converged(record: FitRecord) -> bool:
@@ -274,6 +285,8 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _score_notes(record)
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
+        if record.joint.path is not None and np.isinf(record.joint.anchor):
+            notes.append(NOTE_AS_IPWRA)
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 

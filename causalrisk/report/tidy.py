@@ -98,6 +98,7 @@ def glance_frame(record: FitRecord) -> pd.DataFrame:
         "n_replicates": np.nan if joint is None else joint.replicates.count,
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
+        "anchor": np.nan if joint is None else joint.anchor,
         "expected_ate_risk": np.nan if joint is None else joint.fit.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.fit.mc_se[0]),
         "seed": str(record.seed.entropy),

@@ -20,7 +20,8 @@ import pandas as pd
 
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.inference.resample import seed_sequence
-from causalrisk.options import check_keywords, whole_number
+from causalrisk.keywords import check_keywords
+from causalrisk.options import whole_number
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design
