@@ -205,7 +205,7 @@ def test_progress_with_and_without_tqdm(monkeypatch, capsys):
     with progress_bar(10, True) as advance:
         advance(4)
         advance(6)
-    assert capsys.readouterr().err == "\rbootstrap: 4 of 10\rbootstrap: 10 of 10\n"
+    assert capsys.readouterr().err == "\rbootstrap: 4 of 10 resamples\rbootstrap: 10 of 10 resamples\n"
     with progress_bar(10, False) as advance:
         advance(10)
     assert capsys.readouterr().err == ""
