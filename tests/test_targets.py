@@ -477,7 +477,13 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     null = 0 if effect == "percent" else 1
     assert res.tvalues.iloc[0] == pytest.approx((res.effect - null) / res.effect_se, rel=1e-10)
     note = "" if null == 0 else f"test {label} = 1"
-    assert note in " ".join(str(res.summary()).split())
+    text = " ".join(str(res.summary()).split())
+    assert note in text
+    # The formula printed below the table, worked out with the printed means, is the effect.
+    printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
+    assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
+    explained = " ".join(str(res.explain()).split()).partition(f"{label} = ")[2].partition(" = ")[0]
+    assert eval(explained.replace("100 (", "100 * (")) == pytest.approx(res.effect, rel=0.02)
 
 
 def test_ratio_does_not_depend_on_the_unit_of_the_outcome():

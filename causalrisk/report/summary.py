@@ -280,19 +280,11 @@ def _notes(record: FitRecord) -> list[str]:
 
 def _effect_text(record: FitRecord) -> str:
     """Say which function of the arm means the effects are."""
-    reference, scale = f"POM[{record.design.labels[0]}]", record.options.effect
     pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
     if len(pairs) > 1:
         pairs = [(f"{record.estimand}[level]", "level")]
     name, label = pairs[0]
-    treated = f"POM[{label}]"
-    form = {
-        "difference": f"{treated} - {reference}",
-        "ratio": f"{treated} / {reference}",
-        "odds_ratio": f"odds of {treated} / odds of {reference}",
-        "percent": f"100 ({treated} - {reference}) / {reference}",
-    }[scale]
-    return f"{name} = {form}"
+    return f"{name} = {record.options.scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
 def _target_rows_text(record: FitRecord) -> str:

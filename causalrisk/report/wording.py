@@ -100,15 +100,9 @@ def formats(record: FitRecord) -> tuple[str, str]:
 
 def effect_words(record: FitRecord, k: int) -> str:
     """Return how effect k comes from the arm means, with the numbers."""
-    params, scale = record.estimate.params, record.options.effect
-    means, (effect_format, mean_format) = params[-record.design.n_arms :], formats(record)
-    treated, reference = format(means[k + 1], mean_format), format(means[0], mean_format)
-    form = {
-        "difference": f"{treated} - {reference}",
-        "ratio": f"{treated} / {reference}",
-        "odds_ratio": f"[{treated} / (1 - {treated})] / [{reference} / (1 - {reference})]",
-        "percent": f"100 ({treated} - {reference}) / {reference}",
-    }[scale]
+    params, (effect_format, mean_format) = record.estimate.params, formats(record)
+    means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
+    form = record.options.scale.formula(means[k + 1], means[0])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 
