@@ -86,9 +86,8 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         """
         one_of("binary", binary, ("raw", "std"))
         design, scores = self._record.design, self._scores()
-        counts = design.weights if self._record.frequency else np.ones(design.n)
         importance = self._record.sample.restore(self._weight_fit.undivided)
-        rows = WeightedRows(design.arm, design.weights, design.weights * importance, counts)
+        rows = WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
         target = self._record.options.target
         chosen = DENOMINATORS[target] if isinstance(target, str) else "weighted" if callable(target) else "pooled"
         names = design.propensity_names
@@ -147,10 +146,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         Returns
         -------
         DataFrame
-            By arm: rows, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
-            propensity score (several arms: of a row's own arm), rows outside the common support (the scores that every
-            arm has), the limits of Crump et al. (2009) that minimise the variance, and rows outside them. By unit:
-            arm, score of the own arm, weight, and whether it is inside either.
+            By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
+            propensity score (several arms: of a row's own arm), how many are outside the common support (the scores
+            that every arm has), the limits of Crump et al. (2009) that minimise the variance, and how many are outside
+            them; a row of frequency weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is
+            inside either.
 
         Examples
         --------
@@ -167,7 +167,7 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         record, scores = self._record, self._scores()
         design = record.design
         if by == "arm":
-            return overlap_table(scores, design.arm, design.weights, record.overlap, design.labels)
+            return overlap_table(scores, design.arm, design.weights, design.units, record.overlap, design.labels)
         compared = scores[1:] if design.n_arms == 2 else scores
         unit = pd.DataFrame(
             {

@@ -373,7 +373,8 @@ def test_rows_are_trimmed_by_scores_that_are_not_clipped():
 def test_weights_and_a_target_frame_are_told():
     frame = simulate(200).assign(w=1.5)
     res = fitted(cr.IPWRA, frame, target=simulate(50), weights="w", weight_type="probability")
-    assert "The rows of the target frame count alike" in " ".join(str(res.summary()).split())
+    text = " ".join(str(res.summary()).split())
+    assert "The rows of the target frame count alike" in text and "the 50 rows of the target frame." in text
 
 
 def test_a_classifier_that_is_certain_is_refused_unless_clipped():

@@ -37,9 +37,9 @@ def population_words(record: FitRecord) -> str:
     design, options = record.design, record.options
     frame = 0 if record.frame is None else len(record.frame.index)
     return {
-        "all": f"all {count(design.n, 'row')}",
-        "treated": f"the {count(int(design.counts[1]), 'row')} of arm {design.labels[1]}",
-        "control": f"the {count(int(design.counts[0]), 'row')} of arm {design.labels[0]}",
+        "all": f"all {count(design.nobs, design.unit_name)}",
+        "treated": f"the {count(int(design.counts[1]), design.unit_name)} of arm {design.labels[1]}",
+        "control": f"the {count(int(design.counts[0]), design.unit_name)} of arm {design.labels[0]}",
         "overlap": "the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
         "data frame": f"the {count(frame, 'row')} of the data frame given as target=",
     }.get(options.target_name, "the rows, counted by the function of the propensity score given as target=")
@@ -125,10 +125,10 @@ def se_words(record: FitRecord) -> str:
 
 
 def arms_words(record: FitRecord) -> str:
-    """Return the rows and the raw mean of each arm."""
+    """Return the number of observations and the raw mean of each arm."""
     design = record.design
     parts = [
-        f"{label} ({count(int(n), 'row')}, mean {design.endog_name} {format_number(mean)})"
+        f"{label} ({count(int(n), design.unit_name)}, mean {design.endog_name} {format_number(mean)})"
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
     ]
     return joined(parts)
