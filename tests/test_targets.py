@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
+from causalrisk import newton
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
@@ -124,6 +126,28 @@ def test_the_sample_as_its_own_target_frame_gives_the_ate(model):
     assert moved.estimand == "transported ATE" and plain.estimand == "ATE"
     again = fitted(model, frame, target=frame.drop(columns=["y", "d"]).sample(frac=1, random_state=1))
     np.testing.assert_allclose(again.params, plain.params, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")  # one of non-convergence would be an error
+@pytest.mark.parametrize("below", [16, 18, 20])
+def test_membership_of_a_narrow_frame(cattaneo, below):
+    """Rows far outside of the frame, with log odds in the hundreds, do not hold the others back."""
+    frame, formula = cattaneo[cattaneo.mage < below], "mage + I(mage**2)"
+    res = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame).fit()
+    assert res.converged
+    sample, eta = res._record.sample, res._record.propensity.eta[-1].ravel()
+    assert eta.min() < -40
+    score = sample.propensity.columns.T @ ((sample.observed == 0) - scipy.special.expit(eta))
+    np.testing.assert_allclose(score / sample.n, 0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+def test_a_membership_model_that_stops_early_is_named(cattaneo, monkeypatch):
+    monkeypatch.setattr(newton, "MAX_ITERATIONS", 10)
+    frame, formula = cattaneo[cattaneo.mage < 18], "mage + I(mage**2)"
+    model = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame)
+    with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\) or of the membership model"):
+        assert not model.fit().converged
 
 
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE])
