@@ -61,13 +61,13 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
 
         Notes
         -----
-        Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard deviation of
-        the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2) (several arms: the mean
-        of all variances; cobalt's "pooled"), for the ATT that of the treated ("treated"), for the ATC that of the
-        controls ("control"); for the overlap population and functions of the score that of all rows after weighting.
-        Differences of binary columns are raw by default there too. Variance ratios are treated over control and are not
-        defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences below
-        0.1 are usually taken as balanced.
+        Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
+        deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
+        cobalt's "pooled" (several arms: the mean of all variances), for the ATT that of the treated, for the ATC
+        that of the controls; for the overlap population and functions of the score that of all rows after
+        weighting. Differences of binary columns are raw by default there too. Variance ratios are treated over
+        control and are not defined for binary columns. KS is the largest distance of the weighted distribution
+        functions. Differences below 0.1 are usually taken as balanced.
 
         References
         ----------
