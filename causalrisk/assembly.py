@@ -164,9 +164,11 @@ def _fit_weights(
     if weighting.membership is not None:
         check_membership(sample, weighting.membership, fit)
     if not fit.converged:
+        models = f"the propensity model ({options.propensity_link})"
+        if weighting.membership is not None:
+            models += " or of the membership model (logit), which tells the target frame from the sample,"
         notes.warn(
-            f"the optimiser of the propensity model ({options.propensity_link}) stopped before it converged: "
-            f"{fit.iterations} Newton iterations.\n"
+            f"the optimiser of {models} stopped before it converged: {fit.iterations} Newton iterations.\n"
             "Standardise the covariates or simplify the formula; res.converged is False.",
             ConvergenceWarning,
         )

@@ -158,7 +158,7 @@ class ComparisonResults(ComparisonAttributes):
             f"{name} {format_number(low)} to {format_number(high)}"
             for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
         )
-        return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.n}"
+        return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
@@ -339,7 +339,7 @@ def _head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [
-        ("No. Observations:", f"{design.n}"),
+        ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
         ("Std. errors:", f"bootstrap ({kind})"),
         ("Resamples:", f"{used} of {drawn} used by all"),
@@ -369,8 +369,8 @@ def _notes(comparison: Comparison) -> list[str]:
     design, names = comparison.design, comparison.names
     dropped = len(design.in_sample) - design.n
     notes = [
-        f"All estimators use the same {design.n} rows and the same resamples. The std err is the bootstrap's, which "
-        "intervals and tests use; the robust one is from the stacked estimating equations."
+        f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
+        "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations."
     ]
     if len(names) > 1:
         notes.append(

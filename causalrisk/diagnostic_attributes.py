@@ -61,12 +61,13 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
 
         Notes
         -----
-        Definitions are those of R's cobalt [1]_. Differences of means are divided by a standard deviation of the
-        unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2) (several arms: the mean of
-        all variances), for the ATT that of the treated, for the ATC that of the controls; for the overlap population
-        and functions of the score that of all rows after weighting. Variance ratios are treated over control and are
-        not defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences
-        below 0.1 are usually taken as balanced.
+        Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
+        deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
+        cobalt's "pooled" (several arms: the mean of all variances), for the ATT that of the treated, for the ATC
+        that of the controls; for the overlap population and functions of the score that of all rows after
+        weighting. Differences of binary columns are raw by default there too. Variance ratios are treated over
+        control and are not defined for binary columns. KS is the largest distance of the weighted distribution
+        functions. Differences below 0.1 are usually taken as balanced.
 
         References
         ----------
@@ -86,9 +87,8 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         """
         one_of("binary", binary, ("raw", "std"))
         design, scores = self._record.design, self._scores()
-        counts = design.weights if self._record.frequency else np.ones(design.n)
         importance = self._record.sample.restore(self._weight_fit.undivided)
-        rows = WeightedRows(design.arm, design.weights, design.weights * importance, counts)
+        rows = WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
         target = self._record.options.target
         chosen = DENOMINATORS[target] if isinstance(target, str) else "weighted" if callable(target) else "pooled"
         names = design.propensity_names
@@ -108,12 +108,10 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
 
         Notes
         -----
-        Imai and Ratkovic's test (2014, section 3.1), as Stata's ``tebalance overid``; rows are independent in it.
+        The test of Imai and Ratkovic (2014), which Stata's ``tebalance overid`` does; rows are independent in it.
 
         Examples
         --------
-        Stata's manual has chi2(5) = 38.1464 for this model:
-
         >>> import causalrisk as cr
         >>> births = cr.datasets.load_cattaneo2()
         >>> propensity = "mmarried + mage + prenatal1 + fbaby"
@@ -147,10 +145,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         Returns
         -------
         DataFrame
-            By arm: rows, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
-            propensity score (several arms: of a row's own arm), rows outside the common support (the scores that every
-            arm has), the limits of Crump et al. (2009) that minimise the variance, and rows outside them. By unit:
-            arm, score of the own arm, weight, and whether it is inside either.
+            By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
+            propensity score (several arms: of a row's own arm), how many are outside the common support (the scores
+            that every arm has), the limits of Crump et al. (2009) that minimise the variance, and how many are outside
+            them; a row of frequency weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is
+            inside either.
 
         Examples
         --------
@@ -167,7 +166,7 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         record, scores = self._record, self._scores()
         design = record.design
         if by == "arm":
-            return overlap_table(scores, design.arm, design.weights, record.overlap, design.labels)
+            return overlap_table(scores, design.arm, design.weights, design.units, record.overlap, design.labels)
         compared = scores[1:] if design.n_arms == 2 else scores
         unit = pd.DataFrame(
             {

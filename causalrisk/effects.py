@@ -22,6 +22,8 @@ class EffectScale:
         As the option is spelled.
     label : str
         What follows the estimand in tables.
+    form : str
+        The effect as a formula of ``{treated}`` and ``{reference}``, to be read.
     g, g_slope, g_inverse : callable
         The scale, its derivative and its inverse, elementwise.
     report, report_slope : callable
@@ -36,6 +38,7 @@ class EffectScale:
 
     name: str
     label: str
+    form: str
     g: Callable[[Array], Array]
     g_slope: Callable[[Array], Array]
     g_inverse: Callable[[Array], Array]
@@ -52,6 +55,10 @@ class EffectScale:
             values = self.g(means)
             values = np.where(np.isfinite(values), values, np.nan)
             return self.report(values[1:] - values[:1])
+
+    def formula(self, treated: str, reference: str) -> str:
+        """Return the effect as a formula of two means, by name or in numbers."""
+        return self.form.format(treated=treated, reference=reference)
 
     def params(self, means: Array) -> Array:
         """Effects, then the means, shape (2 K - 1, ...)."""
@@ -108,14 +115,19 @@ def _percent_slope(difference: Array) -> Array:
 
 
 DIFFERENCE = EffectScale(
-    "difference", "", _same, np.ones_like, _same, _same, np.ones_like, 0.0, "numbers", -np.inf, np.inf
-)
+    "difference", "", "{treated} - {reference}", _same, np.ones_like, _same, _same, np.ones_like, 0.0,
+    "numbers", -np.inf, np.inf,
+)  # fmt: skip
 _POSITIVE = ("positive means", 0.0, np.inf)
-SCALES = {
-    "difference": DIFFERENCE,
-    "ratio": EffectScale("ratio", " ratio", np.log, _inverse, np.exp, np.exp, np.exp, 1.0, *_POSITIVE),
-    "odds_ratio": EffectScale(
-        "odds_ratio", " odds ratio", logit, _logit_slope, expit, np.exp, np.exp, 1.0, "means between 0 and 1", 0.0, 1.0
-    ),
-    "percent": EffectScale("percent", " percent", np.log, _inverse, np.exp, _percent, _percent_slope, 0.0, *_POSITIVE),
-}
+RATIO = EffectScale(
+    "ratio", " ratio", "{treated} / {reference}", np.log, _inverse, np.exp, np.exp, np.exp, 1.0, *_POSITIVE
+)
+ODDS_RATIO = EffectScale(
+    "odds_ratio", " odds ratio", "({treated} / (1 - {treated})) / ({reference} / (1 - {reference}))", logit,
+    _logit_slope, expit, np.exp, np.exp, 1.0, "means between 0 and 1", 0.0, 1.0,
+)  # fmt: skip
+PERCENT = EffectScale(
+    "percent", " percent", "100 ({treated} - {reference}) / {reference}", np.log, _inverse, np.exp, _percent,
+    _percent_slope, 0.0, *_POSITIVE,
+)  # fmt: skip
+SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT)}

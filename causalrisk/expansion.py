@@ -128,9 +128,11 @@ class JointObjective:
         bends = None if family.linear else sample.blocks_of(trained * (curvature - expected))
         value = None if family.linear else (trained * family.loss(y, own)).sum(axis=0)
         nets = []
+        rows = np.concatenate([sample.own(means[1])[..., None] * self.q[:, None], error[..., None]], axis=2)
         views = resampled.views(self.groups)
         for view in views:
-            net, psi = self._view(view, means, error)
+            net = self._net_rows(view.replicated.sums(view.share, rows))
+            psi = ArmInfluence(self, view, *means[:2], -error) if criterion.variance else None
             nets.append(net / np.sqrt(len(views)))
             if psi is not None:
                 rest += psi.gram() / len(views)
@@ -147,15 +149,6 @@ class JointObjective:
             bias,
             resampled.replicated.count,
         )
-
-    def _view(
-        self, view: Resampled, means: tuple[Array, Array, Array], error: Array
-    ) -> tuple[Array, ArmInfluence | None]:
-        """Rows of the contrasts of the biases in one view of the sample, and the influence functions of its means."""
-        mean, slope, _ = means
-        rows = np.concatenate([self.sample.own(slope)[..., None] * self.q[:, None], error[..., None]], axis=2)
-        net = self._net_rows(view.replicated.sums(view.share, rows))
-        return net, ArmInfluence(self, view, mean, slope, -error) if self.criterion.variance else None
 
     def _net_rows(self, forms: Array) -> Array:
         """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""

@@ -221,7 +221,8 @@ def overlap_of(data: Assembly, weights: WeightFit | None) -> tuple[tuple[ArmWeig
     sample = data.sample
     inverse = np.ones(sample.n) if weights is None else weights.undivided
     rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
-    summaries = tuple(arm_weights(inverse[r], sample.weights[r]) for r in rows)
+    units = sample.arrange(np.concatenate([data.design.units, np.ones(sample.n_frame)]))
+    summaries = tuple(arm_weights(inverse[r], sample.weights[r], units[r]) for r in rows)
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
-    return summaries, overlap_message(summaries, data.design.labels, scores)
+    return summaries, overlap_message(summaries, data.design.labels, scores, units, data.design.unit_name)

@@ -281,11 +281,6 @@ def triangular_factor(rows: Array) -> Array:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
-def solve_gram(factor: Array, right: Array) -> Array:
-    """Solve R'R x = right, shape (p, ...), through the triangular factor R: half the digits lost to conditioning."""
-    return solve_triangular(factor, solve_triangular(factor, right, trans="T"))
-
-
 def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
     """Weighted least-squares coefficients by QR, shape (p,)."""
     root = np.sqrt(weights)

@@ -272,7 +272,7 @@ class CausalModel:
     def __repr__(self) -> str:
         design = self.design
         what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
-        return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.n}"
+        return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.nobs}"
 
     @property
     def endog_names(self) -> str:

@@ -116,6 +116,6 @@ class ModelAttributes:
         if frame is None:
             return pd.DataFrame(sample.restore(values), index=self._record.design.index, columns=names)
         rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
-        keys = ["sample"] * self.nobs + ["target"] * sample.n_frame
+        keys = ["sample"] * self._record.design.n + ["target"] * sample.n_frame
         labels = [*self._record.design.index, *frame.index]
         return pd.DataFrame(rows, index=pd.MultiIndex.from_arrays([keys, labels]), columns=names)

@@ -108,7 +108,7 @@ def newton_batch(
     start : ndarray, shape (L q,) or (L q, m)
         Starting coefficients.
     damped : bool, default False
-        Halve steps that lower the likelihood: slower, and safe from a far start.
+        Halve steps that lower the likelihood, rather than limit how far they go: slower, and safe from a far start.
 
     Returns
     -------
@@ -128,12 +128,14 @@ def newton_batch(
             gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
         step, singular = solve_definite(hessian, np.where(np.isfinite(gradient), gradient, 0.0))
         step[:, singular] = 0.0
-        step = _limited(step, columns, current)
-        if damped:
-            step = _halved(step, columns, gamma[:, active], current, likelihood)
+        whole = np.abs(step).max(axis=0, initial=0)
+        # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
+        # back all others; where every step is checked against the likelihood none is needed.
+        damp = _halved if damped else _limited
+        step = damp(step, columns, gamma[:, active], current, likelihood)
         gamma[:, active] += step
         far = likelihood.bounded & (np.abs(np.where(current > 0, eta, 0)).max(axis=(0, 1), initial=0) > SEPARATED)
-        done = (np.abs(step).max(axis=0, initial=0) <= STEP_TOLERANCE) & ~singular
+        done = (whole <= STEP_TOLERANCE) & ~singular
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         reasons[active] = np.where(far, Reason.SEPARATION, Reason.NOT_CONVERGED)
         reasons[active[singular & ~far]] = Reason.SINGULAR_PROPENSITY
@@ -158,7 +160,7 @@ def refit_batch(
     return Batch(gamma, reasons, max(batch.iterations, second.iterations))
 
 
-def _limited(step: Array, columns: Array, weights: Array) -> Array:
+def _limited(step: Array, columns: Array, gamma: Array, weights: Array, likelihood: Likelihood) -> Array:
     """Shorten steps that would move a linear predictor of a used row too far."""
     if np.abs(step).max(initial=0) * np.abs(columns).sum(axis=1).max() <= LARGEST_STEP:
         return step

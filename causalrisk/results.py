@@ -47,7 +47,7 @@ class CausalResults(
     model : CausalModel
         The model.
     nobs : int
-        Rows in the estimation sample.
+        Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
     use_t : bool
         False: p-values and intervals are normal.
     estimand : str
@@ -62,7 +62,7 @@ class CausalResults(
         self.model = model
         self._record = record
         self._start = start
-        self.nobs = record.design.n
+        self.nobs = record.design.nobs
         self.estimand = record.estimand
         self.seed = record.seed.entropy
 

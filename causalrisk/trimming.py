@@ -56,7 +56,7 @@ def trim_curve(record: FitRecord, design: Design, grid: Sequence[Any]) -> pd.Dat
         effect, se = at.estimate.params[0], np.sqrt(at.covariance[0, 0])
         note = " ".join(" ".join(at.notes).split())
         row["estimand"] = at.estimand
-        rows.append({**row, "n": at.design.n, "effect": effect, "std err": se, "note": note})
+        rows.append({**row, "n": at.design.nobs, "effect": effect, "std err": se, "note": note})
     return pd.DataFrame(rows).set_index("trim")
 
 

@@ -1,4 +1,4 @@
-"""Balance tables against definitions, R's MatchIt and cobalt, and Stata's test."""
+"""Balance tables against definitions and R's MatchIt and cobalt, and the balance test against brute force."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.stats
 
 import causalrisk as cr
-from tests.conftest import LALONDE_RHS, RHS, simulate
+from tests.conftest import LALONDE_RHS, REFERENCE, RHS, simulate
 
 
 def built(frame, model=cr.IPWRA, **options):
@@ -21,7 +21,8 @@ def frame():
     return simulate(300, seed=3).assign(b=lambda f: (f.x3 > 0.3).astype(int))
 
 
-# MatchIt's "Getting Started" prints these for the same data and logit (ATT), cobalt's vignette the differences.
+# Printed by R's MatchIt 4.7.1: summary(matchit(treat ~ age + educ + race + married + nodegree + re74 + re75, lalonde,
+# method = NULL)), run for this test.
 PUBLISHED = pd.DataFrame(
     [
         ("propensity score", 1.7941, 0.9211, 0.6444),
@@ -41,6 +42,29 @@ def test_published_balance_of_lalonde(lalonde):
     np.testing.assert_allclose(table.loc[list(raw), "diff before"], list(raw.values()), atol=5.1e-5)
     assert (table.loc[list(raw), "unit"] == "raw").all()
     assert table.loc[list(raw), ["var ratio before", "var ratio after"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("estimand", "target"), [("ATE", "all"), ("ATT", "treated")])
+def test_balance_of_weights_is_that_of_matchit(cattaneo, estimand, target):
+    """MatchIt has the denominators of cobalt; KS is its eCDF Max."""
+    propensity = "mmarried + mage + prenatal1 + fbaby + medu"
+    model = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity, target=target)
+    table = model.fit().balance(binary="std").rename(index={"propensity score": "score"})
+    reference = pd.read_csv(REFERENCE / "r_matchit_balance.csv").query("estimand == @estimand")
+    for when, theirs in reference.groupby("when"):
+        expected = theirs.set_index("covariate").loc[table.index, ["diff", "var_ratio", "ks"]]
+        ours = table[[f"diff {when}", f"var ratio {when}", f"KS {when}"]]
+        np.testing.assert_allclose(ours, expected, atol=2e-8)  # R's glm stops there
+
+
+def test_balance_of_weights_is_that_of_cobalt(lalonde):
+    reference = pd.read_csv(REFERENCE / "r_cobalt_balance.csv", index_col=0)
+    formula = "age + educ + race + re74 + re75"
+    res = cr.Hajek.from_formula("re78 ~ 1", lalonde, treat="treat", propensity=formula, target="treated").fit()
+    table = res.balance().loc[reference.index].assign(**{"diff after std": res.balance("std")["diff after"]})
+    known = reference.notna()
+    np.testing.assert_allclose(table[reference.columns].where(known), reference, atol=5.1e-5)
+    assert res.overlap()["effective n"].round(1).tolist() == [108.2, 185]
 
 
 @pytest.mark.parametrize("target", ["all", "treated", "control", "overlap"])
@@ -113,37 +137,47 @@ def test_several_arms_against_the_reference():
         np.testing.assert_allclose(table.loc[(f"{arm} vs 0", "x1"), "diff before"], gaps[arm])
 
 
-STATA = [  # [TE] tebalance overid
-    ("mmarried + mage + prenatal1 + fbaby", 38.1464, 5),
-    ("mmarried + mage + prenatal1 + fbaby + I(mage**2) + mage:mmarried + mage:prenatal1", 11.8612, 8),
-]
-
-
-@pytest.mark.parametrize(("propensity", "statistic", "df"), STATA)
-def test_balance_test_is_that_of_stata(cattaneo, propensity, statistic, df):
-    res = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity).fit()
-    test = res.balance_test()
-    assert (round(test.statistic, 4), test.df, test.converged) == (statistic, df, True)
-    np.testing.assert_allclose(test.pvalue, scipy.stats.chi2.sf(statistic, df), rtol=1e-3)
-    assert str(test).startswith(f"Balance: chi2({df}) = {statistic}")
-
-
-@pytest.mark.parametrize("target", ["treated", "control"])
-def test_balance_test_of_one_arm_by_brute_force(frame, target):
-    res = built(frame, propensity="x1 + b", target=target)
-    X, t = np.column_stack([np.ones(len(frame)), frame.x1, frame.b]), frame.d.to_numpy()
+def discrepancy(X, t, target):
+    """The statistic to be minimised, written down again: both sets of conditions over their variance given X."""
 
     def value(gamma):
         p = 1 / (1 + np.exp(-X @ gamma))
-        weight = t - (1 - t) * p / (1 - p) if target == "treated" else t * (1 - p) / p - (1 - t)
-        rows = np.column_stack([X * (t - p)[:, None], X * weight[:, None]])
-        factor = np.column_stack([X, X * (1 / (1 - p) if target == "treated" else 1 / p)[:, None]])
+        inverse = {"all": 1 / (p * (1 - p)), "treated": 1 / (1 - p), "control": 1 / p}[target]
+        rows = np.column_stack([X * (t - p)[:, None], X * ((t - p) * inverse)[:, None]])
+        factor = np.column_stack([X, X * inverse[:, None]])
         variance = (factor.T * (p * (1 - p))) @ factor
         total = rows.sum(axis=0)
         return total @ np.linalg.solve(variance, total)
 
-    found = scipy.optimize.minimize(value, res.propensity_params, method="Nelder-Mead", options={"xatol": 1e-8})
+    return value
+
+
+@pytest.mark.parametrize("target", ["all", "treated", "control"])
+def test_balance_test_by_brute_force(frame, target):
+    res = built(frame, propensity="x1 + b", target=target)
+    X, t = np.column_stack([np.ones(len(frame)), frame.x1, frame.b]), frame.d.to_numpy()
+    found = scipy.optimize.minimize(
+        discrepancy(X, t, target), res.propensity_params, method="Nelder-Mead", options={"xatol": 1e-8}
+    )
     np.testing.assert_allclose(res.balance_test().statistic, found.fun, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "df"), [("", 5), (" + I(mage**2) + mage:mmarried + mage:prenatal1", 8)], ids=["plain", "interactions"]
+)
+def test_balance_test_of_birth_weights_by_brute_force(cattaneo, more, df):
+    propensity = f"mmarried + mage + prenatal1 + fbaby{more}"
+    res = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity).fit()
+    test, X = res.balance_test(), res.model.design.Z
+    columns = np.linalg.qr(X)[0] * np.sqrt(len(X))  # the statistic is the same for all columns of one span
+    start = np.linalg.lstsq(columns, X @ res.propensity_params.to_numpy(), rcond=None)[0]
+    found = scipy.optimize.minimize(
+        discrepancy(columns, cattaneo.mbsmoke.to_numpy(), "all"), start, method="BFGS", options={"gtol": 1e-5}
+    )
+    assert (test.df, test.converged) == (df, True)
+    np.testing.assert_allclose(test.statistic, found.fun, rtol=1e-6)
+    np.testing.assert_allclose(test.pvalue, scipy.stats.chi2.sf(found.fun, df), rtol=1e-4)
+    assert str(test).startswith(f"Balance: chi2({df}) = {test.statistic:.4f}")
 
 
 def test_refusals(frame):

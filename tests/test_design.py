@@ -45,7 +45,8 @@ def same(a, b):
 
 def test_fields(data):
     design = make(data, "y ~ x + g", propensity="x + z", cluster="c", weights="w", weight_type="frequency")
-    assert (design.n, design.n_arms, design.counts.tolist()) == (N, 2, [30, 30])
+    assert (design.n, design.n_arms, design.nobs) == (N, 2, data.w.sum())
+    assert design.counts.tolist() == data.groupby("d")["w"].sum().tolist()
     assert design.members.tolist() == [(data.d == 0).tolist(), (data.d == 1).tolist()]
     for name, dtype in {
         "y": float,
@@ -67,7 +68,7 @@ def test_fields(data):
     assert list(design.sample_ledger.columns) == ["formula", "variable", "missing", "dropped"]
     assert design.sample_ledger.empty
     assert design.notes == ()
-    assert repr(design) == "Design: y ~ x + g, d: 1 vs 0, n 60"
+    assert repr(design) == "Design: y ~ x + g, d: 1 vs 0, n 119"
     plain = make(data)
     assert plain.cluster is None and plain.weights_name is None and (plain.weights == 1).all()
 

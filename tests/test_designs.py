@@ -8,6 +8,7 @@ import pytest
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 from tests.studies import designs, study_coverage, study_nested
+from tests.studies.averages import geometric_mean
 
 
 @pytest.mark.parametrize("design", [designs.mild, designs.strong, designs.kang_schafer])
@@ -73,3 +74,9 @@ def test_joint_leverages_lie_below_one():
 def test_log_ratio_compares_the_second_column_with_the_first():
     values = np.random.default_rng(0).normal(size=50)
     assert study_nested.log_ratio(np.column_stack([values, 3 * values])) == pytest.approx(np.log(3))
+
+
+def test_geometric_mean_and_its_error():
+    mean, error = geometric_mean(np.array([0.5, 2.0]), np.array([0.05, 0.2]))
+    assert mean == pytest.approx(1)
+    assert error == pytest.approx(np.sqrt(2 * 0.1**2) / 2)  # relative errors of 0.1 each, averaged

@@ -117,7 +117,7 @@ def test_fault_30_nothing_of_the_caller_is_changed(data, estimator):
         rows = (
             build(estimator, frame, treat="text", treated="yes", weights=arrays["w"], weight_type="frequency")
             .fit(cov_type="robust")
-            .nobs
+            .in_sample.sum()
         )
     arrays |= {"r": np.random.default_rng(0).multinomial(2 * rows, np.full(rows, 1 / rows), size=5).T.copy()}
     before, copied = fingerprint(frame), copy.deepcopy(arrays)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 
@@ -98,6 +101,36 @@ def test_frequency_weights_are_repeated_rows(options):
     np.testing.assert_allclose(by_weight.params, by_row.params, rtol=1e-9)
     np.testing.assert_allclose(by_weight.bse, by_row.bse, rtol=1e-9)
     assert by_weight.mc_se == pytest.approx(by_row.mc_se, rel=1e-8)
+
+
+def numbers_of(text):
+    return re.findall(r"-?\d[\d.,]*%?", text)
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "treated"}, {"clip": (0.2, 0.8)}, {"target": "overlap"}])
+@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.JRE, cr.OutcomeRegression])
+def test_frequency_weights_print_what_repeated_rows_print(estimator, options):
+    """Stata's fweights: every n counts observations, and a row is as many equal ones."""
+    frame = simulate(150, strength=1.0).assign(count=np.random.default_rng(2).integers(1, 9, size=150))
+    repeated = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    total, weights = len(repeated), {"weights": "count", "weight_type": "frequency"}
+    draws = np.random.default_rng(3).multinomial(total, np.full(total, 1 / total), size=20).T
+    grouped = np.add.reduceat(draws, np.r_[0, np.cumsum(frame["count"])[:-1]])
+    fits = []
+    for data, drawn, own in ((frame, grouped, weights), (repeated, draws, {})):
+        model = estimator.from_formula(f"y ~ {RHS}", data, treat="d", **own, **options)
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always", cr.CausalRiskWarning)
+            fits.append(model.fit(cov_type="robust", **({"replicates": drawn} if estimator is cr.JRE else {})))
+    one, two = fits
+    assert (one.nobs, one.model.design.n, two.nobs) == (total, 150, total)
+    assert numbers_of(str(one.summary())) == numbers_of(str(two.summary()))
+    assert numbers_of(repr(one)) == numbers_of(repr(two))
+    assert numbers_of(str(one.explain())) == numbers_of(str(two.explain()))
+    same = ["nobs", "smallest_effective_n", "largest_weight"]
+    np.testing.assert_allclose(one.glance()[same].astype(float), two.glance()[same].astype(float), rtol=1e-9)
+    if estimator is not cr.OutcomeRegression:
+        np.testing.assert_allclose(one.overlap(), two.overlap(), rtol=1e-7)
 
 
 @pytest.mark.parametrize(("options", "slope"), [(OBJECTIVES[0], 1.0), (OBJECTIVES[1], 0.0)])

@@ -45,7 +45,10 @@ def test_nhefs_by_standardization(smokers):
 
 @pytest.mark.parametrize(("controls", "effect", "se"), [("experimental", 1794, 633), ("cps", -8498, 712)])
 def test_lalonde_raw_differences(controls, effect, se):
-    """Dehejia and Wahba (1999), table 3: least squares of earnings on treatment, conventional standard error."""
+    """Least squares of earnings on treatment; reanalyses of Dehejia and Wahba (1999) quote 1,794 and -8,498 from it.
+
+    The standard errors are those of least squares on the same rows; the article itself was not at hand.
+    """
     men = cr.datasets.load_lalonde(controls)
     model = cr.OutcomeRegression.from_formula("re78 ~ 1", men, treat="treat")
     assert round(model.fit().effect) == effect

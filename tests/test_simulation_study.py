@@ -17,7 +17,7 @@ import causalrisk as cr
 from causalrisk.simulation import competitors, designs, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.entries import choose_estimators
-from causalrisk.simulation.measures import geometric_mean, mse_ratio
+from causalrisk.simulation.measures import mse_ratio
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 
@@ -390,12 +390,6 @@ def test_ratio_is_over_the_samples_in_which_both_worked():
 def test_ratios_of_nothing_are_nan():
     assert np.isnan(mse_ratio(np.array([1.0]), np.array([1.0]))).all()
     assert np.isnan(mse_ratio(np.ones(3), np.zeros(3))).all()
-
-
-def test_geometric_mean_and_its_error():
-    mean, error = geometric_mean(np.array([0.5, 2.0]), np.array([0.05, 0.2]))
-    assert mean == pytest.approx(1)
-    assert error == pytest.approx(np.sqrt(2 * 0.1**2) / 2)  # relative errors of 0.1 each, averaged
 
 
 def test_reference_can_be_another_or_none():

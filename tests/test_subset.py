@@ -150,6 +150,6 @@ def test_one_cluster_left(data):
 def test_frequency_weights_count_as_rows(data):
     keep = ((data.t != "c") | (data.h == 0)).to_numpy()  # three rows of arm c for three coefficients
     small = make(data.assign(w=2), weights="w", weight_type="frequency", formula="y ~ x + z").subset(keep, REASON)
-    assert small.counts.tolist() == [30, 30, 3]
+    assert small.counts.tolist() == [60, 60, 6]
     with pytest.raises(DesignError, match="arm 'c' has 3 rows for 3"):
         make(data.assign(w=2), weights="w", weight_type="probability", formula="y ~ x + z").subset(keep, REASON)

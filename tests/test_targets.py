@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
+from causalrisk import newton
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
@@ -124,6 +126,28 @@ def test_the_sample_as_its_own_target_frame_gives_the_ate(model):
     assert moved.estimand == "transported ATE" and plain.estimand == "ATE"
     again = fitted(model, frame, target=frame.drop(columns=["y", "d"]).sample(frac=1, random_state=1))
     np.testing.assert_allclose(again.params, plain.params, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")  # one of non-convergence would be an error
+@pytest.mark.parametrize("below", [16, 18, 20])
+def test_membership_of_a_narrow_frame(cattaneo, below):
+    """Rows far outside of the frame, with log odds in the hundreds, do not hold the others back."""
+    frame, formula = cattaneo[cattaneo.mage < below], "mage + I(mage**2)"
+    res = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame).fit()
+    assert res.converged
+    sample, eta = res._record.sample, res._record.propensity.eta[-1].ravel()
+    assert eta.min() < -40
+    score = sample.propensity.columns.T @ ((sample.observed == 0) - scipy.special.expit(eta))
+    np.testing.assert_allclose(score / sample.n, 0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+def test_a_membership_model_that_stops_early_is_named(cattaneo, monkeypatch):
+    monkeypatch.setattr(newton, "MAX_ITERATIONS", 10)
+    frame, formula = cattaneo[cattaneo.mage < 18], "mage + I(mage**2)"
+    model = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame)
+    with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\) or of the membership model"):
+        assert not model.fit().converged
 
 
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE])
@@ -373,7 +397,8 @@ def test_rows_are_trimmed_by_scores_that_are_not_clipped():
 def test_weights_and_a_target_frame_are_told():
     frame = simulate(200).assign(w=1.5)
     res = fitted(cr.IPWRA, frame, target=simulate(50), weights="w", weight_type="probability")
-    assert "The rows of the target frame count alike" in " ".join(str(res.summary()).split())
+    text = " ".join(str(res.summary()).split())
+    assert "The rows of the target frame count alike" in text and "the 50 rows of the target frame." in text
 
 
 def test_a_classifier_that_is_certain_is_refused_unless_clipped():
@@ -477,7 +502,13 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
     null = 0 if effect == "percent" else 1
     assert res.tvalues.iloc[0] == pytest.approx((res.effect - null) / res.effect_se, rel=1e-10)
     note = "" if null == 0 else f"test {label} = 1"
-    assert note in " ".join(str(res.summary()).split())
+    text = " ".join(str(res.summary()).split())
+    assert note in text
+    # The formula printed below the table, worked out with the printed means, is the effect.
+    printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
+    assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)
+    explained = " ".join(str(res.explain()).split()).partition(f"{label} = ")[2].partition(" = ")[0]
+    assert eval(explained.replace("100 (", "100 * (")) == pytest.approx(res.effect, rel=0.02)
 
 
 def test_ratio_does_not_depend_on_the_unit_of_the_outcome():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import threading
 
@@ -205,7 +206,7 @@ def test_progress_with_and_without_tqdm(monkeypatch, capsys):
     with progress_bar(10, True) as advance:
         advance(4)
         advance(6)
-    assert capsys.readouterr().err == "\rbootstrap: 4 of 10\rbootstrap: 10 of 10\n"
+    assert capsys.readouterr().err == "\rbootstrap: 4 of 10 resamples\rbootstrap: 10 of 10 resamples\n"
     with progress_bar(10, False) as advance:
         advance(10)
     assert capsys.readouterr().err == ""
@@ -230,6 +231,13 @@ def test_spread_of_the_weights_by_hand():
     assert many.top_share == pytest.approx(30 / 228)
     weighted = arm_weights(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
     assert weighted.effective_n == pytest.approx(2.0)
+    inverse, counts = np.array([1.0, 30.0, 5.0]), np.array([150.0, 3.0, 47.0])
+    counted = arm_weights(inverse, counts, counts)
+    assert counted.n == 200
+    assert counted.effective_n == pytest.approx(475**2 / (150 + 3 * 900 + 47 * 25))
+    assert (counted.top_share, counted.largest_share) == pytest.approx((60 / 475, 30 / 475))  # two of 200 observations
+    repeated = arm_weights(np.repeat(inverse, counts.astype(int)), np.ones(200))
+    np.testing.assert_allclose(dataclasses.astuple(counted), dataclasses.astuple(repeated), rtol=1e-12)
 
 
 def test_unusable_nested_replicates_do_not_dilute_the_risk():
@@ -266,6 +274,10 @@ def test_poor_overlap_is_told():
     remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
     assert "11 of 201 rows have hardly a counterpart" in overlap_message(
         [even, even], ["a", "b"], np.stack([1 - remote, remote])
+    )
+    few, units = np.array([0.5, 1e-4]), np.array([80.0, 20.0])
+    assert "20 of 100 observations have hardly" in overlap_message(
+        [even, even], ["a", "b"], np.stack([1 - few, few]), units, "observation"
     )
 
 

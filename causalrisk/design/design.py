@@ -107,12 +107,27 @@ class Design:
 
     def __repr__(self) -> str:
         what = self.formula or self.endog_name
-        return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.n}"
+        return f"Design: {what}, {self.treat_name}: {self.contrast}, n {self.nobs}"
 
     @property
     def n(self) -> int:
         """Number of rows in the sample."""
         return len(self.y)
+
+    @property
+    def units(self) -> np.ndarray:
+        """How many observations each row stands for: its frequency weight, else one; shape (n,)."""
+        return self.weights if self.weight_type == "frequency" else np.ones(self.n)
+
+    @property
+    def nobs(self) -> int:
+        """Number of observations: the sum of frequency weights, else the number of rows."""
+        return int(self.units.sum())
+
+    @property
+    def unit_name(self) -> str:
+        """What one of `nobs` is called; a row of the data may stand for several observations."""
+        return "observation" if self.weight_type == "frequency" else "row"
 
     @property
     def n_arms(self) -> int:
@@ -126,8 +141,8 @@ class Design:
 
     @property
     def counts(self) -> np.ndarray:
-        """Number of rows in each arm, shape (K,)."""
-        return np.bincount(self.arm, minlength=self.n_arms)
+        """Number of observations in each arm, shape (K,)."""
+        return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)
 
     @property
     def members(self) -> np.ndarray:

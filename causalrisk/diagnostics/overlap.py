@@ -26,17 +26,17 @@ class ArmWeights:
     Parameters
     ----------
     n : int
-        Rows.
+        Observations: rows, or what their frequency weights add up to.
     effective_n : float
-        (sum w)^2 / sum w^2.
+        (sum w)^2 / sum w^2, over observations.
     largest : float
         Largest weight.
     top_share : float
-        Share of the total weight held by the 1% of rows with the largest weights (at least one row).
+        Share of the total weight held by the 1% of observations with the largest weights (at least one).
     largest_share : float
-        Share of the total weight held by the row with the largest.
+        Share of the total weight held by the observation with the largest.
     extreme : int
-        Rows with a weight above 1e6.
+        Observations with a weight above 1e6.
     """
 
     n: int
@@ -47,7 +47,7 @@ class ArmWeights:
     extreme: int
 
 
-def arm_weights(inverse: Array, weights: Array) -> ArmWeights:
+def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> ArmWeights:
     """Summarise the weights of one arm.
 
     Parameters
@@ -56,27 +56,38 @@ def arm_weights(inverse: Array, weights: Array) -> ArmWeights:
         Importance weights.
     weights : ndarray, shape (n_a,)
         Observation weights.
+    units : ndarray, shape (n_a,), optional
+        How many observations each row stands for: its frequency weight. By default one.
 
     Returns
     -------
     ArmWeights
-        The summary; the effective n is Kish's.
+        The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
-    w = np.sort(inverse * weights)[::-1]
-    unit = w / w[0] if np.isfinite(w[0]) else (w == w[0]).astype(float)
-    top = max(1, int(np.ceil(TOP_SHARE * len(w))))
-    total = unit.sum()
+    units = np.ones_like(weights) if units is None else units
+    order = np.argsort(-inverse * weights / units, kind="stable")
+    w, units = (inverse * weights / units)[order], units[order]
+    relative = w / w[0] if np.isfinite(w[0]) else (w == w[0]).astype(float)
+    held, n = units * relative, int(units.sum())
+    total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
+    at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
     return ArmWeights(
-        len(w),
-        float(total**2 / (unit**2).sum()),
+        n,
+        float(total**2 / (held * relative).sum()),
         float(inverse.max()),
-        float(unit[:top].sum() / total),
-        float(unit[0] / total),
-        int((inverse > LARGE_WEIGHT).sum()),
+        float((at_top * relative).sum() / total),
+        float(relative[0] / total),
+        int(units[inverse[order] > LARGE_WEIGHT].sum()),
     )
 
 
-def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: Array | None = None) -> str:
+def overlap_message(
+    arms: Sequence[ArmWeights],
+    labels: Sequence[str],
+    scores: Array | None = None,
+    units: Array | None = None,
+    unit_name: str = "row",
+) -> str:
     """Return a warning where overlap is poor, or an empty text.
 
     It is called poor where a weight exceeds a million, one row holds a fifth of its arm's weight, the effective n is
@@ -90,6 +101,10 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: A
         Their labels.
     scores : ndarray, shape (K, n), optional
         Probability of each arm of all rows, where everybody is the target.
+    units : ndarray, shape (n,), optional
+        How many observations each row stands for; by default one.
+    unit_name : str
+        What an observation is called.
 
     Returns
     -------
@@ -100,22 +115,27 @@ def overlap_message(arms: Sequence[ArmWeights], labels: Sequence[str], scores: A
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
             found.append(
-                f"{arm.extreme} row{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so extreme that "
-                f"the weight exceeds 1e6 (largest {arm.largest:.3g})"
+                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so "
+                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
             )
         elif arm.largest_share > LARGE_SHARE and arm.n > 1 / LARGE_SHARE:
             found.append(
-                f"one row holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
+                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
                 f"{arm.largest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
             )
         elif arm.effective_n < SMALL_EFFECTIVE * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
             found.append(
-                f"the {arm.n} rows of arm {label!r} weigh as much as {arm.effective_n:.1f} rows would without weights"
+                f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
+                "without weights"
             )
-    remote = 0 if scores is None else int((scores.min(axis=0) < REMOTE_SCORE).sum())
-    if scores is not None and remote > REMOTE_SHARE * scores.shape[1]:
+    if scores is None:
+        remote, everybody = 0, 0
+    else:
+        units = np.ones(scores.shape[1]) if units is None else units
+        remote, everybody = int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
+    if remote > REMOTE_SHARE * everybody:
         found.append(
-            f"{remote} of {scores.shape[1]} rows have hardly a counterpart in another arm (probability below 0.001)"
+            f"{remote} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
         )
     if not found:
         return ""
@@ -184,7 +204,12 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
 
 
 def overlap_table(
-    scores: Array, arm: NDArray[np.intp], weights: Array, summaries: Sequence[ArmWeights], labels: Sequence[str]
+    scores: Array,
+    arm: NDArray[np.intp],
+    weights: Array,
+    units: Array,
+    summaries: Sequence[ArmWeights],
+    labels: Sequence[str],
 ) -> pd.DataFrame:
     """Describe the propensity scores and the weights of each arm.
 
@@ -196,6 +221,8 @@ def overlap_table(
         Arm of each row.
     weights : ndarray, shape (n,)
         Observation weights.
+    units : ndarray, shape (n,)
+        How many observations each row stands for.
     summaries : sequence of ArmWeights
         Spread of the importance weights of each arm.
     labels : sequence of str
@@ -215,7 +242,7 @@ def overlap_table(
     rows = []
     for a, summary in enumerate(summaries):
         members = arm == a
-        quantiles = np.quantile(own[members], QUANTILES)
+        quantiles = np.quantile(np.repeat(own[members], units[members].astype(int)), QUANTILES)
         row = {
             "n": summary.n,
             "effective n": summary.effective_n,
@@ -223,11 +250,11 @@ def overlap_table(
             "largest share": summary.largest_share,
             "top 1% share": summary.top_share,
             **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
-            "outside support": int((members & ~supported).sum()),
+            "outside support": int(units[members & ~supported].sum()),
         }
         if two:
             low, high = limits
             row |= {"crump low": low, "crump high": high}
-            row["outside crump"] = int((members & ~inside(compared, low, high)).sum())
+            row["outside crump"] = int(units[members & ~inside(compared, low, high)].sum())
         rows.append(row)
     return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))

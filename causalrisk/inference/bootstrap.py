@@ -122,20 +122,26 @@ def _refit_block(
 
 
 @contextmanager
-def progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
+def progress_bar(
+    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample"
+) -> Iterator[Callable[[int], object]]:
     """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
 
     Parameters
     ----------
     total : int
-        Number of resamples.
+        Number of units to do.
     wanted : bool
         Whether to show anything.
+    label : str, default "bootstrap"
+        What is going on.
+    unit : str, default "resample"
+        What is counted, in the singular.
 
     Yields
     ------
     callable
-        To be called with the number of resamples just done.
+        To be called with the number of units just done.
     """
     if not wanted:
         yield lambda done: None
@@ -148,9 +154,9 @@ def progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
         def advance(done: int) -> None:
             nonlocal count
             count += done
-            print(f"\rbootstrap: {count} of {total}", end="\n" if count == total else "", file=sys.stderr)
+            print(f"\r{label}: {count} of {total} {unit}s", end="\n" if count == total else "", file=sys.stderr)
 
         yield advance
         return
-    with tqdm(total=total, desc="bootstrap", unit="resample") as bar:
+    with tqdm(total=total, desc=label, unit=unit) as bar:
         yield bar.update

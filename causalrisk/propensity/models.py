@@ -133,7 +133,9 @@ class LikelihoodModel(PropensityModel):
         share = weights[:, None] / weights.sum()
         hessian = information(self.pairs, curvature, share, self.n_predictors, self.columns.shape[1])[0]
         rows = np.concatenate([self.columns * part for part in score], axis=1)
-        # A separated fit has no information left; its influence function is never used, so least squares is enough.
+        # A separated fit has no information left, or overflows; its influence function is never used, so that least
+        # squares of what is finite is enough.
+        hessian, rows = (np.where(np.isfinite(part), part, 0.0) for part in (hessian, rows))
         return np.linalg.lstsq(hessian, rows.T, rcond=None)[0].T
 
 

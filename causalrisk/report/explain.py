@@ -86,7 +86,7 @@ def _formula(record: FitRecord) -> list[str]:
         f"The question: how would the mean of {design.endog_name} change{measure}, over {population_words(record)}, "
         f"were they {compared}? The answer is the {estimand_words(record)}."
     )
-    rows = f"{count(design.n, 'row')} of the data are used"
+    rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
     rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
     return [models, question, rows]
@@ -135,8 +135,10 @@ def _scores(record: FitRecord) -> str:
     labels, sample = record.design.labels, record.sample
     scores = np.empty((len(labels), 0)) if record.propensity is None else record.propensity.probabilities
     if len(labels) == 2:
+        units = sample.weights if record.frequency else np.ones(sample.n)
         spans = [
-            f"{scores[1][rows].min():.3f} to {scores[1][rows].max():.3f} (mean {scores[1][rows].mean():.3f}) in {label}"
+            f"{scores[1][rows].min():.3f} to {scores[1][rows].max():.3f} "
+            f"(mean {np.average(scores[1][rows], weights=units[rows]):.3f}) in {label}"
             for rows, label in zip(_members(record), labels, strict=True)
         ]
         return f"It runs from {joined(spans)}."
@@ -158,8 +160,8 @@ def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
         return ["There are none: all rows of an arm count alike."]
     spread = [
-        f"{label}: largest weight {format_number(arm.largest)}; {count(arm.n, 'row')} tell as much as "
-        f"{arm.effective_n:.1f} equally weighted ones would (the effective n)"
+        f"{label}: largest weight {format_number(arm.largest)}; {count(arm.n, record.design.unit_name)} tell as much "
+        f"as {arm.effective_n:.1f} equally weighted ones would (the effective n)"
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     texts = [weight_words(record), f"{'; '.join(spread)}."]

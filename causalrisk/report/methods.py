@@ -106,7 +106,7 @@ def methods_paragraph(record: FitRecord) -> str:
     if options.clip is not None and record.propensity is not None:
         parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
     dropped = len(design.in_sample) - design.n
-    rows = f"The sample has {count(design.n, 'row')}" + (f"; {dropped} were left out" if dropped else "")
+    rows = f"The sample has {count(design.nobs, design.unit_name)}" + (f"; {dropped} were left out" if dropped else "")
     if design.weight_type is not None:
         rows += f", with {design.weight_type} weights ({design.weights_name})"
     parts.append(f"{rows}. {_errors_sentence(record)}")

@@ -113,7 +113,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Outcome model:", "constants" if record.spec.constants else record.sample.family.label),
     ]
     right = [
-        ("No. Observations:", f"{design.n}"),
+        ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
     ]
     inference = [
@@ -193,12 +193,12 @@ def propensity_text(record: FitRecord) -> str:
 
 
 def clip_text(record: FitRecord) -> str:
-    """Return the limits of clipped scores and how many rows they touch."""
+    """Return the limits of clipped scores and how many observations they touch."""
     low, high = record.options.clip
     if record.propensity is None:
         return ""
-    clipped = record.propensity.clipped & (record.sample.observed > 0)
-    return f"{int(clipped.sum())} to [{low:g}, {high:g}]"
+    clipped = record.sample.restore(record.propensity.clipped)
+    return f"{int(record.design.units[clipped].sum())} to [{low:g}, {high:g}]"
 
 
 def _limits(alpha: float) -> tuple[str, str]:
@@ -231,7 +231,7 @@ def _arms_table(record: FitRecord) -> TableContent:
     if record.joint is None:
         rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
         return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
-    biases = _bias_cells(record.joint.fit)
+    biases = _bias_cells(record.joint.fit, record.joint.criterion.unit)
     cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
     nets = [f"net ({name})" if len(name) < LONG_NAME else "net" for name in record.effect_names]
     joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
@@ -239,11 +239,13 @@ def _arms_table(record: FitRecord) -> TableContent:
     return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
 
 
-def _bias_cells(fit: JointEstimate) -> list[tuple[str, str, str]]:
+def _bias_cells(fit: JointEstimate, unit: float) -> list[tuple[str, str, str]]:
     """Mean and RMS bias over the replicates, and IPWRA's RMS, per arm and net."""
     net, start_net = fit.net_bias
     bias, start = np.vstack([fit.bias, net]), np.vstack([fit.start_bias, start_net])
     numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
+    noise = ROUNDING * max(unit, float(np.abs(fit.estimate.params).max()))  # where a bias is zero by construction
+    numbers[np.abs(numbers) <= noise] = 0.0
     smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
     digits = max(2 - floor(log10(smallest)), 2)  # three digits of the smallest RMS
     spec = f"z.{digits}f" if digits <= 5 else ".2e"
@@ -293,32 +295,26 @@ def _notes(record: FitRecord) -> list[str]:
 
 def _effect_text(record: FitRecord) -> str:
     """Say which function of the arm means the effects are."""
-    reference, scale = f"POM[{record.design.labels[0]}]", record.options.effect
     pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
     if len(pairs) > 1:
         pairs = [(f"{record.estimand}[level]", "level")]
     name, label = pairs[0]
-    treated = f"POM[{label}]"
-    form = {
-        "difference": f"{treated} - {reference}",
-        "ratio": f"{treated} / {reference}",
-        "odds_ratio": f"odds of {treated} / odds of {reference}",
-        "percent": f"100 ({treated} - {reference}) / {reference}",
-    }[scale]
-    return f"{name} = {form}"
+    return f"{name} = {record.options.scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
 def _target_rows_text(record: FitRecord) -> str:
     """Say over which rows the arm means are averages."""
     design, options = record.design, record.options
+    if record.frame is not None:
+        return f"the {len(record.frame.index)} rows of the target frame"  # which count alike, whatever weights= is
+    name = f"{design.unit_name}s"
     rows = {
-        "all": f"all {design.n} rows",
-        "treated": f"the {design.counts[1]} rows of {design.labels[1]}",
-        "control": f"the {design.counts[0]} rows of {design.labels[0]}",
-        "overlap": f"{design.n} rows tilted to where the arms overlap",
-        "data frame": f"the {0 if record.frame is None else len(record.frame.index)} rows of the target frame",
-    }.get(options.target_name, f"{design.n} rows tilted by a function of the propensity score")
-    return rows if design.weight_type is None else f"{rows} under their weights"
+        "all": f"all {design.nobs} {name}",
+        "treated": f"the {design.counts[1]} {name} of {design.labels[1]}",
+        "control": f"the {design.counts[0]} {name} of {design.labels[0]}",
+        "overlap": f"{design.nobs} {name} tilted to where the arms overlap",
+    }.get(options.target_name, f"{design.nobs} {name} tilted by a function of the propensity score")
+    return f"{rows} under their weights" if design.weight_type == "probability" else rows
 
 
 def _interval_text(record: FitRecord) -> str:

@@ -80,7 +80,7 @@ def glance_frame(record: FitRecord) -> pd.DataFrame:
     """
     design, joint, boot = record.design, record.joint, record.boot
     row: dict[str, Any] = {
-        "nobs": design.n,
+        "nobs": design.nobs,
         "n_dropped": len(design.in_sample) - design.n,
         "estimator": record.spec.name,
         "estimand": record.estimand,
@@ -116,7 +116,7 @@ def table_maker_coefficients(names: Sequence[str], estimates: Sequence[Array], l
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
     """Return a statistic for the foot of a table: those of `STATISTICS`, None for any other (there is no R2)."""
     known = {
-        "N": record.design.n,
+        "N": record.design.nobs,
         "estimator": record.spec.name,
         "estimand": record.estimand,
         "se_type": covariance_name(record),

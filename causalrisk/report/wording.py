@@ -37,9 +37,9 @@ def population_words(record: FitRecord) -> str:
     design, options = record.design, record.options
     frame = 0 if record.frame is None else len(record.frame.index)
     return {
-        "all": f"all {count(design.n, 'row')}",
-        "treated": f"the {count(int(design.counts[1]), 'row')} of arm {design.labels[1]}",
-        "control": f"the {count(int(design.counts[0]), 'row')} of arm {design.labels[0]}",
+        "all": f"all {count(design.nobs, design.unit_name)}",
+        "treated": f"the {count(int(design.counts[1]), design.unit_name)} of arm {design.labels[1]}",
+        "control": f"the {count(int(design.counts[0]), design.unit_name)} of arm {design.labels[0]}",
         "overlap": "the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
         "data frame": f"the {count(frame, 'row')} of the data frame given as target=",
     }.get(options.target_name, "the rows, counted by the function of the propensity score given as target=")
@@ -100,15 +100,9 @@ def formats(record: FitRecord) -> tuple[str, str]:
 
 def effect_words(record: FitRecord, k: int) -> str:
     """Return how effect k comes from the arm means, with the numbers."""
-    params, scale = record.estimate.params, record.options.effect
-    means, (effect_format, mean_format) = params[-record.design.n_arms :], formats(record)
-    treated, reference = format(means[k + 1], mean_format), format(means[0], mean_format)
-    form = {
-        "difference": f"{treated} - {reference}",
-        "ratio": f"{treated} / {reference}",
-        "odds_ratio": f"[{treated} / (1 - {treated})] / [{reference} / (1 - {reference})]",
-        "percent": f"100 ({treated} - {reference}) / {reference}",
-    }[scale]
+    params, (effect_format, mean_format) = record.estimate.params, formats(record)
+    means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
+    form = record.options.scale.formula(means[k + 1], means[0])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 
@@ -131,10 +125,10 @@ def se_words(record: FitRecord) -> str:
 
 
 def arms_words(record: FitRecord) -> str:
-    """Return the rows and the raw mean of each arm."""
+    """Return the number of observations and the raw mean of each arm."""
     design = record.design
     parts = [
-        f"{label} ({count(int(n), 'row')}, mean {design.endog_name} {format_number(mean)})"
+        f"{label} ({count(int(n), design.unit_name)}, mean {design.endog_name} {format_number(mean)})"
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
     ]
     return joined(parts)

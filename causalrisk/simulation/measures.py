@@ -37,23 +37,6 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
     return float(ratio), float(spread / np.sqrt(len(ours)))
 
 
-def geometric_mean(ratios: Array, errors: Array) -> tuple[float, float]:
-    """Geometric mean of independent ratios, with its Monte Carlo error.
-
-    Parameters
-    ----------
-    ratios, errors : ndarray, shape (k,)
-        Ratios and their Monte Carlo errors.
-
-    Returns
-    -------
-    mean, mc_error : float
-        Mean and its standard error.
-    """
-    mean = np.exp(np.log(ratios).mean())
-    return float(mean), float(mean * np.linalg.norm(errors / ratios) / len(ratios))
-
-
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
     """Share of true values, with its binomial standard error; NaN of none."""
     if not len(hits):

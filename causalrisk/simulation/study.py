@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
+from causalrisk.inference.bootstrap import progress_bar
 from causalrisk.inference.resample import seed_sequence
 from causalrisk.keywords import check_keywords
 from causalrisk.options import whole_number
@@ -188,7 +187,7 @@ def _run(tasks: list[Task], store: Store | None, n_jobs: int, progress: bool) ->
     """Do the tasks that are not in the store; frames in the order of the tasks."""
     found = {task.key: frame for task in tasks if store and (frame := store.load(task.key, task.count)) is not None}
     left = [task for task in tasks if task.key not in found]
-    with _progress(sum(task.count for task in tasks), progress) as advance:
+    with progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance:
         advance(sum(task.count for task in tasks if task.key in found))
         for task, frame in _finished(left, n_jobs):
             if store:
@@ -274,25 +273,3 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
     """
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
-
-
-@contextmanager
-def _progress(total: int, wanted: bool) -> Iterator[Callable[[int], object]]:
-    """Count samples on standard error, by tqdm where it is installed."""
-    if not wanted:
-        yield lambda done: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        count = 0
-
-        def advance(done: int) -> None:
-            nonlocal count
-            count += done
-            print(f"\rstudy: {count} of {total} samples", end="\n" if count == total else "", file=sys.stderr)
-
-        yield advance
-        return
-    with tqdm(total=total, desc="study", unit="sample") as bar:
-        yield bar.update

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import causalrisk as cr
 from causalrisk.simulation import DESIGNS, run_study
-from causalrisk.simulation.measures import geometric_mean
+from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_text import COVERAGE, GAIN, HEAD, MEAN, OTHERS, TRIED
 from tests.studies.study_defaults import compare_settings

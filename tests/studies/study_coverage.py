@@ -18,11 +18,12 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import solve_triangular
 
 import causalrisk as cr
 from causalrisk.expansion import ArmInfluence, JointObjective, Resampled
 from causalrisk.joint import objective_rows, weights_of
-from causalrisk.linalg import solve_gram, triangular_factor
+from causalrisk.linalg import triangular_factor
 from causalrisk.replicates import DenseWeights
 from causalrisk.uncertainty import refitter_of, robust_covariance
 from tests.conftest import LALONDE_RHS
@@ -102,6 +103,11 @@ def joint_leverage(record):
             np.column_stack([c * slope for c, slope in zip(joint.criterion.contrasts[0], slopes, strict=True)])
         )
     return sum((term * solve_gram(factor, term.T).T).sum(axis=1) for term in terms) / sample.n
+
+
+def solve_gram(factor, right):
+    """Solve R'R x = right, shape (p, ...), through the triangular factor R: half the digits lost to conditioning."""
+    return solve_triangular(factor, solve_triangular(factor, right, trans="T"))
 
 
 def jackknife_se(record, groups=None, seed=0):

@@ -30,7 +30,8 @@ import pandas as pd
 from scipy.special import expit
 
 from causalrisk.simulation.designs import find_design
-from causalrisk.simulation.measures import geometric_mean, mse_ratio
+from causalrisk.simulation.measures import mse_ratio
+from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT
 
 LADDER = (3.0, 1.0, 0.3, 0.1, 0.03)
