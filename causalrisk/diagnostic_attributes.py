@@ -26,7 +26,7 @@ from causalrisk.trimming import trim_curve
 
 DENOMINATORS = {"all": "pooled", "treated": "treated", "control": "control", "overlap": "weighted"}
 TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
-EXACT_ROWS = 5000  # up to so many rows `influence` leaves each of them out
+EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
 class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
@@ -230,9 +230,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         ----------
         top : int, optional
             Only so many rows, those that move it most first; by default all in their order.
-        method : {"exact", "influence"}, optional
-            "exact" redoes every step without the row; "influence" is its influence function, for large samples, which
-            understates the rows with the most. By default exact up to 5000 rows.
+        method : {"exact", "shifted", "influence"}, optional
+            "exact" redoes every step without the row; for JRE every propensity replicate too, the other rows drawn as
+            often as before. "shifted" (JRE) moves the replicates as the propensity score moves, as the bootstrap does.
+            "influence" is the influence function, for large samples, which understates the rows with the most. By
+            default exact up to 5000 rows; JRE exact up to 1000, about half a minute, and shifted up to 5000.
 
         Returns
         -------
@@ -249,11 +251,12 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         >>> bool((changes.abs() > res.effect_se).any())
         False
         """
-        one_of("method", method, (None, "exact", "influence"))
         record = self._record
+        joint = record.joint is not None
+        one_of("method", method, (None, "exact", *(("shifted",) if joint else ()), "influence"))
         design, fit = record.design, record.propensity if record.spec.uses_propensity else None
-        exact = design.n <= EXACT_ROWS if method is None else method == "exact"
-        change, se = effect_changes(record, exact), np.sqrt(record.covariance[0, 0])
+        chosen = method or _influence_method(design.n, joint)
+        change, se = effect_changes(record, chosen), np.sqrt(record.covariance[0, 0])
         weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
         frame = pd.DataFrame(
             {
@@ -268,6 +271,12 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
             return frame
         whole_number("top", top, 1)
         return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
+
+    @property
+    def _quick_influence(self) -> str:
+        """How a page of many diagnostics computes the influence of the rows."""
+        classifier = self._record.options.propensity_score is not None
+        return "exact" if self._record.design.n <= QUICK_ROWS and not classifier else "influence"
 
     def se_decomposition(self) -> pd.DataFrame:
         """Where the robust variance of the effect comes from.
@@ -331,3 +340,10 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
             calibration_error(scores[a], (design.arm == a).astype(float), size=size) for a in range(1, design.n_arms)
         ]
         return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")
+
+
+def _influence_method(n: int, joint: bool) -> str:
+    """Return how the influence of n rows is computed unless it is said."""
+    if n <= (QUICK_ROWS if joint else EXACT_ROWS):
+        return "exact"
+    return "shifted" if joint and n <= EXACT_ROWS else "influence"

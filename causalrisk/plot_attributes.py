@@ -188,7 +188,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             Where to draw; by default a new figure.
         top : int, default 5
             How many rows are named.
-        method : {"exact", "influence"}, optional
+        method : {"exact", "shifted", "influence"}, optional
             As in `influence`.
 
         Returns
@@ -254,7 +254,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             ("Balance", self.plot_balance),
             ("Calibration", self.plot_calibration),
             ("Cancellation", self.plot_cancellation),
-            ("Influence", self.plot_influence),
+            ("Influence", lambda ax: self.plot_influence(ax, method=self._quick_influence)),
             last,
         )
         for (title, plot), ax in zip(plots, axes.flat, strict=True):

@@ -35,12 +35,15 @@ class JointRecord:
         Weights of the terms of the objective.
     replicates : Replicates
         The propensity replicates.
+    drawn : ndarray, shape (n, B), optional
+        Their multiplicities where the caller gave them, rows in the order of the sample; else the seed tells.
     """
 
     fit: JointEstimate
     options: JREOptions
     criterion: JointCriterion
     replicates: Replicates
+    drawn: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from causalrisk.report.versions import versions_text
 from causalrisk.report.wording import effect_words, estimand_words, formats, population_words, variables_of
 
 TOP = 10
-EXACT_ROWS = 1000  # up to so many rows the report leaves each of them out
 GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
 ASSUMPTIONS = {
     "unconfoundedness": (
@@ -270,9 +269,7 @@ def _cancellation(results: Any) -> Part:
 
 
 def _influence(results: Any) -> Part:
-    record: FitRecord = results._record
-    classifier = record.options.propensity_score is not None
-    method = "exact" if record.design.n <= EXACT_ROWS and not classifier else "influence"
+    method = results._quick_influence
     table = results.influence(method=method)
     order = np.argsort(-table["change"].abs().fillna(np.inf).to_numpy(), kind="stable")
     top = table.iloc[order[:TOP]]
