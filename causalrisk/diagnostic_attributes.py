@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.decomposition import variance_table
 from causalrisk.diagnostics.balance import WeightedRows, balance_table
@@ -43,6 +44,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
     def _scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n)."""
         return self._record.sample.restore(self._weight_fit.probabilities.T).T
+
+    def _counted(self) -> NDArray[np.intp]:
+        """Positions of the rows of the design, as often as frequency weights say."""
+        rows, design = np.arange(self._record.design.n), self._record.design
+        return np.repeat(rows, design.weights.astype(int)) if self._record.frequency else rows
 
     def balance(self, binary: str = "raw") -> pd.DataFrame:
         """Balance of the columns of the propensity design between arms, before and after weighting.
@@ -167,7 +173,9 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         record, scores = self._record, self._scores()
         design = record.design
         if by == "arm":
-            return overlap_table(scores, design.arm, design.weights, record.overlap, design.labels)
+            rows = self._counted()
+            weights = np.ones(len(rows)) if record.frequency else design.weights
+            return overlap_table(scores[:, rows], design.arm[rows], weights, record.overlap, design.labels)
         compared = scores[1:] if design.n_arms == 2 else scores
         unit = pd.DataFrame(
             {
@@ -319,13 +327,14 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         -------
         DataFrame
             A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
-            several arms a block for each but the reference. Every row counts once.
+            several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
         """
         whole_number("bins", bins, 1)
-        design, scores = self._record.design, self._scores()
+        design, scores, rows = self._record.design, self._scores(), self._counted()
+        size = max(len(rows) // bins, 1)
         tables = {}
         for a, label in enumerate(design.labels[1:], start=1):
-            found = calibration_bins(scores[a], (design.arm == a).astype(float), max(design.n // bins, 1))
+            found = calibration_bins(scores[a, rows], (design.arm == a)[rows].astype(float), size)
             error = np.sqrt(found.observed * (1 - found.observed) / found.n)
             columns = {"n": found.n, "predicted": found.predicted, "observed": found.observed, "std err": error}
             tables[label] = pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.n) + 1, name="bin"))
@@ -334,10 +343,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
     def calibration_error(self, bins: int = 10) -> pd.Series:
         """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
         whole_number("bins", bins, 1)
-        design, scores = self._record.design, self._scores()
-        size = max(design.n // bins, 1)
+        design, scores, rows = self._record.design, self._scores(), self._counted()
+        size = max(len(rows) // bins, 1)
         values = [
-            calibration_error(scores[a], (design.arm == a).astype(float), size=size) for a in range(1, design.n_arms)
+            calibration_error(scores[a, rows], (design.arm == a)[rows].astype(float), size=size)
+            for a in range(1, design.n_arms)
         ]
         return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")
 

@@ -220,7 +220,11 @@ def overlap_of(data: Assembly, weights: WeightFit | None) -> tuple[tuple[ArmWeig
     sample = data.sample
     inverse = np.ones(sample.n) if weights is None else weights.undivided
     rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
-    summaries = tuple(arm_weights(inverse[r], sample.weights[r]) for r in rows)
+    if data.design.weight_type == "frequency":
+        rows = [np.repeat(r, sample.weights[r].astype(int)) for r in rows]
+        summaries = tuple(arm_weights(inverse[r], np.ones(len(r))) for r in rows)
+    else:
+        summaries = tuple(arm_weights(inverse[r], sample.weights[r]) for r in rows)
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
     return summaries, overlap_message(summaries, data.design.labels, scores)

@@ -295,3 +295,18 @@ def test_calibration_by_hand(frame):
     np.testing.assert_allclose(table["std err"], np.sqrt(observed * (1 - observed) / 50))
     gap = table["predicted"] - table["observed"]
     np.testing.assert_allclose(res.calibration_error(bins=6)["1"], np.sqrt((gap**2).mean()))
+
+
+def test_frequency_weights_are_repeated_rows(frame):
+    counts = np.random.default_rng(0).integers(1, 5, 300)
+    repeated = model(frame.loc[frame.index.repeat(counts)].reset_index(drop=True)).fit()
+    weighted = model(frame.assign(times=counts), weights="times", weight_type="frequency").fit()
+    for table in ("balance", "overlap", "calibration", "sensitivity", "sensitivity_bounds", "se_decomposition"):
+        one, other = (getattr(res, table)().select_dtypes("number") for res in (weighted, repeated))
+        np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-8, err_msg=table)
+    pd.testing.assert_series_equal(weighted.calibration_error(), repeated.calibration_error())
+    np.testing.assert_allclose(weighted.balance_test().statistic, repeated.balance_test().statistic, rtol=1e-4)
+    first = np.r_[0, np.cumsum(counts)[:-1]]
+    once = counts == 1
+    change = repeated.influence()["change"].to_numpy()[first]
+    np.testing.assert_allclose(weighted.influence()["change"][once], change[once], atol=1e-9)
