@@ -60,7 +60,7 @@ nav ul { columns: 2; padding-left: 1.2rem; }
   h1 { font-size: 1.35rem; }
   table { font-size: .72rem; }
   th, td { padding: .1rem .22rem; }
-  .summary table { font-size: .6rem; }
+  .summary table { font-size: .56rem; }
   .summary th, .summary td { padding: .1rem .15rem; }
 }
 @page { margin: 18mm 15mm; }
