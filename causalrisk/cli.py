@@ -179,6 +179,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 
 
 def _report(options: argparse.Namespace) -> tuple[str, bool]:
+    _check_folder(Path(options.output))
     res = _fitted(options)
     path = res.report(options.output, title=options.title, alpha=options.alpha)
     return f"{res!r}\nWritten: {path}", res.converged
@@ -190,6 +191,15 @@ def _check_output(path: Path | None) -> None:
         raise OptionError(
             f"--output {path}: the ending {path.suffix!r} is not known; expected one of {', '.join(SUFFIXES)}.\n"
             f"Type  --output {path.with_suffix('.txt')}"
+        )
+    _check_folder(path)
+
+
+def _check_folder(path: Path | None) -> None:
+    """Refuse a file in a folder that does not exist, before anything is computed."""
+    if path is not None and not path.parent.is_dir():
+        raise OptionError(
+            f"--output {path}: there is no folder {str(path.parent)!r}.\nMake it, or type  --output {path.name}"
         )
 
 

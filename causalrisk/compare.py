@@ -123,6 +123,10 @@ class ComparisonResults(ComparisonAttributes):
                 tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
         return build_summary(tables, _notes(self._data))
 
+    def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
+        """Draw `plot`, under a name like those of the plots of a fit."""
+        return self.plot(ax, alpha)
+
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their normal intervals.
 

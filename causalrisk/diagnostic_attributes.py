@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.decomposition import variance_table
 from causalrisk.diagnostics.balance import WeightedRows, balance_table
@@ -26,7 +27,7 @@ from causalrisk.trimming import trim_curve
 
 DENOMINATORS = {"all": "pooled", "treated": "treated", "control": "control", "overlap": "weighted"}
 TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
-EXACT_ROWS = 5000  # up to so many rows `influence` leaves each of them out
+EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
 class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
@@ -43,6 +44,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
     def _scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n)."""
         return self._record.sample.restore(self._weight_fit.probabilities.T).T
+
+    def _counted(self) -> NDArray[np.intp]:
+        """Positions of the rows of the design, as often as frequency weights say."""
+        rows, design = np.arange(self._record.design.n), self._record.design
+        return np.repeat(rows, design.weights.astype(int)) if self._record.frequency else rows
 
     def balance(self, binary: str = "raw") -> pd.DataFrame:
         """Balance of the columns of the propensity design between arms, before and after weighting.
@@ -234,9 +240,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         ----------
         top : int, optional
             Only so many rows, those that move it most first; by default all in their order.
-        method : {"exact", "influence"}, optional
-            "exact" redoes every step without the row; "influence" is its influence function, for large samples, which
-            understates the rows with the most. By default exact up to 5000 rows.
+        method : {"exact", "shifted", "influence"}, optional
+            "exact" redoes every step without the row; for JRE every propensity replicate too, the other rows drawn as
+            often as before. "shifted" (JRE) moves the replicates as the propensity score moves, as the bootstrap does.
+            "influence" is the influence function, for large samples, which understates the rows with the most. By
+            default exact up to 5000 rows; JRE exact up to 1000, about half a minute, and shifted up to 5000.
 
         Returns
         -------
@@ -253,11 +261,12 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         >>> bool((changes.abs() > res.effect_se).any())
         False
         """
-        one_of("method", method, (None, "exact", "influence"))
         record = self._record
+        joint = record.joint is not None
+        one_of("method", method, (None, "exact", *(("shifted",) if joint else ()), "influence"))
         design, fit = record.design, record.propensity if record.spec.uses_propensity else None
-        exact = design.n <= EXACT_ROWS if method is None else method == "exact"
-        change, se = effect_changes(record, exact), np.sqrt(record.covariance[0, 0])
+        chosen = method or _influence_method(design.n, joint)
+        change, se = effect_changes(record, chosen), np.sqrt(record.covariance[0, 0])
         weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
         frame = pd.DataFrame(
             {
@@ -272,6 +281,12 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
             return frame
         whole_number("top", top, 1)
         return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
+
+    @property
+    def _quick_influence(self) -> str:
+        """How a page of many diagnostics computes the influence of the rows."""
+        classifier = self._record.options.propensity_score is not None
+        return "exact" if self._record.design.n <= QUICK_ROWS and not classifier else "influence"
 
     def se_decomposition(self) -> pd.DataFrame:
         """Where the robust variance of the effect comes from.
@@ -314,13 +329,14 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         -------
         DataFrame
             A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
-            several arms a block for each but the reference. Every row counts once.
+            several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
         """
         whole_number("bins", bins, 1)
-        design, scores = self._record.design, self._scores()
+        design, scores, rows = self._record.design, self._scores(), self._counted()
+        size = max(len(rows) // bins, 1)
         tables = {}
         for a, label in enumerate(design.labels[1:], start=1):
-            found = calibration_bins(scores[a], (design.arm == a).astype(float), max(design.n // bins, 1))
+            found = calibration_bins(scores[a, rows], (design.arm == a)[rows].astype(float), size)
             error = np.sqrt(found.observed * (1 - found.observed) / found.n)
             columns = {"n": found.n, "predicted": found.predicted, "observed": found.observed, "std err": error}
             tables[label] = pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.n) + 1, name="bin"))
@@ -329,9 +345,17 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
     def calibration_error(self, bins: int = 10) -> pd.Series:
         """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
         whole_number("bins", bins, 1)
-        design, scores = self._record.design, self._scores()
-        size = max(design.n // bins, 1)
+        design, scores, rows = self._record.design, self._scores(), self._counted()
+        size = max(len(rows) // bins, 1)
         values = [
-            calibration_error(scores[a], (design.arm == a).astype(float), size=size) for a in range(1, design.n_arms)
+            calibration_error(scores[a, rows], (design.arm == a)[rows].astype(float), size=size)
+            for a in range(1, design.n_arms)
         ]
         return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")
+
+
+def _influence_method(n: int, joint: bool) -> str:
+    """Return how the influence of n rows is computed unless it is said."""
+    if n <= (QUICK_ROWS if joint else EXACT_ROWS):
+        return "exact"
+    return "shifted" if joint and n <= EXACT_ROWS else "influence"

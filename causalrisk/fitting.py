@@ -12,7 +12,7 @@ from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.errors import ConvergenceWarning, DesignWarning, OptionError, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
-from causalrisk.inference.resample import START_STREAM, seed_sequence
+from causalrisk.inference.resample import START_STREAM, given_multiplicities, seed_sequence
 from causalrisk.ledger import Notes
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.record import FitRecord, JointRecord
@@ -115,7 +115,9 @@ def fit_joint(
     _check_outcome(data.design, notes)
     _check_clusters(data.design, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
-    parts = JointRecord(joint, kept, criterion, replicates, path)
+    given = joint_options.replicates
+    drawn = None if given is None else resampling.given(given_multiplicities("replicates", given, len(sample.order)))
+    parts = JointRecord(joint, kept, criterion, replicates, path, drawn)
     record = dataclasses.replace(first, spec=JRE, estimate=joint.estimate, joint=parts)
     return with_uncertainty(record, inference, notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,8 +22,9 @@ from causalrisk.joint import estimate_jointly
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
+from causalrisk.refit import DenseReplicates, JointRefitter, PropensityRefitter, Refitter
 from causalrisk.replicates import Replicates
-from causalrisk.resampling import make_resampling
+from causalrisk.resampling import make_resampling, replicate_multiplicities
 from causalrisk.sample import Sample
 from causalrisk.uncertainty import refitter_of, robust_covariance
 from causalrisk.weighting import fit_weighting
@@ -46,7 +48,61 @@ def unit_influence(record: FitRecord, count: int) -> Array:
     return sum_within_units(record, record.estimate.influence[:, :count] * record.sample.weights[:, None])
 
 
-def leave_one_out(record: FitRecord, count: int) -> Array:
+@dataclass(frozen=True)
+class RemainingStates:
+    """Replicates of the full sample, fitted again without the rows that are left out.
+
+    Parameters
+    ----------
+    refit : PropensityRefitter
+        Refits the propensity model.
+    drawn : ndarray, shape (n, B)
+        Multiplicities of the usable replicates.
+    states : ndarray, shape (S, B)
+        Their states in the full sample.
+    """
+
+    refit: PropensityRefitter
+    drawn: Array
+    states: Array
+
+    def __call__(self, weights: Array, state: Array, number: int) -> Array:
+        """States of the replicates that are usable without the rows of weight zero, shape (S, B)."""
+        kept = weights > 0
+        # A row moves a replicate about as often as it is in it.
+        start = self.states + self.drawn[~kept].mean(axis=0) * (state - self.refit.fit.state)[:, None]
+        batch = self.refit(self.drawn * kept[:, None], start)
+        return batch.gamma[:, batch.reasons == Reason.OK]
+
+
+def remaining_refitter(record: FitRecord) -> Refitter:
+    """Return the refit of a fit without some of its rows; the other rows of each replicate stay as often as they were.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    callable
+        Weights (n, m), zero for rows left out, and number of the first column -> `Refits`.
+    """
+    weights, joint, sample = record.propensity, record.joint, record.sample
+    if joint is None or weights is None or not weights.weighting.n_coefficients:
+        return refitter_of(record)
+    drawn, replicates = joint.drawn, joint.replicates
+    if drawn is None:
+        resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
+        drawn = replicate_multiplicities(resampling, len(replicates.reasons))
+    own = drawn[:, replicates.reasons == Reason.OK]
+    states_of = RemainingStates(PropensityRefitter(weights), own, replicates.states)
+    theta = joint.fit.start.theta if sample.family.linear else record.estimate.theta
+    operator_of = DenseReplicates(sample, weights, states_of, replicates.count)
+    return JointRefitter(sample, weights, theta, joint.criterion, operator_of, record.options.scale)
+
+
+def leave_one_out(record: FitRecord, count: int, refit: Refitter | None = None) -> Array:
     """Return the first `count` estimates without each unit (row or cluster), shape (units, count).
 
     Parameters
@@ -55,6 +111,8 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
         The fit.
     count : int
         Number of estimates wanted.
+    refit : callable, optional
+        Refits the fit, by default as its bootstrap does.
 
     Returns
     -------
@@ -64,7 +122,7 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
     sample, cluster = record.sample, record.design.cluster
     clusters = sample.clusters(cluster)
     units = np.arange(sample.n) if clusters is None else clusters
-    refit = refitter_of(record)
+    refit = refit or refitter_of(record)
     total = int(units.max()) + 1
     parts = []
     for first in range(0, total, BLOCK):
@@ -75,27 +133,31 @@ def leave_one_out(record: FitRecord, count: int) -> Array:
     return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
 
 
-def effect_changes(record: FitRecord, exact: bool) -> Array:
+def effect_changes(record: FitRecord, method: str) -> Array:
     """Change of the (first) effect when a row is left out, rows in the order of the design, shape (n,).
 
     Parameters
     ----------
     record : FitRecord
         The fit.
-    exact : bool
-        Whether every step is redone without the row, or its influence function tells.
+    method : {"exact", "shifted", "influence"}
+        Whether every step is redone without the row; or all but the replicates of a joint fit, which move as the
+        propensity score does; or its influence function tells.
 
     Returns
     -------
     ndarray, shape (n,)
         Effect without the row less the effect; NaN where there is none without it.
     """
-    sample = record.sample
-    if not exact:
+    sample, joint = record.sample, record.joint
+    if method == "influence":
         share = sample.weights * record.estimate.influence[:, 0]
         return -sample.restore(share / (sample.total - sample.weights))
-    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None))
-    left_out = leave_one_out(alone, 1)[:, 0]
+    refit = remaining_refitter(record) if method == "exact" else None
+    if joint is not None:  # nested replicates would be drawn anew for each row
+        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
+    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None), joint=joint)
+    left_out = leave_one_out(alone, 1, refit)[:, 0]
     if sample.n_frame:
         left_out = sample.restore(left_out)
     return left_out - record.estimate.params[0]

@@ -74,11 +74,12 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             The plot: bars the rows as they are, black lines as they are weighted.
         """
         design, position = self._record.design, self._arm(arm)
-        score = self._scores()[position]
-        weight = design.weights * self._record.sample.restore(self._weight_fit.undivided)
-        members = [design.arm == position, design.arm == 0]
-        labels = [design.labels[position], design.labels[0]]
-        name = f"propensity score of {design.treat_name} = {labels[0]}"
+        rows, once = self._counted(), 1.0 if self._record.frequency else design.weights
+        score = self._scores()[position, rows]
+        weight = (once * self._record.sample.restore(self._weight_fit.undivided))[rows]
+        members = [(design.arm == a)[rows] for a in (position, 0)]
+        labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
+        name = f"propensity score of {labels[0]}"
         return draw_overlap([score[m] for m in members], [weight[m] for m in members], labels, name, axes_or_new(ax))
 
     def plot_cancellation(self, ax: Any = None, arm: Any = None) -> Any:
@@ -98,10 +99,11 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             matter. Results of an estimator other than JRE are drawn in place of IPWRA.
         """
         biases, slopes = self._biases()
-        position, labels = self._arm(arm), self._record.design.labels
+        position, design = self._arm(arm), self._record.design
+        labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
         own = self._record.spec.name
         shown = {name: (slopes[:, None] * biases[name])[[0, position]] for name in _compared(own, biases)}
-        return draw_cancellation(shown, (labels[0], labels[position]), self._record.design.endog_name, axes_or_new(ax))
+        return draw_cancellation(shown, labels, design.endog_name, axes_or_new(ax))
 
     def _biases(self) -> tuple[dict[str, Array], Array]:
         record, fit = self._record, self._weight_fit
@@ -188,7 +190,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             Where to draw; by default a new figure.
         top : int, default 5
             How many rows are named.
-        method : {"exact", "influence"}, optional
+        method : {"exact", "shifted", "influence"}, optional
             As in `influence`.
 
         Returns
@@ -254,7 +256,7 @@ class PlotAttributes(DiagnosticAttributes, UnitAttributes):
             ("Balance", self.plot_balance),
             ("Calibration", self.plot_calibration),
             ("Cancellation", self.plot_cancellation),
-            ("Influence", self.plot_influence),
+            ("Influence", lambda ax: self.plot_influence(ax, method=self._quick_influence)),
             last,
         )
         for (title, plot), ax in zip(plots, axes.flat, strict=True):

@@ -38,6 +38,8 @@ class JointRecord:
         The propensity replicates.
     path : AnchorPath or None
         How the anchor was chosen, where it was.
+    drawn : ndarray, shape (n, B), optional
+        Their multiplicities where the caller gave them, rows in the order of the sample; else the seed tells.
     """
 
     fit: JointEstimate
@@ -45,6 +47,7 @@ class JointRecord:
     criterion: JointCriterion
     replicates: Replicates
     path: AnchorPath | None
+    drawn: Array | None = None
 
     @property
     def own_penalty(self) -> float | None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.inference.intervals import normal_interval
@@ -35,7 +36,7 @@ from causalrisk.report.versions import versions_text
 from causalrisk.report.wording import effect_words, estimand_words, formats, population_words, variables_of
 
 TOP = 10
-EXACT_ROWS = 1000  # up to so many rows the report leaves each of them out
+MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
 GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
 ASSUMPTIONS = {
     "unconfoundedness": (
@@ -185,8 +186,8 @@ def _overlap(results: Any) -> Part:
     figures = [
         figure_html(
             partial(results.plot_overlap, arm=label),
-            f"Mirrored histograms of the propensity score of {label} against {labels[0]}. {reading.headline}",
-            f"Propensity scores in {label} and in {labels[0]}: bars are rows, lines are rows as they are weighted.",
+            f"Mirrored histograms of the propensity score of arm {label} against {labels[0]}. {reading.headline}",
+            f"Propensity scores in arm {label} and in arm {labels[0]}: bars are rows, lines rows as weighted.",
         )
         for label in labels[1:]
     ]
@@ -219,9 +220,15 @@ def _trimming(results: Any) -> Part:
     reading = read_trimming(table, results.effect_se)
     formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
     shown = formatted(table.drop(columns="note"), formatting)
+    noisy = [str(limit) for limit, note in table["note"].items() if str(note).startswith(MONTE_CARLO)]
     notes = [
-        paragraph(f"{limit}: {' '.join(str(note).split())}", "soft") for limit, note in table["note"].items() if note
+        paragraph(f"{limit}: {' '.join(str(note).split())}", "soft")
+        for limit, note in table["note"].items()
+        if note and str(limit) not in noisy
     ]
+    if noisy:
+        told = f"At {joined(noisy)} another seed would move the effect by more than 5% of its standard error."
+        notes.insert(0, paragraph(f"{told} More replicates (n_replicates=) bring it down.", "soft"))
     body = [table_html(shown, "Effect by trimming (robust standard errors)", ("estimand",)), *notes]
     return Part("trimming", "Trimming", "\n".join(body), reading)
 
@@ -253,8 +260,8 @@ def _cancellation(results: Any) -> Part:
     figures = [
         figure_html(
             partial(results.plot_cancellation, arm=label),
-            f"Bias of {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
-            f"Biases of {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
+            f"Bias of arm {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
+            f"Biases of arms {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
         )
         for label in labels[1:]
     ]
@@ -270,9 +277,7 @@ def _cancellation(results: Any) -> Part:
 
 
 def _influence(results: Any) -> Part:
-    record: FitRecord = results._record
-    classifier = record.options.propensity_score is not None
-    method = "exact" if record.design.n <= EXACT_ROWS and not classifier else "influence"
+    method = results._quick_influence
     table = results.influence(method=method)
     order = np.argsort(-table["change"].abs().fillna(np.inf).to_numpy(), kind="stable")
     top = table.iloc[order[:TOP]]
@@ -282,8 +287,9 @@ def _influence(results: Any) -> Part:
         f"Change of the effect without each row, against its share of the weight. {reading.headline}",
         "How much the effect moves without each row, against the row's share of the weight of its arm.",
     )
+    counted = ", counted from 0 in the data" if isinstance(results.in_sample.index, pd.RangeIndex) else ""
     formatting: Formats = {"change": format_number, "in std errors": _three, "weight share": _share}
-    shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows", ("arm",))
+    shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows{counted}", ("arm",))
     return Part("influence", "Influential rows", figure + shown, reading)
 
 

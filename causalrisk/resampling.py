@@ -95,7 +95,7 @@ def fit_replicates(
         n_drawn = options.n_replicates
 
         def weights(block: int) -> Array:
-            return resampling.draw(REPLICATE_STREAM, block, min(WIDTH, n_drawn - block * WIDTH))
+            return _replicate_block(resampling, block, n_drawn)
 
         replicates = draw_replicates(refit, weights, -(-n_drawn // WIDTH))
     failed = n_drawn - replicates.count
@@ -111,6 +111,16 @@ def fit_replicates(
             ResampleWarning,
         )
     return replicates
+
+
+def _replicate_block(resampling: Resampling, block: int, n_drawn: int) -> Array:
+    """Multiplicities of a block of the replicates, of which there are n_drawn."""
+    return resampling.draw(REPLICATE_STREAM, block, min(WIDTH, n_drawn - block * WIDTH))
+
+
+def replicate_multiplicities(resampling: Resampling, n_drawn: int) -> Array:
+    """Draw the multiplicities of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
+    return np.hstack([_replicate_block(resampling, block, n_drawn) for block in range(-(-n_drawn // WIDTH))])
 
 
 def operators_of(

@@ -225,6 +225,7 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
         (["--estimator", "TMLE"], ["TMLE", "'JRE'"]),
         (["--estimator", "AIPW", "--penalty", "n"], ["--estimator JRE"]),
         (["--output", "table.docx"], [".docx", "table.txt"]),
+        (["--output", "nowhere/table.txt"], ["no folder 'nowhere'", "--output table.txt"]),
         (["--weights", "w"], ["weight_type"]),
         (["--target", "everyone"], ["everyone", "all"]),
         (["--family", "tweedie"], ["tweedie", "gaussian"]),
@@ -239,6 +240,11 @@ def test_wrong_options(coded, capsys, arguments, words):
     error = capsys.readouterr().err
     for word in words:
         assert word in error
+
+
+def test_report_into_a_folder_that_is_not_there(coded, capsys):
+    assert main(["report", str(coded), "y ~ x1", "--treat", "d", "-o", "nowhere/page.html"]) == 2
+    assert "no folder 'nowhere'" in capsys.readouterr().err
 
 
 def test_simulate(capsys):

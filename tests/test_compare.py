@@ -341,7 +341,7 @@ def test_plot_is_a_forest(both):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    axes = both.plot()
+    axes = both.plot_compare()
     assert isinstance(axes, matplotlib.axes.Axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     points = axes.get_lines()[0]

@@ -9,6 +9,7 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.diagnostics.overlap import crump_limits
+from causalrisk.resampling import make_resampling, replicate_multiplicities
 from tests.conftest import LALONDE_RHS, RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
@@ -162,20 +163,20 @@ def test_influence_is_leaving_rows_out(lalonde, lalonde_model, kind):
 
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
 def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
-    drawn = np.random.default_rng(0).multinomial(614, np.full(614, 1 / 614), size=200).T
+    """Every row really left out; the others are in each replicate as often as before."""
+    drawn = np.random.default_rng(0).multinomial(614, np.full(614, 1 / 614), size=60).T
     res = lalonde_model(cr.JRE).fit(cov_type="robust", replicates=drawn)
-    table = res.influence()
-    top = list(res.influence(top=10).index)
-    rows = [*top, *lalonde.index[::12]]
     kept = res._record.joint.criterion.penalty
     left_out = []
-    for row in rows:
+    for row in lalonde.index:
         others = lalonde.index != row
         rest = cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde[others], treat="treat")
         left_out.append(rest.fit(cov_type="robust", replicates=drawn[others], penalty=kept).effect - res.effect)
-    change = table.loc[rows, "change"].to_numpy()
-    # Here the replicates are refitted without the row; `influence` moves those of the full sample along.
-    assert np.corrcoef(change, left_out)[0, 1] > 0.995
+    np.testing.assert_allclose(res.influence()["change"], left_out, atol=1e-6 * np.abs(left_out).max())
+    top = lalonde.index[np.argsort(-np.abs(left_out), kind="stable")[:10]]
+    assert list(res.influence(top=10).index) == list(top)
+    quick = res.influence(method="shifted")["change"]
+    assert np.corrcoef(quick, left_out)[0, 1] < 0.999  # why the default is exact
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
@@ -183,12 +184,30 @@ def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
 def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind):
     res = lalonde_model(kind).fit(resamples=1 - np.eye(614))
     change = res.boot_params["ATE"].to_numpy() - res.effect
-    table = res.influence()
+    table = res.influence(method="exact" if kind is cr.IPWRA else "shifted")
     assert np.corrcoef(change, table["change"])[0, 1] > 0.999999
-    top = lalonde.index[np.argsort(-np.abs(change), kind="stable")[:10]]
-    assert list(res.influence(top=10).index) == list(top)
     plain = res.influence(method="influence")["change"]
-    assert np.corrcoef(change, plain)[0, 1] < 0.98  # why the default is exact
+    assert np.corrcoef(change, plain)[0, 1] < 0.98
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
+def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
+    data = frame.assign(g=np.arange(300) % 30)
+    res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=40, rng=3)
+    record = res._record
+    resampling = make_resampling(record.design, record.sample, record.bootstrap, record.seed)
+    drawn = record.sample.restore(replicate_multiplicities(resampling, 40))
+    given = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, replicates=drawn)
+    assert given.effect == res.effect
+    np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)
+
+
+def test_nested_replicates_are_not_drawn_anew_for_each_row(frame):
+    fits = [
+        model(frame, cr.JRE).fit(n_boot=2, n_replicates=40, bootstrap_replicates=kind) for kind in ("shifted", "nested")
+    ]
+    one, other = (res.influence(method="shifted")["change"] for res in fits)
+    np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-9)
 
 
 def test_influence_function_for_large_samples(cattaneo):
@@ -276,3 +295,18 @@ def test_calibration_by_hand(frame):
     np.testing.assert_allclose(table["std err"], np.sqrt(observed * (1 - observed) / 50))
     gap = table["predicted"] - table["observed"]
     np.testing.assert_allclose(res.calibration_error(bins=6)["1"], np.sqrt((gap**2).mean()))
+
+
+def test_frequency_weights_are_repeated_rows(frame):
+    counts = np.random.default_rng(0).integers(1, 5, 300)
+    repeated = model(frame.loc[frame.index.repeat(counts)].reset_index(drop=True)).fit()
+    weighted = model(frame.assign(times=counts), weights="times", weight_type="frequency").fit()
+    for table in ("balance", "overlap", "calibration", "sensitivity", "sensitivity_bounds", "se_decomposition"):
+        one, other = (getattr(res, table)().select_dtypes("number") for res in (weighted, repeated))
+        np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-8, err_msg=table)
+    pd.testing.assert_series_equal(weighted.calibration_error(), repeated.calibration_error())
+    np.testing.assert_allclose(weighted.balance_test().statistic, repeated.balance_test().statistic, rtol=1e-4)
+    first = np.r_[0, np.cumsum(counts)[:-1]]
+    once = counts == 1
+    change = repeated.influence()["change"].to_numpy()[first]
+    np.testing.assert_allclose(weighted.influence()["change"][once], change[once], atol=1e-9)

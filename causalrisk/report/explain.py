@@ -79,7 +79,9 @@ def _formula(record: FitRecord) -> list[str]:
         models += "model of its own."
     if record.spec.uses_propensity and design.score is None and design.propensity_formula:
         models += f" {design.propensity_formula} says which covariates predict who is in which arm."
-    compared = joined([f"all in {label} rather than in {design.labels[0]}" for label in design.labels[1:]], "or")
+    compared = joined(
+        [f"all in arm {label} rather than in arm {design.labels[0]}" for label in design.labels[1:]], "or"
+    )
     measure = "" if options.effect == "difference" else f", as {'an' if options.effect == 'odds_ratio' else 'a'} "
     measure += "" if options.effect == "difference" else COMPARED[options.effect]
     question = (
@@ -109,7 +111,7 @@ def _propensity(record: FitRecord) -> list[str]:
     fit, labels = record.propensity, record.design.labels
     if fit is None:
         return [f"{record.spec.name} uses none: it does not ask who was likely to be in which arm."]
-    whose = labels[1] if len(labels) == 2 else "each arm"
+    whose = f"{record.design.treat_name} = {labels[1]}" if len(labels) == 2 else "each arm"
     source = f"A model ({propensity_text(record)}) estimates it from the covariates."
     if record.design.score is not None:
         source = "It was given with the data and is taken as known."

@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk.errors import UnavailableError
 from causalrisk.report.readings import BAD, CAUTION, GOOD, Reading
 
-FIGURE_SIZE = (6.4, 4.2)  # inches
+FIGURE_SIZE = (5.4, 3.9)  # inches
 LARGEST_SVG = 250_000  # bytes; figures with more points become bitmaps
 DPI = 150
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
@@ -60,6 +60,8 @@ nav ul { columns: 2; padding-left: 1.2rem; }
   h1 { font-size: 1.35rem; }
   table { font-size: .72rem; }
   th, td { padding: .1rem .22rem; }
+  .summary table { font-size: .56rem; }
+  .summary th, .summary td { padding: .1rem .15rem; }
 }
 @page { margin: 18mm 15mm; }
 @media print {

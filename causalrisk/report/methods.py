@@ -56,6 +56,10 @@ BALANCE_TEST = (
     "Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical Society "
     "B 76, 243-263."
 )
+OMITTED = (
+    "Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted variable "
+    "bias in causal machine learning. NBER working paper 30302."
+)
 SENSITIVITY = (
     "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
     "Annals of Internal Medicine 167, 268-274."
@@ -158,5 +162,6 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         (CRUMP, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
         (SENSITIVITY, sensitivity),
+        (OMITTED, sensitivity),
     )
     return sorted(cited | {reference for reference, holds in wanted if holds})

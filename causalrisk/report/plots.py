@@ -205,7 +205,7 @@ def draw_bootstrap(
     if low < 0 < high:
         ax.axvline(0, **LINE)
     ends = max((limits[1] for limits in intervals.values()), default=high)
-    ax.set_xlim(low, max(high, ends + 0.4 * (high - low)))  # room for the names of the intervals
+    ax.set_xlim(low, max(high, ends + 0.5 * (high - low)))  # room for the names of the intervals
     ax.annotate("estimate", (estimate, top), xytext=(4, 2), textcoords="offset points", fontsize="small", va="bottom")
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(label)

@@ -204,7 +204,7 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.locator_params(nbins=5)
-    ax.set_xlabel(f"bias of {labels[0]} ({unit})")
-    ax.set_ylabel(f"bias of {labels[1]} ({unit})")
+    ax.set_xlabel(f"bias of {labels[0]}, in units of {unit}")
+    ax.set_ylabel(f"bias of {labels[1]}")
     ax.legend(ncols=3, **ABOVE)
     return ax

@@ -244,10 +244,14 @@ def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], draw
 def read_sensitivity(table: pd.DataFrame) -> Reading:
     """Read the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     first = table.iloc[0]
+    limit = (
+        "the interval holds no effect even without one"
+        if first["E-value of limit"] == 1
+        else f"{first['E-value of limit']:.2f} for the interval to reach no effect"
+    )
     headline = (
         f"To explain the effect away, a confounder would need a risk ratio of {first['E-value']:.2f} with both "
-        f"treatment and outcome, beyond the covariates (E-value); {first['E-value of limit']:.2f} for the interval to "
-        "reach no effect."
+        f"treatment and outcome, beyond the covariates (E-value); {limit}."
     )
     texts = [
         f"The E-value is of the ratio {first['ratio']:.3f} ({first['basis']}; VanderWeele and Ding 2017). Compare it "
@@ -256,7 +260,8 @@ def read_sensitivity(table: pd.DataFrame) -> Reading:
     if "robustness value" in table:
         texts.append(
             f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
-            "is left of both the outcome and the weights."
+            "is left of both the outcome and the weights (Chernozhukov et al. 2022). That takes the models to be right "
+            "given the covariates, and assumes nothing of how the confounder works."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 
