@@ -241,10 +241,11 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         top : int, optional
             Only so many rows, those that move it most first; by default all in their order.
         method : {"exact", "shifted", "influence"}, optional
-            "exact" redoes every step without the row; for JRE every propensity replicate too, the other rows drawn as
-            often as before. "shifted" (JRE) moves the replicates as the propensity score moves, as the bootstrap does.
-            "influence" is the influence function, for large samples, which understates the rows with the most. By
-            default exact up to 5000 rows; JRE exact up to 1000, about half a minute, and shifted up to 5000.
+            "exact" redoes every step without the row, at the anchor of the fit; where JRE is trained over replicates
+            ("mse", "erm") those too, the other rows drawn as often as before, and "shifted" moves them as the
+            propensity score moves, as the bootstrap does. "influence" is the influence function, for large samples,
+            which understates the rows with the most. By default exact up to 5000 rows; with replicates exact up to
+            1000, about half a minute, and shifted up to 5000.
 
         Returns
         -------
@@ -262,10 +263,10 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         False
         """
         record = self._record
-        joint = record.joint is not None
-        one_of("method", method, (None, "exact", *(("shifted",) if joint else ()), "influence"))
+        replicated = record.joint is not None and not record.joint.criterion.fitted
+        one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
         design, fit = record.design, record.propensity if record.spec.uses_propensity else None
-        chosen = method or _influence_method(design.n, joint)
+        chosen = method or _influence_method(design.n, replicated)
         change, se = effect_changes(record, chosen), np.sqrt(record.covariance[0, 0])
         weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
         frame = pd.DataFrame(
@@ -354,8 +355,8 @@ class DiagnosticAttributes(SensitivityAttributes, JointAttributes):
         return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")
 
 
-def _influence_method(n: int, joint: bool) -> str:
+def _influence_method(n: int, replicated: bool) -> str:
     """Return how the influence of n rows is computed unless it is said."""
-    if n <= (QUICK_ROWS if joint else EXACT_ROWS):
+    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
         return "exact"
-    return "shifted" if joint and n <= EXACT_ROWS else "influence"
+    return "shifted" if replicated and n <= EXACT_ROWS else "influence"

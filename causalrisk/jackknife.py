@@ -22,8 +22,9 @@ from causalrisk.joint import estimate_jointly
 from causalrisk.ledger import Reason
 from causalrisk.linalg import Array
 from causalrisk.record import FitRecord
-from causalrisk.refit import DenseReplicates, JointRefitter, PropensityRefitter, Refitter
+from causalrisk.refit import JointRefitter, PropensityRefitter, Refitter
 from causalrisk.replicates import Replicates
+from causalrisk.resample_weights import DenseReplicates
 from causalrisk.resampling import make_resampling, replicate_multiplicities
 from causalrisk.sample import Sample
 from causalrisk.uncertainty import refitter_of, robust_covariance
@@ -89,7 +90,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
         Weights (n, m), zero for rows left out, and number of the first column -> `Refits`.
     """
     weights, joint, sample = record.propensity, record.joint, record.sample
-    if joint is None or weights is None or not weights.weighting.n_coefficients:
+    if joint is None or weights is None or joint.criterion.fitted or not weights.weighting.n_coefficients:
         return refitter_of(record)
     drawn, replicates = joint.drawn, joint.replicates
     if drawn is None:

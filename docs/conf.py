@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import io
 import os
+import re
 import tomllib
 import warnings
 from pathlib import Path
@@ -69,17 +70,58 @@ def doctest_flags() -> int:
     return sum(doctest.OPTIONFLAGS_BY_NAME[name] for name in settings["doctest_optionflags"])
 
 
+class Examples(doctest.DocTestRunner):
+    """Runs examples, and keeps the figures that they close."""
+
+    def __init__(self) -> None:
+        super().__init__(optionflags=doctest_flags())
+        self.figures: dict[int, str] = {}
+
+    def report_start(self, out: Any, test: Any, example: Any) -> None:
+        """Draw the open figure, as SVG, before an example that starts with ``plt.close``."""
+        if example.source.startswith("plt.close("):
+            import matplotlib.pyplot as plt
+
+            text = io.StringIO()
+            with plt.rc_context({"svg.hashsalt": test.name}):
+                plt.gcf().savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+            self.figures[example.lineno] = text.getvalue()
+
+
 def run_examples(app: Any, docname: str, source: list[str]) -> None:
     """Run the examples of a page; one whose output differs from the page's is a warning of the build."""
     from sphinx.util import logging
 
+    logger = logging.getLogger(__name__)
+    for block in re.findall(r"^```python\n(.*?)^```", source[0], re.M | re.S):
+        if ">>> " not in block:
+            logger.warning("a block of Python that is not run; expected lines of >>>:\n%s", block, location=docname)
     test = doctest.DocTestParser().get_doctest(source[0], {"__name__": "__main__"}, docname, f"{docname}.md", 0)
-    report = io.StringIO()
+    report, runner = io.StringIO(), Examples()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        failed, _ = doctest.DocTestRunner(optionflags=doctest_flags()).run(test, out=report.write)
+        failed, _ = runner.run(test, out=report.write)
     if failed:
-        logging.getLogger(__name__).warning(report.getvalue(), location=docname)
+        logger.warning(report.getvalue(), location=docname)
+    source[0] = show_figures(app, docname, source[0], runner.figures)
+
+
+def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> str:
+    """Put each figure below the block whose code closes it."""
+    lines = text.split("\n")
+    for number, (line, svg) in reversed(list(enumerate(figures.items()))):
+        name = f"{docname.replace('/', '-')}-{number}.svg"
+        folder = Path(app.outdir) / "_images"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(svg, encoding="utf-8")
+        end = lines.index("```", line)
+        up = "../" * docname.count("/")
+        lines[end + 1 : end + 1] = [
+            "",
+            f'<p><img class="drawn" src="{up}_images/{name}" alt="Figure of the code above"></p>',
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def visit_math(translator: Any, node: Any) -> None:

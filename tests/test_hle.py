@@ -151,6 +151,14 @@ MALFORMED = {
     "too sure": ({"q1": judged("no", 101)}, r"entry 'q1': confidence is 101"),
     "huge": ({"q1": judged("no", 10**400)}, r"entry 'q1': confidence is 1000"),
     "nan": ('{"q1": {"judge_response": {"correct": "no", "confidence": NaN}}}', r"entry 'q1': confidence is nan"),
+    "empty": ("", r"is not JSON: Expecting value"),
+    "cut off": (json.dumps({"q1": judged()})[:-4], r"is not JSON: .*\nCheck .*written to its end"),
+    "nested": ("[" * 100_000, r"is not JSON: .*recursion"),
+    "null": ({"q1": None}, r"entry 'q1' is None; expected an object"),
+    "nothing at all": ({"q1": {}}, r"entry 'q1' has neither 'response' nor 'judge_response', but nothing"),
+    "none": ({"q1": judged("no", None)}, r"entry 'q1': confidence is None"),
+    "percent": ({"q1": judged("no", "85%")}, r"entry 'q1': confidence is '85%'"),
+    "below": ({"q1": judged("no", -1)}, r"entry 'q1': confidence is -1"),
     "response": ({"q1": {"response": 7}}, r"entry 'q1': response is 7; expected text"),
 }
 
@@ -186,10 +194,48 @@ def test_malformed_question_files(write):
     answers = write({})
     with pytest.raises(DesignError, match=r"questions\.jsonl\), line 3 is not JSON"):
         hle.load_judged({"arm": answers}, write('{"id": "q0"}\n\n{"id":\n', "questions.jsonl"))
-    with pytest.raises(DesignError, match=r"line 1: \[1, 2\]; expected one JSON object a line"):
-        hle.load_judged({"arm": answers}, write("[1, 2]", "questions.jsonl"))
+    with pytest.raises(DesignError, match=r"line 1: 7; expected one JSON object a line"):
+        hle.load_judged({"arm": answers}, write("7", "questions.jsonl"))
+    with pytest.raises(
+        DesignError, match=r"holds a JSON list; expected JSON lines.*\nType  pd\.read_json\(\"q\.json\"\)"
+    ):
+        hle.load_judged({"arm": answers}, write('\n[{"id": "q0"}]', "q.json"))
     with pytest.raises(DesignError, match=r"expected a file ending in '\.jsonl', '\.json', '\.csv', '\.parquet'"):
         hle.load_judged({"arm": answers}, write("", "questions.xlsx"))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("", "q.csv", r"cannot be read as CSV in UTF-8: No columns.*\nCheck that this is the file you mean"),
+        ("id,category\nq0,Math,more,cells\nq1,a,b,c,d,e\n", "q.csv", r"cannot be read as CSV"),
+        (b"id,category,answer_type\nq0,Caf\xe9,exactMatch\n", "q.csv", r"cannot be read as CSV in UTF-8: .*utf-8"),
+        (b"hello", "q.parquet", r"cannot be read as Parquet"),
+        ("", "q.jsonl", r"no column 'id', 'category', 'answer_type'; .*, found none\.\nRename"),
+        ("id;category;answer_type\nq0;Math;exactMatch\n", "q.csv", r"found 'id;category;answer_type'"),
+        ("id,category,answer_type\nq0,Math,exactMatch\n,Math,exactMatch\n", "q.csv", r"row 2 of 2 has no id"),
+        ("id,category,answer_type\nq0,,exactMatch\n", "q.csv", r"question 'q0' has no category \(1 of 1 have none\)"),
+    ],
+)
+def test_question_files_that_cannot_be_read(write, tmp_path, content, name, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DesignError, match=rf"questions \(.*{message}"):
+        hle.load_judged({"arm": write({})}, tmp_path / name)
+
+
+def test_shares_for_confidences_are_told_of(write):
+    with pytest.warns(DesignWarning, match=r"every confidence is between 0 and 1; .*\nIf they are shares, multiply"):
+        load(write, {"q0": judged("yes", 0.8), "q1": judged("no", 1)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(write, {"q0": judged("yes", 1), "q1": judged("no", 0)})
+
+
+def test_paths_must_be_paths(write):
+    with pytest.raises(DesignError, match=r"questions is of type NoneType; expected a path\.\nType  load_judged"):
+        hle.load_judged({"arm": write({})}, None)
+    with pytest.raises(DesignError, match=r"the file of arm 'arm' is of type float; expected a path"):
+        hle.load_judged({"arm": 3.5}, questions(2))
 
 
 @pytest.mark.parametrize(("files", "found"), [({}, "empty"), ("judged.json", "a str"), (["judged.json"], "a list")])

@@ -96,3 +96,6 @@ def test_nearest():
     assert nearest("mags", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("q", ["mage"]) == "Type one of: 'mage'."
+    assert nearest("mage", ["mage;medu"]) == (
+        "The only column is 'mage;medu'. Read the file with  pd.read_csv(..., sep=';')  (or save it with commas)."
+    )

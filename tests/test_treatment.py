@@ -53,7 +53,8 @@ def test_other_numbers_need_a_level():
     with pytest.raises(DesignError) as caught:
         code_treatment(pd.Series([1, 2, 2, 1]), "smoker", call='from_formula(..., treat="smoker", ')
     assert str(caught.value) == (
-        "treatment 'smoker' has values [1, 2] in 4 rows; expected 0/1 or bool. Say which level is treated:\n"
+        "treatment 'smoker' has values [1, 2] in 4 rows; expected 0/1 or bool. Say which level is treated; "
+        "if it is 2:\n"
         'from_formula(..., treat="smoker", treated=2).'
     )
     with pytest.raises(DesignError, match=r"values \[-1, 1\]"):
@@ -82,6 +83,34 @@ def test_text_needs_a_level(values):
     assert coding.arm.tolist() == [1, 0, 0]
     assert coding.levels == coding.labels == ("no", "yes")
     assert code(values, reference="yes").arm.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("levels", "treated"),
+    [
+        (("control", "treated"), "treated"),
+        (("placebo", "active"), "active"),
+        (("nonsmoker", "Smoker"), "Smoker"),
+        (("untreated", "treated"), "treated"),
+        (("No", "Yes"), "Yes"),
+        (("never", "daily"), "daily"),
+        (("Unemployed", "employed"), "employed"),
+    ],
+)
+def test_advice_takes_the_absence_for_the_reference(levels, treated):
+    """Whatever the alphabet says."""
+    with pytest.raises(DesignError) as caught:
+        code(levels)
+    control = next(level for level in levels if level != treated)
+    assert str(caught.value).endswith(f'\nAdd  treated="{treated}"  (or  reference="{control}").')
+
+
+@pytest.mark.parametrize("levels", [("drug", "surgery"), ("no", "never"), ("north", "south"), ("old", "union")])
+def test_advice_leaves_the_choice_where_names_do_not_tell(levels):
+    with pytest.raises(DesignError) as caught:
+        code(levels)
+    first, last = sorted(levels)
+    assert str(caught.value).endswith(f'\nAdd  treated="{last}"  or  treated="{first}", whichever is the treatment.')
 
 
 def test_digits_as_text_are_text():

@@ -32,10 +32,17 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     Returns
     -------
     str
-        ``Did you mean 'age'?``, or the list of the names if none is near.
+        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were not
+        told apart.
     """
     known = [str(n) for n in names]
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
+    if separator is not None:  # a file with another separator, read as if it had commas
+        return (
+            f"The only column is {known[0]!r}. Read the file with  pd.read_csv(..., sep={separator!r})  (or save it with "
+            "commas)."
+        )
     if not near:  # difflib minds the case, people do not
         folded = {k.casefold(): k for k in known}
         near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]

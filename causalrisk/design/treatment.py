@@ -14,6 +14,8 @@ from causalrisk.design.columns import listing, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
+CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
+NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -224,12 +226,23 @@ def _reference(
     if all(isinstance(v, int | float) for v in found):
         raise DesignError(
             f"treatment {name!r} has values [{listing(found)}] in {int(counts.sum())} rows; expected 0/1 or bool. Say "
-            f"which level is treated:\n{call}treated={show(found[1])})."
+            f"which level is treated; if it is {show(found[1])}:\n{call}treated={show(found[1])})."
         )
+    control = [i for i, level in enumerate(found) if _is_control(level, found[1 - i])]
+    if len(control) == 1:
+        advice = f"Add  treated={show(found[1 - control[0]])}  (or  reference={show(found[control[0]])})."
+    else:
+        advice = f"Add  treated={show(found[1])}  or  treated={show(found[0])}, whichever is the treatment."
     raise DesignError(
         f"treatment {name!r} has text levels, and nothing says which one is treated (the sign of the effect depends on "
-        f"it):\n{_table(found, counts)}\nAdd  treated={show(found[1])}  (or  reference={show(found[0])})."
+        f"it):\n{_table(found, counts)}\n{advice}"
     )
+
+
+def _is_control(level: Any, other: Any) -> bool:
+    """Whether a level's name says that it is the absence of the other; only a message depends on it."""
+    text, of = (str(value).casefold().strip() for value in (level, other))
+    return text in CONTROLS or (text.startswith(NEGATIONS) and text.endswith(of[-4:]))
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:

@@ -54,7 +54,8 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     Warns
     -----
     DesignWarning
-        If a judged file has entries without a judgement: they count as not answered, as published.
+        If a judged file has entries without a judgement: they count as not answered, as published. If every confidence
+        is at most 1, as a share would be.
 
     Examples
     --------
@@ -79,6 +80,25 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     return pd.concat(arms, ignore_index=True)
 
 
+def _path(source: Any, what: str) -> Path:
+    if not isinstance(source, str | os.PathLike):
+        raise DesignError(
+            f"{what} is of type {type(source).__name__}; expected a path.\n"
+            'Type  load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl").'
+        )
+    return Path(source)
+
+
+def _check_percent(confidences: list[float], where: str) -> None:
+    """Warn of confidences that look like shares, which would pass as percentages and make any model humble."""
+    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
+        warn_user(
+            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
+            "If they are shares, multiply them by 100 in the file.",
+            DesignWarning,
+        )
+
+
 class _Answer(NamedTuple):
     id: str
     correct: int
@@ -88,7 +108,7 @@ class _Answer(NamedTuple):
 
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     """One row per question, answered ones first."""
-    where = f"arm {arm!r} ({os.fspath(path)})"
+    where = f"arm {arm!r} ({_path(path, f'the file of arm {arm!r}')})"
     entries = _entries(path, where)
     unknown = [key for key in entries if key not in questions.index]
     if unknown:
@@ -97,6 +117,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
     found = {answer.id: answer for answer in _answers(entries, questions, where)}
+    _check_percent([answer.confidence for answer in found.values() if answer.graded_by == "judge"], where)
     order = [*found, *(key for key in questions.index if key not in found)]
     rows = [found.get(key, _Answer(key, 0, np.nan, "")) for key in order]
     frame = pd.DataFrame(rows, columns=_Answer._fields)
@@ -165,7 +186,8 @@ def _entries(path: Any, where: str) -> dict[str, dict[str, Any]]:
             )
         if "response" not in entry and "judge_response" not in entry:
             raise DesignError(
-                f"{where}: entry {key!r} has neither 'response' nor 'judge_response', but {listed(list(entry))}.\n"
+                f"{where}: entry {key!r} has neither 'response' nor 'judge_response', but "
+                f"{listed(list(entry)) or 'nothing'}.\n"
                 f"{CHECK}, or remove the entry."
             )
     return found
@@ -173,19 +195,29 @@ def _entries(path: Any, where: str) -> dict[str, dict[str, Any]]:
 
 def _questions(source: Any) -> pd.DataFrame:
     """Columns of text, and has_image, indexed by the id as text."""
-    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({os.fspath(source)})"
+    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({_path(source, 'questions')})"
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:
         raise DesignError(
-            f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found {listed(list(table))}.\n"
+            f"{where} has no column {listed(missing)}; expected {listed(REQUIRED)}, found "
+            f"{listed(list(table)) or 'none'}.\n"
             "Rename the columns, or give the data set itself."
         )
     table = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
+    nameless = np.flatnonzero(table["id"] == "")
+    if len(nameless):
+        raise DesignError(f"{where}: row {nameless[0] + 1} of {len(table)} has no id.\nGive it one, or leave it out.")
     twice = table["id"][table["id"].duplicated()]
     if len(twice):
         raise DesignError(f"{where}: id {twice.iloc[0]!r} stands twice.\nRemove one of the rows.")
+    uncategorised = table["id"][table["category"] == ""]
+    if len(uncategorised):
+        raise DesignError(
+            f"{where}: question {uncategorised.iloc[0]!r} has no category ({len(uncategorised)} of {len(table)} have "
+            'none).\nGive it one, e.g. "Other", or leave it out.'
+        )
     odd = table[~table["answer_type"].isin(ANSWER_TYPES)]
     if len(odd):
         raise DesignError(
@@ -198,18 +230,26 @@ def _questions(source: Any) -> pd.DataFrame:
 
 
 def _table(path: Path, where: str) -> pd.DataFrame:
-    if path.suffix == ".csv":
-        return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
-    if path.suffix == ".parquet":
-        try:
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
+        if path.suffix == ".parquet":
             return pd.read_parquet(path, engine="pyarrow")
-        except ImportError as error:
-            raise UnavailableError(
-                f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
-                "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
-            ) from error
+    except ImportError as error:
+        raise UnavailableError(
+            f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
+            "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
+        ) from error
+    except ValueError as error:  # of pandas' parser, of the decoder, of pyarrow
+        kind = "CSV in UTF-8" if path.suffix == ".csv" else "Parquet"
+        raise DesignError(f"{where} cannot be read as {kind}: {error}\n{CHECK}.") from error
     if path.suffix not in SUFFIXES:
         raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
+    if path.read_bytes().lstrip().startswith(b"["):
+        raise DesignError(
+            f"{where} holds a JSON list; expected JSON lines, one object a line.\n"
+            f'Type  pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True).'
+        )
     lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
     rows = [_parsed(line, f"{where}, line {number}") for number, line in lines]
     for (number, _), row in zip(lines, rows, strict=True):
@@ -228,7 +268,7 @@ def _parsed(text: bytes, where: str) -> Any:
 
     try:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DesignError(f"{where} is not JSON: {error}.\n{CHECK}, and that it was written to its end.") from error
 
 
