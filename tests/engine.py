@@ -10,15 +10,17 @@ from causalrisk.criterion import Criterion
 from causalrisk.effects import SCALES
 from causalrisk.estimators import IPWRA, estimate_separately
 from causalrisk.families import outcome_family
-from causalrisk.joint import estimate_jointly, joint_criterion
+from causalrisk.joint import estimate_of_trained, joint_criterion, train
 from causalrisk.propensity import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.refit import DenseReplicates, JointRefitter, PropensityRefitter, SeparableReplicates, SeparateRefitter
+from causalrisk.refit import JointRefitter, PropensityRefitter, SeparateRefitter
 from causalrisk.replicates import Replicates, ShiftedStates
+from causalrisk.resample_weights import DenseReplicates, FittedReplicates, SeparableReplicates
 from causalrisk.sample import Sample, make_sample
 from causalrisk.targets import ArmTarget, FrameTarget, FunctionTilt, Target, TiltTarget, overlap_tilt
 from causalrisk.weighting import WeightFit, Weighting, fit_weighting
 
 ERM, MSE = Criterion(1.0, 300.0**1.5, False), Criterion(0.3, 3000.0, True)
+ADAPTIVE = Criterion(0.1, 300.0**2, True, True)  # at one of its anchors
 
 
 def tilt_function(e):
@@ -114,12 +116,15 @@ class Problem:
             else Replicates(fit.state[:, None], np.zeros(1, dtype=np.int8))
         )
         method = "least_squares" if sample.family.linear else "trust-exact"
-        joint = estimate_jointly(sample, fit, start, replicates, fixed, method, self.scale, starts)
-        operators = (
-            SeparableReplicates(sample, fit, replicates)
-            if fit.weighting.separable and not dense
-            else (DenseReplicates(sample, fit, ShiftedStates(replicates.states - fit.state[:, None]), replicates.count))
-        )
+        trained = train(sample, fit, start, replicates, fixed, method, self.scale, starts)
+        joint = estimate_of_trained(trained, start, replicates)
+        if fixed.fitted:
+            operators = FittedReplicates(sample, fit)
+        elif fit.weighting.separable and not dense:
+            operators = SeparableReplicates(sample, fit, replicates)
+        else:
+            shifted = ShiftedStates(replicates.states - fit.state[:, None])
+            operators = DenseReplicates(sample, fit, shifted, replicates.count)
         theta = start.theta if sample.family.linear else joint.estimate.theta
         return joint, JointRefitter(sample, fit, theta, fixed, operators, self.scale)
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.refit import JointRefitter, SeparableReplicates
+from causalrisk.refit import JointRefitter
+from causalrisk.resample_weights import SeparableReplicates
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_multiplicities
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}

@@ -10,12 +10,13 @@ from causalrisk.estimators import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, estima
 from causalrisk.inference.resample import NESTED_STREAM, Resampler, seed_sequence
 from causalrisk.joint import estimate_jointly
 from causalrisk.ledger import Reason
-from causalrisk.refit import NestedStates, PropensityRefitter
+from causalrisk.refit import PropensityRefitter
 from causalrisk.replicates import Replicates
+from causalrisk.resample_weights import NestedStates
 from causalrisk.sample import make_sample
 from causalrisk.weighting import Weighting, fit_weighting
 from tests.conftest import RHS, simulate
-from tests.engine import ERM, MSE, model_of, multiplicities, numeric_influence, problem
+from tests.engine import ADAPTIVE, ERM, MSE, model_of, multiplicities, numeric_influence, problem
 
 SEPARATE = [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW]
 TARGETS = ["all", "treated", "control", "overlap", "function", "frame"]
@@ -61,7 +62,7 @@ def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, mo
         assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
 
 
-@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
 @pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
 def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
     family, link, effect = outcome
@@ -96,7 +97,7 @@ def test_resamples_equal_fits_of_the_repeated_rows(model):
         np.testing.assert_allclose(res.boot_params.iloc[j], again.params, rtol=1e-8)
 
 
-@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.parametrize("target", ["all", "treated"])
 def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
