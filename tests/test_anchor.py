@@ -127,11 +127,11 @@ def test_first_anchor_is_ipwra_for_every_target(target, family):
 
 def test_options_that_have_no_effect_are_refused():
     model = cr.JRE.from_formula(FORMULA, simulate(100, 4), treat="d")
-    with pytest.raises(cr.OptionError, match='"adaptive", which chooses it.*\n.*objective="mse"'):
+    with pytest.raises(cr.OptionError, match=r'"adaptive", which chooses it.*\n.*objective="mse"'):
         model.fit(anchor=0.3)
-    with pytest.raises(cr.OptionError, match='"erm", whose fit has weight one'):
+    with pytest.raises(cr.OptionError, match=r'"erm", whose fit has weight one'):
         model.fit(anchor=0.3, objective="erm")
-    with pytest.raises(cr.OptionError, match='no effect with objective="adaptive"'):
+    with pytest.raises(cr.OptionError, match=r'no effect with objective="adaptive"'):
         model.fit(bootstrap_replicates="nested")
-    with pytest.raises(AttributeError, match='objective="mse" does not choose its anchor'):
+    with pytest.raises(AttributeError, match=r'objective="mse" does not choose its anchor'):
         _ = fitted(simulate(100, 4), objective="mse").anchor_path
