@@ -60,10 +60,10 @@ the names): mean squared error over that of IPWRA. `held out, u^2` is the defaul
   textbook's formula) and JTRAIN98 the default keeps IPWRA's fit, and its bootstrap standard error is IPWRA's.
 - **Did not help:** training over the replicates (penalty n) with the anchor held out (at n = 200 1.37 times IPWRA's
   mean squared error with forty covariates, Monte Carlo error 0.16; 1.06 (0.05) on `lalonde_like` at n = 500); adding
-  the expected risk over the replicates to what is held out (a geometric mean of 0.76 over the wrong designs at
-  n = 200, where it is 0.68 without); the square of the mean net bias over replicates (in 200 samples of `lalonde_like` at n = 200, with
-  the anchor held out, 2.5 times IPWRA's mean squared error, Monte Carlo error 1.2: a few replicates with extreme
-  weights decide); replicates of the sample and the propensity score together, whose net biases have the right
+  the expected risk over the replicates to what is held out (a geometric mean of 0.76 over the wrong designs at n = 200,
+  where it is 0.68 without); the square of the mean net bias over replicates (in 200 samples of `lalonde_like` at
+  n = 200, with the anchor held out, 2.5 times IPWRA's mean squared error, Monte Carlo error 1.2: a few replicates with
+  extreme weights decide); replicates of the sample and the propensity score together, whose net biases have the right
   covariance but which need thousands of replicates; a tenth of the replicates' penalty beside u^2; anchors chosen
   without the margin of a standard error (2 to 4% losses); projecting the influence function inside the objective
   (gains a little at n = 200 and loses on `lalonde_like` at n = 500; the bootstrap standard error on `cattaneo2` is
