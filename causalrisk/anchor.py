@@ -55,11 +55,12 @@ class AnchorPath:
     ----------
     effects : ndarray, shape (r,)
         The (first) effect.
-    variances : ndarray, shape (r,)
-        Variance of the effect from the influence function held out, in squared units of the outcome; for several
-        effects that which the objective averages.
-    gains, gain_errors : ndarray, shape (r,)
-        Variance less that of the first anchor, and its standard error over the units.
+    std_errors : ndarray, shape (r,)
+        Standard error of the effect from the influence function held out, in units of the outcome; for several effects
+        that of the contrasts of the objective.
+    ratios, ratio_errors : ndarray, shape (r,)
+        Its square over that of the first anchor, and the standard error of this ratio over the units; NaN where the
+        first is zero.
     converged : ndarray of bool, shape (r,)
         Whether the optimiser converged; an anchor where it did not is not chosen.
     chosen : int
@@ -67,9 +68,9 @@ class AnchorPath:
     """
 
     effects: Array
-    variances: Array
-    gains: Array
-    gain_errors: Array
+    std_errors: Array
+    ratios: Array
+    ratio_errors: Array
     converged: NDArray[np.bool_]
     chosen: int
 
@@ -125,15 +126,15 @@ def train_best(
 
 def _choose(found: Sequence[Trained], units: Units) -> AnchorPath:
     """Compare the variances of the effect from influence functions held out, unit by unit."""
-    total = found[0].solution.sample.total
-    squares = np.stack([(held_out(t.solution, units) ** 2).sum(axis=1) for t in found]) / total**2
+    sample, unit = found[0].solution.sample, found[0].solution.criterion.unit
+    squares = np.stack([((held_out(t.solution, units) / (sample.total * unit)) ** 2).sum(axis=1) for t in found])
     converged = np.array([bool(t.result.success) for t in found])
-    gain = squares - squares[0]
+    variances, gain = squares @ units.counts, squares - squares[0]
     gains, n_units = gain @ units.counts, units.counts.sum()
     errors = np.sqrt((gain - gains[:, None] / n_units) ** 2 @ units.counts)
     chosen = int(np.argmin(np.where(converged, gains + CAUTION * errors, np.inf)))
-    effects = np.array([t.solution.params()[0] for t in found])
-    return AnchorPath(effects, squares @ units.counts, gains, errors, converged, chosen)
+    effects, first = np.array([t.solution.params()[0] for t in found]), variances[0] or np.nan
+    return AnchorPath(effects, unit * np.sqrt(variances), variances / first, errors / first, converged, chosen)
 
 
 def held_out(solution: Solution, units: Units) -> Array:

@@ -92,12 +92,11 @@ class JointAttributes:
                 f'objective="{self._joint.options.objective}" does not choose its anchor.\n'
                 'Type  fit(objective="adaptive").'
             )
-        first = path.variances[0] or np.nan
         table = {
             "effect": path.effects,
-            "std err": np.sqrt(path.variances),
-            "variance ratio": path.variances / first,
-            "ratio std err": path.gain_errors / first,
+            "std err": path.std_errors,
+            "variance ratio": path.ratios,
+            "ratio std err": path.ratio_errors,
             "converged": path.converged,
             "chosen": np.arange(len(path.effects)) == path.chosen,
         }

@@ -95,7 +95,7 @@ class JRE(CausalModel):
     >>> births = cr.datasets.load_cattaneo2()
     >>> res = cr.JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
     >>> res
-    JRE: ATE -253.15 (24.96), 1 vs 0, n 4642
+    JRE: ATE -256.86 (24.14), 1 vs 0, n 4642
     """
 
     spec = estimators.JRE

@@ -27,7 +27,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def joint(frame):
-    return model(frame, cr.JRE).fit(cov_type="robust", n_replicates=60)
+    return model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_risk_table_with_known_scores_has_one_replicate(frame):
 def test_penalty_path_is_refitting(frame, joint):
     path = joint.penalty_path([30.0, 3000.0, 90000.0])
     for penalty, row in path.iterrows():
-        again = model(frame, cr.JRE).fit(cov_type="robust", n_replicates=60, penalty=penalty)
+        again = model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60, penalty=penalty)
         np.testing.assert_allclose(row["effect"], again.effect, rtol=1e-8)
         np.testing.assert_allclose(row["std err"], again.effect_se, rtol=1e-8)
         np.testing.assert_allclose(row["risk"], again.expected_ate_risk, rtol=1e-6)
@@ -165,13 +165,14 @@ def test_influence_is_leaving_rows_out(lalonde, lalonde_model, kind):
 def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
     """Every row really left out; the others are in each replicate as often as before."""
     drawn = np.random.default_rng(0).multinomial(614, np.full(614, 1 / 614), size=60).T
-    res = lalonde_model(cr.JRE).fit(cov_type="robust", replicates=drawn)
+    res = lalonde_model(cr.JRE).fit(objective="mse", cov_type="robust", replicates=drawn)
     kept = res._record.joint.criterion.penalty
     left_out = []
     for row in lalonde.index:
         others = lalonde.index != row
         rest = cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde[others], treat="treat")
-        left_out.append(rest.fit(cov_type="robust", replicates=drawn[others], penalty=kept).effect - res.effect)
+        again = rest.fit(objective="mse", cov_type="robust", replicates=drawn[others], penalty=kept)
+        left_out.append(again.effect - res.effect)
     np.testing.assert_allclose(res.influence()["change"], left_out, atol=1e-6 * np.abs(left_out).max())
     top = lalonde.index[np.argsort(-np.abs(left_out), kind="stable")[:10]]
     assert list(res.influence(top=10).index) == list(top)
@@ -180,11 +181,14 @@ def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
-@pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE])
-def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind):
-    res = lalonde_model(kind).fit(resamples=1 - np.eye(614))
+@pytest.mark.parametrize(
+    ("kind", "objective", "method"),
+    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "exact"), (cr.JRE, {"objective": "mse"}, "shifted")],
+)
+def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, objective, method):
+    res = lalonde_model(kind).fit(resamples=1 - np.eye(614), **objective)
     change = res.boot_params["ATE"].to_numpy() - res.effect
-    table = res.influence(method="exact" if kind is cr.IPWRA else "shifted")
+    table = res.influence(method=method)
     assert np.corrcoef(change, table["change"])[0, 1] > 0.999999
     plain = res.influence(method="influence")["change"]
     assert np.corrcoef(change, plain)[0, 1] < 0.98
@@ -193,7 +197,7 @@ def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind):
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
 def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame.assign(g=np.arange(300) % 30)
-    res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=40, rng=3)
+    res = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, n_replicates=40, rng=3)
     record = res._record
     resampling = make_resampling(record.design, record.sample, record.bootstrap, record.seed)
     drawn = record.sample.restore(replicate_multiplicities(resampling, 40))
@@ -204,7 +208,8 @@ def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
 
 def test_nested_replicates_are_not_drawn_anew_for_each_row(frame):
     fits = [
-        model(frame, cr.JRE).fit(n_boot=2, n_replicates=40, bootstrap_replicates=kind) for kind in ("shifted", "nested")
+        model(frame, cr.JRE).fit(objective="mse", n_boot=2, n_replicates=40, bootstrap_replicates=kind)
+        for kind in ("shifted", "nested")
     ]
     one, other = (res.influence(method="shifted")["change"] for res in fits)
     np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-9)

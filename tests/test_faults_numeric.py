@@ -327,7 +327,7 @@ def test_fault_68_constant_propensity_gives_ipwra(data):
 
 def test_fault_68_a_single_replicate(data):
     model = build(cr.JRE, data, FORMULA)
-    res = model.fit(n_replicates=1, n_boot=20)
+    res = model.fit(objective="mse", n_replicates=1, n_boot=20)
     assert np.isnan(res.mc_se) and "not known (B = 1)" in str(res.summary())
     assert np.isfinite(res.bse).all() and len(res.replicate_bias) == 1
     # Without penalty it is the regression under the weights of that one replicate.

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWar
 def res():
     frame = simulate(200, seed=4).set_index("row" + np.arange(200).astype(str).astype(object))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", levels={0: "old", 1: "new"})
-    return model.fit(n_boot=499, n_replicates=40)
+    return model.fit(objective="mse", n_boot=499, n_replicates=40)
 
 
 @pytest.fixture(scope="module")

@@ -144,8 +144,8 @@ def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
 def test_nested_and_shifted_standard_errors_agree():
     """Same resamples: the two differ by a few percent (nested draws its replicates afresh each time)."""
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(250), treat="d")
-    shifted = model.fit(n_boot=150, n_replicates=60)
-    nested = model.fit(n_boot=150, n_replicates=60, bootstrap_replicates="nested")
+    shifted = model.fit(objective="mse", n_boot=150, n_replicates=60)
+    nested = model.fit(objective="mse", n_boot=150, n_replicates=60, bootstrap_replicates="nested")
     assert nested.effect == shifted.effect
     assert not np.array_equal(nested.boot_params, shifted.boot_params)
     assert nested.effect_se == pytest.approx(shifted.effect_se, rel=0.1)

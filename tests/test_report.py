@@ -231,9 +231,13 @@ def test_verdicts_of_the_others():
     assert "runs from 10.00 to 30.00" in read_trimming(few, 4.0).texts[0]
     assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
     path = pd.DataFrame({"effect": [50.0, 1.0, 1.1], "RMS net": [9.0, 2.0, 1.0]}, index=[0.0, 10.0, 100.0])
-    assert read_penalty(path, 10.0, 1.0, 1.0).verdict == GOOD
-    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.0, 1.0).headline
-    assert "it would be 50.00" in read_penalty(path, 10.0, 1.0, 1.0).texts[1]
+    assert read_penalty(path, 10.0, 1.05, 1.0, 1.0).verdict == GOOD
+    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.05, 1.0, 1.0).headline
+    assert "it would be 50.00" in read_penalty(path, 10.0, 1.05, 1.0, 1.0).texts[1]
+    assert (
+        "the fit, whose risk is that under the fitted score alone, gives 1.050"
+        in (read_penalty(path, None, 1.05, 1.0, 1.0).texts[0])
+    )
     values = np.random.default_rng(0).normal(size=500)
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION

@@ -183,9 +183,10 @@ def read_penalty(path: pd.DataFrame, own: float | None, effect: float, se: float
         f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
         f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
     )
-    fit = f"the fit has {own:.3g}"
     if own is None:
         fit = f"the fit, whose risk is that under the fitted score alone, gives {format_number(effect)}"
+    else:
+        fit = f"the fit has {own:.3g}"
     texts = [
         f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; {fit}; IPWRA without any of it gives "
         f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
