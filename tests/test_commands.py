@@ -62,8 +62,8 @@ def test_every_shell_block_is_found():
 def test_python_of_the_readme_prints_the_summary(tmp_path):
     (code,) = blocks(ROOT / "README.md", "python")
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=True,
+        [sys.executable, "-W", "error::UserWarning", "-c", code], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "Joint Robust Estimator (JRE) Results" in done.stdout
     assert re.search(r"^ATE +-2\d\d\.\d+", done.stdout, re.M)
