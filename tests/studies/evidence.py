@@ -60,7 +60,7 @@ class Grid:
     settings: int
 
 
-QUICK = Grid(300, 800, 200, 100, 100, 99, 1000, 200, 400)
+QUICK = Grid(300, 1000, 200, 100, 200, 99, 1000, 200, 200)
 FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000)
 
 
@@ -130,7 +130,7 @@ def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200)})
     study = run_study(
-        ["strong", "weak_overlap", "interaction", "linear", "linear_strong", "lalonde_like"], n=500,
+        [*MISSPECIFIED, *RIGHT, "interaction", "lalonde_like"], n=500,
         n_sims=grid.covered, estimators={"IPWRA": "IPWRA", "JRE": joint}, n_boot=grid.n_boot, n_jobs=args.jobs,
         progress=True, path=args.store and args.store / "coverage",
     )  # fmt: skip
