@@ -201,7 +201,7 @@ def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     record = res._record
     resampling = make_resampling(record.design, record.sample, record.bootstrap, record.seed)
     drawn = record.sample.restore(replicate_multiplicities(resampling, 40))
-    given = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, replicates=drawn)
+    given = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, replicates=drawn)
     assert given.effect == res.effect
     np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)
 
