@@ -26,12 +26,13 @@ LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
     "JRE lets the arms' biases cancel: read the {estimand}. Each POM is shown net of the common bias (the effect is "
-    "the same either way). Unit-level effects and outcome coefficients are not interpretable; take them from "
-    "res.start. The bias columns are means and RMS over the propensity replicates: a bias the arms share does no harm, "
-    "only the net one enters the effect. They are fitted in this sample and say nothing of unmeasured confounders or "
-    "missing overlap."
+    "the same either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
 )
-
+NOTE_BIASES = (
+    "The bias columns are means and RMS over the propensity replicates: a bias the arms share does no harm, only the "
+    "net one enters the effect. They are fitted in this sample and say nothing of unmeasured confounders or missing "
+    "overlap."
+)
 NOTE_AS_IPWRA = (
     "No way to let the biases cancel was clearly more precise than IPWRA's own fit, judged by rows held out "
     "(res.anchor_path), so JRE kept that fit."
@@ -286,9 +287,9 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _ledger_notes(record)
     notes += _score_notes(record)
     if record.joint is not None:
-        notes.append(NOTE_JOINT.format(estimand=record.estimand))
-        if record.joint.path is not None and np.isinf(record.joint.anchor):
-            notes.append(NOTE_AS_IPWRA)
+        kept = record.joint.path is not None and np.isinf(record.joint.anchor)
+        about = NOTE_AS_IPWRA if kept else NOTE_JOINT.format(estimand=record.estimand)
+        notes.append(f"{about} {NOTE_BIASES}")
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 
