@@ -134,7 +134,7 @@ class JRE(CausalModel):
             "adaptive": sampling variance plus penalised risk at the fitted propensity score, anchored to IPWRA by a
             weight chosen by rows held out (`CausalResults.anchor_path`); IPWRA itself where nothing is clearly better.
             "mse": the same at a given anchor, with fit and risk averaged over the propensity replicates. "erm":
-            importance-weighted fit plus penalised risk over the replicates, as in [1]_ of the class.
+            importance-weighted fit plus penalised risk over the replicates, as in the paper of the class.
         penalty : float or {"n", "10n", "n1.5", "n2"}, optional
             Weight lambda of the ATE risk; by default "10n" for "mse" and "n2" for the others.
         anchor : float, optional
