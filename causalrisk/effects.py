@@ -60,6 +60,11 @@ class EffectScale:
         """Return the effect as a formula of two means, by name or in numbers."""
         return self.form.format(treated=treated, reference=reference)
 
+    def on_bounds(self, means: Array, error: Array) -> Array:
+        """Return the means, those no further than their rounding error from a bound of the scale on the bound."""
+        means = np.where(np.abs(means - self.low) <= error, self.low, means)
+        return np.where(np.abs(means - self.high) <= error, self.high, means)
+
     def params(self, means: Array) -> Array:
         """Effects, then the means, shape (2 K - 1, ...)."""
         return np.concatenate([self.effects(means), means])

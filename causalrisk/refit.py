@@ -27,7 +27,7 @@ from causalrisk.targets import Target
 from causalrisk.weighting import WeightFit, Weights
 
 NEWTON_STEPS, HALVINGS = 200, 20
-ROUNDING = 1e-13  # relative decrease of the objective below which a step is rounding error
+ROUNDING = 1e-13  # relative decrease of the objective, or relative size of a mean, that is rounding error
 STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
 
 
@@ -168,7 +168,8 @@ class SeparateRefitter:
         if spec.corrected:
             residual = share * importance * (sample.y[:, None] - sample.own(fitted))
             means += np.stack([residual[rows].sum(axis=0) for rows in sample.slices])
-        params = self.scale.params(means)
+        error = ROUNDING * np.abs(self.estimate.params[-len(means) :])[:, None]
+        params = self.scale.params(self.scale.on_bounds(means, error))
         return _refits(params, theta, coefficients, reasons)
 
 
