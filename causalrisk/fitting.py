@@ -12,12 +12,12 @@ from causalrisk.design import Design
 from causalrisk.diagnostics.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.errors import ConvergenceWarning, DesignWarning, OptionError, OverlapWarning
 from causalrisk.estimators import IPWRA, JRE, Estimate, Specification, estimate_separately
-from causalrisk.inference.resample import START_STREAM, given_multiplicities, seed_sequence
+from causalrisk.inference.resample import START_STREAM, seed_sequence
 from causalrisk.ledger import Notes
 from causalrisk.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.record import FitRecord, JointRecord
 from causalrisk.refit import PropensityRefitter
-from causalrisk.resampling import fit_replicates, make_resampling
+from causalrisk.resampling import fit_replicates, given_replicates, make_resampling
 from causalrisk.separation import check_outcome_fits
 from causalrisk.uncertainty import with_uncertainty
 from causalrisk.weighting import WeightFit
@@ -98,9 +98,8 @@ def fit_joint(
     start = estimate_of(data, IPWRA, options, notes)
     first = _record(data, IPWRA, options, inference, start, overlap, (cov_type, kind))
     resampling = make_resampling(data.design, sample, kind, first.seed)
-    replicates = fit_replicates(
-        PropensityRefitter(weights), resampling, sample, joint_options, inference.max_failed, notes
-    )
+    given, count = given_replicates(resampling, sample, joint_options), joint_options.n_replicates
+    replicates = fit_replicates(PropensityRefitter(weights), resampling, given, count, inference.max_failed, notes)
     starts = None
     if joint_options.n_starts > 1 and not sample.family.linear:
         rng = resampling.resampler.generator(START_STREAM, 0)
@@ -115,9 +114,7 @@ def fit_joint(
     _check_outcome(data.design, notes)
     _check_clusters(data.design, notes)
     kept = dataclasses.replace(joint_options, replicates=None)
-    given = joint_options.replicates
-    drawn = None if given is None else resampling.given(given_multiplicities("replicates", given, len(sample.order)))
-    parts = JointRecord(joint, kept, criterion, replicates, path, drawn)
+    parts = JointRecord(joint, kept, criterion, replicates, path, given)
     record = dataclasses.replace(first, spec=JRE, estimate=joint.estimate, joint=parts)
     return with_uncertainty(record, inference, notes)
 

@@ -165,7 +165,7 @@ def train(
         The solution.
     """
     if criterion.fitted:
-        replicates = Replicates(fit.state[:, None], np.zeros(1, dtype=np.int8))
+        replicates = Replicates.single(fit.state)
     objective = JointObjective(sample, criterion)
     operator = replicated_weights(sample, fit, replicates)
     share = (sample.weights / sample.total)[:, None]

@@ -50,7 +50,7 @@ def joint_of(record: FitRecord, fit: WeightFit) -> JointRecord:
         return record.joint
     options, sample, scale = JREOptions(), record.sample, record.options.scale
     resampling = make_resampling(record.design, sample, record.bootstrap, record.seed)
-    replicates = fit_replicates(PropensityRefitter(fit), resampling, sample, options, MAX_FAILED, Notes(()))
+    replicates = fit_replicates(PropensityRefitter(fit), resampling, None, options.n_replicates, MAX_FAILED, Notes(()))
     start = record.estimate if record.spec is IPWRA else separate_estimate(record, fit, IPWRA)
     units = units_of(sample, sample.clusters(record.design.cluster), record.frequency)
     criteria = options.criteria(sample.total)

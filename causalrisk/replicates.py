@@ -41,6 +41,11 @@ class Replicates:
         """Number of usable replicates, B."""
         return self.states.shape[1]
 
+    @classmethod
+    def single(cls, state: Array) -> Replicates:
+        """Return the distribution that has one value."""
+        return cls(state[:, None], np.full(1, Reason.OK, dtype=np.int8))
+
 
 class WeightOperator(Protocol):
     """Importance weights under B replicates within m resamples.

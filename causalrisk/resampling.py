@@ -75,24 +75,28 @@ def make_resampling(design: Design, sample: Sample, kind: str, seed: np.random.S
     return Resampling(Resampler(kind, seed, design.weights, frequency, groups), frame, sample)
 
 
+def given_replicates(resampling: Resampling, sample: Sample, options: JREOptions) -> Array | None:
+    """Multiplicities that the caller gave the replicates, shape (n, B), rows in the order of the sample."""
+    if options.replicates is None:
+        return None
+    return resampling.given(given_multiplicities("replicates", options.replicates, len(sample.order)))
+
+
 def fit_replicates(
     refit: PropensityRefitter,
     resampling: Resampling,
-    sample: Sample,
-    options: JREOptions,
+    given: Array | None,
+    n_drawn: int,
     max_failed: float,
     notes: Notes,
 ) -> Replicates:
-    """Draw or take the multiplicities of the replicates and fit them."""
+    """Draw the multiplicities of the replicates, or take those that were given, and fit them."""
     if not refit.fit.weighting.model.estimated:
-        return Replicates(np.empty((len(refit.fit.state), 1)) + refit.fit.state[:, None], np.zeros(1, dtype=np.int8))
-    if options.replicates is not None:
-        checked = given_multiplicities("replicates", options.replicates, len(sample.order))
-        given = resampling.given(checked)
+        return Replicates.single(refit.fit.state)
+    if given is not None:
         n_drawn = given.shape[1]
         replicates = draw_replicates(refit, lambda block: _given_block(given, block, WIDTH), -(-n_drawn // WIDTH))
     else:
-        n_drawn = options.n_replicates
 
         def weights(block: int) -> Array:
             return _replicate_block(resampling, block, n_drawn)
