@@ -2,7 +2,6 @@
 
 from causalrisk import datasets, hle, simulation
 from causalrisk._version import __version__
-from causalrisk.compare import ComparisonResults, compare
 from causalrisk.errors import (
     BootstrapError,
     CausalRiskError,
@@ -18,8 +17,9 @@ from causalrisk.errors import (
     SeparationError,
     UnavailableError,
 )
-from causalrisk.models import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.results import CausalResults
+from causalrisk.models.comparison import ComparisonResults, compare
+from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.models.results import CausalResults, JREResults
 
 __all__ = [
     "AIPW",
@@ -36,6 +36,7 @@ __all__ = [
     "DesignWarning",
     "FitInterrupted",
     "Hajek",
+    "JREResults",
     "MonteCarloWarning",
     "OptionError",
     "OutcomeRegression",

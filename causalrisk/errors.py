@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import numbers
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -121,3 +124,48 @@ def warn_user(message: str, category: type[CausalRiskWarning]) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+class Notes(list[str]):
+    """Texts of the warnings of a fit, for the summary."""
+
+    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
+        """Give a warning and keep its text."""
+        self.append(message)
+        warn_user(message, category)
+
+
+def listed(values: Sequence[object]) -> str:
+    """Return the values as text, quoted and separated by commas."""
+    return ", ".join(repr(v) for v in values)
+
+
+MEANT = {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent"}
+
+
+def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise an OptionError unless the value is among the allowed ones."""
+    if not any(value is a or (isinstance(value, str) and value == a) for a in allowed):
+        close = difflib.get_close_matches(str(value), [a for a in allowed if isinstance(a, str)], 1, 0.4)
+        meant = MEANT.get(str(value).lower())
+        hint = meant if meant in allowed else close[0] if close else allowed[0]
+        raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\nType  {name}={hint!r}.")
+
+
+def whole_number(name: str, value: object, least: int) -> None:
+    """Raise an OptionError unless the value is an integer of at least the given size."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise OptionError(
+            f"{name}={value!r}; expected a whole number of at least {least}.\nType  {name}={least} or more."
+        )
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise an OptionError unless alpha is a significance level between 0 and 1."""
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
+        percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
+        hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
+        raise OptionError(
+            f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
+            f"\nType  alpha={hint:.3g}."
+        )

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
 
 REFERENCE = Path(__file__).parent / "reference"
 LALONDE_RHS = "age + educ + race + married + nodegree + re74 + re75"
@@ -49,6 +50,20 @@ def reference_multiplicities(name, n):
     seed = {"lalonde": 7, "cattaneo2": 11}[name]
     drawn = np.random.RandomState(seed).randint(0, n, size=(40, n))
     return np.stack([np.bincount(rows, minlength=n) for rows in drawn], axis=1)
+
+
+def formula_design(formula, data, *, propensity=None, frame=None, constant_outcome=False, **columns):
+    """A design from formulas, its columns by keyword."""
+    given = ColumnOptions(**columns)
+    return design_from_formula(
+        formula, data, given, propensity=propensity, frame=frame or {}, constant_outcome=constant_outcome
+    )
+
+
+def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=False, **columns):
+    """A design from arrays, its columns by keyword."""
+    given = ColumnOptions(treat, **columns)
+    return design_from_arrays(endog, exog, given, exog_propensity=exog_propensity, constant_outcome=constant_outcome)
 
 
 def simulate(n=400, p=3, seed=0, strength=0.8):

@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import DEMO_OUTCOME, DEMO_PROPENSITY, main
-from causalrisk.cli_parser import make_parser
+from causalrisk.cli import DEMO_OUTCOME, DEMO_PROPENSITY, main, make_parser
 from tests.conftest import simulate
 
 

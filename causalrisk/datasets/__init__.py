@@ -6,10 +6,9 @@ from importlib.resources import files
 
 import pandas as pd
 
-from causalrisk.options import one_of
+from causalrisk.errors import one_of
 
 __all__ = ["load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
-
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
 
 

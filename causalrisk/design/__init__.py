@@ -1,12 +1,15 @@
 """Formulas or arrays to one frozen design; the only place that knows patsy."""
 
-from causalrisk.design.build import design_from_arrays, design_from_formula
 from causalrisk.design.design import Design
 from causalrisk.design.formulas import linear_constraint
+from causalrisk.design.from_arrays import design_from_arrays
+from causalrisk.design.from_formula import design_from_formula
 from causalrisk.design.moderators import Moderators, moderators
-from causalrisk.design.target import TargetRows, target_rows
+from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.target_frame import TargetRows, target_rows
 
 __all__ = [
+    "ColumnOptions",
     "Design",
     "Moderators",
     "TargetRows",

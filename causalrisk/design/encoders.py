@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns import listing, missing_mask, numbers, plain
+from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
 from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
-from causalrisk.design.names import coded_names
 from causalrisk.design.tables import Table, as_table, nearest
+from causalrisk.design.terms import coded_names
 from causalrisk.errors import DesignError
 
 

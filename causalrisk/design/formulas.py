@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import patsy
 import patsy.builtins
 from patsy.parse_formula import parse_formula
 
-from causalrisk.design.names import Use, rewrite, uses
+from causalrisk.design.terms import Use, rewrite, uses
 from causalrisk.errors import DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns import listing, missing_mask, plain
 from causalrisk.design.design import Design
+from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import parse
 from causalrisk.design.rank import usable_columns

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from causalrisk.design.columns import listing
+from causalrisk.design.dtypes import listing
 from causalrisk.errors import DesignError
-from causalrisk.linalg import condition_number, independent_columns
+from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
 
@@ -156,3 +157,58 @@ def _empty_levels(arm: np.ndarray, k: int, labels: Sequence[str], variables: Map
 
 def _arms(labels: Sequence[str]) -> str:
     return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))
+
+
+def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
+    """Mark the columns that are not linear combinations of earlier ones.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design matrix.
+    tol : float, default 1e-13
+        A column is dependent when the sine of its angle to the span of the earlier kept ones is below this.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,)
+        True for the columns to keep.
+    """
+    keep = np.zeros(X.shape[1], dtype=bool)
+    norms = np.linalg.norm(X, axis=0)
+    unit = X / np.where(norms > 0, norms, 1.0)
+    basis, rank = np.empty(X.shape, order="F"), 0
+    for j in range(X.shape[1]):
+        rest = unit[:, j]
+        for _ in range(2):  # twice is enough for orthogonality to working precision
+            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
+        length = np.linalg.norm(rest)
+        if norms[j] > 0 and length > tol and rank < X.shape[0]:
+            keep[j] = True
+            basis[:, rank] = rest / length
+            rank += 1
+    return keep
+
+
+def condition_number(X: Array) -> float:
+    """Condition number of the design after centring (if a constant is among the columns) and scaling.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design matrix.
+
+    Returns
+    -------
+    float
+        Ratio of the largest to the smallest singular value; 1.0 for a constant alone.
+    """
+    constant = np.ptp(X, axis=0) == 0
+    columns = X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X
+    if columns.shape[1] == 0:
+        return 1.0
+    norms = np.linalg.norm(columns, axis=0)
+    if not norms.all():
+        return np.inf
+    singular = np.linalg.svd(columns / norms, compute_uv=False)
+    return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf

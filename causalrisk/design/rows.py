@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns import listing, missing_mask, numbers
-from causalrisk.design.scores import Score, find_score
+from causalrisk.design.dtypes import listing, missing_mask, numbers
+from causalrisk.design.known_scores import Score, find_score, is_classifier
 from causalrisk.design.tables import Table, find_column
 from causalrisk.errors import DesignError, OptionError
 
@@ -122,17 +122,15 @@ def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> 
         )
 
 
-def read_weights(values: pd.Series | None, name: str | None, weight_type: str | None) -> np.ndarray | None:
+def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights.
 
     Parameters
     ----------
-    values : Series or None
+    given : Named or None
         One weight per row; missing ones stay missing.
-    name : str or None
-        Their name, for messages.
     weight_type : {"frequency", "probability"} or None
-        What the weights mean; needed with `values`, refused without.
+        What the weights mean; needed with weights, refused without.
 
     Returns
     -------
@@ -151,12 +149,13 @@ def read_weights(values: pd.Series | None, name: str | None, weight_type: str | 
             f"weight_type={weight_type!r} is not an option; expected 'frequency' or 'probability'.\n"
             'Type  weight_type="frequency"  (each row stands for that many equal rows) or  weight_type="probability".'
         )
-    if values is None:
+    if given is None:
         if weight_type is not None:
             raise OptionError(
                 f'weight_type={weight_type!r} without weights.\nAdd  weights="<column>"  or leave it out.'
             )
         return None
+    values, name = given.values, given.name
     if weight_type is None:
         raise OptionError(
             f"weights {name!r} without weight_type: standard errors differ between frequency and probability weights.\n"
@@ -210,44 +209,78 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class ColumnOptions:
+    """What the caller gave beside the two formulas: the treatment and its coding, and what else goes by rows.
+
+    Parameters
+    ----------
+    treat, treated, reference, levels, weights, weight_type, cluster, propensity_score, missing
+        As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
+    """
+
+    treat: Any
+    treated: Any = None
+    reference: Any = None
+    levels: Mapping[Any, str] | None = None
+    weights: Any = None
+    weight_type: str | None = None
+    cluster: Any = None
+    propensity_score: Any = None
+    missing: str = "drop"
+
+    def __post_init__(self) -> None:
+        if is_classifier(self.propensity_score):
+            object.__setattr__(self, "propensity_score", None)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A column with its name, on the caller's index.
+
+    Parameters
+    ----------
+    values : Series
+        One value per row.
+    name : str
+        Its name.
+    """
+
+    values: pd.Series
+    name: str
+
+
+@dataclass(frozen=True)
 class ByRows:
     """The variables that go by rows beside the two models, on the caller's index.
 
     Parameters
     ----------
-    treat, weights, cluster : Series
-        Their values; None for weights and cluster that are not given.
-    treat_name, weights_name, cluster_name : str
-        Their names.
+    treat : Named
+        Treatment.
+    weights, cluster : Named or None
+        Observation weights and clusters, where they are given.
     weight_type : {None, "frequency", "probability"}
         What the weights mean.
     score : Score or None
         Known propensity scores.
     """
 
-    treat: pd.Series
-    treat_name: str
-    weights: pd.Series | None
-    weights_name: str | None
+    treat: Named
+    weights: Named | None
     weight_type: str | None
-    cluster: pd.Series | None
-    cluster_name: str | None
+    cluster: Named | None
     score: Score | None
 
 
-def by_rows(
-    table: Table, given: tuple[Any, Any, Any, Any], weight_type: str | None, frame: Mapping[str, Any], notes: list[str]
-) -> ByRows:
+def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
     """Find treatment, weights, cluster and propensity score, each by the name of a column or as one value per row.
 
     Parameters
     ----------
     table : Table
         The columns there are.
-    given : tuple
-        Treatment, weights, cluster and propensity score as the caller gave them.
-    weight_type : str or None
-        What the weights mean.
+    given : ColumnOptions
+        What the caller gave.
     frame : mapping of str to object
         The caller's variables.
     notes : list of str
@@ -263,19 +296,18 @@ def by_rows(
     DesignError
         If a name is unknown, or there is not one value per row.
     """
-    treat, weights, cluster, score = given
-    if treat is None:
+    if given.treat is None:
         raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
 
-    def find(value: Any, role: str) -> tuple[pd.Series | None, str | None]:
-        return (None, None) if value is None else find_column(value, role, role, table, frame, notes)
+    def find(value: Any, role: str) -> Named | None:
+        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
 
     return ByRows(
-        *find_column(treat, "treatment", "treat", table, frame, notes),
-        *find(weights, "weights"),
-        weight_type,
-        *find(cluster, "cluster"),
-        find_score(score, table, frame, notes),
+        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
+        weights=find(given.weights, "weights"),
+        weight_type=given.weight_type,
+        cluster=find(given.cluster, "cluster"),
+        score=find_score(given.propensity_score, table, frame, notes),
     )
 
 
@@ -304,19 +336,16 @@ def draw_sample(
     ndarray of float64, shape (N,), or None
         The weights of all rows.
     """
-    weights = read_weights(by.weights, by.weights_name, by.weight_type)
-    used = [*sources, Source("treatment", by.treat_name, by.treat)]
-    if by.weights is not None and by.weights_name is not None:
-        used.append(Source("weights", by.weights_name, by.weights))
-    if by.cluster is not None and by.cluster_name is not None:
-        used.append(Source("cluster", by.cluster_name, by.cluster))
+    weights = read_weights(by.weights, by.weight_type)
+    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster}
+    used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
     if by.score is not None:
         used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
     zero = None if weights is None else weights == 0
     rows = estimation_sample(used, index, missing, zero)
-    if zero is not None and zero.any():
+    if by.weights is not None and zero is not None and zero.any():
         notes.append(
-            f"weights {by.weights_name!r}: {int(zero.sum())} rows of weight 0 are left out of the sample. "
+            f"weights {by.weights.name!r}: {int(zero.sum())} rows of weight 0 are left out of the sample. "
             "Filter them out beforehand to silence this."
         )
     return rows, weights

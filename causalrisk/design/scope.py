@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.formulas import FUNCTIONS, Formula, Scope
-from causalrisk.design.names import Use, in_formula
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
+from causalrisk.design.terms import Use, in_formula
 from causalrisk.errors import DesignError
 
 RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own

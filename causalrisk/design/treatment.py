@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.design.columns import listing, plain
+from causalrisk.design.dtypes import listing, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
@@ -38,7 +38,7 @@ class Coding:
     labels: tuple[str, ...]
 
 
-def code_treatment(
+def code_levels(
     values: pd.Series,
     name: str,
     *,

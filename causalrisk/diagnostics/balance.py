@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.linalg import Array
+from causalrisk.errors import one_of
+from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.linalg import Array
 
 DISTANCE = "propensity score"
 STATISTICS = ("diff", "var ratio", "KS")
@@ -201,3 +203,52 @@ def balance_table(
     if len(tables) == 1:
         return next(iter(tables.values()))
     return pd.concat(tables, names=["contrast", "covariate"])
+
+
+def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
+    """Balance of the columns of the propensity design between arms, before and after weighting.
+
+    Parameters
+    ----------
+    binary : {"raw", "std"}
+        Whether differences of binary columns are of proportions, or standardized as those of the others.
+
+    Returns
+    -------
+    DataFrame
+        A row for the propensity score and each column but the constant (several arms: for each arm against the
+        reference); columns "kind", "unit" ("std" or "raw"), and "diff", "var ratio" and "KS", each "before" and
+        "after" weighting.
+
+    Notes
+    -----
+    Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
+    deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
+    cobalt's "pooled" (several arms: the mean of all variances), for the ATT that of the treated, for the ATC
+    that of the controls; for the overlap population and functions of the score that of all rows after
+    weighting. Differences of binary columns are raw by default there too. Variance ratios are treated over
+    control and are not defined for binary columns. KS is the largest distance of the weighted distribution
+    functions. Differences below 0.1 are usually taken as balanced.
+
+    References
+    ----------
+    .. [1] Greifer, N. (2025). cobalt: Covariate Balance Tables and Plots. R package.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res.balance()[["unit", "diff before", "diff after"]].round(2)
+                     unit  diff before  diff after
+    covariate
+    propensity score  std         0.59        0.00
+    mage              std        -0.30       -0.08
+    mmarried          raw        -0.28       -0.00
+    """
+    one_of("binary", binary, ("raw", "std"))
+    design, scores = record.design, record.scores
+    importance = record.sample.restore(record.used_weight_fit.undivided)
+    rows = WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
+    denominator, names = record.options.population.balance_denominator, design.propensity_names
+    return balance_table(design.Z, names, scores, rows, design.labels, denominator, binary == "raw")

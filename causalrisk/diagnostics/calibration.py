@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors import DesignError
-from causalrisk.inference.resample import seed_sequence
-from causalrisk.linalg import Array
-from causalrisk.options import one_of, whole_number
+from causalrisk.errors import DesignError, one_of, whole_number
+from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.resample import seed_sequence
 
 BINNINGS = ("all", "published")
 BIN_SIZE = 100
@@ -60,7 +61,7 @@ def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) ->
     return CalibrationBins(n, means[0], means[1])
 
 
-def calibration_error(predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE) -> float:
+def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE) -> float:
     """Root mean squared gap between prediction and frequency, over bins of equal size.
 
     Parameters
@@ -94,7 +95,7 @@ def calibration_error(predicted: Array, observed: Array, binning: str = "all", s
     return float(_error((predicted - observed)[order], _starts(m, size), binning)) if m else np.nan
 
 
-def calibration_error_se(
+def rms_calibration_error_se(
     predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE, n_boot: int = 999, rng: Any = 0
 ) -> float:
     """Bootstrap standard error of the calibration error: rows are drawn, sorted and binned again.
@@ -102,7 +103,7 @@ def calibration_error_se(
     Parameters
     ----------
     predicted, observed, binning, size
-        As for `calibration_error`.
+        As for `rms_calibration_error`.
     n_boot : int, default 999
         Resamples.
     rng : int, Generator, SeedSequence or None, default 0
@@ -145,3 +146,41 @@ def _error(gap: Array, starts: NDArray[np.intp], binning: str) -> Any:
     n = np.diff(starts, append=len(gap))
     terms = n / len(gap) * (np.add.reduceat(gap, starts) / n) ** 2
     return np.sqrt((terms if binning == "all" else terms[:-1]).sum())
+
+
+def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
+    """Compare propensity scores with how many were treated, in bins of rows with similar scores.
+
+    Parameters
+    ----------
+    bins : int, default 10
+        Number of bins, of equal size.
+
+    Returns
+    -------
+    DataFrame
+        A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
+        several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
+    """
+    whole_number("bins", bins, 1)
+    design, scores, rows = record.design, record.scores, record.counted_rows
+    size = max(len(rows) // bins, 1)
+    tables = {}
+    for a, label in enumerate(design.labels[1:], start=1):
+        found = calibration_bins(scores[a, rows], (design.arm == a)[rows].astype(float), size)
+        error = np.sqrt(found.observed * (1 - found.observed) / found.n)
+        columns = {"n": found.n, "predicted": found.predicted, "observed": found.observed, "std err": error}
+        tables[label] = pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.n) + 1, name="bin"))
+    return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
+
+
+def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
+    """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
+    whole_number("bins", bins, 1)
+    design, scores, rows = record.design, record.scores, record.counted_rows
+    size = max(len(rows) // bins, 1)
+    values = [
+        rms_calibration_error(scores[a, rows], (design.arm == a)[rows].astype(float), size=size)
+        for a in range(1, design.n_arms)
+    ]
+    return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+import pandas as pd
+from scipy.stats import norm
 
-from causalrisk.linalg import Array
+from causalrisk.diagnostics.risk import separate_estimate
+from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.specification import IPWRA, Estimate
+from causalrisk.inference.covariance import influence_covariance
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.weights import WeightFit
 
 STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
 
@@ -138,3 +148,256 @@ def scale_influence(
     by_nu = inside * (representer - nu) + representer_influence
     size = np.sqrt(sigma * nu)
     return sigma, nu, (nu * by_sigma + sigma * by_nu) / (2 * size) if size > 0 else np.zeros(len(inside))
+
+
+def regression_of(record: FitRecord, fit: WeightFit) -> Estimate:
+    """Return the outcome regression of a fit; for JRE and constants that of IPWRA on the same data."""
+    if record.joint is not None:
+        return record.joint.start
+    return separate_estimate(record, fit, IPWRA) if record.spec.constants else record.estimate
+
+
+def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
+    """Scale of the bias of each arm's effect against the reference.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    fit : WeightFit
+        Its importance weights.
+
+    Returns
+    -------
+    list of BiasScale
+        One for each arm but the reference.
+    """
+    sample, estimate = record.sample, regression_of(record, fit)
+    q, n_arms = sample.X.columns, sample.n_arms
+    residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
+    slope = sample.own(sample.family.mean_deriv(estimate.theta @ q.T))
+    by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
+    influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
+    moved = np.einsum("ap,nap->n", by_theta, influence)
+    share = sample.s * sample.observed / sample.total
+    block = record.estimate.block("means")
+    means, mean_influence = record.estimate.params[block], record.estimate.influence[:, block]
+    scales = []
+    for arm in range(1, n_arms):
+        weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.observed
+        by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.w_by_gamma)
+        divided = -2 * (share @ weight**2) * (fit.measure - sample.observed)  # the weights are over the mean measure
+        sigma, nu, of_scale = scale_influence(residual**2, moved, weight**2, by_state + divided, share)
+        of_effect = mean_influence[:, arm] - mean_influence[:, 0]
+        scales.append(BiasScale(means[arm] - means[0], sigma, nu, of_effect, of_scale))
+    return scales
+
+
+def standard_error(record: FitRecord, influence: Array) -> float:
+    """Robust standard error of one estimate from its influence function."""
+    return float(np.sqrt(influence_covariance(record, influence[:, None])[0, 0]))
+
+
+def bounds_table(
+    record: FitRecord, scales: list[BiasScale], grid: list[tuple[float, float]], rho: float, alpha: float
+) -> pd.DataFrame:
+    """Bounds of every effect for each strength of an omitted confounder, a row each."""
+    z = norm.ppf(1 - alpha / 2)
+    rows, keys = [], []
+    for label, scale in zip(record.design.labels[1:], scales, strict=True):
+        for cf_y, cf_d in grid:
+            strength = float(confounding_strength(cf_y, cf_d, rho))
+            low, high = scale.effect - strength * scale.size, scale.effect + strength * scale.size
+            errors = [
+                standard_error(record, scale.effect_influence + sign * strength * scale.scale_influence)
+                for sign in (-1, 1)
+            ]
+            rows.append((low, high, low - z * errors[0], high + z * errors[1]))
+            keys.append((label, cf_y, cf_d))
+    index = pd.MultiIndex.from_tuples(keys, names=["arm", "cf_y", "cf_d"])
+    table = pd.DataFrame(rows, index=index, columns=["lower", "upper", "ci lower", "ci upper"])
+    return table.droplevel("arm") if len(scales) == 1 else table
+
+
+def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: float) -> tuple[float, float, float, str]:
+    """Risk ratio of an arm against the reference that an E-value is of, its limits, and where it is from.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    covariance : ndarray, shape (d, d)
+        Covariance of the parameters.
+    arm : int
+        The arm.
+    alpha : float
+        Significance level.
+
+    Returns
+    -------
+    ratio, low, high : float
+        The ratio and its limits.
+    basis : {"ratio of the means", "standardized difference"}
+        Exact for outcomes that are not negative on scales with a ratio; else the approximation exp(0.91 d).
+    """
+    params, z = record.estimate.params, norm.ppf(1 - alpha / 2)
+    means = record.estimate.block("means")
+    one, zero = params[means][arm], params[means][0]
+    block = covariance[means, means][np.ix_([0, arm], [0, arm])]
+    y = record.design.y
+    binary = bool(((y == 0) | (y == 1)).all())
+    if (binary or record.options.effect != "difference") and one > 0 and zero > 0:
+        gradient = np.array([-1 / zero, 1 / one])
+        log, se = np.log(one / zero), np.sqrt(gradient @ block @ gradient)
+        return float(one / zero), float(np.exp(log - z * se)), float(np.exp(log + z * se)), "ratio of the means"
+    weights = record.design.weights
+    sd_y = np.sqrt(weights @ (y - weights @ y / weights.sum()) ** 2 / weights.sum())
+    se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
+    d, error = (one - zero) / sd_y, STANDARDIZED_SE / norm.ppf(0.975) * z * se / sd_y
+    center = STANDARDIZED * d
+    return (
+        float(np.exp(center)),
+        float(np.exp(center - error)),
+        float(np.exp(center + error)),
+        "standardized difference",
+    )
+
+
+def sensitivity_table(record: FitRecord, scales: list[BiasScale], covariance: Array, alpha: float) -> pd.DataFrame:
+    """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval."""
+    z, rows = norm.ppf(1 - alpha / 2), []
+    for arm, scale in enumerate(scales, start=1):
+        ratio, low, high, basis = ratio_with_limits(record, covariance, arm, alpha)
+        rows.append(
+            {
+                "effect": scale.effect,
+                "ratio": ratio,
+                "basis": basis,
+                "E-value": e_value(ratio),
+                "E-value of limit": limit_e_value(low, high),
+                "scale": scale.size,
+                "robustness value": robustness_value(scale.effect / scale.size),
+                "robustness value of limit": _limit_robustness(record, scale, z),
+            }
+        )
+    labels = record.design.labels
+    index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
+    return pd.DataFrame(rows, index=index)
+
+
+def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
+    """Smallest r = cf_y = cf_d for which the interval of the bounds holds zero, by bisection."""
+    sign = np.sign(scale.effect) or 1.0
+
+    def margin(r: float) -> float:
+        strength = float(confounding_strength(r, r, 1.0))
+        influence = scale.effect_influence - sign * strength * scale.scale_influence
+        return sign * scale.effect - strength * scale.size - z * standard_error(record, influence)
+
+    if margin(0.0) <= 0:
+        return 0.0
+    low, high = 0.0, robustness_value(scale.effect / scale.size)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if margin(middle) > 0 else (low, middle)
+    return high
+
+
+STRENGTHS = (0.01, 0.03, 0.1)
+
+
+def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
+    """How strong an omitted confounder would have to be to explain the effect away.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
+        its "basis"; "E-value" and that of the nearer limit of the interval; "scale" S and the "robustness value",
+        the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval holds
+        zero.
+
+    Notes
+    -----
+    The E-value [1]_ is the risk ratio that a confounder must have with both treatment and outcome, beyond the
+    covariates. It is exact where the outcome is 0/1 or the effect a ratio, odds ratio or percentage: then it is of
+    the ratio of the arm means. Else it rests on the approximation exp(0.91 d) of the standardized effect d, with
+    limits exp(0.91 d +- 1.78 se).
+
+    The robustness value [2]_ assumes nothing of how the confounder works, but that the outcome regression and the
+    propensity score are right given the covariates: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)), with
+    S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance weight with the sign of the
+    arm. See `sensitivity_bounds`. For JRE g is that of its start.
+
+    References
+    ----------
+    .. [1] VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the
+       E-value. Annals of Internal Medicine 167, 268-274.
+    .. [2] Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted
+       variable bias in causal machine learning. NBER working paper 30302.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> res.sensitivity()[["E-value", "E-value of limit", "robustness value"]].round(2)
+              E-value  E-value of limit  robustness value
+    contrast
+    1 vs 0       2.36              2.13              0.16
+    """
+    check_alpha(alpha)
+    scales = bias_scales(record, record.used_weight_fit)
+    return sensitivity_table(record, scales, record.covariance, alpha)
+
+
+def sensitivity_bounds(
+    record: FitRecord,
+    cf_y: float | Sequence[float] = STRENGTHS,
+    cf_d: float | Sequence[float] = STRENGTHS,
+    rho: float = 1.0,
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """Bounds of the effect if a confounder of given strength was omitted.
+
+    Parameters
+    ----------
+    cf_y : float or sequence of float
+        Share of the residual variance of the outcome that the confounder explains, from 0 to 1.
+    cf_d : float or sequence of float
+        Share of the variance of the full Riesz representer that it adds: 1 - E alpha^2 / E alpha_full^2, from 0
+        to below 1; for a treatment that is linear in the covariates its partial R^2 with the treatment.
+    rho : float, default 1
+        Correlation of the two errors it makes, 1 the worst.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        A row for each pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of arm
+        means, and their normal limits with robust standard errors.
+
+    Notes
+    -----
+    Bounds are effect -+ abs(rho) S sqrt(cf_y cf_d / (1 - cf_d)) as in theorem 2 of the reference in `sensitivity`,
+    with the assumptions named there.
+    """
+    check_alpha(alpha)
+    shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
+    for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
+        if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
+            raise OptionError(
+                f"{name}={[float(v) for v in values]}; expected shares from 0 to {'1' if closed else 'below 1'}.\n"
+                f"Type  {name}=0.03."
+            )
+    if not -1 <= rho <= 1:
+        raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
+    scales = bias_scales(record, record.used_weight_fit)
+    grid = [(float(y), float(d)) for y, d in product(*shares)]
+    return bounds_table(record, scales, grid, float(rho), alpha)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk.inference.resample import seed_sequence
-from causalrisk.options import whole_number
+from causalrisk.errors import whole_number
+from causalrisk.numerics.resample import seed_sequence
 
 # Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
 CATEGORIES = {

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from causalrisk.options import one_of
+from causalrisk.errors import one_of
 
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
 ANSWER = re.compile(r"^[^\w\n]*(?:exact |final )?answer[^\w\n]*:", re.I | re.M)

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.errors import DesignError, DesignWarning, UnavailableError, listed, warn_user
 from causalrisk.hle.grading import ANSWER_TYPES, grade, stated_confidence
-from causalrisk.options import listed
 
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")

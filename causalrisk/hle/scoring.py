@@ -12,12 +12,11 @@ from causalrisk.diagnostics.calibration import (
     BIN_SIZE,
     BINNINGS,
     calibration_bins,
-    calibration_error,
-    calibration_error_se,
+    rms_calibration_error,
+    rms_calibration_error_se,
 )
-from causalrisk.errors import DesignError, DesignWarning, warn_user
-from causalrisk.inference.resample import seed_sequence
-from causalrisk.options import listed, one_of, whole_number
+from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
+from causalrisk.numerics.resample import seed_sequence
 
 NEEDED = ("arm", "answered", "correct", "confidence")
 
@@ -171,9 +170,9 @@ def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: 
             DesignWarning,
         )
     try:
-        error = calibration_error(*shares, binning)
+        error = rms_calibration_error(*shares, binning)
     except DesignError as short:
         raise DesignError(f"arm {arm!r}: {short}") from short
     percent = float(round(100 * round(error, 2))) if binning == "published" else 100 * error
-    se = 100 * calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)
+    se = 100 * rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)
     return {"calibration_error": percent, "calibration_error_se": se}

@@ -1,1 +1,1 @@
-"""Resampling, bootstrap, intervals and sandwich covariances."""
+"""Standard errors, intervals, tests, effects of groups, predictions: functions of a fitted record."""

@@ -3,66 +3,34 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from causalrisk.errors import BootstrapError
-from causalrisk.inference.parallel import ordered_map
-from causalrisk.ledger import Reason
-from causalrisk.linalg import Array
-
-
-class BatchResult(Protocol):
-    """What a batched refit returns: `values`, shape (d, m), and `reasons`, shape (m,)."""
-
-    @property
-    def values(self) -> Array:
-        """Estimates, a column a resample."""
-
-    @property
-    def reasons(self) -> NDArray[np.int8]:
-        """A `Reason` for each resample."""
-
-
-@dataclass(frozen=True)
-class BootstrapDistribution:
-    """Estimates over the resamples.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n_boot, d)
-        A row a resample; NaN where it failed.
-    reasons : ndarray of int8, shape (n_boot,)
-        A `Reason` for each resample.
-    """
-
-    values: Array
-    reasons: NDArray[np.int8]
-
-    @property
-    def used(self) -> Array:
-        """Estimates of the resamples that worked."""
-        return self.values[self.reasons == Reason.OK]
-
-    @property
-    def failed_share(self) -> float:
-        """Share of the resamples that failed."""
-        return float(np.mean(self.reasons != Reason.OK))
-
-    def covariance(self) -> Array:
-        """Covariance of the estimates over the resamples that worked, divisor m - 1, shape (d, d)."""
-        return np.atleast_2d(np.cov(self.used, rowvar=False))
+from causalrisk.errors import BootstrapError, Notes, ResampleWarning
+from causalrisk.estimators.joint.refit import JointRefitter
+from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
+from causalrisk.estimators.refits import Refits, Refitter
+from causalrisk.estimators.resampling import SampleResampler, given_block
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.separate import SeparateRefitter
+from causalrisk.numerics.failures import Failure, failure_text
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
+from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
+from causalrisk.propensity.replicates import (
+    NestedReplicates,
+    NoReplicates,
+    ResampleReplicates,
+    ShiftedLogitReplicates,
+    ShiftedReplicates,
+)
 
 
 def run_bootstrap(
-    refit: Callable[[Array, int], BatchResult],
+    refitter: Refitter,
     draw: Callable[[int, int], Array],
     n_boot: int,
     width: int,
@@ -73,8 +41,8 @@ def run_bootstrap(
 
     Parameters
     ----------
-    refit : callable
-        Multiplicities (n, m) and the number of the first resample -> estimates; pure.
+    refitter : Refitter
+        Estimates under multiplicities; pure.
     draw : callable
         Block number and width -> multiplicities, shape (n, width).
     n_boot : int
@@ -89,15 +57,15 @@ def run_bootstrap(
     Returns
     -------
     BootstrapDistribution
-        Estimates and reasons, in the order of the resamples.
+        Estimates and failures, in the order of the resamples.
 
     Raises
     ------
     BootstrapError
         If a worker process died.
     """
-    block = functools.partial(_refit_block, refit, draw, n_boot, width)
-    parts: list[BatchResult] = []
+    block = functools.partial(_refit_block, refitter, draw, n_boot, width)
+    parts: list[Refits] = []
     try:
         with ordered_map(block, -(-n_boot // width), workers) as results, progress_bar(n_boot, progress) as advance:
             for part in results:
@@ -110,53 +78,68 @@ def run_bootstrap(
             "Type  fit(n_jobs=1)  to stay in one process, or memory=  for fewer resamples at a time."
         ) from error
     values = np.concatenate([p.values for p in parts], axis=1).T
-    return BootstrapDistribution(values, np.concatenate([p.reasons for p in parts]))
+    return BootstrapDistribution(values, np.concatenate([p.failures for p in parts]))
 
 
-def _refit_block(
-    refit: Callable[[Array, int], BatchResult], draw: Callable[[int, int], Array], n_boot: int, width: int, number: int
-) -> BatchResult:
+def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number`; the last may be narrower. A function of the module, for processes to find it."""
     first = number * width
-    return refit(draw(number, min(width, n_boot - first)), first)
+    return refitter.refit(draw(number, min(width, n_boot - first)), first)
 
 
-@contextmanager
-def progress_bar(
-    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample"
-) -> Iterator[Callable[[int], object]]:
-    """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
+def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
+    """Return the batched refit of a fitted record.
 
     Parameters
     ----------
-    total : int
-        Number of units to do.
-    wanted : bool
-        Whether to show anything.
-    label : str, default "bootstrap"
-        What is going on.
-    unit : str, default "resample"
-        What is counted, in the singular.
+    record : FitRecord
+        The fit.
+    groups : ndarray, shape (n, G), optional
+        For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
 
-    Yields
-    ------
-    callable
-        To be called with the number of units just done.
+    Returns
+    -------
+    Refitter
+        For the estimator of the fit.
     """
-    if not wanted:
-        yield lambda done: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        count = 0
+    sample, joint, scale = record.sample, record.joint, record.options.effect_scale
+    if joint is None:
+        return SeparateRefitter(sample, record.spec, record.weight_fit, record.estimate, record.target, scale)
+    replicates = resample_replicates(joint, record.resampler())
+    theta = joint.start.theta if sample.family.linear else record.estimate.theta
+    return JointRefitter(sample, joint.problem.weight_fit, theta, joint.criterion, replicates, scale, groups)
 
-        def advance(done: int) -> None:
-            nonlocal count
-            count += done
-            print(f"\r{label}: {count} of {total} {unit}s", end="\n" if count == total else "", file=sys.stderr)
 
-        yield advance
-        return
-    with tqdm(total=total, desc=label, unit=unit) as bar:
-        yield bar.update
+def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
+    """Choose the replicates of each resample: none, nested, shifted and separable, or shifted under any model."""
+    slices, weight_fit, replicates = joint.problem.sample.slices, joint.problem.weight_fit, joint.replicates
+    if joint.options.at_fitted_score:
+        return NoReplicates(slices, weight_fit)
+    if joint.options.bootstrap_replicates == "nested":
+        count = len(replicates.failures)
+        draw = functools.partial(resampler.draw_within, width=count)
+        return NestedReplicates(slices, weight_fit, count, draw)
+    if weight_fit.model.separable:
+        return ShiftedLogitReplicates(slices, weight_fit, replicates)
+    return ShiftedReplicates(slices, weight_fit, replicates)
+
+
+def bootstrap(
+    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions, notes: Notes
+) -> BootstrapDistribution:
+    """Run the bootstrap and warn of failures."""
+    n_boot, draw = inference.n_boot, functools.partial(resampler.draw, RESAMPLE_STREAM)
+    if inference.resamples is not None:
+        given = resampler.given("resamples", inference.resamples)
+        n_boot, draw = given.shape[1], functools.partial(given_block, given)
+    columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
+    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
+    boot = run_bootstrap(refitter, draw, n_boot, WIDTH, workers, inference.progress)
+    failed = int((boot.failures != Failure.OK).sum())
+    if failed and failed < n_boot:
+        notes.warn(
+            f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
+            "See res.boot_ledger; a simpler formula would avoid it.",
+            ResampleWarning,
+        )
+    return boot

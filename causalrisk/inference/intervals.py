@@ -7,23 +7,25 @@ R's `boot.ci` interpolates on the normal scale instead.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from causalrisk.errors import OptionError, ResampleWarning, warn_user
-from causalrisk.linalg import Array
+from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
+from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
+from causalrisk.estimators.options import INTERVALS
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.specification import IPWRA
+from causalrisk.inference.covariance import robust_covariance
+from causalrisk.inference.jackknife import jackknife_contributions, sum_within_units, unit_influence
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
+from causalrisk.propensity.replicates import Replicates
+from causalrisk.propensity.weights import fit_weights
 
 TAIL = 5  # order statistics wanted beyond a limit
-
-
-def check_alpha(alpha: float) -> None:
-    """Raise an OptionError unless alpha is a significance level between 0 and 1."""
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
-        percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
-        hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
-        raise OptionError(
-            f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
-            f"\nType  alpha={hint:.3g}."
-        )
 
 
 def normal_interval(estimate: Array, se: Array, alpha: float) -> Array:
@@ -147,3 +149,148 @@ def _check_tail(count: int, level: float) -> None:
             f"on extreme order statistics.\nType  fit(n_boot={needed}).",
             ResampleWarning,
         )
+
+
+def resample_standard_errors(record: FitRecord, count: int) -> Array:
+    """Robust standard error of the first `count` estimates within each resample, one resample after the other.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit with a bootstrap whose resamples it drew itself.
+    count : int
+        Number of estimates wanted.
+
+    Returns
+    -------
+    ndarray, shape (n_boot, count)
+        Standard errors; NaN where the resample failed.
+
+    Raises
+    ------
+    UnavailableError
+        If the resamples were given: they are not kept.
+    """
+    if record.given_resamples or record.boot is None:
+        raise UnavailableError(
+            "studentized intervals draw the resamples again, and this fit was given its own.\n"
+            'Type  conf_int(method="bca"), or fit without resamples=.'
+        )
+    resampling = record.resampler()
+    failures = record.boot.failures
+    se = np.full((len(failures), count), np.nan)
+    for block in range(-(-len(failures) // WIDTH)):
+        first = block * WIDTH
+        drawn = resampling.draw(RESAMPLE_STREAM, block, min(WIDTH, len(failures) - first))
+        for j in range(drawn.shape[1]):
+            if failures[first + j] == Failure.OK:
+                se[first + j] = _standard_errors(record, drawn[:, j], count)
+    return se
+
+
+def bootstrap_interval(
+    record: FitRecord, boot: BootstrapDistribution, method: str, alpha: float, acceleration: str
+) -> Array:
+    """Return an interval for each parameter from the bootstrap distribution.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    boot : BootstrapDistribution
+        Its bootstrap distribution.
+    method : {"percentile", "basic", "bc", "bca", "studentized"}
+        The interval.
+    alpha : float
+        Significance level.
+    acceleration : {"influence", "jackknife"}
+        Where the acceleration of "bca" comes from.
+
+    Returns
+    -------
+    ndarray, shape (d, 2)
+        Lower and upper limits.
+    """
+    estimate = record.estimate.params
+    count, values = len(estimate), boot.used[:, : len(estimate)]
+    if method == "percentile":
+        return percentile_interval(values, alpha)
+    if method == "basic":
+        return basic_interval(estimate, values, alpha)
+    if method == "studentized":
+        value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+        se = np.sqrt(np.diag(robust_covariance(record, False))[:count])
+        return studentized_interval(estimate, se, values, value_se, alpha)
+    if method == "bc":
+        return bias_corrected_interval(estimate, values, np.zeros(count), alpha)
+    from_rows = unit_influence if acceleration == "influence" else jackknife_contributions
+    return bias_corrected_interval(estimate, values, acceleration_of(from_rows(record, count)), alpha)
+
+
+def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
+    """Robust standard errors of a fit to one resample, whose repeated units are units of their own."""
+    sample = record.sample.reweighted(weights)
+    influence = _resample_influence(record, sample)[:, :count]
+    own = np.ones(sample.n) if record.frequency else record.sample.s
+    times = weights / own
+    if record.design.cluster is None:
+        squares = times @ (influence * own[:, None]) ** 2
+    else:
+        sums = sum_within_units(record, influence * own[:, None])
+        codes = np.asarray(sample.clusters(record.design.cluster))
+        squares = times[np.unique(codes, return_index=True)[1]] @ sums**2
+    return np.sqrt(squares) / sample.total
+
+
+def _resample_influence(record: FitRecord, sample: Sample) -> Array:
+    """Influence function of the estimates on a reweighted sample."""
+    fit, joint = record.weight_fit, record.joint
+    if fit is not None:
+        fit = fit_weights(fit.model, sample.s)
+    if joint is None or fit is None:
+        weights = row_weights(sample, fit, record.target)
+        return estimate_separately(sample, record.spec, weights, record.options.effect_scale).influence
+    start = estimate_separately(sample, IPWRA, fit, record.options.effect_scale)
+    shifted = fit.gamma[:, None] + (joint.replicates.gamma - joint.problem.weight_fit.gamma[:, None])
+    replicates = Replicates(shifted, joint.replicates.failures)
+    problem = JointProblem(sample, fit, start, replicates, record.options.effect_scale)
+    return estimate_jointly(problem, joint.criterion).estimate.influence
+
+
+def conf_int(
+    record: FitRecord, alpha: float = 0.05, method: str | None = None, acceleration: str = "influence"
+) -> pd.DataFrame:
+    """Confidence intervals of `params`.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level; 0.05 gives 95% intervals.
+    method : {"normal", "percentile", "basic", "bc", "bca", "studentized"}, optional
+        "normal" (also None, and what the summary prints) uses the standard errors, the others the bootstrap
+        distribution: its quantiles, these reflected about the estimate, bias-corrected, also accelerated, or those
+        of the estimates studentized by the robust standard error of each resample (slow for JRE).
+    acceleration : {"influence", "jackknife"}
+        For "bca": from the influence function, or by leaving out every row (cluster) in turn.
+
+    Returns
+    -------
+    DataFrame
+        Columns 0 (lower) and 1 (upper).
+
+    Raises
+    ------
+    OptionError
+        If alpha is not between 0 and 1 or the method is not known.
+    UnavailableError
+        If the method needs a bootstrap and the fit has none.
+    """
+    check_alpha(alpha)
+    one_of("method", method, (None, *INTERVALS))
+    one_of("acceleration", acceleration, ("influence", "jackknife"))
+    estimate = record.estimate.params
+    if method in (None, "normal"):
+        limits = normal_interval(estimate, record.std_errors, alpha)
+    else:
+        limits = bootstrap_interval(record, record.used_boot, str(method), alpha, acceleration)
+    return pd.DataFrame(limits, index=record.names)

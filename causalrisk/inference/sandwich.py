@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.linalg import Array
+from causalrisk.numerics.linalg import Array
 
 
 def sandwich(

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from causalrisk.linalg import Array
-from causalrisk.links import Link
-from causalrisk.newton import Curvature
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.links import Link
+from causalrisk.numerics.newton import Curvature
 
 Arms = NDArray[np.intp]
 

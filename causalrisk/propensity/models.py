@@ -1,7 +1,8 @@
 """Propensity models: what the weights need of a model of the arm, whatever its form.
 
-A model turns a *state*, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other
-arms against the arm each row is in. For models with coefficients the state is those of the basis columns.
+A model turns gamma, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other arms
+against the arm each row is in. Gamma are the coefficients of the basis columns; of a classifier the log odds of the
+rows.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from causalrisk.ledger import Reason
-from causalrisk.linalg import Array, pairwise_columns
-from causalrisk.links import LINKS
-from causalrisk.newton import Batch, Likelihood, information, newton_batch, predictors, refit_batch
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.numerics.newton import Likelihood, NewtonFits, information, newton_batch, predictors, refit_batch
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
 
@@ -52,25 +53,25 @@ class PropensityModel(ABC):
         return self.n_predictors * self.columns.shape[1]
 
     @property
-    def n_state(self) -> int:
-        """Length of the state, S."""
+    def n_gamma(self) -> int:
+        """Length of gamma, S."""
         return self.n_coefficients
 
     @abstractmethod
-    def fit(self, weights: Array) -> Batch:
+    def fit(self, weights: Array) -> NewtonFits:
         """Fit under weights of shape (n, 1) from nowhere."""
 
     @abstractmethod
-    def refit(self, weights: Array, start: Array) -> Batch:
-        """Refit under weights of shape (n, m) from a state near the solutions."""
+    def refit(self, weights: Array, start: Array) -> NewtonFits:
+        """Refit under weights of shape (n, m) from a gamma near the solutions."""
 
-    def predictors(self, state: Array) -> Array:
-        """Linear predictors, shape (L, n, m), under states of shape (S, m)."""
-        return predictors(self.columns, state)
+    def predictors(self, gamma: Array) -> Array:
+        """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
+        return predictors(self.columns, gamma)
 
     @abstractmethod
-    def influence(self, state: Array, weights: Array) -> Array:
-        """Influence function of the coefficients at the solution `state`, shape (S,); shape (n, Q)."""
+    def influence(self, gamma: Array, weights: Array) -> Array:
+        """Influence function of the coefficients at the solution `gamma`, shape (S,); shape (n, Q)."""
 
     @abstractmethod
     def odds(self, eta: Array, toward: int | None) -> Array:
@@ -115,21 +116,21 @@ class LikelihoodModel(PropensityModel):
             self._pairs = pairwise_columns(self.columns)
         return self._pairs
 
-    def fit(self, weights: Array) -> Batch:
+    def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
         start = np.zeros(self.n_coefficients)
         return newton_batch(self.columns, self.pairs, self.likelihood, weights, start, damped=True)
 
-    def refit(self, weights: Array, start: Array) -> Batch:
-        """Refit every column of the weights; a weighting that leaves an arm without rows has no fit."""
+    def refit(self, weights: Array, start: Array) -> NewtonFits:
+        """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        batch = refit_batch(self.columns, self.pairs, self.likelihood, weights, start, zero)
+        fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, start, zero)
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
-        return Batch(batch.gamma, np.where(present, batch.reasons, Reason.EMPTY_ARM), batch.iterations)
+        return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
-    def influence(self, state: Array, weights: Array) -> Array:
+    def influence(self, gamma: Array, weights: Array) -> Array:
         """Influence function: the scores times the inverse of the information."""
-        score, curvature = self.likelihood.derivatives(self.predictors(state[:, None]))
+        score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
         share = weights[:, None] / weights.sum()
         hessian = information(self.pairs, curvature, share, self.n_predictors, self.columns.shape[1])[0]
         rows = np.concatenate([self.columns * part for part in score], axis=1)
@@ -154,7 +155,7 @@ class BinaryModel(LikelihoodModel):
 
     def __init__(self, columns: Array, arm: Arms, link_name: str) -> None:
         super().__init__(columns, arm, 2)
-        self.link, self.treated = LINKS[link_name], (arm > 0).astype(float)
+        self.link, self.treated = BINARY_LINKS[link_name], (arm > 0).astype(float)
         self.log_linear = link_name == "logit"
         self.likelihood = BinaryLikelihood(self.link, self.treated)
 
@@ -282,20 +283,20 @@ class KnownModel(PropensityModel):
         super().__init__(columns, arm, scores.shape[1])
         self.scores = scores
 
-    def fit(self, weights: Array) -> Batch:
+    def fit(self, weights: Array) -> NewtonFits:
         """Nothing to fit."""
         return self.refit(weights, np.empty(0))
 
-    def refit(self, weights: Array, start: Array) -> Batch:
+    def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Nothing to refit."""
         m = weights.shape[1]
-        return Batch(np.empty((0, m)), np.zeros(m, dtype=np.int8), 0)
+        return NewtonFits(np.empty((0, m)), np.zeros(m, dtype=np.int8), 0)
 
-    def predictors(self, state: Array) -> Array:
+    def predictors(self, gamma: Array) -> Array:
         """No predictors, shape (0, n, m)."""
-        return np.empty((0, len(self.arm), state.shape[1]))
+        return np.empty((0, len(self.arm), gamma.shape[1]))
 
-    def influence(self, state: Array, weights: Array) -> Array:
+    def influence(self, gamma: Array, weights: Array) -> Array:
         """No coefficients, shape (n, 0)."""
         return np.empty((len(self.arm), 0))
 
@@ -336,3 +337,80 @@ def log_linear_odds(eta: Array, arm: Arms, others: NDArray[np.intp]) -> Array:
 def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
     """Odds, shape (1, n, m), with zeros in the arm that is the target."""
     return odds if toward is None else odds * (arm != toward)[:, None]
+
+
+class ClippedModel(PropensityModel):
+    """A model whose probability of a row's own arm is clipped, on request only.
+
+    Parameters
+    ----------
+    model : PropensityModel
+        The model.
+    low, high : float
+        Limits of the probabilities.
+    """
+
+    log_linear = False
+
+    def __init__(self, model: PropensityModel, low: float, high: float) -> None:
+        super().__init__(model.columns, model.arm, model.n_arms)
+        self.model, self.low, self.high = model, low, high
+        self.n_predictors, self.estimated = model.n_predictors, model.estimated
+
+    @property
+    def n_coefficients(self) -> int:
+        """Length of that of the model."""
+        return self.model.n_coefficients
+
+    @property
+    def n_gamma(self) -> int:
+        """Length of that of the model."""
+        return self.model.n_gamma
+
+    def fit(self, weights: Array) -> NewtonFits:
+        """Fit the model."""
+        return self.model.fit(weights)
+
+    def refit(self, weights: Array, start: Array) -> NewtonFits:
+        """Refit the model."""
+        return self.model.refit(weights, start)
+
+    def predictors(self, gamma: Array) -> Array:
+        """Those of the model."""
+        return self.model.predictors(gamma)
+
+    def influence(self, gamma: Array, weights: Array) -> Array:
+        """Length of that of the model."""
+        return self.model.influence(gamma, weights)
+
+    def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Clipped probability of a row's own arm, shape (n, m), and where it was clipped."""
+        own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
+        low, high = (self.low, self.high) if self.n_arms > 2 else self._limits()
+        clipped = np.clip(own, low, high)
+        return clipped, clipped != own
+
+    def _limits(self) -> tuple[Array, Array]:
+        """Limits of the own arm's probability where those given are of the treated arm's, shape (n, 1)."""
+        treated = (self.arm > 0)[:, None]
+        return np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds of the clipped probabilities."""
+        own, _ = self.clipped(eta)
+        odds = (1 - own) / own
+        return (odds if toward is None else odds * (self.arm != toward)[:, None])[None]
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """Return derivatives of the model's odds, zero where clipped."""
+        return self.model.odds_slopes(eta, toward) * ~self.clipped(eta)[1]
+
+    def probabilities(self, eta: Array) -> Array:
+        """Probabilities within the limits (two arms)."""
+        p = np.clip(self.model.probabilities(eta)[1], self.low, self.high)
+        return np.stack([1 - p, p])
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """Return derivatives of the probabilities, zero where clipped."""
+        p = self.model.probabilities(eta)
+        return self.model.probability_slopes(eta) * (self.probabilities(eta) == p)[:, None]

@@ -1,1 +1,1 @@
-"""Text, HTML, LaTeX and CSV renderings of results."""
+"""Summary, tables, plots, plain words and the HTML page: functions of a fitted record."""

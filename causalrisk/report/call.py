@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from causalrisk.options import JREOptions, ModelOptions
-from causalrisk.record import FitRecord
-from causalrisk.uncertainty import robust_covariance
+from causalrisk._version import __version__
+from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.covariance import robust_covariance
 
 SPELLED = ("propensity_link", "propensity_loss", "n_folds", "trim", "clip", "effect", "link")
 
@@ -102,7 +105,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
     given = {"cov_type": repr(record.cov_type)}
     if record.boot is not None:
         given["bootstrap"] = repr(record.bootstrap)
-        given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.reasons))}
+        given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.cov_type == "cluster" and not np.allclose(robust_covariance(record, False), record.covariance):
         given["small_sample"] = "True"
     if record.joint is not None:
@@ -111,10 +114,19 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
             value = getattr(own, field.name)
             if value != getattr(usual, field.name) or field.name == "objective":
                 given[field.name] = repr(value)
-        if len(record.joint.replicates.reasons) != own.n_replicates:
+        if len(record.joint.replicates.failures) != own.n_replicates:
             given["replicates"] = "replicates"
         if record.boot is None and record.bootstrap not in ("pairs", "cluster"):
             given["bootstrap"] = repr(record.bootstrap)
     seed = record.seed.entropy
     given["rng"] = repr(seed) if isinstance(seed, int) else f"np.random.SeedSequence({seed!r})"
     return given
+
+
+LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")
+
+
+def versions_text() -> str:
+    """Return the versions of the package, of Python and of the libraries."""
+    found = [f"{name} {version(name)}" for name in LIBRARIES]
+    return f"causalrisk {__version__}, Python {platform.python_version()}, {', '.join(found)}"

@@ -5,18 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import check_alpha
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.inference.hypotheses import z_and_p
 from causalrisk.inference.intervals import normal_interval
-from causalrisk.record import FitRecord, JointRecord
 from causalrisk.report.numbers import format_number, format_p
-from causalrisk.report.prose import Prose, Section, count, joined
-from causalrisk.report.summary import clip_text, propensity_text, z_and_p
 from causalrisk.report.wording import (
     COMPARED,
+    Prose,
+    Section,
     arms_words,
+    clip_text,
+    count,
     effect_words,
     estimand_words,
     formats,
+    joined,
     population_words,
+    propensity_text,
     raw_means,
     se_words,
     variables_of,
@@ -36,21 +42,21 @@ IF_THEY_DISAGREE = (
 )
 
 
-def explain_fit(record: FitRecord, alpha: float) -> Prose:
-    """Explain a fit.
+def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
+    """Explain in plain words how the estimate came about, with the numbers of this fit.
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
-    alpha : float
+    alpha : float, default 0.05
         Significance level of the interval.
 
     Returns
     -------
     Prose
-        One section a step, then what to do when JRE and IPWRA disagree, and what no test answers.
+        Prints as text; `as_html()` gives HTML. The steps from the formula to the standard error, what to do when
+        JRE and IPWRA disagree, and the question no test answers.
     """
+    check_alpha(alpha)
     steps = [
         ("The formula", _formula(record)),
         ("The arms", _arms(record)),
@@ -95,7 +101,7 @@ def _formula(record: FitRecord) -> list[str]:
 
 
 def _arms(record: FitRecord) -> list[str]:
-    labels, scale, means = record.design.labels, record.options.scale, raw_means(record)
+    labels, scale, means = record.design.labels, record.options.effect_scale, raw_means(record)
     text = f"As observed: {arms_words(record)}"
     text += "." if record.design.weight_type is None else ", under the observation weights."
     if np.all((means > scale.low) & (means < scale.high)):
@@ -108,7 +114,7 @@ def _arms(record: FitRecord) -> list[str]:
 
 
 def _propensity(record: FitRecord) -> list[str]:
-    fit, labels = record.propensity, record.design.labels
+    fit, labels = record.weight_fit, record.design.labels
     if fit is None:
         return [f"{record.spec.name} uses none: it does not ask who was likely to be in which arm."]
     whose = f"{record.design.treat_name} = {labels[1]}" if len(labels) == 2 else "each arm"
@@ -135,9 +141,9 @@ def _propensity(record: FitRecord) -> list[str]:
 def _scores(record: FitRecord) -> str:
     """Say between which values the scores of each arm lie."""
     labels, sample = record.design.labels, record.sample
-    scores = np.empty((len(labels), 0)) if record.propensity is None else record.propensity.probabilities
+    scores = np.empty((len(labels), 0)) if record.weight_fit is None else record.weight_fit.probabilities
     if len(labels) == 2:
-        units = sample.weights if record.frequency else np.ones(sample.n)
+        units = sample.s if record.frequency else np.ones(sample.n)
         spans = [
             f"{scores[1][rows].min():.3f} to {scores[1][rows].max():.3f} "
             f"(mean {np.average(scores[1][rows], weights=units[rows]):.3f}) in {label}"
@@ -193,7 +199,7 @@ def _joint_training(record: FitRecord) -> list[str]:
     joint = record.joint
     if joint is None:
         return []
-    labels, fit = record.design.labels, joint.fit
+    labels, fit = record.design.labels, joint.estimate
     net, start = fit.bias[1:] - fit.bias[0], fit.start_bias[1:] - fit.start_bias[0]
     rms = [
         f"{format_number(np.sqrt((a**2).mean()))} after training and {format_number(np.sqrt((b**2).mean()))} before "
@@ -215,7 +221,7 @@ def _what_is_kept_small(joint: JointRecord) -> str:
     """Say what training minimises."""
     penalty = joint.criterion.penalty
     if joint.path is None:
-        variance = "the sampling variance of the effect, " if joint.criterion.variance else ""
+        variance = "the sampling variance of the effect, " if joint.criterion.with_variance else ""
         return (
             f"So training keeps {variance}the errors of the fit and the squared net bias small over all these scores "
             f"(penalty {penalty:.4g})."
@@ -244,11 +250,10 @@ def _averages(record: FitRecord) -> list[str]:
     if not (record.spec.corrected or record.joint is not None):
         return [f"{text}: {numbers}."]
     what = "plus the weighted mean of the residuals" if record.spec.corrected else "less the bias that the arms share"
-    parts = [
-        f"POM[{label}] = {format(model, spec)} {'+' if m >= model else '-'} {format(abs(m - model), spec)} = "
-        f"{format(m, spec)}"
-        for label, model, m in zip(labels, estimate.model_means, means, strict=True)
-    ]
+    parts = []
+    for label, model, mean in zip(labels, estimate.model_means, means, strict=True):
+        change = format(mean - model, f"+{spec}")  # signed as printed: a rounding error is no minus
+        parts.append(f"POM[{label}] = {format(model, spec)} {change[0]} {change[1:]} = {format(mean, spec)}")
     return [f"{text}, {what}: {joined(parts)}."]
 
 
@@ -260,7 +265,7 @@ def _effect(record: FitRecord) -> list[str]:
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     names, estimates, (spec, _) = record.effect_names, record.estimate.params, formats(record)
     se = np.sqrt(np.diag(record.covariance)[: len(estimates)])
-    limits, null = normal_interval(estimates, se, alpha), record.options.scale.null
+    limits, null = normal_interval(estimates, se, alpha), record.options.effect_scale.null
     z, p = z_and_p(estimates, se, null)
     texts = [se_words(record)]
     for k, name in enumerate(names):
@@ -274,8 +279,8 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
         "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."
     )
-    if record.joint is not None and np.isfinite(record.joint.fit.mc_se[0]):
-        texts.append(f"Another seed would move the estimate by about {format_number(record.joint.fit.mc_se[0])}.")
+    if record.joint is not None and np.isfinite(record.joint.estimate.mc_se[0]):
+        texts.append(f"Another seed would move the estimate by about {format_number(record.joint.estimate.mc_se[0])}.")
     return texts
 
 
@@ -292,7 +297,7 @@ def _disagreement(record: FitRecord) -> Section:
     se, (spec, _) = np.sqrt(np.diag(record.covariance)), formats(record)
     gaps = []
     for k, name in enumerate(record.effect_names):
-        joint, start = record.estimate.params[k], record.joint.fit.start.params[k]
+        joint, start = record.estimate.params[k], record.joint.start.params[k]
         share = abs(joint - start) / se[k] if se[k] > 0 else 0.0
         verdict = "hardly a difference" if share < SMALL else "less than one standard error, but worth a word"
         verdict = "a serious gap: find its cause before reporting either" if share > LARGE else verdict

@@ -5,41 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from causalrisk._version import __version__
-from causalrisk.record import FitRecord, JointRecord
-from causalrisk.report.prose import count
-from causalrisk.report.summary import clip_text, propensity_text
-from causalrisk.report.wording import RESAMPLES, estimand_words, population_words
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.specification import JRE
+from causalrisk.report.wording import RESAMPLES, clip_text, count, estimand_words, population_words, propensity_text
 
-ZHANG = (
-    "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity Uncertainty. "
-    "arXiv:2512.18083."
-)
 ROSENBAUM = (
     "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
     "causal effects. Biometrika 70, 41-55."
 )
-OF_ESTIMATOR = {
-    "Hajek": (
-        "Hajek, J. (1971). Comment on a paper by D. Basu. In Foundations of Statistical Inference, 236. Holt, Rinehart "
-        "and Winston."
-    ),
-    "IPWRA": (
-        "Wooldridge, J. M. (2007). Inverse probability weighted estimation for general missing data problems. Journal "
-        "of Econometrics 141, 1281-1301."
-    ),
-    "AIPW": (
-        "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1994). Estimation of regression coefficients when some "
-        "regressors are not always observed. Journal of the American Statistical Association 89, 846-866."
-    ),
-    "JRE": ZHANG,
-}
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
-OVERLAP = (
-    "Li, F., Morgan, K. L. and Zaslavsky, A. M. (2018). Balancing covariates via propensity score weighting. Journal "
-    "of the American Statistical Association 113, 390-400."
-)
 CALIBRATED = (
     "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
     "high-dimensional data. Biometrika 107, 137-158."
@@ -64,15 +40,6 @@ SENSITIVITY = (
     "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
     "Annals of Internal Medicine 167, 268-274."
 )
-HOW = {
-    "Unadjusted": "the difference of the raw arm means",
-    "OutcomeRegression": "outcome regression: a regression in each arm, averaged over the target",
-    "Hajek": "inverse probability weighting with normalised weights (Hajek 1971)",
-    "IPWRA": "inverse probability weighted regression adjustment (Wooldridge 2007)",
-    "AIPW": "augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
-    "JRE": "the joint robust estimator, which trains the outcome models of all arms together so that their biases "
-    "cancel in the effect (Zhang 2025)",
-}
 
 
 def _objective_sentence(joint: JointRecord) -> str:
@@ -96,7 +63,7 @@ def methods_paragraph(record: FitRecord) -> str:
     design, options = record.design, record.options
     parts = [
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on {design.endog_name}, "
-        f"over {population_words(record)}, by {HOW[record.spec.name]}."
+        f"over {population_words(record)}, by {record.spec.how}."
     ]
     if not record.spec.constants:
         model = f"Outcome models were {record.sample.family.label}"
@@ -107,7 +74,7 @@ def methods_paragraph(record: FitRecord) -> str:
         parts.append(_objective_sentence(record.joint))
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
-    if options.clip is not None and record.propensity is not None:
+    if options.clip is not None and record.weight_fit is not None:
         parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
     dropped = len(design.in_sample) - design.n
     rows = f"The sample has {count(design.nobs, design.unit_name)}" + (f"; {dropped} were left out" if dropped else "")
@@ -150,13 +117,13 @@ def _errors_sentence(record: FitRecord) -> str:
 def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
     options, cited = record.options, set()
-    if record.spec.name in OF_ESTIMATOR:
-        cited.add(OF_ESTIMATOR[record.spec.name])
+    if record.spec.reference:
+        cited.add(record.spec.reference)
     if record.spec.uses_propensity:
-        cited |= {ROSENBAUM, ZHANG}
+        cited |= {ROSENBAUM, JRE.reference}
     cited.add(SANDWICH if record.boot is None else BAYESIAN if record.bootstrap == "bayesian" else BOOTSTRAP)
     wanted = (
-        (OVERLAP, options.target_name == "overlap"),
+        (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
         (CROSS_FITTING, options.propensity_score is not None),
         (CRUMP, crump or options.trim == "crump"),

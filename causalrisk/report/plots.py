@@ -5,14 +5,23 @@ Colours are those of Okabe and Ito, which colour-blind readers tell apart; marke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from causalrisk.errors import UnavailableError
-from causalrisk.linalg import Array
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.calibration import calibration
+from causalrisk.diagnostics.influence import influence, quick_method
+from causalrisk.diagnostics.risk import estimator_biases, joint_of, penalty_path, risk_table
+from causalrisk.errors import UnavailableError, check_alpha, whole_number
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.intervals import conf_int
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.summary import one_line
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "0.45"
 LINE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": "--", "zorder": 0}
@@ -211,3 +220,454 @@ def draw_bootstrap(
     ax.set_xlabel(label)
     ax.set_ylabel("resamples")
     return ax
+
+
+BALANCED = 0.1  # a difference below this is usually taken as balanced
+BINS = 30
+ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
+
+
+def draw_balance(table: pd.DataFrame, ax: Any) -> Any:
+    """Draw a love plot: differences between the arms before and after weighting, the largest on top.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of `balance`; with several contrasts the largest of each column is drawn.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    several = isinstance(table.index, pd.MultiIndex)
+    sizes = table[["diff before", "diff after"]].abs()
+    raw = table["unit"] == "raw"
+    if several:
+        sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
+    order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
+    sizes, raw = sizes.iloc[order], raw.iloc[order]
+    rows = np.arange(len(sizes))
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color="0.8", zorder=1)
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor="white", label="before weighting")
+    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
+    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    ax.axvline(BALANCED, **LINE)
+    ax.set_yticks(rows, [f"{name}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
+    ax.set_ylim(-0.6, len(sizes) - 0.4)
+    ax.set_xlabel(
+        f"{'largest ' if several else ''}absolute mean difference, standardized"
+        + ("\n(* binary: difference of proportions)" if raw.any() else "")
+    )
+    ax.legend(ncols=2, **ABOVE)
+    return ax
+
+
+def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequence[str], name: str, ax: Any) -> Any:
+    """Draw mirrored histograms of the propensity score, one arm upwards and one downwards.
+
+    Parameters
+    ----------
+    scores : sequence of ndarray, shape (n_a,)
+        Scores of the upper arm, and of the lower.
+    weights : sequence of ndarray, shape (n_a,)
+        What their rows weigh after weighting.
+    labels : sequence of str
+        Labels of both.
+    name : str
+        Label of the score.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    low, high = min(s.min() for s in scores), max(s.max() for s in scores)
+    edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
+    widths = np.diff(edges)
+    handles = []
+    for sign, score, label, colour in zip((1, -1), scores, labels, (BLUE, ORANGE), strict=True):
+        raw, _ = np.histogram(score, edges)
+        shown = f"{label} (n {len(score)})"
+        handles.append(
+            ax.bar(edges[:-1], sign * raw / raw.sum(), widths, align="edge", color=colour, alpha=0.4, label=shown)
+        )
+    for sign, score, weight in zip((1, -1), scores, weights, strict=True):
+        weighted, _ = np.histogram(score, edges, weights=weight)
+        outline = ax.stairs(
+            sign * weighted / weighted.sum(), edges, color="black", linewidth=1.1, label="after weighting"
+        )
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
+    ax.set_xlabel(name)
+    ax.set_ylabel("share of the arm")
+    ax.legend(handles=[*handles, outline], ncols=2, **ABOVE)
+    return ax
+
+
+def draw_calibration(table: pd.DataFrame, z: float, interval: str, label: str, ax: Any) -> Any:
+    """Draw the share treated against the mean score of each bin.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of `calibration`, for one arm.
+    z : float
+        Standard errors to either side.
+    interval : str
+        Name of a bin with its interval.
+    label : str
+        Label of the arm.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    top = 1.05 * max(table["predicted"].max(), (table["observed"] + z * table["std err"]).max())
+    limits = 0.0, min(1.0, top) if top > 0 else 1.0
+    ax.plot(limits, limits, label="calibrated", **LINE)
+    spread = z * table["std err"]
+    ax.errorbar(
+        table["predicted"], table["observed"], spread, fmt="o", color=BLUE, ecolor="0.6", markersize=5, label=interval
+    )
+    ax.set_xlim(-0.02 * limits[1], limits[1])
+    ax.set_ylim(-0.02 * limits[1], limits[1])
+    ax.set_xlabel(f"propensity score of {label}")
+    ax.set_ylabel(f"share with {label}")
+    ax.legend(ncols=2, **ABOVE)
+    return ax
+
+
+def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name: str, ax: Any) -> Any:
+    """Draw how much each row moves the effect against its share of the weight of its arm.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of `influence`.
+    labels : sequence of str
+        Labels of the arms, the reference first.
+    named : int
+        How many of those that move it most are named.
+    name : str
+        Of the vertical axis.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    for k, label in enumerate(labels):
+        rows, (marker, colour) = table[table["arm"] == label], ARMS[k % len(ARMS)]
+        ax.plot(
+            100 * rows["weight share"], rows["change"], marker, color=colour, markersize=4, alpha=0.6, linestyle="none",
+            label=label, markeredgewidth=0,
+        )  # fmt: skip
+    ax.axhline(0, **LINE)
+    order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:named]
+    middle = 50 * table["weight share"].max()
+    for row_name, row in table.iloc[order].iterrows():
+        x, right = 100 * row["weight share"], 100 * row["weight share"] > middle
+        ax.annotate(
+            str(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
+            va="center", ha="right" if right else "left", fontsize="small",
+        )  # fmt: skip
+    ax.set_xlabel("share of the weight of its arm (%)")
+    ax.set_ylabel(name)
+    ax.legend(ncols=5, **ABOVE)
+    return ax
+
+
+def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
+    """Draw the bias of one arm against that of the reference under each replicate, and where they cancel.
+
+    Parameters
+    ----------
+    biases : mapping of str to ndarray, shape (2, B)
+        Biases of the reference and of the other arm, for up to two estimators.
+    labels : sequence of str
+        Labels of both arms.
+    unit : str
+        Name of the outcome.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    for (name, bias), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
+        ax.plot(
+            bias[0], bias[1], marker, color=colour, markersize=4, alpha=0.5, linestyle="none", markeredgewidth=0,
+            label=name,
+        )  # fmt: skip
+    ax.axline((0, 0), slope=1, color="black", linewidth=1, label="biases cancel: no risk")
+    ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.locator_params(nbins=5)
+    ax.set_xlabel(f"bias of {labels[0]}, in units of {unit}")
+    ax.set_ylabel(f"bias of {labels[1]}")
+    ax.legend(ncols=3, **ABOVE)
+    return ax
+
+
+TITLE_PAD = 34  # points, above the legends
+
+
+def plot_balance(record: FitRecord, ax: Any = None, binary: str = "raw") -> Any:
+    """Love plot: differences between the arms before and after weighting.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    binary : {"raw", "std"}
+        As in `balance`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot; the dashed line is at 0.1.
+    """
+    return draw_balance(balance(record, binary), axes_or_new(ax))
+
+
+def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
+    """Mirrored histograms of the propensity score in an arm and in the reference arm.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    arm : level or label, optional
+        The arm, by default the first that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot: bars the rows as they are, black lines as they are weighted.
+    """
+    design, position = record.design, record.arm_position(arm)
+    rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
+    score = record.scores[position, rows]
+    weight = (once * record.sample.restore(record.used_weight_fit.undivided))[rows]
+    members = [(design.arm == a)[rows] for a in (position, 0)]
+    labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
+    name = f"propensity score of {labels[0]}"
+    return draw_overlap([score[m] for m in members], [weight[m] for m in members], labels, name, axes_or_new(ax))
+
+
+def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
+    """Bias of an arm against that of the reference over the propensity replicates, for JRE and IPWRA.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    arm : level or label, optional
+        The arm, by default the first that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
+        matter. Results of an estimator other than JRE are drawn in place of IPWRA.
+    """
+    biases, slopes = _biases(record)
+    position, design = record.arm_position(arm), record.design
+    labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
+    own = record.spec.name
+    shown = {name: (slopes[:, None] * biases[name])[[0, position]] for name in _compared(own, biases)}
+    return draw_cancellation(shown, labels, design.endog_name, axes_or_new(ax))
+
+
+def _biases(record: FitRecord) -> tuple[dict[str, Array], Array]:
+    fit = record.used_weight_fit
+    joint = joint_of(record)
+    return estimator_biases(record, fit, joint), joint.estimate.slopes
+
+
+def plot_risk(record: FitRecord, ax: Any = None) -> Any:
+    """Net bias of every estimator over the propensity replicates: root mean square, mean and spread.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of `risk_table`, on a logarithmic scale; an arrow at the edge stands for less.
+    """
+    return draw_risk(risk_table(record), record.design.endog_name, axes_or_new(ax))
+
+
+def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
+    """Effect and net bias over the penalty (JRE).
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    grid : sequence of float, optional
+        As in `penalty_path`.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of the effect with robust intervals; the net bias has the axis on the right.
+    """
+    return draw_penalties(record, penalty_path(record, grid), ax, alpha)
+
+
+def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
+    """Draw a penalty path that is at hand."""
+    check_alpha(alpha)
+    joint, unit = joint_of(record), record.design.endog_name
+    labels = _effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
+    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
+    return draw_penalty_path(path, joint.own_penalty, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
+
+
+def plot_bootstrap(
+    record: FitRecord, ax: Any = None, alpha: float = 0.05, intervals: Sequence[str] = ("normal", "percentile")
+) -> Any:
+    """Bootstrap distribution of the effect with its intervals.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    intervals : sequence of str
+        Which to draw; methods of `conf_int`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot; "normal" is the interval of the summary.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no bootstrap.
+    """
+    boot = record.used_boot
+    limits = {method: conf_int(record, alpha, method).iloc[0] for method in intervals}
+    shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
+    estimate = float(record.estimate.params[0])
+    return draw_bootstrap(boot.used[:, 0], estimate, shown, _effect_label(record), axes_or_new(ax))
+
+
+def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None) -> Any:
+    """How much each row moves the effect, against its share of the weight.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    top : int, default 5
+        How many rows are named.
+    method : {"exact", "shifted", "influence"}, optional
+        As in `influence`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot.
+    """
+    whole_number("top", top, 1)
+    return draw_changes(record, influence(record, method=method), ax, top)
+
+
+def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int) -> Any:
+    """Draw a table of influences that is at hand."""
+    design = record.design
+    table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
+    labels = [f"{design.treat_name} = {label}" for label in design.labels]
+    name = f"{record.effect_names[0]} without the row, less the {record.estimand}"
+    return draw_influence(table, labels, top, name, axes_or_new(ax))
+
+
+def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
+    """Share treated against the propensity score, bin by bin.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    bins : int, default 10
+        Number of bins.
+    arm : level or label, optional
+        The arm, by default the first that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot, with 95% intervals of the shares.
+    """
+    design = record.design
+    label, table = design.labels[record.arm_position(arm)], calibration(record, bins)
+    if design.n_arms > 2:
+        table = table.loc[label]
+    return draw_calibration(table, 1.96, "95% interval", f"{design.treat_name} = {label}", axes_or_new(ax))
+
+
+def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
+    """Draw six diagnostics on one page.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure, optional
+        Where to draw; by default a new page, A4 across.
+
+    Returns
+    -------
+    matplotlib Figure
+        Overlap, balance, calibration, cancellation, influence; and the bootstrap distribution, or without one the
+        penalty path of JRE, or the risks.
+    """
+    balance(record)  # an estimator without scores is refused before anything is drawn
+    last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
+    if record.boot is not None:
+        last = ("Bootstrap", plot_bootstrap)
+    elif record.joint is not None:
+        last = ("Penalty", plot_penalty_path)
+    figure, axes = page_or_new(figure)
+    plots: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("Overlap", plot_overlap),
+        ("Balance", plot_balance),
+        ("Calibration", plot_calibration),
+        ("Cancellation", plot_cancellation),
+        ("Influence", partial(plot_influence, method=quick_method(record))),
+        last,
+    )
+    for (title, plot), ax in zip(plots, axes.flat, strict=True):
+        plot(record, ax).set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD)
+    figure.suptitle(one_line(record))
+    return figure
+
+
+def _effect_label(record: FitRecord) -> str:
+    """Return what the axis of the effect is called."""
+    design = record.design
+    return f"{record.estimand} on {design.endog_name}, {design.labels[1]} vs {design.labels[0]}"
+
+
+def _compared(own: str, biases: dict[str, Array]) -> list[str]:
+    """Names of the two estimators whose cancellation is drawn."""
+    return [own if own in biases and own != "JRE" else "IPWRA", "JRE"]

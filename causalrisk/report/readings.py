@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalrisk.linalg import Array
+from causalrisk.numerics.linalg import Array
 from causalrisk.report.numbers import format_number, format_p
-from causalrisk.report.prose import count, joined
+from causalrisk.report.wording import count, joined
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 FEW_LEFT, SOME_LEFT = 1 / 3, 2 / 3  # effective rows over rows

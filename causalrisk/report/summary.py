@@ -7,21 +7,31 @@ from itertools import zip_longest
 from math import floor, log10
 
 import numpy as np
-from scipy.special import ndtr
+import pandas as pd
 
-from causalrisk.coefficients import Coefficients, Estimates
-from causalrisk.diagnostics.overlap import LARGE_WEIGHT
+from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimators.joint.train import JointEstimate
+from causalrisk.estimators.options import PENALTY_NAMES
+from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
+from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
+from causalrisk.inference.comparison import Comparison, differences_frame, effects_frame
+from causalrisk.inference.covariance import start_record
+from causalrisk.inference.hypotheses import rounded_se, z_and_p
 from causalrisk.inference.intervals import normal_interval
-from causalrisk.joint import JointEstimate
-from causalrisk.ledger import Reason
-from causalrisk.linalg import Array
-from causalrisk.options import PENALTY_NAMES
-from causalrisk.record import FitRecord, JointRecord
-from causalrisk.report.numbers import column_format, format_p, format_share
-from causalrisk.report.render import ResultSummary, TableContent, build_summary
+from causalrisk.numerics.failures import Failure
+from causalrisk.propensity.overlap import LARGE_WEIGHT
+from causalrisk.report.numbers import column_format, format_number, format_p, format_share
+from causalrisk.report.tables import ResultSummary, TableContent, build_summary
+from causalrisk.report.wording import (
+    clip_text,
+    covariance_name,
+    has_converged,
+    in_population,
+    propensity_text,
+    target_text,
+)
 
 Rows = tuple[tuple[str, ...], ...]
-ROUNDING = 1e-13
 LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
@@ -39,69 +49,96 @@ NOTE_AS_IPWRA = (
 )
 
 
-def z_and_p(values: Array, se: Array, null: Array | float = 0.0) -> tuple[Array, Array]:
-    """Return z statistics against the null and two-sided p-values; NaN where the standard error is zero to rounding."""
-    rounded = rounded_se(values, se)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(rounded > 0, (values - null) / rounded, np.nan)
-    return z, 2 * ndtr(-np.abs(z))
-
-
-def rounded_se(values: Array, se: Array) -> Array:
-    """Return the standard errors, zero where they are below the rounding error of the estimates."""
-    return np.where(se <= ROUNDING * np.abs(values).max(initial=0), 0.0, se)
-
-
-def summarize(
+def summary(
     record: FitRecord,
-    estimates: Estimates,
-    *,
-    alpha: float,
-    title: str | None,
-    yname: str | None,
-    coefficients: Coefficients | None,
-    beside: Coefficients | None,
+    alpha: float = 0.05,
+    title: str | None = None,
+    yname: str | None = None,
+    xname: Sequence[str] | None = None,
+    coefficients: bool | None = None,
 ) -> ResultSummary:
-    """Compose the summary of a fit.
+    """Regression-style summary.
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
-    estimates : Estimates
-        Effects and arm means, named.
-    alpha : float
+    alpha : float, default 0.05
         Significance level of the intervals.
-    title, yname : str or None
-        Heading and outcome name in place of the usual ones.
-    coefficients : Coefficients or None
-        Coefficients to print, if any.
-    beside : Coefficients or None
-        For a joint fit the IPWRA coefficients that stand beside its own.
+    title : str, optional
+        Heading.
+    yname : str, optional
+        Name of the outcome.
+    xname : sequence of str, optional
+        Names of the rows, one for each of `params`.
+    coefficients : bool, optional
+        Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
+        those of IPWRA stand beside.
 
     Returns
     -------
     ResultSummary
-        The summary.
+        A statsmodels Summary: `as_text`, `as_html`, `as_latex`, `as_csv`; printing shows the text.
     """
+    check_alpha(alpha)
+    names = tuple(record.names if xname is None else map(str, xname))
+    if len(names) != len(record.names):
+        raise OptionError(
+            f"xname has {len(names)} names; expected {len(record.names)}: one for each of {', '.join(record.names)}"
+            ".\n"
+            f"Type  xname={record.names!r}."
+        )
+    joint = record.joint is not None
+    wanted = not joint if coefficients is None else coefficients
+    estimates = CoefficientTable(names, record.estimate.params, record.std_errors, record.null)
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
         _estimates_table(estimates, outcome, alpha),
         _arms_table(record),
     ]
-    if coefficients is not None and beside is not None:
-        tables += _side_by_side(record, coefficients, beside)
-    elif coefficients is not None:
-        tables += _coefficient_tables(record, coefficients, alpha)
+    if wanted and joint:
+        tables += _side_by_side(record, coefficients_of(record), coefficients_of(start_record(record)))
+    elif wanted:
+        tables += _coefficient_tables(record, coefficients_of(record), alpha)
     return build_summary(tables, _notes(record))
 
 
-def covariance_name(record: FitRecord) -> str:
-    """Return the printed name of the kind of standard errors."""
-    if record.cov_type == "bootstrap":
-        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
-    return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
+def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
+    """Compose the summary of a comparison: the effects, and their differences.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The comparison.
+    alpha : float
+        Significance level of the intervals.
+    title : str or None
+        Heading in place of the usual one.
+
+    Returns
+    -------
+    ResultSummary
+        The summary; of more than three estimators it shows the differences to the last.
+    """
+    names, several = comparison.names, len(comparison.effect_names) > 1
+    effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
+    tables = [TableContent(rows=_comparison_head(comparison), aligns="lrlr", title=title or "Comparison of Estimators")]
+    references = names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]
+    for effect in comparison.effect_names:
+        own = effects.xs(effect, level="effect") if several else effects
+        tables.append(_numbers_table(own, effect, alpha, (0, 10, 10, 9, 9, 8, 10, 10)))
+        of_effect = differences.xs(effect, level="effect") if several else differences
+        for name in references:
+            shown = of_effect.xs(name, level="minus")
+            tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
+    return build_summary(tables, _comparison_notes(comparison))
+
+
+def one_line(record: FitRecord) -> str:
+    """Return the effects with their standard errors, the arms and the sample size in one line."""
+    names = record.effect_names
+    pairs = zip(names, record.estimate.params[: len(names)], record.std_errors, strict=False)
+    effects = ", ".join(f"{name} {format_number(value)} ({format_number(se)})" for name, value, se in pairs)
+    return f"{record.spec.name}: {effects}, {record.design.contrast}, n {record.design.nobs}"
 
 
 def _head(record: FitRecord, outcome: str) -> Rows:
@@ -122,8 +159,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Std. errors:", covariance_name(record)),
     ]
     if record.boot is not None:
-        used = int((record.boot.reasons == Reason.OK).sum())
-        inference.append(("Resamples:", f"{used} of {len(record.boot.reasons)} used"))
+        used = int((record.boot.failures == Failure.OK).sum())
+        inference.append(("Resamples:", f"{used} of {len(record.boot.failures)} used"))
     if record.boot is not None or joint is not None:
         inference.append(("Seed:", f"{record.seed.entropy}"))
     if joint is None:
@@ -136,7 +173,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         left.append(("Effect:", record.options.effect.replace("_", " ")))
     if record.trimmed:
         right.append(("Trimmed:", record.trimmed))
-    if record.options.clip is not None and record.propensity is not None:
+    if record.options.clip is not None and record.weight_fit is not None:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
@@ -146,12 +183,12 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 
 
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
-    options, fit = joint.options, joint.fit
+    options, fit = joint.options, joint.estimate
     named = options.penalty if options.penalty in PENALTY_NAMES else None
     return [
         ("Objective:", options.objective),
         ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
-        ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.reasons)} used"),
+        ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.failures)} used"),
         ("RMS net bias:", f"{np.sqrt(fit.expected_risk):#.3g}"),
         ("  same, IPWRA:", f"{np.sqrt(fit.start_risk):#.3g}"),
         _choice_or_error(record, joint),
@@ -162,51 +199,16 @@ def _choice_or_error(record: FitRecord, joint: JointRecord) -> tuple[str, str]:
     """Return the anchor where it was chosen, for it uses no replicates; else the error their number leaves."""
     if joint.path is not None:
         return "Anchor:", "none, as IPWRA" if np.isinf(joint.anchor) else f"{joint.anchor:g}, chosen"
-    mc_se, se = float(joint.fit.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
+    mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
     share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
     return "Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"
-
-
-def has_converged(record: FitRecord) -> bool:
-    """Whether the propensity model and, for a joint fit, the joint objective converged."""
-    propensity = record.propensity is None or record.propensity.converged
-    return propensity and (record.joint is None or bool(record.joint.fit.result.success))
-
-
-def target_text(record: FitRecord) -> str:
-    """Return the target and its estimand."""
-    if record.frame is not None:
-        return f"data frame, {len(record.frame.index)} rows"
-    return f"{record.options.target_name} ({record.estimand.removesuffix(record.options.scale.label)})"
-
-
-def propensity_text(record: FitRecord) -> str:
-    """Return what the propensity scores are."""
-    if record.propensity is None:
-        return "none"
-    if record.design.score is not None:
-        return f"known ({record.design.score_name or 'given'})"
-    options = record.options
-    if options.propensity_score is not None:
-        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
-    link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
-    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
-
-
-def clip_text(record: FitRecord) -> str:
-    """Return the limits of clipped scores and how many observations they touch."""
-    low, high = record.options.clip
-    if record.propensity is None:
-        return ""
-    clipped = record.sample.restore(record.propensity.clipped)
-    return f"{int(record.design.units[clipped].sum())} to [{low:g}, {high:g}]"
 
 
 def _limits(alpha: float) -> tuple[str, str]:
     return f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
 
 
-def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableContent:
+def _estimates_table(estimates: CoefficientTable, corner: str, alpha: float) -> TableContent:
     spec = column_format(rounded_se(estimates.values, estimates.se), estimates.values)
     z, p = z_and_p(estimates.values, estimates.se, estimates.null)
     limits = normal_interval(estimates.values, estimates.se, alpha)
@@ -221,7 +223,7 @@ def _estimates_table(estimates: Estimates, corner: str, alpha: float) -> TableCo
 
 def _arms_table(record: FitRecord) -> TableContent:
     labels, overlap = record.design.labels, record.overlap
-    if record.propensity is None or not record.spec.uses_propensity:
+    if record.weight_fit is None or not record.spec.uses_propensity:
         counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
         return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
     largest = [f"{arm.largest:.2f}" if arm.largest < LARGE_WEIGHT else f"{arm.largest:.3g}" for arm in overlap]
@@ -232,7 +234,7 @@ def _arms_table(record: FitRecord) -> TableContent:
     if record.joint is None:
         rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
         return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
-    biases = _bias_cells(record.joint.fit, record.joint.criterion.unit)
+    biases = _bias_cells(record.joint.estimate, record.joint.criterion.rms_residual)
     cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
     nets = [f"net ({name})" if len(name) < LONG_NAME else "net" for name in record.effect_names]
     joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
@@ -245,7 +247,7 @@ def _bias_cells(fit: JointEstimate, unit: float) -> list[tuple[str, str, str]]:
     net, start_net = fit.net_bias
     bias, start = np.vstack([fit.bias, net]), np.vstack([fit.start_bias, start_net])
     numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
-    noise = ROUNDING * max(unit, float(np.abs(fit.estimate.params).max()))  # where a bias is zero by construction
+    noise = SE_ROUNDING * max(unit, float(np.abs(fit.estimate.params).max()))  # where a bias is zero by construction
     numbers[np.abs(numbers) <= noise] = 0.0
     smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
     digits = max(2 - floor(log10(smallest)), 2)  # three digits of the smallest RMS
@@ -253,7 +255,7 @@ def _bias_cells(fit: JointEstimate, unit: float) -> list[tuple[str, str, str]]:
     return [(format(a, spec), format(b, spec), format(c, spec)) for a, b, c in numbers]
 
 
-def _coefficient_tables(record: FitRecord, coefficients: Coefficients, alpha: float) -> list[TableContent]:
+def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
     labels = record.design.labels
     blocks = zip(coefficients.outcome, labels, strict=True)
     tables = [_estimates_table(block, f"outcome, {label}", alpha) for block, label in blocks]
@@ -262,7 +264,7 @@ def _coefficient_tables(record: FitRecord, coefficients: Coefficients, alpha: fl
     return tables
 
 
-def _side_by_side(record: FitRecord, joint: Coefficients, start: Coefficients) -> list[TableContent]:
+def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
     tables = []
     for own, usual, label in zip(joint.outcome, start.outcome, record.design.labels, strict=True):
         spec = column_format(usual.se, np.concatenate([usual.values, own.values]))
@@ -278,7 +280,7 @@ def _notes(record: FitRecord) -> list[str]:
     notes = [f"{_effect_text(record)}, averaged over {_target_rows_text(record)}. {_interval_text(record)}"]
     if design.formula is not None:
         models = f"Outcome: {design.formula}"
-        if record.propensity is not None and design.score is None:
+        if record.weight_fit is not None and design.score is None:
             models += f"   Propensity: {design.propensity_formula}"
         notes.append(models)
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -300,28 +302,20 @@ def _effect_text(record: FitRecord) -> str:
     if len(pairs) > 1:
         pairs = [(f"{record.estimand}[level]", "level")]
     name, label = pairs[0]
-    return f"{name} = {record.options.scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
+    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
 def _target_rows_text(record: FitRecord) -> str:
     """Say over which rows the arm means are averages."""
-    design, options = record.design, record.options
-    if record.frame is not None:
-        return f"the {len(record.frame.index)} rows of the target frame"  # which count alike, whatever weights= is
-    name = f"{design.unit_name}s"
-    rows = {
-        "all": f"all {design.nobs} {name}",
-        "treated": f"the {design.counts[1]} {name} of {design.labels[1]}",
-        "control": f"the {design.counts[0]} {name} of {design.labels[0]}",
-        "overlap": f"{design.nobs} {name} tilted to where the arms overlap",
-    }.get(options.target_name, f"{design.nobs} {name} tilted by a function of the propensity score")
-    return f"{rows} under their weights" if design.weight_type == "probability" else rows
+    rows = in_population(record, record.options.population.rows_text)
+    weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
+    return f"{rows} under their weights" if weighted else rows
 
 
 def _interval_text(record: FitRecord) -> str:
     """Say what intervals and tests are made of."""
     se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
-    null = record.options.scale.null
+    null = record.options.effect_scale.null
     text = f"Intervals are normal, from the {se} standard error."
     if null:
         text += f" z and P test {record.estimand} = {null:g}."
@@ -332,7 +326,7 @@ def _interval_text(record: FitRecord) -> str:
 
 def _score_notes(record: FitRecord) -> list[str]:
     """Say what the standard errors do not know of propensity scores from elsewhere."""
-    if record.propensity is None or record.propensity.weighting.model.n_coefficients:
+    if record.weight_fit is None or record.weight_fit.model.propensity.n_coefficients:
         return []
     if record.design.score is not None:
         return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
@@ -360,3 +354,69 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
     return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger."]
+
+
+FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every difference
+
+
+def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
+    records, design = comparison.records, comparison.design
+    links = [propensity_text(record) for record in records if record.weight_fit is not None]
+    used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
+    kind = "given" if comparison.given_resamples else records[0].bootstrap
+    left = [
+        ("Dep. Variable:", design.endog_name),
+        ("Treatment:", design.treat_name),
+        ("Target:", target_text(records[0])),
+        ("Outcome model:", "constants" if all(r.spec.constants for r in records) else records[0].sample.family.label),
+        ("Propensity:", links[0] if links else "none"),
+    ]
+    right = [
+        ("No. Observations:", f"{design.nobs}"),
+        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Std. errors:", f"bootstrap ({kind})"),
+        ("Resamples:", f"{used} of {drawn} used by all"),
+        ("Seed:", f"{records[0].seed.entropy}"),
+    ]
+    if design.weight_type is not None:
+        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    if design.cluster is not None:
+        right.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+
+
+def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple[int, ...]) -> TableContent:
+    """Lay out a frame of estimates; limits of the interval get the usual heads."""
+    errors = [name for name in ("std err", "robust se") if name in frame]
+    spec = column_format(frame[errors].to_numpy(), frame.iloc[:, 0].to_numpy())
+    shown = {name: (lambda v: format(v, spec)) for name in frame} | {"z": lambda v: f"{v:.2f}", "P>|z|": format_p}
+    rows = tuple(
+        (str(name), *(shown[column](value) for column, value in zip(frame.columns, values, strict=True)))
+        for name, values in zip(frame.index, frame.to_numpy(), strict=True)
+    )
+    heads = {"robust se": "robust", "lower": f"[{alpha / 2:.4g}", "upper": f"{1 - alpha / 2:.4g}]"}
+    return TableContent(rows=rows, header=((corner, *(heads.get(c, c) for c in frame.columns)),), widths=widths)
+
+
+def _comparison_notes(comparison: Comparison) -> list[str]:
+    design, names = comparison.design, comparison.names
+    dropped = len(design.in_sample) - design.n
+    notes = [
+        f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
+        "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations."
+    ]
+    if len(names) > 1:
+        notes.append(
+            "Tests of differences are paired: their std err is that of the difference within each resample, over the "
+            "resamples that worked for both."
+        )
+    formulas = f"Outcome: {design.formula}"
+    if any(record.weight_fit is not None for record in comparison.records):
+        formulas += f"   Propensity: {design.propensity_formula}"
+    notes.append(formulas)
+    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
+        coded = zip(design.labels, design.levels, strict=True)
+        notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
+    if dropped:
+        notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
+    return notes + [note.replace("\n", " ") for note in comparison.notes]

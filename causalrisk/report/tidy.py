@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.ledger import Reason
-from causalrisk.linalg import Array
-from causalrisk.record import FitRecord
-from causalrisk.report.summary import covariance_name, has_converged, propensity_text
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference import intervals
+from causalrisk.inference.hypotheses import z_and_p
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.wording import covariance_name, has_converged, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -65,18 +67,14 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     return frame
 
 
-def glance_frame(record: FitRecord) -> pd.DataFrame:
-    """Return one row that describes a fit; the same columns for every estimator, missing where they do not apply.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
+def glance(record: FitRecord) -> pd.DataFrame:
+    """Return one row that describes the fit: rows, estimator, estimand, models, standard errors, seed.
 
     Returns
     -------
     DataFrame
-        One row.
+        One row with the same columns for every estimator, so that rows of several can be stacked; what does not
+        apply is missing. There is no R2: an average effect has none.
     """
     design, joint, boot = record.design, record.joint, record.boot
     row: dict[str, Any] = {
@@ -84,33 +82,39 @@ def glance_frame(record: FitRecord) -> pd.DataFrame:
         "n_dropped": len(design.in_sample) - design.n,
         "estimator": record.spec.name,
         "estimand": record.estimand,
-        "target": record.options.target_name,
+        "target": record.options.population.name,
         "outcome": design.endog_name,
         "treatment": design.treat_name,
         "contrast": design.contrast,
         "outcome_model": "constants" if record.spec.constants else record.sample.family.label,
         "propensity_model": propensity_text(record),
         "std_errors": covariance_name(record),
-        "n_boot": np.nan if boot is None else len(boot.reasons),
-        "n_boot_used": np.nan if boot is None else int((boot.reasons == Reason.OK).sum()),
+        "n_boot": np.nan if boot is None else len(boot.failures),
+        "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
         "smallest_effective_n": min(arm.effective_n for arm in record.overlap),
         "largest_weight": max(arm.largest for arm in record.overlap),
         "n_replicates": np.nan if joint is None else joint.replicates.count,
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
         "anchor": np.nan if joint is None else joint.anchor,
-        "expected_ate_risk": np.nan if joint is None else joint.fit.expected_risk,
-        "mc_se": np.nan if joint is None else float(joint.fit.mc_se[0]),
+        "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
+        "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
         "seed": str(record.seed.entropy),
         "converged": has_converged(record),
     }
     return pd.DataFrame([row])
 
 
-def table_maker_coefficients(names: Sequence[str], estimates: Sequence[Array], limits: Array) -> pd.DataFrame:
+def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
     """Return the coefficient table that maketables reads: b, se, t, p and limits of 95% intervals."""
-    columns = dict(zip(("b", "se", "t", "p", "ci95l", "ci95u"), [*estimates, *limits.T], strict=True))
-    return pd.DataFrame(columns, index=pd.Index(list(map(str, names)), name="Coefficient"))
+    limits = intervals.conf_int(record).to_numpy()
+    columns = dict(zip(("b", "se", "t", "p", "ci95l", "ci95u"), [*_estimates(record), *limits.T], strict=True))
+    return pd.DataFrame(columns, index=pd.Index(list(map(str, record.names)), name="Coefficient"))
+
+
+def _estimates(record: FitRecord) -> list[Array]:
+    """Estimates, standard errors, z statistics and p-values of the parameters."""
+    return [record.estimate.params, record.std_errors, *z_and_p(record.estimate.params, record.std_errors, record.null)]
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
@@ -122,3 +126,33 @@ def table_maker_statistic(record: FitRecord, key: str) -> Any:
         "se_type": covariance_name(record),
     }
     return known.get(key)
+
+
+def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: str | None = None) -> pd.DataFrame:
+    """Return the estimates as plain data, under the column names of broom and marginaleffects.
+
+    Parameters
+    ----------
+    conf_int : bool, default True
+        Whether to add the limits of confidence intervals.
+    alpha : float, default 0.05
+        Significance level of the intervals; 0.05 gives 95% intervals.
+    method : str, optional
+        Kind of interval, as in `conf_int`.
+
+    Returns
+    -------
+    DataFrame
+        One row a parameter, the effect first: term, estimate, std_error, statistic (z), p_value (two-sided,
+        normal), conf_low, conf_high.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> res.tidy().columns.tolist()
+    ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
+    """
+    limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
+    return tidy_frame(record.names, _estimates(record), limits)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from causalrisk.linalg import Array
-from causalrisk.record import FitRecord
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.hypotheses import rounded_se
+from causalrisk.numerics.linalg import Array
 from causalrisk.report.numbers import column_format, format_number
-from causalrisk.report.prose import count, joined
-from causalrisk.report.summary import rounded_se
+from causalrisk.report.tables import wrap
 
-FULL_NAMES = {
-    "all": "average treatment effect (ATE)",
-    "treated": "average treatment effect on the treated (ATT)",
-    "control": "average treatment effect on the untreated (ATC)",
-    "overlap": "average treatment effect in the overlap population (ATO)",
-    "data frame": "average treatment effect in another population (transported ATE)",
-}
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {
     "pairs": "resamples of the rows, drawn with replacement",
@@ -28,28 +25,35 @@ RESAMPLES = {
 
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
-    name = FULL_NAMES.get(record.options.target_name, "weighted average treatment effect (WATE)")
+    name = record.options.population.full_name
     return f"{name} among the rows left by trimming" if record.trimmed else name
 
 
 def population_words(record: FitRecord) -> str:
     """Return whom the effect is an average over."""
-    design, options = record.design, record.options
-    frame = 0 if record.frame is None else len(record.frame.index)
-    return {
-        "all": f"all {count(design.nobs, design.unit_name)}",
-        "treated": f"the {count(int(design.counts[1]), design.unit_name)} of arm {design.labels[1]}",
-        "control": f"the {count(int(design.counts[0]), design.unit_name)} of arm {design.labels[0]}",
-        "overlap": "the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
-        "data frame": f"the {count(frame, 'row')} of the data frame given as target=",
-    }.get(options.target_name, "the rows, counted by the function of the propensity score given as target=")
+    return in_population(record, record.options.population.people_text)
+
+
+def in_population(record: FitRecord, text: str) -> str:
+    """Fill the fields of a text of a `TargetPopulation`."""
+    design, toward = record.design, record.options.population.toward
+    in_frame = 0 if record.frame is None else len(record.frame.index)
+    counted = design.nobs if toward is None else int(design.counts[toward])
+    return text.format(
+        nobs=design.nobs,
+        units=design.unit_name if counted == 1 else f"{design.unit_name}s",
+        arm="" if toward is None else design.labels[toward],
+        in_arm=counted,
+        in_frame=in_frame,
+        frame_rows=count(in_frame, "row"),
+    )
 
 
 def variables_of(record: FitRecord) -> list[str]:
     """Return the covariates of both models, each once; none where the estimator uses none."""
     design = record.design
     names = [] if record.spec.constants else list(design.outcome_encoder.variables)
-    if record.propensity is not None and design.score is None:
+    if record.weight_fit is not None and design.score is None:
         names += design.propensity_encoder.variables
     return list(dict.fromkeys(names))
 
@@ -62,31 +66,9 @@ def raw_means(record: FitRecord) -> Array:
 
 def weight_words(record: FitRecord) -> str:
     """Return what a row weighs, and why."""
-    labels, target = record.design.labels, record.options.target_name
-    if target == "all":
-        return (
-            "A row weighs 1 / (probability of the arm it is in): a row that had a chance of 1 in 10 to be in its arm "
-            "stands for ten like it, nine of which are in other arms."
-        )
-    if target in ("treated", "control"):
-        own = labels[1 if target == "treated" else 0]
-        return (
-            f"Rows of arm {own} are the target and weigh 1. Any other row weighs (probability of {own}) / (probability "
-            f"of its own arm), so that the other arms come to look like {own}."
-        )
-    if target == "overlap" and len(labels) == 2:
-        return "A row weighs the probability of the arm it is not in; no weight exceeds 1."
-    if target == "overlap":
-        return (
-            "A row weighs h / (probability of its own arm), where h is 1 over the sum of 1 / probability over the "
-            "arms: large where every arm was likely; no weight exceeds 1."
-        )
-    if target == "data frame":
-        return (
-            "A row weighs r / (probability of its own arm), where r says how much commoner rows like it are in the "
-            "target frame than in the sample (from a logit model of being in the frame)."
-        )
-    return "A row weighs h(score) / (probability of its own arm), where h is the function given as target=."
+    population = record.options.population
+    simpler = population.two_arms_weight_text if record.design.n_arms == 2 else ""
+    return in_population(record, simpler or population.weight_text)
 
 
 def formats(record: FitRecord) -> tuple[str, str]:
@@ -102,14 +84,14 @@ def effect_words(record: FitRecord, k: int) -> str:
     """Return how effect k comes from the arm means, with the numbers."""
     params, (effect_format, mean_format) = record.estimate.params, formats(record)
     means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
-    form = record.options.scale.formula(means[k + 1], means[0])
+    form = record.options.effect_scale.formula(means[k + 1], means[0])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 
 def se_words(record: FitRecord) -> str:
     """Return where the standard errors come from."""
     if record.boot is not None:
-        drawn, used = len(record.boot.reasons), len(record.boot.used)
+        drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else RESAMPLES[record.bootstrap]
         failed = "" if used == drawn else f" ({used} of them could be used)"
         return (
@@ -132,3 +114,139 @@ def arms_words(record: FitRecord) -> str:
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
     ]
     return joined(parts)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    paragraphs : tuple of str
+        The paragraphs.
+    items : tuple of str
+        A list below them.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...]
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Prose:
+    """A text that prints.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    sections : tuple of Section
+        The sections.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+
+    def as_text(self, width: int = 78) -> str:
+        """Return the text, wrapped.
+
+        Parameters
+        ----------
+        width : int
+            Display width of a line.
+
+        Returns
+        -------
+        str
+            Headings, paragraphs and lists.
+        """
+        blocks = [f"{self.title}\n{'=' * len(self.title)}"]
+        for section in self.sections:
+            lines = [section.title, "-" * len(section.title)]
+            for paragraph in section.paragraphs:
+                lines += wrap(paragraph, width)
+            for item in section.items:
+                lines += wrap(item, width, first="  - ", rest="    ")
+            blocks.append("\n".join(lines))
+        return "\n\n".join(blocks)
+
+    def as_html(self) -> str:
+        """Return the text as HTML, everything escaped.
+
+        Returns
+        -------
+        str
+            Headings (h3), paragraphs and lists.
+        """
+        parts = [f"<h2>{html.escape(self.title)}</h2>"]
+        for section in self.sections:
+            parts.append(f"<h3>{html.escape(section.title)}</h3>")
+            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
+            if section.items:
+                parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in section.items), "</ul>"]
+        return "\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+
+def joined(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, "1 row" or "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def has_converged(record: FitRecord) -> bool:
+    """Whether the propensity model and, for a joint fit, the joint objective converged."""
+    propensity = record.weight_fit is None or record.weight_fit.converged
+    return propensity and (record.joint is None or bool(record.joint.estimate.result.success))
+
+
+def propensity_text(record: FitRecord) -> str:
+    """Return what the propensity scores are."""
+    if record.weight_fit is None:
+        return "none"
+    if record.design.score is not None:
+        return f"known ({record.design.score_name or 'given'})"
+    options = record.options
+    if options.propensity_score is not None:
+        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
+    link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
+    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def target_text(record: FitRecord) -> str:
+    """Return the target and its estimand."""
+    if record.frame is not None:
+        return f"data frame, {len(record.frame.index)} rows"
+    return f"{record.options.population.name} ({record.estimand.removesuffix(record.options.effect_scale.label)})"
+
+
+def covariance_name(record: FitRecord) -> str:
+    """Return the printed name of the kind of standard errors."""
+    if record.cov_type == "bootstrap":
+        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+    return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
+
+
+def clip_text(record: FitRecord) -> str:
+    """Return the limits of clipped scores and how many observations they touch."""
+    low, high = record.options.clip
+    if record.weight_fit is None:
+        return ""
+    clipped = record.sample.restore(record.weight_fit.clipped)
+    return f"{int(record.design.units[clipped].sum())} to [{low:g}, {high:g}]"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import UnavailableError
-from causalrisk.linalg import Array
+from causalrisk.numerics.linalg import Array
 
 OUTSIDE = {"DoubleML IRM": ("doubleml", "sklearn"), "zEpid TMLE": ("zepid",), "statsmodels AIPW": ("statsmodels",)}
 PROJECTS = {"sklearn": "scikit-learn"}

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError
-from causalrisk.linalg import Array
-from causalrisk.options import listed
+from causalrisk.errors import OptionError, listed
+from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.population import Design, Population
 from causalrisk.simulation.trainees import LalondeLike
 

@@ -12,15 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.comparison import MODELS
-from causalrisk.errors import OptionError
-from causalrisk.model import CausalModel
-from causalrisk.models import Hajek, OutcomeRegression
-from causalrisk.options import listed
+from causalrisk.errors import OptionError, listed
+from causalrisk.models.model import ALIASES, BY_NAME, CausalModel, OutcomeRegression
 from causalrisk.simulation.competitors import COMPETITORS, OUTSIDE, check_installed
 
 DEFAULT = ("Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
-_CLASSES: dict[str, type[CausalModel]] = {model.spec.name: model for model in MODELS} | {"IPW": Hajek}
 _MODEL_OPTIONS = frozenset(inspect.signature(CausalModel.from_formula).parameters)
 
 
@@ -169,11 +165,11 @@ def _entry(label: str | None, item: Any) -> Entry:
         return item
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     if isinstance(what, str):
-        found = _CLASSES.get(what) or COMPETITORS.get(what)
+        found = (BY_NAME | ALIASES).get(what) or COMPETITORS.get(what)
         if found is None:
             raise _unknown(what)
         check_installed(what)
-        label = label or ("Hajek" if found is Hajek else what)
+        label = label or (ALIASES[what].spec.name if what in ALIASES else what)
     elif isinstance(what, type) and issubclass(what, CausalModel):
         found, label = what, label or what.spec.name
     elif callable(what) and not isinstance(what, type):
@@ -191,7 +187,7 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 
 def _unknown(what: Any) -> OptionError:
-    known = [*(name for name in _CLASSES if name != "IPW"), *COMPETITORS]
+    known = [*BY_NAME, *COMPETITORS]
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(getattr(what, "__name__", what)).lower(), lower, 1, 0.4)
     return OptionError(

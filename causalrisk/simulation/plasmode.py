@@ -15,11 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from causalrisk.errors import OptionError
-from causalrisk.linalg import Array
-from causalrisk.models import JRE
-from causalrisk.options import one_of
-from causalrisk.results import CausalResults
+from causalrisk.errors import OptionError, one_of
+from causalrisk.models.model import JRE
+from causalrisk.models.results import CausalResults
+from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.population import Design, Population
 from causalrisk.simulation.results import StudyResults

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from causalrisk.errors import OptionError
-from causalrisk.inference.intervals import check_alpha
+from causalrisk.errors import OptionError, check_alpha
 from causalrisk.simulation.measures import share
 from causalrisk.simulation.results import StudyResults
 

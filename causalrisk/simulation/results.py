@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from causalrisk.errors import OptionError
-from causalrisk.inference.intervals import check_alpha
-from causalrisk.options import listed
+from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.plots import axes_or_new
-from causalrisk.report.render import ResultSummary, TableContent, build_summary
+from causalrisk.report.tables import ResultSummary, TableContent, build_summary
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design
 

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
-from causalrisk.inference.bootstrap import progress_bar
-from causalrisk.inference.resample import seed_sequence
-from causalrisk.keywords import check_keywords
-from causalrisk.options import whole_number
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError, whole_number
+from causalrisk.models.keywords import check_keywords
+from causalrisk.numerics.parallel import progress_bar
+from causalrisk.numerics.resample import seed_sequence
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design

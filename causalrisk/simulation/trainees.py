@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.linalg import Array
+from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.population import Design, Population
 
 CV = 0.8  # coefficient of variation of positive earnings given covariates

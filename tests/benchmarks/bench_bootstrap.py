@@ -24,7 +24,6 @@ from statsmodels.api import OLS, Logit
 from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
-from causalrisk.refit import PropensityRefitter
 from tests.conftest import simulate
 
 COVARIATES = {1_000: 5, 10_000: 10, 100_000: 20}  # 5 and the constant: statsmodels' ipw_ra takes just six coefficients
@@ -107,7 +106,7 @@ def newton_iterations(record, m=32):
     """Newton iterations that a block of refits of the propensity model takes."""
     n = record.sample.n
     weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=m).T.astype(float)
-    return PropensityRefitter(record.propensity)(weights).iterations
+    return record.weight_fit.refit(weights).iterations
 
 
 def work(record, n_boot):
@@ -126,7 +125,7 @@ def work(record, n_boot):
         Floating-point operations and exponentials.
     """
     sample, count = record.sample, record.joint.replicates.count
-    n, p, q = sample.n, sample.outcome.columns.shape[1], sample.propensity.columns.shape[1]
+    n, p, q = sample.n, sample.X.columns.shape[1], sample.Z.columns.shape[1]
     steps = newton_iterations(record)
     newton = steps * 2 * n * (2 * q + q * (q + 1) // 2)  # linear predictor, score, information
     replicate = newton + 2 * n * (3 * q + (p + 1) + (q + 3 * p))  # shift; forms; moments of the estimating equations

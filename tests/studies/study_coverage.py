@@ -21,11 +21,11 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 import causalrisk as cr
-from causalrisk.expansion import ArmInfluence, JointObjective, Resampled
-from causalrisk.joint import objective_rows, weights_of
-from causalrisk.linalg import triangular_factor
-from causalrisk.replicates import DenseWeights
-from causalrisk.uncertainty import refitter_of, robust_covariance
+from causalrisk.estimators.joint.objective import ArmInfluence, JointObjective, ResampledWeights, objective_rows
+from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.covariance import robust_covariance
+from causalrisk.numerics.linalg import triangular_factor
+from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
 
@@ -65,10 +65,10 @@ def separate_leverage(record):
     outcome, propensity : ndarray, shape (n,)
         Leverages, rows in the order of the sample.
     """
-    sample, fit = record.sample, record.propensity
-    arms = [weighted_leverage(sample.outcome.columns[rows], fit.total[rows]) for rows in sample.slices]
+    sample, fit = record.sample, record.weight_fit
+    arms = [weighted_leverage(sample.X.columns[rows], fit.w[rows]) for rows in sample.slices]
     score = fit.probabilities[1]
-    return np.concatenate(arms), weighted_leverage(sample.propensity.columns, score * (1 - score))
+    return np.concatenate(arms), weighted_leverage(sample.Z.columns, score * (1 - score))
 
 
 def joint_leverage(record):
@@ -85,16 +85,16 @@ def joint_leverage(record):
         Trace of H^-1 times the row's own part of the Hessian, its anchor and its variance term: the net biases are
         not sums of squares over rows.
     """
-    sample, fit, joint = record.sample, record.propensity, record.joint
-    states, ones = joint.replicates.states, np.ones((sample.n, 1))
-    operator = DenseWeights(sample.slices, fit.weighting, ones, [states], joint.replicates.count)
-    resampled = Resampled(ones / sample.n, weights_of(fit), operator, operator.mean())
-    objective, theta = JointObjective(sample, joint.criterion), joint.fit.start.theta
+    sample, fit, joint = record.sample, record.weight_fit, record.joint
+    states, ones = joint.replicates.gamma, np.ones((sample.n, 1))
+    operator = BlockwiseWeights(sample.slices, fit.model, ones, [states], joint.replicates.count)
+    resampled = ResampledWeights(ones / sample.n, fit.as_resample(), operator, operator.mean())
+    objective, theta = JointObjective(sample, joint.criterion), joint.start.theta
     factor = triangular_factor((objective_rows(objective, theta, resampled) / objective.row_units)[:, :-1])
-    anchor = sample.outcome.columns * np.sqrt(joint.criterion.fit * resampled.mean_weight)
+    anchor = sample.X.columns * np.sqrt(joint.criterion.alpha_sigma2 * resampled.mean_weight)
     terms = [sample.blocks(anchor).reshape(sample.n, -1)]
-    if joint.criterion.variance:
-        mean = (theta @ sample.outcome.columns.T)[..., None]
+    if joint.criterion.with_variance:
+        mean = (theta @ sample.X.columns.T)[..., None]
         arms = ArmInfluence(
             objective, resampled, mean, np.ones_like(mean), (sample.y - sample.own(mean)[:, 0])[:, None]
         )
@@ -129,11 +129,11 @@ def jackknife_se(record, groups=None, seed=0):
     """
     n = record.sample.n
     group = np.arange(n) if groups is None else np.random.default_rng(seed).permutation(n) % groups
-    total, refit = int(group.max()) + 1, refitter_of(record)
+    total, refitter = int(group.max()) + 1, refitter_of(record)
     parts = []
     for first in range(0, total, BLOCK):
         left_out = np.arange(first, min(first + BLOCK, total))
-        parts.append(refit((group[:, None] != left_out).astype(float), first).values[0])
+        parts.append(refitter.refit((group[:, None] != left_out).astype(float), first).values[0])
     values = np.concatenate(parts)
     return float(np.sqrt((total - 1) * np.nanvar(values)))
 

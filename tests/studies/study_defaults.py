@@ -151,7 +151,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Solution:
+class JointSolution:
     """A minimum of the objective: z, the inverse of its Hessian, and the gradient contribution of each row."""
 
     z: np.ndarray
@@ -182,7 +182,7 @@ def solve(rows, setting):
     if setting.variance:
         gradient = gradient + (slope @ z - psi_right)[:, None] * slope
     leverage = ((slope @ inverse) * slope).sum(axis=1) / n + (fit * (block @ inverse)).sum(axis=1)
-    return Solution(z, inverse, gradient - gradient.mean(axis=0), leverage)
+    return JointSolution(z, inverse, gradient - gradient.mean(axis=0), leverage)
 
 
 def held_out(rows, solution):

@@ -1,0 +1,93 @@
+"""Formulas or arrays turned into a design on one estimation sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.build import Models, code_treatment, freeze, merge_sources
+from causalrisk.design.design import Design
+from causalrisk.design.dtypes import numbers
+from causalrisk.design.encoders import ArrayEncoder
+from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
+from causalrisk.design.tables import Table, align, common_index, named_columns
+from causalrisk.errors import DesignError
+
+
+def design_from_arrays(
+    endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
+) -> Design:
+    """Make a design from arrays.
+
+    Parameters
+    ----------
+    endog : array-like, shape (N,)
+        Outcome.
+    exog : array-like, shape (N, p)
+        Outcome design. No constant is added; a missing one is warned of.
+    columns : ColumnOptions
+        The treatment and what else goes by rows.
+    exog_propensity : array-like, shape (N, q), optional
+        Propensity design; `exog` by default.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample; its formulas are None.
+
+    Raises
+    ------
+    DesignError
+        If the arrays do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    by_row = (columns.treat, columns.weights, columns.cluster, columns.propensity_score)
+    index = common_index((endog, exog, exog_propensity, *by_row), _length(endog))
+    y = align(endog, index, "endog", notes)
+    endog_name = "y" if y.name is None else str(y.name)
+    right = named_columns(exog, "exog", index, notes)
+    assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
+    by = by_rows(Table(index), columns, {}, notes)
+    for what, design in (("exog", right), ("exog_propensity", assign)):
+        _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
+    sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
+    rows, observed = draw_sample(sources, by, index, columns.missing, notes)
+    coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
+
+    def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
+        return np.column_stack([numbers(c[rows.keep], f"column {name!r}") for name, c in given.items()])
+
+    models = Models(
+        y=numbers(y[rows.keep].rename(endog_name), f"outcome {endog_name!r}"),
+        X=matrix(right),
+        Z=matrix(assign),
+        outcome=ArrayEncoder(tuple(right), "outcome"),
+        propensity=ArrayEncoder(tuple(assign), "propensity"),
+        endog_name=endog_name,
+        formula=None,
+        propensity_formula=None,
+        categories={},
+    )
+    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+
+
+def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
+    for kind, name in (("treatment", treat), ("outcome", outcome)):
+        if name in columns:
+            raise DesignError(
+                f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
+                f'Leave it out:  {what}.drop(columns="{name}").'
+            )
+
+
+def _length(values: Any) -> int:
+    return len(values) if hasattr(values, "__len__") else 0

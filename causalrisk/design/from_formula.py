@@ -1,0 +1,242 @@
+"""The two models, outcome and propensity: their formulas, what may stand in them, and their matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalrisk.design.build import Models, code_treatment, freeze, merge_sources
+from causalrisk.design.design import Design
+from causalrisk.design.dtypes import plain
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
+from causalrisk.design.scope import collect, resolve
+from causalrisk.design.tables import Table
+from causalrisk.design.terms import coded_names, in_formula, unquoted
+from causalrisk.design.treatment import show
+from causalrisk.errors import DesignError
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """Both formulas, and what the names on each side mean.
+
+    Parameters
+    ----------
+    outcome, assigned : Formula
+        Outcome formula and propensity formula.
+    left, right, assign : Scope
+        Names on the left and right of the outcome formula, and on the right of the propensity formula.
+    """
+
+    outcome: Formula
+    assigned: Formula
+    left: Scope
+    right: Scope
+    assign: Scope
+
+
+def design_from_formula(
+    formula: str,
+    data: Any,
+    columns: ColumnOptions,
+    *,
+    propensity: str | None = None,
+    frame: Mapping[str, Any],
+    constant_outcome: bool = False,
+) -> Design:
+    """Make a design from formulas.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula, two-sided; the treatment is not in it.
+    data : DataFrame, mapping of str to array-like, or None
+        The columns; None takes them from `frame`.
+    columns : ColumnOptions
+        The treatment and what else goes by rows.
+    propensity : str, optional
+        Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
+    frame : mapping of str to object
+        The caller's variables; ``np`` is NumPy unless it is among them.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample.
+
+    Raises
+    ------
+    DesignError
+        If the data and formulas do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
+    formulas, table = read_formulas(formula, propensity, data, frame, notes)
+    by = by_rows(table, columns, frame, notes)
+    check_roles(formulas, by.treat.name)
+    sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+    rows, observed = draw_sample(sources, by, table.index, columns.missing, notes)
+    coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
+    models = formula_models(formulas, by.treat.name, sources, rows.keep)
+    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+
+
+def _outcome_formula(text: Any, notes: list[str]) -> Formula:
+    outcome = parse(text, "outcome", notes)
+    if len(outcome.left) != 1 or not outcome.uses("left"):
+        found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+        raise DesignError(
+            f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
+            f'Type  "<outcome> ~ {outcome.right_text}".'
+        )
+    return outcome
+
+
+def read_formulas(
+    formula: Any, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str]
+) -> tuple[Formulas, Table]:
+    """Parse both formulas and look up their names.
+
+    Parameters
+    ----------
+    formula, propensity : str
+        Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
+    data : DataFrame, mapping or None
+        The caller's data.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        Lines are appended for what was probably meant otherwise.
+
+    Returns
+    -------
+    Formulas
+        The formulas and the meaning of their names.
+    Table
+        All columns there are.
+    """
+    try:
+        outcome = _outcome_formula(formula, notes)
+        assigned = Formula("propensity", outcome.right_text, (), outcome.right)
+        if propensity is not None:
+            assigned = parse(propensity, "propensity", notes)
+        table = collect(data, frame, (outcome, assigned), notes)
+        scopes = (
+            resolve(outcome, table, frame, "left"),
+            resolve(outcome, table, frame, "right"),
+            resolve(assigned, table, frame, "right"),
+        )
+    except DesignError as error:
+        odd = unquoted(f"{formula}, {propensity}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+        if not odd:
+            raise
+        raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
+    return Formulas(outcome, assigned, *scopes), table
+
+
+def check_roles(formulas: Formulas, treat: str) -> None:
+    """Refuse the treatment among the covariates, and the outcome on any right-hand side.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+
+    Raises
+    ------
+    DesignError
+        Naming the variable and the formula.
+    """
+    outcome, assigned = formulas.outcome, formulas.assigned
+    left, right, assign = formulas.left, formulas.right, formulas.assign
+    if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
+        raise DesignError(
+            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
+            f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
+        )
+    own_models = "each arm has its own outcome model"
+    reasons = (own_models, own_models, "it would predict itself")
+    for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
+        if treat in scope.variables:
+            raise DesignError(
+                f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
+                f"{reason}.\nTake {treat} out of the formula; treat= is enough."
+            )
+    for name in left.variables:
+        for scope, formula in ((right, outcome), (assign, assigned)):
+            if name in scope.variables:
+                raise DesignError(
+                    f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
+                    f"expected variables that the treatment cannot change.\nTake {name} out of it. (A change from a "
+                    "baseline: make it a column of its own first.)"
+                )
+
+
+def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], keep: np.ndarray) -> Models:
+    """Build both models on the rows of the estimation sample.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+    sources : sequence of Source
+        All their variables.
+    keep : ndarray of bool, shape (N,)
+        The rows in the sample.
+
+    Returns
+    -------
+    Models
+        Outcome and both matrices with all columns.
+
+    Raises
+    ------
+    DesignError
+        If a variable or a term is not what a model can use.
+    """
+    outcome, assigned, n = formulas.outcome, formulas.assigned, int(keep.sum())
+    codes = _codes(outcome) | _codes(assigned)
+    columns = {s.name: plain(s.values[keep], s.name, s.name in codes) for s in sources}
+    left, right, assign = (
+        Scope({name: columns[name] for name in scope.variables}, scope.constants)
+        for scope in (formulas.left, formulas.right, formulas.assign)
+    )
+    name = outcome.left[0].name()
+    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
+    if y.shape[1] != 1:
+        raise DesignError(
+            f"outcome {name!r} has {y.shape[1]} columns; expected one.\n"
+            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
+        )
+    encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
+    coded = _codes(outcome)
+    return Models(
+        y=y[:, 0].copy(),
+        X=encoder.sample_matrix(n),
+        Z=assigning.sample_matrix(n),
+        outcome=encoder,
+        propensity=assigning,
+        endog_name=name,
+        formula=outcome.text,
+        propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
+        categories={k: v for k, v in right.variables.items() if k in coded or v.dtype.kind not in "bif"},
+    )
+
+
+def _codes(formula: Formula) -> set[str]:
+    return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))

@@ -1,0 +1,1 @@
+"""The effect and its influence function; `fit` runs the stages in order."""

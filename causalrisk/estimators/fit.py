@@ -1,0 +1,245 @@
+"""From a design and options to a fitted record: the stages in order, each a function of the one before."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from causalrisk.design import Design
+from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning
+from causalrisk.estimators.joint.anchor import train_best, units_of
+from causalrisk.estimators.joint.train import JointProblem
+from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.outcome import check_outcome_fits
+from causalrisk.estimators.prepare import FitData, prepare
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
+from causalrisk.numerics.resample import START_STREAM, seed_sequence
+from causalrisk.propensity.overlap import ArmWeights, arm_weights, overlap_message
+from causalrisk.propensity.weights import WeightFit
+
+FEW_CLUSTERS = 10
+
+
+def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
+    """Fit one of the estimators that train each arm by itself.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+
+    Returns
+    -------
+    FitRecord
+        The fit, without standard errors.
+    """
+    cov_type, kind = inference.resolved(design.cluster is not None, joint=False)
+    notes = Notes(design.notes)
+    data = prepare(design, options, spec.uses_propensity, notes)
+    overlap = _overlap(data, spec, notes)
+    estimate = estimate_of(data, spec, options, notes)
+    _check_outcome(data.design, notes)
+    _check_clusters(data.design, notes)
+    record = _record(data, spec, options, inference, estimate, overlap, (cov_type, kind))
+    return dataclasses.replace(record, notes=tuple(notes))
+
+
+def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes: Notes) -> Estimate:
+    """Estimate, refuse an outcome model without a finite fit, warn of one that did not converge."""
+    weights = row_weights(data.sample, data.weight_fit, data.target)
+    estimate = estimate_separately(data.sample, spec, weights, options.effect_scale)
+    arms = check_outcome_fits(data.design, data.sample, estimate.failed)
+    if arms:
+        message = f"the outcome model ({data.sample.family.label}) of {arms}"
+        notes.warn(_not_converged(message, "it did not settle."), ConvergenceWarning)
+    options.effect_scale.check(estimate.params[-data.design.n_arms :], data.design.labels)
+    return estimate
+
+
+def fit_joint(
+    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
+) -> FitRecord:
+    """Fit the Joint Robust Estimator.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+    joint_options : JREOptions
+        How it is trained.
+
+    Returns
+    -------
+    FitRecord
+        The fit, without standard errors.
+    """
+    cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
+    method = _method(joint_options, options)
+    notes = Notes(design.notes)
+    data = prepare(design, options, True, notes)
+    overlap = _overlap(data, JRE, notes)
+    ipwra = estimate_of(data, IPWRA, options, notes)
+    start = _record(data, IPWRA, options, inference, ipwra, overlap, (cov_type, kind))
+    joint = train_from(start, joint_options, inference.max_failed, notes)
+    if not joint.estimate.result.success:
+        message = str(joint.estimate.result.message)
+        notes.warn(_not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    _check_outcome(data.design, notes)
+    _check_clusters(data.design, notes)
+    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
+
+
+def train_from(start: FitRecord, options: JREOptions, max_failed: float, notes: Notes) -> JointRecord:
+    """Draw the propensity replicates and train the arms jointly: replicates, start, criteria, the best of them.
+
+    Parameters
+    ----------
+    start : FitRecord
+        The IPWRA fit.
+    options : JREOptions
+        How it is trained.
+    max_failed : float
+        Share of the replicates that may fail.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    JointRecord
+        The joint part of the fit.
+    """
+    sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
+    given = None if options.replicates is None else resampler.given("replicates", options.replicates)
+    replicates = fit_replicates(weight_fit, resampler, given, options.n_replicates, max_failed, notes)
+    problem = JointProblem(sample, weight_fit, start.estimate, replicates, start.options.effect_scale)
+    starts = None
+    if options.n_starts > 1 and not sample.family.linear:
+        rng = resampler.resampler.generator(START_STREAM, 0)
+        starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
+    units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
+    criteria, method = options.criteria(sample.total), options.method or problem.usual_method
+    estimate, criterion, path = train_best(problem, criteria, method, units, starts)
+    return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)
+
+
+def _method(joint: JREOptions, options: ModelOptions) -> str:
+    """Return the optimiser: least squares where the objective is a sum of squares."""
+    if joint.method == "least_squares" and not options.outcome_family.linear:
+        raise OptionError(
+            f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
+            'squares.\nType  method="trust-exact", or leave method= out.'
+        )
+    return joint.method or ("least_squares" if options.outcome_family.linear else "trust-exact")
+
+
+def _record(
+    data: FitData,
+    spec: Specification,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    estimate: Estimate,
+    overlap: tuple[ArmWeights, ...],
+    kinds: tuple[str, str],
+) -> FitRecord:
+    """Make a record without standard errors yet."""
+    given, seed = inference.resamples is not None, seed_sequence(inference.rng)
+    size = estimate.influence.shape[1]
+    return FitRecord(
+        design=data.design,
+        full_design=data.full_design,
+        spec=spec,
+        options=options,
+        sample=data.sample,
+        target=data.target,
+        frame=data.frame,
+        trimmed=data.trimmed,
+        weight_fit=data.weight_fit,
+        estimate=estimate,
+        overlap=overlap,
+        joint=None,
+        cov_type=kinds[0],
+        bootstrap=kinds[1],
+        covariance=np.full((size, size), np.nan),
+        boot=None,
+        given_resamples=given,
+        seed=seed,
+        notes=data.design.notes,
+    )
+
+
+def _check_clusters(design: Design, notes: Notes) -> None:
+    """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
+    if design.cluster is None:
+        return
+    counts = [len(np.unique(design.cluster[design.arm == arm])) for arm in range(design.n_arms)]
+    fewest = int(np.argmin(counts))
+    if counts[fewest] < FEW_CLUSTERS:
+        notes.warn(
+            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {int(design.cluster.max()) + 1} "
+            f"clusters of {design.cluster_name!r}; clustered standard errors are too small with fewer than about "
+            f"{FEW_CLUSTERS} clusters in an arm.\nRead the intervals as optimistic, or type  "
+            'fit(cov_type="cluster", small_sample=True).',
+            DesignWarning,
+        )
+
+
+def _check_outcome(design: Design, notes: Notes) -> None:
+    """Warn of an outcome that is constant, in all rows or within an arm."""
+    name = design.endog_name
+    if np.ptp(design.y) == 0:
+        notes.warn(
+            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard "
+            "error 0, and there is no test.\nCheck that it is the column you mean.",
+            DesignWarning,
+        )
+        return
+    values = [design.y[design.arm == arm] for arm in range(design.n_arms)]
+    constant = [f"{y[0]:g} in arm {label!r}" for y, label in zip(values, design.labels, strict=True) if np.ptp(y) == 0]
+    if constant:
+        notes.warn(
+            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
+            "cannot be learnt from it.\nCheck that it is the column you mean.",
+            DesignWarning,
+        )
+
+
+def _not_converged(what: str, message: str) -> str:
+    return (
+        f"the optimiser of {what} stopped before it converged: {message}\n"
+        "Standardise the covariates or simplify the formula; res.converged is False."
+    )
+
+
+def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeights, ...]:
+    """Summarise the weights per arm and warn where few dominate."""
+    weights = data.weight_fit if spec.uses_propensity else None
+    summaries, message = overlap_of(data, weights)
+    if message:
+        notes.warn(message, OverlapWarning)
+    return summaries
+
+
+def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
+    """Summaries of the importance weights per arm, and the message where few dominate."""
+    sample = data.sample
+    inverse = np.ones(sample.n) if weights is None else weights.undivided
+    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+    units = sample.arrange(np.concatenate([data.design.units, np.ones(sample.n_frame)]))
+    summaries = tuple(arm_weights(inverse[r], sample.s[r], units[r]) for r in rows)
+    everybody = data.target.separable and data.target.toward is None
+    scores = weights.probabilities if weights is not None and everybody else None
+    return summaries, overlap_message(summaries, data.design.labels, scores, units, data.design.unit_name)

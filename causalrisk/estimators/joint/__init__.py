@@ -1,0 +1,1 @@
+"""The joint robust estimator: objective, training, influence function, anchor, batched refit."""

@@ -1,0 +1,139 @@
+"""The joint robust estimator under many resamples at once: the same objective, minimised for all of them together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.influence import net_means
+from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights
+from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
+from causalrisk.estimators.sample import Sample
+from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.linalg import Array, solve_curved, solve_stacked, spectral_equations
+from causalrisk.numerics.newton import NewtonFits, halve_until_no_worse
+from causalrisk.propensity.replicates import ResampleReplicates
+from causalrisk.propensity.weights import WeightFit
+
+NEWTON_STEPS, HALVINGS = 200, 20
+STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
+
+
+class JointRefitter:
+    """Refits the Joint Robust Estimator: linear models by one QR of the stacked equations, others by Newton's method.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    weight_fit : WeightFit
+        The full-sample importance weights.
+    theta : ndarray, shape (K, p)
+        Where refits begin: the start of a linear fit, the solution of another.
+    criterion : JointCriterion
+        Weights of the terms of the objective, those of the full sample.
+    replicates : ResampleReplicates
+        The distribution of the propensity score within each resample.
+    effect_scale : EffectScale
+        How the effect is reported.
+    groups : ndarray, shape (n, G), optional
+        Indicators of groups whose effects are wanted in the place of the average ones.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        weight_fit: WeightFit,
+        theta: Array,
+        criterion: JointCriterion,
+        replicates: ResampleReplicates,
+        effect_scale: EffectScale,
+        groups: Array | None = None,
+    ) -> None:
+        self.sample, self.weight_fit, self.theta, self.criterion = sample, weight_fit, theta, criterion
+        self.replicates, self.effect_scale = replicates, effect_scale
+        self.objective = JointObjective(sample, criterion, groups)
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `refits.Refitter`."""
+        sample = self.sample
+        fits = fits or self.weight_fit.refit(counts)
+        gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
+        at, replicated = self.replicates.for_resamples(counts, gamma, first)
+        share = counts / count_totals(sample, counts)
+        resampled = ResampledWeights(share, at, replicated, replicated.mean())
+        theta, outcome_failures = self._solve(resampled)
+        failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
+        predicted = sample.family.mean(sample.X.columns @ theta)
+        if self.objective.groups is not None:
+            views = resampled.views(self.objective.groups)
+            means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])
+            effects = np.concatenate([self.effect_scale.effects(group) for group in means])
+            return collect_refits(effects, theta[:, :0], gamma[:0], failures)
+        raw = (share * at.tilt * predicted).sum(axis=1)
+        error = share * resampled.mean_weight * (sample.own(predicted) - sample.y[:, None])
+        bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+        net = net_means(raw, bias, self.criterion.scale_slopes, self.effect_scale)
+        params = np.concatenate([self.effect_scale.effects(raw), net])
+        return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
+
+    def _solve(self, resampled: ResampledWeights) -> tuple[Array, NDArray[np.int8]]:
+        """Coefficients, shape (K, p, m), and failures."""
+        m = resampled.share.shape[1]
+        theta = self.theta[..., None]
+        expansion = self.objective.expand(theta, resampled)
+        if expansion.curvature is None or expansion.value is None:
+            step, singular = solve_stacked(self._equations(expansion))
+            theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
+            return theta, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+        return self._newton(np.repeat(theta, m, axis=2), resampled)
+
+    def _newton(self, theta: Array, resampled: ResampledWeights) -> tuple[Array, NDArray[np.int8]]:
+        """Minimise all objectives at once from theta, shape (K, p, m); as `_solve`. Those that settle are set aside."""
+        m = theta.shape[2]
+        found, failures = theta.copy(), np.full(m, Failure.OUTCOME_NOT_CONVERGED, dtype=np.int8)
+        active = np.arange(m)
+        expansion, value, curvature = self._expand(theta, resampled)
+        for _ in range(NEWTON_STEPS):
+            step, decrease, singular, convex = solve_curved(self._equations(expansion), curvature)
+            step = np.where(singular, 0.0, step).reshape(theta.shape)
+            settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= RELATIVE_ROUNDING * value)
+            theta, (expansion, value, curvature) = self._stepped(theta, step, value, resampled)
+            found[..., active] = theta
+            failures[active[settled & convex]] = Failure.OK
+            failures[active[singular]] = Failure.SINGULAR_OUTCOME
+            go_on = ~(settled | singular)
+            if not go_on.any():
+                break
+            if not go_on.all():
+                active, theta, resampled = active[go_on], theta[..., go_on], resampled.subset(go_on)
+                expansion, value, curvature = self._expand(theta, resampled)
+        return found, failures
+
+    def _stepped(
+        self, theta: Array, step: Array, before: Array, resampled: ResampledWeights
+    ) -> tuple[Array, tuple[Expansion, Array, Array]]:
+        """Go the steps, halved where the objective would rise; where they lead, and the expansion there."""
+        latest: list[tuple[Expansion, Array, Array]] = []
+
+        def value(shorter: Array) -> Array:
+            latest[:] = [self._expand(theta + shorter, resampled)]
+            return latest[0][1]
+
+        step = halve_until_no_worse(step, before, value, slack=1e-9, times=HALVINGS)
+        return theta + step, latest[0]
+
+    def _expand(self, theta: Array, resampled: ResampledWeights) -> tuple[Expansion, Array, Array]:
+        """Expand a nonlinear objective: the expansion, its value and its further curvature."""
+        with np.errstate(all="ignore"):  # where a step goes too far it is halved
+            expansion = self.objective.expand(theta, resampled)
+        if expansion.value is None or expansion.curvature is None:
+            raise TypeError("a linear objective is solved in one step")
+        return expansion, expansion.value, expansion.curvature
+
+    def _equations(self, expansion: Expansion) -> Array:
+        """Equations of the objective for each resample, shape (m, r, K p + 1), the net biases first."""
+        net = np.sqrt(self.criterion.penalty / expansion.count) * expansion.net_bias
+        return np.concatenate([net, spectral_equations(expansion.gram)], axis=1)

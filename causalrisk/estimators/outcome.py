@@ -1,0 +1,145 @@
+"""Outcome models: weighted generalised linear models of one arm, for one column of weights or many at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design import Design
+from causalrisk.errors import SeparationError
+from causalrisk.estimators.sample import Sample
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
+from causalrisk.numerics.newton import Curvature, NewtonFits, newton_batch, refit_batch
+
+OUTCOME_FAILURES = {
+    Failure.SEPARATION: Failure.OUTCOME_SEPARATION,
+    Failure.NOT_CONVERGED: Failure.OUTCOME_NOT_CONVERGED,
+    Failure.SINGULAR_PROPENSITY: Failure.SINGULAR_OUTCOME,
+}
+
+
+class OutcomeLikelihood:
+    """Quasi-likelihood of an outcome family.
+
+    Parameters
+    ----------
+    family : OutcomeFamily
+        Family and link.
+    y : ndarray, shape (n,)
+        Outcome.
+    """
+
+    n_predictors = 1
+
+    def __init__(self, family: OutcomeFamily, y: Array) -> None:
+        self.family, self.y = family, y[:, None]
+        self.bounded = family.name == "binomial"
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """As in `newton.Likelihood`."""
+        score, information, _ = self.family.score(self.y, eta[0])
+        return score[None], {(0, 0): information}
+
+    def value(self, eta: Array) -> Array:
+        """As in `newton.Likelihood`."""
+        return -self.family.loss(self.y, eta[0])
+
+
+def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily) -> NewtonFits:
+    """Fit the outcome model of one arm.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, p)
+        Basis columns.
+    y, weights : ndarray, shape (n,)
+        Outcome and training weights.
+    family : OutcomeFamily
+        Family and link.
+
+    Returns
+    -------
+    NewtonFits
+        Coefficients, shape (p, 1), and the reason where they did not settle.
+    """
+    if family.linear:
+        return NewtonFits(weighted_least_squares(columns, y, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
+    start = weighted_least_squares(columns, family.start(y), weights)
+    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y)
+    fits = newton_batch(columns, pairs, likelihood, weights[:, None], start, damped=True)
+    return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
+
+
+class OutcomeRefitter:
+    """Refits the outcome model of one arm under many columns of weights at once.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, p)
+        Basis columns.
+    y : ndarray, shape (n,)
+        Outcome.
+    family : OutcomeFamily
+        Family and link.
+    theta : ndarray, shape (p,)
+        The full-sample coefficients; refits start there, and linear ones are deviations from them.
+    """
+
+    def __init__(self, columns: Array, y: Array, family: OutcomeFamily, theta: Array) -> None:
+        self.columns, self.family, self.theta = columns, family, theta
+        self.pairs = pairwise_columns(columns)
+        self.likelihood = OutcomeLikelihood(family, y)
+        self.weighted_residual = columns * (y - family.mean(columns @ theta))[:, None]
+
+    def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
+        """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
+        if not self.family.linear:
+            fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, self.theta, self.theta)
+            return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
+        gram = gram_matrices(self.pairs, weights, len(self.theta))
+        z, singular = solve_definite(gram, self.weighted_residual.T @ weights)
+        return z, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+
+
+def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Turn the failures of Newton's method into those of an outcome model."""
+    table = np.array([OUTCOME_FAILURES.get(failure, failure) for failure in Failure], dtype=np.int8)
+    return table[failures]
+
+
+def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ...]) -> str:
+    """Raise a SeparationError where an arm's outcome model has no finite fit.
+
+    Parameters
+    ----------
+    design : Design
+        The data with their names.
+    sample : Sample
+        The same data as numbers.
+    failed : tuple of Failure
+        How the fit of each arm ended.
+
+    Returns
+    -------
+    str
+        Labels of the arms whose fits did not converge for another reason; empty where all did.
+    """
+    name = sample.family.label
+    for a, rows in enumerate(sample.slices):
+        if failed[a] == Failure.OK:
+            continue
+        y = sample.y[rows][sample.observed[rows] > 0]
+        if np.ptp(y) == 0 and y[0] in (0, 1):
+            raise SeparationError(
+                f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
+                f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'
+            )
+        if failed[a] == Failure.OUTCOME_SEPARATION:
+            raise SeparationError(
+                f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
+                f"{design.labels[a]!r}, so it has no finite fit.\nSimplify the outcome formula, or type  "
+                'family="gaussian".'
+            )
+    return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

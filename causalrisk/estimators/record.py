@@ -1,0 +1,268 @@
+"""What a fit produces, as frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import Design, TargetRows
+from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.estimators.effect_scales import effect_names, parameter_names
+from causalrisk.estimators.joint.anchor import AnchorPath
+from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.train import JointEstimate, JointProblem
+from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.resampling import SampleResampler, sample_resampler
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.specification import Estimate, Specification
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.overlap import ArmWeights
+from causalrisk.propensity.replicates import Replicates
+from causalrisk.propensity.targets import Target
+from causalrisk.propensity.weights import WeightFit
+
+SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
+
+
+@dataclass(frozen=True)
+class JointRecord:
+    """What a joint fit has beside an ordinary one.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        What was trained.
+    estimate : JointEstimate
+        The estimate with its diagnostics.
+    options : JREOptions
+        The options, without the caller's multiplicities.
+    criterion : JointCriterion
+        Weights of the terms of the objective.
+    path : AnchorPath or None
+        How the anchor was chosen, where it was.
+    drawn : ndarray, shape (n, B), optional
+        Their multiplicities where the caller gave them, rows in the order of the sample; else the seed tells.
+    """
+
+    problem: JointProblem
+    estimate: JointEstimate
+    options: JREOptions
+    criterion: JointCriterion
+    path: AnchorPath | None
+    drawn: Array | None = None
+
+    @property
+    def start(self) -> Estimate:
+        """The IPWRA estimate it started from."""
+        return self.problem.start
+
+    @property
+    def replicates(self) -> Replicates:
+        """The propensity replicates."""
+        return self.problem.replicates
+
+    @property
+    def own_penalty(self) -> float | None:
+        """Weight of the risk over the replicates; None where the arms were trained at the fitted propensity score."""
+        return None if self.criterion.at_fitted_score else self.criterion.penalty
+
+    @property
+    def anchor(self) -> float:
+        """Weight of the fit against the variance, without end where there is no variance."""
+        return self.options.anchors[0 if self.path is None else self.path.chosen]
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Everything a fit produced.
+
+    Parameters
+    ----------
+    design : Design
+        The data, trimmed if asked for.
+    full_design : Design
+        The data before trimming.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What was estimated.
+    sample : Sample
+        The data as numbers, rows sorted by arm.
+    target : Target
+        The target population.
+    frame : TargetRows or None
+        Rows of a target frame.
+    trimmed : str
+        How many rows were trimmed and by what limits; empty where none were.
+    weight_fit : WeightFit or None
+        The propensity model and the importance weights.
+    estimate : Estimate
+        The point estimate.
+    overlap : tuple of ArmWeights
+        How the importance weights are spread, per arm.
+    joint : JointRecord or None
+        The joint part, for JRE.
+    cov_type : str
+        "robust", "HC1", "cluster" or "bootstrap".
+    bootstrap : str
+        Kind of resampling.
+    covariance : ndarray, shape (d, d)
+        Covariance of `estimate.values`.
+    boot : BootstrapDistribution or None
+        The bootstrap distribution.
+    given_resamples : bool
+        Whether the caller gave the resamples.
+    seed : SeedSequence
+        Root of the random streams.
+    notes : tuple of str
+        Text of every warning.
+    """
+
+    design: Design
+    full_design: Design
+    spec: Specification
+    options: ModelOptions
+    sample: Sample
+    target: Target
+    frame: TargetRows | None
+    trimmed: str
+    weight_fit: WeightFit | None
+    estimate: Estimate
+    overlap: tuple[ArmWeights, ...]
+    joint: JointRecord | None
+    cov_type: str
+    bootstrap: str
+    covariance: Array
+    boot: BootstrapDistribution | None
+    given_resamples: bool
+    seed: np.random.SeedSequence
+    notes: tuple[str, ...]
+
+    @property
+    def estimand(self) -> str:
+        """Name of the effect."""
+        return (
+            f"trimmed {self.options.estimand}"
+            if (self.design.sample_ledger.formula == "trim").any()
+            else self.options.estimand
+        )
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Names of the effects: the estimand, for several arms with the arm that is compared."""
+        return effect_names(self.estimand, self.design.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters: effects, then arm means."""
+        return parameter_names(self.estimand, self.design.labels)
+
+    @property
+    def null(self) -> Array:
+        """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
+        return np.r_[np.full(len(self.effect_names), self.options.effect_scale.null), np.zeros(self.design.n_arms)]
+
+    @property
+    def frequency(self) -> bool:
+        """Whether the observation weights count repeated rows."""
+        return self.design.weight_type == "frequency"
+
+    @property
+    def robust_type(self) -> str:
+        """Covariance type that needs no resampling."""
+        return "cluster" if self.design.cluster is not None else "robust"
+
+    @property
+    def used_weight_fit(self) -> WeightFit:
+        """The importance weights that the estimator uses; one that uses none raises an UnavailableError."""
+        if self.weight_fit is None or not self.spec.uses_propensity:
+            raise self.without_scores()
+        return self.weight_fit
+
+    def without_scores(self) -> UnavailableError:
+        """Return the error of an estimator that uses no propensity score."""
+        return UnavailableError(
+            f"{self.spec.name} uses no propensity score.\n"
+            "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
+        )
+
+    @property
+    def used_boot(self) -> BootstrapDistribution:
+        """The bootstrap distribution; a fit without one raises an UnavailableError."""
+        if self.boot is None:
+            raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
+        return self.boot
+
+    @property
+    def std_errors(self) -> Array:
+        """Standard errors of the effects and arm means, shape (2 K - 1,)."""
+        return np.sqrt(np.diag(self.covariance)[: len(self.estimate.params)])
+
+    @property
+    def scores(self) -> Array:
+        """Probability of each arm of the rows of the design, shape (K, n_design)."""
+        return self.sample.restore(self.used_weight_fit.probabilities.T).T
+
+    @property
+    def counted_rows(self) -> NDArray[np.intp]:
+        """Positions of the rows of the design, each as often as its frequency weight says."""
+        rows = np.arange(self.design.n)
+        return np.repeat(rows, self.design.weights.astype(int)) if self.frequency else rows
+
+    def per_row(self, values: Array, name: str) -> pd.Series:
+        """Return values of the rows of the sample, shape (n,), on the index of the design."""
+        return pd.Series(self.sample.restore(values), index=self.design.index, name=name)
+
+    def arm_label(self, arm: Any) -> str:
+        """Return the label of an arm that is named by level or label; an OptionError lists the arms."""
+        design = self.design
+        for level, label in zip(design.levels, design.labels, strict=True):
+            if arm in (label, level):
+                return label
+        raise OptionError(
+            f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
+            f"Type  arm={design.labels[-1]!r}."
+        )
+
+    def arm_position(self, arm: Any) -> int:
+        """Return the position of an arm, by default (None) the first that is compared with the reference."""
+        return 1 if arm is None else self.design.labels.index(self.arm_label(arm))
+
+    def resampler(self) -> SampleResampler:
+        """Return the random part of the fit, to draw its replicates and resamples again."""
+        return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
+
+
+@dataclass(frozen=True)
+class BootstrapDistribution:
+    """Estimates over the resamples.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_boot, d)
+        A row a resample; NaN where it failed.
+    failures : ndarray of int8, shape (n_boot,)
+        A `Failure` for each resample.
+    """
+
+    values: Array
+    failures: NDArray[np.int8]
+
+    @property
+    def used(self) -> Array:
+        """Estimates of the resamples that worked."""
+        return self.values[self.failures == Failure.OK]
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the resamples that failed."""
+        return float(np.mean(self.failures != Failure.OK))
+
+    def covariance(self) -> Array:
+        """Covariance of the estimates over the resamples that worked, divisor m - 1, shape (d, d)."""
+        return np.atleast_2d(np.cov(self.used, rowvar=False))

@@ -1,0 +1,169 @@
+"""The numbers of a design in the form the estimators work on: rows grouped by arm, designs as orthonormal bases."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows sorted by arm, so that each arm is a slice.
+
+    The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
+    `observed` and their importance weights are zero, so that only averages over the target see them.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+        Outcome; its mean in the rows of a target frame, where it counts for nothing.
+    X : Basis
+        Basis of the outcome design; columns of shape (n, p).
+    Z : Basis
+        Basis of the propensity design; columns of shape (n, q).
+    arm : ndarray of int, shape (n,)
+        Arm of each row, ascending.
+    s : ndarray, shape (n,)
+        Observation weights; one in the rows of a target frame.
+    slices : tuple of slice
+        Rows of each arm.
+    order : ndarray of int, shape (n_design,)
+        Position in the design of each row that is not of a target frame.
+    family : OutcomeFamily
+        Family of the outcome models.
+    """
+
+    y: Array
+    X: Basis
+    Z: Basis
+    arm: NDArray[np.intp]
+    s: Array
+    slices: tuple[slice, ...]
+    order: NDArray[np.intp]
+    family: OutcomeFamily
+
+    @property
+    def n(self) -> int:
+        """Number of rows, with those of a target frame."""
+        return len(self.y)
+
+    @property
+    def n_frame(self) -> int:
+        """Number of rows of a target frame."""
+        return self.n - len(self.order)
+
+    @property
+    def observed(self) -> Array:
+        """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
+        return (np.arange(self.n) >= self.n_frame).astype(float)
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights of the sample, N."""
+        return float(self.s[self.n_frame :].sum())
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms, K."""
+        return len(self.slices)
+
+    @property
+    def indicators(self) -> Array:
+        """1.0 in the arm of each row, shape (n, K)."""
+        return np.eye(self.n_arms)[self.arm]
+
+    def mean(self, values: Array) -> Array:
+        """Sum over rows of weights times values of shape (n, ...), over N."""
+        return np.tensordot(self.s, values, axes=(0, 0)) / self.total
+
+    def own(self, values: Array) -> Array:
+        """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
+        return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
+
+    def blocks(self, rows: Array) -> Array:
+        """Spread rows of shape (n, p) to (n, K, p), each in the block of its arm and zero elsewhere."""
+        placed = np.zeros((self.n, self.n_arms, rows.shape[1]))
+        for a, members in enumerate(self.slices):
+            placed[members, a] = rows[members]
+        return placed
+
+    def blocks_of(self, values: Array) -> Array:
+        """Spread values of shape (n, m) to (K, n, m), each in its own arm and zero elsewhere."""
+        placed = np.zeros((self.n_arms, *values.shape))
+        for a, rows in enumerate(self.slices):
+            placed[a, rows] = values[rows]
+        return placed
+
+    def arm_products(self, left: Array, right: Array) -> Array:
+        """For each arm the product left' diag(s) right over its rows / N, shape (K, a, b)."""
+        weighted = right * (self.s / self.total)[:, None]
+        return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
+
+    def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
+        """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
+        if codes is None:
+            return None
+        return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
+
+    def restore(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
+        restored = np.empty_like(values[self.n_frame :])
+        restored[self.order] = values[self.n_frame :]
+        return restored
+
+    def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
+        return np.concatenate([values[len(self.order) :], values[self.order]])
+
+    def reweighted(self, weights: Array) -> Sample:
+        """Return the same sample under other observation weights; its bases stay as they are."""
+        return dataclasses.replace(self, s=weights)
+
+
+def make_sample(
+    y: Array,
+    X: Array,
+    Z: Array,
+    arm: NDArray[np.intp],
+    weights: Array,
+    family: OutcomeFamily,
+    frame: tuple[Array, Array] | None = None,
+) -> Sample:
+    """Sort the rows by arm and orthonormalise the designs.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+        Outcome.
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs of full column rank.
+    arm : ndarray of int, shape (n,)
+        Arm codes 0 .. K-1, each present.
+    weights : ndarray, shape (n,)
+        Positive observation weights.
+    family : OutcomeFamily
+        Family of the outcome models.
+    frame : tuple of ndarray, optional
+        Outcome and propensity designs of the rows of a target frame.
+
+    Returns
+    -------
+    Sample
+        The sorted sample.
+    """
+    order = np.argsort(arm, kind="stable")
+    n_frame = 0 if frame is None else len(frame[0])
+    x, z = (values[order] if frame is None else np.vstack([frame[k], values[order]]) for k, values in enumerate((X, Z)))
+    ends = np.cumsum(np.bincount(arm)) + n_frame
+    slices = tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
+    s = np.concatenate([np.ones(n_frame), weights[order]])
+    arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
+    y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
+    return Sample(y_all, orthonormal_basis(x, s), orthonormal_basis(z, s), arms, s, slices, order, family)

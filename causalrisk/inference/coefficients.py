@@ -1,0 +1,203 @@
+"""Coefficients of the outcome and propensity models, from those of the orthonormal bases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import UnavailableError
+from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.linalg import Array
+
+
+@dataclass(frozen=True)
+class CoefficientTable:
+    """Named estimates of one table.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Row names.
+    values, se : ndarray, shape (d,)
+        Estimates and standard errors.
+    null : float or ndarray, shape (d,)
+        What they are tested against.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    se: Array
+    null: Array | float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelCoefficients:
+    """Coefficients of the two models, for the tables below the effects.
+
+    Parameters
+    ----------
+    outcome : tuple of CoefficientTable
+        Per arm.
+    propensity : CoefficientTable or None
+        Of the propensity model.
+    """
+
+    outcome: tuple[CoefficientTable, ...]
+    propensity: CoefficientTable | None
+
+
+def outcome_names(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the terms of the outcome models."""
+    return ("Intercept",) if record.spec.constants else record.design.exog_names
+
+
+def coefficients_of(record: FitRecord) -> ModelCoefficients:
+    """Return the coefficients of the columns of the designs, with standard errors.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    ModelCoefficients
+        Per arm, and of the propensity model if there is one.
+    """
+    estimate, names = record.estimate, outcome_names(record)
+    outcome = []
+    for arm, theta in enumerate(estimate.theta):
+        block = estimate.block("theta", arm)
+        covariance = record.covariance[block, block]
+        if record.spec.constants:
+            values, se = theta.copy(), np.sqrt(np.diag(covariance))
+        else:
+            values, se = _in_columns(record.sample.X.coefficients, theta, covariance)
+        outcome.append(CoefficientTable(names, values, se))
+    block = estimate.block("gamma")
+    if not estimate.gamma.size:
+        return ModelCoefficients(tuple(outcome), None)
+    values, se = _in_columns(partial(_propensity_columns, record), estimate.gamma, record.covariance[block, block])
+    return ModelCoefficients(tuple(outcome), CoefficientTable(propensity_terms(record), values, se))
+
+
+def outcome_covariances(record: FitRecord) -> list[Array]:
+    """Return the covariance of the outcome coefficients of each arm, those of the design's columns, shape (p, p)."""
+    blocks = []
+    for arm in range(record.sample.n_arms):
+        block = record.estimate.block("theta", arm)
+        covariance = record.covariance[block, block]
+        if not record.spec.constants:
+            transform = record.sample.X.coefficients
+            covariance = transform(transform(covariance).T)
+        blocks.append(covariance)
+    return blocks
+
+
+def propensity_terms(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
+    weights, names = record.weight_fit, record.design.propensity_names
+    if weights is None:
+        return ()
+    labels, model = record.design.labels, weights.model.propensity
+    arms = getattr(model, "arms", range(1, len(labels)))
+    prefixes = [f"{labels[a]}: " for a in arms] if model.n_predictors > 1 else [""]
+    if not model.n_coefficients:
+        prefixes = []
+    if weights.model.membership is not None:
+        prefixes.append("membership: ")
+    return tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+
+
+def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
+    """Coefficients of the design's columns, predictor by predictor, from those of the basis, shape (Q, ...)."""
+    basis, q = record.sample.Z, record.sample.Z.columns.shape[1]
+    return np.concatenate([basis.coefficients(gamma[k : k + q]) for k in range(0, len(gamma), q)])
+
+
+def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
+    """Return the influence function of parameters and coefficients, and the names of the coefficients.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    values : ndarray, shape (n, d)
+        Columns for the effects and arm means, the outcome coefficients of each arm, the propensity coefficients; rows
+        in the order of the sample.
+    names : list of str
+        Names of the coefficients.
+    """
+    estimate, terms = record.estimate, outcome_names(record)
+    parts, names = [estimate.influence[:, : len(estimate.params)]], []
+    for arm, label in enumerate(record.design.labels):
+        block = estimate.influence[:, estimate.block("theta", arm)]
+        parts.append(block if record.spec.constants else record.sample.X.coefficients(block.T).T)
+        names += [f"outcome[{label}]: {term}" for term in terms]
+    if estimate.gamma.size:
+        parts.append(_propensity_columns(record, estimate.influence[:, estimate.block("gamma")].T).T)
+        names += [f"propensity: {term}" for term in propensity_terms(record)]
+    return np.column_stack(parts), names
+
+
+def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
+    """Coefficients of the design's columns and their standard errors, from those of its basis."""
+    half = transform(covariance)
+    variances = np.diag(transform(half.T))
+    return transform(values), np.sqrt(variances)
+
+
+def estimating_equations(record: FitRecord) -> pd.DataFrame:
+    """Contribution of each row to the estimates: the solved estimating equations, or influence function.
+
+    Returns
+    -------
+    DataFrame
+        A row a row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
+        ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
+        (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.AIPW.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> psi = res.estimating_equations()["ATE"]
+    >>> bool(abs((psi @ psi) ** 0.5 / len(psi) - res.effect_se) < 1e-9)
+    True
+    """
+    values, terms = influence_of(record)
+    sample, names = record.sample, [*record.names, *terms]
+    frame = record.frame
+    if frame is None:
+        return pd.DataFrame(sample.restore(values), index=record.design.index, columns=names)
+    rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
+    keys = ["sample"] * record.design.n + ["target"] * sample.n_frame
+    labels = [*record.design.index, *frame.index]
+    return pd.DataFrame(rows, index=pd.MultiIndex.from_arrays([keys, labels]), columns=names)
+
+
+def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
+    """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)
+    return pd.DataFrame({label: getattr(block, field) for label, block in blocks}, index=list(outcome_names(record)))
+
+
+def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
+    """Return the propensity coefficients ("values") or their standard errors ("se")."""
+    block = coefficients_of(record).propensity
+    if block is None and not record.spec.uses_propensity:
+        raise record.without_scores()
+    if block is None:
+        raise UnavailableError(
+            "the propensity scores are given or a classifier's, and have no coefficients.\n"
+            "Type  res.propensity_scores  for the scores."
+        )
+    return pd.Series(getattr(block, field), index=list(block.names), name=name)

@@ -1,0 +1,138 @@
+"""Standard errors of a fitted record: the sandwich, or the bootstrap of the whole procedure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from causalrisk.errors import FitInterrupted, MonteCarloWarning, Notes
+from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.record import SE_ROUNDING, FitRecord
+from causalrisk.estimators.specification import IPWRA
+from causalrisk.inference.bootstrap import bootstrap, refitter_of
+from causalrisk.inference.sandwich import sandwich
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+
+NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
+
+
+def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    """Add the standard errors that were asked for, and the warnings that come with them.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit without standard errors; its `cov_type` says which.
+    inference : InferenceOptions
+        How they are computed.
+
+    Returns
+    -------
+    FitRecord
+        The fit with covariance, bootstrap distribution and notes.
+
+    Raises
+    ------
+    FitInterrupted
+        With the record of the fit with robust standard errors, if the bootstrap is interrupted.
+    """
+    notes = Notes(record.notes)
+    if record.cov_type == "bootstrap":
+        resampling = record.resampler()
+        try:
+            boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
+        except KeyboardInterrupt:
+            raise FitInterrupted(robust_record(record)) from None
+        used = boot.used
+        covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
+        record = dataclasses.replace(record, boot=boot, covariance=covariance)
+    else:
+        record = dataclasses.replace(record, covariance=robust_covariance(record, inference.small_sample))
+    if record.joint is not None:
+        check_monte_carlo(record, notes)
+    return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
+
+
+def robust_record(record: FitRecord) -> FitRecord:
+    """Return the same fit with robust standard errors in place of the bootstrap's."""
+    plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
+    return without_rounding_error(dataclasses.replace(plain, covariance=robust_covariance(plain, False)))
+
+
+def start_record(record: FitRecord) -> FitRecord:
+    """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
+    if record.joint is None:
+        return robust_record(record)
+    start = record.joint.start
+    return robust_record(dataclasses.replace(record, spec=IPWRA, estimate=start, joint=None, notes=record.design.notes))
+
+
+def influence_covariance(record: FitRecord, influence: Array, n_coefficients: int = 0) -> Array:
+    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    influence : ndarray, shape (n, d)
+        Influence function, rows in the order of the sample.
+    n_coefficients : int
+        k of the small-sample factor n / (n - k); 0 for no factor.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        The sandwich.
+    """
+    sample = record.sample
+    return sandwich(
+        influence,
+        sample.s,
+        frequency=record.frequency,
+        cluster=sample.clusters(record.design.cluster),
+        total=sample.total,
+        n_coefficients=n_coefficients,
+    )
+
+
+def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
+    """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
+    n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
+    return influence_covariance(record, record.estimate.influence, n_coefficients)
+
+
+def without_rounding_error(record: FitRecord) -> FitRecord:
+    """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
+    estimate, level = record.estimate, record.design.y[0]
+    count, n_arms = len(estimate.params), len(estimate.theta)
+    null = record.options.effect_scale.null
+    exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
+    if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+        return record
+    boot = record.boot
+    if boot is not None:
+        values = boot.values.copy()
+        values[boot.failures == Failure.OK, :count] = exact
+        boot = dataclasses.replace(boot, values=values)
+    still = dataclasses.replace(estimate, params=exact, influence=np.zeros_like(estimate.influence))
+    return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
+
+
+def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+    """Warn where the finite number of replicates moves the effect noticeably."""
+    if record.joint is None:
+        return
+    mc_ses, count = record.joint.estimate.mc_se, record.joint.replicates.count
+    ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
+    real = ses > SE_ROUNDING * np.abs(record.estimate.params).max()
+    shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
+    mc_se, share = mc_ses[shares.argmax()], shares.max()
+    if share > NOTICEABLE_MONTE_CARLO:
+        needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
+        notes.warn(
+            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error: another "
+            f"seed would move the effect by about that much.\nType  fit(n_replicates={needed})  to bring it to 5%.",
+            MonteCarloWarning,
+        )

@@ -1,0 +1,154 @@
+"""What single units do to a fit: their influence, leaving them out, and standard errors within resamples."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from causalrisk.estimators.joint.refit import JointRefitter
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.refits import Refitter
+from causalrisk.estimators.resampling import replicate_counts
+from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
+from causalrisk.propensity.weights import WeightFit
+
+BLOCK = 64  # units left out at a time
+
+
+def sum_within_units(record: FitRecord, contributions: Array) -> Array:
+    """Add contributions of rows, shape (n, d), within clusters, shape (G, d); as they are without clusters."""
+    cluster = record.design.cluster
+    if cluster is None:
+        return contributions
+    codes = np.asarray(record.sample.clusters(cluster))
+    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
+    np.add.at(groups, codes, contributions)
+    return groups
+
+
+def unit_influence(record: FitRecord, count: int) -> Array:
+    """Influence of each unit (row or cluster) on the first `count` estimates, shape (units, count)."""
+    return sum_within_units(record, record.estimate.influence[:, :count] * record.sample.s[:, None])
+
+
+class RemainingReplicates(BlockwiseReplicates):
+    """Replicates of the full sample, fitted again without the rows that are left out.
+
+    Parameters
+    ----------
+    slices, weight_fit
+        As in `BlockwiseReplicates`.
+    replicates : Replicates
+        The replicates of the full sample.
+    drawn : ndarray, shape (n, B)
+        Multiplicities of the usable ones.
+    """
+
+    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates, drawn: Array) -> None:
+        super().__init__(slices, weight_fit, replicates.count)
+        self.replicates, self.drawn = replicates, drawn
+
+    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
+        """As in `BlockwiseReplicates`, without the rows whose count is zero."""
+        kept = counts > 0
+        # A row moves a replicate about as often as it is in it.
+        moved = self.drawn[~kept].mean(axis=0) * (gamma - self.weight_fit.gamma)[:, None]
+        fits = self.weight_fit.refit(self.drawn * kept[:, None], self.replicates.gamma + moved)
+        return fits.coefficients[:, fits.failures == Failure.OK]
+
+
+def remaining_refitter(record: FitRecord) -> Refitter:
+    """Return the refit of a fit without some of its rows; the other rows of each replicate stay as often as they were.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    Refitter
+        Takes counts of zero for the rows that are left out.
+    """
+    joint, sample = record.joint, record.sample
+    if joint is None or joint.criterion.at_fitted_score or not joint.problem.weight_fit.model.n_coefficients:
+        return refitter_of(record)
+    weight_fit, replicates, drawn = joint.problem.weight_fit, joint.replicates, joint.drawn
+    if drawn is None:
+        drawn = replicate_counts(record.resampler(), len(replicates.failures))
+    usable = drawn[:, replicates.failures == Failure.OK]
+    remaining = RemainingReplicates(sample.slices, weight_fit, replicates, usable)
+    theta = joint.start.theta if sample.family.linear else record.estimate.theta
+    return JointRefitter(sample, weight_fit, theta, joint.criterion, remaining, record.options.effect_scale)
+
+
+def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None) -> Array:
+    """Return the first `count` estimates without each unit (row or cluster), shape (units, count).
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    count : int
+        Number of estimates wanted.
+    refitter : Refitter, optional
+        By default that of its bootstrap.
+
+    Returns
+    -------
+    ndarray, shape (units, count)
+        Every step redone without the unit; NaN where that failed.
+    """
+    sample, cluster = record.sample, record.design.cluster
+    clusters = sample.clusters(cluster)
+    units = np.arange(sample.n) if clusters is None else clusters
+    refitter = refitter or refitter_of(record)
+    total = int(units.max()) + 1
+    parts = []
+    for first in range(0, total, BLOCK):
+        numbers = np.arange(first, min(first + BLOCK, total))
+        counts = sample.s[:, None] * (units[:, None] != numbers)
+        parts.append(refitter.refit(counts, first).values[:count].T)
+    left_out = np.concatenate(parts)
+    return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
+
+
+def effect_changes(record: FitRecord, method: str) -> Array:
+    """Change of the (first) effect when a row is left out, rows in the order of the design, shape (n,).
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    method : {"exact", "shifted", "influence"}
+        Whether every step is redone without the row; or all but the replicates of a joint fit, which move as the
+        propensity score does; or its influence function tells.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Effect without the row less the effect; NaN where there is none without it.
+    """
+    sample, joint = record.sample, record.joint
+    if method == "influence":
+        share = sample.s * record.estimate.influence[:, 0]
+        return -sample.restore(share / (sample.total - sample.s))
+    refit = remaining_refitter(record) if method == "exact" else None
+    if joint is not None:  # nested replicates would be drawn anew for each row
+        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
+    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None), joint=joint)
+    left_out = leave_one_out(alone, 1, refit)[:, 0]
+    if sample.n_frame:
+        left_out = sample.restore(left_out)
+    return left_out - record.estimate.params[0]
+
+
+def jackknife_contributions(record: FitRecord, count: int) -> Array:
+    """Jackknife deviations times (units - 1), shape (units, count); units that cannot be left out do not count."""
+    left_out = leave_one_out(record, count)
+    left_out = left_out[~np.isnan(left_out).any(axis=1)]
+    return (len(left_out) - 1) * (left_out.mean(axis=0) - left_out)

@@ -1,0 +1,153 @@
+"""What results say of parts of the population and of single rows: subgroup effects, pairs of arms, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import UnavailableError, check_alpha
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.coefficients import outcome_covariances
+from causalrisk.inference.intervals import normal_interval
+from causalrisk.numerics.linalg import Array
+
+
+class Predictions:
+    """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
+
+    Parameters
+    ----------
+    predicted_mean, se_mean : Series
+        Predictions and their standard errors.
+    predictor, se_predictor : ndarray, shape (m,)
+        The same on the scale of the linear predictor, where intervals are symmetric.
+    mean : callable
+        From the linear predictor to the mean.
+    """
+
+    def __init__(
+        self,
+        predicted_mean: pd.Series,
+        se_mean: pd.Series,
+        predictor: Array,
+        se_predictor: Array,
+        mean: Callable[[Array], Array],
+    ) -> None:
+        self.predicted_mean, self.se_mean = predicted_mean, se_mean
+        self._predictor, self._se_predictor, self._mean = predictor, se_predictor, mean
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return intervals of the mean, columns 0 and 1: normal ones of the linear predictor, transformed."""
+        check_alpha(alpha)
+        limits = self._mean(normal_interval(self._predictor, self._se_predictor, alpha))
+        return pd.DataFrame(limits, index=self.predicted_mean.index)
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Predictions, standard errors and intervals under statsmodels' names."""
+        limits = self.conf_int(alpha).set_axis(["mean_ci_lower", "mean_ci_upper"], axis=1)
+        return pd.concat([self.predicted_mean.rename("mean"), self.se_mean.rename("mean_se"), limits], axis=1)
+
+    def __repr__(self) -> str:
+        return repr(self.summary_frame())
+
+
+def check_unit_level(record: FitRecord, what: str) -> None:
+    """Raise an UnavailableError for JRE, whose arm models say nothing of single units."""
+    if record.joint is not None:
+        raise UnavailableError(
+            "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
+            "unit-level predictions mean nothing.\n"
+            f"Type  res.start.{what}  for those of the IPWRA fit it started from."
+        )
+
+
+def predict(record: FitRecord, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
+    """Predict the mean outcome of new rows in each arm (not for JRE).
+
+    Parameters
+    ----------
+    data : DataFrame or array_like
+        New rows with the covariates of the outcome formula, coded as in the fit.
+    arm : level or label, optional
+        One arm; by default all.
+
+    Returns
+    -------
+    DataFrame or Series
+        A column an arm, or the one arm.
+
+    Raises
+    ------
+    DesignError
+        If a covariate is missing or has a level that was not in the fit.
+    """
+    check_unit_level(record, "predict(data)")
+    theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
+    predicted = _new_rows(record, data) @ _columns(record, theta)
+    means = predicted if record.spec.constants else sample.family.mean(predicted)
+    frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
+    return frame if arm is None else frame[record.arm_label(arm)]
+
+
+def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions:
+    """Predict the mean outcome of new rows, with standard errors (not for JRE).
+
+    Parameters
+    ----------
+    data, arm
+        As in `predict`.
+
+    Returns
+    -------
+    Predictions
+        With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
+        are indexed by row and arm. Standard errors are those of the mean, from the fit's covariance;
+        intervals are symmetric on the scale of the linear predictor.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> res.get_prediction(births.head(2), arm=1).summary_frame().round(1)
+         mean  mean_se  mean_ci_lower  mean_ci_upper
+    0  3140.4     18.9         3103.3         3177.5
+    1  3151.9     26.6         3099.8         3203.9
+    """
+    check_unit_level(record, "get_prediction(data)")
+    means = predict(record, data)
+    rows, constants = _new_rows(record, data), record.spec.constants
+    predictors = rows @ _columns(record, record.estimate.theta)
+    slope = np.ones_like(predictors) if constants else record.sample.family.mean_deriv(predictors)
+    se_predictor = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
+    se_predictor = np.sqrt(np.clip(np.column_stack(se_predictor), 0, None))
+    errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
+    mean = _same if constants else record.sample.family.mean
+    if arm is not None:
+        label = record.arm_label(arm)
+        k = list(means.columns).index(label)
+        return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], mean)
+    return Predictions(means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), mean)
+
+
+def _new_rows(record: FitRecord, data: Any) -> Array:
+    """Columns of the outcome models for new rows, shape (m, p)."""
+    if record.spec.constants:
+        return np.ones((len(data), 1))
+    return np.asarray(record.design.outcome_encoder.encode(data))
+
+
+def _columns(record: FitRecord, theta: Array) -> Array:
+    """Coefficients of these columns, an arm a column, shape (p, K)."""
+    return theta.T if record.spec.constants else record.sample.X.coefficients(theta.T)
+
+
+def _same(values: Array) -> Array:
+    return values
+
+
+def _index_of(data: Any) -> pd.Index | None:
+    return data.index if isinstance(data, pd.DataFrame) else None

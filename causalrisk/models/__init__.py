@@ -1,0 +1,1 @@
+"""What a user touches: models, results, comparisons."""

@@ -1,0 +1,323 @@
+"""Several estimators fitted to one sample and resampled together: the numbers behind `compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design import ColumnOptions, design_from_formula
+from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha, listed
+from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
+from causalrisk.inference.comparison import (
+    Comparison,
+    differences_frame,
+    effects_frame,
+    fit_estimators,
+    resample_estimators,
+)
+from causalrisk.models.keywords import FIT_INSTEAD, check_keywords
+from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
+from causalrisk.models.results import CausalResults
+from causalrisk.numerics.failures import TEXT, Failure
+from causalrisk.numerics.resample import seed_sequence
+from causalrisk.report.numbers import format_number
+from causalrisk.report.plots import axes_or_new, draw_forest
+from causalrisk.report.summary import summarize_comparison
+from causalrisk.report.tables import ResultSummary
+from causalrisk.report.tidy import glance, tidy_comparison
+
+
+def chosen_models(estimators: Any) -> list[type[CausalModel]]:
+    """Return the model classes that were named, all by default; an OptionError names the nearest to an unknown one."""
+    given = [estimators] if isinstance(estimators, (str, type)) else list(BY_NAME if estimators is None else estimators)
+    models: list[type[CausalModel]] = []
+    for item in given:
+        model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
+        if model is None:
+            lower = {name.lower(): name for name in BY_NAME}
+            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
+            nearest = lower[close[0]] if close else JRE.spec.name
+            raise OptionError(
+                f"estimators: {item!r} is not known; expected any of {listed(tuple(BY_NAME))}.\n"
+                f'Type  estimators=["{nearest}"].'
+            )
+        if model in models:
+            raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
+        models.append(model)
+    if not models:
+        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
+    return models
+
+
+INSTEAD = FIT_INSTEAD | {
+    "cov_kwds": 'Type  cluster="column".',
+    "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
+    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit.",
+    "models": 'Type  estimators=["IPWRA", "JRE"].',
+    "treatment": "Type  treat=.",
+    "subset": "Give the rows themselves: data=data[...].",
+}
+
+
+class ComparisonResults:
+    """Estimators side by side; what `compare` returns.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Everything the comparison produced.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._data = comparison
+        self._results = {record.spec.name: results_of(record) for record in comparison.records}
+
+    @property
+    def results(self) -> dict[str, CausalResults]:
+        """The fit of each estimator by name, with robust standard errors."""
+        return dict(self._results)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Effects, a row an estimator (and arm): bootstrap ("std err") and robust errors, z test, normal interval."""
+        return effects_frame(self._data, 0.05)
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
+        return differences_frame(self._data, 0.05)
+
+    @property
+    def cov(self) -> pd.DataFrame:
+        """Joint covariance of the effects over the resamples that worked for all estimators."""
+        used = self._data.boot[~np.isnan(self._data.boot).any(axis=1)]
+        size = (len(self._data.rows),) * 2
+        values = np.cov(used, rowvar=False).reshape(size) if len(used) > 1 else np.full(size, np.nan)
+        return pd.DataFrame(values, index=list(self._data.rows), columns=list(self._data.rows))
+
+    @property
+    def boot_effects(self) -> pd.DataFrame:
+        """Effects in every resample, a row a resample; NaN where the estimator failed."""
+        index = pd.RangeIndex(len(self._data.boot), name="resample")
+        return pd.DataFrame(self._data.boot.copy(), columns=list(self._data.rows), index=index)
+
+    @property
+    def boot_ledger(self) -> pd.DataFrame:
+        """Whether each resample was used for each estimator, and why not."""
+        text = np.array([TEXT[reason] for reason in Failure], dtype=object)[self._data.failures]
+        return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
+
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Summary of the effects and of their differences.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            With `as_text`, `as_html`, `as_latex`, `as_csv`. Of more than three estimators it shows the differences to
+            the last; `differences` has all.
+        """
+        check_alpha(alpha)
+        return summarize_comparison(self._data, alpha=alpha, title=title)
+
+    def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the effects as plain data, under the column names of broom and marginaleffects.
+
+        Parameters
+        ----------
+        conf_int : bool, default True
+            Whether to add the limits of confidence intervals.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row an estimator (several arms: and effect): estimator, term, estimate, std_error (bootstrap),
+            robust_std_error, statistic, p_value, conf_low, conf_high.
+        """
+        check_alpha(alpha)
+        return tidy_comparison(effects_frame(self._data, alpha), self._data.effect_names, conf_int)
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row for each estimator, with the columns of `CausalResults.glance`.
+
+        Returns
+        -------
+        DataFrame
+            The rows; their standard errors are those of the shared resamples.
+        """
+        rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
+        kind = "given" if self._data.given_resamples else self._data.records[0].bootstrap
+        used = (self._data.failures == Failure.OK).sum(axis=0)
+        return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)
+
+    def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
+        """Draw `plot`, under a name like those of the plots of a fit."""
+        return self.plot(ax, alpha)
+
+    def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
+        """Forest plot of the effects with their normal intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot, the first estimator on top.
+
+        Raises
+        ------
+        UnavailableError
+            If matplotlib is not installed.
+        """
+        check_alpha(alpha)
+        design, ax = self._data.design, axes_or_new(ax)
+        estimand = self._data.records[0].estimand
+        ax.set_xlabel(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        frame = effects_frame(self._data, alpha)
+        labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
+        return draw_forest(frame.set_axis(labels), ax)
+
+    def __repr__(self) -> str:
+        design, count = self._data.design, len(self._data.names)
+        effects = self._data.effects.reshape(count, -1)
+        ranges = ", ".join(
+            f"{name} {format_number(low)} to {format_number(high)}"
+            for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
+        )
+        return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+@check_keywords(INSTEAD, CausalModel.from_formula, JRE.fit, without=("cov_type", "replicates", "method", "n_starts"))
+def compare(
+    formula: str,
+    data: Any = None,
+    *,
+    treat: Any,
+    estimators: str | type[CausalModel] | Sequence[str | type[CausalModel]] | None = None,
+    **options: Any,
+) -> ComparisonResults:
+    """Estimate one effect by several estimators, on the same rows and the same resamples.
+
+    Parameters
+    ----------
+    formula, data, treat
+        As in `JRE.from_formula`.
+    estimators : name, model class, or sequence of them, optional
+        Which estimators, in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
+        "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
+    **options
+        Those of `JRE.from_formula` and of `JRE.fit`; objective, penalty, anchor, n_replicates and bootstrap_replicates
+        are for JRE only.
+
+    Returns
+    -------
+    ComparisonResults
+        Effects and paired differences.
+
+    Raises
+    ------
+    BootstrapError
+        If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
+        the bootstrap standard errors of that one.
+    FitInterrupted
+        If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
+    DesignError, OptionError, SeparationError, TypeError
+        As in `JRE.from_formula` and `JRE.fit`.
+
+    Notes
+    -----
+    Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
+    sampling error that two estimators share cancels, and only that in which they differ is left.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> names = ["Unadjusted", "IPWRA"]
+    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
+    >>> both
+    2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
+    >>> both.differences[["difference", "std err"]].round(1)
+                      difference  std err
+    estimator  minus
+    Unadjusted IPWRA       -18.4     11.0
+    """
+    models = chosen_models(estimators)
+    inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # a Generator is advanced once
+    joint = options_of(JREOptions, options)
+    _check_joint(joint, models)
+    caller = sys._getframe(2)  # past the keyword check
+    design = design_from_formula(
+        formula,
+        data,
+        options_of(ColumnOptions, {**options, "treat": treat}),
+        propensity=options.get("propensity"),
+        frame={**caller.f_globals, **caller.f_locals},
+        constant_outcome=all(model.spec.constants for model in models),
+    )
+    fitted = fit_estimators(design, [m.spec for m in models], options_of(ModelOptions, options), inference, joint)
+    try:
+        resampled = resample_estimators(fitted, inference)
+    except KeyboardInterrupt:
+        raise FitInterrupted(ComparisonResults(fitted)) from None
+    return ComparisonResults(_with_failures_told(resampled, inference.max_failed))
+
+
+def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None:
+    """Refuse options of JRE where it is not among the estimators."""
+    changed = [f.name for f in dataclasses.fields(joint) if getattr(joint, f.name) != getattr(JREOptions(), f.name)]
+    if JRE not in models and changed:
+        raise OptionError(
+            f"{changed[0]}= is an option of JRE, which estimators= leaves out.\n"
+            f'Add "JRE" to estimators=, or leave {changed[0]}= out.'
+        )
+
+
+def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
+    """Warn of failed resamples, or refuse where they are too many."""
+    failed, drawn = (comparison.failures != Failure.OK).sum(axis=0), len(comparison.failures)
+    if not failed.any():
+        return comparison
+    counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failure_counts().items())
+    over = failed > max_failed * drawn
+    if over.any():
+        worst = failed.max() / drawn
+        more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
+        columns = np.repeat(over, len(comparison.effect_names))
+        kept = dataclasses.replace(comparison, boot=np.where(columns, np.nan, comparison.boot))
+        raise BootstrapError(
+            f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
+            "The comparison without the bootstrap of these estimators is in err.results. Simplify propensity=, leave "
+            f"them out of estimators={more}.",
+            ComparisonResults(kept),
+        )
+    notes = Notes(comparison.notes)
+    notes.warn(
+        f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
+        "See boot_ledger of the results; a simpler formula would avoid it.",
+        ResampleWarning,
+    )
+    return dataclasses.replace(comparison, notes=tuple(notes))

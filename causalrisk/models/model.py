@@ -1,0 +1,503 @@
+"""What all models share: formulas or arrays in, results out. Orchestration only."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+from causalrisk.design import ColumnOptions, Design, design_from_arrays, design_from_formula
+from causalrisk.design.known_scores import is_classifier
+from causalrisk.errors import BootstrapError, FitInterrupted
+from causalrisk.estimators import specification
+from causalrisk.estimators.effect_scales import parameter_names
+from causalrisk.estimators.fit import fit_joint, fit_separate
+from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.specification import Specification
+from causalrisk.inference.covariance import robust_record, start_record, with_covariance
+from causalrisk.models.keywords import (
+    DATA_OPTIONS,
+    FIT_INSTEAD,
+    FIT_SEPARATE,
+    MODEL_INSTEAD,
+    NEW_MODEL,
+    check_keywords,
+    unknown_keyword,
+)
+from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.numerics.failures import failure_text
+
+
+class CausalModel:
+    """A treatment effect model; the estimators are its subclasses.
+
+    Parameters
+    ----------
+    endog : array_like, shape (n,)
+        Outcome.
+    exog : array_like, shape (n, p)
+        Covariates of the outcome models; no constant is added, a missing one is warned of.
+    treat : array_like, shape (n,)
+        Treatment.
+    exog_propensity : array_like, shape (n, q), optional
+        Covariates of the propensity model; by default `exog`.
+    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, treated, reference, levels
+        As in `from_formula`.
+    weights, weight_type, cluster, trim, clip, effect, missing
+        As in `from_formula`.
+
+    Attributes
+    ----------
+    design : Design
+        The data on the estimation sample.
+    options : ModelOptions
+        What is estimated.
+    """
+
+    spec: ClassVar[Specification]
+    design: Design
+    options: ModelOptions
+
+    @classmethod
+    @check_keywords(MODEL_INSTEAD)
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any = None,
+        *,
+        treat: Any,
+        propensity: str | None = None,
+        family: Any = "gaussian",
+        link: Any = None,
+        propensity_link: str = "logit",
+        propensity_loss: str = "ml",
+        propensity_score: Any = None,
+        n_folds: int = 5,
+        target: Any = "all",
+        treated: Any = None,
+        reference: Any = None,
+        levels: Mapping[Any, str] | None = None,
+        weights: Any = None,
+        weight_type: str | None = None,
+        cluster: Any = None,
+        trim: Any = None,
+        clip: Any = None,
+        effect: str = "difference",
+        missing: str = "drop",
+    ) -> Self:
+        """Make a model from formulas.
+
+        Parameters
+        ----------
+        formula : str
+            Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
+        data : DataFrame or mapping of columns, optional
+            The data; None takes the variables from where this is called.
+        treat : str or array_like
+            Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
+            `treated` or `reference`.
+        propensity : str, optional
+            Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
+            side of the outcome formula.
+        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
+            Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``; only its variance function counts, so
+            that fractions under "binomial" are fine.
+        link : str, optional
+            Outcome link: "identity" or "log" ("gaussian"), "logit", "probit" or "cloglog" ("binomial"), else "log".
+        propensity_link : {"logit", "probit", "cloglog"}
+            Propensity link; several arms have a multinomial logit.
+        propensity_loss : {"ml", "calibrated"}
+            Maximum likelihood, or the loss whose weights balance the covariates exactly (Tan 2020), which has one set
+            of coefficients for each arm that is weighted.
+        propensity_score : str, array_like or classifier, optional
+            Known probability of the treated arm (several arms: a column an arm); or an object with `fit` and
+            `predict_proba`, cross-fitted on the columns of the propensity formula, clusters kept together.
+        n_folds : int, default 5
+            Folds of a cross-fitted propensity score.
+        target : {"all", "treated", "control", "overlap", "matching", "entropy"}, DataFrame or callable
+            Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a frame of another population
+            with the same covariates, whose density ratio to the sample comes from a logit in those of the propensity
+            formula; or a tilt as a function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
+        treated, reference : level, optional
+            Which level of the treatment is treated, or which the others are compared with.
+        levels : mapping, optional
+            Printed label of each treatment level.
+        weights : str or array_like, optional
+            Observation weights.
+        weight_type : {"frequency", "probability"}, optional
+            What the weights mean; needed with `weights`.
+        cluster : str or array_like, optional
+            Clusters; standard errors, resamples and propensity replicates then go by cluster.
+        trim : {"crump", "separated"} or tuple of float, optional
+            Leave out rows with a propensity score outside of limits, of those that minimise the variance, or that the
+            propensity model predicts perfectly; the target population changes. The models are then fitted again to the
+            rows left, which the bootstrap resamples.
+        clip : tuple of float, optional
+            Limits that propensity scores are clipped to.
+        effect : {"difference", "ratio", "odds_ratio", "percent"}
+            How the effect is reported: of the arm means, percent of the reference arm's.
+        missing : {"drop", "raise"}
+            Whether rows that miss a variable of either formula are left out of both models, or refused.
+
+        Returns
+        -------
+        CausalModel
+            The model; call its `fit`.
+
+        Raises
+        ------
+        DesignError
+            If data and formulas do not describe a model that can be fitted.
+        OptionError
+            If an option has a value that is not allowed.
+        TypeError
+            If an option is not known.
+        """
+        given, caller = locals(), sys._getframe(2)  # past the keyword check
+        design = design_from_formula(
+            formula,
+            data,
+            options_of(ColumnOptions, given),
+            propensity=propensity,
+            frame={**caller.f_globals, **caller.f_locals},
+            constant_outcome=cls.spec.constants,
+        )
+        return cls._of(design, options_of(ModelOptions, given))
+
+    @check_keywords(MODEL_INSTEAD, from_formula, without=("treat", "propensity"))
+    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
+        """Make a model from arrays.
+
+        Parameters
+        ----------
+        endog : array_like, shape (n,)
+            Outcome.
+        exog : array_like, shape (n, p)
+            Covariates of the outcome models; no constant is added, a missing one is warned of.
+        treat : array_like, shape (n,)
+            Treatment.
+        exog_propensity : array_like, shape (n, q), optional
+            Covariates of the propensity model; by default `exog`.
+        **options
+            Those of `from_formula`.
+        """
+        self.options = options_of(ModelOptions, options)
+        self.design = design_from_arrays(
+            endog,
+            exog,
+            options_of(ColumnOptions, {**options, "treat": treat}),
+            exog_propensity=exog_propensity,
+            constant_outcome=self.spec.constants,
+        )
+
+    @classmethod
+    def _of(cls, design: Design, options: ModelOptions) -> Self:
+        model = cls.__new__(cls)
+        model.design, model.options = design, options
+        return model
+
+    def with_options(self, **changes: Any) -> Self:
+        """Return a model of the same data under other options.
+
+        Parameters
+        ----------
+        **changes
+            Any of family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip,
+            effect.
+
+        Returns
+        -------
+        CausalModel
+            A new model.
+        """
+        known = [field.name for field in dataclasses.fields(ModelOptions)]
+        for name in changes:
+            if name not in known:
+                where = f"{type(self).__name__}.with_options"
+                raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(DATA_OPTIONS, NEW_MODEL)))
+        given = changes.get("propensity_score")
+        if given is not None and not is_classifier(given):
+            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
+        return self._of(self.design, dataclasses.replace(self.options, **changes))
+
+    def __repr__(self) -> str:
+        design = self.design
+        what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
+        return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.nobs}"
+
+    @property
+    def endog_names(self) -> str:
+        """Name of the outcome."""
+        return self.design.endog_name
+
+    @property
+    def exog_names(self) -> list[str]:
+        """Names of the columns of the outcome design."""
+        return list(self.design.exog_names)
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """What statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
+        return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
+
+    @property
+    def formula(self) -> str | None:
+        """The outcome formula; None for a model made from arrays."""
+        return self.design.formula
+
+    @check_keywords(FIT_SEPARATE)
+    def fit(
+        self,
+        *,
+        cov_type: str | None = None,
+        n_boot: int = 999,
+        bootstrap: str | None = None,
+        small_sample: bool = False,
+        max_failed: float = 0.05,
+        rng: Any = 0,
+        n_jobs: int = 1,
+        progress: bool = False,
+        memory: float | None = None,
+        resamples: Any = None,
+    ) -> CausalResults:
+        """Estimate the effect.
+
+        Parameters
+        ----------
+        cov_type : {"robust", "HC0", "HC1", "cluster", "bootstrap"}, optional
+            Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
+            n / (n - k), "cluster" sums contributions within clusters, "bootstrap" redoes every step on resamples.
+            By default robust, or cluster where a cluster was given; bootstrap for JRE.
+        n_boot : int, default 999
+            Resamples.
+        bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
+            How to resample; by default clusters where given, else rows.
+        small_sample : bool, default False
+            Apply the factor of "HC1" also to clustered standard errors.
+        max_failed : float, default 0.05
+            Share of the resamples that may fail before the bootstrap is refused.
+        rng : int, Generator, SeedSequence or None, default 0
+            Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
+        n_jobs : int, default 1
+            Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
+            one per processor. Results do not depend on it.
+        progress : bool, default False
+            Show a progress bar on standard error (tqdm if installed, else a counter).
+        memory : float, optional
+            Budget in bytes for the resamples in flight.
+        resamples : array_like, shape (n, n_boot), optional
+            Multiplicities to use in place of random ones, rows as in the estimation sample.
+
+        Returns
+        -------
+        CausalResults
+            The results.
+
+        Raises
+        ------
+        SeparationError
+            If the propensity model predicts the treatment of some rows perfectly.
+        BootstrapError
+            If too many resamples failed; its `results` hold the robust standard errors. Also if a joblib worker died.
+        FitInterrupted
+            If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
+        OptionError
+            If an option has a value that is not allowed, or two contradict each other.
+        """
+        inference = options_of(InferenceOptions, locals())
+        return self._finished(fit_separate(self.design, self.spec, self.options, inference), inference)
+
+    def _results(self, record: FitRecord) -> CausalResults:
+        return CausalResults(self, record)
+
+    def _finished(self, record: FitRecord, inference: InferenceOptions) -> CausalResults:
+        """Add the standard errors and return the results, unless too many resamples failed."""
+        try:
+            record = with_covariance(record, inference)
+        except FitInterrupted as stop:
+            raise FitInterrupted(self._results(stop.results)) from None
+        if record.boot is None or record.boot.failed_share <= inference.max_failed:
+            return self._results(record)
+        failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
+        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else 'cov_type="robust"'
+        raise BootstrapError(
+            f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
+            f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
+            f"Simplify propensity=, or type  fit({more}).",
+            self._results(robust_record(record)),
+        )
+
+
+class OutcomeRegression(CausalModel):
+    """Outcome regression: a model of the outcome in each arm, averaged over everybody.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> cr.OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
+    """
+
+    spec = specification.OUTCOME_REGRESSION
+
+
+class Hajek(CausalModel):
+    """Normalised inverse probability weighting: weighted means, whatever covariates the outcome formula names.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> cr.Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
+    Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
+    """
+
+    spec = specification.HAJEK
+
+
+IPW = Hajek
+
+
+class IPWRA(CausalModel):
+    """Inverse probability weighted regression adjustment: each arm's regression under importance weights.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
+    """
+
+    spec = specification.IPWRA
+
+
+class AIPW(CausalModel):
+    """Augmented inverse probability weighting: outcome regression less its estimated bias in each arm.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> cr.AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    AIPW: ATE -259.51 (24.02), 1 vs 0, n 4642
+    """
+
+    spec = specification.AIPW
+
+
+class JRE(CausalModel):
+    """The Joint Robust Estimator: both arms trained together so that their biases cancel in the effect.
+
+    Notes
+    -----
+    The idea is that of [1]_: the effect is right if the biases of the arms cancel, so they are trained for that, and
+    measured over a bootstrap distribution of propensity scores. By default the arms keep their net bias at zero under
+    the fitted score and the sampling variance of the effect small, anchored to IPWRA as strongly as rows held out say;
+    ``objective="erm"`` minimises the expected risk over the distribution itself.
+
+    References
+    ----------
+    .. [1] Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity
+       Uncertainty. arXiv:2512.18083.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
+    >>> res
+    JRE: ATE -256.86 (24.14), 1 vs 0, n 4642
+    """
+
+    spec = specification.JRE
+
+    @check_keywords(FIT_INSTEAD)
+    def fit(
+        self,
+        *,
+        cov_type: str | None = None,
+        n_boot: int = 999,
+        bootstrap: str | None = None,
+        small_sample: bool = False,
+        max_failed: float = 0.05,
+        rng: Any = 0,
+        n_jobs: int = 1,
+        progress: bool = False,
+        memory: float | None = None,
+        resamples: Any = None,
+        objective: str = "adaptive",
+        penalty: float | str | None = None,
+        anchor: float | None = None,
+        n_replicates: int = 500,
+        replicates: Any = None,
+        method: str | None = None,
+        bootstrap_replicates: str = "shifted",
+        n_starts: int = 1,
+    ) -> CausalResults:
+        """Estimate the effect.
+
+        Parameters
+        ----------
+        cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+            As in `IPWRA.fit`; `cov_type` is "bootstrap" by default, and `bootstrap` also says how the propensity
+            replicates are drawn.
+        objective : {"adaptive", "mse", "erm"}
+            "adaptive": sampling variance plus penalised risk at the fitted propensity score, anchored to IPWRA by a
+            weight chosen by rows held out (`CausalResults.anchor_path`); IPWRA itself where nothing is clearly better.
+            "mse": the same at a given anchor, with fit and risk averaged over the propensity replicates. "erm":
+            importance-weighted fit plus penalised risk over the replicates, as in the paper of the class.
+        penalty : float or {"n", "10n", "n1.5", "n2"}, optional
+            Weight lambda of the ATE risk; by default "10n" for "mse" and "n2" for the others.
+        anchor : float, optional
+            Weight of the importance-weighted fit ("mse" only, 0.3 by default).
+        n_replicates : int, default 500
+            Propensity replicates; for "adaptive" they only measure the expected risk.
+        replicates : array_like, shape (n, B), optional
+            Multiplicities of the replicates to use in place of random ones, rows as in the estimation sample.
+        method : str, optional
+            "least_squares" (the default: the objective is a sum of squares), or "trust-exact", "trust-ncg",
+            "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`.
+        bootstrap_replicates : {"shifted", "nested"}
+            Replicates within a resample: the full sample's, moved along with the resample's propensity fit, or drawn
+            and fitted afresh (exact, and n_boot times the work).
+        n_starts : int, default 1
+            Starting points; with linear outcome models the minimum is unique and one is enough.
+
+        Returns
+        -------
+        CausalResults
+            The results; `start` holds the IPWRA results.
+
+        Raises
+        ------
+        SeparationError, BootstrapError, OptionError
+            As in `IPWRA.fit`.
+        """
+        given = locals()
+        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
+        return self._finished(fit_joint(self.design, self.options, inference, joint), inference)
+
+    def _results(self, record: FitRecord) -> CausalResults:
+        """Wrap a record, and beside it that of the IPWRA fit it started from."""
+        return JREResults(self, record, CausalResults(IPWRA._of(self.design, self.options), start_record(record)))
+
+
+class Unadjusted(CausalModel):
+    """The difference of the arms' raw means, whatever covariates the formulas name."""
+
+    spec = specification.UNADJUSTED
+
+
+MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+BY_NAME = {model.spec.name: model for model in MODELS}
+ALIASES = {"IPW": Hajek}
+
+
+def results_of(record: FitRecord) -> CausalResults:
+    """Return the results of a record, with a model of its own."""
+    return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)

@@ -1,0 +1,399 @@
+"""Results of a fit: a table of contents over the frozen record that holds its numbers.
+
+What a result says of itself stands here. Everything that is computed afterwards is a function of the record in
+`inference`, `diagnostics` or `report`, with its docstring and example there, and a method of the same name here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.balance_overid import balance_test
+from causalrisk.diagnostics.calibration import calibration, calibration_error
+from causalrisk.diagnostics.influence import influence
+from causalrisk.diagnostics.overlap import overlap
+from causalrisk.diagnostics.risk import joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
+from causalrisk.diagnostics.trimming import trim_curve
+from causalrisk.diagnostics.variance import se_decomposition
+from causalrisk.errors import UnavailableError
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
+from causalrisk.inference.heterogeneity import effects_by, pairwise
+from causalrisk.inference.hypotheses import t_test, wald_test, z_and_p
+from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
+from causalrisk.models.of_record import of_record
+from causalrisk.numerics.failures import Failure, failures_frame
+from causalrisk.report import plots
+from causalrisk.report.explain import explain
+from causalrisk.report.page import report
+from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
+from causalrisk.report.wording import has_converged
+
+
+class CausalResults:
+    """Estimated effects with their uncertainty; what `fit` returns.
+
+    Parameters
+    ----------
+    model : CausalModel
+        The model that was fitted.
+    record : FitRecord
+        Everything the fit produced.
+
+    Attributes
+    ----------
+    model : CausalModel
+        The model.
+    nobs : int
+        Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
+    use_t : bool
+        False: p-values and intervals are normal.
+    estimand : str
+        "ATE", "ATT", ...; with the kind of effect where it is not a difference.
+    seed : int or sequence of int
+        Entropy that repeats the fit as `rng=`.
+    """
+
+    use_t = False
+
+    def __init__(self, model: Any, record: FitRecord) -> None:
+        self.model = model
+        self._record = record
+        self.nobs = record.design.nobs
+        self.estimand = record.estimand
+        self.seed = record.seed.entropy
+
+    # --- effects and their inference -----------------------------------------------------------------------------
+
+    @property
+    def params(self) -> pd.Series:
+        """The effects (one for each arm but the reference), then the potential-outcome mean of each arm."""
+        return pd.Series(self._record.estimate.params.copy(), index=self._record.names, name="estimate")
+
+    @property
+    def effect(self) -> float:
+        """The effect: the first of `params`, that of the first arm against the reference."""
+        return float(self._record.estimate.params[0])
+
+    @property
+    def effect_se(self) -> float:
+        """Standard error of the effect."""
+        return float(self._record.std_errors[0])
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of `params`."""
+        return pd.Series(self._record.std_errors, index=self._record.names, name="std err")
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Statistics z of `params`; NaN where the standard error is zero."""
+        return pd.Series(self._z_and_p()[0], index=self._record.names, name="z")
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
+        return pd.Series(self._z_and_p()[1], index=self._record.names, name="P>|z|")
+
+    def _z_and_p(self) -> tuple[np.ndarray, np.ndarray]:
+        return z_and_p(self._record.estimate.params, self._record.std_errors, self._record.null)
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance matrix of `params`."""
+        names = self._record.names
+        return pd.DataFrame(self._record.covariance[: len(names), : len(names)].copy(), index=names, columns=names)
+
+    conf_int = of_record(conf_int)
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the table of estimates as a DataFrame.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns estimate, std err, z, P>|z| and the limits of the interval.
+        """
+        limits = self.conf_int(alpha)
+        limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+        return pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1)
+
+    t_test = of_record(t_test)
+    wald_test = of_record(wald_test)
+    effects_by = of_record(effects_by)
+    pairwise = of_record(pairwise)
+
+    @property
+    def cov_type(self) -> str:
+        """Kind of standard errors, as `fit` takes it."""
+        return self._record.cov_type
+
+    # --- sample and resampling -----------------------------------------------------------------------------------
+
+    @property
+    def in_sample(self) -> pd.Series:
+        """Whether each row of the data is in the estimation sample, on the data's index."""
+        return self._record.design.in_sample.copy()
+
+    @property
+    def sample_ledger(self) -> pd.DataFrame:
+        """Why rows are not in the sample: formula, variable, rows missing it, rows dropped for it first."""
+        return self._record.design.sample_ledger.copy()
+
+    @property
+    def boot_params(self) -> pd.DataFrame:
+        """`params` in every resample, a row a resample; NaN where it failed."""
+        names = self._record.names
+        values = self._record.used_boot.values[:, : len(names)].copy()
+        return pd.DataFrame(values, columns=names, index=pd.RangeIndex(len(values), name="resample"))
+
+    @property
+    def boot_ledger(self) -> pd.DataFrame:
+        """Whether each resample was used, and why not."""
+        return failures_frame(self._record.used_boot.failures, "resample")
+
+    @property
+    def converged(self) -> bool:
+        """Whether every optimiser converged."""
+        return has_converged(self._record)
+
+    # --- the fitted models ---------------------------------------------------------------------------------------
+
+    @property
+    def outcome_params(self) -> pd.DataFrame:
+        """Coefficients of the outcome models, a row a term and a column an arm.
+
+        Those of JRE serve the effect and are not regression coefficients; `res.start.outcome_params` are.
+        """
+        return outcome_frame(self._record, "values")
+
+    @property
+    def outcome_bse(self) -> pd.DataFrame:
+        """Standard errors of `outcome_params`."""
+        return outcome_frame(self._record, "se")
+
+    @property
+    def propensity_params(self) -> pd.Series:
+        """Coefficients of the propensity model."""
+        return propensity_series(self._record, "values", "estimate")
+
+    @property
+    def propensity_bse(self) -> pd.Series:
+        """Standard errors of `propensity_params`."""
+        return propensity_series(self._record, "se", "std err")
+
+    @property
+    def propensity_scores(self) -> pd.Series | pd.DataFrame:
+        """Estimated probability of the treated arm (several arms: a column an arm), a row a row of the sample."""
+        record = self._record
+        if record.weight_fit is None:
+            raise record.without_scores()
+        probabilities = record.weight_fit.probabilities
+        if len(probabilities) == 2:
+            return record.per_row(probabilities[1], "propensity")
+        restored = record.sample.restore(probabilities.T.copy())
+        return pd.DataFrame(restored, index=record.design.index, columns=list(record.design.labels))
+
+    @property
+    def importance_weights(self) -> pd.Series:
+        """Tilt of the target over the probability of a unit's own arm; ones where the estimator uses no score."""
+        record = self._record
+        fit = record.weight_fit if record.spec.uses_propensity else None
+        return record.per_row(np.ones(record.sample.n) if fit is None else fit.undivided, "weight")
+
+    @property
+    def potential_outcomes(self) -> pd.DataFrame:
+        """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
+        record = self._record
+        check_unit_level(record, "potential_outcomes")
+        fitted = record.sample.restore(record.estimate.predicted.T.copy())
+        return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
+
+    estimating_equations = of_record(estimating_equations)
+    predict = of_record(predict)
+    get_prediction = of_record(get_prediction)
+
+    # --- diagnostics ---------------------------------------------------------------------------------------------
+
+    balance = of_record(balance)
+    balance_test = of_record(balance_test)
+    overlap = of_record(overlap)
+    calibration = of_record(calibration)
+    calibration_error = of_record(calibration_error)
+    influence = of_record(influence)
+    risk_table = of_record(risk_table)
+    se_decomposition = of_record(se_decomposition)
+    sensitivity = of_record(sensitivity)
+    sensitivity_bounds = of_record(sensitivity_bounds)
+    trim_curve = of_record(trim_curve)
+
+    # --- plots ---------------------------------------------------------------------------------------------------
+
+    plot_balance = of_record(plots.plot_balance)
+    plot_overlap = of_record(plots.plot_overlap)
+    plot_calibration = of_record(plots.plot_calibration)
+    plot_influence = of_record(plots.plot_influence)
+    plot_cancellation = of_record(plots.plot_cancellation)
+    plot_risk = of_record(plots.plot_risk)
+    plot_bootstrap = of_record(plots.plot_bootstrap)
+    plot_diagnostics = of_record(plots.plot_diagnostics)
+
+    # --- summary, report, and what other programs read -----------------------------------------------------------
+
+    summary = of_record(summary)
+    explain = of_record(explain)
+    report = of_record(report)
+    tidy = of_record(tidy)
+    glance = of_record(glance)
+
+    def __repr__(self) -> str:
+        return one_line(self._record)
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+    @property
+    def default_model_infos(self) -> dict[str, Callable[[Any], str]]:
+        """What statsmodels' `summary_col` prints below the column."""
+        return {
+            "N": lambda res: f"{res.nobs}",
+            "Estimator": lambda res: table_maker_statistic(res._record, "estimator"),
+            "Std. errors": lambda res: table_maker_statistic(res._record, "se_type"),
+        }
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        return table_maker_coefficients(self._record)
+
+    def __maketables_stat__(self, key: str) -> Any:
+        return table_maker_statistic(self._record, key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self._record.design.endog_name
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, Any]:
+        clustered = self._record.design.cluster_name
+        return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        return dict(STATISTICS)
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        return list(STATISTICS)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in JRE_ONLY and not hasattr(type(self), name):
+            what = "has no start" if name == "start" else "does not train its arms jointly"
+            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  causalrisk.JRE.from_formula(...).fit().")
+        return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
+
+
+class JREResults(CausalResults):
+    """Results of the Joint Robust Estimator: those of every estimator, and how its arms were trained.
+
+    Parameters
+    ----------
+    model : CausalModel
+        The model that was fitted.
+    record : FitRecord
+        Everything the fit produced.
+    start : CausalResults
+        The IPWRA results it started from.
+    """
+
+    def __init__(self, model: Any, record: FitRecord, start: CausalResults) -> None:
+        super().__init__(model, record)
+        self._start, self._joint = start, joint_of(record)
+
+    @property
+    def start(self) -> CausalResults:
+        """The IPWRA results JRE started from, with robust standard errors."""
+        return self._start
+
+    @property
+    def optimize_result(self) -> Any:
+        """What scipy reported of the joint objective (JRE); it is free of units."""
+        return copy.copy(self._joint.estimate.result)
+
+    @property
+    def model_means(self) -> pd.Series:
+        """Raw averages of the fitted arm models (JRE); they carry the common bias that the POMs leave out."""
+        labels = list(self._record.design.labels)
+        return pd.Series(self._joint.estimate.estimate.model_means.copy(), index=labels, name="mean")
+
+    @property
+    def expected_ate_risk(self) -> float:
+        """Mean squared net bias over the replicates (JRE), in squared units of the outcome."""
+        return self._joint.estimate.expected_risk
+
+    @property
+    def replicate_bias(self) -> pd.DataFrame:
+        """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
+        bias = self._joint.estimate.bias
+        used = np.flatnonzero(self._joint.replicates.failures == Failure.OK)
+        labels = self._record.design.labels
+        values = np.column_stack([bias.T, self._joint.estimate.net_bias[0].T])
+        nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
+        columns = [*labels, *nets]
+        return pd.DataFrame(values, columns=columns, index=pd.Index(used, name="replicate"))
+
+    @property
+    def replicate_ledger(self) -> pd.DataFrame:
+        """Whether each propensity replicate was used, and why not (JRE)."""
+        return failures_frame(self._joint.replicates.failures, "replicate")
+
+    @property
+    def mc_se(self) -> float:
+        """Monte Carlo standard error of the (first) effect due to the finite number of replicates (JRE).
+
+        0 for the objective "adaptive", which does not train over the replicates; NaN for a single one.
+        """
+        return float(self._joint.estimate.mc_se[0])
+
+    @property
+    def anchor_path(self) -> pd.DataFrame:
+        """How the objective "adaptive" chose its anchor (JRE).
+
+        A row an anchor, the first (without end) being IPWRA's fit: the (first) effect; "std err", from the influence
+        function with each unit held out; "variance ratio", its square over that of the first, and "ratio std err", the
+        standard error of that ratio over the units; whether the optimiser converged; and the one chosen, the smallest
+        ratio plus its standard error.
+        """
+        path = self._joint.path
+        if path is None:
+            raise UnavailableError(
+                f'objective="{self._joint.options.objective}" does not choose its anchor.\n'
+                'Type  fit(objective="adaptive").'
+            )
+        table = {
+            "effect": path.effects,
+            "std err": path.std_errors,
+            "variance ratio": path.ratios,
+            "ratio std err": path.ratio_errors,
+            "converged": path.converged,
+            "chosen": np.arange(len(path.effects)) == path.chosen,
+        }
+        return pd.DataFrame(table, index=pd.Index(self._joint.options.anchors, name="anchor"))
+
+    penalty_path = of_record(penalty_path)
+    plot_penalty_path = of_record(plots.plot_penalty_path)
+
+
+JRE_ONLY = frozenset(name for name in vars(JREResults) if not name.startswith("_"))

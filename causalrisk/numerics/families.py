@@ -1,0 +1,289 @@
+"""Outcome families: mean, derivatives and quasi-likelihood of an outcome model, variance functions by statsmodels.
+
+Every outcome model is a generalised linear model with mean m = g^{-1}(eta). Only the variance function counts, up to a
+dispersion that cancels, so that fractions under "binomial" or non-integers under "poisson" are quasi-likelihood.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalrisk.errors import DesignError, OptionError
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.links import BINARY_LINKS, Link
+
+CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """What is known of a family.
+
+    Parameters
+    ----------
+    name, printed : str
+        As the option is spelled, and as tables print it.
+    statsmodels : str
+        Its class in `statsmodels.genmod.families`.
+    links : tuple of str
+        Links, the usual one first.
+    outcomes : str
+        What its outcomes are, for messages.
+    low, high : float
+        The smallest and largest outcome.
+    closed : bool
+        Whether the smallest itself is allowed.
+    aliases : tuple of str
+        Other spellings, in lower case.
+    meant : tuple of str
+        What people type who mean this family.
+    """
+
+    name: str
+    printed: str
+    statsmodels: str
+    links: tuple[str, ...]
+    outcomes: str
+    low: float
+    high: float
+    closed: bool = True
+    aliases: tuple[str, ...] = ()
+    meant: tuple[str, ...] = ()
+
+
+_ENTRIES = (
+    FamilyEntry(
+        name="gaussian",
+        printed="gaussian",
+        statsmodels="Gaussian",
+        links=("identity", "log"),
+        outcomes="numbers",
+        low=-np.inf,
+        high=np.inf,
+        aliases=("normal",),
+        meant=("ols",),
+    ),
+    FamilyEntry(
+        name="binomial",
+        printed="binomial",
+        statsmodels="Binomial",
+        links=tuple(BINARY_LINKS),
+        outcomes="values from 0 to 1",
+        low=0.0,
+        high=1.0,
+        aliases=("logistic", "bernoulli"),
+        meant=("logit", "probit", "binary"),
+    ),
+    FamilyEntry(
+        name="poisson",
+        printed="poisson",
+        statsmodels="Poisson",
+        links=("log",),
+        outcomes="values of zero or more",
+        low=0.0,
+        high=np.inf,
+        meant=("count",),
+    ),
+    FamilyEntry(
+        name="gamma",
+        printed="gamma",
+        statsmodels="Gamma",
+        links=("log",),
+        outcomes="values above zero",
+        low=0.0,
+        high=np.inf,
+        closed=False,
+    ),
+    FamilyEntry(
+        name="negativebinomial",
+        printed="negative binomial",
+        statsmodels="NegativeBinomial",
+        links=("log",),
+        outcomes="values of zero or more",
+        low=0.0,
+        high=np.inf,
+        aliases=("negative_binomial",),
+    ),
+)
+FAMILIES = {entry.name: entry for entry in _ENTRIES}
+SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
+MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
+EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
+
+
+@dataclass(frozen=True)
+class OutcomeFamily:
+    """An outcome model's family and link.
+
+    Parameters
+    ----------
+    name, link : str
+        Names of the family and the link.
+    distribution : statsmodels.genmod.families.Family
+        The family, for its variance function and deviance.
+    """
+
+    name: str
+    link: str
+    distribution: Any
+
+    @property
+    def linear(self) -> bool:
+        """Whether the model is linear least squares."""
+        return self.name == "gaussian" and self.link == "identity"
+
+    @property
+    def label(self) -> str:
+        """As the summary prints it."""
+        return "linear" if self.linear else f"{FAMILIES[self.name].printed} ({self.link})"
+
+    @property
+    def binary(self) -> Link | None:
+        """The inverse link of a binomial model."""
+        return BINARY_LINKS[self.link] if self.name == "binomial" else None
+
+    def mean(self, eta: Array) -> Array:
+        """Mean m at linear predictors of any shape."""
+        if self.binary is not None:
+            return self.binary.probability(eta)
+        return eta if self.link == "identity" else np.exp(eta)
+
+    def mean_deriv(self, eta: Array) -> Array:
+        """First derivative of the mean by the linear predictor."""
+        if self.binary is not None:  # the score at y = 1 is m' / m
+            return self.binary.probability(eta) * self.binary.score(eta, EVENT)[0]
+        return np.ones_like(eta) if self.link == "identity" else np.exp(eta)
+
+    def mean_deriv2(self, eta: Array) -> Array:
+        """Second derivative of the mean by the linear predictor."""
+        if self.binary is not None:
+            score, information = self.binary.score(eta, EVENT)
+            return self.binary.probability(eta) * (score**2 - information)
+        return np.zeros_like(eta) if self.link == "identity" else np.exp(eta)
+
+    def variance(self, mean: Array) -> Array:
+        """Variance function V(m)."""
+        return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
+
+    def loss(self, y: Array, eta: Array) -> Array:
+        """Negative log quasi-likelihood at dispersion one, up to what does not depend on the linear predictor."""
+        if self.binary is not None:  # it is linear in y, and so holds for fractions
+            one, zero = (self.binary.log_likelihood(eta, d) for d in (EVENT, NO_EVENT))
+            return -(y * one + (1 - y) * zero)
+        mean = self.mean(eta)
+        return 0.5 * np.asarray(self.distribution.resid_dev(np.broadcast_to(y, mean.shape), mean)) ** 2
+
+    def score(self, y: Array, eta: Array) -> tuple[Array, Array, Array]:
+        """Return derivatives of the log quasi-likelihood by the linear predictor.
+
+        Parameters
+        ----------
+        y, eta : ndarray, shapes that broadcast
+            Outcome and linear predictor.
+
+        Returns
+        -------
+        score : ndarray
+            (y - m) m' / V(m).
+        information : ndarray
+            Minus the derivative of the score.
+        expected : ndarray
+            Its expectation, m'^2 / V(m).
+        """
+        if self.linear:
+            one = np.ones_like(eta)
+            return y - eta, one, one
+        if self.binary is not None:
+            (one, by_one), (zero, by_zero) = (self.binary.score(eta, d) for d in (EVENT, NO_EVENT))
+            return y * one + (1 - y) * zero, y * by_one + (1 - y) * by_zero, -one * zero
+        mean, slope = self.mean(eta), self.mean_deriv(eta)
+        variance, residual = self.variance(mean), y - mean
+        expected = slope**2 / variance
+        by_mean = np.asarray(self.distribution.variance.deriv(mean))
+        score = residual * slope / variance
+        return score, expected - residual * (self.mean_deriv2(eta) - slope**2 * by_mean / variance) / variance, expected
+
+    def start(self, y: Array) -> Array:
+        """Linear predictors to start from."""
+        return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
+
+    def check(self, y: Array, name: str) -> None:
+        """Raise a DesignError unless every outcome is one the family knows.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n,)
+            Outcome.
+        name : str
+            Its name, for the message.
+        """
+        family = FAMILIES[self.name]
+        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
+        advice = 'Recode the outcome, or type  family="gaussian".'
+        if self.name == "binomial":
+            advice = f'Type  "I({name} == 1) ~ ..." or "I({name} / 100) ~ ...", or  family="gaussian".'
+        if bad.any():
+            raise DesignError(
+                f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
+                f"{y[bad][0]:g}); expected {family.outcomes}.\n{advice}"
+            )
+
+
+def outcome_family(family: Any, link: Any) -> OutcomeFamily:
+    """Return a family by name, or one of statsmodels.
+
+    Parameters
+    ----------
+    family : str or statsmodels family
+        "gaussian", "binomial", "poisson", "gamma", or an instance such as
+        ``sm.families.NegativeBinomial(alpha=0.5)``.
+    link : str or None
+        Name of the link; None for the family's usual one.
+
+    Returns
+    -------
+    OutcomeFamily
+        The family.
+
+    Raises
+    ------
+    OptionError
+        If family or link is not known.
+    """
+    from statsmodels.genmod import families
+
+    given = family
+    if isinstance(family, type) and issubclass(family, families.Family):
+        family = family()
+    name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
+    name = SPELLINGS.get(name, name)
+    if name not in FAMILIES:
+        names = [known for known in FAMILIES if known != "negativebinomial"]
+        close = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, names, 1, 0.4) or ["gaussian"]
+        shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+        raise OptionError(
+            f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
+            f"such as sm.families.NegativeBinomial(alpha=1.0).\nType  family={close[0]!r}."
+        )
+    if name == "negativebinomial" and not hasattr(family, "alpha"):
+        raise OptionError(
+            f"family={given!r} does not say its alpha, which is not estimated.\n"
+            "Type  family=sm.families.NegativeBinomial(alpha=1.0)."
+        )
+    if link is None and not isinstance(family, str):
+        link = {v: k for k, v in CLASSES.items()}.get(type(family.link).__name__, "")
+        link = link if link in FAMILIES[name].links else None
+    links = FAMILIES[name].links
+    link = links[0] if link is None else link
+    if link not in links:
+        raise OptionError(
+            f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
+            f"Type  link={links[0]!r}."
+        )
+    extra = {"alpha": family.alpha} if hasattr(family, "alpha") else {}
+    made = getattr(families, FAMILIES[name].statsmodels)(getattr(families.links, CLASSES[link])(), **extra)
+    return OutcomeFamily(name, link, made)

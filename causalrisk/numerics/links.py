@@ -1,0 +1,123 @@
+"""Links of binary models: probability, odds and likelihood as functions of the linear predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, log_ndtr, ndtr
+
+from causalrisk.numerics.linalg import Array
+
+
+@dataclass(frozen=True)
+class Link:
+    """Inverse link of a binary treatment model, as the functions of the linear predictor the package needs.
+
+    Each takes the linear predictor eta, shape (n, ...), and the treated indicator d, shape (n, 1) or (n,), and returns
+    an array shaped like eta.
+
+    Parameters
+    ----------
+    name : str
+        Name of the link.
+    probability : callable
+        P(A = 1 | eta), of eta alone.
+    own_odds : callable
+        (1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + own_odds.
+    own_odds_slope : callable
+        Derivative of own_odds by eta.
+    score : callable
+        First derivative of the log likelihood by eta, and minus the second.
+    log_likelihood : callable
+        Log likelihood of each unit.
+    """
+
+    name: str
+    probability: Callable[[Array], Array]
+    own_odds: Callable[[Array, Array], Array]
+    own_odds_slope: Callable[[Array, Array], Array]
+    score: Callable[[Array, Array], tuple[Array, Array]]
+    log_likelihood: Callable[[Array, Array], Array]
+
+    def __reduce__(self) -> tuple[Callable[[str], Link], tuple[str]]:
+        return link_of, (self.name,)
+
+
+def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    p = expit(eta)
+    return d - p, p * (1 - p)
+
+
+def _mills(x: Array) -> Array:
+    """Ratio of the normal density to the distribution function, accurate in both tails."""
+    return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
+
+
+def _probit_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    sign = 2 * d - 1
+    mills = _mills(sign * eta)
+    return sign * mills, mills * (mills + sign * eta)
+
+
+def _probit_odds(eta: Array, d: Array) -> Array:
+    signed = (2 * d - 1) * eta
+    return ndtr(-signed) / ndtr(signed)
+
+
+def _probit_odds_slope(eta: Array, d: Array) -> Array:
+    sign = 2 * d - 1
+    signed = sign * eta
+    return -sign * _mills(signed) / ndtr(signed)
+
+
+def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    hazard = np.exp(eta)
+    with np.errstate(over="ignore"):
+        treated = hazard / np.expm1(hazard)
+    return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
+
+
+def _cloglog_odds(eta: Array, d: Array) -> Array:
+    cumulative = np.expm1(np.exp(eta))
+    return np.where(d > 0, 1 / cumulative, cumulative)
+
+
+def _cloglog_odds_slope(eta: Array, d: Array) -> Array:
+    cumulative = np.expm1(np.exp(eta))
+    slope = np.exp(eta) * (cumulative + 1)
+    return np.where(d > 0, -slope / cumulative**2, slope)
+
+
+BINARY_LINKS = {
+    "logit": Link(
+        "logit",
+        expit,
+        lambda eta, d: np.exp((1 - 2 * d) * eta),
+        lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
+        _logit_score,
+        lambda eta, d: -np.logaddexp(0, (1 - 2 * d) * eta),
+    ),
+    "probit": Link(
+        "probit",
+        ndtr,
+        _probit_odds,
+        _probit_odds_slope,
+        _probit_score,
+        lambda eta, d: log_ndtr((2 * d - 1) * eta),
+    ),
+    "cloglog": Link(
+        "cloglog",
+        lambda eta: -np.expm1(-np.exp(eta)),
+        _cloglog_odds,
+        _cloglog_odds_slope,
+        _cloglog_score,
+        lambda eta, d: np.where(d > 0, np.log(-np.expm1(-np.exp(eta))), -np.exp(eta)),
+    ),
+}
+
+
+def link_of(name: str) -> Link:
+    """Return a link by name; how links are unpickled."""
+    return BINARY_LINKS[name]

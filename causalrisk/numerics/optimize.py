@@ -1,0 +1,233 @@
+"""Minimisation by scipy.optimize, which only this module imports: squares, smooth objectives, linear programmes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
+
+from causalrisk.errors import CausalRiskError
+from causalrisk.numerics.linalg import Array, triangular_factor
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12},
+    "trust-ncg": {"gtol": 1e-10, "max_trust_radius": 1e12},
+    "Newton-CG": {"xtol": 1e-14},
+    "BFGS": {"gtol": 1e-10, "maxiter": 2000},
+    "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},
+    "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
+}
+WITH_HESSIAN = ("trust-exact", "trust-ncg", "Newton-CG")
+LARGEST_CONDITION = 1e12
+POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
+SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
+MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
+
+
+def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResult]:
+    """Minimise a sum of squares from z = 0.
+
+    Parameters
+    ----------
+    equations : ndarray, shape (r, p + 1)
+        Equations (c, h) of the objective 1/2 sum (c'z - h)^2, in a basis where z = 0 is the start.
+    method : str
+        "least_squares" or a method of `scipy.optimize.minimize`.
+
+    Returns
+    -------
+    z : ndarray, shape (p,)
+        The minimiser.
+    result : OptimizeResult
+        What scipy reports; `fun` and the gradient are of the objective divided by the sum of squares of the start.
+
+    Raises
+    ------
+    CausalRiskError
+        If the equations do not determine z.
+    """
+    factor = determining_factor(equations)
+    scale = float(np.linalg.norm(equations[:, -1])) or 1.0
+    unit = np.column_stack([equations[:, :-1], equations[:, -1] / scale])
+    if method == "least_squares":
+        z, result = _by_least_squares(unit)
+    else:
+        white = np.column_stack([solve_triangular(factor, unit[:, :-1].T, trans="T").T, unit[:, -1]])
+        curvature = white[:, :-1].T @ white[:, :-1]
+
+        def parts(v: Array) -> tuple[float, Array, Array]:
+            residual = white[:, :-1] @ v - white[:, -1]
+            return 0.5 * float(residual @ residual), white[:, :-1].T @ residual, curvature
+
+        result = _minimize(parts, np.zeros(len(curvature)), method)
+        z = solve_triangular(factor, result.x)
+    return z * scale, result
+
+
+def determining_factor(equations: Array) -> Array:
+    """Triangular factor of the equations' left sides; a CausalRiskError where these do not determine a solution."""
+    factor = triangular_factor(equations[:, :-1])
+    condition = float(np.linalg.cond(factor))
+    if not condition < LARGEST_CONDITION:
+        raise CausalRiskError(
+            f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
+            f"less than {LARGEST_CONDITION:.0e}.\nSimplify the outcome formula, or lower penalty=."
+        )
+    return factor
+
+
+def minimize_objective(
+    value_gradient_hessian: Callable[[Array], tuple[float, Array, Array]],
+    equations: Array,
+    method: str,
+    starts: Array | None,
+) -> tuple[Array, OptimizeResult]:
+    """Minimise a smooth objective from z = 0, in coordinates where its Hessian there is about the identity.
+
+    Parameters
+    ----------
+    value_gradient_hessian : callable
+        z, shape (p,) -> value, gradient (p,) and Hessian (p, p); an infinite value where z is too far.
+    equations : ndarray, shape (r, p + 1)
+        Equations (c, h) of the objective at z = 0, whose c have the Hessian's positive part as their Gram matrix.
+    method : str
+        A method of `scipy.optimize.minimize`.
+    starts : ndarray, shape (s, p), or None
+        Further starting points in these coordinates; the best minimum is kept.
+
+    Returns
+    -------
+    z : ndarray, shape (p,)
+        The minimiser.
+    result : OptimizeResult
+        What scipy reports of the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
+        relative to that at the start; `success` is False unless it is positive.
+    """
+    factor = determining_factor(equations)
+
+    def whitened(v: Array) -> tuple[float, Array, Array]:
+        value, gradient, hessian = value_gradient_hessian(solve_triangular(factor, v))
+        if not np.isfinite(value):
+            return np.inf, np.zeros(len(v)), np.eye(len(v))  # too far: the step is shortened
+        half = solve_triangular(factor, hessian, trans="T")
+        white = solve_triangular(factor, half.T, trans="T")
+        return value, solve_triangular(factor, gradient, trans="T"), (white + white.T) / 2
+
+    points = np.zeros((1, len(factor))) if starts is None else np.vstack([np.zeros(len(factor)), starts])
+    results = [_minimize(whitened, point, method) for point in points]
+    result = min((_polished(whitened, r) for r in results), key=lambda r: (not r.success, r.fun))
+    result.starts = [float(r.fun) for r in results]
+    return solve_triangular(factor, result.x), result
+
+
+def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: OptimizeResult) -> OptimizeResult:
+    """Go on with plain Newton steps to rounding error, and judge by the Hessian and the decrease they foretell."""
+    value, gradient, hessian = parts(result.x)
+    for _ in range(POLISHING):
+        values, vectors = np.linalg.eigh(hessian)
+        result.hessian_min = float(values[0])
+        if not values[0] > 0:
+            result.success, result.message = False, "the Hessian at the solution is not positive definite"
+            return result
+        step = -vectors @ ((vectors.T @ gradient) / values)
+        decrease = -float(gradient @ step)
+        after = parts(result.x + step)
+        if not np.linalg.norm(after[1]) < np.linalg.norm(gradient):
+            break
+        result.x = result.x + step
+        value, gradient, hessian = after
+    result.fun, result.jac, result.hess = value, gradient, hessian
+    result.success = decrease <= NEGLIGIBLE * max(value, 1e-300)
+    return result
+
+
+def _by_least_squares(unit: Array) -> tuple[Array, OptimizeResult]:
+    left, right = unit[:, :-1], unit[:, -1]
+    result = least_squares(
+        lambda z: left @ z - right,
+        np.zeros(left.shape[1]),
+        jac=lambda z: left,
+        x_scale="jac",
+        ftol=1e-15,
+        xtol=1e-15,
+        gtol=1e-15,
+    )
+    return result.x, result
+
+
+def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:
+    """Minimise a function given with its gradient and Hessian, which are worked out together once a point."""
+    last: dict[bytes, tuple[float, Array, Array]] = {}
+
+    def at(v: Array) -> tuple[float, Array, Array]:
+        key = v.tobytes()
+        if key not in last:
+            last.clear()
+            last[key] = parts(v)
+        return last[key]
+
+    result = minimize(
+        lambda v: at(v)[0],
+        start,
+        jac=lambda v: at(v)[1],
+        hess=(lambda v: at(v)[2]) if method in WITH_HESSIAN else None,
+        method=method,
+        options=SETTINGS[method],
+    )
+    if not result.success and np.linalg.norm(result.jac) <= 1e-8:  # stopped by rounding, at the minimum
+        result.success = True
+    return result
+
+
+def separating_direction(signed: Array) -> Array | None:
+    """Find a direction along which the linear predictor never contradicts the observed arms.
+
+    Parameters
+    ----------
+    signed : ndarray, shape (n, q)
+        Rows of the propensity design in an orthonormal basis, negated in the reference arm.
+
+    Returns
+    -------
+    ndarray, shape (q,), or None
+        A direction b with signed @ b >= 0, positive for every row for which any such direction is, or None when the
+        arms overlap.
+
+    Notes
+    -----
+    The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
+    the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction.
+    """
+    rows = np.unique(signed, axis=0)
+    rest, direction = np.ones(len(rows), dtype=bool), np.zeros(rows.shape[1])
+    while rest.any():
+        cost = -rows[rest].sum(axis=0)
+        found = linprog(cost, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs")
+        moved = rest & (rows @ found.x > MARGIN) if found.status == 0 else np.zeros(len(rows), dtype=bool)
+        if not moved.any():
+            break
+        direction, rest = direction + found.x, rest & ~moved
+    return direction if not rest.all() else None
+
+
+def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
+    """Return the minimum of a smooth function near a start, and whether the search settled.
+
+    Parameters
+    ----------
+    value : callable
+        Coefficients -> value and gradient.
+    start : ndarray, shape (p,)
+        Where to start.
+
+    Returns
+    -------
+    minimum : float
+        The smallest value found.
+    settled : bool
+        Whether the gradient there is negligible.
+    """
+    result = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
+    return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)

@@ -1,0 +1,148 @@
+"""Work on blocks side by side: threads of our own, or the joblib backend that the caller has chosen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from causalrisk.errors import ResampleWarning, warn_user
+
+T = TypeVar("T")
+
+
+@contextmanager
+def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
+    """Map a function over 0 .. count-1, results in order; no work is left behind.
+
+    Parameters
+    ----------
+    function : callable
+        Work on one block.
+    count : int
+        Number of blocks.
+    workers : int
+        Blocks worked on at a time; 1 works in the calling thread.
+
+    Yields
+    ------
+    iterator
+        The results.
+    """
+    backend = chosen_backend() if min(workers, count) > 1 else None
+    if backend is not None:
+        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
+    if min(workers, count) == 1:
+        yield map(function, range(count))
+    elif backend is not None and _streams(backend):
+        with _joblib_map(function, count, workers) as results:
+            yield results
+    else:
+        pool = ThreadPoolExecutor(workers)
+        try:
+            yield pool.map(function, range(count))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def chosen_backend() -> Any:
+    """Return the joblib backend whose context the caller is in; None without one, and for threads, which we have.
+
+    joblib is not imported: a caller inside `joblib.parallel_config` has done that.
+    """
+    parallel = sys.modules.get("joblib.parallel")
+    if parallel is None:
+        return None
+    backend, _ = parallel.get_active_backend(prefer="threads")
+    return None if isinstance(backend, parallel.ThreadingBackend) else backend
+
+
+def _streams(backend: Any) -> bool:
+    """Whether a backend hands results over one by one; one that does not would also wait for a dead worker forever."""
+    if not backend.supports_return_generator:
+        warn_user(
+            f"joblib's {type(backend).__name__} does not hand results over one by one and would not notice a worker "
+            'that dies; threads do the work instead.\nType  joblib.parallel_config("loky")  for processes.',
+            ResampleWarning,
+        )
+    return bool(backend.supports_return_generator)
+
+
+@contextmanager
+def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
+    """Map by the joblib backend of the caller's context."""
+    import joblib
+
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
+    results = parallel(joblib.delayed(function)(number) for number in range(count))
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
+            results.close()
+
+
+def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
+    """Blocks in flight: as many as asked for, and as fit the memory budget.
+
+    Parameters
+    ----------
+    n_jobs : int
+        Workers asked for; -1 means one per processor.
+    memory : float or None
+        Budget in bytes; None means no limit.
+    block_bytes : float
+        Working memory of a block.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    return wanted if memory is None else max(1, min(wanted, int(memory // block_bytes)))
+
+
+@contextmanager
+def progress_bar(
+    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample"
+) -> Iterator[Callable[[int], object]]:
+    """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
+
+    Parameters
+    ----------
+    total : int
+        Number of units to do.
+    wanted : bool
+        Whether to show anything.
+    label : str, default "bootstrap"
+        What is going on.
+    unit : str, default "resample"
+        What is counted, in the singular.
+
+    Yields
+    ------
+    callable
+        To be called with the number of units just done.
+    """
+    if not wanted:
+        yield lambda done: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        count = 0
+
+        def advance(done: int) -> None:
+            nonlocal count
+            count += done
+            print(f"\r{label}: {count} of {total} {unit}s", end="\n" if count == total else "", file=sys.stderr)
+
+        yield advance
+        return
+    with tqdm(total=total, desc=label, unit=unit) as bar:
+        yield bar.update

@@ -1,0 +1,154 @@
+"""Resampling as multiplicity weights, drawn in blocks of fixed width from spawned generators."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.errors import OptionError
+from causalrisk.numerics.linalg import Array
+
+WIDTH = 32  # resamples per block: part of the definition of the random stream, so never a tuning option
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
+
+
+def seed_sequence(rng: Any) -> np.random.SeedSequence:
+    """Turn what the user gave as `rng` into a seed sequence.
+
+    Parameters
+    ----------
+    rng : int, Generator, SeedSequence or None
+        A Generator is advanced once; None draws fresh entropy.
+
+    Returns
+    -------
+    SeedSequence
+        Its `entropy` repeats the draw.
+    """
+    if isinstance(rng, np.random.SeedSequence):
+        return rng
+    if isinstance(rng, np.random.Generator):
+        return np.random.SeedSequence(int(rng.integers(2**63)))
+    return np.random.SeedSequence(int(rng) if isinstance(rng, numbers.Integral) else None)
+
+
+@dataclass(frozen=True)
+class Resampler:
+    """Draws multiplicities for blocks of resamples of the rows of a design.
+
+    Parameters
+    ----------
+    kind : {"pairs", "bayesian", "cluster", "stratified"}
+        How rows are drawn.
+    seed : SeedSequence
+        Root of the random streams.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    frequency : bool
+        Whether a weight counts repeated rows, which are then drawn one by one; otherwise weights are carried along.
+    groups : ndarray of int, shape (n,), or None
+        Cluster codes for "cluster", arm codes for "stratified".
+    """
+
+    kind: str
+    seed: np.random.SeedSequence
+    weights: Array
+    frequency: bool = False
+    groups: NDArray[np.intp] | None = None
+
+    def generator(self, stream: int, block: int) -> np.random.Generator:
+        """Return the generator of a block of a stream."""
+        key = (*self.seed.spawn_key, stream, block)
+        return np.random.default_rng(np.random.SeedSequence(self.seed.entropy, spawn_key=key))
+
+    def draw(self, stream: int, block: int, width: int) -> Array:
+        """Multiplicities times observation weights, shape (n, width), rows in the order of the design."""
+        start = self.weights if self.frequency else np.ones(len(self.weights))
+        return self._carried(self._multiplicities(start, self.generator(stream, block), width))
+
+    def draw_within(self, weights: Array, number: int, width: int, shift: int = 0) -> Array:
+        """Resample a resample.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n,)
+            A column of `draw`.
+        number : int
+            Number of the resample.
+        width : int
+            How many to draw of it.
+        shift : int, default 0
+            Added to the number of the random stream.
+
+        Returns
+        -------
+        ndarray, shape (n, width)
+            Multiplicities times observation weights.
+        """
+        start = weights if self.frequency else weights / self.weights
+        return self._carried(self._multiplicities(start, self.generator(NESTED_STREAM + shift, number), width))
+
+    def _carried(self, multiplicities: Array) -> Array:
+        return multiplicities if self.frequency else multiplicities * self.weights[:, None]
+
+    def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
+        """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""
+        if self.kind == "bayesian":
+            drawn = rng.standard_gamma(start, (width, len(start))).T
+            return drawn * (start.sum() / drawn.sum(axis=0))
+        if self.kind == "cluster" and self.groups is not None:
+            first = np.unique(self.groups, return_index=True)[1]
+            return _draws(start[first], rng, width)[self.groups]
+        if self.kind == "stratified" and self.groups is not None:
+            drawn = np.empty((len(start), width))
+            for group in np.unique(self.groups):
+                rows = np.flatnonzero(self.groups == group)
+                drawn[rows] = _draws(start[rows], rng, width)
+            return drawn
+        return _draws(start, rng, width)
+
+
+def _draws(start: Array, rng: np.random.Generator, width: int) -> Array:
+    """Draw as many units as there are, with replacement, from units that each stand `start` times; (n, width)."""
+    n = len(start)
+    if not (start == 1).all():
+        total = start.sum()
+        return rng.multinomial(round(total), start / total, size=width).T.astype(float)
+    drawn = rng.integers(0, n, size=(width, n)) + n * np.arange(width)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * width).reshape(width, n).T.astype(float)
+
+
+def given_multiplicities(name: str, values: Any, n: int) -> Array:
+    """Check multiplicities the user gave.
+
+    Parameters
+    ----------
+    name : str
+        The option.
+    values : array_like, shape (n, m)
+        Multiplicities, rows in the order of the estimation sample.
+    n : int
+        Rows of the estimation sample.
+
+    Returns
+    -------
+    ndarray, shape (n, m)
+        The multiplicities as floats.
+    """
+    given = np.array(values, dtype=float)
+    if given.ndim != 2 or given.shape[0] != n or given.shape[1] < 1:
+        raise OptionError(
+            f"{name} has shape {given.shape}; expected ({n}, m): a row for each row of the estimation sample, a column "
+            f"for each resample.\nType  {name}=multiplicities  with multiplicities.shape[0] == {n}."
+        )
+    if not np.isfinite(given).all() or (given < 0).any():
+        bad = int((~np.isfinite(given) | (given < 0)).sum())
+        raise OptionError(
+            f"{name} has {bad} negative or non-finite entries; expected how often each row is drawn.\n"
+            f"Type  {name}=np.abs(multiplicities)  only if that is what you mean."
+        )
+    return given

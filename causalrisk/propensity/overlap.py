@@ -1,0 +1,182 @@
+"""How the propensity scores of the arms overlap, and how the importance weights are spread within each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.linalg import Array
+
+TOP_SHARE = 0.01
+LARGE_WEIGHT = 1e6
+LARGE_SHARE = 0.2
+SMALL_EFFECTIVE = 0.2
+REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
+
+
+@dataclass(frozen=True)
+class ArmWeights:
+    """Spread of the weights of one arm.
+
+    Parameters
+    ----------
+    n : int
+        Observations: rows, or what their frequency weights add up to.
+    effective_n : float
+        (sum w)^2 / sum w^2, over observations.
+    largest : float
+        Largest weight.
+    top_share : float
+        Share of the total weight held by the 1% of observations with the largest weights (at least one).
+    largest_share : float
+        Share of the total weight held by the observation with the largest.
+    extreme : int
+        Observations with a weight above 1e6.
+    """
+
+    n: int
+    effective_n: float
+    largest: float
+    top_share: float
+    largest_share: float
+    extreme: int
+
+
+def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> ArmWeights:
+    """Summarise the weights of one arm.
+
+    Parameters
+    ----------
+    inverse : ndarray, shape (n_a,)
+        Importance weights.
+    weights : ndarray, shape (n_a,)
+        Observation weights.
+    units : ndarray, shape (n_a,), optional
+        How many observations each row stands for: its frequency weight. By default one.
+
+    Returns
+    -------
+    ArmWeights
+        The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
+    """
+    units = np.ones_like(weights) if units is None else units
+    order = np.argsort(-inverse * weights / units, kind="stable")
+    w, units = (inverse * weights / units)[order], units[order]
+    relative = w / w[0] if np.isfinite(w[0]) else (w == w[0]).astype(float)
+    held, n = units * relative, int(units.sum())
+    total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
+    at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
+    return ArmWeights(
+        n,
+        float(total**2 / (held * relative).sum()),
+        float(inverse.max()),
+        float((at_top * relative).sum() / total),
+        float(relative[0] / total),
+        int(units[inverse[order] > LARGE_WEIGHT].sum()),
+    )
+
+
+def overlap_message(
+    arms: Sequence[ArmWeights],
+    labels: Sequence[str],
+    scores: Array | None = None,
+    units: Array | None = None,
+    unit_name: str = "row",
+) -> str:
+    """Return a warning where overlap is poor, or an empty text.
+
+    It is called poor where a weight exceeds a million, one row holds a fifth of its arm's weight, the effective n is
+    below a fifth of the arm's rows, or 5% of all rows have a propensity score within 0.001 of 0 or 1.
+
+    Parameters
+    ----------
+    arms : sequence of ArmWeights
+        Summary per arm.
+    labels : sequence of str
+        Their labels.
+    scores : ndarray, shape (K, n), optional
+        Probability of each arm of all rows, where everybody is the target.
+    units : ndarray, shape (n,), optional
+        How many observations each row stands for; by default one.
+    unit_name : str
+        What an observation is called.
+
+    Returns
+    -------
+    str
+        What was found and what to do.
+    """
+    found = []
+    for arm, label in zip(arms, labels, strict=True):
+        if arm.extreme:
+            found.append(
+                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so "
+                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
+            )
+        elif arm.largest_share > LARGE_SHARE and arm.n > 1 / LARGE_SHARE:
+            found.append(
+                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
+                f"{arm.largest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
+            )
+        elif arm.effective_n < SMALL_EFFECTIVE * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
+            found.append(
+                f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
+                "without weights"
+            )
+    if scores is None:
+        remote, everybody = 0, 0
+    else:
+        units = np.ones(scores.shape[1]) if units is None else units
+        remote, everybody = int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
+    if remote > REMOTE_SHARE * everybody:
+        found.append(
+            f"{remote} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
+        )
+    if not found:
+        return ""
+    return (
+        f'poor overlap: {"; ".join(found)}.\nSimplify propensity=, or change the target population:  target="overlap"'
+        '  or  trim="crump".'
+    )
+
+
+def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
+    """Return the limits of the propensity score that minimise the variance of the effect.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n,)
+        Propensity scores of the treated arm.
+    weights : ndarray, shape (n,)
+        Observation weights.
+
+    Returns
+    -------
+    tuple of float
+        alpha and 1 - alpha.
+
+    References
+    ----------
+    .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
+       of average treatment effects. Biometrika 96, 187-199.
+    """
+    cost = 1 / (scores * (1 - scores))
+    order = np.argsort(cost)
+    cost, weights = cost[order], weights[order]
+    means = np.cumsum(cost * weights) / np.cumsum(weights)
+    inside = cost <= 2 * means
+    if inside.all():
+        return 0.0, 1.0
+    # The largest cut at which the marginal unit costs no more than twice the average of those below it.
+    cut = 2 * means[np.flatnonzero(inside)[-1]]
+    alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
+    return float(alpha), float(1 - alpha)
+
+
+def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
+    """Which rows have all of their scores, shape (J, n), within limits, shape (n,)."""
+    limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
+    return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))

@@ -1,0 +1,368 @@
+"""Target populations: how a row's importance weight and tilt follow from the propensity scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.models import BinaryModel, PropensityModel
+
+STEP = 1e-6  # of the numerical derivative of a tilt given as a function
+
+
+class Target(ABC):
+    """A target population: from linear predictors to the undivided excess, tilt and measure.
+
+    Attributes
+    ----------
+    separable : bool
+        Whether the excess is a sum of terms `PropensityModel.odds` and the tilt does not depend on gamma.
+    toward : int or None
+        The arm whose rows are the target.
+    """
+
+    separable = False
+    toward: int | None = None
+
+    @abstractmethod
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Excess (n, m), tilt and measure (n, m) or (n, 1)."""
+
+    @abstractmethod
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Return derivatives by each predictor of importance weight and measure, (L, n, m); None where zero."""
+
+
+@dataclass(frozen=True)
+class ArmTarget(Target):
+    """Everybody (`toward` None), or the rows of one arm.
+
+    Parameters
+    ----------
+    toward : int or None
+        The arm.
+    """
+
+    toward: int | None = None
+    separable = True
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Odds, and the indicator of the target."""
+        rows = np.ones(len(model.arm), dtype=bool) if self.toward is None else model.arm == self.toward
+        tilt = rows[:, None].astype(float)
+        return model.odds(eta, self.toward).sum(axis=0), tilt, tilt
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Return derivatives of the odds."""
+        return model.odds_slopes(eta, self.toward), None
+
+
+@dataclass(frozen=True)
+class TiltTarget(Target):
+    """A tilt that is a function of the propensity scores.
+
+    Parameters
+    ----------
+    tilt : callable
+        Probabilities (K, ...) -> tilt (...) and its derivatives by them (K, ...).
+    """
+
+    tilt: Callable[[Array], Any]
+
+    def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
+        """Tilt of probabilities (K, ...), shape (...), and its derivatives by them, shape (K, ...)."""
+        tilt, slopes = self.tilt(p)
+        return tilt, slopes
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Tilt times the odds, and the tilt."""
+        tilt, _ = self.tilt_and_slopes(model.probabilities(eta))
+        return tilt * model.odds(eta, None).sum(axis=0), tilt, tilt
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Product rule on tilt times (1 + odds)."""
+        tilt, by_score = self.tilt_and_slopes(model.probabilities(eta))
+        slope = np.einsum("knm,klnm->lnm", by_score, model.probability_slopes(eta))
+        return slope * (1 + model.odds(eta, None).sum(axis=0)) + tilt * model.odds_slopes(eta, None), slope
+
+
+class FunctionTarget(TiltTarget):
+    """A tilt given as an elementwise function e -> h(e) of the propensity score of the treated arm."""
+
+    def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
+        """Tilt, and its derivative by central differences inside (0, 1)."""
+        e = p[1]
+        step = STEP * np.minimum(e, 1 - e)
+        slope = (self.tilt(e + step) - self.tilt(e - step)) / (2 * step)
+        return np.asarray(self.tilt(e), dtype=float), np.stack([np.zeros_like(e), slope])
+
+
+class FrameTarget(Target):
+    """Another data frame: its rows are the target, and the membership model gives the density ratio.
+
+    Parameters
+    ----------
+    frame : ndarray of bool, shape (n,)
+        Rows of the target frame.
+    membership : PropensityModel
+        Logit of a row being of the frame; the last predictor is its own.
+    """
+
+    def __init__(self, frame: NDArray[np.bool_], membership: PropensityModel) -> None:
+        self.frame, self.membership = frame[:, None], membership
+
+    def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
+        """Density ratio times the inverse probability; the indicator of the frame; the density ratio."""
+        ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
+        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        tilt = self.frame.astype(float)
+        return weight - tilt, tilt, ratio
+
+    def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
+        """Product rule; the measure depends on the membership model alone."""
+        ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
+        by_arm = ratio * model.odds_slopes(eta[:-1], None)
+        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        return np.concatenate([by_arm, weight[None]]), np.concatenate([np.zeros_like(by_arm), ratio[None]])
+
+
+def overlap_tilt(p: Array) -> tuple[Array, Array]:
+    """Tilt of the overlap population, 1 / sum_k 1 / e_k (two arms: e_0 e_1), and its derivatives."""
+    tilt = 1 / (1 / p).sum(axis=0)
+    return tilt, (tilt / p) ** 2
+
+
+def matching_tilt(p: Array) -> tuple[Array, Array]:
+    """Tilt of matching weights, min_k e_k, and its derivatives: one for the least likely arm."""
+    least = p.argmin(axis=0)
+    return p.min(axis=0), (least == np.arange(len(p)).reshape(-1, *[1] * least.ndim)).astype(float)
+
+
+def entropy_tilt(p: Array) -> tuple[Array, Array]:
+    """Tilt of entropy weights, -sum_k e_k log e_k, and its derivatives."""
+    log = np.log(p)
+    return -(p * log).sum(axis=0), -(log + 1)
+
+
+@dataclass(frozen=True)
+class TargetPopulation:
+    """A target population: how it is asked for, how it weighs, and what is said of it.
+
+    The texts have the fields ``{nobs}`` and ``{units}`` (observations and what they are called), ``{arm}`` and
+    ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target
+    frame, with the noun).
+
+    Parameters
+    ----------
+    name : str
+        As the option is spelled and the summary prints it.
+    aliases : tuple of str
+        Other spellings, in lower case.
+    estimand, full_name : str
+        Name of the effect, short and in words.
+    toward : int or None
+        The arm whose rows are the target.
+    tilt : callable or None
+        For `TiltTarget`; None where the target are all rows or those of an arm.
+    balance_denominator : {"pooled", "treated", "control", "weighted"}
+        What differences of means are divided by, as in R's cobalt.
+    rows_text : str
+        Over which rows the arm means are averages, for the summary.
+    people_text : str
+        The same for the report and `explain`.
+    weight_text : str
+        What a row weighs, and why.
+    two_arms_weight_text : str
+        The same for two arms, where it is simpler; else empty.
+    reference : str
+        Where the population comes from; empty for the usual ones.
+    two_arms_only : bool
+        Whether it is not defined for more arms.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    estimand: str
+    full_name: str
+    toward: int | None
+    tilt: Callable[[Array], tuple[Array, Array]] | None
+    balance_denominator: str
+    rows_text: str
+    people_text: str
+    weight_text: str
+    two_arms_weight_text: str = ""
+    reference: str = ""
+    two_arms_only: bool = False
+
+
+_TOWARD_ARM = (
+    "Rows of arm {arm} are the target and weigh 1. Any other row weighs (probability of {arm}) / (probability of its "
+    "own arm), so that the other arms come to look like {arm}."
+)
+ALL = TargetPopulation(
+    name="all",
+    aliases=("ate",),
+    estimand="ATE",
+    full_name="average treatment effect (ATE)",
+    toward=None,
+    tilt=None,
+    balance_denominator="pooled",
+    rows_text="all {nobs} {units}",
+    people_text="all {nobs} {units}",
+    weight_text=(
+        "A row weighs 1 / (probability of the arm it is in): a row that had a chance of 1 in 10 to be in its arm "
+        "stands for ten like it, nine of which are in other arms."
+    ),
+)
+TREATED = TargetPopulation(
+    name="treated",
+    aliases=("att", "atet"),
+    estimand="ATT",
+    full_name="average treatment effect on the treated (ATT)",
+    toward=1,
+    tilt=None,
+    balance_denominator="treated",
+    rows_text="the {in_arm} {units} of {arm}",
+    people_text="the {in_arm} {units} of arm {arm}",
+    weight_text=_TOWARD_ARM,
+    two_arms_only=True,
+)
+CONTROL = TargetPopulation(
+    name="control",
+    aliases=("atc", "atu", "untreated", "controls"),
+    estimand="ATC",
+    full_name="average treatment effect on the untreated (ATC)",
+    toward=0,
+    tilt=None,
+    balance_denominator="control",
+    rows_text="the {in_arm} {units} of {arm}",
+    people_text="the {in_arm} {units} of arm {arm}",
+    weight_text=_TOWARD_ARM,
+)
+OVERLAP = TargetPopulation(
+    name="overlap",
+    aliases=("ato",),
+    estimand="ATO",
+    full_name="average treatment effect in the overlap population (ATO)",
+    toward=None,
+    tilt=overlap_tilt,
+    balance_denominator="weighted",
+    rows_text="{nobs} {units} tilted to where the arms overlap",
+    people_text="the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
+    weight_text=(
+        "A row weighs h / (probability of its own arm), where h is 1 over the sum of 1 / probability over the arms: "
+        "large where every arm was likely; no weight exceeds 1."
+    ),
+    two_arms_weight_text="A row weighs the probability of the arm it is not in; no weight exceeds 1.",
+    reference=(
+        "Li, F., Morgan, K. L. and Zaslavsky, A. M. (2018). Balancing covariates via propensity score weighting. "
+        "Journal of the American Statistical Association 113, 390-400."
+    ),
+)
+MATCHING = TargetPopulation(
+    name="matching",
+    aliases=("atm",),
+    estimand="ATM",
+    full_name="average treatment effect in the matching population (ATM)",
+    toward=None,
+    tilt=matching_tilt,
+    balance_denominator="weighted",
+    rows_text="{nobs} {units} tilted to those that one-to-one matching would keep",
+    people_text="the rows that would find a match (each row counts by the probability of its least likely arm)",
+    weight_text=(
+        "A row weighs (probability of its least likely arm) / (probability of its own arm): 1 where its own arm was "
+        "the least likely; no weight exceeds 1."
+    ),
+    reference=(
+        "Li, L. and Greene, T. (2013). A weighting analogue to pair matching in propensity score analysis. "
+        "International Journal of Biostatistics 9, 215-234."
+    ),
+)
+ENTROPY = TargetPopulation(
+    name="entropy",
+    aliases=("aten",),
+    estimand="ATEN",
+    full_name="average treatment effect in the entropy-weighted population (ATEN)",
+    toward=None,
+    tilt=entropy_tilt,
+    balance_denominator="weighted",
+    rows_text="{nobs} {units} tilted by the entropy of the propensity score",
+    people_text="the rows whose arm was uncertain (each row counts by the entropy of its propensity score)",
+    weight_text=(
+        "A row weighs h / (probability of its own arm), where h, the entropy, is minus the sum over the arms of "
+        "probability times its logarithm: large where no arm was nearly certain."
+    ),
+    reference=(
+        "Zhou, Y., Matsouaka, R. A. and Thomas, L. (2020). Propensity score weighting under limited overlap and model "
+        "misspecification. Statistical Methods in Medical Research 29, 3721-3756."
+    ),
+)
+FUNCTION = TargetPopulation(
+    name="function of the propensity",
+    aliases=(),
+    estimand="WATE",
+    full_name="weighted average treatment effect (WATE)",
+    toward=None,
+    tilt=None,
+    balance_denominator="weighted",
+    rows_text="{nobs} {units} tilted by a function of the propensity score",
+    people_text="the rows, counted by the function of the propensity score given as target=",
+    weight_text="A row weighs h(score) / (probability of its own arm), where h is the function given as target=.",
+    two_arms_only=True,
+)
+DATA_FRAME = TargetPopulation(
+    name="data frame",
+    aliases=(),
+    estimand="transported ATE",
+    full_name="average treatment effect in another population (transported ATE)",
+    toward=None,
+    tilt=None,
+    balance_denominator="pooled",
+    rows_text="the {in_frame} rows of the target frame",
+    people_text="the {frame_rows} of the data frame given as target=",
+    weight_text=(
+        "A row weighs r / (probability of its own arm), where r says how much commoner rows like it are in the target "
+        "frame than in the sample (from a logit model of being in the frame)."
+    ),
+)
+POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}
+SPELLINGS = {name: name for name in POPULATIONS}
+SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for alias in population.aliases}
+
+
+def population_of(target: Any) -> TargetPopulation:
+    """Return the population that a checked option `target` asks for: a name of `POPULATIONS`, a function or a frame."""
+    if isinstance(target, str):
+        return POPULATIONS[target]
+    return FUNCTION if callable(target) else DATA_FRAME
+
+
+def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Target:
+    """Return the target that a checked option asks for.
+
+    Parameters
+    ----------
+    target : str, callable or frame
+        The option.
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design, for the membership model.
+    of_frame : ndarray of bool, shape (n,)
+        Rows of the target frame, if there is one.
+
+    Returns
+    -------
+    Target
+        The target.
+    """
+    population = population_of(target)
+    if population is DATA_FRAME:
+        return FrameTarget(of_frame, BinaryModel(columns, of_frame.astype(np.intp), "logit"))
+    if population is FUNCTION:
+        return FunctionTarget(target)
+    return ArmTarget(population.toward) if population.tilt is None else TiltTarget(population.tilt)

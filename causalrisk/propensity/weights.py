@@ -1,0 +1,358 @@
+"""Importance weights: how a target population and a propensity model weigh the rows.
+
+Flows in: a propensity model, a target, multiplicities s of the rows. Flows out: w = h / e_a for a row of arm a, h the
+tilt of the target, with its derivatives by the propensity coefficients gamma.
+
+Everything is divided by the mean tilt, so that sums of s times it over N are averages over the target. With the tilt as
+t, weights are kept as the *excess* w - t: for the whole population that is the odds (1 - e_a) / e_a, which keeps its
+digits where w is close to 1. The *measure* is what the division is by: t itself, but for a target frame, whose rows
+have no weight, the density ratio of the rows of the sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.newton import NewtonFits
+from causalrisk.propensity.models import ClippedModel, PropensityModel
+from causalrisk.propensity.targets import FrameTarget, Target
+
+
+@dataclass(frozen=True)
+class ImportanceWeights:
+    """Importance weights under m gammas and m multiplicities of the rows, divided by the mean tilt.
+
+    Parameters
+    ----------
+    excess : ndarray, shape (n, m)
+        Importance weight w less the tilt.
+    tilt : ndarray, shape (n, m) or (n, 1)
+        How much a row counts in averages over the target.
+    measure : ndarray, shape (n, m) or (n, 1)
+        The row's part in what the importance weights were divided by; the tilt itself, but for a target frame.
+    """
+
+    excess: Array
+    tilt: Array
+    measure: Array
+
+    @property
+    def w(self) -> Array:
+        """Importance weights, shape (n, m)."""
+        return self.excess + self.tilt
+
+    def scaled(self, factor: Array) -> ImportanceWeights:
+        """Return the weights times a factor of shape (n, m)."""
+        tilt = self.tilt * factor
+        measure = tilt if self.measure is self.tilt else self.measure * factor
+        return ImportanceWeights(self.excess * factor, tilt, measure)
+
+    def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
+        """Those of some of the resamples."""
+        tilt = some_columns(self.tilt, resamples)
+        measure = tilt if self.measure is self.tilt else some_columns(self.measure, resamples)
+        return ImportanceWeights(self.excess[:, resamples], tilt, measure)
+
+
+def some_columns(values: Array, columns: NDArray[np.bool_]) -> Array:
+    """Columns of values of shape (n, m); values of shape (n, 1), which are those of every column, as they are."""
+    return values if values.shape[1] == 1 else values[:, columns]
+
+
+class WeightModel:
+    """A propensity model and a target, as functions of gamma and of multiplicities of the rows.
+
+    Parameters
+    ----------
+    propensity : PropensityModel
+        The model of the arm.
+    target : Target
+        The target population.
+    observed : ndarray, shape (n,)
+        1.0 for the rows of the sample, 0.0 for those of a target frame.
+    """
+
+    def __init__(self, propensity: PropensityModel, target: Target, observed: Array) -> None:
+        self.propensity, self.target, self.observed = propensity, target, observed
+        self.membership = target.membership if isinstance(target, FrameTarget) else None
+
+    @property
+    def columns(self) -> Array:
+        """Basis columns of the propensity design, shape (n, q)."""
+        return self.propensity.columns
+
+    @property
+    def n_coefficients(self) -> int:
+        """Number of coefficients of all models, Q."""
+        return self.propensity.n_coefficients + (0 if self.membership is None else self.membership.n_coefficients)
+
+    @property
+    def separable(self) -> bool:
+        """Whether shifts of gamma multiply the terms of the excess."""
+        return self.target.separable and self.propensity.log_linear
+
+    def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
+        """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""
+        cut = self.propensity.n_gamma
+        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut if self.membership else None))
+        if self.membership is None:
+            return own
+        other = fit(self.membership, counts, slice(cut, None))
+        return NewtonFits(
+            np.concatenate([own.coefficients, other.coefficients]),
+            first_failure(own.failures, other.failures),
+            max(own.iterations, other.iterations),
+        )
+
+    def fit(self, s: Array) -> NewtonFits:
+        """Fit under observation weights of shape (n,)."""
+        return self._both(s[:, None], lambda model, counts, part: model.fit(counts))
+
+    def refit(self, counts: Array, start: Array) -> NewtonFits:
+        """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
+        return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
+
+    def influence(self, gamma: Array, s: Array) -> Array:
+        """Influence function of all coefficients, relative to the total weight of the sample, shape (n, Q)."""
+        own = self.propensity.influence(gamma[: self.propensity.n_gamma], s * self.observed)
+        if self.membership is None:
+            return own
+        share = (s * self.observed).sum() / s.sum()
+        other = self.membership.influence(gamma[self.propensity.n_gamma :], s) * share
+        return np.concatenate([own * self.observed[:, None], other], axis=1)
+
+    def predictors(self, gamma: Array) -> Array:
+        """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
+        if self.membership is None:
+            return self.propensity.predictors(gamma)
+        cut = self.propensity.n_gamma
+        return np.concatenate([self.propensity.predictors(gamma[:cut]), self.membership.predictors(gamma[cut:])])
+
+    def weights_at(self, eta: Array, counts: Array) -> ImportanceWeights:
+        """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1)."""
+        excess, tilt, measure = self.target.parts(self.propensity, eta)
+        return self._divided(excess, tilt, measure, counts)
+
+    def _divided(self, excess: Array, tilt: Array, measure: Array, counts: Array) -> ImportanceWeights:
+        """Divide excess, tilt and measure by the means of tilt and measure under the multiplicities."""
+        if self.target.separable and self.target.toward is None:
+            return ImportanceWeights(excess, tilt, measure)
+        total = _positive(self.observed @ counts)
+        mean_measure = _positive((counts * measure).sum(axis=0) / total)
+        if measure is tilt:
+            tilt = tilt / mean_measure
+            return ImportanceWeights(excess / mean_measure, tilt, tilt)
+        mean_tilt = _positive((counts * tilt).sum(axis=0) / total)
+        shifted = tilt / mean_tilt
+        return ImportanceWeights((excess + tilt) / mean_measure - shifted, shifted, measure / mean_measure)
+
+    def odds(self, eta: Array) -> Array:
+        """Terms of the undivided excess of a separable weight model, shape (T, n, m)."""
+        return self.propensity.odds(eta, self.target.toward)
+
+    def terms(self, eta: Array, counts: Array) -> tuple[Array, ImportanceWeights]:
+        """Terms of the excess of a separable weight model, shape (T, n, m), divided, and the importance weights."""
+        terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts)
+        terms = terms if mean_tilt is None else terms / mean_tilt
+        return terms, ImportanceWeights(terms.sum(axis=0), tilt, tilt)
+
+    def _fixed_tilt(self, counts: Array) -> tuple[Array, Array | None]:
+        """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
+        toward = self.target.toward
+        if toward is None:
+            return np.ones((len(self.columns), 1)), None
+        tilt = (self.propensity.arm == toward)[:, None].astype(float)
+        mean_tilt = _positive((counts * tilt).sum(axis=0) / _positive(self.observed @ counts))
+        return tilt / mean_tilt, mean_tilt
+
+    def slopes(self, eta: Array, counts: Array) -> tuple[Array, Array | None]:
+        """Return derivatives of importance weights by each predictor that has coefficients, and of the mean measure.
+
+        Returns
+        -------
+        w_slope : ndarray, shape (L, n, m)
+            Derivative of the importance weight, divided by the mean measure.
+        log_measure : ndarray, shape (L q, m), or None
+            Derivative of the logarithm of the mean measure by the coefficients.
+        """
+        w_slope, measure_slope = self.target.slopes(self.propensity, eta)
+        if self.target.separable and self.target.toward is None:
+            return w_slope, None
+        _, _, measure = self.target.parts(self.propensity, eta)
+        mean_measure = _positive((counts * measure).sum(axis=0) / _positive(self.observed @ counts))
+        if measure_slope is None:
+            return w_slope / mean_measure, None
+        mass = counts * measure_slope / (counts * measure).sum(axis=0)
+        return w_slope / mean_measure, (self.columns.T @ mass).reshape(-1, eta.shape[2])
+
+
+def _positive(values: Array) -> Array:
+    """Return the values, 1 where they are zero: multiplicities without rows, which is recorded as an empty arm."""
+    return np.where(values > 0, values, 1.0)
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """Importance weights of a sample with their derivatives by the propensity coefficients; divided by the mean tilt.
+
+    Parameters
+    ----------
+    excess, tilt, measure : ndarray, shape (n,)
+        As in `ImportanceWeights`.
+    w_by_gamma : ndarray, shape (n, Q)
+        Derivative of the importance weights.
+    tilt_by_gamma, measure_by_gamma : ndarray, shape (n, Q), or None
+        Derivatives of tilt and measure; None where they do not depend on them.
+    influence : ndarray, shape (n, Q)
+        Influence function of the coefficients.
+    """
+
+    excess: Array
+    tilt: Array
+    measure: Array
+    w_by_gamma: Array
+    tilt_by_gamma: Array | None
+    measure_by_gamma: Array | None
+    influence: Array
+
+    @classmethod
+    def without_scores(cls, tilt: Array) -> RowWeights:
+        """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
+        none = np.empty((len(tilt), 0))
+        return cls(1 - tilt, tilt, tilt, none, None, None, none)
+
+    @property
+    def w(self) -> Array:
+        """Importance weights, shape (n,)."""
+        return self.excess + self.tilt
+
+    @property
+    def coefficients(self) -> Array:
+        """The propensity coefficients, shape (Q,)."""
+        return np.empty(0)
+
+    def as_resample(self) -> ImportanceWeights:
+        """Return the weights as those of one resample, shape (n, 1)."""
+        tilt = self.tilt[:, None]
+        measure = tilt if self.measure is self.tilt else self.measure[:, None]
+        return ImportanceWeights(self.excess[:, None], tilt, measure)
+
+
+@dataclass(frozen=True)
+class WeightFit(RowWeights):
+    """Importance weights from a fitted propensity model; rows as in the sample it was fitted to.
+
+    Parameters
+    ----------
+    excess, tilt, measure, w_by_gamma, tilt_by_gamma, measure_by_gamma, influence
+        As in `RowWeights`.
+    model : WeightModel
+        Propensity model and target.
+    gamma : ndarray, shape (S,)
+        The fitted coefficients; of a classifier the log odds of every row.
+    eta : ndarray, shape (L, n)
+        Linear predictors.
+    converged : bool
+        Whether the iterations met their tolerance.
+    iterations : int
+        Newton iterations taken.
+    """
+
+    model: WeightModel
+    gamma: Array
+    eta: Array
+    converged: bool
+    iterations: int
+
+    @property
+    def coefficients(self) -> Array:
+        """The propensity coefficients, shape (Q,); none of a classifier."""
+        return self.gamma[: self.model.n_coefficients]
+
+    @property
+    def clipped(self) -> NDArray[np.bool_]:
+        """Rows whose propensity score was clipped, shape (n,)."""
+        model = self.model.propensity
+        if not isinstance(model, ClippedModel):
+            return np.zeros(len(self.excess), dtype=bool)
+        return model.clipped(self.eta[: model.n_predictors, :, None])[1][:, 0]
+
+    @property
+    def undivided(self) -> Array:
+        """Importance weights h / e, not divided by the mean tilt, shape (n,)."""
+        excess, tilt, _ = self.model.target.parts(self.model.propensity, self.eta[..., None])
+        return (excess + tilt)[:, 0]
+
+    @property
+    def probabilities(self) -> Array:
+        """Probability of each arm, shape (K, n)."""
+        model = self.model.propensity
+        return model.probabilities(self.eta[: model.n_predictors, :, None])[:, :, 0]
+
+    def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
+        """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default that of this fit."""
+        return self.model.refit(counts, self.gamma if start is None else start)
+
+
+def fit_weights(model: WeightModel, s: Array) -> WeightFit:
+    """Fit a weight model to a sample.
+
+    Parameters
+    ----------
+    model : WeightModel
+        Propensity model and target.
+    s : ndarray, shape (n,)
+        Observation weights.
+
+    Returns
+    -------
+    WeightFit
+        The fit; `converged` is False when the iterations did not settle, as under separation.
+    """
+    fits = model.fit(s)
+    gamma = fits.coefficients[:, 0]
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        eta = model.predictors(gamma[:, None])
+        at = model.weights_at(eta, s[:, None])
+        w_by_gamma, measure_by_gamma = _by_gamma(model, eta, s[:, None], at)
+        influence = model.influence(gamma, s)
+    same = at.measure is at.tilt
+    tilt = np.ascontiguousarray(at.tilt[:, 0])
+    return WeightFit(
+        excess=at.excess[:, 0],
+        tilt=tilt,
+        measure=tilt if same else np.ascontiguousarray(at.measure[:, 0]),
+        w_by_gamma=w_by_gamma,
+        tilt_by_gamma=measure_by_gamma if same else None,
+        measure_by_gamma=measure_by_gamma,
+        influence=influence,
+        model=model,
+        gamma=gamma,
+        eta=eta[:, :, 0],
+        converged=bool(fits.failures[0] == Failure.OK),
+        iterations=fits.iterations,
+    )
+
+
+def _by_gamma(model: WeightModel, eta: Array, s: Array, at: ImportanceWeights) -> tuple[Array, Array | None]:
+    """Return derivatives of weights and measure by the coefficients, shape (n, Q); None where the latter has none."""
+    w_slope, log_measure = model.slopes(eta, s)
+    w_by_gamma = _by_coefficients(w_slope, model.columns)
+    if log_measure is None:
+        return w_by_gamma, None
+    _, measure_slope = model.target.slopes(model.propensity, eta)
+    _, _, measure = model.target.parts(model.propensity, eta)
+    scale = np.divide(at.measure, measure, out=np.zeros_like(measure), where=measure > 0)
+    measure_by_gamma = _by_coefficients(measure_slope * scale, model.columns) - at.measure * log_measure.T
+    return w_by_gamma - at.w * log_measure.T, measure_by_gamma
+
+
+def _by_coefficients(slopes: Array, columns: Array) -> Array:
+    """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
+    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), -1)

@@ -1,0 +1,456 @@
+"""The HTML page of a fit: each diagnostic with its plot, its table, and what they say."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.balance_overid import balance_test
+from causalrisk.diagnostics.influence import influence, quick_method
+from causalrisk.diagnostics.overlap import overlap
+from causalrisk.diagnostics.risk import joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.sensitivity import sensitivity
+from causalrisk.diagnostics.trimming import trim_curve
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.intervals import conf_int, normal_interval
+from causalrisk.numerics.failures import failures_frame
+from causalrisk.propensity.targets import ALL
+from causalrisk.report import plots
+from causalrisk.report.call import call_of, versions_text
+from causalrisk.report.explain import explain
+from causalrisk.report.html import (
+    badge,
+    blank_figure,
+    figure_html,
+    formatted,
+    page,
+    paragraph,
+    reading_html,
+    table_html,
+)
+from causalrisk.report.methods import methods_paragraph, references
+from causalrisk.report.numbers import format_number, format_share
+from causalrisk.report.readings import (
+    BAD,
+    Reading,
+    read_balance,
+    read_bootstrap,
+    read_cancellation,
+    read_gap,
+    read_influence,
+    read_overlap,
+    read_penalty,
+    read_sensitivity,
+    read_trimming,
+)
+from causalrisk.report.summary import one_line, summary
+from causalrisk.report.wording import effect_words, estimand_words, formats, joined, population_words, variables_of
+
+TOP = 10
+MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
+GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
+ASSUMPTIONS = {
+    "unconfoundedness": (
+        "No common cause is missing (unconfoundedness)",
+        "Why do the covariates hold every common cause of {treat} and {outcome}?",
+    ),
+    "no_post_treatment": (
+        "No covariate is a consequence of the treatment",
+        "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
+    ),
+    "no_interference": (
+        "No interference",
+        "Why does the {outcome} of one row not depend on the {treat} of another?",
+    ),
+}
+Formats = Mapping[str, Callable[[Any], str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the report.
+
+    Parameters
+    ----------
+    anchor, heading : str
+        Name within the page, and heading.
+    body : str
+        HTML below the heading.
+    reading : Reading or None
+        What it says in short.
+    """
+
+    anchor: str
+    heading: str
+    body: str
+    reading: Reading | None = None
+
+    def html(self) -> str:
+        """Return the part as HTML."""
+        said = "" if self.reading is None else reading_html(self.reading)
+        return f'<section id="{self.anchor}">\n<h2>{html.escape(self.heading)}</h2>\n{said}\n{self.body}\n</section>'
+
+
+def report(
+    record: FitRecord,
+    path: str | os.PathLike[str] = "report.html",
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one self-contained page: estimate, diagnostics with their reading, assumptions, how to repeat it.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        What you say for "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
+        data can check. Those you leave out stand in the page as questions still to be answered.
+
+    Returns
+    -------
+    Path
+        The file. Figures are within it; it loads nothing when it opens, and the same fit gives the same bytes.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is not one of the three.
+    """
+    check_alpha(alpha)
+    stated = _stated(assumptions or {})
+    blank_figure()  # without matplotlib nothing is computed
+    heading = title or f"Report: {one_line(record)}"
+    parts = parts_of(record, alpha, stated)
+    body = [*front(record, heading, alpha, parts, len(stated)), contents(parts), *(part.html() for part in parts)]
+    target = Path(path)
+    target.write_text(page(heading, body), encoding="utf-8")
+    return target
+
+
+def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
+    """Refuse unknown assumptions; leave out empty ones."""
+    for name in assumptions:
+        if name not in ASSUMPTIONS:
+            close = difflib.get_close_matches(str(name), ASSUMPTIONS, 1, 0.3) or list(ASSUMPTIONS)
+            raise OptionError(
+                f"assumptions: {name!r} is not known; expected any of {listed(tuple(ASSUMPTIONS))}.\n"
+                f'Type  assumptions={{"{close[0]}": "..."}}.'
+            )
+    return {name: text for name, text in assumptions.items() if str(text).strip()}
+
+
+def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list[Part]:
+    """Return the parts of the report of a fit, those that its estimator has.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    alpha : float
+        Significance level of the intervals.
+    stated : mapping
+        What the author says of the assumptions.
+
+    Returns
+    -------
+    list of Part
+        In the order of the page.
+    """
+    scored, joint = record.spec.uses_propensity, record.joint is not None
+    diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
+        (scored, "overlap", "Overlap", lambda: _overlap(record)),
+        (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
+        (scored, "trimming", "Trimming", lambda: _trimming(record)),
+        (joint, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
+        (scored, "cancellation", "How the biases cancel", lambda: _cancellation(record)),
+        (True, "influence", "Influential rows", lambda: _influence(record)),
+        (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
+        (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
+    )
+    found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]
+    done = {part.anchor for part in found if part.reading is not None}
+    return [
+        _summary(record, alpha),
+        _assumptions(record, stated),
+        *found,
+        _ledgers(record),
+        Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
+        _methods(record, done),
+        _repeat(record),
+    ]
+
+
+def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
+    """Return a diagnostic, or why this fit has none."""
+    try:
+        return make()
+    except CausalRiskError as error:
+        reason = str(error).partition("\n")[0]
+        return Part(anchor, heading, paragraph(f"Not available for this fit: {reason}", "soft"))
+
+
+def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
+    """Return the top of the page: heading, the answer in a sentence, and what every diagnostic says in short."""
+    estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
+    limits, (spec, _) = normal_interval(estimates, se, alpha), formats(record)
+    answers = [
+        f"{effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
+        f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"
+        for k in range(len(record.effect_names))
+    ]
+    what = f"The {estimand_words(record)} of {record.design.treat_name} on {record.design.endog_name}, over "
+    lines = [
+        f'<li>{badge(part.reading.verdict)}<a href="#{part.anchor}">{html.escape(part.heading)}</a>: '
+        f"{html.escape(part.reading.headline)}</li>"
+        for part in parts
+        if part.reading is not None
+    ]
+    if record.joint is not None:
+        gap = read_gap(float(estimates[0]), float(record.joint.start.params[0]), float(se[0]))
+        lines.append(f"<li>{badge(gap.verdict)}{html.escape(gap.headline)}</li>")
+    missing = len(ASSUMPTIONS) - stated
+    if missing:
+        lines.append(
+            f'<li>{badge(BAD)}<a href="#assumptions">Assumptions</a>: {missing} of {len(ASSUMPTIONS)} are not yet '
+            "argued for. Without them the number is a comparison, not an effect.</li>"
+        )
+    return [
+        f"<h1>{html.escape(heading)}</h1>",
+        f'<div class="answer">{"".join(paragraph(f"{answer}.") for answer in answers)}</div>',
+        paragraph(f"{what}{population_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
+        "<h2>In short</h2>",
+        f'<ul class="verdicts">{"".join(lines)}</ul>',
+    ]
+
+
+def contents(parts: Sequence[Part]) -> str:
+    """Return links to the parts."""
+    links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
+    return f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+
+
+def _summary(record: FitRecord, alpha: float) -> Part:
+    start = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">'
+    return Part("summary", "Summary", f"{start}{summary(record, alpha).as_html()}</div>")
+
+
+def _overlap(record: FitRecord) -> Part:
+    table, labels = overlap(record), record.design.labels
+    warned = any(note.startswith("poor overlap") for note in record.notes)
+    reading = read_overlap(table, warned, record.options.population is ALL)
+    figures = [
+        figure_html(
+            partial(plots.plot_overlap, record, arm=label),
+            f"Mirrored histograms of the propensity score of arm {label} against {labels[0]}. {reading.headline}",
+            f"Propensity scores in arm {label} and in arm {labels[0]}: bars are rows, lines rows as weighted.",
+        )
+        for label in labels[1:]
+    ]
+    whole = ("n", "outside support", "outside crump")
+    formatting = {str(c): _whole if c in whole else _share if "share" in str(c) else _three for c in table}
+    shown = formatted(table, formatting).T.rename_axis(None)
+    return Part("overlap", "Overlap", "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading)
+
+
+def _balance(record: FitRecord) -> Part:
+    table = balance(record)
+    try:
+        pvalue = float(balance_test(record).pvalue)
+    except CausalRiskError:  # only some propensity models have the test
+        pvalue = None
+    reading = read_balance(table, pvalue)
+    figure = figure_html(
+        partial(plots.plot_balance, record),
+        f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
+        "Differences between the arms before and after weighting; the dashed line is at 0.1.",
+    )
+    formatting = {str(c): _three for c in table if c not in ("kind", "unit")}
+    shown = table_html(formatted(table, formatting), "Balance", ("kind", "unit"))
+    return Part("balance", "Balance of the covariates", figure + shown, reading)
+
+
+def _trimming(record: FitRecord) -> Part:
+    table = trim_curve(record)
+    table = table.set_axis([_limits(limit) for limit in table.index]).rename_axis("scores kept")
+    reading = read_trimming(table, record.std_errors[0])
+    formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
+    shown = formatted(table.drop(columns="note"), formatting)
+    noisy = [str(limit) for limit, note in table["note"].items() if str(note).startswith(MONTE_CARLO)]
+    notes = [
+        paragraph(f"{limit}: {' '.join(str(note).split())}", "soft")
+        for limit, note in table["note"].items()
+        if note and str(limit) not in noisy
+    ]
+    if noisy:
+        told = f"At {joined(noisy)} another seed would move the effect by more than 5% of its standard error."
+        notes.insert(0, paragraph(f"{told} More replicates (n_replicates=) bring it down.", "soft"))
+    body = [table_html(shown, "Effect by trimming (robust standard errors)", ("estimand",)), *notes]
+    return Part("trimming", "Trimming", "\n".join(body), reading)
+
+
+def _penalty(record: FitRecord, alpha: float) -> Part:
+    joint = joint_of(record)
+    n, own, start = record.sample.total, joint.own_penalty, float(joint.start.params[0])
+    grid = np.unique(np.r_[0.0, 0.0 if own is None else own, n**2, np.multiply(GRID, n)])
+    kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
+    path = penalty_path(record, grid[kept].tolist())
+    reading = read_penalty(path, own, record.estimate.params[0], record.std_errors[0], start)
+    figure = figure_html(
+        lambda ax: plots.draw_penalties(record, path, ax, alpha),
+        f"Effect and net bias over the penalty lambda. {reading.headline}",
+        "Effect with robust intervals, and the net bias (right axis), over the penalty lambda.",
+    )
+    formatting = dict.fromkeys(("effect", "std err", "fit loss", "risk", "RMS net"), format_number)
+    shown = path.set_axis([f"{penalty:.4g}" for penalty in path.index]).rename_axis("lambda")
+    table = table_html(formatted(shown, formatting), "Effect by lambda (robust standard errors)")
+    return Part("penalty", "The penalty lambda", figure + table, reading)
+
+
+def _cancellation(record: FitRecord) -> Part:
+    table, labels = risk_table(record), record.design.labels
+    reading = read_cancellation(table, record.spec.name, record.design.endog_name)
+    figures = [
+        figure_html(
+            partial(plots.plot_cancellation, record, arm=label),
+            f"Bias of arm {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
+            f"Biases of arms {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
+        )
+        for label in labels[1:]
+    ]
+    figures.append(
+        figure_html(
+            partial(plots.plot_risk, record),
+            f"Net bias of every estimator on a logarithmic scale. {reading.headline}",
+            "Net bias of every estimator over the propensity replicates, on a logarithmic scale.",
+        )
+    )
+    shown = table_html(formatted(table, {str(c): format_number for c in table}), "Biases by estimator")
+    return Part("cancellation", "How the biases cancel", "\n".join([*figures, shown]), reading)
+
+
+def _influence(record: FitRecord) -> Part:
+    method = quick_method(record)
+    table = influence(record, method=method)
+    order = np.argsort(-table["change"].abs().fillna(np.inf).to_numpy(), kind="stable")
+    top = table.iloc[order[:TOP]]
+    reading = read_influence(top, method == "influence")
+    figure = figure_html(
+        lambda ax: plots.draw_changes(record, table, ax, 5),
+        f"Change of the effect without each row, against its share of the weight. {reading.headline}",
+        "How much the effect moves without each row, against the row's share of the weight of its arm.",
+    )
+    counted = ", counted from 0 in the data" if isinstance(record.design.in_sample.index, pd.RangeIndex) else ""
+    formatting: Formats = {"change": format_number, "in std errors": _three, "weight share": _share}
+    shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows{counted}", ("arm",))
+    return Part("influence", "Influential rows", figure + shown, reading)
+
+
+def _bootstrap(record: FitRecord, alpha: float) -> Part:
+    boot = record.used_boot
+    limits = [conf_int(record, alpha, method).iloc[0].to_numpy() for method in ("normal", "percentile")]
+    drawn = len(boot.failures)
+    reading = read_bootstrap(boot.used[:, 0], record.estimate.params[0], limits, drawn, alpha)
+    figure = figure_html(
+        lambda ax: plots.plot_bootstrap(record, ax, alpha),
+        f"Histogram of the effect over {drawn} resamples with three intervals. {reading.headline}",
+        f"The effect over {drawn} resamples, with its intervals.",
+    )
+    return Part("bootstrap", "Bootstrap distribution", figure, reading)
+
+
+def _sensitivity(record: FitRecord, alpha: float) -> Part:
+    table = sensitivity(record, alpha)
+    formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
+    shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
+    return Part("sensitivity", "An omitted confounder", shown, read_sensitivity(table))
+
+
+def _ledgers(record: FitRecord) -> Part:
+    ledger = record.design.sample_ledger
+    dropped = len(record.design.in_sample) - record.design.n
+    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
+    if len(ledger):
+        body.append(table_html(formatted(ledger, {}), "Rows that were left out, and why", tuple(ledger)))
+    for what, failures in (
+        ("Resamples", None if record.boot is None else record.boot.failures),
+        ("Propensity replicates", None if record.joint is None else record.joint.replicates.failures),
+    ):
+        if failures is not None:
+            found = failures_frame(failures, what)["reason"].value_counts()
+            counts = joined([f"{number} {reason}" for reason, number in found.items()])
+            body.append(paragraph(f"{what}: {counts}."))
+    body += [paragraph(f"Warning: {note}") for note in record.notes]
+    return Part("ledgers", "Rows, resamples and warnings", "\n".join(body))
+
+
+def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
+    """Return the assumptions: what the author says, and the questions that are still open."""
+    names = {
+        "treat": record.design.treat_name,
+        "outcome": record.design.endog_name,
+        "covariates": joined(variables_of(record)) or "none",
+    }
+    blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
+    for key, (heading, question) in ASSUMPTIONS.items():
+        title, asked = f"<h3>{html.escape(heading)}</h3>", paragraph(question.format(**names))
+        if key in stated:
+            blocks.append(f'<div class="stated">{title}{asked}{paragraph(stated[key])}</div>')
+            continue
+        field = '<div contenteditable="true" role="textbox" aria-multiline="true"'
+        field += f' aria-label="{html.escape(heading)}"></div>'
+        hint = paragraph(f'Not yet answered. Write here and print, or pass assumptions={{"{key}": "..."}}.', "soft")
+        blocks.append(f'<div class="open">{title}{asked}{field}{hint}</div>')
+    return Part("assumptions", "Assumptions", "\n".join(blocks))
+
+
+def _methods(record: FitRecord, done: set[str]) -> Part:
+    crump = "overlap" in done and record.options.population is ALL
+    cited = references(record, crump, "balance" in done, "sensitivity" in done)
+    items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
+    body = f"{paragraph(methods_paragraph(record))}\n<h3>References</h3>\n<ul>{items}</ul>"
+    return Part("methods", "Methods", body)
+
+
+def _repeat(record: FitRecord) -> Part:
+    body = [
+        paragraph(f"Seed {record.seed.entropy}. {versions_text()}."),
+        f"<pre><code>{html.escape(call_of(record))}</code></pre>",
+        paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
+    ]
+    return Part("repeat", "Repeat it", "\n".join(body))
+
+
+def _limits(limit: Any) -> str:
+    """Return limits of the score as `trim_curve` names them, as an interval."""
+    return str(limit) if not isinstance(limit, float) else f"[{limit:g}, {1 - limit:g}]" if limit else "all"
+
+
+def _whole(value: Any) -> str:
+    return f"{value:.0f}"
+
+
+def _three(value: Any) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else format_number(value)
+
+
+def _share(value: Any) -> str:
+    return format_share(value)

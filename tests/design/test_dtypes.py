@@ -1,0 +1,158 @@
+"""Columns of any storage come out plain, and what cannot be is refused by name."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk.design.dtypes import missing_mask, numbers, plain
+from causalrisk.errors import DesignError
+
+VALUES = [3.0, 1.0, 2.0]
+READ_ONLY = np.array(VALUES)
+READ_ONLY.flags.writeable = False
+NUMERIC = {
+    "float32": np.array(VALUES, dtype=np.float32),
+    "big-endian": np.array(VALUES, dtype=">f8"),
+    "big-endian int": np.array(VALUES, dtype=">i2"),
+    "int8": np.array(VALUES, dtype=np.int8),
+    "uint64": np.array(VALUES, dtype=np.uint64),
+    "read-only": READ_ONLY,
+    "strided": np.array([VALUES, VALUES], order="F").T[:, 0],
+    "Int64": pd.array(VALUES, dtype="Int64"),
+    "UInt8": pd.array(VALUES, dtype="UInt8"),
+    "Float64": pd.array(VALUES, dtype="Float64"),
+    "Sparse": pd.arrays.SparseArray(VALUES),
+    "object": np.array([3, 1.0, np.float32(2)], dtype=object),
+    "Decimal": np.array([Decimal(3), Decimal(1), Decimal("2.0")], dtype=object),
+    "Fraction": np.array([Fraction(3), 1, 2], dtype=object),
+}
+
+
+@pytest.mark.parametrize("values", NUMERIC.values(), ids=NUMERIC)
+def test_numbers_of_any_storage(values):
+    result = numbers(pd.Series(values), "column 'x'")
+    assert result.dtype == np.float64
+    assert result.tolist() == VALUES
+
+
+@pytest.mark.parametrize("kind", ["int64[pyarrow]", "double[pyarrow]", "float[pyarrow]", "uint8[pyarrow]"])
+def test_arrow_numbers(kind):
+    pytest.importorskip("pyarrow", exc_type=ImportError)
+    assert numbers(pd.Series(VALUES, dtype=kind), "column 'x'").tolist() == VALUES
+
+
+TEXT = {
+    "object": lambda v: pd.Series(v, dtype=object),
+    "string": lambda v: pd.Series(v, dtype="string"),
+    "default": lambda v: pd.Series(v),
+    "numpy": lambda v: pd.Series(np.array(v)),
+}
+
+
+@pytest.mark.parametrize("make", TEXT.values(), ids=TEXT)
+def test_text_of_any_storage(make):
+    result = plain(make(["b", "a", "b"]), "g")
+    assert result.dtype == object
+    assert result.tolist() == ["b", "a", "b"]
+    assert {type(v) for v in result} == {str}
+
+
+@pytest.mark.parametrize("kind", ["string[pyarrow]", "large_string[pyarrow]", "dictionary"])
+def test_arrow_text(kind):
+    pa = pytest.importorskip("pyarrow", exc_type=ImportError)
+    if kind == "dictionary":
+        values = pd.Series(["b", "a", "b"], dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string())))
+    else:
+        values = pd.Series(["b", "a", "b"], dtype=kind)
+    result = plain(values, "g")
+    assert result.tolist() == ["b", "a", "b"]
+    assert result.dtype == object
+
+
+@pytest.mark.parametrize(
+    "values", [[True, False], pd.array([True, False], dtype="boolean"), np.array([True, False], object)]
+)
+def test_bool(values):
+    result = plain(pd.Series(values), "f")
+    assert result.dtype == bool
+    assert result.tolist() == [True, False]
+
+
+def test_categories_without_rows_go():
+    values = pd.Series(pd.Categorical(["b", "a"], categories=["b", "zzz", "a"], ordered=True))
+    result = plain(values, "g")
+    assert list(result.cat.categories) == ["b", "a"]
+    assert result.cat.ordered
+    assert list(values.cat.categories) == ["b", "zzz", "a"]
+
+
+def test_result_shares_no_memory():
+    values = np.array(VALUES)
+    result = plain(pd.Series(values, copy=False), "x")
+    assert not np.shares_memory(result.to_numpy(), values)
+    assert not np.shares_memory(numbers(pd.Series(values, copy=False), "x"), values)
+
+
+MISSING = {
+    "float": [1.0, np.nan],
+    "Int64": pd.array([1, None], dtype="Int64"),
+    "Float64 with NaN": pd.arrays.FloatingArray(np.array([1.0, np.nan]), np.array([False, False])),
+    "boolean": pd.array([True, None], dtype="boolean"),
+    "object None": np.array(["a", None], dtype=object),
+    "object NA": np.array(["a", pd.NA], dtype=object),
+    "NaT": pd.to_datetime(["2020-01-01", None]),
+    "category": pd.Categorical(["a", None]),
+    "Sparse": pd.arrays.SparseArray([1.0, np.nan]),
+    "string": pd.array(["", None], dtype="string"),
+}
+
+
+@pytest.mark.parametrize("values", MISSING.values(), ids=MISSING)
+def test_missing(values):
+    assert missing_mask(pd.Series(values)).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (pd.to_datetime(["2020-01-01"]), "datetime64"),
+        (pd.to_timedelta(["1 day"]), "timedelta64"),
+        (np.array([1 + 2j]), "complex128"),
+        (pd.period_range("2020", periods=1, freq="M"), "period"),
+        (pd.to_datetime(["2020-01-01"]).tz_localize("UTC"), "datetime64"),
+    ],
+)
+def test_dates_and_complex(values, dtype):
+    with pytest.raises(DesignError, match=rf"column 'when' has dtype {dtype}.*\nConvert it first"):
+        plain(pd.Series(values), "when")
+
+
+@pytest.mark.parametrize("values", [["1,234", "5"], ["1.5", " 2 "], ["1e3"]])
+def test_numbers_as_text(values):
+    with pytest.raises(DesignError, match=r"(?s)column 'x' has dtype .* holds numbers as text .*pd.to_numeric.*C\(x\)"):
+        plain(pd.Series(values), "x")
+    assert plain(pd.Series(values), "x", codes=True).tolist() == values
+
+
+def test_mixed_objects():
+    with pytest.raises(DesignError, match=r"column 'x' has dtype object and holds int, str; expected"):
+        plain(pd.Series(["a", 1], dtype=object), "x")
+
+
+@pytest.mark.parametrize("values", [[1.0, np.inf, -np.inf], np.array([1, float("inf"), -np.inf], object)])
+def test_infinite(values):
+    with pytest.raises(DesignError, match="column 'x' has 2 infinite values"):
+        plain(pd.Series(values), "x")
+
+
+def test_large_integers():
+    assert plain(pd.Series(np.array([2**64 - 1], dtype=np.uint64)), "x").dtype == np.float64
+    assert plain(pd.Series([2**80, 1], dtype=object), "x").tolist() == [2.0**80, 1.0]
+
+
+def test_numbers_refuses_text():
+    with pytest.raises(DesignError, match="weights 'w' has dtype"):
+        numbers(pd.Series(["a"], name="w"), "weights 'w'")

@@ -1,0 +1,114 @@
+"""Influence of rows: leaving them out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk.estimators.resampling import replicate_counts
+from tests.conftest import LALONDE_RHS, RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
+
+
+SEPARATE = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW]
+
+
+def model(frame, kind=cr.IPWRA, **options):
+    return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3)
+
+
+@pytest.fixture(scope="module")
+def lalonde_model(lalonde):
+    return lambda kind: kind.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat")
+
+
+@pytest.mark.parametrize("kind", SEPARATE)
+def test_influence_is_leaving_rows_out(lalonde, lalonde_model, kind):
+    fit = lalonde_model(kind)
+    res = fit.fit()
+    table = res.influence()
+    assert table.index.equals(lalonde.index)
+    rows = [*res.influence(top=10).index, *lalonde.index[::40]]
+    left_out = []
+    for row in rows:
+        rest = kind.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde.drop(index=row), treat="treat").fit()
+        left_out.append(rest.effect - res.effect)
+    np.testing.assert_allclose(table.loc[rows, "change"], left_out, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(table["in std errors"], table["change"] / res.effect_se)
+    np.testing.assert_allclose(table.groupby("arm")["weight share"].sum(), 1)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
+def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
+    """Every row really left out; the others are in each replicate as often as before."""
+    drawn = np.random.default_rng(0).multinomial(614, np.full(614, 1 / 614), size=60).T
+    res = lalonde_model(cr.JRE).fit(objective="mse", cov_type="robust", replicates=drawn)
+    kept = res._record.joint.criterion.penalty
+    left_out = []
+    for row in lalonde.index:
+        others = lalonde.index != row
+        rest = cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde[others], treat="treat")
+        again = rest.fit(objective="mse", cov_type="robust", replicates=drawn[others], penalty=kept)
+        left_out.append(again.effect - res.effect)
+    np.testing.assert_allclose(res.influence()["change"], left_out, atol=1e-6 * np.abs(left_out).max())
+    top = lalonde.index[np.argsort(-np.abs(left_out), kind="stable")[:10]]
+    assert list(res.influence(top=10).index) == list(top)
+    quick = res.influence(method="shifted")["change"]
+    assert np.corrcoef(quick, left_out)[0, 1] < 0.999  # why the default is exact
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
+@pytest.mark.parametrize(
+    ("kind", "objective", "method"),
+    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "exact"), (cr.JRE, {"objective": "mse"}, "shifted")],
+)
+def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, objective, method):
+    res = lalonde_model(kind).fit(resamples=1 - np.eye(614), **objective)
+    change = res.boot_params["ATE"].to_numpy() - res.effect
+    table = res.influence(method=method)
+    assert np.corrcoef(change, table["change"])[0, 1] > 0.999999
+    plain = res.influence(method="influence")["change"]
+    assert np.corrcoef(change, plain)[0, 1] < 0.98
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
+def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
+    data = frame.assign(g=np.arange(300) % 30)
+    res = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, n_replicates=40, rng=3)
+    record = res._record
+    drawn = record.sample.restore(replicate_counts(record.resampler(), 40))
+    given = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, replicates=drawn)
+    assert given.effect == res.effect
+    np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)
+
+
+def test_nested_replicates_are_not_drawn_anew_for_each_row(frame):
+    fits = [
+        model(frame, cr.JRE).fit(objective="mse", n_boot=2, n_replicates=40, bootstrap_replicates=kind)
+        for kind in ("shifted", "nested")
+    ]
+    one, other = (res.influence(method="shifted")["change"] for res in fits)
+    np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-9)
+
+
+def test_influence_function_for_large_samples(cattaneo):
+    res = cr.AIPW.from_formula("bweight ~ mage + medu", cattaneo, treat="mbsmoke").fit()
+    exact, approximate = res.influence(), res.influence(method="influence")
+    assert np.corrcoef(exact["change"], approximate["change"])[0, 1] > 0.999
+    psi = res.estimating_equations()["ATE"]
+    np.testing.assert_allclose(approximate["change"], -psi / (len(psi) - 1))
+    with pytest.raises(cr.CausalRiskError, match="method"):
+        res.influence(method="jackknife")
+
+
+def test_influence_of_rows_within_clusters(frame):
+    clustered = model(frame.assign(g=np.arange(300) % 30), cluster="g").fit()
+    pd.testing.assert_series_equal(clustered.influence()["change"], model(frame).fit().influence()["change"])

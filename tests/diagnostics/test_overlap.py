@@ -1,0 +1,66 @@
+"""Overlap by arm, and the limits of Crump et al."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from causalrisk.propensity.overlap import crump_limits
+from tests.conftest import RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
+
+
+def model(frame, kind=cr.IPWRA, **options):
+    return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3)
+
+
+def test_overlap_by_hand(frame):
+    res = model(frame).fit()
+    table, scores, w = res.overlap(), res.propensity_scores, res.importance_weights
+    low, high = scores.groupby(frame.d).min().max(), scores.groupby(frame.d).max().min()
+    crump = crump_limits(scores.to_numpy(), np.ones(len(frame)))
+    for arm, label in enumerate(table.index):
+        rows = frame.d == arm
+        weights = w[rows].sort_values(ascending=False)
+        top = int(np.ceil(0.01 * rows.sum()))
+        outside = ((scores < low) | (scores > high))[rows].sum()
+        by_hand = {
+            "n": rows.sum(),
+            "effective n": weights.sum() ** 2 / (weights**2).sum(),
+            "largest weight": weights.iloc[0],
+            "largest share": weights.iloc[0] / weights.sum(),
+            "top 1% share": weights.iloc[:top].sum() / weights.sum(),
+            "score 0%": scores[rows].min(),
+            "score 25%": scores[rows].quantile(0.25),
+            "outside support": outside,
+            "crump low": crump[0],
+            "outside crump": (~scores.between(*crump))[rows].sum(),
+        }
+        np.testing.assert_allclose(table.loc[label, list(by_hand)].astype(float), list(by_hand.values()))
+    unit = res.overlap(by="unit")
+    assert unit.index.equals(frame.index)
+    assert ((~unit["in support"]).groupby(unit["arm"]).sum() == table["outside support"]).all()
+    np.testing.assert_allclose(1 / unit["score"], w)
+
+
+def test_crump_limits_meet_their_definition():
+    e = np.random.default_rng(0).beta(0.4, 0.6, 2000)
+    low, high = crump_limits(e, np.ones(2000))
+    spread = 1 / (e * (1 - e))
+
+    def variance(alpha):  # of the effect among the scores kept, which the limits minimise
+        kept = (e >= alpha) & (e <= 1 - alpha)
+        return spread[kept].mean() / kept.mean()
+
+    grid = np.linspace(0.001, 0.4, 4000)
+    assert variance(low) <= min(map(variance, grid)) * (1 + 1e-9)
+    assert abs(low + high - 1) < 1e-12 and 0.02 < low < 0.2
+    bound = 1 / (low * (1 - low))
+    np.testing.assert_allclose(bound, 2 * spread[spread <= bound].mean())

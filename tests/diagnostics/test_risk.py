@@ -1,0 +1,91 @@
+"""Biases over the propensity replicates, and the penalty path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+import causalrisk as cr
+from tests.conftest import RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
+
+
+def model(frame, kind=cr.IPWRA, **options):
+    return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3)
+
+
+@pytest.fixture(scope="module")
+def joint(frame):
+    return model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60)
+
+
+def test_risk_table_by_hand(frame):
+    rng = np.random.default_rng(1)
+    drawn = rng.multinomial(300, np.full(300, 1 / 300), size=8).T
+    res = model(frame, cr.JRE).fit(cov_type="robust", replicates=drawn)
+    X = sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
+    d, y = frame.d.to_numpy(), frame.y.to_numpy()
+    logits = [sm.GLM(d, X, sm.families.Binomial(), freq_weights=c).fit().fittedvalues for c in [np.ones(300), *drawn.T]]
+    weights = [np.where(d == 1, 1 / e, 1 / (1 - e)) for e in logits]
+    both = np.stack([d == 0, d == 1])
+
+    def fitted(w):
+        return sum(sm.WLS(y[m], X[m], w[m]).fit().predict(X) * m for m in both)
+
+    table = res.risk_table()
+    for name, m in {"OutcomeRegression": fitted(np.ones(300)), "IPWRA": fitted(weights[0])}.items():
+        bias = np.stack([both @ (w * (m - y)) / 300 for w in weights[1:]], axis=1)
+        net = bias[1] - bias[0]
+        row = [*bias.mean(axis=1), net.mean(), (net**2).mean() ** 0.5, (net**2).mean(), net.mean() ** 2, net.var()]
+        np.testing.assert_allclose(table.loc[name].iloc[:7], row, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(table.loc[name, "correlation"], np.corrcoef(bias)[0, 1])
+        if name == "OutcomeRegression":
+            left = bias - (both @ (weights[0] * (m - y)) / 300)[:, None]
+            np.testing.assert_allclose(table.loc["AIPW"].iloc[:2], left.mean(axis=1), rtol=1e-6, atol=1e-9)
+    own = res.replicate_bias
+    np.testing.assert_allclose(table.loc["JRE", "risk"], res.expected_ate_risk)
+    np.testing.assert_allclose(table.loc["JRE"].iloc[:3], own.mean(), atol=1e-10)
+    np.testing.assert_allclose(table["squared mean"] + table["variance"], table["risk"])
+
+
+def test_risk_table_of_another_estimator_draws_what_jre_would(frame):
+    own = model(frame, cr.JRE).fit(cov_type="robust").risk_table()
+    np.testing.assert_allclose(model(frame, cr.AIPW).fit().risk_table(), own, rtol=1e-6, atol=1e-9)
+
+
+def test_risk_table_with_known_scores_has_one_replicate(frame):
+    score = np.clip(1 / (1 + np.exp(-frame.x1)), 0.1, 0.9)
+    table = model(frame, propensity_score=score).fit().risk_table()
+    np.testing.assert_allclose(table["variance"], 0, atol=1e-12)
+    assert table["correlation"].isna().all()
+
+
+def test_penalty_path_is_refitting(frame, joint):
+    path = joint.penalty_path([30.0, 3000.0, 90000.0])
+    for penalty, row in path.iterrows():
+        again = model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60, penalty=penalty)
+        np.testing.assert_allclose(row["effect"], again.effect, rtol=1e-8)
+        np.testing.assert_allclose(row["std err"], again.effect_se, rtol=1e-8)
+        np.testing.assert_allclose(row["risk"], again.expected_ate_risk, rtol=1e-6)
+    default = joint.penalty_path()
+    assert joint.effect in default["effect"].to_numpy()
+    assert default["risk"].is_monotonic_decreasing
+    with pytest.raises(cr.CausalRiskError, match="JRE"):
+        joint.start.penalty_path()
+
+
+def test_fit_loss_of_the_path_by_hand(frame):
+    once = np.ones((300, 1))  # one replicate, equal to the fit
+    res = model(frame, cr.JRE).fit(cov_type="robust", replicates=once)
+    theta, X = res.outcome_params, sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
+    own = np.where(frame.d == 1, X @ theta["1"], X @ theta["0"])
+    loss = (res.importance_weights * (frame.y - own) ** 2 / 2).mean()
+    path = res.penalty_path([res._record.joint.criterion.penalty])
+    np.testing.assert_allclose(path["fit loss"], loss)

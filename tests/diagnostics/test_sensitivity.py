@@ -1,0 +1,141 @@
+"""Sensitivity to an omitted confounder: published examples, bounds by hand, and what they promise in simulations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+
+import causalrisk as cr
+from causalrisk.diagnostics.sensitivity import bias_scales, e_value, limit_e_value, robustness_value
+from tests.conftest import RHS, simulate
+
+
+def model(frame, kind=cr.IPWRA, **options):
+    return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=3)
+
+
+def test_published_e_values():
+    # VanderWeele and Ding (2017): a ratio of 3.9 with interval 1.8 to 8.7; protective ratios by their inverse.
+    assert round(e_value(3.9), 2) == 7.26
+    assert limit_e_value(1.8, 8.7) == pytest.approx(3.0)
+    assert e_value(1 / 3.9) == pytest.approx(e_value(3.9))
+    assert limit_e_value(0.9, 8.7) == e_value(1.0) == 1.0
+    assert np.isnan(e_value(-1.0))
+
+
+def test_published_robustness_value():
+    # Cinelli and Hazlett (2020), Darfur: t = 4.18 with 783 degrees of freedom, 13.9%.
+    assert round(robustness_value(4.18 / np.sqrt(783)), 3) == 0.139
+    for ratio in (1e-9, 0.3, 5.0, 1e4):
+        r = robustness_value(ratio)
+        assert r**2 / (1 - r) == pytest.approx(ratio**2, rel=1e-3)
+    assert robustness_value(0.0) == 0.0
+
+
+def test_bounds_by_hand(frame):
+    res = model(frame).fit()
+    outcomes, w = res.potential_outcomes, res.importance_weights
+    residual = frame.y - np.where(frame.d == 1, outcomes["1"], outcomes["0"])
+    size = np.sqrt((residual**2).mean() * (w**2).mean())
+    bounds = res.sensitivity_bounds([0.02, 0.3], 0.05, rho=0.5)
+    for cf_y in (0.02, 0.3):
+        half = 0.5 * size * np.sqrt(cf_y * 0.05 / 0.95)
+        np.testing.assert_allclose(bounds.loc[(cf_y, 0.05), ["lower", "upper"]], [res.effect - half, res.effect + half])
+    row = res.sensitivity().iloc[0]
+    np.testing.assert_allclose(row["scale"], size)
+    share = row["robustness value"]
+    touching = res.sensitivity_bounds(share, share).iloc[0]
+    assert min(abs(touching["lower"]), abs(touching["upper"])) < 1e-9 * abs(res.effect)
+    share = row["robustness value of limit"]
+    touching = res.sensitivity_bounds(share, share).iloc[0]
+    assert min(abs(touching["ci lower"]), abs(touching["ci upper"])) < 1e-6 * abs(res.effect)
+    nothing = res.sensitivity_bounds(0, 0).iloc[0]
+    np.testing.assert_allclose(nothing[["ci lower", "ci upper"]].astype(float), res.conf_int().loc["ATE"])
+
+
+@pytest.mark.parametrize("target", ["all", "treated", "overlap"])
+def test_influence_of_the_scale_by_differences(frame, target):
+    res = model(frame, target=target).fit()
+    record = res._record
+    size = record.sample.restore(bias_scales(record, record.weight_fit)[0].scale_influence)
+    for row in (0, 5, 17):
+        sizes = []
+        for step in (-1e-4, 1e-4):
+            weights = np.ones(300)
+            weights[row] += step
+            near = model(frame.assign(w=weights), target=target, weights="w", weight_type="probability").fit()._record
+            sizes.append(bias_scales(near, near.weight_fit)[0].size)
+        np.testing.assert_allclose((sizes[1] - sizes[0]) / 2e-4 * 300, size[row], rtol=2e-4, atol=1e-4)
+
+
+def test_bounds_hold_the_effect_adjusted_for_a_hidden_confounder():
+    rng = np.random.default_rng(0)
+    n = 40000
+    x, u = rng.normal(size=(2, n))
+    score = 1 / (1 + np.exp(-(0.5 * x + 0.6 * u)))
+    data = sm.add_constant(np.column_stack([x, u]))
+    d = (rng.random(n) < score).astype(int)
+    y = 1.0 * d + x + 0.8 * u + rng.normal(size=n)
+    frame = {"y": y, "d": d, "x": x, "u": u}
+    short = cr.IPWRA.from_formula("y ~ x", frame, treat="d").fit()
+    long = cr.IPWRA.from_formula("y ~ x + u", frame, treat="d").fit()
+
+    def moments(res):
+        own = np.where(d == 1, res.potential_outcomes["1"], res.potential_outcomes["0"])
+        return ((y - own) ** 2).mean(), (res.importance_weights**2).mean()
+
+    (sigma_short, nu_short), (sigma_long, nu_long) = moments(short), moments(long)
+    cf_y, cf_d = 1 - sigma_long / sigma_short, 1 - nu_short / nu_long
+    bounds = short.sensitivity_bounds(cf_y, cf_d).iloc[0]
+    assert abs(short.effect - 1) > 0.3
+    assert bounds["lower"] < long.effect < bounds["upper"]
+    assert data.shape == (n, 3)
+
+
+def test_e_value_of_a_standardized_difference(frame):
+    res = model(frame).fit()
+    row = res.sensitivity().iloc[0]
+    spread = frame.y.std(ddof=0)
+    d, se = res.effect / spread, res.effect_se / spread
+    np.testing.assert_allclose(row["E-value"], e_value(np.exp(0.91 * d)))
+    low, high = np.exp(0.91 * d - 1.78 * se), np.exp(0.91 * d + 1.78 * se)
+    np.testing.assert_allclose(row["E-value of limit"], limit_e_value(low, high), rtol=1e-4)
+    assert row["basis"] == "standardized difference"
+
+
+@pytest.mark.parametrize("effect", ["difference", "ratio"])
+def test_e_value_of_a_ratio_is_exact(frame, effect):
+    binary = frame.assign(y=(frame.y > 1).astype(int))
+    res = model(binary, family="binomial", effect=effect).fit()
+    row = res.sensitivity().iloc[0]
+    ratio = model(binary, family="binomial", effect="ratio").fit()
+    np.testing.assert_allclose(row["ratio"], ratio.effect)
+    np.testing.assert_allclose(row["E-value"], ratio.effect + np.sqrt(ratio.effect * (ratio.effect - 1)))
+    z = 1.959963984540054
+    low = ratio.effect * np.exp(-z * ratio.effect_se / ratio.effect)
+    np.testing.assert_allclose(row["E-value of limit"], limit_e_value(low, np.inf))
+    np.testing.assert_allclose(row["effect"], res.params["POM[1]"] - res.params["POM[0]"])
+
+
+def test_jre_and_hajek_use_the_regression_of_ipwra(frame):
+    by_regression = model(frame).fit().sensitivity().iloc[0]["scale"]
+    np.testing.assert_allclose(model(frame, cr.Hajek).fit().sensitivity().iloc[0]["scale"], by_regression)
+    joint = model(frame, cr.JRE).fit(cov_type="robust")
+    np.testing.assert_allclose(joint.sensitivity().iloc[0]["scale"], by_regression)
+    np.testing.assert_allclose(joint.sensitivity().iloc[0]["effect"], joint.effect)
+
+
+def test_refusals(frame):
+    res = model(frame).fit()
+    with pytest.raises(cr.CausalRiskError, match=r"cf_d=0\.03"):
+        res.sensitivity_bounds(cf_d=1.0)
+    with pytest.raises(cr.CausalRiskError, match="rho=1"):
+        res.sensitivity_bounds(rho=2)
+    with pytest.raises(cr.CausalRiskError, match="no propensity score"):
+        model(frame, cr.OutcomeRegression).fit().sensitivity()

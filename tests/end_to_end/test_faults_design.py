@@ -1,0 +1,234 @@
+"""Faults that end in the design (25, 26, 29, 34, 64), and those of the treatment (3-6, 23, 27, 28) with three arms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk.design import target_rows
+from tests.conftest import simulate
+from tests.end_to_end.test_faults import BOTH, assert_same, build, fit, raises_with, with_group
+
+N = 300
+TEXT = np.array(["none", "half", "full"])
+
+
+@pytest.fixture
+def data():
+    return simulate(n=N, seed=3)
+
+
+@pytest.fixture
+def three(data):
+    return data.assign(d=np.arange(N) % 3)
+
+
+def design(data, **options):
+    return build(cr.IPWRA, data, **options).design
+
+
+def same(left, right):
+    fields = ("y", "X", "Z", "arm", "weights")
+    return left.labels == right.labels and all(np.array_equal(getattr(left, f), getattr(right, f)) for f in fields)
+
+
+# --- three arms --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", [(0, 1, 2), (1, 2, 3), (-1, 0, 1)])
+def test_fault_03_three_codes_are_never_guessed(three, coding):
+    coded = three.assign(d=np.array(coding)[three.d])
+    with raises_with(cr.DesignError, "'d'", "3 levels", "100 rows", f"Add  reference={coding[0]}"):
+        design(coded)
+    with raises_with(cr.OptionError, f"treated={coding[2]}", "3 levels", f"reference={coding[0]}"):
+        design(coded, treated=coding[2])
+    assert design(coded, reference=coding[1]).levels == (coding[1], coding[0], coding[2])
+
+
+@pytest.mark.parametrize("kind", ["object", "string", "category", "ordered"])
+def test_fault_04_three_texts_ask_for_the_reference(three, kind):
+    text = pd.Series(TEXT[three.d])
+    ordered = pd.Categorical(text, TEXT, ordered=True)
+    coded = three.assign(d=ordered if kind == "ordered" else text.astype(kind).to_numpy())
+    first = "none" if kind == "ordered" else "full"
+    with raises_with(cr.DesignError, "'none'   100 rows", "'half'   100 rows", "'full'   100 rows",
+                     f'Add  reference="{first}"'):  # fmt: skip
+        design(coded)
+    made = design(coded, reference="none")
+    assert made.labels == (("none", "half", "full") if kind == "ordered" else ("none", "full", "half"))
+    labels = {"none": "0 mg", "half": "5 mg", "full": "10 mg"}
+    assert design(coded, reference="none", levels=labels).labels == tuple(labels[level] for level in made.labels)
+    with raises_with(cr.DesignError, 'reference="None"', "'none'", "'half'"):
+        design(coded, reference="None")
+
+
+def test_fault_05_bool_with_a_third_value_is_refused(three):
+    mixed = three.assign(d=np.array([True, False, "maybe"], dtype=object)[three.d])
+    with raises_with(cr.DesignError, "'d'", "bool, str", "expected all"):
+        design(mixed, reference=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int8", "Int64", "Float64", "object"])
+def test_fault_06_float_levels_are_the_same(three, dtype):
+    base = design(three, reference=1)
+    made = design(three.assign(d=three.d.astype(dtype)), reference=1)
+    assert same(made, base)
+    assert made.labels == ("1", "0", "2") and all(type(level) is int for level in made.levels)
+
+
+def test_fault_06_floats_that_are_not_whole_are_no_levels(three):
+    with raises_with(cr.DesignError, "'d'", "a probability", "0.5"):
+        design(three.assign(d=three.d / 2), reference=0)
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "C()"])
+def test_fault_23_level_without_rows_in_one_of_three_arms(three, kind):
+    alone = with_group(three).assign(g=lambda f: np.roll(f.g, 1))
+    alone["g"] = np.where((np.arange(N) % 9 == 1) | (alone.d == 0), "a", np.array(["a", "b"])[np.arange(N) // 3 % 2])
+    alone = alone.astype({"g": "category"}) if kind == "category" else alone
+    formula = "y ~ x1 + C(g)" if kind == "C()" else "y ~ x1 + g"
+    with raises_with(cr.DesignError, "g = 'b' has rows only in arms '1', '2'", "arm '0' cannot", "all arms"):
+        design(alone, formula=formula, propensity="x1", reference=0)
+
+
+def test_fault_27_odd_treatment_name_and_levels(three):
+    odd = three.assign(d=np.array(["größer 1", "it's", 'so "so"'])[three.d]).rename(columns={"d": "Behandlung ü"})
+    with raises_with(cr.DesignError, "'Behandlung ü'", '"it\'s"', 'Add  reference="größer 1"'):
+        design(odd, treat="Behandlung ü")
+    made = design(odd, treat="Behandlung ü", reference='so "so"')
+    assert made.labels[0] == 'so "so"' and made.propensity_formula.startswith('Q("Behandlung ü") ~')
+
+
+def test_fault_28_levels_named_like_internal_ones(three):
+    names = np.array(["Intercept", "ATE", "net"])
+    assert same(design(three.assign(d=names[three.d]), reference="Intercept", levels={"Intercept": "0", "ATE": "1",
+                                                                                      "net": "2"}),
+                design(three, reference=0))  # fmt: skip
+
+
+# --- columns -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [["1,234", "5"], ["1.5", "2"], ["3", "4", "n/a", *map(str, range(10, 30))]])
+@pytest.mark.parametrize("storage", ["object", "string"])
+def test_fault_25_numbers_as_text(data, values, storage):
+    text = data.assign(income=pd.Series(np.resize(values, N)).astype(storage))
+    with raises_with(cr.DesignError, "'income'", "dtype", "as text", "pd.to_numeric", "C(income)"):
+        build(cr.JRE, text, "y ~ x1 + income")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (pd.date_range("2020", periods=N), "datetime64"),
+        (pd.to_timedelta(np.arange(N), unit="h"), "timedelta64"),
+        (pd.date_range("2020", periods=N).tz_localize("UTC"), "datetime64"),
+        (pd.period_range("2000", periods=N, freq="M"), "period"),
+        (np.arange(N) * 1j, "complex128"),
+    ],
+)
+def test_fault_26_dates_and_complex_numbers(data, values, dtype):
+    for formula, propensity in (("y ~ x1 + when", "x1"), ("y ~ x1", "x1 + when")):
+        with raises_with(cr.DesignError, "'when'", dtype, "expected numbers", 'data["when"]'):
+            build(cr.JRE, data.assign(when=values), formula, propensity=propensity)
+
+
+@BOTH
+def test_fault_29_mapping_is_a_table(data, estimator):
+    assert_same(fit(estimator, {name: column.to_numpy() for name, column in data.items()}), fit(estimator, data))
+    assert_same(fit(estimator, {name: list(column) for name, column in data.items()}), fit(estimator, data))
+
+
+class Polars:
+    def to_pandas(self):
+        raise AssertionError("nothing is converted behind the caller's back")
+
+
+@pytest.mark.parametrize(
+    ("convert", "advice"),
+    [
+        (lambda data: data.to_records(index=False), "pandas.DataFrame(data)"),
+        (lambda data: data.to_numpy(), "pandas.DataFrame(data)"),
+        (lambda data: Polars(), "data.to_pandas()"),
+        (lambda data: "data.csv", "DataFrame"),
+    ],
+    ids=["structured array", "array", "polars", "path"],
+)
+def test_fault_29_other_tables_are_refused_with_the_conversion(data, convert, advice):
+    with raises_with(TypeError, "expected a pandas DataFrame", advice):
+        build(cr.JRE, convert(data))
+
+
+# --- formulas ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("term", ["np.log(x1)", "np.sqrt(x1)", "I(1 / (x1 > 0))", "np.log(x1 > 0)"])
+def test_fault_34_terms_that_are_not_finite(data, term):
+    count = int((data.x1 <= 0).sum())
+    for formula, propensity, model in ((f"y ~ {term}", "x1", "outcome"), ("y ~ x1", term, "propensity")):
+        with raises_with(cr.DesignError, repr(term), f"{model} formula", f"{count} rows", "NaN or infinite"):
+            build(cr.IPWRA, data, formula, propensity=propensity)
+
+
+def test_fault_34_powers_of_any_sign_are_fine(data):
+    terms = build(cr.IPWRA, data, "y ~ I(x1**2) + I(x1**3)").design.X
+    np.testing.assert_array_equal(terms[:, 1:], np.column_stack([data.x1**2, data.x1**3]))
+
+
+def test_fault_34_not_finite_in_new_data_only(data):
+    positive = data.assign(x1=np.abs(data.x1) + 0.1)
+    res = fit(cr.IPWRA, positive, "y ~ np.log(x1)")
+    for use in (res.predict, lambda new: target_rows(res.model.design, new)):
+        with raises_with(cr.DesignError, "'np.log(x1)'", "1 rows"):
+            use(positive.assign(x1=[0.0, *positive.x1[1:]]))
+
+
+# --- new data ----------------------------------------------------------------------------------------------------
+
+USES = {
+    "predict": lambda res, new: res.predict(new),
+    "target": lambda res, new: pd.DataFrame(target_rows(res.model.design, new).X, index=new.index),
+}
+
+
+@pytest.fixture(params=USES.values(), ids=USES)
+def use(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kind", ["object", "string", "category", "C()"])
+def test_fault_64_unseen_level(data, kind, use):
+    groups = with_group(data)
+    groups = groups if kind == "C()" else groups.astype({"g": kind})
+    res = fit(cr.IPWRA, groups, "y ~ x1 + C(g)" if kind == "C()" else "y ~ x1 + g", propensity="x1")
+    new = groups.astype({"g": object})[:20]
+    new.loc[4, "g"] = "Österreich"
+    with raises_with(cr.DesignError, "g", "'Österreich'", "'a', 'b', 'c'", "Leave"):
+        use(res, new)
+    assert len(use(res, new.drop(index=4))) == 19
+
+
+def test_fault_64_missing_column(data, use):
+    res = fit(cr.IPWRA, data, "y ~ x1 + x2", propensity="x1")
+    with raises_with(cr.DesignError, "no column 'x2'", "outcome model", "Did you mean 'X2'"):
+        use(res, data.rename(columns={"x2": "X2"}))
+    with raises_with(TypeError, "expected a pandas DataFrame"):
+        use(res, data.to_numpy())
+
+
+def test_fault_64_other_order_and_fewer_levels(data, use):
+    groups = with_group(data)
+    res = fit(cr.IPWRA, groups, "y ~ x1 + g + standardize(x2)", propensity="x1")
+    whole = use(res, groups)
+    pd.testing.assert_frame_equal(use(res, groups.iloc[::-1, ::-1]), whole[::-1])
+    only = groups[groups.g == "b"].drop(columns=["y", "d"])  # neither outcome nor treatment, one level of three
+    pd.testing.assert_frame_equal(use(res, only), whole[groups.g == "b"])
+    pd.testing.assert_frame_equal(use(res, only.astype({"g": "category"})), whole[groups.g == "b"])
+
+
+def test_fault_64_text_for_numbers(data, use):
+    res = fit(cr.IPWRA, data, "y ~ x1 + x2", propensity="x1")
+    with raises_with(cr.DesignError, "'x2'", "dtype", "expected numbers"):
+        use(res, data.assign(x2="many"))

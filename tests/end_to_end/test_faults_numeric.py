@@ -1,0 +1,413 @@
+"""Numerical faults (36-45, 68, 69): raises_with by name, or the right digits."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import causalrisk as cr
+import causalrisk.numerics.newton
+from tests.conftest import simulate
+from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, finish, fit, raises_with
+
+N = 300
+WEIGHTED = [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
+ALL = [cr.OutcomeRegression, *WEIGHTED]
+FORMULA = "y ~ x1 + x2"
+
+
+@pytest.fixture
+def data():
+    return simulate(n=N, seed=3)
+
+
+# --- separation --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", WEIGHTED)
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_fault_36_perfect_separation(data, estimator, link):
+    split = data.assign(d=(data.x1 > 0.2).astype(int))
+    with raises_with(cr.SeparationError, f"({link})", "'d' perfectly", "'x1'", 'propensity="x1 + x2"'):
+        fit(estimator, split, FORMULA, propensity_link=link)
+
+
+@pytest.mark.parametrize("propensity", ["x1", "x1 + x2", "x3 + x1", "I(1e6 * x1)", "I(x1 + 1e6)"])
+def test_fault_36_all_rows_are_predicted_perfectly(data, propensity):
+    """A threshold strictly between two values of x1 separates every row, also those next to it."""
+    split = data.assign(d=(data.x1 > 0.2).astype(int))
+    with pytest.raises(cr.SeparationError) as caught:
+        fit(cr.IPWRA, split, "y ~ 1", propensity=propensity)
+    assert len(caught.value.rows) == N and "in all rows" in str(caught.value)
+
+
+def test_fault_36_an_estimator_without_propensity_score_does_not_mind(data):
+    split = data.assign(d=(data.x1 > 0.2).astype(int))
+    res = build(cr.OutcomeRegression, split, "y ~ x2", propensity="x1").fit()
+    by_arm = [np.polynomial.Polynomial.fit(g.x2, g.y, 1)(split.x2).mean() for _, g in split.groupby("d")]
+    assert res.effect == pytest.approx(by_arm[1] - by_arm[0], rel=1e-10)
+
+
+def with_cell(data, treated=7):
+    cell = np.where(data.index.isin(data.index[data.d == 1][:treated]), "only", "other")
+    return data.assign(cell=cell).set_axis([f"r{i}" for i in range(N)])
+
+
+@pytest.mark.parametrize("estimator", WEIGHTED)
+def test_fault_37_one_cell_all_treated(data, estimator):
+    quasi = with_cell(data)
+    with raises_with(
+        cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", 'trim="separated"'
+    ) as caught:
+        fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+    assert list(caught.value.rows) == list(quasi.index[quasi.cell == "only"])
+    with pytest.warns(cr.DesignWarning, match="after trimming"):  # the advice works
+        res = fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", trim="separated")
+    assert res.nobs == N - 7 and res.estimand == "trimmed ATE"
+    plain = fit(estimator, quasi.drop(index=caught.value.rows), "y ~ x1", propensity="x1")
+    np.testing.assert_allclose(res.params, plain.params, rtol=1e-8)
+
+
+def test_fault_37_the_message_can_be_read_without_labels(data):
+    with pytest.raises(cr.SeparationError) as caught:
+        fit(cr.IPWRA, with_cell(data), "y ~ x1", propensity="x1 + cell")
+    assert re.search(r"cell.*\b7\b.*\b0\b", str(caught.value))
+    assert "7 1 and 0 0" not in str(caught.value)  # which number is the count, which the arm?
+
+
+def test_fault_37_two_cells_and_an_interaction(data):
+    quasi = with_cell(data).assign(a=(data.x1 > 0).to_numpy() * 1, b=(data.x2 > 0).to_numpy() * 1)
+    never = quasi.index[quasi.d == 0][:9]
+    quasi.loc[never, "cell"] = "zero"
+    quasi["cell"] = pd.Categorical(quasi.cell, ["other", "only", "zero"])
+    with raises_with(cr.SeparationError, "16 rows", "7 smoker and 0 never", "9 never and 0 smoker") as caught:
+        fit(cr.JRE, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+    assert set(caught.value.rows) == set(quasi.index[quasi.cell != "other"])
+    both = (quasi.a == 1) & (quasi.b == 1)
+    quasi["d"] = np.where(both, 1, quasi.d)
+    with raises_with(cr.SeparationError, "a:b = 1", f"{both.sum()} rows") as caught:
+        fit(cr.IPWRA, quasi, "y ~ 1", propensity="a*b")
+    assert list(caught.value.rows) == list(quasi.index[both])
+
+
+@pytest.mark.parametrize("reference", ["only", "other"])
+def test_fault_37_the_reference_level_is_named_too(data, reference):
+    """It has no column of its own; which level comes first must not decide whether the cell is named."""
+    quasi = with_cell(data)
+    quasi.loc[(quasi.x2 > 0) & (quasi.cell == "other"), "cell"] = "third"
+    levels = [reference, *({"only", "other", "third"} - {reference})]
+    quasi["cell"] = pd.Categorical(quasi.cell, sorted(levels, key=lambda level: level != reference))
+    with raises_with(cr.SeparationError, "7 rows", "only", "7 smoker and 0 never"):
+        fit(cr.IPWRA, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+
+
+# --- rank and conditioning ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA, cr.JRE])
+def test_fault_38_dependent_columns_are_dropped_with_a_warning(data, estimator):
+    doubled = data.assign(twice=2 * data.x1, total=data.x1 + data.x2, g=np.arange(N) % 3)
+    for formula, same, dropped in [
+        ("y ~ x1 + x2 + twice", "y ~ x1 + x2", "'twice'"),
+        ("y ~ x1 + x2 + total", "y ~ x1 + x2", "'total'"),
+        ("y ~ x1 + C(g) + I(1.0 * (g == 1))", "y ~ x1 + C(g)", "g == 1"),
+    ]:
+        with pytest.warns(cr.DesignWarning) as caught:
+            res = fit(estimator, doubled, formula)
+        told = [str(w.message) for w in caught]
+        assert all(dropped in text and "dropped" in text for text in told)
+        assert [text.split()[0] for text in told] == ["outcome", "propensity"]
+        base = fit(estimator, doubled, same)
+        assert_same(res, base, rtol=1e-11)
+        assert np.isfinite(res.bse).all() and list(res.outcome_params.index) == list(base.outcome_params.index)
+        assert "dropped" in str(res.summary())
+
+
+def test_fault_38_dummy_trap_in_the_array_interface(data):
+    dummies = pd.get_dummies(np.arange(N) % 3).to_numpy(dtype=float)
+    X = np.column_stack([np.ones(N), data.x1, dummies])
+    with pytest.warns(cr.DesignWarning, match="dropped 'x4'"):
+        res = cr.OutcomeRegression(data.y, X, data.d).fit()
+    assert_same(res, cr.OutcomeRegression(data.y, X[:, :-1], data.d).fit(), rtol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize(("near", "rtol"), [(1e-8, 1e-7), (1e-12, 1e-3)])
+def test_fault_39_near_collinear_columns(data, estimator, near, rtol):
+    """x1 and x1 + near * x2 span what x1 and x2 span, up to rounding of relative size 1e-16 / near."""
+    close = data.assign(x3=data.x1 + near * data.x2)
+    with pytest.warns(cr.DesignWarning, match="nearly dependent") as caught:
+        res = fit(estimator, close, "y ~ x1 + x3")
+    for text in (str(w.message) for w in caught):
+        found = float(re.search(r"condition number ([\d.e+]+)", text)[1])
+        assert 0.1 / near < found < 10 / near
+    assert_same(res, fit(estimator, data, FORMULA), rtol=rtol)
+    assert "condition number" in str(res.summary())
+
+
+def test_fault_39_nist_longley():
+    """Certified values of the NIST Statistical Reference Datasets, to 10 digits; one arm shifted by 5."""
+    certified = [-3482258.63459582, 15.0618722713733, -0.0358191792925910, -2.02022980381683, -1.03322686717359,
+                 -0.0511041056535807, 1829.15146461355]  # fmt: skip
+    longley = sm.datasets.longley.load_pandas().data
+    arms = pd.concat([longley.assign(d=0), longley.assign(d=1, TOTEMP=longley.TOTEMP + 5)], ignore_index=True)
+    res = fit(cr.OutcomeRegression, arms, "TOTEMP ~ GNPDEFL + GNP + UNEMP + ARMED + POP + YEAR")
+    np.testing.assert_allclose(res.outcome_params["0"], certified, rtol=1e-10)
+    assert res.effect == pytest.approx(5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("base", "noise", "rtol"), [(1.0, 0, 1e-8), (0.1, 0, 1e-10), (1.0, 1, 1e-8), (1.0, 100, 1e-6)])
+def test_fault_39_nist_wampler(base, noise, rtol):
+    """Wampler's polynomials of degree 5: the certified coefficients are the powers of the base."""
+    x = np.arange(21)
+    delta = np.array([759, -2048, 2048, -2048, 2523, -2048, 2048, -2048, 1838, -2048, 2048])
+    delta = np.concatenate([delta, delta[9::-1]])
+    assert not np.any(delta @ x[:, None] ** np.arange(6))  # residuals orthogonal to the design, so the fit is exact
+    y = (base ** np.arange(6) * x[:, None] ** np.arange(6)).sum(axis=1) + noise * delta
+    arms = pd.DataFrame({"x": np.tile(x, 2), "d": np.repeat([0, 1], 21), "y": np.concatenate([y, y + 3])})
+    res = fit(cr.OutcomeRegression, arms, "y ~ x + " + " + ".join(f"I(x**{k})" for k in range(2, 6)))
+    np.testing.assert_allclose(res.outcome_params["0"], base ** np.arange(6), rtol=rtol)
+    assert res.effect == pytest.approx(3, rel=1e-8)
+
+
+# --- units -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize("scale", [1e12, 1e-12, 1e150, 1e-150, -1e6])
+def test_fault_40_outcome_in_other_units(data, estimator, scale):
+    res, base = fit(estimator, data.assign(y=scale * data.y)), fit(estimator, data)
+    np.testing.assert_allclose(res.params / scale, base.params, rtol=1e-12)
+    np.testing.assert_allclose(res.bse / abs(scale), base.bse, rtol=1e-12)
+    np.testing.assert_allclose(res.pvalues, base.pvalues, rtol=1e-9)
+    assert res.converged
+
+
+def test_fault_40_diagnostics_in_other_units(data):
+    res, base = fit(cr.JRE, data.assign(y=1e9 * data.y)), fit(cr.JRE, data)
+    np.testing.assert_allclose(res.replicate_bias / 1e9, base.replicate_bias, rtol=1e-9, atol=1e-13)
+    assert res.expected_ate_risk == pytest.approx(1e18 * base.expected_ate_risk, rel=1e-9)
+    assert res.mc_se == pytest.approx(1e9 * base.mc_se, rel=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize("seed", [2, 3])
+@pytest.mark.parametrize(("scale", "shift"), [(1e9, 0), (1e-9, 0), (1, 1e8), (1, -1e8), (-1, 0), (2.0**30, 2.0**30)])
+def test_fault_41_covariate_in_other_units(estimator, seed, scale, shift):
+    grid = simulate(n=N, seed=seed)
+    grid["x1"] = np.round(grid.x1 * 2**20) / 2**20  # so that the shifted x1 is not rounded
+    moved = grid.assign(x1=scale * grid.x1 + shift)
+    assert_same(fit(estimator, moved), fit(estimator, grid), rtol=1e-8)
+
+
+# --- degenerate outcome and covariates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ALL)
+@pytest.mark.parametrize("value", [0.0, 5.0, 0.1, 1e6 + 0.1])
+def test_fault_42_constant_outcome(data, estimator, value):
+    with pytest.warns(cr.CausalRiskWarning, match=r"'y'.*(constant|vary|variance)"):
+        res = fit(estimator, data.assign(y=value), FORMULA)
+    assert res.effect == 0 and res.effect_se == 0
+    np.testing.assert_allclose(res.params.iloc[1:], value, rtol=1e-14)
+    assert np.isnan(res.pvalues["ATE"]) and np.isnan(res.tvalues["ATE"])
+    assert "nan" in str(res.summary())
+
+
+@pytest.mark.parametrize("estimator", ALL)
+def test_fault_42_constant_outcome_in_one_arm(data, estimator):
+    with pytest.warns(cr.CausalRiskWarning, match=r"'y'.*'treated'"):
+        res = fit(estimator, data.assign(y=np.where(data.d == 1, 5.0, data.y)), FORMULA, levels={0: "a", 1: "treated"})
+    assert np.isfinite(res.effect_se) and res.effect_se > 0
+    assert not np.abs(res.tvalues["POM[treated]"]) > 1e9  # no z of 1e17: NaN, or for JRE an ordinary number
+    assert len(str(res.summary()).splitlines()[1]) < 100  # nor a column as wide as one
+
+
+@BOTH
+def test_fault_43_constant_covariate(data, estimator):
+    with pytest.warns(cr.DesignWarning, match="dropped 'k'.*constant"):
+        res = fit(estimator, data.assign(k=3.7), "y ~ x1 + k + x2")
+    base = fit(estimator, data, FORMULA)
+    assert_same(res, base, rtol=1e-12)
+    assert list(res.outcome_params.index) == list(base.outcome_params.index)
+    with pytest.warns(cr.DesignWarning, match="dropped 'x1'"):
+        finish(estimator(data.y, np.column_stack([np.ones(N), np.full(N, 7.0), data.x1]), data.d))
+
+
+def test_fault_43_covariate_constant_in_one_arm(data):
+    with raises_with(cr.DesignError, "k is 2 in all", "arm '1'", "cannot be estimated"):
+        build(cr.JRE, data.assign(k=np.where(data.d == 1, 2.0, data.x2)), "y ~ x1 + k")
+
+
+# --- overlap and convergence -------------------------------------------------------------------------------------
+
+
+def poor_overlap():
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, 2000)
+    x[0] = -1
+    d = (rng.random(2000) < 1 / (1 + np.exp(-20 * x))).astype(int)
+    d[0] = 1  # treated although its propensity is 1e-8
+    return pd.DataFrame({"y": x + 2 * d + rng.normal(size=2000), "d": d, "x1": x})
+
+
+@pytest.mark.parametrize("estimator", WEIGHTED)
+def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
+    extreme = poor_overlap()
+    logit = sm.Logit(extreme.d, sm.add_constant(extreme[["x1"]])).fit(disp=0, tol=1e-14, maxiter=200)
+    largest = 1 + np.exp(-(logit.params.iloc[0] - logit.params.iloc[1]))
+    assert largest > 1e6
+    told = rf"1 row .*'1'.*1e6 \(largest {re.escape(f'{largest:.3g}')}\)"
+    options = {"n_replicates": 60} if estimator is cr.JRE else {}
+    with pytest.warns(cr.OverlapWarning, match=told):
+        res = build(estimator, extreme, "y ~ x1").fit(cov_type="robust", **options)
+    assert res.importance_weights.max() == pytest.approx(largest, rel=1e-6)
+    assert "poor overlap" in str(res.summary())
+
+
+def confounded(data):
+    rng = np.random.default_rng(1)
+    return data.assign(d=(rng.random(N) < 1 / (1 + np.exp(-2.5 * data.x1))).astype(int))
+
+
+@BOTH
+def test_fault_45_propensity_fit_stopped_early(data, estimator, monkeypatch):
+    hard, options = confounded(data), {"n_boot": 20, "n_replicates": 300} if estimator is cr.JRE else {}
+    full = build(estimator, hard, FORMULA).fit(**options)
+    assert full.converged and re.search(r"Converged: +yes", str(full.summary()))
+    monkeypatch.setattr(causalrisk.numerics.newton, "MAX_ITERATIONS", 6)
+    with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\).*6 Newton iterations[^$]*res.conv"):
+        res = build(estimator, hard, FORMULA).fit(**options)
+    assert res.converged is False
+    text = str(res.summary())
+    assert re.search(r"Converged: +NO", text) and "stopped before it converged" in text
+    if estimator is cr.JRE:
+        assert res.start.converged is False
+
+
+def test_fault_45_no_replicate_converges(data, monkeypatch):
+    monkeypatch.setattr(causalrisk.numerics.newton, "MAX_ITERATIONS", 1)
+    with (
+        pytest.warns(cr.ConvergenceWarning, match="1 Newton iterations"),
+        raises_with(cr.CausalRiskError, "300 of 300 propensity replicates failed", "did not converge"),
+    ):
+        build(cr.JRE, data, FORMULA).fit(**QUICK)
+
+
+# --- the joint objective -----------------------------------------------------------------------------------------
+
+ONES = np.ones((N, 5))
+
+
+@pytest.mark.parametrize("penalty", [0, 1.0, "n", "n2", 1e8])
+def test_fault_68_replicates_without_spread_give_ipwra(data, penalty):
+    res = build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=penalty, replicates=ONES, cov_type="robust")
+    ipwra = fit(cr.IPWRA, data, FORMULA)
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-12)
+    np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-8)
+    assert res.mc_se == pytest.approx(0, abs=1e-12)
+
+
+def test_fault_68_replicates_without_spread_give_ipwra_in_every_resample(data):
+    res = build(cr.JRE, data, FORMULA).fit(objective="erm", replicates=ONES, n_boot=20)
+    ipwra = build(cr.IPWRA, data, FORMULA).fit(cov_type="bootstrap", n_boot=20)
+    np.testing.assert_allclose(res.boot_params, ipwra.boot_params, rtol=1e-10)
+    assert res.boot_params.ATE.std() > 0.01
+
+
+def test_fault_68_constant_propensity_gives_ipwra(data):
+    """Replicates of a constant propensity move the weights of an arm by a factor only."""
+    res = build(cr.JRE, data, FORMULA, propensity="1").fit(objective="erm", n_replicates=20, cov_type="robust")
+    np.testing.assert_allclose(res.params, fit(cr.OutcomeRegression, data, FORMULA).params, rtol=1e-11)
+
+
+def test_fault_68_a_single_replicate(data):
+    model = build(cr.JRE, data, FORMULA)
+    res = model.fit(objective="mse", n_replicates=1, n_boot=20)
+    assert np.isnan(res.mc_se) and "not known (B = 1)" in str(res.summary())
+    assert np.isfinite(res.bse).all() and len(res.replicate_bias) == 1
+    # Without penalty it is the regression under the weights of that one replicate.
+    drawn = np.random.default_rng(8).multinomial(N, np.full(N, 1 / N))
+    one = model.fit(objective="erm", penalty=0, replicates=drawn[:, None], cov_type="robust")
+    X = sm.add_constant(data[["x1", "x2"]])
+    score = sm.GLM(data.d, X, sm.families.Binomial(), freq_weights=drawn).fit(tol=1e-14).predict(X)
+    weights = np.where(data.d == 1, 1 / score, 1 / (1 - score))
+    means = [sm.WLS(data.y[data.d == a], X[data.d == a], weights[data.d == a]).fit().predict(X).mean() for a in (0, 1)]
+    assert one.effect == pytest.approx(means[1] - means[0], rel=1e-9)
+    assert one.effect != pytest.approx(one.start.effect, rel=1e-4)
+    # With a large one its net bias vanishes.
+    heavy = model.fit(objective="mse", penalty=1e10, replicates=drawn[:, None], cov_type="robust")
+    assert heavy.replicate_bias.net.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "5", True, None])
+def test_fault_68_number_of_replicates(data, count):
+    with raises_with(cr.OptionError, f"n_replicates={count!r}", "whole number", "at least 1"):
+        build(cr.JRE, data).fit(n_replicates=count)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "words"),
+    [
+        (ONES[:200], ["(200, 5)", f"({N}, m)"]),
+        (-ONES, [str(5 * N), "negative"]),
+        (ONES * np.nan, [str(5 * N), "non-finite"]),
+        (np.ones(N), [f"({N}", "expected"]),
+    ],
+)
+def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words):
+    with raises_with(cr.OptionError, "replicates", *words):
+        build(cr.JRE, data).fit(replicates=replicates)
+
+
+def test_fault_68_replicates_that_cannot_be_fitted(data):
+    with raises_with(
+        cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"
+    ):
+        build(cr.JRE, data).fit(replicates=0 * ONES)
+    some = ONES.copy()
+    some[data.d == 1, 0] = 0
+    some[3:, 1] = 0  # three rows for three coefficients
+    with pytest.warns(cr.ResampleWarning, match=r"2 of 5 propensity replicates were left out"):
+        res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust", max_failed=0.4)
+    assert list(res.replicate_ledger.used) == [False, False, True, True, True]
+    assert res.replicate_ledger.reason.iloc[0] == "an arm had no rows"
+    np.testing.assert_allclose(res.params, fit(cr.IPWRA, data, FORMULA).params, rtol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["mse", "erm"])
+def test_fault_69_ill_conditioned_joint_system_is_refused(data, objective):
+    words = ["joint objective", "condition number", "expected less than", "lower penalty="]
+    with raises_with(cr.CausalRiskError, *words) as caught:
+        build(cr.JRE, data, FORMULA).fit(objective=objective, penalty=1e29, replicates=ONES, cov_type="robust")
+    assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
+
+
+@pytest.mark.parametrize("penalty", [1e10, 1e12, 1e14, 1e16, 1e18, 1e20, 1e22, 1e24, 1e26])
+def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
+    """IPWRA's exactly, whatever the penalty (fault 68), until the condition number is too large."""
+    ipwra = fit(cr.IPWRA, data, FORMULA)
+    try:
+        res = build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=penalty, replicates=ONES, cov_type="robust")
+    except cr.CausalRiskError as error:
+        assert "condition number" in str(error)
+        assert penalty >= 1e16
+        return
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-8)
+    np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [-1, np.nan, np.inf, "n3", "10 n", True, [1.0]])
+def test_fault_69_penalty_that_is_none(data, penalty):
+    with raises_with(cr.OptionError, f"penalty={penalty!r}", "'10n'", "penalty="):
+        build(cr.JRE, data).fit(penalty=penalty)
+
+
+@pytest.mark.parametrize("anchor", [0, -0.3, np.nan, np.inf, "0.3"])
+def test_fault_69_without_an_anchor_the_system_may_be_singular(data, anchor):
+    with raises_with(cr.OptionError, f"anchor={anchor!r}", "positive", "anchor=0.3"):
+        build(cr.JRE, data).fit(anchor=anchor)

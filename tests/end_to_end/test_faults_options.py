@@ -1,0 +1,578 @@
+"""Names, the caller's objects, formulas, results and options (faults 27-33, 62-72)."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+from html import unescape
+from xml.etree import ElementTree
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+import causalrisk as cr
+from tests.conftest import simulate
+from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, finish, fit, raises_with, with_group
+
+N = 300
+
+
+@pytest.fixture
+def data():
+    return simulate(n=N, seed=3)
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("names", "formula", "terms"),
+    [
+        (("Größe m", "mutter alter"), "y ~ Q('Größe m') + Q(\"mutter alter\")", ["Q('Größe m')", "Q('mutter alter')"]),
+        (("class", 'it\'s "so"'), "y ~ Q('class') + Q('it\\'s \"so\"')", ["Q('class')", "Q('it\\'s \"so\"')"]),
+        (("C", "I"), "y ~ C + I", ["C", "I"]),
+        (("Q", "C"), "y ~ Q + Q('C')", ["Q", "Q('C')"]),
+        (("np", "center"), "y ~ np + center", ["np", "center"]),
+        (("变量", "müde"), "y ~ 变量 + müde", ["变量", "müde"]),
+    ],
+)
+def test_fault_27_odd_names(data, estimator, names, formula, terms):
+    odd = data.rename(columns={"x1": names[0], "x2": names[1], "d": "Behandlung ü"})
+    res = fit(estimator, odd, formula, treat="Behandlung ü")
+    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
+    shown = [name.replace('"', "'") if "alter" in name else name for name in res.outcome_params.index]
+    assert shown == ["Intercept", *terms]
+    assert "Behandlung ü" in str(res.summary())
+
+
+def test_fault_27_builtins_beside_columns_of_their_name(data):
+    odd = data.rename(columns={"x1": "I", "x2": "C", "x3": "Q"})
+    res = fit(cr.IPWRA, odd, "y ~ I(I**2) + C(C > 0) + Q('Q')")
+    assert_same(res, fit(cr.IPWRA, data, "y ~ I(x1**2) + C(x2 > 0) + x3"))
+    np.testing.assert_allclose(res.predict(odd[:9]), res.potential_outcomes[:9], rtol=1e-12)
+
+
+def test_fault_27_errors_quote_the_name(data):
+    odd = data.rename(columns={"x1": "Größe m", "x2": "class"})
+    with raises_with(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
+        build(cr.JRE, odd, "y ~ Q('Grösse m')")
+    with raises_with(cr.DesignError, "'y ~ class'", 'Q("'):
+        build(cr.JRE, odd, "y ~ class")
+    odd.loc[3, "Größe m"] = np.inf
+    with raises_with(cr.DesignError, "'Größe m'", "1 infinite"):
+        build(cr.JRE, odd, "y ~ Q('Größe m')")
+
+
+INTERNAL = [("Intercept", "ps"), ("_weight", "weight"), ("_column_0", "_float_0"), ("arm", "weights"), ("y_", "const"),
+            ("propensity", "cluster"), ("index", "estimate")]  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("names", INTERNAL, ids="+".join)
+def test_fault_28_columns_named_like_internal_ones(data, estimator, names):
+    odd = data.rename(columns={"x1": names[0], "x2": names[1]})
+    res = fit(estimator, odd, f"y ~ {names[0]} + {names[1]}")
+    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
+    terms = list(res.outcome_params.index)
+    assert len(set(terms)) == 3 and all(name in term for term, name in zip(terms[1:], names, strict=True))
+
+
+@pytest.mark.parametrize("label", ["net", "ATE", "Intercept", "mean"])
+def test_fault_28_level_named_like_internal_ones(data, label):
+    res = fit(cr.JRE, data, levels={0: label, 1: "other"})
+    base = fit(cr.JRE, data)
+    assert_same(res, base)
+    assert res.replicate_bias.shape == (300, 3)  # per arm and net
+    np.testing.assert_array_equal(res.replicate_bias.to_numpy(), base.replicate_bias.to_numpy())
+
+
+# --- the caller's objects ----------------------------------------------------------------------------------------
+
+
+def fingerprint(value):
+    if isinstance(value, pd.DataFrame):
+        return [repr(value.dtypes.to_dict()), repr(value.attrs), [fingerprint(c) for _, c in value.items()]]
+    if isinstance(value, pd.Series):
+        labels = list(value.cat.categories) if isinstance(value.dtype, pd.CategoricalDtype) else None
+        hashes = pd.util.hash_pandas_object(value, index=True).to_numpy().tobytes()
+        return [value.name, value.index.names, repr(value.dtype), labels, hashes]
+    if isinstance(value, np.ndarray):
+        return [value.dtype, value.shape, value.flags.writeable, value.tobytes()]
+    return value
+
+
+@BOTH
+def test_fault_30_nothing_of_the_caller_is_changed(data, estimator):
+    frame = with_group(data).set_axis([f"r{i}" for i in range(N)])
+    frame["g"] = pd.Categorical(frame.g, ["zz", "c", "b", "a"])
+    frame["text"] = np.where(frame.d == 1, "yes", "no")
+    frame.loc[["r3", "r9"], "x1"] = np.nan
+    arrays = {"w": np.where(np.arange(N) % 50 == 0, 0, 2), "g": np.arange(N) % 40, "levels": {"no": "a", "yes": "b"}}
+    with pytest.warns(cr.DesignWarning, match="weight 0"):
+        rows = (
+            build(estimator, frame, treat="text", treated="yes", weights=arrays["w"], weight_type="frequency")
+            .fit(cov_type="robust")
+            .in_sample.sum()
+        )
+    arrays |= {"r": np.random.default_rng(0).multinomial(2 * rows, np.full(rows, 1 / rows), size=5).T.copy()}
+    before, copied = fingerprint(frame), copy.deepcopy(arrays)
+    options = {"cov_type": "bootstrap", "resamples": arrays["r"]}
+    options |= {"replicates": arrays["r"]} if estimator is cr.JRE else {}
+    with pytest.warns(cr.CausalRiskWarning):
+        model = build(estimator, frame, "y ~ center(x1) + g", treat="text", treated="yes", levels=arrays["levels"],
+                      weights=arrays["w"], weight_type="frequency")  # fmt: skip
+        res = model.fit(**options)
+        res.summary()
+    assert fingerprint(frame) == before
+    assert {k: fingerprint(v) for k, v in arrays.items()} == {k: fingerprint(v) for k, v in copied.items()}
+
+
+def test_fault_30_results_do_not_follow_later_changes(data):
+    y, X, d = data.y.to_numpy().copy(), np.column_stack([np.ones(N), data.x1]), data.d.to_numpy().copy()
+    frame = data.copy()
+    models = [cr.IPWRA(y, X, d), build(cr.IPWRA, frame)]
+    results = [model.fit() for model in models]
+    kept = [copy.deepcopy((r.params, r.potential_outcomes, r.in_sample)) for r in results]
+    y[:], X[:], d[:], frame.loc[:, "y"], frame.loc[:, "x1"] = 0, 0, 0, 0.0, 0.0
+    for res, model, (params, fitted, rows) in zip(results, models, kept, strict=True):
+        mine = [res.params, res.in_sample]
+        mine[0].iloc[0], mine[1].iloc[0] = 99.0, False
+        pd.testing.assert_series_equal(res.params, params)
+        pd.testing.assert_frame_equal(res.potential_outcomes, fitted)
+        pd.testing.assert_series_equal(res.in_sample, rows)
+        pd.testing.assert_series_equal(model.fit().params, params)
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+STORAGE = {
+    "read-only": read_only,
+    "Fortran order": np.asfortranarray,
+    "big-endian": lambda a: a.astype(">f8"),
+    "float32": lambda a: a.astype("float32"),
+    "big-endian float32": lambda a: a.astype(">f4"),
+    "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 2, axis=1)[::2, ::2],
+    "reversed twice": lambda a: a[::-1][::-1],
+    "sparse": scipy.sparse.csr_matrix,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("storage", STORAGE)
+def test_fault_31_storage_of_arrays(data, estimator, storage):
+    exact = data.astype("float32").astype(float)  # representable in every storage
+    y, d = exact.y.to_numpy(), exact.d.to_numpy()
+    X = np.column_stack([np.ones(N), exact[["x1", "x2"]]])
+    change = STORAGE[storage]
+    res = finish(estimator(change(y[:, None]) if storage != "sparse" else y, change(X), read_only(d)))
+    assert_same(res, finish(estimator(y, X, d)))
+
+
+@BOTH
+@pytest.mark.parametrize("storage", [">f4", ">f8", "float32", "Sparse[float]"])
+def test_fault_31_storage_of_columns(data, estimator, storage):
+    exact = data.astype("float32").astype(float)
+    changed = exact.copy()
+    for column in ("y", "x1", "x2"):
+        values = exact[column].to_numpy()
+        changed[column] = pd.arrays.SparseArray(values) if "Sparse" in storage else values.astype(storage)
+    changed["d"] = data.d.to_numpy().astype(">i2")
+    assert_same(fit(estimator, changed), fit(estimator, exact))
+
+
+# --- formulas ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("formula", "propensity", "words"),
+    [
+        ("y ~ x1 + nope", None, ["outcome formula 'y ~ x1 + nope'", "'nope'", "neither a column"]),
+        ("y ~ x1 + X2", None, ["'X2'", "Did you mean 'x2'?"]),
+        ("y ~ x1", "x2 + agee", ["propensity formula 'x2 + agee'", "'agee'"]),
+        ("y ~ x1 +", None, ["outcome formula 'y ~ x1 +'", "cannot be read"]),
+        ("y ~ x1", "x2 + (", ["propensity formula 'x2 + ('", "cannot be read"]),
+        ("y ~ x1 ~ x2", None, ["outcome formula 'y ~ x1 ~ x2'", "cannot be read"]),
+        ("y ~", None, ["outcome formula 'y ~'", "empty right-hand side", '"y ~ 1"']),
+        ("y ~ 0", None, ["outcome formula 'y ~ 0'", "empty right-hand side"]),
+        ("y ~ x1", "", ["propensity formula ''", "empty right-hand side", 'propensity="1"']),
+        ("y ~ x1", "0", ["propensity formula '0'", "empty right-hand side"]),
+        ("x1 + x2", None, ["outcome formula 'x1 + x2'", "no left-hand side"]),
+        ("z ~ x1", None, ["outcome formula", "'z'"]),
+        ("y ~ nofunction(x1)", None, ["outcome formula", "'nofunction'"]),
+        ("y ~ np.nosuch(x1)", None, ["outcome formula", "nosuch"]),
+    ],
+)
+def test_fault_32_formulas_that_cannot_be_used(data, formula, propensity, words):
+    with raises_with(cr.DesignError, *words):
+        build(cr.JRE, data, formula, propensity=propensity)
+
+
+@pytest.mark.parametrize(("formula", "kind"), [(3, "int"), (["y", "x1"], "list"), (None, "NoneType")])
+def test_fault_32_formulas_that_are_no_text(data, formula, kind):
+    with raises_with(TypeError, "outcome formula", kind, '"y ~ x1 + x2"'):
+        build(cr.JRE, data, formula)
+
+
+@pytest.mark.parametrize("formula", ["y ~ 0 + x1", "y ~ x1 - 1", "y ~ -1 + x1"])
+def test_fault_32_no_intercept_is_allowed_and_said(data, formula):
+    with pytest.warns(cr.DesignWarning, match="outcome model: no constant"):
+        res = build(cr.OutcomeRegression, data, formula, propensity="x1").fit()
+    slopes = [data.y[data.d == a] @ data.x1[data.d == a] / (data.x1[data.d == a] ** 2).sum() for a in (0, 1)]
+    assert list(res.outcome_params.index) == ["x1"]
+    assert res.effect == pytest.approx((slopes[1] - slopes[0]) * data.x1.mean(), rel=1e-10)
+
+
+def test_fault_32_the_syntax_error_is_chained(data):
+    with pytest.raises(cr.DesignError) as caught:
+        build(cr.JRE, data, "y ~ x1 +")
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("term", ["center(x1)", "standardize(x1)"])
+@BOTH
+def test_fault_33_stateful_transforms_keep_their_state(data, estimator, term):
+    model, plain = build(estimator, data, f"y ~ {term} + x2"), build(estimator, data, "y ~ x1 + x2")
+    options = QUICK if estimator is cr.JRE else {"cov_type": "bootstrap", "n_boot": 20}
+    res, base = model.fit(**options), plain.fit(**options)
+    np.testing.assert_allclose(res.boot_params, base.boot_params, rtol=1e-9)  # not re-estimated on resamples
+    first = res.start if estimator is cr.JRE else res
+    start = base.start if estimator is cr.JRE else base
+    np.testing.assert_allclose(first.predict(data[:7]), start.predict(data[:7]), rtol=1e-9)
+
+
+def test_fault_33_splines_code_new_rows_as_in_the_fit(data):
+    res = build(cr.IPWRA, data, "y ~ bs(x1, df=4) + standardize(x2)", propensity="x1").fit()
+    treated = data[data.d == 1]
+    np.testing.assert_allclose(res.predict(treated), res.potential_outcomes[data.d == 1], rtol=1e-12)
+    np.testing.assert_allclose(res.predict(data[10:11], arm=1), res.potential_outcomes["1"][10:11], rtol=1e-12)
+
+
+# --- results -----------------------------------------------------------------------------------------------------
+
+COPIES = {
+    "pickle": lambda x: pickle.loads(pickle.dumps(x)),
+    "pickle 2": lambda x: pickle.loads(pickle.dumps(x, protocol=2)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+    "cloudpickle": lambda x: pickle.loads(cloudpickle.dumps(x)),
+}
+FORMULA = "y ~ standardize(x1) + bs(x2, df=4) + C(g)"
+
+
+@pytest.mark.parametrize("how", COPIES)
+@BOTH
+def test_fault_62_results_survive_copying(data, estimator, how):
+    grouped = with_group(data)
+    res = fit(estimator, grouped, FORMULA, propensity="x1 + x2", levels={0: "never", 1: "größe"})
+    other = COPIES[how](res)
+    assert other is not res
+    pd.testing.assert_series_equal(other.params, res.params, check_exact=True)
+    pd.testing.assert_frame_equal(other.cov_params(), res.cov_params(), check_exact=True)
+    assert str(other.summary()) == str(res.summary()) and repr(other) == repr(res)
+    assert other.summary().as_html() == res.summary().as_html()
+    pd.testing.assert_series_equal(other.in_sample, res.in_sample)
+    first, second = (res, other) if estimator is not cr.JRE else (res.start, other.start)
+    new = grouped[5:1:-1]
+    pd.testing.assert_frame_equal(second.predict(new), first.predict(new), check_exact=True)
+    assert_same(finish(other.model), res)
+    if estimator is cr.JRE:
+        pd.testing.assert_frame_equal(other.boot_params, res.boot_params, check_exact=True)
+        pd.testing.assert_frame_equal(other.replicate_bias, res.replicate_bias, check_exact=True)
+
+
+@pytest.mark.parametrize("how", COPIES)
+@BOTH
+def test_fault_62_models_survive_copying(data, estimator, how):
+    model = build(estimator, with_group(data), FORMULA, propensity="x1", weights=np.ones(N), weight_type="frequency")
+    other = COPIES[how](model)
+    assert other is not model and other.formula == model.formula == FORMULA
+    assert other.exog_names == model.exog_names and other.endog_names == "y"
+    assert_same(finish(other), finish(model))
+
+
+def test_fault_62_functions_that_cannot_be_pickled(data):
+    """The estimates are kept; new rows are raises_with, naming the function."""
+    square = lambda x: x**2  # noqa: E731, F841
+    formula = "y ~ x1 + square(x2)"
+    res = cr.IPWRA.from_formula(formula, data, treat="d", propensity="x1").fit()
+    assert res.predict(data).shape == (N, 2)
+    other = pickle.loads(pickle.dumps(res))
+    assert_same(other, res)
+    assert str(other.summary()) == str(res.summary())
+    with raises_with(cr.DesignError, "'square'", "pickled", "top level of a module"):
+        other.predict(data)
+
+
+def test_fault_62_a_copy_shares_nothing_that_can_be_changed(data):
+    res = fit(cr.IPWRA, data)
+    other = copy.deepcopy(res)
+    for array in (res.model.design.X, other.model.design.X, COPIES["pickle"](res).model.design.X):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 1.0
+
+
+def test_fault_62_errors_survive_pickling(data):
+    split = data.assign(d=(data.x1 > 0).astype(int))
+    with pytest.raises(cr.SeparationError) as caught:
+        fit(cr.IPWRA, split)
+    other = COPIES["pickle"](caught.value)
+    assert str(other) == str(caught.value) and list(other.rows) == list(caught.value.rows)
+
+
+LABELS = {
+    "long": ("x" * 70, "a reference level with a name of more than sixty characters in it"),
+    "not ASCII": ("größe ü", "非吸烟者"),
+    "HTML": ("<HS", "a & b </td><script>"),
+    "LaTeX": ("a_b%$", "#1 ^2 ~3 {4} \\5"),
+    "hyphens": ("-", "--"),
+}
+LATEX = [("\\", r"\textbackslash{}"), ("^", r"\textasciicircum{}"), ("~", r"\textasciitilde{}")]
+
+
+def in_latex(label):
+    """The label with every character that LaTeX reads as a command turned into one that prints."""
+    kept = re.sub(r"[_%$#&{}]", lambda m: "\\" + m[0], label.replace("\\", "\0"))
+    for character, command in [("\0", LATEX[0][1]), *LATEX[1:], ("<", r"\textless{}"), (">", r"\textgreater{}")]:
+        kept = kept.replace(character, command)
+    return kept
+
+
+def parsed(page):
+    """The page as a tree; raises unless it is well-formed, so that no label may have opened a tag."""
+    entity = re.compile(r"&(?!amp;|lt;|gt;|quot;|apos;)(\w+);")
+    return ElementTree.fromstring("<div>" + entity.sub(lambda m: unescape(m[0]), page) + "</div>")
+
+
+@BOTH
+@pytest.mark.parametrize("kind", LABELS)
+def test_fault_63_labels_in_text_html_and_latex(data, estimator, kind):
+    labels = LABELS[kind]
+    summary = fit(estimator, data, levels=dict(enumerate(labels))).summary()
+    text = summary.as_text()
+    rows = [line for line in text.splitlines() if line.startswith(("POM[", "ATE  "))]
+    assert [sum(f"POM[{label}]" in row for row in rows) for label in labels] == [1, 1]
+    ends = {len(row.encode("utf-16-le")) for row in rows if row.isascii()} or {0}
+    assert len(ends) == 1  # columns aligned
+    rules = {len(line) for line in text.splitlines() if set(line) in ({"="}, {"-"}) and len(line) > 9}
+    assert len(rules) == 1
+    html = summary.as_html()
+    assert html == fit(estimator, data, levels=dict(enumerate(labels)))._repr_html_()
+    page = parsed(html)
+    headers = [cell.text for cell in page.iter("th")]
+    assert [headers.count(f"POM[{label}]") for label in labels] == [1, 1]
+    assert not list(page.iter("script"))
+    latex = summary.as_latex()
+    for label in labels:
+        assert re.search(r"POM(\{\[\}|\[)" + re.escape(in_latex(label)), latex), latex
+
+
+@pytest.mark.parametrize("name", ["x" * 90, "größe ü", "<HS & co>", "a_b%$"])
+def test_fault_63_covariates_and_outcomes_of_any_name(data, name):
+    odd = data.rename(columns={"x1": name, "y": f"out {name}"})
+    summary = fit(cr.IPWRA, odd, f"Q({f'out {name}'!r}) ~ Q({name!r}) + x2").summary(coefficients=True)
+    assert summary.as_text().count(f"Q({name!r})") >= 3  # both arms and the propensity
+    page = parsed(summary.as_html())
+    assert [cell.text for cell in page.iter("th")].count(f"Q({name!r})") == 3
+    assert re.search(re.escape(in_latex(name)), summary.as_latex())
+
+
+@pytest.mark.parametrize("lost", ["an arm", "all rows"])
+@BOTH
+def test_fault_63_nan_standard_errors(data, estimator, lost):
+    resamples = np.column_stack([np.ones(N), np.where(data.d == 0, 1.0 * (lost == "an arm"), 0.0)])
+    options = {"n_replicates": 300} if estimator is cr.JRE else {"cov_type": "bootstrap"}
+    with pytest.warns(cr.ResampleWarning, match="1 of 2 resamples"):
+        res = build(estimator, data).fit(resamples=resamples, max_failed=0.5, **options)
+    assert res.bse.isna().all() and np.isfinite(res.params).all() and res.pvalues.isna().all()
+    summary = res.summary()
+    assert all("nan" in text for text in (summary.as_text(), summary.as_html(), summary.as_latex(), repr(res)))
+
+
+@BOTH
+@pytest.mark.parametrize("alpha", [0, 1, -1, 95, 1.0, np.nan, np.inf, "0.05", None, True])
+def test_fault_65_alpha(data, estimator, alpha):
+    res = fit(estimator, data)
+    for call in (res.conf_int, res.summary, res.summary_frame):
+        with raises_with(cr.OptionError, f"alpha={alpha!r}", "between 0 and 1", "alpha=0.05"):
+            call(alpha=alpha)
+
+
+def test_fault_65_alpha_is_used(data):
+    res = fit(cr.JRE, data)
+    width = {alpha: np.diff(res.conf_int(alpha))[0, 0] / res.effect_se / 2 for alpha in (0.05, 0.1, 0.5)}
+    np.testing.assert_allclose(list(width.values()), [1.959963985, 1.644853627, 0.674489750], rtol=1e-9)
+    with raises_with(cr.OptionError, "method='bootstrap'", "'percentile'"):
+        res.conf_int(method="bootstrap")
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+OF_THE_MODEL = {
+    "wieghts": "weights=", "propensty": "propensity=", "trat": "treat=", "treatment": "treat=", "target_": "target=",
+    "cov_type": "fit(cov_type=", "n_boot": "fit(n_boot=", "rng": "fit(rng=", "subset": "data=data[",
+}  # fmt: skip
+OF_FIT = {
+    "nboot": "n_boot=", "covtype": "cov_type=", "n_job": "n_jobs=", "cov_kwds": "cluster=", "use_t": "use_t",
+    "disp": "progress=", "maxiter": "converge", "seed": "rng=0", "random_state": "rng=0",
+}  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize("name", OF_THE_MODEL)
+def test_fault_67_unknown_option_of_a_model(data, estimator, name):
+    with raises_with(TypeError, f"{estimator.__name__}.from_formula", f"unknown option {name!r}", OF_THE_MODEL[name]):
+        build(estimator, data, **{name: 1})
+    with raises_with(TypeError, estimator.__name__, f"unknown option {name!r}", OF_THE_MODEL[name].strip("=")):
+        estimator(data.y, data[["x1"]].assign(one=1.0), data.d, **{name: 1})
+
+
+@BOTH
+@pytest.mark.parametrize("name", OF_FIT)
+def test_fault_67_unknown_option_of_fit(data, estimator, name):
+    with raises_with(TypeError, f"{estimator.__name__}.fit", f"unknown option {name!r}", OF_FIT[name]):
+        build(estimator, data).fit(**{name: 1})
+
+
+def test_fault_67_options_that_resemble_nothing_are_answered_with_the_list(data):
+    with raises_with(TypeError, "'zzz'", "n_boot", "n_replicates", "penalty"):
+        build(cr.JRE, data).fit(zzz=1)
+
+
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
+@pytest.mark.parametrize("name", ["n_replicates", "penalty", "objective", "anchor", "replicates", "method", "n_starts"])
+def test_fault_67_options_of_jre_elsewhere(data, estimator, name):
+    with raises_with(TypeError, f"{estimator.__name__}.fit", repr(name), "JRE", f"fit({name}="):
+        build(estimator, data).fit(**{name: 1})
+
+
+@pytest.mark.parametrize("name", ["propensity_lnk", "n_fold", "zzz"])
+def test_fault_67_unknown_option_of_with_options(data, name):
+    with raises_with(TypeError, "with_options", repr(name), "propensity_link" if "lnk" in name else "n_folds"):
+        build(cr.JRE, data).with_options(**{name: 1})
+
+
+def test_fault_67_positional_options(data):
+    with pytest.raises(TypeError, match="positional"):
+        build(cr.JRE, data).fit("HC1")
+    with pytest.raises(TypeError, match="'treat'"):
+        cr.JRE.from_formula("y ~ x1", data)
+
+
+def test_fault_70_variables_named_like_builtins_of_the_formula_language(data):
+    grouped = with_group(data)
+    base = fit(cr.IPWRA, grouped, "y ~ C(g) + I(x1**2) + x2")
+    C, I, Q, np_, center = np.zeros(3), 5, [1, 2], 7, None  # noqa: E741, F841
+    for shown in ("y ~ C(g) + I(x1**2) + Q('x2')", "y ~ C(g) + I(x1 ** 2) + x2"):
+        assert_same(cr.IPWRA.from_formula(shown, grouped, treat="d").fit(), base)
+    y, d, x1, x2, g = (grouped[name] for name in ("y", "d", "x1", "x2", "g"))  # noqa: RUF059
+    C = I = Q = np.arange(N)  # noqa: E741, F841
+    assert_same(cr.IPWRA.from_formula("y ~ C(g) + I(x1**2) + Q('x2')", treat="d").fit(), base)
+
+
+def test_fault_70_data_in_a_variable_of_such_a_name(data):
+    C, I = data.x1, data.x2.to_numpy()  # noqa: E741, F841
+    res = cr.JRE.from_formula("y ~ C + I(C**2) + I", data, treat="d").fit(**QUICK)
+    assert_same(res, fit(cr.JRE, data, "y ~ x1 + I(x1**2) + x2"))
+
+
+@pytest.mark.parametrize(
+    ("formula", "propensity", "model", "term"),
+    [
+        ("y ~ x1 + x1**2", "x1", "outcome", "x1**2"),
+        ("y ~ x1 + x2", "x1 + x2**3", "propensity", "x2**3"),
+        ("y ~ x1 + np.exp(x2)**2", "x1", "outcome", "np.exp(x2)**2"),
+    ],
+)
+def test_fault_71_power_without_i(data, formula, propensity, model, term):
+    base = term.partition("**")[0]
+    with pytest.warns(cr.DesignWarning) as caught:
+        res = fit(cr.IPWRA, data, formula, propensity=propensity)
+    (text,) = [str(w.message) for w in caught]
+    assert f"{term} in the {model} formula" in text and f"means just {base}" in text and f"I({term})" in text
+    assert f"I({term})" in " ".join(str(res.summary()).split())
+    meant = {"formula": formula.replace(term, base), "propensity": propensity.replace(term, base)}
+    assert_same(res, fit(cr.IPWRA, data, **meant))
+
+
+def test_fault_71_interactions_are_not_warned_of(data):
+    for formula in ("y ~ (x1 + x2)**2", "y ~ x1 + I(x1**2)"):
+        assert "x1" in fit(cr.IPWRA, data, formula).outcome_params.index
+
+
+@BOTH
+def test_fault_72_weights_without_their_type(data, estimator):
+    weights = np.arange(N) % 3 + 1
+    with raises_with(cr.OptionError, "weight_type", '"frequency"', '"probability"'):
+        build(estimator, data, weights=weights)
+    with raises_with(cr.OptionError, "'w'", '"frequency"', '"probability"'):
+        build(estimator, data.assign(w=weights), weights="w")
+    with raises_with(cr.OptionError, "weight_type='freq'", "'frequency'", "'probability'"):
+        build(estimator, data, weights=weights, weight_type="freq")
+    with raises_with(cr.OptionError, "weight_type='frequency'", "without weights"):
+        build(estimator, data, weight_type="frequency")
+    kinds = [fit(estimator, data, weights=weights, weight_type=kind) for kind in ("frequency", "probability")]
+    assert abs(kinds[0].effect_se / kinds[1].effect_se - 1) > 0.05  # which is why it is asked
+
+
+@BOTH
+@pytest.mark.parametrize("option", [{"bootstrap": kind} for kind in ("pairs", "bayesian", "stratified")]
+                         + [{"cov_type": kind} for kind in ("robust", "HC0", "HC1")])  # fmt: skip
+def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, option):
+    ((name, value),) = option.items()
+    clustered = build(estimator, data, cluster=np.arange(N) % 30)
+    with raises_with(cr.OptionError, f'{name}="{value}"', "cluster= was given", f'{name}="cluster"'):
+        clustered.fit(**option)
+    with raises_with(cr.OptionError, f'{name}="cluster"', "needs the clusters", 'cluster="'):
+        build(estimator, data).fit(**{name: "cluster"})
+
+
+@BOTH
+def test_fault_72_clusters_of_copies_have_the_errors_of_the_rows_once(data, estimator):
+    copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
+    drawn = np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), size=300).T
+    once, five = {"cov_type": "robust"}, {"cov_type": "cluster"}
+    if estimator is cr.JRE:
+        once |= {"replicates": drawn, "penalty": 3000.0}
+        five |= {"replicates": np.tile(drawn, (5, 1)), "penalty": 3000.0}
+    base, res = build(estimator, data).fit(**once), build(estimator, copies, cluster="g").fit(**five)
+    assert_same(res, base, rtol=1e-8)
+    assert "cluster" in str(res.summary())
+    rows = build(cr.IPWRA, copies).fit()
+    assert rows.effect_se == pytest.approx(fit(cr.IPWRA, data).effect_se / 5**0.5, rel=1e-8)
+
+
+def test_fault_72_clusters_are_resampled_whole(data):
+    copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
+    res = build(cr.IPWRA, copies, cluster="g").fit(cov_type="bootstrap", n_boot=200)
+    base = build(cr.IPWRA, data).fit(cov_type="bootstrap", n_boot=200)
+    assert res.effect_se == pytest.approx(base.effect_se, rel=0.25)  # by rows it would be less than half
+    assert "cluster" in str(res.summary())
+
+
+GIVEN = {"resamples": np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), size=20).T}
+
+
+@pytest.mark.parametrize("option", [{"bootstrap": "pairs"}, {"bootstrap": "stratified"}, GIVEN], ids=" ".join)
+def test_fault_72_a_bootstrap_asked_for_is_not_answered_with_robust_errors(data, option):
+    """Without cov_type the classic four give robust errors; naming a bootstrap contradicts that or implies one."""
+    try:
+        res = build(cr.IPWRA, data).fit(**option)
+    except cr.OptionError as error:
+        assert next(iter(option)) in str(error) and "cov_type" in str(error)
+        return
+    assert "bootstrap" in str(res.summary())
+
+
+@BOTH
+def test_fault_72_resamples_against_robust_errors(data, estimator):
+    with raises_with(cr.OptionError, "resamples", "cov_type"):
+        build(estimator, data).fit(cov_type="robust", **GIVEN)

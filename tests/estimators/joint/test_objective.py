@@ -1,0 +1,199 @@
+"""The joint objective against its definition, written out as loops; derivatives; the risk of several arms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
+from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_rows
+from causalrisk.estimators.joint.train import joint_criterion
+from causalrisk.numerics.linalg import solve_curved
+from causalrisk.propensity.replicates import BlockwiseWeights
+from tests.problems import ERM, MSE, problem, tilt_function
+
+CASES = [
+    (2, "gaussian", None, "all", "difference"),
+    (2, "binomial", "logit", "treated", "odds_ratio"),
+    (2, "binomial", "probit", "overlap", "difference"),
+    (2, "poisson", "log", "function", "ratio"),
+    (3, "gaussian", None, "all", "difference"),
+    (3, "binomial", "logit", "control", "percent"),
+    (3, "gamma", "log", "overlap", "ratio"),
+]
+
+
+class Setting:
+    """A small problem with its objective at the full sample."""
+
+    def __init__(self, case, criterion):
+        n_arms, family, link, target, effect = case
+        model = "logit" if n_arms == 2 else "multinomial"
+        self.parts = problem(n_arms, family, link, model, target, effect, n=60, seed=2)
+        self.target = target
+        self.trained, self.joint, self.refit = self.parts.joint(criterion, count=3)
+        self.start = self.trained.start.theta
+        sample, fit = self.parts.sample, self.parts.fit
+        self.states = self.parts.replicates(3).gamma
+        self.criterion = joint_criterion(self.trained, criterion)
+        self.objective = JointObjective(sample, self.criterion)
+        operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
+        self.resampled = ResampledWeights(
+            np.full((sample.n, 1), 1 / sample.n), fit.as_resample(), operator, operator.mean()
+        )
+
+    def expand(self, theta):
+        return self.objective.expand(theta.reshape(*self.start.shape, 1), self.resampled)
+
+    def squares(self, theta):
+        """Value, gradient and Hessian in units of the outcome from the expansion, (all but the fit's constant)."""
+        at, risk = self.expand(theta), self.criterion.penalty / 3
+        unit, net, rest = self.objective.row_units, at.net_bias[0], at.gram[0]
+        total = (risk * net[:, :-1].T @ net + rest) / np.outer(unit[:-1], unit)
+        bend = 0 if at.curvature is None else at.curvature[0] / unit[0] ** 2
+        value = None if at.value is None else at.value[0] * self.criterion.rms_residual**2
+        return value, -total[:, -1], total[:, :-1] + bend
+
+    def weights(self, state):
+        """Importance weights and tilt, from the probabilities."""
+        sample, model = self.parts.sample, self.parts.fit.model
+        p = model.propensity.probabilities(model.predictors(state[:, None]))[:, :, 0]
+        h = {
+            "all": np.ones(sample.n),
+            "treated": p[1],
+            "control": p[0],
+            "overlap": 1 / (1 / p).sum(axis=0),
+            "function": tilt_function(p[1]),
+        }[self.target]
+        counted = {"treated": sample.arm == 1, "control": sample.arm == 0}.get(self.target, h)
+        return h / p[sample.arm, np.arange(sample.n)], counted, sum(counted)
+
+    def definition(self, theta):
+        """J(theta) from its definition, a loop a sum."""
+        sample, criterion = self.parts.sample, self.criterion
+        family, n, n_arms = sample.family, sample.n, sample.n_arms
+        mean = [[family.mean(np.array(sample.X.columns[i] @ row)).item() for row in theta] for i in range(n)]
+        value = 0.0
+        for state in self.states.T:
+            w, _, total = self.weights(state)
+            bias = np.zeros(n_arms)
+            for i in range(n):
+                a = sample.arm[i]
+                bias[a] += w[i] * (mean[i][a] - sample.y[i]) / total
+                value += (
+                    criterion.alpha_sigma2
+                    * w[i]
+                    * float(family.loss(sample.y[i], np.array(sample.X.columns[i] @ theta[a])))
+                    / total
+                    / 3
+                )
+            for k in range(n_arms):
+                for j in range(k):
+                    difference = self.slopes[k] * bias[k] - self.slopes[j] * bias[j]
+                    value += criterion.penalty / 2 * (2 / n_arms) * difference**2 / 3
+        return value + (self.variance(mean) / 2 if criterion.with_variance else 0.0)
+
+    @property
+    def slopes(self):
+        """Derivatives of the scale of the effect at the start, their mean square one."""
+        slopes = self.parts.scale.g_slope(self.trained.start.model_means)
+        return slopes / np.sqrt((slopes**2).mean())
+
+    def variance(self, mean):
+        """Mean square of the influence functions of all pairs of arms."""
+        sample = self.parts.sample
+        w, h, total = self.weights(self.parts.fit.gamma)
+        value = 0.0
+        for k in range(sample.n_arms):
+            for j in range(k):
+                psi = np.zeros(sample.n)
+                for i in range(sample.n):
+                    a = sample.arm[i]
+                    psi[i] = h[i] * (self.slopes[k] * mean[i][k] - self.slopes[j] * mean[i][j])
+                    sign = self.slopes[k] * (a == k) - self.slopes[j] * (a == j)
+                    psi[i] += sign * w[i] * (sample.y[i] - mean[i][a])
+                centred = psi - h * psi.sum() / total
+                value += 2 / sample.n_arms * (centred**2).mean() / (total / sample.n) ** 2
+        return value
+
+
+@pytest.fixture(scope="module", params=[(c, o) for c in CASES for o in (ERM, MSE)],
+                ids=lambda p: f"{'-'.join(map(str, p[0]))}-{'mse' if p[1].with_variance else 'erm'}")  # fmt: skip
+def setting(request):
+    return Setting(*request.param)
+
+
+def points(setting):
+    for seed in range(2):
+        yield setting.start + 0.1 * np.random.default_rng(seed).normal(size=setting.start.shape)
+
+
+def test_value_equals_the_definition(setting):
+    for theta in points(setting):
+        value, _, _ = setting.squares(theta)
+        if value is None:  # of linear models the rows give it
+            rows = objective_rows(setting.objective, theta, setting.resampled)
+            value = (rows[:, -1] ** 2).sum() / 2 * setting.criterion.rms_residual**2
+        assert setting.definition(theta) == pytest.approx(value, rel=1e-11)
+
+
+def test_gradient_and_hessian_are_the_derivatives(setting):
+    theta = next(points(setting))
+    shape = setting.start.shape
+    _, gradient, hessian = setting.squares(theta)
+    numeric = approx_fprime(theta.ravel(), lambda v: setting.definition(v.reshape(shape)), 1e-6)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
+    slopes = approx_fprime(theta.ravel(), lambda v: setting.squares(v.reshape(shape))[1], 1e-7)
+    np.testing.assert_allclose(hessian, slopes, rtol=1e-5, atol=1e-5 * np.abs(hessian).max())
+
+
+def test_rows_of_the_data_equal_the_gram_matrices(setting):
+    rows = objective_rows(setting.objective, setting.start, setting.resampled)
+    at = setting.expand(setting.start)
+    expected = setting.criterion.penalty / 3 * at.net_bias[0][:, :-1].T @ at.net_bias[0] + at.gram[0]
+    np.testing.assert_allclose((rows.T @ rows)[:-1], expected, rtol=1e-9, atol=1e-11 * np.abs(expected).max())
+
+
+def test_risk_of_two_arms_is_the_squared_net_bias():
+    bias = np.array([[1.0, -2.0, 0.5], [1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(ate_risk(bias), [0.0, 9.0, 0.25], atol=1e-15)
+
+
+def test_risk_of_three_arms_depends_on_no_reference():
+    bias = np.array([[1.0], [2.0], [4.0]])
+    assert ate_risk(bias) == pytest.approx(2 / 3 * (1 + 9 + 4))
+    assert ate_risk(bias[[2, 0, 1]]) == pytest.approx(ate_risk(bias))
+    assert ate_risk(bias + 5) == pytest.approx(ate_risk(bias))
+    assert bias_contrasts(3).shape == (2, 3)
+
+
+def test_contrasts_on_another_scale_keep_the_units():
+    """Biases that leave a ratio of 2 : 1 alone are no risk, and the contrasts have the length of the plain ones."""
+    contrasts = bias_contrasts(2) * unit_slopes(1 / np.array([1.0, 2.0]))
+    assert contrasts @ np.array([0.1, 0.2]) == pytest.approx(0)
+    assert (contrasts**2).sum() == pytest.approx((bias_contrasts(2) ** 2).sum())
+
+
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_the_fit_has_the_units_of_the_squared_outcome(target):
+    """sigma0^2: the mean of the variance function at the start, under the importance weights."""
+    parts = problem(family="poisson", target=target)
+    trained, _, refit = parts.joint(MSE, count=5)
+    sample, start = parts.sample, trained.start
+    own = start.predicted[sample.arm, np.arange(sample.n)]  # of Poisson outcomes the variance is the mean
+    weights = parts.fit.undivided
+    assert refit.criterion.alpha_sigma2 == pytest.approx(MSE.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
+
+
+def test_newton_steps_know_where_the_hessian_is_not_positive():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3, 6, 4))
+    bend = np.array([0.1, -50.0, 0.0])[:, None, None] * np.eye(3)
+    steps, decrease, singular, convex = solve_curved(rows, bend)
+    assert convex.tolist() == [True, False, True] and not singular.any() and (decrease > 0).all()
+    left, right = rows[..., :3], rows[..., 3]
+    newton = np.linalg.solve(left[0].T @ left[0] + bend[0], left[0].T @ right[0])
+    gauss = np.linalg.lstsq(left[1], right[1], rcond=None)[0]
+    np.testing.assert_allclose(steps[:, 0], newton, rtol=1e-10)
+    np.testing.assert_allclose(steps[:, 1], gauss, rtol=1e-10)

@@ -1,0 +1,192 @@
+"""Batched refits: against the estimators themselves on the resampled rows, and against the influence functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
+from causalrisk.estimators.sample import make_sample
+from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.resample import NESTED_STREAM, Resampler, seed_sequence
+from causalrisk.propensity.replicates import NestedReplicates, Replicates
+from causalrisk.propensity.weights import WeightModel, fit_weights
+from tests.conftest import RHS, simulate
+from tests.problems import ADAPTIVE, ERM, MSE, model_of, multiplicities, numeric_influence, problem
+
+SEPARATE = [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW]
+TARGETS = ["all", "treated", "control", "overlap", "matching", "entropy", "function", "frame"]
+OUTCOMES = [("gaussian", None, "difference"), ("binomial", "logit", "odds_ratio"), ("poisson", "log", "ratio")]
+OUTCOMES += [("binomial", "probit", "percent"), ("gamma", "log", "difference"), ("gaussian", "log", "difference")]
+MODELS = ["logit", "probit", "cloglog", "multinomial", "known", "calibrated", "clipped"]
+
+
+def combinations():
+    """Every target with every outcome, and every target with every model: (arms, outcome, model, target)."""
+    cases = [(2, outcome, "logit", target) for outcome in OUTCOMES for target in TARGETS]
+    cases += [(2, OUTCOMES[0], model, target) for model in MODELS[1:] for target in TARGETS]
+    cases += [(2, OUTCOMES[1], model, target) for model in ("probit", "known") for target in ("overlap", "frame")]
+    cases += [
+        (3, outcome, model, target)
+        for outcome in OUTCOMES[:2]
+        for model in ("multinomial", "known")
+        for target in ("all", "control", "overlap", "matching", "entropy", "frame")
+    ]
+    cases += [(3, OUTCOMES[0], "calibrated", "all"), (3, OUTCOMES[0], "calibrated", "control")]
+    return [
+        pytest.param(*case, id="-".join([str(case[0]), *map(str, case[1][:2]), *case[2:]]))
+        for case in cases
+        if not (case[2] == "calibrated" and case[3] not in ("all", "treated", "control"))
+    ]  # fmt: skip
+
+
+def influence_error(estimate, refit, sample):
+    """Largest relative error of the influence function against refits at weights a little off; at one they agree."""
+    full = refit.refit(sample.s[:, None], 0).values[:, 0]
+    np.testing.assert_allclose(full, estimate.values, rtol=1e-8, atol=1e-9 * np.abs(estimate.values).max())
+    rows = np.arange(0, sample.n, 31)
+    scale = np.abs(estimate.influence).max(axis=0)
+    error = np.abs(numeric_influence(refit, sample, rows) - estimate.influence[rows]) / np.where(scale > 0, scale, 1.0)
+    return error.max()
+
+
+@pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
+def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target):
+    family, link, effect = outcome
+    parts = problem(n_arms, family, link, model, target, effect)
+    for spec in SEPARATE:
+        assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
+
+
+@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
+@pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
+def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
+    family, link, effect = outcome
+    parts = problem(n_arms, family, link, model, target, effect)
+    _, joint, refit = parts.joint(criterion)
+    assert joint.result.success
+    assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
+
+
+@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("model", ["logit", "multinomial", "calibrated"])
+@pytest.mark.parametrize("target", ["all", "treated", "control"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_separable_replicates_equal_the_general_path(criterion, model, target, family):
+    parts = problem(family=family, model=model, target=target)
+    draws = multiplicities(parts.sample.n, 6, 9)
+    separable, general = (parts.joint(criterion, dense=dense)[2].refit(draws, 0) for dense in (False, True))
+    np.testing.assert_allclose(separable.values, general.values, rtol=1e-7, atol=1e-9)
+
+
+def repeated_rows(frame, counts):
+    return frame.loc[frame.index.repeat(counts.astype(int))].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
+def test_resamples_equal_fits_of_the_repeated_rows(model):
+    frame = simulate(200)
+    draws = multiplicities(200, 5, 3)
+    res = model.from_formula(f"y ~ {RHS}", frame, treat="d").fit(cov_type="bootstrap", resamples=draws)
+    for j in range(5):
+        again = model.from_formula(f"y ~ {RHS}", repeated_rows(frame, draws[:, j]), treat="d").fit()
+        np.testing.assert_allclose(res.boot_params.iloc[j], again.params, rtol=1e-8)
+
+
+@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
+    """The batched solution against scipy's on the resample's own data, replicates shifted."""
+    parts = problem(family=family, target=target)
+    sample, fit, scale = parts.sample, parts.fit, parts.scale
+    _, _, refit = parts.joint(criterion)
+    draws = multiplicities(sample.n, 3, 4)
+    values = refit.refit(draws, 0).values
+    states = parts.replicates().gamma - fit.gamma[:, None]
+    for j in range(3):
+        kept = draws[:, j] > 0
+        columns = sample.X.columns[kept], sample.Z.columns[kept]
+        again = make_sample(sample.y[kept], *columns, sample.arm[kept], draws[kept, j], sample.family)
+        own = fit_weights(WeightModel(model_of("logit", again, None), parts.target, again.observed), again.s)
+        shift = np.linalg.lstsq(again.Z.columns, columns[1] @ states, rcond=None)[0]
+        start = estimate_separately(again, IPWRA, own)
+        spread = Replicates(own.gamma[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))
+        alone = estimate_jointly(JointProblem(again, own, start, spread, scale), refit.criterion)
+        np.testing.assert_allclose(values[:3, j], alone.estimate.params, rtol=1e-7)
+
+
+def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
+    parts = problem()
+    sample, fit = parts.sample, parts.fit
+    resampler = Resampler("pairs", seed_sequence(0), np.ones(sample.n))
+    weights = multiplicities(sample.n, 1, 5)[:, 0]
+    nested = NestedReplicates(sample.slices, fit, 4, lambda w, number: resampler.draw_within(w, number, 4))
+    own = fit.refit(weights[:, None]).coefficients[:, 0]
+    states = nested.gamma_of(weights, own, 7)
+    drawn = resampler.draw_within(weights, 7, 4)
+    assert (drawn[weights == 0] == 0).all()
+    np.testing.assert_array_equal(drawn.sum(axis=0), sample.n)
+    for b in range(4):
+        alone = fit_weights(fit.model, np.maximum(drawn[:, b], 1e-300))
+        np.testing.assert_allclose(states[:, b], alone.gamma, rtol=1e-7, atol=1e-9)
+    assert not np.array_equal(drawn, resampler.draw_within(weights, 8, 4))
+    assert resampler.generator(NESTED_STREAM, 7).random() != resampler.generator(NESTED_STREAM, 8).random()
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+def test_nested_and_shifted_standard_errors_agree():
+    """Same resamples: the two differ by a few percent (nested draws its replicates afresh each time)."""
+    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(250), treat="d")
+    shifted = model.fit(objective="mse", n_boot=150, n_replicates=60)
+    nested = model.fit(objective="mse", n_boot=150, n_replicates=60, bootstrap_replicates="nested")
+    assert nested.effect == shifted.effect
+    assert not np.array_equal(nested.boot_params, shifted.boot_params)
+    assert nested.effect_se == pytest.approx(shifted.effect_se, rel=0.1)
+
+
+def test_failed_resamples_are_recorded_and_leave_the_others_alone():
+    parts = problem(n=60)
+    sample = parts.sample
+    _, _, refit = parts.joint(MSE)
+    good = multiplicities(60, 1, 1)
+    empty = good * (sample.arm == 0)[:, None]
+    few = np.zeros((60, 1))
+    few[[sample.slices[0].start, sample.slices[1].start]] = 30
+    values = refit.refit(np.column_stack([good, empty, few]), 0)
+    assert values.failures[:2].tolist() == [Failure.OK, Failure.EMPTY_ARM]
+    assert values.failures[2] != Failure.OK
+    assert np.isnan(values.values[:, 1:]).all()
+    np.testing.assert_allclose(values.values[:, 0], refit.refit(good, 0).values[:, 0], rtol=1e-10)
+    _, separate = parts.separate(IPWRA)
+    assert separate.refit(np.column_stack([good, empty]), 0).failures.tolist() == [Failure.OK, Failure.EMPTY_ARM]
+
+
+def test_singular_outcome_design_is_a_reason():
+    parts = problem(n=80)
+    weights = np.ones((80, 1))
+    weights[parts.sample.slices[1].start + 2 : parts.sample.slices[1].stop] = 0
+    _, refit = parts.separate(OUTCOME_REGRESSION)
+    assert refit.refit(weights, 0).failures.tolist() == [Failure.SINGULAR_OUTCOME]
+
+
+def test_an_effect_that_does_not_exist_is_a_reason():
+    """A resample in which an arm has no events has no odds ratio."""
+    parts = problem(family="binomial", effect="odds_ratio", n=120)
+    _, refit = parts.separate(HAJEK)
+    none = np.where((parts.sample.arm == 1) & (parts.sample.y == 1), 0.0, 1.0)[:, None]
+    assert refit.refit(none, 0).failures.tolist() == [Failure.NO_EFFECT]
+
+
+def test_outcomes_without_a_finite_fit_are_reasons():
+    parts = problem(family="binomial", n=200)
+    sample = parts.sample
+    all_zero = np.where((sample.arm == 1) & (sample.y == 1), 0.0, 1.0)
+    above = sample.X.columns[:, 1] > 0
+    separated = np.where((sample.arm == 1) & (above != (sample.y == 1)), 0.0, 1.0)
+    _, refit = parts.separate(OUTCOME_REGRESSION)
+    reasons = refit.refit(np.column_stack([np.ones(200), all_zero, separated]), 0).failures.tolist()
+    assert reasons == [Failure.OK, Failure.OUTCOME_SEPARATION, Failure.OUTCOME_SEPARATION]

@@ -1,0 +1,120 @@
+"""The bootstrap: order, threads, agreement with robust standard errors."""
+
+from __future__ import annotations
+
+import threading
+
+import joblib
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from causalrisk.estimators.record import BootstrapDistribution
+from causalrisk.estimators.refits import Refits
+from causalrisk.inference.bootstrap import run_bootstrap
+from causalrisk.numerics.failures import Failure
+from tests.conftest import RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+
+
+@pytest.mark.parametrize("kind", ["pairs", "bayesian", "stratified"])
+def test_same_seed_same_digits_whatever_the_threads(kind):
+    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
+    options = {"n_boot": 100, "n_replicates": 40, "bootstrap": kind}
+    fits = [model.fit(n_jobs=j, memory=m, **options) for j, m in ((1, None), (2, None), (-1, 1.0), (3, 1e12))]
+    for res in fits[1:]:
+        np.testing.assert_array_equal(res.boot_params, fits[0].boot_params)
+        np.testing.assert_array_equal(res.bse, fits[0].bse)
+
+
+def test_standard_error_options_do_not_move_the_estimate():
+    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
+    base = model.fit(n_boot=20, n_replicates=40)
+    for other in ({"n_boot": 40}, {"cov_type": "robust"}, {"cov_type": "HC1"}, {"n_jobs": 2}):
+        assert model.fit(**({"n_boot": 20, "n_replicates": 40} | other)).effect == base.effect
+    more = model.fit(n_boot=40, n_replicates=40)
+    np.testing.assert_allclose(more.boot_params.iloc[:20], base.boot_params, rtol=1e-12)
+
+
+def test_bootstrap_standard_error_is_the_standard_deviation():
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(200), treat="d").fit(cov_type="bootstrap", n_boot=120)
+    np.testing.assert_allclose(res.bse, res.boot_params.std(ddof=1), rtol=1e-12)
+    limits = res.conf_int(0.1, method="percentile")
+    np.testing.assert_allclose(limits, np.quantile(res.boot_params, [0.05, 0.95], axis=0).T, rtol=1e-12)
+
+
+def test_robust_and_bootstrap_standard_errors_agree():
+    frame = simulate(1500, strength=0.4)
+    for model in (cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE):
+        fitted = model.from_formula(f"y ~ {RHS}", frame, treat="d")
+        robust, boot = fitted.fit(cov_type="robust"), fitted.fit(cov_type="bootstrap", n_boot=800)
+        # 800 resamples know a standard error to 2.5%
+        np.testing.assert_allclose(boot.bse, robust.bse, rtol=0.1)
+
+
+def test_clusters_are_everywhere():
+    frame = simulate(200)
+    doubled = frame.loc[frame.index.repeat(2)].assign(id=np.repeat(np.arange(200), 2)).reset_index(drop=True)
+    plain = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
+    clustered = cr.JRE.from_formula(f"y ~ {RHS}", doubled, treat="d", cluster="id")
+    fixed = {"penalty": 2000.0, "n_replicates": 50, "n_boot": 50}
+    one, two = plain.fit(**fixed), clustered.fit(**fixed)
+    # whole pairs are drawn, so the resamples of the doubled data are those of the data
+    np.testing.assert_allclose(two.params, one.params, rtol=1e-9)
+    np.testing.assert_allclose(two.boot_params, one.boot_params, rtol=1e-8)
+    robust = clustered.fit(cov_type="cluster", penalty=2000.0, n_replicates=50)
+    np.testing.assert_allclose(robust.bse, plain.fit(cov_type="robust", penalty=2000.0, n_replicates=50).bse, rtol=1e-8)
+
+
+def test_distribution_leaves_failures_out():
+    values = np.array([[1.0], [np.nan], [3.0]])
+    reasons = np.array([Failure.OK, Failure.SEPARATION, Failure.OK], dtype=np.int8)
+    boot = BootstrapDistribution(values, reasons)
+    assert boot.covariance()[0, 0] == pytest.approx(2.0)
+    assert boot.failed_share == pytest.approx(1 / 3)
+
+
+class Sums:
+    def refit(self, counts, first, fits=None):
+        return Refits(counts.sum(axis=0)[None], np.zeros(counts.shape[1], dtype=np.int8))
+
+
+def test_run_bootstrap_keeps_the_order_and_the_last_partial_block(capsys):
+    def draw(block, width):
+        return np.full((3, width), float(block))
+
+    boot = run_bootstrap(Sums(), draw, 10, 4, 3, progress=True)
+    assert boot.values[:, 0].tolist() == [0] * 4 + [3] * 4 + [6] * 2
+    assert "10/10" in capsys.readouterr().err
+
+
+def test_fault_35_functions_of_the_caller_with_workers():
+    """The design is made by the caller; workers get arrays."""
+    squared = lambda x: x**2  # noqa: E731
+    frame = simulate(150)
+    model = cr.JRE.from_formula("y ~ x1 + squared(x1)", frame, treat="d")
+    named = cr.JRE.from_formula("y ~ x1 + I(x1**2)", frame, treat="d")
+    options = {"n_boot": 70, "n_replicates": 20}
+    expected = named.fit(**options).bse
+    for backend in ("threading", "loky"):
+        with joblib.parallel_config(backend):
+            np.testing.assert_array_equal(model.fit(n_jobs=2, **options).bse, expected)
+    assert squared(3) == 9
+
+
+def test_fault_66_two_threads_fit_at_once():
+    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
+    alone = model.fit(n_boot=64, n_replicates=40)
+    results = [None] * 4
+
+    def work(slot):
+        results[slot] = model.fit(n_boot=64, n_replicates=40)
+
+    threads = [threading.Thread(target=work, args=(slot,)) for slot in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for res in results:
+        np.testing.assert_array_equal(res.boot_params, alone.boot_params)

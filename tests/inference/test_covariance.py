@@ -1,0 +1,293 @@
+"""Standard errors of a record: failures, interruptions, few clusters, contributions of the rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import causalrisk as cr
+from causalrisk.inference import bootstrap
+from causalrisk.numerics.parallel import progress_bar
+from causalrisk.propensity.overlap import arm_weights, overlap_message
+from causalrisk.propensity.replicates import BlockwiseWeights
+from tests.conftest import RHS, simulate
+from tests.problems import problem
+
+MODELS = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
+QUICK = {"n_replicates": 40}
+
+
+def built(model, frame=None, **options):
+    return model.from_formula(f"y ~ {RHS}", simulate(200) if frame is None else frame, treat="d", **options)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sandwich_by_hand_from_the_contributions(model):
+    rng = np.random.default_rng(0)
+    frame = simulate(200).assign(w=rng.uniform(0.5, 2, 200), g=rng.integers(0, 30, 200))
+    res = built(model, frame, weights="w", weight_type="probability", cluster="g").fit(
+        cov_type="cluster", **(QUICK if model is cr.JRE else {})
+    )
+    psi = res.estimating_equations()
+    assert psi.index.equals(frame.index)
+    by_cluster = psi.mul(frame.w, axis=0).groupby(frame.g).sum()
+    covariance = by_cluster.T @ by_cluster / frame.w.sum() ** 2
+    np.testing.assert_allclose(covariance.iloc[:3, :3], res.cov_params(), rtol=1e-10)
+    names = [f"outcome[1]: {term}" for term in res.outcome_params.index]
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance.loc[names, names])), res.outcome_bse["1"], rtol=1e-9)
+    if model is not cr.OutcomeRegression:
+        names = [f"propensity: {term}" for term in res.propensity_params.index]
+        np.testing.assert_allclose(np.sqrt(np.diag(covariance.loc[names, names])), res.propensity_bse, rtol=1e-9)
+    np.testing.assert_allclose(psi.mul(frame.w, axis=0).sum() / psi.abs().sum(), 0, atol=1e-10)
+
+
+def test_cluster_robust_errors_against_hand_summed_scores():
+    """Coefficients of a least-squares fit in each arm, by hand as R's package sandwich has them.
+
+    sandwich::vcovCL(lm(y ~ 0 + factor(d) + factor(d):x1), cluster = ~ g, type = "HC0", cadjust = FALSE) is CR0, and
+    its default, type = "HC1" with cadjust = TRUE, is CR1, which has the factor G/(G-1) (n-1)/(n-k).
+    """
+    frame = simulate(200).assign(g=np.arange(200) % 20)
+    model = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d", cluster="g")
+    res = model.fit()
+    x, d = frame.x1.to_numpy(), frame.d.to_numpy()
+    design = np.column_stack([1 - d, (1 - d) * x, d, d * x])
+    by_hand = hand_summed(design, frame.y.to_numpy(), frame.g.to_numpy())
+    names = [f"outcome[{a}]: {t}" for a in (0, 1) for t in ("Intercept", "x1")]
+    psi = res.estimating_equations()[names].groupby(frame.g).sum()
+    np.testing.assert_allclose(psi.T @ psi / 200**2, by_hand, rtol=1e-9)
+    np.testing.assert_allclose(res.outcome_bse.to_numpy().T.ravel(), np.sqrt(np.diag(by_hand)), rtol=1e-9)
+    factor = 20 / 19 * 199 / (200 - 4)
+    np.testing.assert_allclose((model.fit(small_sample=True).bse / res.bse) ** 2, factor, rtol=1e-10)
+
+
+def hand_summed(design, y, cluster):
+    """CR0 covariance of a least-squares fit, its scores added up within clusters one by one."""
+    bread = np.linalg.inv(design.T @ design)
+    scores = design * (y - design @ bread @ design.T @ y)[:, None]
+    sums = [scores[cluster == g].sum(axis=0) for g in np.unique(cluster)]
+    return bread @ sum(np.outer(s, s) for s in sums) @ bread
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["clusters across arms", "clusters within arms"])
+def test_cluster_robust_effect_is_that_of_a_plain_regression(nested):
+    """Without covariates the effect is the slope of lm(y ~ d), and its cluster-robust error that of the slope.
+
+    CR0: sandwich::vcovCL(lm(y ~ d), cluster = ~ g, type = "HC0", cadjust = FALSE)["d", "d"];
+    CR1: sandwich::vcovCL(lm(y ~ d), cluster = ~ g)["d", "d"], factor G/(G-1) (n-1)/(n-k) with k = 2. statsmodels has
+    the same two as use_correction=False and True.
+    """
+    rng = np.random.default_rng(5)
+    frame = simulate(200).assign(g=rng.integers(0, 25, 200))  # clusters of unequal sizes
+    frame["g"] += 25 * frame.d if nested else 0
+    frame["y"] += rng.normal(size=50)[frame.g]
+    n_clusters = frame.g.nunique()
+    model = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d", cluster="g")
+    design = np.column_stack([np.ones(200), frame.d])
+    cr0 = hand_summed(design, frame.y.to_numpy(), frame.g.to_numpy())[1, 1]
+    cr1 = cr0 * n_clusters / (n_clusters - 1) * 199 / 198
+    ols = sm.OLS(frame.y, design)
+    for options, by_hand in (({"small_sample": False}, cr0), ({"small_sample": True}, cr1)):
+        res = model.fit(cov_type="cluster", **options)
+        assert res.effect_se == pytest.approx(np.sqrt(by_hand), rel=1e-10)
+        theirs = ols.fit(
+            cov_type="cluster", cov_kwds={"groups": frame.g, "use_correction": options["small_sample"]}
+        ).bse.iloc[1]
+        assert res.effect_se == pytest.approx(theirs, rel=1e-10)
+
+
+def test_fault_50_few_clusters_are_told():
+    frame = simulate(200).assign(g=np.arange(200) % 6)
+    with pytest.warns(cr.DesignWarning, match="in only 6 of the 6 clusters of 'g'"):
+        res = built(cr.IPWRA, frame, cluster="g").fit()
+    assert "only 6 of the 6 clusters" in " ".join(str(res.summary()).split())
+    with pytest.raises(cr.DesignError, match="g"):
+        built(cr.IPWRA, frame.assign(g=1), cluster="g")
+    missing = built(cr.IPWRA, frame.assign(g=np.where(np.arange(200) < 3, np.nan, np.arange(200))), cluster="g")
+    assert missing.fit().nobs == 197
+
+
+def test_fault_50_more_clusters_than_rows_cannot_be():
+    """Levels of a category without rows are no clusters; a cluster for each row is no clustering."""
+    frame = simulate(200)
+    levels = pd.Categorical.from_codes(np.arange(200) % 50, [f"c{k}" for k in range(1000)])
+    used = built(cr.IPWRA, frame.assign(g=levels), cluster="g").fit(small_sample=True)
+    plain = built(cr.IPWRA, frame.assign(g=np.arange(200) % 50), cluster="g").fit(small_sample=True)
+    np.testing.assert_array_equal(used.bse, plain.bse)
+    assert "g (50)" in str(used.summary())
+
+
+def test_fault_61_an_arm_with_a_single_cluster():
+    """The sandwich sees no variance in it, and resamples of clusters lose it."""
+    frame = simulate(200)
+    frame["g"] = np.where(frame.d == 1, 0, 1 + np.arange(200) % 15)
+    model = built(cr.IPWRA, frame, cluster="g")
+    with pytest.warns(cr.DesignWarning, match="arm '1' has rows in only 1 of the 16 clusters of 'g'"):
+        res = model.fit()
+    assert "only 1 of the 16 clusters" in " ".join(str(res.summary()).split())
+    with (
+        pytest.warns(cr.ResampleWarning, match="an arm had no rows"),
+        pytest.warns(cr.DesignWarning, match="only 1 of the 16"),
+        pytest.raises(cr.BootstrapError, match=r"in .* an arm had no rows"),
+    ):
+        model.fit(cov_type="bootstrap", n_boot=100)
+
+
+def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
+    frame = simulate(200).assign(g=np.arange(200) % 20)
+    with pytest.raises(cr.OptionError, match=r'(?s)bootstrap="stratified" resamples rows.*bootstrap="cluster"'):
+        built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
+    alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
+    with pytest.raises(cr.DesignError, match=r"(?s)arm '1' has 1 row.*more rows"):
+        cr.Hajek.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
+
+
+def test_fault_51_52_failed_resamples_are_counted_once_and_left_out():
+    frame = simulate(60, strength=0.8)
+    draws = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=50).T
+    draws[:, 7] = np.where(frame.d == 0, draws[:, 7], 0)
+    separated = np.where((frame.x1 > 0) == (frame.d == 1), 1, 0)
+    draws[:, 8] = separated
+    with pytest.warns(cr.ResampleWarning) as caught:
+        res = built(cr.IPWRA, frame).fit(resamples=draws, max_failed=0.5)
+    assert len(caught) == 1
+    assert res.boot_ledger.reason[7] == "an arm had no rows"
+    assert "perfectly" in res.boot_ledger.reason[8]
+    assert res.boot_params.iloc[[7, 8]].isna().all(axis=None)
+    used = res.boot_ledger.used
+    np.testing.assert_allclose(res.bse, res.boot_params[used].std(ddof=1), rtol=1e-12)
+    assert f"{used.sum()} of 50 used" in str(res.summary())
+
+
+def test_fault_53_all_resamples_fail():
+    frame = simulate(100)
+    draws = np.tile((frame.d == 0).to_numpy()[:, None], 20)
+    with pytest.raises(cr.BootstrapError, match=r"(?s)20 of 20 resamples failed.*an arm had no rows.*robust") as caught:
+        built(cr.JRE, frame).fit(resamples=draws, **QUICK)
+    kept = caught.value.results
+    assert kept.effect == built(cr.JRE, frame).fit(cov_type="robust", **QUICK).effect
+    assert np.isfinite(kept.bse).all()
+    assert isinstance(kept.start.model, cr.IPWRA)
+
+
+@pytest.mark.parametrize("model", [cr.IPWRA, cr.JRE])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fault_58_interrupted(monkeypatch, model, n_jobs):
+    calls = []
+
+    def stop(self, counts, first, fits=None):
+        calls.append(first)
+        raise KeyboardInterrupt
+
+    target = "separate.SeparateRefitter" if model is cr.IPWRA else "joint.refit.JointRefitter"
+    monkeypatch.setattr(f"causalrisk.estimators.{target}.refit", stop)
+    threads = threading.active_count()
+    options = QUICK if model is cr.JRE else {}
+    with pytest.raises(cr.FitInterrupted) as caught:
+        built(model).fit(cov_type="bootstrap", n_boot=200, n_jobs=n_jobs, **options)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert calls
+    assert threading.active_count() == threads
+    robust = built(model).fit(cov_type="robust", **options)
+    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+    assert str(caught.value.results.summary())
+
+
+def test_progress_with_and_without_tqdm(monkeypatch, capsys):
+    built(cr.IPWRA).fit(cov_type="bootstrap", n_boot=70, progress=True)
+    assert "70/70" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with progress_bar(10, True) as advance:
+        advance(4)
+        advance(6)
+    assert capsys.readouterr().err == "\rbootstrap: 4 of 10 resamples\rbootstrap: 10 of 10 resamples\n"
+    with progress_bar(10, False) as advance:
+        advance(10)
+    assert capsys.readouterr().err == ""
+    assert bootstrap.progress_bar is progress_bar
+
+
+def test_number_of_replicates_a_warning_asks_for_is_enough():
+    """The Monte Carlo error falls as one over the root of the number: four times as many for half of it."""
+    model = built(cr.JRE, simulate(300, strength=1.2))
+    with pytest.warns(cr.MonteCarloWarning) as caught:
+        few = model.fit(cov_type="robust", n_replicates=20, objective="erm")
+    needed = int(str(caught[0].message).partition("n_replicates=")[2].partition(")")[0])
+    share = few.mc_se / few.effect_se
+    assert needed == pytest.approx(20 * (share / 0.05) ** 2, abs=100)
+
+
+def test_spread_of_the_weights_by_hand():
+    summary = arm_weights(np.array([1.0, 1.0, 2.0, 4.0]), np.ones(4))
+    assert summary.effective_n == pytest.approx(64 / 22)
+    assert (summary.n, summary.largest, summary.top_share) == (4, 4.0, 0.5)
+    many = arm_weights(np.r_[np.ones(198), 10.0, 20.0], np.ones(200))
+    assert many.top_share == pytest.approx(30 / 228)
+    weighted = arm_weights(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
+    assert weighted.effective_n == pytest.approx(2.0)
+    inverse, counts = np.array([1.0, 30.0, 5.0]), np.array([150.0, 3.0, 47.0])
+    counted = arm_weights(inverse, counts, counts)
+    assert counted.n == 200
+    assert counted.effective_n == pytest.approx(475**2 / (150 + 3 * 900 + 47 * 25))
+    assert (counted.top_share, counted.largest_share) == pytest.approx((60 / 475, 30 / 475))  # two of 200 observations
+    repeated = arm_weights(np.repeat(inverse, counts.astype(int)), np.ones(200))
+    np.testing.assert_allclose(dataclasses.astuple(counted), dataclasses.astuple(repeated), rtol=1e-12)
+
+
+def test_unusable_nested_replicates_do_not_dilute_the_risk():
+    """Half the replicates unusable: the mean square of the rest, not half of it."""
+    parts = problem()
+    states, slices = parts.replicates(40).gamma[:, :20], parts.sample.slices
+    ones, rows = np.ones((parts.sample.n, 1)), parts.sample.y[:, None, None]
+    half = BlockwiseWeights(slices, parts.fit.model, ones, [states], 40)
+    all_used = BlockwiseWeights(slices, parts.fit.model, ones, [states], 20)
+    squares = [(weights.sums(ones, rows) ** 2).mean(axis=1) for weights in (half, all_used)]
+    np.testing.assert_allclose(*squares, rtol=1e-12)
+    np.testing.assert_allclose(half.mean(), all_used.mean(), rtol=1e-12)
+
+
+def test_given_multiplicities_carry_the_probability_weights():
+    frame = simulate(200).assign(w=np.random.default_rng(1).uniform(0.5, 2, 200))
+    ones = np.ones((200, 3))
+    weighted = built(cr.JRE, frame, weights="w", weight_type="probability")
+    res = weighted.fit(objective="erm", replicates=ones, resamples=ones)
+    ipwra = built(cr.IPWRA, frame, weights="w", weight_type="probability").fit()
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-10)
+    np.testing.assert_allclose(res.boot_params, np.tile(ipwra.params, (3, 1)), rtol=1e-9)
+
+
+def test_poor_overlap_is_told():
+    """A fifth of the rows' weight, a fifth of the rows, or hardly any counterparts."""
+    even = arm_weights(np.ones(100), np.ones(100))
+    assert overlap_message([even, even], ["a", "b"], np.full((2, 200), 0.5)) == ""
+    heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
+    assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
+    skewed = arm_weights(np.exp(np.linspace(0, 12, 100)), np.ones(100))
+    assert skewed.largest_share < 0.2
+    assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
+    remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
+    assert "11 of 201 rows have hardly a counterpart" in overlap_message(
+        [even, even], ["a", "b"], np.stack([1 - remote, remote])
+    )
+    few, units = np.array([0.5, 1e-4]), np.array([80.0, 20.0])
+    assert "20 of 100 observations have hardly" in overlap_message(
+        [even, even], ["a", "b"], np.stack([1 - few, few]), units, "observation"
+    )
+
+
+def test_numbers_as_text_with_a_few_odd_values():
+    frame = simulate(200)
+    frame["x2"] = [f"{v:.1f}" for v in frame.x2 * 3]
+    frame.loc[3, "x2"] = "."
+    with pytest.raises(cr.DesignError, match=r"(?s)numbers as text, but for '\.'.*errors=\"coerce\""):
+        built(cr.IPWRA, frame)
+
+
+def test_model_repr():
+    assert repr(built(cr.IPWRA)) == f"IPWRA: y ~ {RHS}, d: 1 vs 0, n 200"

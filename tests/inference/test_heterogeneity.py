@@ -1,0 +1,216 @@
+"""Effects in groups, projections, pairs of arms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+import statsmodels.formula.api as smf
+
+import causalrisk as cr
+from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
+from causalrisk.inference.heterogeneity import project_effects
+from causalrisk.propensity.weights import fit_weights
+from tests.conftest import RHS, simulate
+from tests.end_to_end.test_faults import raises_with
+from tests.problems import problem
+
+
+class Fit:
+    """What `project_effects` needs of a record, at any weights of the rows."""
+
+    def __init__(self, parts, spec, weights):
+        self.sample, self.spec, self.target = parts.sample.reweighted(weights), spec, parts.target
+        self.weight_fit = fit_weights(parts.fit.model, weights)
+        self.estimate = estimate_separately(
+            self.sample, spec, row_weights(self.sample, self.weight_fit, self.target), parts.scale
+        )
+
+
+@pytest.mark.parametrize("spec", [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    ("n_arms", "family", "model", "target", "effect"),
+    [
+        (2, "gaussian", "logit", "all", "difference"),
+        (2, "binomial", "probit", "treated", "odds_ratio"),
+        (2, "poisson", "logit", "overlap", "ratio"),
+        (3, "gaussian", "multinomial", "overlap", "difference"),
+    ],
+)
+@pytest.mark.parametrize("groups", [True, False])
+def test_influence_of_projections_is_the_derivative_by_the_weights(spec, n_arms, family, model, target, effect, groups):
+    parts = problem(n_arms, family, None, model, target, effect)
+    if not groups and effect != "difference":
+        return
+    n, x = parts.sample.n, parts.sample.X.columns
+    g = np.column_stack([x[:, 1] > 0, x[:, 1] <= 0]).astype(float) if groups else x[:, :2]
+    full = project_effects(Fit(parts, spec, np.ones(n)), g, parts.scale, groups=groups)
+    for row in range(0, n, 60):
+        bump = 1e-4 * (np.arange(n) == row)
+        up, down = (project_effects(Fit(parts, spec, 1 + s * bump), g, parts.scale, groups=groups) for s in (1, -1))
+        numeric = (up.values - down.values) / 2e-4 * n
+        scale = np.abs(full.influence).max()
+        assert np.abs((numeric - full.influence[row]) / scale).max() < 1e-6
+
+
+def grouped(n=400):
+    frame = simulate(n)
+    return frame.assign(g=np.where(frame.x1 > 0, "high", "low"), half=(frame.x2 > 0).astype(float))
+
+
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
+def test_group_effects_average_to_the_effect(model):
+    frame = grouped()
+    res = model.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    by = res.effects_by("g", frame)
+    assert by.index.tolist() == ["high", "low"] and by.index.name == "g"
+    assert by.n.sum() == 400
+    assert np.average(by.estimate, weights=by.n) == pytest.approx(res.effect, rel=1e-10)
+    one = res.effects_by(np.zeros(400))
+    assert one.estimate.iloc[0] == pytest.approx(res.effect, rel=1e-10)
+    assert one["std err"].iloc[0] == pytest.approx(res.effect_se, rel=1e-9)
+
+
+def test_group_effects_by_hand():
+    frame = grouped()
+    res = cr.AIPW.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    score, fitted = res.propensity_scores, res.potential_outcomes
+    correction = frame.d / score * (frame.y - fitted["1"]) - (1 - frame.d) / (1 - score) * (frame.y - fitted["0"])
+    pseudo = fitted["1"] - fitted["0"] + correction
+    by = res.effects_by("g", frame)
+    np.testing.assert_allclose(by.estimate, pseudo.groupby(frame.g).mean(), rtol=1e-10)
+    line = res.effects_by("~ x1 + half", frame)
+    expected = smf.ols("pseudo ~ x1 + half", frame.assign(pseudo=pseudo)).fit(cov_type="HC0")
+    np.testing.assert_allclose(line.estimate, expected.params, rtol=1e-9)
+    assert line.index.tolist() == ["Intercept", "x1", "half"]
+
+
+def test_hajek_in_groups_is_weighted_means_in_each():
+    frame = grouped()
+    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity=RHS).fit()
+    weighted = frame.assign(w=res.importance_weights, wy=res.importance_weights * frame.y).groupby(["g", "d"])
+    means = (weighted.wy.sum() / weighted.w.sum()).unstack()
+    np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] - means[0], rtol=1e-10)
+    line = res.effects_by("~ x1")
+    slopes = [
+        sm.WLS(
+            frame.y[frame.d == d], sm.add_constant(frame.x1[frame.d == d]), res.importance_weights[frame.d == d]
+        ).fit()
+        for d in (0, 1)
+    ]
+    np.testing.assert_allclose(line.estimate, slopes[1].params - slopes[0].params, rtol=1e-9)
+
+
+def test_group_ratio_of_raw_means():
+    frame = grouped().assign(y=lambda f: f.y - f.y.min() + 1)
+    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", effect="ratio", propensity_score=np.full(400, 0.5)).fit()
+    means = frame.groupby(["g", "d"]).y.mean().unstack()
+    np.testing.assert_allclose(res.effects_by("g", frame).estimate, means[1] / means[0], rtol=1e-10)
+    by = cr.OutcomeRegression.from_formula("y ~ C(g)", frame, treat="d", effect="ratio").fit().effects_by("g")
+    np.testing.assert_allclose(by.estimate, means[1] / means[0], rtol=1e-10)
+
+
+def test_effects_by_clusters_weights_and_several_arms():
+    frame = grouped().assign(c=np.arange(400) // 4, w=np.random.default_rng(0).uniform(0.5, 2, 400))
+    model = {"weights": "w", "weight_type": "probability", "cluster": "c"}
+    res = cr.AIPW.from_formula(f"y ~ {RHS}", frame, treat="d", **model).fit()
+    whole = res.effects_by(np.ones(400))
+    assert whole["std err"].iloc[0] == pytest.approx(res.effect_se, rel=1e-9)
+    arms = frame.assign(d=np.random.default_rng(1).choice(["a", "b", "c"], 400))
+    three = cr.IPWRA.from_formula(f"y ~ {RHS}", arms, treat="d", reference="a").fit()
+    by = three.effects_by("g", arms)
+    assert by.index.names == ["effect", "g"] and len(by) == 4
+    averages = [np.average(by.loc[f"ATE[{arm}]"].estimate, weights=by.loc[f"ATE[{arm}]"].n) for arm in "bc"]
+    np.testing.assert_allclose(averages, three.params.iloc[:2], rtol=1e-9)
+
+
+def test_variables_of_the_formulas_need_no_data():
+    frame = grouped()
+    res = cr.IPWRA.from_formula(f"y ~ {RHS} + C(g)", frame, treat="d").fit()
+    pd.testing.assert_frame_equal(res.effects_by("g"), res.effects_by(frame.g))
+    pd.testing.assert_frame_equal(res.effects_by("g"), res.effects_by(frame.g.sample(frac=1, random_state=1)))
+    assert res.effects_by("~ x1").shape == (2, 6)
+
+
+def test_rows_that_were_dropped_have_no_group():
+    frame = grouped()
+    frame.loc[:9, "x1"] = np.nan
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    assert res.effects_by("g", frame).n.sum() == 390
+    assert res.effects_by(frame.g).n.sum() == 390
+
+
+def test_what_effects_by_refuses():
+    frame = grouped()
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    with raises_with(cr.DesignError, "group 'G'", "neither a column", "'g'"):
+        res.effects_by("G", frame)
+    with raises_with(cr.DesignError, "group 'g' is in neither formula", 'effects_by("g", data)'):
+        res.effects_by("g")
+    with raises_with(cr.DesignError, "group 'x1' has 400 values", 'effects_by("~ x1")'):
+        res.effects_by("x1")
+    with raises_with(cr.DesignError, "group 'g' is missing in 5 rows"):
+        res.effects_by(frame.g.where(frame.index >= 5))
+    with raises_with(cr.DesignError, "10 rows", "400", "data="):
+        res.effects_by("g", frame.head(10))
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=20, n_replicates=20)
+    with raises_with(cr.UnavailableError, "JRE debiases one contrast", "res.start.effects_by"):
+        jre.effects_by("~ x1")
+    over = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", target=frame.head(50)).fit()
+    with raises_with(cr.UnavailableError, "target frame"):
+        over.effects_by("g", frame)
+    ratio = cr.IPWRA.from_formula(f"y ~ {RHS}", frame.assign(y=frame.y + 20), treat="d", effect="ratio").fit()
+    with raises_with(cr.OptionError, 'effect="ratio"', 'effect="difference"'):
+        ratio.effects_by("~ x1")
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_one_group_of_everybody_is_the_joint_fit_itself(family):
+    frame = grouped().assign(y=lambda f: f.y if family == "gaussian" else (f.y > 1).astype(int))
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(n_boot=60, n_replicates=40)
+    whole = jre.effects_by(np.zeros(400))
+    assert whole.estimate.iloc[0] == pytest.approx(jre.effect, rel=1e-7)
+    assert whole["std err"].iloc[0] == pytest.approx(jre.effect_se, rel=1e-6)
+
+
+def test_joint_effects_of_groups_minimise_a_risk_a_group():
+    """Two groups, linear, `erm`: the rows of the least-squares problem by hand."""
+    frame = grouped(200)
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
+    draws = np.random.default_rng(0).multinomial(200, np.full(200, 1 / 200), size=7).T
+    jre = model.fit(objective="erm", penalty=500.0, replicates=draws, n_boot=20)
+    X = np.column_stack([np.ones(200), frame[["x1", "x2", "x3"]]])
+    scores = [sm.GLM(frame.d, X, sm.families.Binomial(), freq_weights=c).fit(tol=1e-14).predict(X) for c in draws.T]
+    weights = np.array([1 / np.where(frame.d == 1, e, 1 - e) for e in scores])
+    groups = [(frame.g == "high").to_numpy(), (frame.g == "low").to_numpy()]
+    arms = [(frame.d == d).to_numpy()[:, None] * X for d in (0, 1)]
+    both, y = np.hstack(arms), frame.y.to_numpy()
+    rows = [np.sqrt(weights.mean(axis=0) / 200)[:, None] * np.column_stack([both, y])]
+    sign = np.where(frame.d == 1, 1.0, -1.0)
+    for w in weights:
+        for inside in groups:
+            row = (sign * w * inside) @ np.column_stack([both, y]) / inside.sum()
+            rows.append(np.sqrt(500.0 / 7 / 2) * row[None])
+    stacked = np.concatenate(rows)
+    theta = np.linalg.lstsq(stacked[:, :-1], stacked[:, -1], rcond=None)[0]
+    expected = [(X @ (theta[4:] - theta[:4]))[inside].mean() for inside in groups]
+    np.testing.assert_allclose(jre.effects_by("g", frame).estimate, expected, rtol=1e-7)
+
+
+def test_pairs_of_arms_do_not_depend_on_the_reference():
+    rng = np.random.default_rng(3)
+    frame = simulate(500).assign(arm=rng.choice(["a", "b", "c"], 500))
+    first = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="a").fit(n_boot=60, n_replicates=60)
+    other = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="b").fit(n_boot=60, n_replicates=60)
+    pairs = first.pairwise()
+    assert pairs.index.tolist() == [("b", "a"), ("c", "a"), ("c", "b")]
+    np.testing.assert_allclose(pairs.estimate.iloc[:2], first.params.iloc[:2], rtol=1e-12)
+    np.testing.assert_allclose(pairs["std err"].iloc[:2], first.bse.iloc[:2], rtol=1e-9)
+    contrast = first.t_test("ATE[c] - ATE[b]")
+    assert pairs.estimate.iloc[2] == pytest.approx(contrast.effect[0])
+    assert pairs["std err"].iloc[2] == pytest.approx(contrast.sd.item(), rel=1e-8)
+    again = other.pairwise()
+    assert again.loc[("c", "b"), "estimate"] == pytest.approx(pairs.loc[("c", "b"), "estimate"], rel=1e-8)
+    assert again.loc[("c", "b"), "std err"] == pytest.approx(pairs.loc[("c", "b"), "std err"], rel=1e-7)

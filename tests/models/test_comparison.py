@@ -1,0 +1,412 @@
+"""Comparison of estimators on one sample and the same resamples."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import causalrisk as cr
+from causalrisk.inference import bootstrap as engine
+from causalrisk.models.model import MODELS, Unadjusted
+from causalrisk.propensity.weights import WeightFit
+from tests.conftest import RHS, simulate
+
+NAMES = ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+FORMULA = f"y ~ {RHS}"
+QUICK = {"n_boot": 70, "n_replicates": 40}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(5)
+    return simulate(240, strength=0.5).assign(
+        group=np.arange(240) // 6, s=rng.uniform(0.5, 2, 240), times=rng.integers(1, 4, 240)
+    )
+
+
+@pytest.fixture(scope="module")
+def both(frame):
+    return cr.compare(FORMULA, frame, treat="d", propensity="x1 + x2", **QUICK)
+
+
+def single(model, frame, options, fit):
+    if model is cr.JRE:
+        fit = fit | {"n_replicates": QUICK["n_replicates"]}
+    return model.from_formula(FORMULA, frame, treat="d", **options).fit(cov_type="bootstrap", **fit)
+
+
+# --- by hand -----------------------------------------------------------------------------------------------------
+
+
+def test_differences_by_hand(both):
+    boot, differences = both.boot_effects, both.differences
+    assert boot.shape == (70, 6)
+    assert len(differences) == 15
+    for (left, right), row in differences.iterrows():
+        se = np.std(boot[left] - boot[right], ddof=1)
+        difference = both.results[left].effect - both.results[right].effect
+        z = difference / se
+        expected = [difference, se, z, 2 * stats.norm.sf(abs(z)), *(difference + np.array([-1, 1]) * 1.959963985 * se)]
+        np.testing.assert_allclose(row, expected, rtol=1e-8)
+    assert list(differences.columns) == ["difference", "std err", "z", "P>|z|", "lower", "upper"]
+
+
+def test_table_and_covariance_by_hand(both):
+    table, boot = both.table, both.boot_effects
+    assert list(table.columns) == ["effect", "std err", "robust se", "z", "P>|z|", "lower", "upper"]
+    assert list(table.index) == list(boot.columns) == list(both.results) == NAMES
+    np.testing.assert_allclose(table["std err"], boot.std(ddof=1), rtol=1e-12)
+    np.testing.assert_allclose(table["z"], table["effect"] / boot.std(), rtol=1e-12)
+    np.testing.assert_allclose(table["upper"] - table["effect"], 1.959963985 * boot.std(), rtol=1e-8)
+    np.testing.assert_allclose(both.cov, np.cov(boot.to_numpy().T), rtol=1e-12)
+    # the paired variance is that of the joint covariance
+    variance = both.cov.loc["IPWRA", "IPWRA"] + both.cov.loc["JRE", "JRE"] - 2 * both.cov.loc["IPWRA", "JRE"]
+    assert both.differences.loc[("IPWRA", "JRE"), "std err"] == pytest.approx(np.sqrt(variance), rel=1e-8)
+
+
+def test_unadjusted_is_the_difference_of_raw_means(frame):
+    one = cr.compare("y ~ 1", frame, treat="d", estimators="Unadjusted", n_boot=40)
+    arms = [frame.y[frame.d == arm] for arm in (1, 0)]
+    assert one.table.loc["Unadjusted", "effect"] == pytest.approx(arms[0].mean() - arms[1].mean(), rel=1e-12)
+    by_hand = np.sqrt(sum(y.var(ddof=0) / len(y) for y in arms))
+    assert one.table.loc["Unadjusted", "robust se"] == pytest.approx(by_hand, rel=1e-12)
+    assert one.differences.empty
+    assert one.cov.shape == (1, 1)
+    assert "Difference" not in str(one.summary())
+    assert repr(one).startswith("1 estimator: ATE ")
+
+
+# --- the same as single fits -------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the Monte Carlo standard error:causalrisk.MonteCarloWarning")  # 40 replicates
+@pytest.mark.parametrize(
+    ("options", "fit"),
+    [
+        ({"propensity": "x1 + x2"}, {}),
+        ({"propensity_link": "probit"}, {"rng": 7, "bootstrap": "stratified"}),
+        ({"cluster": "group"}, {"small_sample": True}),
+        ({"weights": "s", "weight_type": "probability"}, {"bootstrap": "bayesian"}),
+        ({"weights": "times", "weight_type": "frequency"}, {"rng": np.random.SeedSequence(3)}),
+    ],
+    ids=["pairs", "probit", "cluster", "probability", "frequency"],
+)
+def test_rows_equal_single_fits(frame, options, fit):
+    res = cr.compare(FORMULA, frame, treat="d", **options, **fit, **QUICK)
+    for model, name in zip(MODELS, NAMES, strict=True):
+        alone = single(model, frame, options, fit | {"n_boot": QUICK["n_boot"]})
+        np.testing.assert_allclose(res.boot_effects[name], alone.boot_params["ATE"], rtol=1e-10, atol=1e-12)
+        row = res.table.loc[name]
+        np.testing.assert_allclose(row[["effect", "std err"]], [alone.effect, alone.effect_se], rtol=1e-10)
+        np.testing.assert_allclose(row[["lower", "upper"]], alone.conf_int().loc["ATE"], rtol=1e-10)
+        built = model.from_formula(FORMULA, frame, treat="d", **options)
+        more = {k: v for k, v in fit.items() if k in ("rng", "small_sample") or model is cr.JRE}
+        if model is cr.JRE:
+            more["n_replicates"] = QUICK["n_replicates"]
+        robust = built.fit(cov_type="cluster" if "cluster" in options else "robust", **more)
+        np.testing.assert_allclose(row["robust se"], robust.effect_se, rtol=1e-10)
+        np.testing.assert_allclose(res.results[name].cov_params(), robust.cov_params(), rtol=1e-10, atol=1e-14)
+    assert res.results["JRE"].start.params.equals(res.results["IPWRA"].params)
+
+
+def test_options_of_jre_and_given_resamples(frame):
+    drawn = np.random.default_rng(1).multinomial(240, np.full(240, 1 / 240), size=45).T
+    joint = {"objective": "erm", "penalty": "n1.5", "n_replicates": 40, "bootstrap_replicates": "nested"}
+    res = cr.compare(FORMULA, frame, treat="d", estimators=["JRE", "AIPW"], resamples=drawn, **joint)
+    alone = cr.JRE.from_formula(FORMULA, frame, treat="d").fit(resamples=drawn, **joint)
+    np.testing.assert_allclose(res.boot_effects["JRE"], alone.boot_params["ATE"], rtol=1e-10)
+    assert "bootstrap (given)" in str(res.summary())
+
+
+def test_neither_threads_nor_the_selection_change_a_digit(frame, both):
+    options = {"treat": "d", "propensity": "x1 + x2"} | QUICK
+    some = cr.compare(FORMULA, frame, estimators=[cr.JRE, "Hajek", Unadjusted], n_jobs=2, **options)
+    order = ["JRE", "Hajek", "Unadjusted"]
+    assert list(some.table.index) == order
+    pd.testing.assert_frame_equal(some.boot_effects, both.boot_effects[order])
+    without = cr.compare(FORMULA, frame, treat="d", propensity="x1 + x2", estimators=["IPW", "AIPW"], n_boot=70)
+    pd.testing.assert_frame_equal(without.boot_effects, both.boot_effects[["Hajek", "AIPW"]])
+    reversed_pair = some.differences.loc[("JRE", "Unadjusted")]
+    np.testing.assert_allclose(reversed_pair["difference"], -both.differences.loc[("Unadjusted", "JRE"), "difference"])
+
+
+def test_the_propensity_model_is_refitted_once_a_block(frame, monkeypatch):
+    calls, once = [], WeightFit.refit
+    monkeypatch.setattr(
+        WeightFit, "refit", lambda self, w, start=None: calls.append(w.shape[1]) or once(self, w, start)
+    )
+    cr.compare(FORMULA, frame, treat="d", **QUICK)
+    assert calls == [32, 8, 32, 32, 6]  # 40 replicates, then 70 resamples
+
+
+def test_a_generator_is_advanced_once_and_the_seed_repeats(frame):
+    options = {"treat": "d", "estimators": ["IPWRA", "AIPW"], "n_boot": 10}
+    first = cr.compare(FORMULA, frame, rng=np.random.default_rng(4), **options)
+    again = cr.compare(FORMULA, frame, rng=first.results["AIPW"].seed, **options)
+    pd.testing.assert_frame_equal(first.boot_effects, again.boot_effects)
+
+
+def test_constants_only_need_no_estimable_outcome_design(frame):
+    rare = frame.assign(only=((frame.d == 1) & (frame.x1 > 1)).astype(float))
+    options = {"treat": "d", "propensity": "x1", "n_boot": 20}
+    res = cr.compare("y ~ only", rare, estimators=["Unadjusted", "Hajek"], **options)
+    alone = cr.Hajek.from_formula("y ~ only", rare, treat="d", propensity="x1").fit(cov_type="bootstrap", n_boot=20)
+    assert res.table.loc["Hajek", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
+    with pytest.raises(cr.DesignError, match="only = 1 has rows only in arm"):
+        cr.compare("y ~ only", rare, estimators=["Unadjusted", "IPWRA"], **options)
+
+
+def test_one_sample_for_all(frame):
+    holes = frame.copy()
+    holes.loc[:9, "x3"] = np.nan
+    res = cr.compare(FORMULA, holes, treat="d", propensity="x1", estimators=["Unadjusted", "IPWRA"], n_boot=20)
+    kept = holes.dropna()
+    means = kept.groupby("d").y.mean()
+    assert res.table.loc["Unadjusted", "effect"] == pytest.approx(means[1] - means[0], rel=1e-12)
+    assert "10 rows dropped for all estimators" in str(res.summary())
+
+
+def test_formula_in_the_callers_scope(frame):
+    y, x1, d = (frame[c].to_numpy() for c in ("y", "x1", "d"))
+    assert len(y) == len(x1) == len(d)
+    here = cr.compare("y ~ x1", treat="d", estimators="IPWRA", n_boot=20)
+    named = cr.compare("y ~ x1", frame, treat="d", estimators="IPWRA", n_boot=20)
+    pd.testing.assert_frame_equal(here.table, named.table)
+
+
+# --- failures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def damaged(frame):
+    """Multiplicities: column 0 separates the arms, column 1 leaves an arm without rows, the others are sound."""
+    drawn = np.random.default_rng(2).multinomial(240, np.full(240, 1 / 240), size=40).T
+    drawn[:, 0] = np.where(frame.d == 1, frame.x1 > 0, frame.x1 < 0)
+    drawn[:, 1] = frame.d == 1
+    return drawn
+
+
+def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
+    with pytest.warns(cr.ResampleWarning) as caught:
+        res = cr.compare(FORMULA, frame, treat="d", resamples=damaged, n_replicates=40, max_failed=0.1)
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert "Unadjusted, OutcomeRegression (in 1 an arm had no rows)" in message
+    assert "Hajek, IPWRA, AIPW, JRE (in 1 an arm had no rows; in 1 the propensity model separated" in message
+    boot = res.boot_effects
+    assert boot.isna().sum().to_list() == [1, 1, 2, 2, 2, 2]
+    assert res.boot_ledger.loc[0, "Unadjusted"] == "used"
+    assert "separated" in res.boot_ledger.loc[0, "JRE"]
+    assert res.table.loc["Unadjusted", "std err"] == pytest.approx(boot["Unadjusted"].dropna().std(), rel=1e-12)
+    assert res.table.loc["JRE", "std err"] == pytest.approx(boot["JRE"][2:].std(), rel=1e-12)
+    own = (boot["Unadjusted"] - boot["OutcomeRegression"]).dropna()
+    assert len(own) == 39
+    assert res.differences.loc[("Unadjusted", "OutcomeRegression"), "std err"] == pytest.approx(own.std(), rel=1e-12)
+    mixed = (boot["Unadjusted"] - boot["JRE"])[2:]
+    assert res.differences.loc[("Unadjusted", "JRE"), "std err"] == pytest.approx(mixed.std(), rel=1e-12)
+    np.testing.assert_allclose(res.cov, boot[2:].cov(), rtol=1e-12)
+    text = " ".join(str(res.summary()).split())
+    assert "38 of 40 used by all" in text
+    assert "See boot_ledger" in text
+    with pytest.warns(cr.ResampleWarning):
+        alone = cr.AIPW.from_formula(FORMULA, frame, treat="d").fit(resamples=damaged, max_failed=0.1)
+    assert res.table.loc["AIPW", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
+
+
+def test_too_many_failures(frame, damaged):
+    with pytest.raises(cr.BootstrapError, match=r"2 of 40 .*max_failed=0.03.*Hajek, AIPW") as caught:
+        cr.compare(
+            FORMULA, frame, treat="d", estimators=["Unadjusted", "Hajek", "AIPW"], resamples=damaged, max_failed=0.03
+        )
+    assert "max_failed=0.06" in str(caught.value)
+    table = caught.value.results.table
+    assert table["effect"].notna().all() and table["robust se"].notna().all()
+    assert table["std err"].isna().to_list() == [False, True, True]
+    assert "nan" in str(caught.value.results.summary())
+
+
+def test_interruption_keeps_the_estimates(frame, monkeypatch):
+    def interrupt(function, count, workers):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "ordered_map", interrupt)
+    with pytest.raises(cr.FitInterrupted) as caught:
+        cr.compare(FORMULA, frame, treat="d", estimators=["IPWRA", "AIPW"])
+    table = caught.value.results.table
+    assert table["robust se"].notna().all() and table["std err"].isna().all()
+
+
+@pytest.mark.filterwarnings("ignore:outcome 'y' is constant:causalrisk.DesignWarning")
+def test_constant_outcome_has_no_sampling_error(frame):
+    res = cr.compare(FORMULA, frame.assign(y=3.3), treat="d", **QUICK)
+    assert (res.table[["effect", "std err", "robust se"]] == 0).all(axis=None)
+    assert (res.differences[["difference", "std err"]] == 0).all(axis=None)
+    assert res.table["z"].isna().all()
+    str(res.summary())
+
+
+def test_estimators_that_coincide_have_no_test():
+    """With a saturated binary covariate IPWRA, AIPW and outcome regression are one estimator."""
+    frame = simulate(200).assign(b=lambda f: (f.x1 > 0).astype(int))
+    res = cr.compare("y ~ b", frame, treat="d", estimators=["OutcomeRegression", "IPWRA", "AIPW"], n_boot=30)
+    assert (res.differences[["difference", "std err"]] == 0).all(axis=None)
+    assert res.differences[["z", "P>|z|"]].isna().all(axis=None)
+
+
+@pytest.mark.filterwarnings("ignore:the Monte Carlo standard error:causalrisk.MonteCarloWarning")
+def test_warnings_are_given_once(frame):
+    with pytest.warns(cr.OverlapWarning) as caught:
+        far = frame.assign(x1=np.where(frame.d == 1, frame.x1 + 1.5, frame.x1))
+        res = cr.compare("y ~ x2", far, treat="d", propensity="x1", n_boot=20, n_replicates=40, max_failed=0.5)
+    assert [w.category for w in caught].count(cr.OverlapWarning) == 1
+    assert str(res.summary()).count("poor overlap") == 1
+
+
+# --- what is asked -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("estimators", "words"),
+    [
+        (["IPWRA", "jre"], ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["JRE"]']),
+        ("outcomeregresion", ['Type  estimators=["OutcomeRegression"]']),
+        ([cr.CausalResults], ["CausalResults", "Type  estimators="]),
+        ([3], ["3 is not known", "Type  estimators="]),
+        (["Hajek", cr.IPW], ["'Hajek' is named twice"]),
+        ([], ["empty", "Leave it out"]),
+    ],
+)
+def test_unknown_estimators(frame, estimators, words):
+    with pytest.raises(cr.OptionError) as caught:
+        cr.compare(FORMULA, frame, treat="d", estimators=estimators)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_options_that_do_not_fit(frame):
+    with pytest.raises(cr.OptionError, match="penalty= is an option of JRE"):
+        cr.compare(FORMULA, frame, treat="d", estimators=["AIPW"], penalty="n")
+    with pytest.raises(cr.OptionError, match=r'cluster="column"'):
+        cr.compare(FORMULA, frame, treat="d", bootstrap="cluster")
+    with pytest.raises(cr.OptionError, match="n_boot=1"):
+        cr.compare(FORMULA, frame, treat="d", n_boot=1)
+    with pytest.raises(TypeError, match="side by side"):
+        cr.compare(FORMULA, frame, treat="d", cov_type="robust")
+    with pytest.raises(TypeError, match="Did you mean  estimators= "):
+        cr.compare(FORMULA, frame, treat="d", estimator="JRE")
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
+
+
+def test_summary_is_78_columns_wide(both):
+    text = str(both.summary())
+    lines = text.splitlines()
+    assert max(map(len, lines)) == 78
+    assert lines[0].strip() == "Comparison of Estimators"
+    assert "Difference to JRE" in text
+    assert text.count("Difference to") == 1
+    assert "paired" in text
+    row = next(line for line in lines if line.startswith("AIPW ")).split()
+    np.testing.assert_allclose(float(row[1]), both.table.loc["AIPW", "effect"], atol=6e-3)
+    assert [line.split()[0] for line in lines if line.startswith(tuple(f"{name} " for name in NAMES))] == (
+        NAMES + NAMES[:-1]
+    )
+    assert "[0.05" in str(both.summary(alpha=0.1, title="Mine"))
+    assert str(both.summary(title="Mine")).splitlines()[0].strip() == "Mine"
+    assert both._repr_html_() == both.summary().as_html()
+    with pytest.raises(cr.OptionError, match="alpha"):
+        both.summary(alpha=95)
+
+
+def test_summary_of_few_shows_every_pair(frame):
+    res = cr.compare(FORMULA, frame, treat="d", estimators=["Unadjusted", "IPWRA", "AIPW"], n_boot=20)
+    text = str(res.summary())
+    assert "Difference to AIPW" in text and "Difference to IPWRA" in text
+    assert max(map(len, text.splitlines())) == 78
+
+
+def test_repr_is_one_line(both):
+    low, high = both.table["effect"].min(), both.table["effect"].max()
+    words = repr(both).removesuffix(", 1 vs 0, n 240").removeprefix("6 estimators: ATE ").split(" to ")
+    np.testing.assert_allclose([float(word) for word in words], [low, high], atol=6e-3)
+
+
+def test_plot_is_a_forest(both):
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    axes = both.plot_compare()
+    assert isinstance(axes, matplotlib.axes.Axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
+    points = axes.get_lines()[0]
+    np.testing.assert_allclose(points.get_xdata(), both.table["effect"])
+    assert list(points.get_ydata()) == [5, 4, 3, 2, 1, 0]
+    segments = np.array(axes.collections[0].get_segments())[:, :, 0]
+    np.testing.assert_allclose(segments, both.table[["lower", "upper"]])
+    own = plt.figure().subplots()
+    assert both.plot(own, alpha=0.1) is own
+    assert "90% interval" in own.get_xlabel()
+    plt.close("all")
+
+
+def test_plot_without_matplotlib_says_what_to_install(both, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(cr.CausalRiskError, match="pip install matplotlib"):
+        both.plot()
+
+
+def test_pickles_and_hands_out_copies(both):
+    again = pickle.loads(pickle.dumps(both))
+    pd.testing.assert_frame_equal(again.table, both.table)
+    assert str(again.summary()) == str(both.summary())
+    before = str(both.summary())
+    for piece in (both.table, both.differences, both.boot_effects, both.cov):
+        piece.iloc[:] = 0
+    both.results.clear()
+    assert str(both.summary()) == before
+
+
+def test_an_unknown_option_is_told_by_the_name_of_the_function():
+    with pytest.raises(TypeError, match=r"^compare got an unknown option 'reps'"):
+        cr.compare("y ~ x1", simulate(50), treat="d", reps=10)
+
+
+def test_several_arms_have_a_row_each():
+    frame = simulate(300).assign(arm=np.random.default_rng(3).choice(["a", "b", "c"], 300))
+    names = ["OutcomeRegression", "IPWRA"]
+    options = {"treat": "arm", "reference": "a"}
+    both = cr.compare(f"y ~ {RHS}", frame, estimators=names, n_boot=50, **options)
+    assert both.table.index.names == ["estimator", "effect"] and len(both.table) == 4
+    alone = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, **options).fit(cov_type="bootstrap", n_boot=50)
+    np.testing.assert_allclose(both.table.loc["IPWRA"].effect, alone.params.iloc[:2], rtol=1e-10)
+    np.testing.assert_allclose(both.table.loc["IPWRA"]["std err"], alone.bse.iloc[:2], rtol=1e-9)
+    differences = both.differences
+    assert differences.index.names == ["estimator", "minus", "effect"] and len(differences) == 2
+    gap = both.table.loc[("OutcomeRegression", "ATE[c]")].effect - both.table.loc[("IPWRA", "ATE[c]")].effect
+    assert differences.xs("ATE[c]", level="effect").difference.iloc[0] == pytest.approx(gap, rel=1e-9)
+    assert repr(both).startswith("2 estimators: ATE[b]") and "b, c vs a" in repr(both)
+    text = str(both.summary())
+    assert text.index("ATE[b]") < text.index("ATE[c]") and both.cov.shape == (4, 4)
+    labels = [label.get_text() for label in both.plot().get_yticklabels()]
+    assert labels[0] == "OutcomeRegression: ATE[b]"
+
+
+@pytest.mark.parametrize(
+    "options", [{"target": "overlap"}, {"family": "binomial", "effect": "ratio"}, {"clip": (0.2, 0.8)}]
+)
+def test_options_of_the_models_hold_for_all(options):
+    frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
+    both = cr.compare(f"y ~ {RHS}", frame, treat="d", n_boot=20, n_replicates=20, **options)
+    for name, model in (("OutcomeRegression", cr.OutcomeRegression), ("AIPW", cr.AIPW)):
+        alone = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
+        assert both.table.loc[name, "effect"] == pytest.approx(alone.effect, rel=1e-10)
+        assert both.table.loc[name, "robust se"] == pytest.approx(alone.effect_se, rel=1e-9)
+        null = 1 if "effect" in options else 0
+        row = both.table.loc[name]
+        assert row.z == pytest.approx((row.effect - null) / row["std err"], rel=1e-9)

@@ -1,0 +1,148 @@
+"""Small problems for the tests of the numerical engine: a sample, its importance weights, replicates, an estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.estimators.effect_scales import SCALES
+from causalrisk.estimators.joint.criterion import Criterion
+from causalrisk.estimators.joint.refit import JointRefitter
+from causalrisk.estimators.joint.train import JointProblem, estimate_of_trained, joint_criterion, train
+from causalrisk.estimators.sample import Sample, make_sample
+from causalrisk.estimators.separate import SeparateRefitter, estimate_separately, row_weights
+from causalrisk.estimators.specification import IPWRA
+from causalrisk.numerics.families import outcome_family
+from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
+from causalrisk.propensity.replicates import NoReplicates, Replicates, ShiftedLogitReplicates, ShiftedReplicates
+from causalrisk.propensity.targets import (
+    ArmTarget,
+    Target,
+    TiltTarget,
+    make_target,
+)
+from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
+
+ERM, MSE = Criterion(1.0, 300.0**1.5, False), Criterion(0.3, 3000.0, True)
+ADAPTIVE = Criterion(0.1, 300.0**2, True, True)  # at one of its anchors
+
+
+def tilt_function(e):
+    """A tilt that is no ready-made target."""
+    return e**2 * (1 - e)
+
+
+def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0):
+    """Sample of three-column outcome and four-column propensity designs, with `frame` rows of a target frame."""
+    rng = np.random.default_rng(seed)
+    distribution = outcome_family(family, link)
+
+    def designs(rows, scale=1.0, shift=0.0):
+        x = rng.normal(size=(rows, 2)) * scale + shift
+        X = np.column_stack([np.ones(rows), x])
+        return x, X, np.column_stack([X, np.sin(x[:, 0])])
+
+    x, X, Z = designs(n)
+    log_odds = [np.zeros(n)] + [0.5 * (-1) ** k * x[:, 0] + 0.3 * k * x[:, 1] for k in range(1, n_arms)]
+    e = np.exp(np.column_stack(log_odds))
+    arm = (rng.random(n)[:, None] > (e / e.sum(axis=1, keepdims=True)).cumsum(axis=1)).sum(axis=1).astype(np.intp)
+    mean = distribution.mean(0.2 + 0.3 * x[:, 0] - 0.2 * x[:, 1] + 0.3 * arm + 0.2 * x[:, 0] ** 2)
+    draw = {
+        "gaussian": lambda: mean + 0.3 * rng.normal(size=n),
+        "binomial": lambda: (rng.random(n) < mean).astype(float),
+        "poisson": lambda: rng.poisson(mean).astype(float),
+        "gamma": lambda: rng.gamma(2, mean / 2),
+    }
+    rows = designs(frame, 0.8, 0.3)[1:] if frame else None
+    return make_sample(draw[distribution.name](), X, Z, arm, np.ones(n), distribution, rows)
+
+
+def target_of(name, sample) -> Target:
+    """Target by name, "frame" for that of the sample's own."""
+    given = {"frame": {}, "function": tilt_function}.get(name, name)
+    return make_target(given, sample.Z.columns, sample.observed == 0)
+
+
+def model_of(name, sample, target):
+    """Propensity model by name."""
+    columns, arm, n_arms = sample.Z.columns, sample.arm, sample.n_arms
+    if name in ("logit", "probit", "cloglog"):
+        return BinaryModel(columns, arm, name)
+    if name == "calibrated":
+        return CalibratedModel(columns, arm, n_arms, target.toward)
+    multinomial = MultinomialModel(columns, arm, n_arms)
+    if name == "multinomial":
+        return multinomial
+    if name == "clipped":
+        return ClippedModel(BinaryModel(columns, arm, "logit"), 0.4, 0.6)
+    fitted = fit_weights(WeightModel(multinomial, ArmTarget(None), sample.observed), sample.s)
+    return KnownModel(columns, arm, fitted.probabilities.T)
+
+
+def multiplicities(n, m, seed):
+    """Multiplicities of m resamples of n rows, shape (n, m)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=m).T.astype(float)
+
+
+@dataclass
+class Problem:
+    """A sample with fitted importance weights."""
+
+    sample: Sample
+    target: Target
+    fit: WeightFit
+    scale: object
+
+    def separate(self, spec):
+        """Estimate and refitter of a separate estimator."""
+        needs = spec.uses_propensity or isinstance(self.target, TiltTarget)
+        fit = self.fit if needs else None
+        estimate = estimate_separately(self.sample, spec, row_weights(self.sample, fit, self.target), self.scale)
+        return estimate, SeparateRefitter(self.sample, spec, fit, estimate, self.target, self.scale)
+
+    def replicates(self, count=20, seed=5):
+        """Propensity replicates."""
+        fits = self.fit.refit(multiplicities(self.sample.n, count, seed))
+        assert (fits.failures == 0).all()
+        return Replicates(fits.coefficients, fits.failures)
+
+    def joint(self, criterion, *, dense=False, count=20, starts=None):
+        """What is trained, the joint estimate, its refitter; `dense` takes the general path where another exists."""
+        sample, fit = self.sample, self.fit
+        start = estimate_separately(sample, IPWRA, fit, self.scale)
+        replicates = (
+            self.replicates(count)
+            if fit.model.propensity.estimated
+            else Replicates(fit.gamma[:, None], np.zeros(1, dtype=np.int8))
+        )
+        parts = JointProblem(sample, fit, start, replicates, self.scale)
+        fixed = joint_criterion(parts, criterion)
+        joint = estimate_of_trained(parts, train(parts, fixed, parts.usual_method, starts))
+        if fixed.at_fitted_score:
+            distribution = NoReplicates(sample.slices, fit)
+        elif fit.model.separable and not dense:
+            distribution = ShiftedLogitReplicates(sample.slices, fit, replicates)
+        else:
+            distribution = ShiftedReplicates(sample.slices, fit, replicates)
+        theta = start.theta if sample.family.linear else joint.estimate.theta
+        return parts, joint, JointRefitter(sample, fit, theta, fixed, distribution, self.scale)
+
+
+def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all", effect="difference", **options):
+    """Make a problem by the names of its parts."""
+    sample = simulated(n_arms, family, link, frame=150 if target == "frame" else 0, **options)
+    chosen = target_of(target, sample)
+    fit = fit_weights(WeightModel(model_of(model, sample, chosen), chosen, sample.observed), sample.s)
+    assert fit.converged
+    return Problem(sample, chosen, fit, SCALES[effect])
+
+
+def numeric_influence(refit, sample, rows, size=1e-4):
+    """Derivative of every estimate by the weight of a row, times the weight of the sample."""
+    weights = np.repeat(sample.s[:, None], 2 * len(rows), axis=1)
+    weights[rows, 2 * np.arange(len(rows))] += size
+    weights[rows, 2 * np.arange(len(rows)) + 1] -= size
+    refits = refit.refit(weights, 0)
+    assert (refits.failures == 0).all()
+    return (refits.values[:, 0::2] - refits.values[:, 1::2]).T / (2 * size) * sample.total

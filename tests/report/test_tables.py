@@ -1,0 +1,372 @@
+"""Rendering of summaries: the agreed layout to the character, escapes, widths, and well-formed markup."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import pickle
+import re
+from html.parser import HTMLParser
+
+import pytest
+from statsmodels.iolib.summary import Summary
+from statsmodels.iolib.table import SimpleTable
+
+from causalrisk.report.tables import (
+    ResultTable,
+    TableContent,
+    build_summary,
+    display_width,
+    escape_latex,
+    pad,
+    printable,
+    wrap,
+)
+
+LAYOUT = """\
+                     Joint Robust Estimator (JRE) Results
+==============================================================================
+Dep. Variable:                bweight   No. Observations:                 4642
+Treatment:                    mbsmoke   Rows dropped:                        0
+Model:                            JRE   Objective:                         mse
+Target:                     all (ATE)   Penalty:                10n = 4.64e+04
+Outcome model:                 linear   Replicates:            500 of 500 used
+Propensity:                     logit   RMS net bias:                     0.31
+Std. errors:        bootstrap (pairs)     same, IPWRA:                    1.25
+Resamples:            999 of 999 used   Monte Carlo SE:       0.100 (0% of SE)
+Seed:                               0   Converged:                         yes
+==============================================================================
+bweight              estimate   std err        z   P>|z|     [0.025     0.975]
+------------------------------------------------------------------------------
+ATE                   -228.50     27.60    -8.28  <0.001    -282.60    -174.41
+POM[nonsmoker]        3403.21     10.12   336.29  <0.001    3383.38    3423.04
+POM[smoker]           3174.71     25.31   125.43  <0.001    3125.10    3224.32
+==============================================================================
+                        effective largest weight in     bias     bias  IPWRA's
+By arm                n         n  weight    top 1%     mean      RMS      RMS
+------------------------------------------------------------------------------
+nonsmoker          3778    3640.7    4.58      2.3%   -4.924    5.292    0.147
+smoker              864     622.6   29.91      4.2%   -4.924    5.300    1.480
+net (ATE)                                              0.000    0.278    1.405
+==============================================================================
+
+Notes:
+[1] ATE = POM[smoker] - POM[nonsmoker], averaged over all 4642 rows. Intervals
+    are normal, from the bootstrap standard error.
+[2] Outcome: bweight ~ prenatal1 + mmarried + mage + fbaby   Propensity:
+    mbsmoke ~ mmarried + mage + I(mage ** 2) + fbaby + medu
+[3] JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net
+    of the common bias (the ATE is the same either way). Unit-level effects
+    and outcome coefficients are not interpretable; take them from res.start."""
+
+HEAD = TableContent(
+    title="Joint Robust Estimator (JRE) Results",
+    aligns="lrlr",
+    rows=(
+        ("Dep. Variable:", "bweight", "No. Observations:", "4642"),
+        ("Treatment:", "mbsmoke", "Rows dropped:", "0"),
+        ("Model:", "JRE", "Objective:", "mse"),
+        ("Target:", "all (ATE)", "Penalty:", "10n = 4.64e+04"),
+        ("Outcome model:", "linear", "Replicates:", "500 of 500 used"),
+        ("Propensity:", "logit", "RMS net bias:", "0.31"),
+        ("Std. errors:", "bootstrap (pairs)", "  same, IPWRA:", "1.25"),
+        ("Resamples:", "999 of 999 used", "Monte Carlo SE:", "0.100 (0% of SE)"),
+        ("Seed:", "0", "Converged:", "yes"),
+    ),
+)
+ESTIMATES = TableContent(
+    header=(("bweight", "estimate", "std err", "z", "P>|z|", "[0.025", "0.975]"),),
+    widths=(0, 10, 10, 9, 8, 11, 11),
+    rows=(
+        ("ATE", "-228.50", "27.60", "-8.28", "<0.001", "-282.60", "-174.41"),
+        ("POM[nonsmoker]", "3403.21", "10.12", "336.29", "<0.001", "3383.38", "3423.04"),
+        ("POM[smoker]", "3174.71", "25.31", "125.43", "<0.001", "3125.10", "3224.32"),
+    ),
+)
+BY_ARM = TableContent(
+    header=(
+        ("", "", "effective", "largest", "weight in", "bias", "bias", "IPWRA's"),
+        ("By arm", "n", "n", "weight", "top 1%", "mean", "RMS", "RMS"),
+    ),
+    widths=(0, 9, 10, 8, 10, 9, 9, 9),
+    rows=(
+        ("nonsmoker", "3778", "3640.7", "4.58", "2.3%", "-4.924", "5.292", "0.147"),
+        ("smoker", "864", "622.6", "29.91", "4.2%", "-4.924", "5.300", "1.480"),
+        ("net (ATE)", "", "", "", "", "0.000", "0.278", "1.405"),
+    ),
+)
+NOTES = (
+    "ATE = POM[smoker] - POM[nonsmoker], averaged over all 4642 rows. Intervals are normal, from the bootstrap standard"
+    " error.",
+    "Outcome: bweight ~ prenatal1 + mmarried + mage + fbaby   Propensity: mbsmoke ~ mmarried + mage + I(mage ** 2) + "
+    "fbaby + medu",
+    "JRE lets the two arms' biases cancel: read the ATE. Each POM is shown net of the common bias (the ATE is the same "
+    "either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start.",
+)
+NASTY = ("<HS", "a & b", r"back\slash", "100%", "$x$ #1", "x_1^2", "{a} ~b", "[0.5, *1|", "\"q\", 's'", "<script>")
+
+
+def nasty_summary():
+    table = TableContent(
+        title="T <1> & 50%_{^}",
+        header=(("<name>", "est_1"), ("", "[0.025")),
+        rows=tuple((name, "-1.50") for name in NASTY),
+    )
+    return build_summary([table], [f"note {name}" for name in NASTY])
+
+
+def estimates_named(name, **changes):
+    row = (name, *ESTIMATES.rows[0][1:])
+    return TableContent(**{"header": ESTIMATES.header, "widths": ESTIMATES.widths, "rows": (row,), **changes})
+
+
+class Balance(HTMLParser):
+    """Collects the texts of an HTML fragment and checks that every tag is closed in order."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.cells, self.captions, self.notes, self.tags = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.tags.append(tag)
+        {"caption": self.captions, "li": self.notes, "td": self.cells, "th": self.cells}.get(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open:
+            into = {"caption": self.captions, "li": self.notes, "td": self.cells, "th": self.cells}.get(self.open[-1])
+            if into is not None:
+                into[-1] += data
+
+
+def parse(fragment):
+    parser = Balance()
+    parser.feed(fragment)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def table_width(text):
+    """Return the common width of the rules, having checked that no line of the tables is wider."""
+    lines = text.split("\n\nNotes:")[0].splitlines()
+    rules = {len(line) for line in lines if set(line) in ({"="}, {"-"})}
+    assert len(rules) == 1
+    assert max(map(display_width, lines)) == max(rules)
+    return rules.pop()
+
+
+def test_agreed_layout():
+    summary = build_summary([HEAD, ESTIMATES, BY_ARM], NOTES)
+    assert summary.as_text() == LAYOUT
+    assert str(summary) == LAYOUT
+    assert LAYOUT in repr(summary)
+
+
+def test_is_statsmodels_summary():
+    summary = build_summary([HEAD, ESTIMATES, BY_ARM], NOTES)
+    assert isinstance(summary, Summary)
+    assert all(isinstance(table, SimpleTable) for table in summary.tables)
+    assert summary.tables[1].data[0] == list(ESTIMATES.header[0])
+    assert summary.tables[1].data[1:] == [list(row) for row in ESTIMATES.rows]
+    assert summary.extra_txt == LAYOUT[LAYOUT.index("Notes:") :]
+    assert summary._repr_html_() == summary.as_html()
+    assert summary._repr_latex_() == summary.as_latex()
+    assert summary.tables[1]._repr_html_() == summary.tables[1].as_html()
+    assert summary.tables[1]._repr_latex_() == summary.tables[1].as_latex_tabular()
+
+
+def test_one_table_as_text():
+    text = str(build_summary([HEAD, ESTIMATES], ()).tables[1])
+    assert text == "\n".join(["=" * 78, *LAYOUT.splitlines()[12:17], "=" * 78])
+
+
+def test_notes_and_tables_can_be_added():
+    summary = build_summary([ESTIMATES], ())
+    assert summary.extra_txt is None
+    assert "Notes" not in summary.as_text()
+    assert "Notes" not in summary.as_html()
+    summary.add_extra_txt(["one", "two"])
+    assert summary.as_text().endswith("\n\nNotes:\n[1] one\n[2] two")
+    summary.tables.append(SimpleTable([["by", "hand"]]))
+    assert "by hand" in summary.as_text()
+    for text in (summary.as_html(), summary.as_latex(), summary.as_csv()):
+        assert "hand" in text
+
+
+def test_copies_and_pickles():
+    summary = build_summary([HEAD, ESTIMATES, BY_ARM], NOTES)
+    for other in (copy.deepcopy(summary), pickle.loads(pickle.dumps(summary))):
+        assert other.as_text() == LAYOUT
+        assert other.as_html() == summary.as_html()
+
+
+def test_long_name_first_takes_the_free_space():
+    text = build_summary([estimates_named("POM[" + "x" * 21 + "]")], ()).as_text()
+    assert table_width(text) == 78
+    assert "POM[" + "x" * 21 + "]  " in text
+
+
+def test_too_long_name_widens_every_table():
+    name = "POM[" + "x" * 100 + "]"
+    text = build_summary([HEAD, estimates_named(name), BY_ARM], NOTES).as_text()
+    assert name in text
+    assert table_width(text) > 78
+    assert len({len(line) for line in text.splitlines()[2:11]}) == 1
+    head, estimates = text.splitlines()[2], next(line for line in text.splitlines() if line.startswith(name))
+    assert len(head) == len(estimates) == table_width(text)
+
+
+def test_long_value_in_the_head_takes_from_the_other_pair():
+    rows = (("Dep. Variable:", "v" * 30, "Seed:", "0"), ("Model:", "JRE", "n:", "4642"))
+    lines = build_summary([TableContent(rows=rows, aligns="lrlr")], ()).as_text().splitlines()
+    assert [len(line) for line in lines] == [78] * 4
+    assert lines[1].startswith("Dep. Variable:  " + "v" * 30 + "   Seed:")
+
+
+def test_wide_and_combining_characters_stay_aligned():
+    names = ["喫煙者", "cafe\u0301", "café", "ΔΩ", "\N{ROCKET}", "ATE"]
+    rows = tuple((name, "1.00", "2.00") for name in names)
+    text = build_summary([TableContent(rows=rows, header=(("喫煙", "值", "é"),), title="標題")], ()).as_text()
+    lines = text.splitlines()
+    assert {display_width(line) for line in lines[1:]} == {78}
+    assert display_width(lines[0]) == 37 + 4
+
+
+def test_control_characters_are_spelled_out():
+    text = build_summary([TableContent(rows=(("a\nb\tc", "1"),), header=(("x\ny", "z"),))], ()).as_text()
+    assert len(text.splitlines()) == 5
+    assert r"a\nb\tc" in text
+    assert r"x\ny" in text
+    assert printable("naïve 喫") == "naïve 喫"
+
+
+def test_columns_may_be_centred_and_spread_evenly():
+    content = TableContent(rows=(("a", "bb", "c"), ("long", "b", "cccc")), aligns="lcr")
+    assert build_summary([content], (), width=20).as_text().splitlines()[1:3] == [
+        "a        bb        c",
+        "long     b      cccc",
+    ]
+
+
+def test_single_column_and_empty_tables():
+    assert build_summary([TableContent(rows=(("only",),))], (), width=8).as_text() == "========\nonly\n========"
+    assert build_summary([TableContent(rows=())], (), width=4).as_text() == "====\n===="
+    header_only = build_summary([TableContent(rows=(), header=(("a", "b"),))], (), width=6)
+    assert header_only.as_text() == "======\na    b\n------\n======"
+    for summary in (build_summary([TableContent(rows=())], ()), header_only):
+        parse(summary.as_html())
+        summary.as_latex()
+        summary.as_csv()
+
+
+def test_title_of_a_later_table_stands_between_rules():
+    tables = [TableContent(rows=(("a", "1"),)), TableContent(rows=(("b", "2"),), title="Second")]
+    assert build_summary(tables, (), width=10).as_text().splitlines() == [
+        "=" * 10, "a        1", "=" * 10, "  Second", "=" * 10, "b        2", "=" * 10,
+    ]  # fmt: skip
+
+
+def test_long_title_is_wrapped():
+    text = build_summary([TableContent(rows=(("a", "1"),), title="word " * 30)], ()).as_text()
+    assert max(map(len, text.splitlines())) == 78
+
+
+def test_wrap():
+    assert wrap("aa bb  cc dd", 8, first="[1] ", rest="    ") == ["[1] aa", "    bb", "    cc", "    dd"]
+    assert wrap("aa bb  cc", 9) == ["aa bb  cc"]
+    assert wrap("unbreakable", 4) == ["unbreakable"]
+    assert wrap("one\ntwo", 20, first="- ", rest="  ") == ["- one", "  two"]
+    assert wrap("喫煙 喫煙 喫煙", 9) == ["喫煙 喫煙", "喫煙"]
+    assert wrap("", 9, first="[1] ") == ["[1]"]
+
+
+def test_pad():
+    assert [pad("ab", 5, align) for align in "lrc"] == ["ab   ", "   ab", " ab  "]
+    assert pad("abcdef", 3, "r") == "abcdef"
+
+
+def test_html_keeps_every_character():
+    page = nasty_summary().as_html()
+    parsed = parse(page)
+    assert parsed.captions == ["T <1> & 50%_{^}"]
+    assert parsed.cells[:4] == ["<name>", "est_1", "", "[0.025"]
+    assert parsed.cells[4::2] == list(NASTY)
+    assert parsed.notes == [f"note {name}" for name in NASTY]
+    assert "script" not in parsed.tags
+    assert "<HS" not in page
+
+
+def test_html_of_the_layout():
+    page = build_summary([HEAD, ESTIMATES, BY_ARM], NOTES).as_html()
+    parsed = parse(page)
+    assert page.count("<caption>") == 1
+    assert page.count("<table") == 3
+    assert parsed.tags.count("thead") == 2
+    assert "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}same, IPWRA:" in parsed.cells
+    spaced = [note.replace("   ", " \N{EM SPACE}") for note in NOTES]  # HTML folds ordinary spaces
+    assert parsed.notes == spaced
+
+
+def unescaped(latex):
+    """Return the text with escaped characters, and the commands and lines the package writes, taken out."""
+    return re.sub(r"\\[a-z]+|\\[&%$#_{}\\]", "", latex)
+
+
+def test_latex_escapes_and_braces_balance():
+    latex = nasty_summary().as_latex()
+    assert not set(unescaped(latex)) & set("%#_^~<>|\\")
+    depth = 0
+    for char in unescaped(latex):
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        assert depth >= 0
+    assert depth == 0
+    rows = [line for line in latex.splitlines() if line.endswith(r" \\")]
+    assert len(rows) == 2 + len(NASTY)
+    for row in rows:
+        assert unescaped(row).count("&") == 1
+        assert not row.startswith(("[", "*"))
+    assert all(row.split(" & ")[-1] == r"$-$1.50 \\" for row in rows[2:])
+    assert latex.count(r"\begin{tabular}{lr}") == latex.count(r"\end{tabular}") == 1
+    assert latex.count(r"\begin{center}") == latex.count(r"\end{center}") == 1
+
+
+@pytest.mark.parametrize(
+    ("char", "escaped"),
+    [
+        ("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("$", r"\$"), ("#", r"\#"), ("_", r"\_"),
+        ("{", r"\{"), ("}", r"\}"), ("~", r"\textasciitilde{}"), ("^", r"\textasciicircum{}"),
+        ("<", r"\textless{}"), (">", r"\textgreater{}"),
+    ],
+)  # fmt: skip
+def test_latex_characters(char, escaped):
+    assert escape_latex(f"a{char}b") == f"a{escaped}b"
+
+
+def test_latex_of_the_layout():
+    latex = build_summary([HEAD, ESTIMATES, BY_ARM], NOTES).as_latex()
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 3
+    assert latex.count(r"\midrule") == 2
+    assert r"\textbf{Joint Robust Estimator (JRE) Results}\par\medskip" in latex
+    assert r"ATE & $-$228.50 & 27.60 & $-$8.28 & \textless{}0.001 & $-$282.60 & $-$174.41 \\" in latex
+    assert latex.endswith(r"take them from res.start.\par")
+    assert ResultTable(HEAD).as_latex_tabular(center=False).startswith(r"\begin{tabular}{lrlr}")
+
+
+def test_csv_reads_back():
+    text = nasty_summary().as_csv()
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[0] == ["T <1> & 50%_{^}"]
+    assert rows[1:3] == [["<name>", "est_1"], ["", "[0.025"]]
+    assert rows[3 : 3 + len(NASTY)] == [[name, "-1.50"] for name in NASTY]
+    assert rows[3 + len(NASTY) :] == [[f"[{i}] note {name}"] for i, name in enumerate(NASTY, 1)]
+
+
+def test_csv_of_the_layout_has_a_line_per_row():
+    rows = list(csv.reader(io.StringIO(build_summary([HEAD, ESTIMATES, BY_ARM], NOTES).as_csv())))
+    assert len(rows) == 1 + 9 + 4 + 5 + 3
+    assert rows[7] == ["Std. errors:", "bootstrap (pairs)", "same, IPWRA:", "1.25"]
