@@ -41,7 +41,7 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
     >>> bool((changes.abs() > res.effect_se).any())
     False
     """
-    replicated = record.joint is not None and not record.joint.criterion.at_fitted_score
+    replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
     chosen = method or _influence_method(design.n, replicated)

@@ -1,17 +1,19 @@
-"""How far the biases of the arms cancel over the propensity replicates."""
+"""The expected ATE risk of every estimator over the propensity replicates, and the paths of anchor and penalty."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import Notes
+from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.fit import train_from
+from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
-from causalrisk.estimators.joint.train import estimate_jointly
+from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.separate import estimate_separately, row_weights
@@ -27,13 +29,17 @@ from causalrisk.propensity.targets import TiltTarget
 from causalrisk.propensity.weights import WeightFit
 
 
-def bias_table(biases: Mapping[str, Array], slopes: Array, labels: Sequence[str]) -> pd.DataFrame:
+def risk_frame(
+    biases: Mapping[str, Array], variances: Mapping[str, float], slopes: Array, labels: Sequence[str]
+) -> pd.DataFrame:
     """Split the expected ATE risk of each estimator.
 
     Parameters
     ----------
     biases : mapping of str to ndarray, shape (K, B)
         For each estimator the bias of each arm under each replicate.
+    variances : mapping of str to float
+        For each estimator the sampling variance of the effect, averaged over the replicates.
     slopes : ndarray, shape (K,)
         What net biases and risk multiply the biases by: one but for effects that are no differences.
     labels : sequence of str
@@ -42,19 +48,19 @@ def bias_table(biases: Mapping[str, Array], slopes: Array, labels: Sequence[str]
     Returns
     -------
     DataFrame
-        A row an estimator: mean bias of each arm and net; root mean squared net bias; expected ATE risk and its parts
-        "squared mean" and "variance"; correlation of an arm's biases with those of the reference.
+        As of `risk_table`.
     """
     several = len(labels) > 2
     rows = []
-    for bias in biases.values():
+    for name, bias in biases.items():
         mean = bias.mean(axis=1)
-        scaled = slopes * mean
-        risk, systematic = float(ate_risk(slopes[:, None] * bias).mean()), float(ate_risk(scaled[:, None])[0])
+        scaled, squared_net = slopes * mean, float(ate_risk(slopes[:, None] * bias).mean())
         row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
         for a, label in enumerate(labels[1:], start=1):
             row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
-        row |= {"RMS net": np.sqrt(risk), "risk": risk, "squared mean": systematic, "variance": risk - systematic}
+        risk = squared_net + variances[name]
+        row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(variances[name])}
+        row |= {"RMS error": np.sqrt(risk), "risk": risk}
         for a, label in enumerate(labels[1:], start=1):
             row[f"correlation[{label}]" if several else "correlation"] = correlation(bias[a], bias[0])
         rows.append(row)
@@ -66,9 +72,6 @@ def correlation(first: Array, second: Array) -> float:
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(np.corrcoef(first, second)[0, 1])
-
-
-MAX_FAILED = 0.05
 
 
 def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:
@@ -84,26 +87,31 @@ def joint_of(record: FitRecord) -> JointRecord:
         return record.joint
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
     start = dataclasses.replace(record, spec=IPWRA, estimate=ipwra)
-    return train_from(start, JREOptions(), MAX_FAILED, Notes(()))
+    return train_from(start, JREOptions(), Notes(()))
 
 
-def estimator_biases(record: FitRecord, fit: WeightFit, joint: JointRecord) -> dict[str, Array]:
-    """Bias of each arm under each replicate, shape (K, B), for every estimator on the data of a fit.
+@dataclass(frozen=True)
+class EstimatorRisks:
+    """Biases and sampling variances of every estimator on the data of a fit, over the same propensity replicates.
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
-    fit : WeightFit
-        Its importance weights.
-    joint : JointRecord
-        Its joint part, or `joint_of` it.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (K, B)
-        NaN for an estimator whose outcome model has no fit.
+    biases : dict of str to ndarray, shape (K, B)
+        Bias of each arm under each replicate; NaN for an estimator whose outcome model has no fit.
+    variances : dict of str to float
+        Sampling variance of the effect at known scores, averaged over the replicates.
+    slopes : ndarray, shape (K,)
+        What net biases multiply the biases by.
     """
+
+    biases: dict[str, Array]
+    variances: dict[str, float]
+    slopes: Array
+
+
+def estimator_risks(record: FitRecord) -> EstimatorRisks:
+    """Return the biases and variances of every estimator under the replicates of JRE on the data of a fit."""
+    fit, joint = record.used_weight_fit, joint_of(record)
     sample = record.sample
     share = sample.s / sample.total
     estimates = {spec.name: separate_estimate(record, fit, spec) for spec in SEPARATE}
@@ -111,39 +119,74 @@ def estimator_biases(record: FitRecord, fit: WeightFit, joint: JointRecord) -> d
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
     fitted["JRE"] = joint.estimate.estimate.predicted
+    trainer = Trainer(joint.problem, joint.problem.usual_method)
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
     errors *= sample.observed[:, None]
-    sums = joint.problem.replicate_weights().sums(share[:, None], errors[:, None, :])[:, :, 0]
+    sums = trainer.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     for j, spec in enumerate(SEPARATE):
         if spec.corrected:  # it has subtracted the bias under the fitted propensity score
             biases[spec.name] -= (sample.indicators * (share * fit.w * errors[:, j])[:, None]).sum(axis=0)[:, None]
-    return biases
+    n_units = joint.problem.n_units
+    variances = {name: trainer.variance_of(predicted, joint.criterion) / n_units for name, predicted in fitted.items()}
+    return EstimatorRisks(biases, variances, joint.estimate.slopes)
 
 
 def risk_table(record: FitRecord) -> pd.DataFrame:
-    """How the biases of the arms cancel, for every estimator on the same propensity replicates.
+    """Expected ATE risk of every estimator on the same propensity replicates.
 
     Returns
     -------
     DataFrame
-        A row an estimator: mean bias of each arm over the replicates and net of one another; root mean squared net
-        bias "RMS net"; the expected ATE "risk", which is "squared mean" plus "variance" over the replicates; and
-        the "correlation" of the arms' biases: the nearer to 1, the more of them cancels.
+        A row an estimator. "bias[arm]" and "net": means over the replicates of the bias of each arm and of one net of
+        another. "RMS net": root mean squared net bias; "sampling SD": root of the sampling variance of the effect,
+        averaged over the replicates; "RMS error": root of the sum of their squares, the expected ATE "risk".
+        "correlation": of the arms' biases; the nearer to 1, the more of them cancels.
 
     Notes
     -----
-    The biases are those of section 2 of the explanation of the method, in units of the outcome. The replicates are
-    those of the fit; for an estimator that draws none, those JRE would have drawn with the same seed. AIPW has
-    subtracted the biases under the fitted score, so that what is left is how they vary with it.
+    All but "risk" are in units of the outcome. The replicates are those of the fit; for an estimator that draws none,
+    those JRE would have drawn with the same seed. AIPW has subtracted the biases under the fitted score, so that what
+    is left is how they vary with it. JRE's risk is never above IPWRA's (objective "risk", canonical link).
     """
-    fit = record.used_weight_fit
+    risks = estimator_risks(record)
+    return risk_frame(risks.biases, risks.variances, risks.slopes, record.design.labels)
+
+
+def anchor_path(record: FitRecord) -> pd.DataFrame:
+    """What each anchor would have given, and which one was chosen (JRE).
+
+    Returns
+    -------
+    DataFrame
+        A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
+        unit held out; "variance ratio", its square over that of the first, and "ratio std err", the standard error of
+        that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus its
+        standard error.
+
+    Raises
+    ------
+    UnavailableError
+        If the anchor was given, or the objective has none.
+    """
     joint = joint_of(record)
-    return bias_table(estimator_biases(record, fit, joint), joint.estimate.slopes, record.design.labels)
+    path, options = joint.path, joint.options
+    if path is None:
+        given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
+        raise UnavailableError(f"no anchor was chosen: {given}.\nType  fit()  to have it chosen.")
+    table = {
+        "effect": path.effects,
+        "std err": path.std_errors,
+        "variance ratio": path.ratios,
+        "ratio std err": path.ratio_errors,
+        "converged": path.converged,
+        "chosen": np.arange(len(path.effects)) == path.chosen,
+    }
+    return pd.DataFrame(table, index=pd.Index(LADDER, name="anchor"))
 
 
 def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.DataFrame:
-    """Refit JRE under other penalties lambda, on the same replicates (JRE).
+    """Refit JRE under other penalties lambda, on the same replicates (JRE, objective "erm").
 
     Parameters
     ----------
@@ -153,33 +196,37 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Returns
     -------
     DataFrame
-        A row a penalty: effect, robust standard error, mean loss of the importance-weighted fit, expected ATE risk
-        (and "RMS net", its root), and whether the optimiser converged.
+        A row a penalty: effect, robust standard error, mean loss of the importance-weighted fit, mean squared net
+        bias "risk" (and "RMS net", its root), and whether the optimiser converged.
 
-    Notes
-    -----
-    The risk is that over the replicates. A fit by the objective "adaptive" has its risk at the fitted propensity
-    score alone, so it is not on the path, which has its anchor.
+    Raises
+    ------
+    UnavailableError
+        If the objective is "risk", which has an anchor in the place of a penalty.
     """
     joint = joint_of(record)
-    sample, n, own = record.sample, record.sample.total, joint.own_penalty
+    if joint.own_penalty is None:
+        raise UnavailableError(
+            'objective="risk" has no penalty.\nType  res.anchor_path(), or  fit(objective="erm").penalty_path().'
+        )
+    n, own = joint.problem.n_units, joint.own_penalty
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else np.asarray(grid, dtype=float)
-    if grid is None and own is not None and not np.isclose(chosen, own).any():
+    if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
-    mean_weight = joint.problem.replicate_weights().mean()[:, 0]
+    sample, trainer = record.sample, Trainer(joint.problem, joint.problem.usual_method)
+    mean_w = trainer.resampled.moments.mean.w[:, 0]
     rows = []
     for penalty in chosen:
-        criterion = dataclasses.replace(joint.criterion, penalty=float(penalty), at_fitted_score=False)
-        found = estimate_jointly(joint.problem, criterion)
+        found = trainer.estimate(trainer.train(dataclasses.replace(joint.criterion, penalty=float(penalty))))
         at = dataclasses.replace(record, estimate=found.estimate, cov_type=record.robust_type)
         loss = sample.family.loss(sample.y, sample.own(found.estimate.theta @ sample.X.columns.T))
         rows.append(
             {
                 "effect": float(found.estimate.params[0]),
                 "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
-                "fit loss": float(sample.mean(sample.observed * mean_weight * loss)),
-                "risk": found.expected_risk,
-                "RMS net": np.sqrt(found.expected_risk),
+                "fit loss": float(sample.mean(sample.observed * mean_w * loss)),
+                "risk": found.squared_net_bias,
+                "RMS net": np.sqrt(found.squared_net_bias),
                 "converged": bool(found.result.success),
             }
         )

@@ -8,8 +8,9 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning
-from causalrisk.estimators.joint.anchor import train_best, units_of
-from causalrisk.estimators.joint.train import JointProblem
+from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
+from causalrisk.estimators.joint.criterion import Criterion
+from causalrisk.estimators.joint.train import JointProblem, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_outcome_fits
 from causalrisk.estimators.prepare import FitData, prepare
@@ -94,7 +95,7 @@ def fit_joint(
     overlap = _overlap(data, JRE, notes)
     ipwra = estimate_of(data, IPWRA, options, notes)
     start = _record(data, IPWRA, options, inference, ipwra, overlap, (cov_type, kind))
-    joint = train_from(start, joint_options, inference.max_failed, notes)
+    joint = train_from(start, joint_options, notes)
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
         notes.warn(_not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
@@ -103,7 +104,7 @@ def fit_joint(
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
 
 
-def train_from(start: FitRecord, options: JREOptions, max_failed: float, notes: Notes) -> JointRecord:
+def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointRecord:
     """Draw the propensity replicates and train the arms jointly: replicates, start, criteria, the best of them.
 
     Parameters
@@ -112,8 +113,6 @@ def train_from(start: FitRecord, options: JREOptions, max_failed: float, notes: 
         The IPWRA fit.
     options : JREOptions
         How it is trained.
-    max_failed : float
-        Share of the replicates that may fail.
     notes : Notes
         Warnings so far; more are added.
 
@@ -124,16 +123,31 @@ def train_from(start: FitRecord, options: JREOptions, max_failed: float, notes: 
     """
     sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
-    replicates = fit_replicates(weight_fit, resampler, given, options.n_replicates, max_failed, notes)
-    problem = JointProblem(sample, weight_fit, start.estimate, replicates, start.options.effect_scale)
+    replicates = fit_replicates(weight_fit, resampler, given, options.n_replicates, options.replicate_spread, notes)
+    problem = JointProblem(
+        sample=sample,
+        weight_fit=weight_fit,
+        start=start.estimate,
+        replicates=replicates,
+        effect_scale=start.options.effect_scale,
+        n_units=float(start.design.units.sum()),
+    )
     starts = None
     if options.n_starts > 1 and not sample.family.linear:
         rng = resampler.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
     units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
-    criteria, method = options.criteria(sample.total), options.method or problem.usual_method
-    estimate, criterion, path = train_best(problem, criteria, method, units, starts)
+    trainer = Trainer(problem, options.method or problem.usual_method, starts)
+    estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
     return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)
+
+
+def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
+    """Return the weights of the terms of the objective, one for each anchor to choose from."""
+    if options.objective == "erm":
+        return (Criterion.erm(options.penalty_for(n_units)),)
+    anchors = LADDER if options.anchor is None else (options.anchor,)
+    return tuple(Criterion.risk(anchor, n_units) for anchor in anchors)
 
 
 def _method(joint: JREOptions, options: ModelOptions) -> str:

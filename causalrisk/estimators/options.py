@@ -14,16 +14,14 @@ import numpy as np
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import OptionError, listed, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
-from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.targets import ALL, CONTROL, POPULATIONS, SPELLINGS, TREATED, TargetPopulation, population_of
 
-OBJECTIVES = ("adaptive", "mse", "erm")
-PENALTY_NAMES = {"n": (1.0, 1.0), "10n": (10.0, 1.0), "n1.5": (1.0, 1.5), "n2": (1.0, 2.0)}
-DEFAULT_PENALTY = {"adaptive": "n2", "mse": "10n", "erm": "n2"}
-DEFAULT_ANCHOR = 0.3
-ANCHORS = (np.inf, 3.0, 1.0, 0.3, 0.1, 0.03)  # what "adaptive" chooses from; without end: no variance term
+OBJECTIVES = ("risk", "erm")
+PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
+DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
+DEFAULT_REPLICATES = 200
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
@@ -256,14 +254,15 @@ class JREOptions:
 
     Parameters
     ----------
-    objective, penalty, anchor, n_replicates, replicates, method, bootstrap_replicates, n_starts
+    objective, anchor, penalty, n_replicates, spread, replicates, method, bootstrap_replicates, n_starts
         As in `causalrisk.JRE.fit`.
     """
 
-    objective: str = "adaptive"
-    penalty: float | str | None = None
+    objective: str = "risk"
     anchor: float | None = None
-    n_replicates: int = 500
+    penalty: float | str | None = None
+    n_replicates: int = DEFAULT_REPLICATES
+    spread: float | None = None
     replicates: Any = None
     method: str | None = None
     bootstrap_replicates: str = "shifted"
@@ -276,66 +275,60 @@ class JREOptions:
         whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)
         self._check_anchor()
-        if self.at_fitted_score and self.bootstrap_replicates != "shifted":
-            raise OptionError(
-                f'bootstrap_replicates={self.bootstrap_replicates!r} has no effect with objective="adaptive", which is '
-                'trained at the fitted propensity score.\nLeave it out, or type  objective="mse".'
-            )
-        if self.replicates is not None and self.n_replicates != 500:
+        self._check_penalty()
+        if self.replicates is not None and self.n_replicates != DEFAULT_REPLICATES:
             raise OptionError(
                 "replicates= and n_replicates= were both given; the first says how many.\nLeave n_replicates= out."
             )
-        if self.penalty is None:
-            object.__setattr__(self, "penalty", DEFAULT_PENALTY[self.objective])
-        if isinstance(self.penalty, str):
-            one_of("penalty", self.penalty, tuple(PENALTY_NAMES))
-        elif not _finite_number("penalty", self.penalty) or not 0 <= float(self.penalty or 0) <= LARGEST_PENALTY:
+        if self.replicates is not None and self.spread is not None:
             raise OptionError(
-                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
-                f'{listed(tuple(PENALTY_NAMES))}.\nType  penalty="10n".'
+                "replicates= and spread= were both given; the weights given have a spread of their own.\n"
+                "Leave spread= out."
+            )
+        if self.spread is not None and (not _finite_number("spread", self.spread) or not 0 < self.spread <= 1):
+            raise OptionError(
+                f"spread={self.spread!r}; expected how much the propensity replicates vary, relative to sampling, more "
+                f"than 0 and at most 1.\nType  spread={DEFAULT_SPREAD[self.objective]}."
             )
 
     def _check_anchor(self) -> None:
         if self.anchor is None:
             return
-        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
-            raise OptionError(f"anchor={self.anchor!r}; expected a positive number.\nType  anchor={DEFAULT_ANCHOR}.")
-        if self.objective != "mse":
-            why = {"erm": "whose fit has weight one", "adaptive": "which chooses it"}[self.objective]
+        if self.objective == "erm":
             raise OptionError(
-                f'anchor={self.anchor!r} has no effect with objective="{self.objective}", {why}.\n'
-                'Leave anchor= out, or type  objective="mse".'
+                f'anchor={self.anchor!r} has no effect with objective="erm", whose fit has weight one.\n'
+                'Leave anchor= out, or type  objective="risk".'
+            )
+        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
+            raise OptionError(
+                f"anchor={self.anchor!r}; expected a positive number, or None to have it chosen.\nType  anchor=3."
+            )
+
+    def _check_penalty(self) -> None:
+        if self.objective == "risk":
+            if self.penalty is not None:
+                raise OptionError(
+                    f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
+                    'is fixed.\nType  anchor=3  to fix its balance with the fit, or  objective="erm".'
+                )
+            return
+        if self.penalty is None:
+            object.__setattr__(self, "penalty", "n2")
+        if isinstance(self.penalty, str):
+            one_of("penalty", self.penalty, tuple(PENALTY_POWERS))
+        elif not _finite_number("penalty", self.penalty) or not 0 <= float(self.penalty or 0) <= LARGEST_PENALTY:
+            raise OptionError(
+                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
+                f'{listed(tuple(PENALTY_POWERS))}.\nType  penalty="n2".'
             )
 
     @property
-    def at_fitted_score(self) -> bool:
-        """Whether the arms are trained at the fitted propensity score, or over its replicates."""
-        return self.objective == "adaptive"
+    def replicate_spread(self) -> float:
+        """Spread of the propensity replicates, relative to that of sampling."""
+        return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
 
-    @property
-    def anchors(self) -> tuple[float, ...]:
-        """Anchors to choose from."""
-        if self.objective == "adaptive":
-            return ANCHORS
-        return (np.inf if self.objective == "erm" else self.anchor or DEFAULT_ANCHOR,)
-
-    def criteria(self, total: float) -> tuple[Criterion, ...]:
-        """Return the weights of the terms of the objective for each anchor.
-
-        Parameters
-        ----------
-        total : float
-            Sum of the observation weights of the sample.
-
-        Returns
-        -------
-        tuple of Criterion
-            One for each of `anchors`.
-        """
+    def penalty_for(self, n_units: float) -> float:
+        """The penalty of the objective "erm" for n units."""
         if isinstance(self.penalty, str):
-            factor, power = PENALTY_NAMES[self.penalty]
-            penalty = factor * total**power
-        else:
-            penalty = float(self.penalty or 0)
-        finite = [(1.0, False) if np.isinf(anchor) else (anchor, True) for anchor in self.anchors]
-        return tuple(Criterion(fit, penalty, variance, self.at_fitted_score) for fit, variance in finite)
+            return float(n_units ** PENALTY_POWERS[self.penalty])
+        return float(self.penalty or 0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, TargetRows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
-from causalrisk.estimators.joint.anchor import AnchorPath
+from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.options import JREOptions, ModelOptions
@@ -40,13 +40,13 @@ class JointRecord:
     estimate : JointEstimate
         The estimate with its diagnostics.
     options : JREOptions
-        The options, without the caller's multiplicities.
+        The options, without the caller's weights.
     criterion : JointCriterion
         Weights of the terms of the objective.
     path : AnchorPath or None
         How the anchor was chosen, where it was.
     drawn : ndarray, shape (n, B), optional
-        Their multiplicities where the caller gave them, rows in the order of the sample; else the seed tells.
+        Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
     """
 
     problem: JointProblem
@@ -68,13 +68,13 @@ class JointRecord:
 
     @property
     def own_penalty(self) -> float | None:
-        """Weight of the risk over the replicates; None where the arms were trained at the fitted propensity score."""
-        return None if self.criterion.at_fitted_score else self.criterion.penalty
+        """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
+        return None if self.criterion.full_risk else self.criterion.penalty
 
     @property
-    def anchor(self) -> float:
-        """Weight of the fit against the variance, without end where there is no variance."""
-        return self.options.anchors[0 if self.path is None else self.path.chosen]
+    def anchor(self) -> float | None:
+        """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
+        return self.options.anchor if self.path is None else LADDER[self.path.chosen]
 
 
 @dataclass(frozen=True)

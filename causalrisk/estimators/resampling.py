@@ -19,6 +19,7 @@ from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
+MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,19 @@ class SampleResampler:
         drawn = self.resampler.draw(stream, block, width)
         return self._with_frame(drawn, lambda frame: frame.draw(stream + FRAME_STREAM, block, width))
 
-    def draw_within(self, counts: Array, number: int, width: int) -> Array:
-        """Multiplicities of resamples of a resample, rows in the order of the sample."""
-        drawn = self.resampler.draw_within(self.sample.restore(counts), number, width)
+    def perturb(self, block: int, width: int, spread: float) -> Array:
+        """Fractional weights of a block of propensity replicates, rows in the order of the sample."""
+        stream = REPLICATE_STREAM
+        drawn = self.resampler.perturb(stream, block, width, spread)
+        return self._with_frame(drawn, lambda frame: frame.perturb(stream + FRAME_STREAM, block, width, spread))
+
+    def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
+        """Fractional weights of the replicates of a resample, rows in the order of the sample."""
+        drawn = self.resampler.perturb_within(self.sample.restore(counts), number, width, spread)
         of_frame = counts[: self.sample.n_frame]
-        return self._with_frame(drawn, lambda frame: frame.draw_within(of_frame, number, width, FRAME_STREAM))
+        return self._with_frame(
+            drawn, lambda frame: frame.perturb_within(of_frame, number, width, spread, FRAME_STREAM)
+        )
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
@@ -80,10 +89,10 @@ def fit_replicates(
     resampler: SampleResampler,
     given: Array | None,
     n_drawn: int,
-    max_failed: float,
+    spread: float,
     notes: Notes,
 ) -> Replicates:
-    """Draw the multiplicities of the replicates, or take those that were given, and fit them.
+    """Draw the weights of the replicates, or take those that were given, and fit them.
 
     Parameters
     ----------
@@ -92,11 +101,11 @@ def fit_replicates(
     resampler : SampleResampler
         The random part of the fit.
     given : ndarray, shape (n, B), or None
-        Multiplicities that the caller gave, rows in the order of the sample.
+        Weights that the caller gave, rows in the order of the sample.
     n_drawn : int
         How many to draw otherwise.
-    max_failed : float
-        Share that may fail.
+    spread : float
+        How much they vary, relative to the bootstrap.
     notes : Notes
         Warnings so far; more are added.
 
@@ -104,17 +113,22 @@ def fit_replicates(
     -------
     Replicates
         The usable replicates.
+
+    Raises
+    ------
+    BootstrapError
+        If fewer than half of them can be fitted.
     """
     if not weight_fit.model.propensity.estimated:
         return Replicates.single(weight_fit.gamma)
-    draw: Callable[[int], Array] = functools.partial(_replicate_block, resampler, n_drawn)
+    draw: Callable[[int], Array] = functools.partial(_replicate_block, resampler, n_drawn, spread)
     if given is not None:
         n_drawn, draw = given.shape[1], functools.partial(given_block, given, width=WIDTH)
     replicates = draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH))
     failed = n_drawn - replicates.count
-    if failed == n_drawn or failed > max_failed * n_drawn:
+    if failed > MOST_FAILED * n_drawn:
         raise BootstrapError(
-            f"{failed} of {n_drawn} propensity replicates failed, more than max_failed={max_failed:g} allows: "
+            f"{failed} of {n_drawn} propensity replicates failed, more than half: "
             f"{failure_text(replicates.failures)}.\nSimplify the formula in propensity=, or fit IPWRA instead."
         )
     if failed:
@@ -126,14 +140,14 @@ def fit_replicates(
     return replicates
 
 
-def _replicate_block(resampler: SampleResampler, n_drawn: int, block: int) -> Array:
-    """Multiplicities of a block of the replicates, of which there are n_drawn."""
-    return resampler.draw(REPLICATE_STREAM, block, min(WIDTH, n_drawn - block * WIDTH))
+def _replicate_block(resampler: SampleResampler, n_drawn: int, spread: float, block: int) -> Array:
+    """Weights of a block of the replicates, of which there are n_drawn."""
+    return resampler.perturb(block, min(WIDTH, n_drawn - block * WIDTH), spread)
 
 
-def replicate_counts(resampler: SampleResampler, n_drawn: int) -> Array:
-    """Draw the multiplicities of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
-    return np.hstack([_replicate_block(resampler, n_drawn, block) for block in range(-(-n_drawn // WIDTH))])
+def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
+    """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
+    return np.hstack([_replicate_block(resampler, n_drawn, spread, block) for block in range(-(-n_drawn // WIDTH))])
 
 
 def given_block(given: Array, block: int, width: int) -> Array:

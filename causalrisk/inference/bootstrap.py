@@ -22,7 +22,6 @@ from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
 from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import (
     NestedReplicates,
-    NoReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,
     ShiftedReplicates,
@@ -111,13 +110,11 @@ def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
 
 
 def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
-    """Choose the replicates of each resample: none, nested, shifted and separable, or shifted under any model."""
+    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
     slices, weight_fit, replicates = joint.problem.sample.slices, joint.problem.weight_fit, joint.replicates
-    if joint.options.at_fitted_score:
-        return NoReplicates(slices, weight_fit)
     if joint.options.bootstrap_replicates == "nested":
         count = len(replicates.failures)
-        draw = functools.partial(resampler.draw_within, width=count)
+        draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
         return NestedReplicates(slices, weight_fit, count, draw)
     if weight_fit.model.separable:
         return ShiftedLogitReplicates(slices, weight_fit, replicates)

@@ -6,12 +6,14 @@ R's `boot.ci` interpolates on the normal scale instead.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
-from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
+from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.sample import Sample
@@ -253,7 +255,7 @@ def _resample_influence(record: FitRecord, sample: Sample) -> Array:
     start = estimate_separately(sample, IPWRA, fit, record.options.effect_scale)
     shifted = fit.gamma[:, None] + (joint.replicates.gamma - joint.problem.weight_fit.gamma[:, None])
     replicates = Replicates(shifted, joint.replicates.failures)
-    problem = JointProblem(sample, fit, start, replicates, record.options.effect_scale)
+    problem = dataclasses.replace(joint.problem, sample=sample, weight_fit=fit, start=start, replicates=replicates)
     return estimate_jointly(problem, joint.criterion).estimate.influence
 
 

@@ -75,11 +75,11 @@ def remaining_refitter(record: FitRecord) -> Refitter:
         Takes counts of zero for the rows that are left out.
     """
     joint, sample = record.joint, record.sample
-    if joint is None or joint.criterion.at_fitted_score or not joint.problem.weight_fit.model.n_coefficients:
+    if joint is None or not joint.problem.weight_fit.model.n_coefficients:
         return refitter_of(record)
     weight_fit, replicates, drawn = joint.problem.weight_fit, joint.replicates, joint.drawn
     if drawn is None:
-        drawn = replicate_counts(record.resampler(), len(replicates.failures))
+        drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
     usable = drawn[:, replicates.failures == Failure.OK]
     remaining = RemainingReplicates(sample.slices, weight_fit, replicates, usable)
     theta = joint.start.theta if sample.family.linear else record.estimate.theta

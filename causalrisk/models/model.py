@@ -430,10 +430,11 @@ class JRE(CausalModel):
         progress: bool = False,
         memory: float | None = None,
         resamples: Any = None,
-        objective: str = "adaptive",
-        penalty: float | str | None = None,
+        objective: str = "risk",
         anchor: float | None = None,
-        n_replicates: int = 500,
+        penalty: float | str | None = None,
+        n_replicates: int = 200,
+        spread: float | None = None,
         replicates: Any = None,
         method: str | None = None,
         bootstrap_replicates: str = "shifted",
@@ -444,21 +445,24 @@ class JRE(CausalModel):
         Parameters
         ----------
         cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
-            As in `IPWRA.fit`; `cov_type` is "bootstrap" by default, and `bootstrap` also says how the propensity
-            replicates are drawn.
-        objective : {"adaptive", "mse", "erm"}
-            "adaptive": sampling variance plus penalised risk at the fitted propensity score, anchored to IPWRA by a
-            weight chosen by rows held out (`CausalResults.anchor_path`); IPWRA itself where nothing is clearly better.
-            "mse": the same at a given anchor, with fit and risk averaged over the propensity replicates. "erm":
-            importance-weighted fit plus penalised risk over the replicates, as in the paper of the class.
-        penalty : float or {"n", "10n", "n1.5", "n2"}, optional
-            Weight lambda of the ATE risk; by default "10n" for "mse" and "n2" for the others.
+            As in `IPWRA.fit`; `cov_type` is "bootstrap" by default.
+        objective : {"risk", "erm"}
+            "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
+            an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
+            importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
+            the paper of the class.
         anchor : float, optional
-            Weight of the importance-weighted fit ("mse" only, 0.3 by default).
-        n_replicates : int, default 500
-            Propensity replicates; for "adaptive" they only measure the expected risk.
+            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen from
+            30, 10, 3, 1, 0.3, 0.1, 0.03 by rows held out (`JREResults.anchor_path`).
+        penalty : float or {"n", "n1.5", "n2"}, optional
+            Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
+        n_replicates : int, default 200
+            Propensity replicates, B: refits of the propensity model under fractional random weights.
+        spread : float, optional
+            How much the replicates vary, relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
-            Multiplicities of the replicates to use in place of random ones, rows as in the estimation sample.
+            Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
+            sample.
         method : str, optional
             "least_squares" (the default: the objective is a sum of squares), or "trust-exact", "trust-ncg",
             "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`.

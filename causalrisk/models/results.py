@@ -18,7 +18,7 @@ from causalrisk.diagnostics.balance_overid import balance_test
 from causalrisk.diagnostics.calibration import calibration, calibration_error
 from causalrisk.diagnostics.influence import influence
 from causalrisk.diagnostics.overlap import overlap
-from causalrisk.diagnostics.risk import joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.diagnostics.variance import se_decomposition
@@ -340,7 +340,10 @@ class JREResults(CausalResults):
 
     @property
     def expected_ate_risk(self) -> float:
-        """Mean squared net bias over the replicates (JRE), in squared units of the outcome."""
+        """Expected ATE risk over the replicates (JRE), in squared units of the outcome; `risk_table` has its parts.
+
+        Squared net bias plus sampling variance for the objective "risk", squared net bias alone for "erm".
+        """
         return self._joint.estimate.expected_risk
 
     @property
@@ -361,37 +364,11 @@ class JREResults(CausalResults):
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect due to the finite number of replicates (JRE).
-
-        0 for the objective "adaptive", which does not train over the replicates; NaN for a single one.
-        """
+        """Monte Carlo standard error of the (first) effect due to the finite number of replicates (JRE); NaN for one."""
         return float(self._joint.estimate.mc_se[0])
 
-    @property
-    def anchor_path(self) -> pd.DataFrame:
-        """How the objective "adaptive" chose its anchor (JRE).
-
-        A row an anchor, the first (without end) being IPWRA's fit: the (first) effect; "std err", from the influence
-        function with each unit held out; "variance ratio", its square over that of the first, and "ratio std err", the
-        standard error of that ratio over the units; whether the optimiser converged; and the one chosen, the smallest
-        ratio plus its standard error.
-        """
-        path = self._joint.path
-        if path is None:
-            raise UnavailableError(
-                f'objective="{self._joint.options.objective}" does not choose its anchor.\n'
-                'Type  fit(objective="adaptive").'
-            )
-        table = {
-            "effect": path.effects,
-            "std err": path.std_errors,
-            "variance ratio": path.ratios,
-            "ratio std err": path.ratio_errors,
-            "converged": path.converged,
-            "chosen": np.arange(len(path.effects)) == path.chosen,
-        }
-        return pd.DataFrame(table, index=pd.Index(self._joint.options.anchors, name="anchor"))
-
+    anchor_path = of_record(anchor_path)
+    plot_anchor_path = of_record(plots.plot_anchor_path)
     penalty_path = of_record(penalty_path)
     plot_penalty_path = of_record(plots.plot_penalty_path)
 

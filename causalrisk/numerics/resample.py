@@ -70,8 +70,33 @@ class Resampler:
         start = self.weights if self.frequency else np.ones(len(self.weights))
         return self._carried(self._multiplicities(start, self.generator(stream, block), width))
 
-    def draw_within(self, weights: Array, number: int, width: int, shift: int = 0) -> Array:
-        """Resample a resample.
+    def perturb(self, stream: int, block: int, width: int, spread: float) -> Array:
+        """Fractional random weights times observation weights, shape (n, width), rows in the order of the design.
+
+        Parameters
+        ----------
+        stream, block : int
+            Which generator.
+        width : int
+            How many to draw.
+        spread : float
+            Standard deviation of the weight of a unit, relative to its mean; 1 is that of the bootstrap.
+
+        Notes
+        -----
+        Gamma variables of shape 1 / spread^2, one a unit (row, cluster, or one of the equal rows a frequency weight
+        counts), divided by their mean: the fractional-random-weight bootstrap [1]_. No weight is zero.
+
+        References
+        ----------
+        .. [1] Xu, L., Gotwalt, C., Hong, Y., King, C. B. and Meeker, W. Q. (2020). Applications of the
+           fractional-random-weight bootstrap. The American Statistician 74, 345-358.
+        """
+        start = self.weights if self.frequency else np.ones(len(self.weights))
+        return self._carried(self._fractional(start, self.generator(stream, block), width, spread))
+
+    def perturb_within(self, weights: Array, number: int, width: int, spread: float, shift: int = 0) -> Array:
+        """Draw fractional weights of the rows of a resample.
 
         Parameters
         ----------
@@ -81,16 +106,31 @@ class Resampler:
             Number of the resample.
         width : int
             How many to draw of it.
+        spread : float
+            As in `perturb`.
         shift : int, default 0
             Added to the number of the random stream.
 
         Returns
         -------
         ndarray, shape (n, width)
-            Multiplicities times observation weights.
+            Fractional weights times multiplicities times observation weights.
         """
         start = weights if self.frequency else weights / self.weights
-        return self._carried(self._multiplicities(start, self.generator(NESTED_STREAM + shift, number), width))
+        return self._carried(self._fractional(start, self.generator(NESTED_STREAM + shift, number), width, spread))
+
+    def _fractional(self, start: Array, rng: np.random.Generator, width: int, spread: float) -> Array:
+        """Weights of mean `start` over the rows (of each stratum), shape (n, width)."""
+        if self.kind == "cluster" and self.groups is not None:
+            first = np.unique(self.groups, return_index=True)[1]
+            drawn = rng.standard_gamma(1 / spread**2, (width, len(first))).T[self.groups] * start[:, None]
+        else:
+            drawn = rng.standard_gamma(start / spread**2, (width, len(start))).T
+        strata = self.groups if self.kind == "stratified" and self.groups is not None else np.zeros(len(start), int)
+        for stratum in np.unique(strata):
+            rows = strata == stratum
+            drawn[rows] *= start[rows].sum() / drawn[rows].sum(axis=0)
+        return drawn
 
     def _carried(self, multiplicities: Array) -> Array:
         return multiplicities if self.frequency else multiplicities * self.weights[:, None]
@@ -148,7 +188,7 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     if not np.isfinite(given).all() or (given < 0).any():
         bad = int((~np.isfinite(given) | (given < 0)).sum())
         raise OptionError(
-            f"{name} has {bad} negative or non-finite entries; expected how often each row is drawn.\n"
+            f"{name} has {bad} negative or non-finite entries; expected how often each row counts.\n"
             f"Type  {name}=np.abs(multiplicities)  only if that is what you mean."
         )
     return given

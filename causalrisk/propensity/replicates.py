@@ -106,6 +106,50 @@ def replicate_blocks(
 # --- sums over the replicates ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class WeightMoments:
+    """First two moments, over the replicates, of the importance weight w and the tilt t of each row.
+
+    Over the replicates (t_b, w_b) is its mean, plus a variable of mean zero and variance one times `common`, plus another
+    one, uncorrelated with the first, times (0, `own_sd`). So a mean over b of a product of two weights is a sum over
+    these three parts.
+
+    Parameters
+    ----------
+    mean : ImportanceWeights
+        Their means.
+    common : ImportanceWeights or None
+        The standard deviation of the tilt (of a target frame, of the measure), and how w varies along with it; None
+        where the tilt is the same under all replicates.
+    own_sd : ndarray, shape (n, m)
+        Standard deviation of w, beside what varies along with the tilt.
+    """
+
+    mean: ImportanceWeights
+    common: ImportanceWeights | None
+    own_sd: Array
+
+    @classmethod
+    def single(cls, at: ImportanceWeights) -> WeightMoments:
+        """Return the moments of a distribution that has one value."""
+        return cls(at, None, np.zeros_like(at.excess))
+
+    @property
+    def parts(self) -> list[ImportanceWeights]:
+        """Return the parts in which the tilt has a share."""
+        return [self.mean] if self.common is None else [self.mean, self.common]
+
+    def scaled(self, factor: Array) -> WeightMoments:
+        """Return the moments of the weights times a factor of shape (n, m), not negative."""
+        common = None if self.common is None else self.common.scaled(factor)
+        return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
+
+    def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
+        """Return those of some of the resamples."""
+        common = None if self.common is None else self.common.subset(resamples)
+        return WeightMoments(self.mean.subset(resamples), common, self.own_sd[:, resamples])
+
+
 class ReplicateWeights(Protocol):
     """Importance weights under B replicates within m resamples.
 
@@ -126,11 +170,37 @@ class ReplicateWeights(Protocol):
     def adjoint(self, values: Array) -> Array:
         """Sum w times values, shape (K, B, m), of a row's arm over the replicates, shape (n, m)."""
 
-    def mean(self) -> Array:
-        """Average of w over the replicates, shape (n, m)."""
+    def moments(self, at: ImportanceWeights) -> WeightMoments:
+        """Moments over the replicates; `at` are the importance weights of the resamples' own fits."""
 
     def subset(self, resamples: NDArray[np.bool_]) -> ReplicateWeights:
         """Return that of some of the resamples."""
+
+
+@dataclass(frozen=True)
+class ShiftFactors:
+    """What shifts of gamma multiply the terms of the excess by.
+
+    Parameters
+    ----------
+    K_b : ndarray, shape (T, n, B)
+        Factor of each term, row and replicate.
+    mean : ndarray, shape (T, n, 1)
+        Its mean over the replicates.
+    covariance : ndarray, shape (T, T, n, 1)
+        Its covariance over the replicates, divisor B.
+    """
+
+    K_b: Array
+    mean: Array
+    covariance: Array
+
+    @classmethod
+    def of(cls, K_b: Array) -> ShiftFactors:
+        """Return the factors with their moments."""
+        mean = K_b.mean(axis=2, keepdims=True)
+        centred = K_b - mean
+        return cls(K_b, mean, np.einsum("snb,tnb->stn", centred, centred)[..., None] / K_b.shape[2])
 
 
 class ShiftedLogitWeights:
@@ -144,27 +214,25 @@ class ShiftedLogitWeights:
         Terms of the resamples' excess.
     tilt : ndarray, shape (n, m) or (n, 1)
         Their tilt.
-    K_b : ndarray, shape (T, n, B)
+    shifts : ShiftFactors
         What each replicate multiplies the terms by.
-    mean_K : ndarray, shape (T, n, 1)
-        Its average over the replicates.
 
     Notes
     -----
     An odds term is the exponential of a linear predictor, so with eta_jb = eta_j + (eta_b - eta) it is the product of
-    that of resample j and K_b = exp(eta_b - eta), which is the same for every resample.
+    that of resample j and K_b = exp(eta_b - eta), which is the same for every resample. Its moments are those of K.
     """
 
-    def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, K_b: Array, mean_K: Array) -> None:
-        self.slices, self.terms, self.tilt, self.K_b, self.mean_K = slices, terms, tilt, K_b, mean_K
-        self.failures, self.count = np.zeros(terms.shape[2], dtype=np.int8), K_b.shape[2]
+    def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, shifts: ShiftFactors) -> None:
+        self.slices, self.terms, self.tilt, self.shifts = slices, terms, tilt, shifts
+        self.failures, self.count = np.zeros(terms.shape[2], dtype=np.int8), shifts.K_b.shape[2]
 
     def sums(self, share: Array, rows: Array) -> Array:
         """One matrix product an arm and term."""
         n_rep, m, d = self.count, self.terms.shape[2], rows.shape[2]
         total = np.zeros((len(self.slices), n_rep, m, d))
         for arm, members in enumerate(self.slices):
-            for term, K_b in zip(self.terms, self.K_b, strict=True):
+            for term, K_b in zip(self.terms, self.shifts.K_b, strict=True):
                 scaled = ((term * share)[members, :, None] * rows[members]).reshape(-1, m * d)
                 total[arm] += (K_b[members].T @ scaled).reshape(n_rep, m, d)
             total[arm] += weighted_sums((self.tilt * share)[members], rows[members])
@@ -175,18 +243,24 @@ class ShiftedLogitWeights:
         total = np.empty(self.terms.shape[1:])
         for arm, members in enumerate(self.slices):
             total[members] = self.tilt[members] * values[arm].sum(axis=0)
-            for term, K_b in zip(self.terms, self.K_b, strict=True):
+            for term, K_b in zip(self.terms, self.shifts.K_b, strict=True):
                 total[members] += term[members] * (K_b[members] @ values[arm])
         return total
 
-    def mean(self) -> Array:
-        """Average over the replicates."""
-        return (self.terms * self.mean_K).sum(axis=0) + self.tilt
+    def moments(self, at: ImportanceWeights) -> WeightMoments:
+        """Those of the terms."""
+        variance = np.zeros(self.terms.shape[1:])
+        for term, row in zip(self.terms, self.shifts.covariance, strict=True):
+            for other, covariance in zip(self.terms, row, strict=True):
+                variance += term * other * covariance
+        excess = (self.terms * self.shifts.mean).sum(axis=0)
+        mean = ImportanceWeights(excess, self.tilt, self.tilt)
+        return WeightMoments(mean, None, np.sqrt(np.maximum(variance, 0.0)))
 
     def subset(self, resamples: NDArray[np.bool_]) -> ShiftedLogitWeights:
         """Return that of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
-        return ShiftedLogitWeights(self.slices, self.terms[:, :, resamples], tilt, self.K_b, self.mean_K)
+        return ShiftedLogitWeights(self.slices, self.terms[:, :, resamples], tilt, self.shifts)
 
 
 def weighted_sums(weights: Array, rows: Array) -> Array:
@@ -216,20 +290,21 @@ class BlockwiseWeights:
     ) -> None:
         self.slices, self.model, self.counts, self.gammas, self.count = slices, model, counts, gammas, count
         self.scale = np.array([np.sqrt(count / max(g.shape[1], 1)) for g in gammas])
-        self._kept: list[tuple[int, slice, Array]] | None = None
+        self._kept: list[tuple[int, slice, ImportanceWeights]] | None = None
         empty = np.array([g.shape[1] == 0 for g in gammas])
         self.failures = np.where(empty, Failure.NO_REPLICATES, Failure.OK).astype(np.int8)
 
-    def _blocks(self) -> Iterator[tuple[int, slice, Array]]:
-        """Yield importance weights, a block of replicates at a time; kept for the next pass where they are few."""
+    def blocks(self) -> Iterator[tuple[int, slice, ImportanceWeights]]:
+        """Yield resample, replicates and their importance weights; kept for the next pass where they are few."""
         if self._kept is not None:
             yield from self._kept
             return
-        keep = 8 * self.counts.size * self.count <= KEPT
+        arrays = 1 if self.model.target.separable else 2
+        keep = 8 * arrays * self.counts.size * self.count <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
             for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j]):
-                block = j, columns, at.w
+                block = j, columns, at
                 if keep:
                     kept.append(block)
                 yield block
@@ -244,8 +319,8 @@ class BlockwiseWeights:
         """Products within each block of replicates; rows of unusable ones stay zero."""
         total = np.zeros((len(self.slices), self.count, len(self.gammas), rows.shape[2]))
         shared = rows.shape[1] == 1
-        for j, columns, w in self._blocks():
-            own = share[:, j, None] * rows[:, 0 if shared else j]
+        for j, columns, at in self.blocks():
+            own, w = share[:, j, None] * rows[:, 0 if shared else j], at.w
             for arm, members in enumerate(self.slices):
                 total[arm, columns, j] = w[members].T @ own[members]
         return total * self.scale[:, None]
@@ -253,17 +328,39 @@ class BlockwiseWeights:
     def adjoint(self, values: Array) -> Array:
         """Products within each block of replicates."""
         total = np.zeros(self.counts.shape)
-        for j, columns, w in self._blocks():
+        for j, columns, at in self.blocks():
+            w = at.w
             for arm, members in enumerate(self.slices):
                 total[members, j] += w[members] @ values[arm, columns, j]
         return total * self.scale
 
-    def mean(self) -> Array:
-        """Average over the usable replicates."""
-        total = np.zeros(self.counts.shape)
-        for j, _, w in self._blocks():
-            total[:, j] += w.sum(axis=1) / self.gammas[j].shape[1]
-        return total
+    def moments(self, at: ImportanceWeights) -> WeightMoments:
+        """Sums of deviations from the weights of the resamples' own fits, which lose no digits, and of their squares."""
+        of_excess, of_measure, products = np.zeros((3, *self.counts.shape))
+        excess_squares, measure_squares = np.zeros((2, *self.counts.shape))
+        measure = np.broadcast_to(at.measure, self.counts.shape)
+        varying = not self.model.target.separable
+        for j, _, block in self.blocks():
+            x, n_rep = block.excess - at.excess[:, [j]], max(self.gammas[j].shape[1], 1)
+            of_excess[:, j] += x.sum(axis=1) / n_rep
+            excess_squares[:, j] += (x**2).sum(axis=1) / n_rep
+            if varying:
+                t = block.measure - measure[:, [j]]
+                of_measure[:, j] += t.sum(axis=1) / n_rep
+                measure_squares[:, j] += (t**2).sum(axis=1) / n_rep
+                products[:, j] += (x * t).sum(axis=1) / n_rep
+        variance = np.maximum(excess_squares - of_excess**2, 0.0)
+        if not varying:
+            mean = ImportanceWeights(at.excess + of_excess, at.tilt, at.measure)
+            return WeightMoments(mean, None, np.sqrt(variance))
+        sd = np.sqrt(np.maximum(measure_squares - of_measure**2, 0.0))
+        along = np.divide(products - of_excess * of_measure, sd, out=np.zeros_like(sd), where=sd > 0)
+        of_tilt = at.measure is at.tilt
+        mean_measure = at.measure + of_measure
+        mean_tilt, common_tilt = (mean_measure, sd) if of_tilt else (at.tilt, np.zeros_like(sd))
+        mean = ImportanceWeights(at.excess + of_excess, mean_tilt, mean_measure)
+        common = ImportanceWeights(along, common_tilt, sd)
+        return WeightMoments(mean, common, np.sqrt(np.maximum(variance - along**2, 0.0)))
 
 
 class GroupWeights:
@@ -289,49 +386,13 @@ class GroupWeights:
         """Return that of all rows times the factor."""
         return self.factor * self.replicates.adjoint(values)
 
-    def mean(self) -> Array:
-        """Return that of all rows times the factor."""
-        return self.factor * self.replicates.mean()
+    def moments(self, at: ImportanceWeights) -> WeightMoments:
+        """Return those of all rows times the factor; `at` are the importance weights of all rows."""
+        return self.replicates.moments(at).scaled(self.factor)
 
     def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
         """Return that of some of the resamples."""
         return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
-
-
-class SingleScoreWeights:
-    """The propensity fit of each resample, alone: a distribution with one value.
-
-    Parameters
-    ----------
-    slices : sequence of slice
-        Rows of each arm.
-    w : ndarray, shape (n, m)
-        Importance weights.
-    """
-
-    def __init__(self, slices: tuple[slice, ...], w: Array) -> None:
-        self.slices, self.w = slices, w
-        self.failures, self.count = np.zeros(w.shape[1], dtype=np.int8), 1
-
-    def sums(self, share: Array, rows: Array) -> Array:
-        """Sum over each arm."""
-        weighted = self.w * share
-        return np.stack([weighted_sums(weighted[members], rows[members]) for members in self.slices])[:, None]
-
-    def adjoint(self, values: Array) -> Array:
-        """Omega times the value of a row's arm."""
-        total = np.empty(self.w.shape)
-        for arm, members in enumerate(self.slices):
-            total[members] = self.w[members] * values[arm, 0]
-        return total
-
-    def mean(self) -> Array:
-        """Return w itself."""
-        return self.w
-
-    def subset(self, resamples: NDArray[np.bool_]) -> SingleScoreWeights:
-        """Return that of some of the resamples."""
-        return SingleScoreWeights(self.slices, self.w[:, resamples])
 
 
 # --- the replicates of resamples ---------------------------------------------------------------------------------
@@ -370,13 +431,12 @@ class ShiftedLogitReplicates:
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates) -> None:
         self.slices, self.model = slices, weight_fit.model
         delta = replicates.gamma - weight_fit.gamma[:, None]
-        self.K_b = self.model.odds(self.model.predictors(delta))
-        self.mean_K = self.K_b.mean(axis=2)[..., None]
+        self.shifts = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
 
     def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
         terms, at = self.model.terms(self.model.predictors(gamma), counts)
-        return at, ShiftedLogitWeights(self.slices, terms, at.tilt, self.K_b, self.mean_K)
+        return at, ShiftedLogitWeights(self.slices, terms, at.tilt, self.shifts)
 
 
 class BlockwiseReplicates(ABC):
@@ -458,23 +518,3 @@ class NestedReplicates(BlockwiseReplicates):
         """As in `BlockwiseReplicates`."""
         fits = self.weight_fit.refit(self.draw(counts, number), gamma)
         return fits.coefficients[:, fits.failures == Failure.OK]
-
-
-class NoReplicates:
-    """Each resample has its own fit alone, for an objective at the fitted propensity score.
-
-    Parameters
-    ----------
-    slices : tuple of slice
-        Rows of each arm.
-    weight_fit : WeightFit
-        The full-sample fit.
-    """
-
-    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit) -> None:
-        self.slices, self.model = slices, weight_fit.model
-
-    def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
-        """As in `ResampleReplicates`."""
-        at = self.model.weights_at(self.model.predictors(gamma), counts)
-        return at, SingleScoreWeights(self.slices, at.w)

@@ -171,25 +171,51 @@ class WeightModel:
         mean_tilt = _positive((counts * tilt).sum(axis=0) / _positive(self.observed @ counts))
         return tilt / mean_tilt, mean_tilt
 
-    def slopes(self, eta: Array, counts: Array) -> tuple[Array, Array | None]:
-        """Return derivatives of importance weights by each predictor that has coefficients, and of the mean measure.
-
-        Returns
-        -------
-        w_slope : ndarray, shape (L, n, m)
-            Derivative of the importance weight, divided by the mean measure.
-        log_measure : ndarray, shape (L q, m), or None
-            Derivative of the logarithm of the mean measure by the coefficients.
-        """
+    def slopes(self, eta: Array, counts: Array) -> WeightSlopes:
+        """Return the derivatives of importance weights and measure under predictors (L, n, m)."""
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if self.target.separable and self.target.toward is None:
-            return w_slope, None
+            return WeightSlopes(w_slope, None, None)
         _, _, measure = self.target.parts(self.propensity, eta)
         mean_measure = _positive((counts * measure).sum(axis=0) / _positive(self.observed @ counts))
         if measure_slope is None:
-            return w_slope / mean_measure, None
+            return WeightSlopes(w_slope / mean_measure, None, None)
         mass = counts * measure_slope / (counts * measure).sum(axis=0)
-        return w_slope / mean_measure, (self.columns.T @ mass).reshape(-1, eta.shape[2])
+        log_measure = (self.columns.T @ mass).reshape(-1, eta.shape[2])
+        return WeightSlopes(w_slope / mean_measure, measure_slope / mean_measure, log_measure)
+
+
+@dataclass(frozen=True)
+class WeightSlopes:
+    """Derivatives of importance weights under m gammas, by each predictor that has coefficients.
+
+    Parameters
+    ----------
+    w : ndarray, shape (L, n, m)
+        Of the importance weight, divided by the mean measure.
+    measure : ndarray, shape (L, n, m), or None
+        Of the measure, divided by its mean; None where it does not depend on gamma.
+    log_mean : ndarray, shape (L q, m), or None
+        Of the logarithm of the mean measure, by the coefficients.
+    """
+
+    w: Array
+    measure: Array | None
+    log_mean: Array | None
+
+    def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
+        """Sum over the gammas of a factor (n, m) times the derivative of w by the coefficients, shape (n, Q)."""
+        return self._summed(self.w, columns, w, factor)
+
+    def of_measure(self, columns: Array, measure: Array, factor: Array) -> Array:
+        """Return the same for the measure; zero where it does not depend on gamma."""
+        if self.measure is None:
+            return np.zeros((len(columns), len(self.w) * columns.shape[1]))
+        return self._summed(self.measure, columns, measure, factor)
+
+    def _summed(self, slope: Array, columns: Array, value: Array, factor: Array) -> Array:
+        total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], columns)
+        return total if self.log_mean is None else total - (factor * value) @ self.log_mean.T
 
 
 def _positive(values: Array) -> Array:
@@ -342,15 +368,9 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
 
 def _by_gamma(model: WeightModel, eta: Array, s: Array, at: ImportanceWeights) -> tuple[Array, Array | None]:
     """Return derivatives of weights and measure by the coefficients, shape (n, Q); None where the latter has none."""
-    w_slope, log_measure = model.slopes(eta, s)
-    w_by_gamma = _by_coefficients(w_slope, model.columns)
-    if log_measure is None:
-        return w_by_gamma, None
-    _, measure_slope = model.target.slopes(model.propensity, eta)
-    _, _, measure = model.target.parts(model.propensity, eta)
-    scale = np.divide(at.measure, measure, out=np.zeros_like(measure), where=measure > 0)
-    measure_by_gamma = _by_coefficients(measure_slope * scale, model.columns) - at.measure * log_measure.T
-    return w_by_gamma - at.w * log_measure.T, measure_by_gamma
+    slopes, one = model.slopes(eta, s), np.ones_like(at.excess)
+    w_by_gamma = slopes.of_w(model.columns, at.w, one)
+    return w_by_gamma, None if slopes.measure is None else slopes.of_measure(model.columns, at.measure, one)
 
 
 def _by_coefficients(slopes: Array, columns: Array) -> Array:

@@ -199,43 +199,43 @@ def _joint_training(record: FitRecord) -> list[str]:
     joint = record.joint
     if joint is None:
         return []
-    labels, fit = record.design.labels, joint.estimate
-    net, start = fit.bias[1:] - fit.bias[0], fit.start_bias[1:] - fit.start_bias[0]
-    rms = [
-        f"{format_number(np.sqrt((a**2).mean()))} after training and {format_number(np.sqrt((b**2).mean()))} before "
-        f"({label} less {labels[0]})"
-        for a, b, label in zip(net, start, labels[1:], strict=True)
-    ]
+    fit = joint.estimate
+    after = np.sqrt(
+        [fit.squared_net_bias + fit.variance / fit.n_units, fit.squared_net_bias, fit.variance / fit.n_units]
+    )
+    before = np.sqrt(
+        [
+            fit.start_squared_net_bias + fit.start_variance / fit.n_units,
+            fit.start_squared_net_bias,
+            fit.start_variance / fit.n_units,
+        ]
+    )
+    error, net, sampling = (
+        f"{format_number(a)} after training, {format_number(b)} for IPWRA" for a, b in zip(after, before, strict=True)
+    )
     return [
-        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted on resampled rows, "
-        "are nearly as good, and each implies a bias of each arm: how far its model's average is off, judged by the "
-        "weighted residuals. Only the difference of the arms' biases, the net bias, enters the effect; what they share "
-        "cancels.",
-        f"{_what_is_kept_small(joint)} Root mean square of the net bias over all these scores, in units of "
-        f"{record.design.endog_name}: {joined(rms)}. This is a bias within the sample; it says nothing of covariates "
-        "that were not recorded.",
+        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random weights "
+        "of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is off, "
+        "judged by the weighted residuals. Only the difference of the arms' biases, the net bias, enters the effect; "
+        "what they share cancels.",
+        f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these scores: "
+        f"error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and say nothing "
+        "of covariates that were not recorded.",
     ]
 
 
 def _what_is_kept_small(joint: JointRecord) -> str:
     """Say what training minimises."""
-    penalty = joint.criterion.penalty
-    if joint.path is None:
-        variance = "the sampling variance of the effect, " if joint.criterion.with_variance else ""
+    if joint.anchor is None:
         return (
-            f"So training keeps {variance}the errors of the fit and the squared net bias small over all these scores "
-            f"(penalty {penalty:.4g})."
+            "So training keeps the errors of the fit and the squared net bias small over all these scores (penalty "
+            f"{joint.criterion.penalty:.4g})."
         )
-    if np.isinf(joint.anchor):
-        return (
-            "So training asks for no net bias under the fitted score and weighs the sampling variance of the effect "
-            "against the errors of the fit. Judged by rows held out, no such weighing was clearly more precise than "
-            "IPWRA's own fit (res.anchor_path), and that was kept."
-        )
+    how = "as given" if joint.path is None else "chosen by rows held out, res.anchor_path()"
     return (
-        "So training asks for no net bias under the fitted score and keeps the sampling variance of the effect small, "
-        f"and with a weight of {joint.anchor:g} (the anchor) the errors of the fit; judged by rows held out, this is "
-        "clearly more precise than IPWRA's own fit (res.anchor_path)."
+        "So training asks for no net bias under the fitted score and keeps the expected ATE risk over all these scores "
+        "small, which is squared net bias plus sampling variance of the effect; with a weight of "
+        f"{joint.anchor:g} (the anchor, {how}) it keeps the errors of the fit small too."
     )
 
 

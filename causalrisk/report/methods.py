@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from causalrisk._version import __version__
+from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.report.wording import RESAMPLES, clip_text, count, estimand_words, population_words, propensity_text
@@ -44,17 +43,17 @@ SENSITIVITY = (
 
 def _objective_sentence(joint: JointRecord) -> str:
     """Say what was minimised."""
-    if joint.path is None:
+    over = f"{joint.replicates.count} propensity replicates (random weights of the rows, spread "
+    over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
+    if joint.anchor is None:
         return (
-            f"Its objective was {joint.options.objective} with penalty lambda = {joint.criterion.penalty:.4g}, over "
-            f"{joint.replicates.count} propensity replicates."
+            f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
+            f"bias over {over}."
         )
-    count = len(joint.options.anchors)
-    chosen = "IPWRA's fit itself" if np.isinf(joint.anchor) else f"the anchor {joint.anchor:g}"
+    chosen = "was given" if joint.path is None else f"was chosen from {len(LADDER)} by rows held out"
     return (
-        "Its objective was the variance of the effect plus an anchor times the importance-weighted fit, at a net bias "
-        f"of zero under the fitted propensity score; of {count} anchors, {chosen} was chosen by the variance of "
-        "influence functions held out."
+        "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, over "
+        f"{over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
     )
 
 

@@ -18,7 +18,7 @@ from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.balance_overid import balance_test
 from causalrisk.diagnostics.influence import influence, quick_method
 from causalrisk.diagnostics.overlap import overlap
-from causalrisk.diagnostics.risk import joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed
@@ -44,6 +44,7 @@ from causalrisk.report.numbers import format_number, format_share
 from causalrisk.report.readings import (
     BAD,
     Reading,
+    read_anchor,
     read_balance,
     read_bootstrap,
     read_cancellation,
@@ -175,12 +176,14 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     list of Part
         In the order of the page.
     """
-    scored, joint = record.spec.uses_propensity, record.joint is not None
+    scored, joint = record.spec.uses_propensity, record.joint
+    chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
     diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
         (scored, "trimming", "Trimming", lambda: _trimming(record)),
-        (joint, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
+        (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
+        (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
         (scored, "cancellation", "How the biases cancel", lambda: _cancellation(record)),
         (True, "influence", "Influential rows", lambda: _influence(record)),
         (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
@@ -307,13 +310,27 @@ def _trimming(record: FitRecord) -> Part:
     return Part("trimming", "Trimming", "\n".join(body), reading)
 
 
+def _anchor(record: FitRecord, alpha: float) -> Part:
+    path, joint = anchor_path(record), joint_of(record)
+    reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]))
+    figure = figure_html(
+        partial(plots.plot_anchor_path, record, alpha=alpha),
+        f"Effect over the anchor. {reading.headline}",
+        "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
+    )
+    formatting = dict.fromkeys(("effect", "std err", "variance ratio", "ratio std err"), format_number)
+    shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
+    table = table_html(formatted(shown, formatting), "Effect by anchor (standard errors by rows held out)")
+    return Part("anchor", "The anchor", figure + table, reading)
+
+
 def _penalty(record: FitRecord, alpha: float) -> Part:
     joint = joint_of(record)
-    n, own, start = record.sample.total, joint.own_penalty, float(joint.start.params[0])
-    grid = np.unique(np.r_[0.0, 0.0 if own is None else own, n**2, np.multiply(GRID, n)])
+    n, own, start = joint.problem.n_units, float(joint.own_penalty or 0.0), float(joint.start.params[0])
+    grid = np.unique(np.r_[0.0, own, n**2, np.multiply(GRID, n)])
     kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
     path = penalty_path(record, grid[kept].tolist())
-    reading = read_penalty(path, own, record.estimate.params[0], record.std_errors[0], start)
+    reading = read_penalty(path, own, record.std_errors[0], start)
     figure = figure_html(
         lambda ax: plots.draw_penalties(record, path, ax, alpha),
         f"Effect and net bias over the penalty lambda. {reading.headline}",
@@ -339,8 +356,8 @@ def _cancellation(record: FitRecord) -> Part:
     figures.append(
         figure_html(
             partial(plots.plot_risk, record),
-            f"Net bias of every estimator on a logarithmic scale. {reading.headline}",
-            "Net bias of every estimator over the propensity replicates, on a logarithmic scale.",
+            f"Expected ATE risk of every estimator. {reading.headline}",
+            "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
         )
     )
     shown = table_html(formatted(table, {str(c): format_number for c in table}), "Biases by estimator")

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence, quick_method
-from causalrisk.diagnostics.risk import estimator_biases, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import UnavailableError, check_alpha, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
@@ -84,7 +84,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
 
 
 def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
-    """Draw the net bias of each estimator on a logarithmic scale: root mean square, mean and spread.
+    """Draw the root of the expected ATE risk of each estimator, and of its parts, on a logarithmic scale.
 
     Parameters
     ----------
@@ -103,11 +103,11 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, 0, 1, color="0.92", transform=ax.get_yaxis_transform(), zorder=0)
     kinds: tuple[tuple[str, Any, str, str, str, int], ...] = (
-        ("root mean square", table["RMS net"], "o", BLUE, BLUE, 9),
-        ("mean", np.sqrt(table["squared mean"]), "D", ORANGE, "none", 6),
-        ("spread", np.sqrt(table["variance"].clip(lower=0)), "|", "black", "black", 11),
+        ("RMS error", table["RMS error"], "o", BLUE, BLUE, 9),
+        ("net bias", table["RMS net"], "D", ORANGE, "none", 6),
+        ("sampling", table["sampling SD"], "|", "black", "black", 11),
     )
-    positive = table["RMS net"][table["RMS net"] > 0]
+    positive = table["RMS error"][table["RMS error"] > 0]
     least = positive.min() / REMOTE if len(positive) else 0.0
     for label, values, marker, edge, face, size in kinds:
         near = (values >= least).to_numpy()
@@ -119,13 +119,51 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
         ax.set_xlim(left=least)
     ax.set_yticks(rows, table.index)
     ax.set_ylim(-0.6, len(table) - 0.4)
-    ax.set_xlabel(f"net bias over replicates ({unit})")
+    ax.set_xlabel(f"root mean square over replicates ({unit})")
     ax.legend(ncols=3, **ABOVE)
     return ax
 
 
+def draw_anchor_path(
+    path: pd.DataFrame, effects: tuple[float, float], z: float, labels: tuple[str, str], ax: Any
+) -> Any:
+    """Draw the effect with its interval over the anchor, the one chosen marked.
+
+    Parameters
+    ----------
+    path : DataFrame
+        As of `anchor_path`.
+    effects : tuple of float
+        Effect of the fit, and of its start.
+    z : float
+        Standard errors to either side.
+    labels : tuple of str
+        Of the effect and the interval.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same; the most cautious anchor stands on the right, next to IPWRA.
+    """
+    x, effect, half = path.index.to_numpy(), path["effect"].to_numpy(), z * path["std err"].to_numpy()
+    ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
+    chosen = path.index[path["chosen"]][0]
+    ax.plot([chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label="chosen")
+    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA")
+    ax.set_xscale("log")
+    ax.set_xticks(x, [f"{anchor:g}" for anchor in x])
+    ax.minorticks_off()
+    ax.set_xlabel("anchor: weight of the fit (logarithmic)")
+    ax.set_ylabel(labels[0])
+    ax.legend(ncols=4, **ABOVE)
+    return ax
+
+
 def draw_penalty_path(
-    path: pd.DataFrame, own: float | None, effects: tuple[float, float], z: float, labels: tuple[str, str, str], ax: Any
+    path: pd.DataFrame, own: float, effects: tuple[float, float], z: float, labels: tuple[str, str, str], ax: Any
 ) -> Any:
     """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
 
@@ -133,8 +171,8 @@ def draw_penalty_path(
     ----------
     path : DataFrame
         As of `penalty_path`; no penalty cannot be shown on the logarithmic scale.
-    own : float or None
-        Penalty of the fit; None where it is not on the path.
+    own : float
+        Penalty of the fit.
     effects : tuple of float
         Effect of the fit, and of its start.
     z : float
@@ -154,14 +192,11 @@ def draw_penalty_path(
     ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
-    if own is None:
-        ax.axhline(effects[0], **LINE, label="this fit")
-    else:
-        ax.axvline(own, **LINE)
-        ax.annotate(
-            "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
-            va="top", fontsize="small", color="0.3",
-        )  # fmt: skip
+    ax.axvline(own, **LINE)
+    ax.annotate(
+        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
+        va="top", fontsize="small", color="0.3",
+    )  # fmt: skip
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
@@ -414,6 +449,10 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     ax.axline((0, 0), slope=1, color="black", linewidth=1, label="biases cancel: no risk")
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_aspect("equal", adjustable="box")  # so that the diagonal is one
     ax.locator_params(nbins=5)
     ax.set_xlabel(f"bias of {labels[0]}, in units of {unit}")
     ax.set_ylabel(f"bias of {labels[1]}")
@@ -483,22 +522,16 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
         matter. Results of an estimator other than JRE are drawn in place of IPWRA.
     """
-    biases, slopes = _biases(record)
+    risks = estimator_risks(record)
     position, design = record.arm_position(arm), record.design
     labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
     own = record.spec.name
-    shown = {name: (slopes[:, None] * biases[name])[[0, position]] for name in _compared(own, biases)}
+    shown = {name: (risks.slopes[:, None] * risks.biases[name])[[0, position]] for name in _compared(own, risks.biases)}
     return draw_cancellation(shown, labels, design.endog_name, axes_or_new(ax))
 
 
-def _biases(record: FitRecord) -> tuple[dict[str, Array], Array]:
-    fit = record.used_weight_fit
-    joint = joint_of(record)
-    return estimator_biases(record, fit, joint), joint.estimate.slopes
-
-
 def plot_risk(record: FitRecord, ax: Any = None) -> Any:
-    """Net bias of every estimator over the propensity replicates: root mean square, mean and spread.
+    """Expected ATE risk of every estimator over the propensity replicates: its root, and its parts.
 
     Parameters
     ----------
@@ -511,6 +544,28 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
         The plot of `risk_table`, on a logarithmic scale; an arrow at the edge stands for less.
     """
     return draw_risk(risk_table(record), record.design.endog_name, axes_or_new(ax))
+
+
+def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
+    """Effect over the anchors that could be chosen (JRE).
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of `anchor_path`, with intervals from the influence functions held out.
+    """
+    check_alpha(alpha)
+    path, joint = anchor_path(record), joint_of(record)
+    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
+    labels = _effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
+    return draw_anchor_path(path, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -539,7 +594,9 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     joint, unit = joint_of(record), record.design.endog_name
     labels = _effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
-    return draw_penalty_path(path, joint.own_penalty, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
+    return draw_penalty_path(
+        path, float(joint.own_penalty or 0.0), effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax)
+    )
 
 
 def plot_bootstrap(

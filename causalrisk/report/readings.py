@@ -174,8 +174,25 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     return Reading(_moved(size), headline, texts)
 
 
-def read_penalty(path: pd.DataFrame, own: float | None, effect: float, se: float, start: float) -> Reading:
-    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit if any."""
+def read_anchor(path: pd.DataFrame, se: float, start: float) -> Reading:
+    """Read the table of `anchor_path()`: how far the effect moves with the anchor."""
+    used, chosen = path[path["effect"].notna()], path.index[path["chosen"]][0]
+    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
+    headline = (
+        f"Over anchors from {used.index.max():g} to {used.index.min():g}, the effect moves between "
+        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
+    )
+    ratio = path.loc[chosen, "variance ratio"]
+    texts = (
+        f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
+        f"{format_number(start)}. {chosen:g} was chosen by rows held out: the variance of the effect there is "
+        f"{ratio:.3g} of that of the most cautious anchor.",
+    )
+    return Reading(_moved(size), headline, texts)
+
+
+def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
+    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit."""
     used = path[(path.index > 0) & path["effect"].notna()]
     low, high = used["effect"].idxmin(), used["effect"].idxmax()
     size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
@@ -183,12 +200,8 @@ def read_penalty(path: pd.DataFrame, own: float | None, effect: float, se: float
         f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
         f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
     )
-    if own is None:
-        fit = f"the fit, whose risk is that under the fitted score alone, gives {format_number(effect)}"
-    else:
-        fit = f"the fit has {own:.3g}"
     texts = [
-        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; {fit}; IPWRA without any of it gives "
+        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}; IPWRA gives "
         f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
         f"{format_number(used['RMS net'].iloc[-1])} over this range.",
     ]
@@ -209,15 +222,18 @@ def _moved(size: float) -> str:
 def read_cancellation(table: pd.DataFrame, name: str, outcome: str) -> Reading:
     """Read the table of `risk_table()` for the estimator of the fit."""
     own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
-    rms = next(column for column in table if str(column).startswith("RMS net"))
-    headline = f"{name} leaves a net bias of {format_number(own[rms])} (root mean square, in units of {outcome})."
+    headline = (
+        f"{name} has an RMS error of {format_number(own['RMS error'])} over the propensity replicates, of it net bias "
+        f"{format_number(own['RMS net'])} (in units of {outcome})."
+    )
     texts = [
         "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
         "biased. Points on the diagonal are biases that cancel in the effect; how far along it they lie does "
         "not matter."
     ]
     if other in table.index:
-        texts.append(f"{other} leaves {format_number(table.loc[other, rms])}.")
+        error, net = table.loc[other, "RMS error"], table.loc[other, "RMS net"]
+        texts.append(f"{other} has {format_number(error)}, of it net bias {format_number(net)}.")
     if "correlation" in table:
         texts.append(f"The correlation of the arms' biases is {own['correlation']:.2f}; at 1 all of them cancels.")
     texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimators.joint.train import JointEstimate
-from causalrisk.estimators.options import PENALTY_NAMES
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
 from causalrisk.inference.comparison import Comparison, differences_frame, effects_frame
@@ -19,6 +17,7 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.hypotheses import rounded_se, z_and_p
 from causalrisk.inference.intervals import normal_interval
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.overlap import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables import ResultSummary, TableContent, build_summary
@@ -35,17 +34,14 @@ Rows = tuple[tuple[str, ...], ...]
 LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
-    "JRE lets the arms' biases cancel: read the {estimand}. Each POM is shown net of the common bias (the effect is "
-    "the same either way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
+    "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms share "
+    "(the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; take them "
+    "from res.start."
 )
-NOTE_BIASES = (
-    "The bias columns are means and RMS over the propensity replicates: a bias the arms share does no harm, only the "
-    "net one enters the effect. They are fitted in this sample and say nothing of unmeasured confounders or missing "
-    "overlap."
-)
-NOTE_AS_IPWRA = (
-    "No way to let the biases cancel was clearly more precise than IPWRA's own fit, judged by rows held out "
-    "(res.anchor_path), so JRE kept that fit."
+NOTE_RISK = (
+    "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged over "
+    "propensity scores that vary as the estimated one does. It is measured in this sample and says nothing of "
+    "unmeasured confounders or missing overlap."
 )
 
 
@@ -95,6 +91,8 @@ def summary(
         _estimates_table(estimates, outcome, alpha),
         _arms_table(record),
     ]
+    if record.joint is not None:
+        tables.append(_risk_table(record.joint))
     if wanted and joint:
         tables += _side_by_side(record, coefficients_of(record), coefficients_of(start_record(record)))
     elif wanted:
@@ -183,25 +181,19 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 
 
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
-    options, fit = joint.options, joint.estimate
-    named = options.penalty if options.penalty in PENALTY_NAMES else None
-    return [
-        ("Objective:", options.objective),
-        ("Penalty:", f"{named} = {joint.criterion.penalty:.3g}" if named else f"{joint.criterion.penalty:.4g}"),
-        ("Replicates:", f"{joint.replicates.count} of {len(joint.replicates.failures)} used"),
-        ("RMS net bias:", f"{np.sqrt(fit.expected_risk):#.3g}"),
-        ("  same, IPWRA:", f"{np.sqrt(fit.start_risk):#.3g}"),
-        _choice_or_error(record, joint),
-    ]
-
-
-def _choice_or_error(record: FitRecord, joint: JointRecord) -> tuple[str, str]:
-    """Return the anchor where it was chosen, for it uses no replicates; else the error their number leaves."""
-    if joint.path is not None:
-        return "Anchor:", "none, as IPWRA" if np.isinf(joint.anchor) else f"{joint.anchor:g}, chosen"
+    """Say what was minimised, over how many propensity scores, and the error their number leaves."""
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
     share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
-    return "Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"
+    if joint.anchor is None:
+        weight = ("Penalty:", f"{joint.criterion.penalty:.4g}")
+    else:
+        weight = ("Anchor:", f"{joint.anchor:g} ({'given' if joint.path is None else 'chosen'})")
+    return [
+        ("Objective:", "expected ATE risk" if joint.anchor is not None else "erm"),
+        weight,
+        ("Score replicates:", f"{joint.replicates.count} of {len(joint.replicates.failures)} used"),
+        ("Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"),
+    ]
 
 
 def _limits(alpha: float) -> tuple[str, str]:
@@ -230,29 +222,48 @@ def _arms_table(record: FitRecord) -> TableContent:
     spread = [
         (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
     ]
-    first, second = ("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%")
-    if record.joint is None:
-        rows = tuple((label, *cells) for label, cells in zip(labels, spread, strict=True))
-        return TableContent(rows=rows, header=(first, second), widths=(0, 11, 12, 10, 11))
-    biases = _bias_cells(record.joint.estimate, record.joint.criterion.rms_residual)
-    cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
-    nets = [f"net ({name})" if len(name) < LONG_NAME else "net" for name in record.effect_names]
-    joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
-    header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
-    return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))
+    header = (("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%"))
+    cells = [
+        (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
+    ]
+    rows = tuple((label, *numbers) for label, numbers in zip(labels, cells, strict=True))
+    return TableContent(rows=rows, header=header, widths=(0, 11, 12, 10, 11))
 
 
-def _bias_cells(fit: JointEstimate, unit: float) -> list[tuple[str, str, str]]:
-    """Mean and RMS bias over the replicates, and IPWRA's RMS, per arm and net."""
-    net, start_net = fit.net_bias
-    bias, start = np.vstack([fit.bias, net]), np.vstack([fit.start_bias, start_net])
-    numbers = np.column_stack([bias.mean(axis=1), np.sqrt((bias**2).mean(axis=1)), np.sqrt((start**2).mean(axis=1))])
-    noise = SE_ROUNDING * max(unit, float(np.abs(fit.estimate.params).max()))  # where a bias is zero by construction
-    numbers[np.abs(numbers) <= noise] = 0.0
-    smallest = numbers[:, 1:][numbers[:, 1:] > 0].min(initial=1.0)
-    digits = max(2 - floor(log10(smallest)), 2)  # three digits of the smallest RMS
-    spec = f"z.{digits}f" if digits <= 5 else ".2e"
-    return [(format(a, spec), format(b, spec), format(c, spec)) for a, b, c in numbers]
+def _risk_table(joint: JointRecord) -> TableContent:
+    """Return RMS error, and its parts, of JRE and of IPWRA on the same replicates, in units of the outcome."""
+    fit = joint.estimate
+    parts = {
+        "JRE": (fit.squared_net_bias, fit.variance / fit.n_units),
+        "IPWRA, same replicates": (fit.start_squared_net_bias, fit.start_variance / fit.n_units),
+    }
+    numbers = np.sqrt([[net + sampling, net, sampling] for net, sampling in parts.values()])
+    noise = SE_ROUNDING * max(joint.criterion.rms_residual, float(np.abs(fit.estimate.params).max()))
+    numbers[numbers <= noise] = 0.0  # zero by construction
+    spec = _three_digits(numbers)
+    rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(parts, numbers, strict=True))
+    header = (("", "RMS", "of it", "of it"), ("Expected ATE risk", "error", "net bias", "sampling"))
+    return TableContent(rows=rows, header=header, widths=(0, 12, 12, 12))
+
+
+def _three_digits(numbers: Array) -> str:
+    """Format with three digits of the smallest of some positive numbers."""
+    smallest = numbers[numbers > 0].min(initial=1.0)
+    digits = max(2 - floor(log10(smallest)), 2)
+    return f".{digits}f" if digits <= 5 else ".2e"
+
+
+def _bought_text(record: FitRecord, joint: JointRecord) -> str:
+    """Say how the effect differs from IPWRA's, and what that bought."""
+    own, start = float(record.estimate.params[0]), float(joint.start.params[0])
+    spec = column_format(rounded_se(np.array([own]), record.std_errors[:1]), np.array([own, start]))
+    name = record.effect_names[0]
+    text = f"IPWRA's {name} is {format(start, spec)} (res.start)"
+    before, after = joint.estimate.start_risk, joint.estimate.expected_risk
+    if not before > 0:
+        return f"{text}."
+    verb = "lowers" if after <= before else "raises"
+    return f"{text}; JRE {verb} the expected ATE risk by {100 * abs(after / before - 1):.2g}%."
 
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
@@ -289,9 +300,8 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _ledger_notes(record)
     notes += _score_notes(record)
     if record.joint is not None:
-        kept = record.joint.path is not None and np.isinf(record.joint.anchor)
-        about = NOTE_AS_IPWRA if kept else NOTE_JOINT.format(estimand=record.estimand)
-        notes.append(f"{about} {NOTE_BIASES}")
+        notes.append(NOTE_JOINT.format(estimand=record.estimand))
+        notes.append(f"{NOTE_RISK} {_bought_text(record, record.joint)}")
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 

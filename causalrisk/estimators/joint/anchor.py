@@ -1,4 +1,9 @@
-"""The anchor of the joint objective chosen from the data, by the variance of influence functions held out."""
+"""The anchor alpha of the joint objective chosen from the data, by influence functions held out.
+
+Flows in: the solutions under a ladder of anchors, most cautious first. Flows out: for each anchor the variance of the
+effect's influence function, the solution for a unit's part being that without the unit; the anchor whose variance is
+least after one standard error of its difference to the first.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
-from causalrisk.estimators.joint.influence import JointSolution
-from causalrisk.estimators.joint.train import (
-    JointEstimate,
-    JointProblem,
-    Trained,
-    estimate_of_trained,
-    joint_criterion,
-    train,
-)
+from causalrisk.estimators.joint.influence import influence_at_known_scores
+from causalrisk.estimators.joint.replicate_sums import known_score_sums
+from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
+from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
 
+LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 1.0  # standard errors by which an anchor has to be better than the first
 LARGEST_LEVERAGE = 0.9  # where more, the step without the unit is not to be trusted
 
@@ -88,18 +91,14 @@ def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool)
 
 
 def train_best(
-    problem: JointProblem,
-    criteria: Sequence[Criterion],
-    method: str,
-    units: HeldOutUnits,
-    starts: Array | None = None,
+    trainer: Trainer, criteria: Sequence[Criterion], units: HeldOutUnits
 ) -> tuple[JointEstimate, JointCriterion, AnchorPath | None]:
     """Train the arms under each criterion and keep the best, the first unless another is clearly better.
 
     Parameters
     ----------
-    problem, method, starts
-        As in `causalrisk.estimators.joint.train.train`.
+    trainer : Trainer
+        Trains the arms.
     criteria : sequence of Criterion
         Weights of the terms of the objective, one for each anchor.
     units : HeldOutUnits
@@ -114,39 +113,53 @@ def train_best(
     path : AnchorPath or None
         How it was chosen; None for a single criterion.
     """
-    found = [train(problem, joint_criterion(problem, criterion), method, starts) for criterion in criteria]
-    path = _choose(found, units) if len(found) > 1 else None
+    found = [trainer.train(joint_criterion(trainer.problem, criterion)) for criterion in criteria]
+    path = _choose(found, trainer.replicated, units) if len(found) > 1 else None
     best = found[0 if path is None else path.chosen]
-    return estimate_of_trained(problem, best), best.solution.criterion, path
+    return trainer.estimate(best), best.criterion, path
 
 
-def _choose(found: Sequence[Trained], units: HeldOutUnits) -> AnchorPath:
+def _choose(found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits) -> AnchorPath:
     """Compare the variances of the effect from influence functions held out, unit by unit."""
-    sample, unit = found[0].solution.sample, found[0].solution.criterion.rms_residual
-    squares = np.stack([((held_out(t.solution, units) / (sample.total * unit)) ** 2).sum(axis=1) for t in found])
-    converged = np.array([bool(t.result.success) for t in found])
-    variances, gain = squares @ units.counts, squares - squares[0]
-    gains, n_units = gain @ units.counts, units.counts.sum()
-    errors = np.sqrt((gain - gains[:, None] / n_units) ** 2 @ units.counts)
-    chosen = int(np.argmin(np.where(converged, gains + CAUTION * errors, np.inf)))
-    effects, first = np.array([t.solution.params()[0] for t in found]), variances[0] or np.nan
-    return AnchorPath(effects, unit * np.sqrt(variances), variances / first, errors / first, converged, chosen)
+    sample, spread = found[0].sample, found[0].criterion.rms_residual
+    n_units = units.counts.sum()
+    influence = [held_out(solution, replicated, units) / (sample.total * spread) for solution in found]
+    squares = np.stack([(values**2).sum(axis=1) for values in influence])
+    variances = squares @ units.counts
+    difference = squares - squares[0]
+    total_difference = difference @ units.counts
+    centred = difference - total_difference[:, None] / n_units
+    se_difference = np.sqrt(centred**2 @ units.counts)
+    converged = np.array([bool(solution.result.success) for solution in found])
+    # another anchor than the first has to be better by CAUTION standard errors of the difference
+    judged = np.where(converged, total_difference + CAUTION * se_difference, np.inf)
+    first = variances[0] or np.nan
+    return AnchorPath(
+        effects=np.array([solution.params()[0] for solution in found]),
+        std_errors=spread * np.sqrt(variances),
+        ratios=variances / first,
+        ratio_errors=se_difference / first,
+        converged=converged,
+        chosen=int(np.argmin(judged)),
+    )
 
 
-def held_out(solution: JointSolution, units: HeldOutUnits) -> Array:
+def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldOutUnits) -> Array:
     """Influence function of the effects at the solution without each unit, summed over the unit, shape (G, C).
 
     Parameters
     ----------
     solution : JointSolution
         The objective at its minimum.
+    replicated : BlockwiseWeights
+        Importance weights of the full sample under its replicates.
     units : HeldOutUnits
         What is left out at once.
 
     Returns
     -------
     ndarray, shape (G, C)
-        A column a contrast of the objective, whose influence function at known propensity scores has its projection
+        A column a contrast of the objective, whose influence function at the fitted propensity score has its projection
         on that of the propensity model taken from it: that is what estimating the model does to the variance.
 
     Notes
@@ -154,29 +167,39 @@ def held_out(solution: JointSolution, units: HeldOutUnits) -> Array:
     The solution without a unit is a Newton step away: the unit's part of the influence function of the coefficients,
     divided by one less its leverage. The propensity scores stay.
     """
-    sample, arms, criterion = solution.sample, solution.arms, solution.criterion
+    sample, contrasts = solution.sample, solution.criterion.contrasts
     n_arms, p = solution.theta.shape
-    slopes = [part for _, part in arms.centred_slopes()]
-    influence = solution.influence_at_known_scores(solution.moments())
-    leverage = np.minimum(units.sums(_leverage(solution, slopes)[:, None]) / sample.total, LARGEST_LEVERAGE)
+    fitted = WeightMoments.single(solution.weight_fit.as_resample())
+    at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
+    influence = influence_at_known_scores(solution, known_score_sums(solution, replicated))
+    leverage = np.minimum(units.sums(_leverage(solution)[:, None]) / sample.total, LARGEST_LEVERAGE)
     step = (units.sums(influence) / sample.total / (1 - leverage))[units.codes].reshape(-1, n_arms, p)
-    psi = arms.psi[..., 0] - np.stack([(part * step[:, a]).sum(axis=1) for a, part in enumerate(slopes)])
-    contrasts = (criterion.contrasts @ psi).T
+    (part,) = at_fit.parts
+    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(n_arms)]
+    psi = (contrasts @ (part.psi[..., 0] - np.stack(moved))).T
     root = np.sqrt(sample.s)[:, None]
     known = np.column_stack([np.ones(sample.n), solution.weight_fit.influence])
     known = known / np.sqrt(np.maximum((known**2).mean(axis=0), np.finfo(float).tiny))
-    return units.sums(contrasts - known @ np.linalg.lstsq(root * known, root * contrasts, rcond=None)[0])
+    return units.sums(psi - known @ np.linalg.lstsq(root * known, root * psi, rcond=None)[0])
 
 
-def _leverage(solution: JointSolution, slopes: Sequence[Array]) -> Array:
-    """Leverage of a row of weight one times the weight of the sample, shape (n,): of its fit and its variance."""
-    sample, criterion, q = solution.sample, solution.criterion, solution.q
-    expected = sample.family.score(sample.y, sample.own(solution.theta @ q.T))[2]
-    root = np.sqrt(criterion.alpha_sigma2 * solution.mean_weight * expected)
-    parts = [sample.blocks(root[:, None] * q).reshape(sample.n, -1)]
-    if criterion.with_variance:
-        parts += [
-            np.column_stack([c * part for c, part in zip(contrast, slopes, strict=True)])
-            for contrast in criterion.contrasts
-        ]
-    return sum((solution.whiten(part) for part in parts), np.zeros(sample.n))
+def _leverage(solution: JointSolution) -> Array:
+    """Leverage of a row of weight one times the weight of the sample, shape (n,): of its loss and of its part in V."""
+    sample, variance = solution.sample, solution.variance
+    trained = solution.objective.loss_weights(solution.resampled)[:, 0] / solution.share
+    weights = trained * solution.expected
+    if solution.criterion.full_risk:
+        weights = weights + variance.own_terms(solution.own_deriv[:, None])[0][:, 0]
+    rows = [sample.blocks(np.sqrt(weights)[:, None] * solution.q).reshape(sample.n, -1)]
+    if solution.criterion.full_risk:
+        rows += _variance_rows(variance, solution.criterion.contrasts)
+    return sum((solution.hessian.quadratic_form(part) for part in rows), np.zeros(sample.n))
+
+
+def _variance_rows(variance: EffectVariance, contrasts: Array) -> list[Array]:
+    """Derivatives of the contrasts of psi, a part of the moments and a contrast each, shape (n, K p)."""
+    rows = []
+    for part in variance.parts:
+        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
+        rows += [np.column_stack([c * s for c, s in zip(contrast, slopes, strict=True)]) for contrast in contrasts]
+    return rows

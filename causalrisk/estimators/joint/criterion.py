@@ -1,4 +1,14 @@
-"""The weights of the terms of the joint objective."""
+"""The weights of the terms of the joint objective, and the ATE risk.
+
+Flows in: an anchor alpha, the number of units n, the IPWRA fit that training starts from. Flows out: the weights of
+
+    sigma_0^2 J = alpha sigma_0^2 sum_a L_a + (lambda / 2) mean_b u_b^2 + V / 2 + (lambda_0 / 2) u^2
+
+with L_a the importance-weighted loss of arm a, u_b the net bias under propensity replicate b and u that at the fitted
+score, V the sampling variance of the effect averaged over the replicates. The objective "risk" has lambda = n, so that
+the second and third terms are (n / 2) R, R the expected ATE risk, and lambda_0 = n^2; its L_a are those at the fitted
+score. The objective "erm" has alpha = 1, lambda = n^2 and neither V nor u; its L_a are averages over the replicates.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +26,30 @@ class Criterion:
     Parameters
     ----------
     alpha : float
-        Weight of the importance-weighted fit (the anchor; 1 for `erm`).
+        Weight of the importance-weighted loss (the anchor; 1 for "erm").
     penalty : float
-        lambda, the weight of the expected ATE risk.
-    with_variance : bool
-        Whether the variance of the influence function is a term.
-    at_fitted_score : bool
-        Whether fit and risk are those at the fitted propensity score, or averages over its replicates.
+        lambda, the weight of the squared net bias averaged over the replicates.
+    fitted_penalty : float
+        lambda_0, the weight of the squared net bias at the fitted propensity score.
+    full_risk : bool
+        Whether the risk has the sampling variance V; the loss is then that at the fitted propensity score, else an
+        average over the replicates.
     """
 
     alpha: float
     penalty: float
-    with_variance: bool
-    at_fitted_score: bool = False
+    fitted_penalty: float
+    full_risk: bool
+
+    @classmethod
+    def risk(cls, alpha: float, n_units: float) -> Criterion:
+        """Return the objective "risk" for n units."""
+        return cls(alpha, n_units, n_units**2, True)
+
+    @classmethod
+    def erm(cls, penalty: float) -> Criterion:
+        """Return the objective "erm"."""
+        return cls(1.0, penalty, 0.0, False)
 
 
 @dataclass(frozen=True)
@@ -37,28 +58,29 @@ class JointCriterion:
 
     Parameters
     ----------
-    fit, penalty, variance, fitted
-        As in `Criterion`; `fit` times the mean variance function at the start, so that the loss has the units of the
-        squared outcome.
+    alpha_sigma2 : float
+        alpha times sigma_0^2, the mean variance function at the start: the loss in units of the squared outcome.
+    penalty, fitted_penalty, full_risk
+        As in `Criterion`.
     contrasts : ndarray, shape (K - 1, K)
-        Contrasts of the arm biases whose squares make up the risk.
+        C: contrasts of the arm biases whose squares make up the risk.
     scale_slopes : ndarray, shape (K,)
         Derivative of the scale of the effect at each arm mean of the start.
     rms_residual : float
-        Root mean square of the residuals of the start, for rows free of units.
+        Root mean square of the residuals of the start, for equations free of units.
     """
 
     alpha_sigma2: float
     penalty: float
-    with_variance: bool
+    fitted_penalty: float
+    full_risk: bool
     contrasts: Array
     scale_slopes: Array
     rms_residual: float
-    at_fitted_score: bool = False
 
 
 def ate_risk(arm_bias: Array) -> Array:
-    """Return the ATE risk under each propensity replicate.
+    """Return the squared net bias under each propensity replicate.
 
     Parameters
     ----------

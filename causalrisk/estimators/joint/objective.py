@@ -1,26 +1,33 @@
 """The joint objective and its quadratic expansion, for one resample or many at once.
 
-With every outcome model at theta, m_a its mean and m_a' the derivative by the linear predictor, the objective is
+Flows in: a sample, importance weights under the replicates, coefficients theta. Flows out: the equations and Gram
+matrices of the objective about theta. With m_a the mean of arm a's outcome model, m_a' its derivative by the linear
+predictor and sigma_0^2 the dispersion at the start,
 
-    J = fit * mean_b sum_a loss_a(e_b) + (penalty / 2) mean_b sum_c u_cb^2 + (1 / 2) mean_i sum_ab D_ab psi_ia psi_ib
+    sigma_0^2 J = alpha sigma_0^2 sum_a L_a + (lambda / 2) mean_b sum_c u_cb^2 + V / 2 + (lambda_0 / 2) sum_c u_c^2
 
-with u_b = C B_b the contrasts of the arm biases under replicate b, D = C'C, and psi_a the influence function of the
-mean of arm a. All but the curvature of nonlinear means is a sum of squares of rows (c, h), a row standing for the
-residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each row is divided by the unit of the
-sample.
+(`criterion` says which terms an objective has), u_b = C B_b the contrasts of the arm biases under replicate b,
+
+    B_a = sum_i share_i 1{arm_i = a} w_ia (m_a - y_i),
+
+and V the mean of psi' D psi (`variance`). All but the curvature of nonlinear means is a sum of squares of equations
+(c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each equation
+is divided by the residual spread of the sample.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, triangular_factor
-from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights
+from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
 
 
@@ -36,14 +43,19 @@ class ResampledWeights:
         Importance weights at each resample's own propensity fit.
     replicated : ReplicateWeights
         Importance weights under its replicates.
-    mean_weight : ndarray, shape (n, m)
-        Their average.
+    moments : WeightMoments
+        Their moments over the replicates.
     """
 
     share: Array
     at: ImportanceWeights
     replicated: ReplicateWeights
-    mean_weight: Array
+    moments: WeightMoments
+
+    @classmethod
+    def of(cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights) -> ResampledWeights:
+        """Return the resamples with the moments of their replicates."""
+        return cls(share, at, replicated, replicated.moments(at))
 
     def views(self, groups: Array | None) -> list[ResampledWeights]:
         """Return the resamples restricted to each group, shape (n, G), and divided by its share; or themselves."""
@@ -53,16 +65,14 @@ class ResampledWeights:
         for inside in groups.T:
             share = (self.share * self.at.tilt * inside[:, None]).sum(axis=0)
             factor = inside[:, None] / np.where(share > 0, share, 1.0)
-            operator = GroupWeights(self.replicated, factor)
-            found.append(ResampledWeights(self.share, self.at.scaled(factor), operator, factor * self.mean_weight))
+            replicated, moments = GroupWeights(self.replicated, factor), self.moments.scaled(factor)
+            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments))
         return found
 
     def subset(self, columns: NDArray[np.bool_]) -> ResampledWeights:
         """Return some of the resamples."""
-        at = self.at.subset(columns)
-        return ResampledWeights(
-            self.share[:, columns], at, self.replicated.subset(columns), self.mean_weight[:, columns]
-        )
+        at, moments = self.at.subset(columns), self.moments.subset(columns)
+        return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments)
 
 
 @dataclass(frozen=True)
@@ -71,26 +81,41 @@ class Expansion:
 
     Parameters
     ----------
-    net_bias : ndarray, shape (m, G C B, K p + 1)
-        Rows of the contrasts of the biases, to be weighted by penalty / B.
+    strict : ndarray, shape (m, r, K p + 1)
+        Equations of the net biases with the largest penalty, which keep their digits only as equations.
     gram : ndarray, shape (m, K p, K p + 1)
-        Gram matrix of the rows (c, h) of all other terms, without its last row, that of h.
+        Gram matrix of all other equations (c, h), without its last row, that of h.
     curvature : ndarray, shape (m, K p, K p), or None
-        What the Hessian has beside the rows; None for linear models.
+        What the Hessian has beside the equations; None for linear models.
     value : ndarray, shape (m,), or None
         The objective; None for linear models, which are solved in one step.
-    bias : ndarray, shape (K, m)
-        Bias of each arm averaged over the replicates, in units of the outcome.
-    count : int
-        Number of replicates, B.
     """
 
-    net_bias: Array
+    strict: Array
     gram: Array
     curvature: Array | None
     value: Array | None
-    bias: Array
-    count: int
+
+
+@dataclass(frozen=True)
+class OutcomeMeans:
+    """Outcome models at theta.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, m) or (K, p, 1)
+        Coefficients.
+    eta, mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
+        Linear predictors, means m_a and their derivatives m_a'.
+    residual : ndarray, shape (n, m) or (n, 1)
+        y - m in a row's own arm.
+    """
+
+    theta: Array
+    eta: Array
+    mean: Array
+    deriv: Array
+    residual: Array
 
 
 class JointObjective:
@@ -103,8 +128,7 @@ class JointObjective:
     criterion : JointCriterion
         Weights of the terms.
     groups : ndarray, shape (n, G), optional
-        Indicators of groups whose effects are wanted, each with a risk and a variance of its own; the objective has
-        their averages.
+        Indicators of groups whose effects are wanted, each with a risk of its own; the objective has their averages.
     """
 
     def __init__(self, sample: Sample, criterion: JointCriterion, groups: Array | None = None) -> None:
@@ -116,75 +140,103 @@ class JointObjective:
         self.step_unit = criterion.rms_residual if sample.family.linear else 1.0
         self.row_units = np.append(np.full(n_coefficients, self.step_unit), 1.0) / criterion.rms_residual
 
-    def expand(self, theta: Array, resampled: ResampledWeights) -> Expansion:
-        """Expand about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-        sample, criterion, share = self.sample, self.criterion, resampled.share
-        family, y = sample.family, sample.y[:, None]
+    def under(self, criterion: JointCriterion) -> JointObjective:
+        """Return the objective of the same sample under other weights of the terms."""
+        other = copy.copy(self)
+        other.criterion = criterion
+        return other
+
+    def means(self, theta: Array) -> OutcomeMeans:
+        """Outcome models at theta, shape (K, p, m)."""
+        sample, family = self.sample, self.sample.family
         eta = self.q @ theta
-        means = family.mean(eta), family.mean_deriv(eta), family.mean_deriv2(eta)
-        own = sample.own(eta)
-        error = sample.own(means[0]) - y
-        score, curvature, expected = family.score(y, own)
-        trained = criterion.alpha_sigma2 * share * resampled.mean_weight
-        rest = self._fit_gram(trained, score, expected)
-        bends = None if family.linear else sample.blocks_of(trained * (curvature - expected))
-        value = None if family.linear else (trained * family.loss(y, own)).sum(axis=0)
-        nets = []
-        rows = np.concatenate([sample.own(means[1])[..., None] * self.q[:, None], error[..., None]], axis=2)
-        views = resampled.views(self.groups)
-        for view in views:
-            net = self._net_rows(view.replicated.sums(view.share, rows))
-            psi = ArmInfluence(self, view, *means[:2], -error) if criterion.with_variance else None
-            nets.append(net / np.sqrt(len(views)))
-            if psi is not None:
-                rest += psi.gram() / len(views)
-            if bends is not None and value is not None:
-                bends = bends + self._bend_weights(view, net, psi, means[2]) / len(views)
-                value = value + self._squares(net, psi, view.replicated.count) / len(views)
-        bias = np.stack([(share * resampled.mean_weight * error)[a].sum(axis=0) for a in sample.slices])
-        units = self.row_units
-        return Expansion(
-            np.concatenate(nets, axis=1) * units,
-            rest * units[:-1, None] * units,
-            None if bends is None else self._bend(bends),
-            None if value is None else value / criterion.rms_residual**2,
-            bias,
-            resampled.replicated.count,
+        mean = family.mean(eta)
+        return OutcomeMeans(theta, eta, mean, family.mean_deriv(eta), sample.y[:, None] - sample.own(mean))
+
+    def variance(self, at: OutcomeMeans, share: Array, moments: WeightMoments) -> EffectVariance:
+        """V and its expansion about theta."""
+        return EffectVariance(
+            self.q, self.pairs, self.sample.slices, self.D, share, moments, at.mean, at.deriv, at.residual
         )
 
-    def _net_rows(self, forms: Array) -> Array:
-        """Rows of the contrasts of the biases, shape (m, C B, K p + 1), from those of each arm, (K, B, m, p + 1)."""
+    def loss_weights(self, resampled: ResampledWeights) -> Array:
+        """Weights of the rows' losses, alpha sigma_0^2 share w, shape (n, m)."""
+        w = resampled.at.w if self.criterion.full_risk else resampled.moments.mean.w
+        return self.criterion.alpha_sigma2 * resampled.share * w
+
+    def net_bias_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
+        """Equations of the contrasts of the arm biases, in units of the outcome.
+
+        Returns
+        -------
+        fitted : ndarray, shape (m, C, K p + 1)
+            At the fitted propensity score.
+        replicated : ndarray, shape (m, C B, K p + 1)
+            Under each replicate.
+        """
+        own = self.sample.own(at.deriv)[..., None] * self.q[:, None]
+        rows = np.concatenate([own, -at.residual[..., None]], axis=2)
+        weighted = resampled.share * resampled.at.w
+        fitted = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
+        replicated = resampled.replicated.sums(resampled.share, rows)
+        return self._contrasted(fitted[:, None]), self._contrasted(replicated)
+
+    def _contrasted(self, forms: Array) -> Array:
+        """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
         rows = []
         for contrast in self.criterion.contrasts:
             slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
             rows.append(np.concatenate([*slopes, -np.tensordot(contrast, forms[..., -1:], axes=1)], axis=-1))
         return np.concatenate(rows).transpose(1, 0, 2)
 
-    def _fit_gram(self, trained: Array, score: Array, expected: Array) -> Array:
-        """Gram matrix of the rows of the fit, shape (m, K p, K p + 1)."""
-        p, m = self.q.shape[1], trained.shape[1]
+    def penalised(self, fitted: Array, replicated: Array, count: int) -> tuple[Array, Array]:
+        """Multiply equations of net biases under `count` replicates by the roots of their penalties."""
+        criterion = self.criterion
+        return np.sqrt(criterion.fitted_penalty) * fitted, np.sqrt(criterion.penalty / count) * replicated
+
+    def expand(self, theta: Array, resampled: ResampledWeights) -> Expansion:
+        """Expand about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
+        sample, family = self.sample, self.sample.family
+        at = self.means(theta)
+        own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
+        trained = self.loss_weights(resampled)
+        score, second, expected = family.score(sample.y[:, None], own)
+        weights, scores = trained * expected, trained * score
+        views = resampled.views(self.groups)
+        strict, grams = [], []
+        curved = _Curvature() if family.linear else _Curvature.of_fit(self, at, trained, second - expected)
+        for view in views:
+            fitted, replicated = self.penalised(*self.net_bias_equations(at, view), view.replicated.count)
+            curved.add_risk(self, at, view, fitted, replicated, len(views))
+            if not self.criterion.full_risk:
+                strict.append(replicated)
+                continue
+            strict.append(fitted)
+            variance = self.variance(at, view.share, view.moments)
+            of_weights, of_scores = variance.own_terms(own_deriv)
+            weights = weights + view.share * of_weights / len(views)
+            scores = scores + view.share * of_scores / len(views)
+            grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + variance.gram())
+            curved.add_variance(self, at, variance, len(views))
+        gram = sum(grams, np.zeros(1)) / len(views) + self._fit_gram(weights, scores)
+        units = self.row_units
+        return Expansion(
+            np.concatenate(strict, axis=1) / np.sqrt(len(views)) * units,
+            gram * units[:-1, None] * units,
+            None if curved.weights is None else self._bend(curved.weights),
+            None if curved.value is None else curved.value / self.criterion.rms_residual**2,
+        )
+
+    def _fit_gram(self, weights: Array, scores: Array) -> Array:
+        """Gram matrix of the equations of a weighted fit of each arm, shape (m, K p, K p + 1)."""
+        p, m = self.q.shape[1], weights.shape[1]
         size = self.sample.n_arms * p
         gram = np.zeros((m, size, size + 1))
         for a, rows in enumerate(self.sample.slices):
             block = slice(a * p, (a + 1) * p)
-            gram[:, block, block] = gram_matrices(self.pairs[rows], trained[rows] * expected[rows], p)
-            gram[:, block, -1] = (trained[rows] * score[rows]).T @ self.q[rows]
+            gram[:, block, block] = gram_matrices(self.pairs[rows], weights[rows], p)
+            gram[:, block, -1] = scores[rows].T @ self.q[rows]
         return gram
-
-    def _squares(self, net: Array, psi: ArmInfluence | None, n_rep: int) -> Array:
-        """Risk and variance, shape (m,)."""
-        value = self.criterion.penalty / 2 * (net[..., -1] ** 2).sum(axis=1) / n_rep
-        return value if psi is None else value + psi.variance() / 2
-
-    def _bend_weights(self, view: ResampledWeights, net: Array, psi: ArmInfluence | None, bends: Array) -> Array:
-        """Return what multiplies the outer products of the columns in the curvature of risk and variance, (K, n, m)."""
-        sample, contrasts = self.sample, self.criterion.contrasts
-        values = -net[..., -1].T.reshape(len(contrasts), -1, net.shape[0])
-        pull = self.criterion.penalty / values.shape[1] * np.tensordot(contrasts.T, values, axes=1)
-        weights = sample.blocks_of(view.share * view.replicated.adjoint(pull) * sample.own(bends))
-        if psi is not None:
-            weights += np.stack([psi.bend_weights(a) for a in range(sample.n_arms)]) * bends
-        return weights
 
     def _bend(self, weights: Array) -> Array:
         """Curvature of the means, shape (m, K p, K p), from what multiplies it, shape (K, n, m)."""
@@ -195,101 +247,64 @@ class JointObjective:
         return total * (self.step_unit / self.criterion.rms_residual) ** 2
 
 
-class ArmInfluence:
-    """Influence functions of the arm means at known propensity scores, and their squares.
-
-    psi_a = tilt (m_a - M_a) + 1{arm = a} w (y - m_a) - measure R_a, M_a and R_a what centres the two parts. The
-    derivative by theta_a is dpsi_a q less its centre, dpsi_a = m_a' (tilt - 1{arm = a} w).
+@dataclass
+class _Curvature:
+    """Value and curvature of a nonlinear objective, added up term by term; nothing for a linear one.
 
     Parameters
     ----------
-    objective : JointObjective
+    weights : ndarray, shape (K, n, m), or None
+        What multiplies q q' in what the Hessian has beside the equations.
+    value : ndarray, shape (m,), or None
         The objective.
-    resampled : ResampledWeights
-        The resamples.
-    mean, slope : ndarray, shape (K, n, m) or (K, n, 1)
-        Means and their derivatives by the linear predictor.
-    residual : ndarray, shape (n, m) or (n, 1)
-        y - m in a row's own arm.
     """
 
-    def __init__(
-        self, objective: JointObjective, resampled: ResampledWeights, mean: Array, slope: Array, residual: Array
+    weights: Array | None = None
+    value: Array | None = None
+
+    @classmethod
+    def of_fit(cls, objective: JointObjective, at: OutcomeMeans, trained: Array, second: Array) -> _Curvature:
+        """Begin with the loss of the rows under weights `trained`, `second` its derivative beside the expected one."""
+        sample, family = objective.sample, objective.sample.family
+        loss = family.loss(sample.y[:, None], sample.own(at.eta))
+        return cls(sample.blocks_of(trained * second), (trained * loss).sum(axis=0))
+
+    def add_risk(
+        self,
+        objective: JointObjective,
+        at: OutcomeMeans,
+        view: ResampledWeights,
+        fitted: Array,
+        replicated: Array,
+        n_views: int,
     ) -> None:
-        self.q, self.pairs, self.D = objective.q, objective.pairs, objective.D
-        self.share, self.at, self.slices = resampled.share, resampled.at, objective.sample.slices
-        self.weight = self.at.w
-        weighted = self.share * self.weight * residual
-        psi, sigma = [], []
-        for a, rows in enumerate(self.slices):
-            centred = self.at.tilt * (mean[a] - (self.share * self.at.tilt * mean[a]).sum(axis=0))
-            centred = centred - self.at.measure * weighted[rows].sum(axis=0)
-            centred[rows] += self.weight[rows] * residual[rows]
-            tilted = self.at.tilt * slope[a] * np.ones_like(self.share)
-            tilted[rows] = -self.at.excess[rows] * slope[a][rows]
-            psi.append(centred)
-            sigma.append(tilted)
-        self.psi, self.dpsi, self.slope = np.stack(psi), np.stack(sigma), slope
-        self.D_psi = np.tensordot(self.D, self.psi, axes=1)
+        """Add the net biases, given as penalised equations: sum_b lambda_b u_b d2 u_b."""
+        if self.weights is None or self.value is None:
+            return
+        sample, contrasts, count = objective.sample, objective.criterion.contrasts, view.replicated.count
+        # the equations have the root of the penalty, which multiplies u_b once more
+        times_fitted, times_replicated = objective.penalised(fitted, replicated, count)
+        pull = -contrasts.T @ times_fitted[..., -1].T
+        values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)
+        by_row = view.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
+        for a, rows in enumerate(sample.slices):
+            by_row[rows] += view.at.w[rows] * pull[a]
+        deriv2 = sample.family.mean_deriv2(sample.own(at.eta))
+        self.weights = self.weights + sample.blocks_of(view.share * by_row * deriv2) / n_views
+        squares = (fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)
+        self.value = self.value + squares / 2 / n_views
 
-    def variance(self) -> Array:
-        """Mean of sum_ab D_ab psi_a psi_b, shape (m,)."""
-        return (self.share * (self.D_psi * self.psi).sum(axis=0)).sum(axis=0)
-
-    def centring(self) -> list[tuple[Array, Array]]:
-        """Return what centres the derivatives: pairs of multiples, (n, m), of vectors, (K, p, m)."""
-        total = np.stack([self.q.T @ (self.share * sigma) for sigma in self.dpsi])
-        if self.at.measure is self.at.tilt:
-            return [(self.at.tilt, total)]
-        tilted = np.stack([self.q.T @ (self.share * self.at.tilt * slope) for slope in self.slope])
-        return [(self.at.tilt, tilted), (self.at.measure, total - tilted)]
-
-    def centred_slopes(self) -> list[tuple[Array, Array]]:
-        """For each arm D psi, shape (n,), and the centred derivative of psi by theta, (n, p), of a single resample."""
-        centres = self.centring()
-        return [
-            (pulled[:, 0], sigma * self.q - sum(f * centre[a].T for f, centre in centres))
-            for a, (pulled, sigma) in enumerate(zip(self.D_psi, self.dpsi, strict=True))
-        ]
-
-    def gram(self) -> Array:
-        """Gram matrix of the rows, shape (m, K p, K p + 1)."""
-        n_arms, p, m = len(self.slices), self.q.shape[1], self.share.shape[1]
-        gram, centres = np.zeros((m, n_arms * p, n_arms * p + 1)), self.centring()
-        products = [[self.q.T @ (self.share * f * sigma) for sigma in self.dpsi] for f, _ in centres]
-        squares = [[(self.share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
-        for a in range(n_arms):
-            for b in range(a + 1):
-                block = gram_matrices(self.pairs, self.share * self.dpsi[a] * self.dpsi[b], p)
-                for k, (_, centre) in enumerate(centres):
-                    block -= _outer(products[k][a], centre[b]) + _outer(centre[a], products[k][b])
-                    for j, (_, other) in enumerate(centres):
-                        block += squares[k][j][:, None, None] * _outer(centre[a], other[b])
-                gram[:, a * p : (a + 1) * p, b * p : (b + 1) * p] = self.D[a, b] * block
-                gram[:, b * p : (b + 1) * p, a * p : (a + 1) * p] = self.D[a, b] * block.transpose(0, 2, 1)
-            pulled = self.share * self.D_psi[a]
-            cross = self.q.T @ (pulled * self.dpsi[a])
-            cross -= sum((pulled * f).sum(axis=0) * centre[a] for f, centre in centres)
-            gram[:, a * p : (a + 1) * p, -1] = -cross.T
-        return gram
-
-    def bend_weights(self, arm: int) -> Array:
-        """Factor of m'' in the second derivative of the variance, halved, for one arm, shape (n, m)."""
-        pulled, rows = self.D_psi[arm], self.slices[arm]
-        by_tilt = pulled - (self.share * pulled * self.at.tilt).sum(axis=0)
-        by_weight = pulled - (self.share * pulled * self.at.measure).sum(axis=0)
-        total = self.at.tilt * by_tilt
-        total[rows] -= self.weight[rows] * by_weight[rows]
-        return self.share * total
+    def add_variance(self, objective: JointObjective, at: OutcomeMeans, variance: EffectVariance, n_views: int) -> None:
+        """Add V / 2."""
+        if self.weights is None or self.value is None:
+            return
+        deriv2 = objective.sample.family.mean_deriv2(at.eta)
+        self.weights = self.weights + variance.curvature_weights() * deriv2 / n_views
+        self.value = self.value + variance.value() / 2 / n_views
 
 
-def _outer(left: Array, right: Array) -> Array:
-    """Outer products of columns, shape (m, p, p), of two arrays of shape (p, m)."""
-    return np.einsum("pm,qm->mpq", left, right)
-
-
-def objective_rows(objective: JointObjective, theta: Array, resampled: ResampledWeights) -> Array:
-    """Rows of the joint objective about theta on the full sample, each factor by QR of the rows of the data.
+def objective_equations(objective: JointObjective, theta: Array, resampled: ResampledWeights) -> Array:
+    """Equations of the joint objective about theta on the full sample, each factor by QR of the rows of the data.
 
     Parameters
     ----------
@@ -303,29 +318,39 @@ def objective_rows(objective: JointObjective, theta: Array, resampled: Resampled
     Returns
     -------
     ndarray, shape (r, K p + 1)
-        Rows in the units of the objective, those of the net biases first, the largest first so that QR keeps their
-        digits.
+        Equations in the units of the objective: those of the net bias at the fitted score, C, under the replicates, C B,
+        then the others. The largest stand first, so that QR keeps their digits.
     """
     sample, criterion, q = objective.sample, objective.criterion, objective.q
-    n_arms, p = theta.shape
-    expansion = objective.expand(theta[..., None], resampled)
-    eta = theta @ q.T
-    share = resampled.share[:, 0]
-    parts = [np.sqrt(criterion.penalty / resampled.replicated.count) * expansion.net_bias[0] / objective.row_units]
-    if criterion.with_variance:
-        mean, slope = sample.family.mean(eta), sample.family.mean_deriv(eta)
-        residual = (sample.y - sample.own(mean))[:, None]
-        arms = ArmInfluence(objective, resampled, mean[..., None], slope[..., None], residual)
-        slopes = [part for _, part in arms.centred_slopes()]
-        for contrast in criterion.contrasts:
-            columns = [c * part for c, part in zip(contrast, slopes, strict=True)]
-            row = np.column_stack([*columns, -contrast @ arms.psi[..., 0]])
-            parts.append(triangular_factor(row * np.sqrt(share)[:, None]))
-    score, _, expected = sample.family.score(sample.y, sample.own(eta))
-    root = np.sqrt(criterion.alpha_sigma2 * share * resampled.mean_weight[:, 0] * expected)
+    at, p = objective.means(theta[..., None]), theta.shape[1]
+    equations = objective.net_bias_equations(at, resampled)
+    fitted, replicated = objective.penalised(*equations, resampled.replicated.count)
+    parts = [fitted[0], replicated[0]]
+    own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
+    score, _, expected = sample.family.score(sample.y[:, None], own)
+    trained = objective.loss_weights(resampled)
+    weights, scores = trained * expected, trained * score
+    if criterion.full_risk:
+        variance = objective.variance(at, resampled.share, resampled.moments)
+        parts += _variance_equations(variance, criterion.contrasts)
+        of_weights, of_scores = variance.own_terms(own_deriv)
+        weights, scores = weights + resampled.share * of_weights, scores + resampled.share * of_scores
+    root = np.sqrt(weights)
     for a, rows in enumerate(sample.slices):
-        placed = np.zeros((p + 1, n_arms * p + 1))
-        factor = triangular_factor(np.column_stack([q[rows], score[rows] / expected[rows]]) * root[rows, None])
+        placed = np.zeros((p + 1, theta.size + 1))
+        right = np.divide(scores[rows], root[rows], out=np.zeros_like(root[rows]), where=root[rows] > 0)
+        factor = triangular_factor(np.column_stack([q[rows] * root[rows], right]))
         placed[: len(factor), [*range(a * p, (a + 1) * p), -1]] = factor
         parts.append(placed)
     return np.concatenate(parts) * objective.row_units
+
+
+def _variance_equations(variance: EffectVariance, contrasts: Array) -> list[Array]:
+    """Triangular factors of the equations of V but for the part `own_sd`, a contrast and part of the moments each."""
+    root, factors = np.sqrt(variance.share), []
+    for part in variance.parts:
+        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
+        for contrast in contrasts:
+            columns = [c * slope for c, slope in zip(contrast, slopes, strict=True)]
+            factors.append(triangular_factor(np.column_stack([*columns, -contrast @ part.psi[..., 0]]) * root))
+    return factors

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.influence import net_means
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights
+from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import Failure, first_failure
@@ -63,7 +63,7 @@ class JointRefitter:
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
         at, replicated = self.replicates.for_resamples(counts, gamma, first)
         share = counts / count_totals(sample, counts)
-        resampled = ResampledWeights(share, at, replicated, replicated.mean())
+        resampled = ResampledWeights.of(share, at, replicated)
         theta, outcome_failures = self._solve(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
         predicted = sample.family.mean(sample.X.columns @ theta)
@@ -73,7 +73,7 @@ class JointRefitter:
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
         raw = (share * at.tilt * predicted).sum(axis=1)
-        error = share * resampled.mean_weight * (sample.own(predicted) - sample.y[:, None])
+        error = share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
         bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
         net = net_means(raw, bias, self.criterion.scale_slopes, self.effect_scale)
         params = np.concatenate([self.effect_scale.effects(raw), net])
@@ -135,5 +135,4 @@ class JointRefitter:
 
     def _equations(self, expansion: Expansion) -> Array:
         """Equations of the objective for each resample, shape (m, r, K p + 1), the net biases first."""
-        net = np.sqrt(self.criterion.penalty / expansion.count) * expansion.net_bias
-        return np.concatenate([net, spectral_equations(expansion.gram)], axis=1)
+        return np.concatenate([expansion.strict, spectral_equations(expansion.gram)], axis=1)

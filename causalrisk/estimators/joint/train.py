@@ -1,22 +1,28 @@
-"""The Joint Robust Estimator: all arms trained together over the distribution of the propensity score."""
+"""The Joint Robust Estimator: all arms trained together over the distribution of the propensity score.
+
+Flows in: a sample, the IPWRA fit, propensity replicates, the weights of the objective's terms. Flows out: theta by a
+scipy optimiser, the estimate with its influence function, and its risk beside that of the IPWRA fit.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
-from causalrisk.estimators.joint.influence import JointSolution
-from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights, objective_rows
+from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
+from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights, objective_equations
+from causalrisk.estimators.joint.replicate_sums import replicate_sums
+from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
-from causalrisk.propensity.weights import ImportanceWeights, WeightFit
+from causalrisk.propensity.weights import WeightFit
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,11 @@ class JointProblem:
     start : Estimate
         The IPWRA estimate.
     replicates : Replicates
-        The distribution of the propensity score, of which an objective at the fitted score makes no use.
+        The distribution of the propensity score.
     effect_scale : EffectScale
         How the effect is reported.
+    n_units : float
+        n: rows of the sample, each as often as a frequency weight counts it.
     """
 
     sample: Sample
@@ -42,6 +50,7 @@ class JointProblem:
     start: Estimate
     replicates: Replicates
     effect_scale: EffectScale
+    n_units: float
 
     @property
     def usual_method(self) -> str:
@@ -64,13 +73,18 @@ class JointEstimate:
     estimate : Estimate
         Point estimate and influence function; arm means are net of the common bias.
     bias, start_bias : ndarray, shape (K, B)
-        Bias of each arm under each replicate, here and at the start; also where the arms were trained at the fitted
-        propensity score.
-    influence_variance : float
-        V, the variance of the influence function of the effect at the fitted propensity score.
+        Bias of each arm under each replicate, here and at the IPWRA fit.
+    variance, start_variance : float
+        V, the variance of the influence function of the effect at known scores averaged over the replicates, here and
+        at the IPWRA fit.
+    n_units : float
+        n, by which V is divided in the expected risk.
+    full_risk : bool
+        Whether the risk of the objective has the sampling variance.
+    fitted_net_bias : ndarray, shape (K - 1,)
+        Contrasts of the net biases at the fitted propensity score.
     mc_se : ndarray, shape (K - 1,)
-        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
-        the arms were trained at the fitted propensity score.
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
     result : OptimizeResult
         What scipy reported.
     slopes : ndarray, shape (K,)
@@ -80,7 +94,11 @@ class JointEstimate:
     estimate: Estimate
     bias: Array
     start_bias: Array
-    influence_variance: float
+    variance: float
+    start_variance: float
+    n_units: float
+    full_risk: bool
+    fitted_net_bias: Array
     mc_se: Array
     result: OptimizeResult
     slopes: Array
@@ -95,18 +113,28 @@ class JointEstimate:
         return scaled[:, 1:] - scaled[:, :1]
 
     @property
-    def expected_risk(self) -> float:
-        """Mean ATE risk over the replicates."""
+    def squared_net_bias(self) -> float:
+        """Squared net bias averaged over the replicates."""
         return float(ate_risk(self.slopes[:, None] * self.bias).mean())
 
     @property
-    def start_risk(self) -> float:
-        """Mean ATE risk of the start over the replicates."""
+    def start_squared_net_bias(self) -> float:
+        """The same of the IPWRA fit."""
         return float(ate_risk(self.slopes[:, None] * self.start_bias).mean())
+
+    @property
+    def expected_risk(self) -> float:
+        """The expected ATE risk: squared net bias and, where the objective has it, sampling variance."""
+        return self.squared_net_bias + (self.variance / self.n_units if self.full_risk else 0.0)
+
+    @property
+    def start_risk(self) -> float:
+        """The expected ATE risk of the IPWRA fit."""
+        return self.start_squared_net_bias + (self.start_variance / self.n_units if self.full_risk else 0.0)
 
 
 def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriterion:
-    """Take from the start what the objective holds fixed: contrasts, mean variance function and unit.
+    """Take from the start what the objective holds fixed: contrasts, mean variance function and residual spread.
 
     Parameters
     ----------
@@ -129,125 +157,132 @@ def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriteri
     return JointCriterion(
         alpha_sigma2=criterion.alpha * dispersion,
         penalty=criterion.penalty,
-        with_variance=criterion.with_variance,
+        fitted_penalty=criterion.fitted_penalty,
+        full_risk=criterion.full_risk,
         contrasts=bias_contrasts(len(slopes)) * unit_slopes(slopes),
         scale_slopes=slopes,
         rms_residual=residual or 1.0,
-        at_fitted_score=criterion.at_fitted_score,
     )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Arms trained jointly.
-
-    Parameters
-    ----------
-    solution : JointSolution
-        The objective at its minimum.
-    result : OptimizeResult
-        What scipy reported.
-    """
-
-    solution: JointSolution
-    result: OptimizeResult
-
-
-def train(problem: JointProblem, criterion: JointCriterion, method: str, starts: Array | None = None) -> Trained:
-    """Train the arms jointly.
+class Trainer:
+    """Trains the arms of one problem, under one criterion after another.
 
     Parameters
     ----------
     problem : JointProblem
         What is trained.
-    criterion : JointCriterion
-        Weights of the terms of the objective.
     method : str
         "least_squares" (linear models only), or a method of `scipy.optimize.minimize`.
     starts : ndarray, shape (n_starts, K p), optional
         Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
         relative to it; the best of the minima found is kept.
-
-    Returns
-    -------
-    Trained
-        The solution.
     """
-    sample, start = problem.sample, problem.start
-    if criterion.at_fitted_score:
-        problem = dataclasses.replace(problem, replicates=Replicates.single(problem.weight_fit.gamma))
-    objective = JointObjective(sample, criterion)
-    operator = problem.replicate_weights()
-    share = (sample.s / sample.total)[:, None]
-    resampled = ResampledWeights(share, weights_of(problem.weight_fit), operator, operator.mean())
-    rows, shape = objective_rows(objective, start.theta, resampled), start.theta.shape
 
-    def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
-        with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-            at = objective.expand(start.theta[..., None] + z.reshape(*shape, 1), resampled)
-        return _derivatives(at, criterion.penalty / problem.replicates.count)
+    def __init__(self, problem: JointProblem, method: str, starts: Array | None = None) -> None:
+        self.problem, self.method, self.starts = problem, method, starts
+        self.replicated = problem.replicate_weights()
+        share = (problem.sample.s / problem.sample.total)[:, None]
+        self.resampled = ResampledWeights.of(share, problem.weight_fit.as_resample(), self.replicated)
+        self._objective: JointObjective | None = None
 
-    if sample.family.linear:
-        z, result = minimize_squares(rows, method)
-    else:
-        z, result = minimize_objective(value_gradient_hessian, rows, method, starts)
-    theta = start.theta + objective.step_unit * z.reshape(shape)
-    if not sample.family.linear:
-        rows = objective_rows(objective, theta, resampled)
-    solution = JointSolution(
-        objective, problem.weight_fit, problem.replicates, resampled, theta, rows, problem.effect_scale
-    )
-    return Trained(solution, result)
+    def objective(self, criterion: JointCriterion) -> JointObjective:
+        """Return the objective under a criterion."""
+        if self._objective is None:
+            self._objective = JointObjective(self.problem.sample, criterion)
+        return self._objective.under(criterion)
+
+    def train(self, criterion: JointCriterion) -> JointSolution:
+        """Minimise the objective.
+
+        Parameters
+        ----------
+        criterion : JointCriterion
+            Weights of the terms of the objective.
+
+        Returns
+        -------
+        JointSolution
+            Its minimum.
+        """
+        problem, objective, resampled = self.problem, self.objective(criterion), self.resampled
+        sample, start = problem.sample, problem.start
+        equations, shape = objective_equations(objective, start.theta, resampled), start.theta.shape
+
+        def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
+            with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
+                at = objective.expand(start.theta[..., None] + z.reshape(*shape, 1), resampled)
+            return _derivatives(at)
+
+        if sample.family.linear:
+            z, result = minimize_squares(equations, self.method)
+        else:
+            z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
+        theta = start.theta + objective.step_unit * z.reshape(shape)
+        if not sample.family.linear:
+            equations = objective_equations(objective, theta, resampled)
+        return JointSolution(
+            objective=objective,
+            weight_fit=problem.weight_fit,
+            replicates=problem.replicates,
+            resampled=resampled,
+            theta=theta,
+            equations=equations,
+            effect_scale=problem.effect_scale,
+            result=result,
+        )
+
+    def estimate(self, solution: JointSolution) -> JointEstimate:
+        """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
+        sample, weight_fit, start = self.problem.sample, self.problem.weight_fit, self.problem.start
+        sums = replicate_sums(solution, self.replicated)
+        influence = np.column_stack([influence_function(solution, sums), weight_fit.influence])
+        params, predicted = solution.params(), solution.predicted
+        estimate = Estimate(params, solution.theta, weight_fit.coefficients, predicted, solution.raw_means, influence)
+        errors = np.column_stack([solution.error, sample.own(start.predicted) - sample.y])
+        share = self.resampled.share
+        bias, start_bias = np.moveaxis(self.replicated.sums(share, errors[:, None])[:, :, 0], -1, 0)
+        return JointEstimate(
+            estimate=estimate,
+            bias=bias,
+            start_bias=start_bias,
+            variance=float(solution.variance.value()[0]),
+            start_variance=self.variance_of(start.predicted, solution.criterion),
+            n_units=self.problem.n_units,
+            full_risk=solution.criterion.full_risk,
+            fitted_net_bias=solution.u[:, 0],
+            mc_se=monte_carlo_se(solution, sums),
+            result=solution.result,
+            slopes=unit_slopes(solution.criterion.scale_slopes),
+        )
+
+    def variance_of(self, predicted: Array, criterion: JointCriterion) -> float:
+        """V of any outcome predictions, shape (K, n)."""
+        sample = self.problem.sample
+        residual = (sample.y - sample.own(predicted))[:, None]
+        D = criterion.contrasts.T @ criterion.contrasts
+        moments = self.resampled.moments
+        return predictions_variance(sample.slices, D, self.resampled.share, moments, predicted, residual)
 
 
-def _derivatives(at: Expansion, risk: float) -> tuple[float, Array, Array]:
+def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
     """Value, gradient and Hessian of a nonlinear objective; an infinite value where they are not finite.
 
     Parameters
     ----------
     at : Expansion
         The objective of the full sample at a point.
-    risk : float
-        Weight of the rows of the net biases.
     """
     if at.value is None or at.curvature is None:
         raise TypeError("a linear objective is minimised by its equations")
-    net, rest = at.net_bias[0], at.gram[0]
-    gradient = -(risk * net[:, :-1].T @ net[:, -1] + rest[:, -1])
-    hessian = risk * net[:, :-1].T @ net[:, :-1] + rest[:, :-1] + at.curvature[0]
-    finite = all(np.isfinite(part).all() for part in (at.value, at.net_bias, at.gram, at.curvature))
+    strict, gram = at.strict[0], at.gram[0]
+    gradient = -(strict[:, :-1].T @ strict[:, -1] + gram[:, -1])
+    hessian = strict[:, :-1].T @ strict[:, :-1] + gram[:, :-1] + at.curvature[0]
+    finite = all(np.isfinite(part).all() for part in (at.value, at.strict, at.gram, at.curvature))
     return float(at.value[0]) if finite else np.inf, gradient, hessian
-
-
-def estimate_of_trained(problem: JointProblem, trained: Trained) -> JointEstimate:
-    """Return the estimate of trained arms with its influence function and diagnostics over the replicates."""
-    at, sample, weight_fit = trained.solution, problem.sample, problem.weight_fit
-    criterion, moments = at.criterion, at.moments()
-    influence = np.column_stack([at.influence(moments), weight_fit.influence])
-    means = sample.mean(weight_fit.tilt[:, None] * at.predicted.T)
-    estimate = Estimate(at.params(), at.theta, weight_fit.coefficients, at.predicted, means, influence)
-    errors = np.column_stack([at.error, sample.own(problem.start.predicted) - sample.y])
-    share = (sample.s / sample.total)[:, None]
-    operator = problem.replicate_weights() if criterion.at_fitted_score else at.resampled.replicated
-    bias, start_bias = np.moveaxis(operator.sums(share, errors[:, None])[:, :, 0], -1, 0)
-    return JointEstimate(
-        estimate=estimate,
-        bias=bias,
-        start_bias=start_bias,
-        influence_variance=at.influence_variance,
-        mc_se=np.zeros(sample.n_arms - 1) if criterion.at_fitted_score else at.monte_carlo_se(moments),
-        result=trained.result,
-        slopes=unit_slopes(criterion.scale_slopes),
-    )
 
 
 def estimate_jointly(problem: JointProblem, criterion: JointCriterion) -> JointEstimate:
     """Train the arms jointly by the usual method and return the estimate."""
-    return estimate_of_trained(problem, train(problem, criterion, problem.usual_method))
-
-
-def weights_of(fit: WeightFit) -> ImportanceWeights:
-    """Return the importance weights of the full sample as those of one weighting."""
-    tilt = fit.tilt[:, None]
-    measure = tilt if fit.measure is fit.tilt else fit.measure[:, None]
-    return ImportanceWeights(fit.excess[:, None], tilt, measure)
+    trainer = Trainer(problem, problem.usual_method)
+    return trainer.estimate(trainer.train(criterion))

@@ -1,0 +1,191 @@
+"""The sampling variance of the effect, averaged over the propensity distribution, and its quadratic expansion.
+
+Flows in: means of all arms and their derivatives at theta, moments of the importance weights over the replicates.
+Flows out: V and its expansion in theta, for one resample or many at once.
+
+    V = mean_ib psi_ib' D psi_ib,    psi_ib,a = t_ib (m_a - M_a) + 1{arm = a} w_ib (y - m_a) - measure_ib R_a
+
+psi_a is the influence function of the mean of arm a at known propensity scores; M_a = mean_ib t_ib m_a and
+R_a = mean_ib 1{arm = a} w_ib (y - m_a) centre it. D = C'C. Its derivative by theta_a is
+
+    psi'_ib,a = (t_ib - 1{arm = a} w_ib) m_a' q - t_ib M'_a - measure_ib R'_a
+
+A mean over b of a product of two weights is a sum over the parts of `WeightMoments`, so nothing here has B columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.numerics.linalg import Array, gram_matrices
+from causalrisk.propensity.replicates import WeightMoments
+from causalrisk.propensity.weights import ImportanceWeights
+
+
+@dataclass(frozen=True)
+class PsiPart:
+    """psi with the weights of one part of the moments.
+
+    Parameters
+    ----------
+    weights : ImportanceWeights
+        The weights of this part.
+    psi : ndarray, shape (K, n, m)
+        psi_a.
+    factor : ndarray, shape (K, n, m)
+        (t - 1{arm = a} w) m_a', what multiplies q in the derivative before centring.
+    """
+
+    weights: ImportanceWeights
+    psi: Array
+    factor: Array
+
+
+class EffectVariance:
+    """V at theta and its expansion.
+
+    Parameters
+    ----------
+    q, pairs : ndarray, shape (n, p) and (n, p (p + 1) / 2)
+        Outcome columns and their pairwise products.
+    slices : tuple of slice
+        Rows of each arm.
+    D : ndarray, shape (K, K)
+        C'C.
+    share : ndarray, shape (n, m)
+        Weights of the rows divided by their sum over the sample.
+    moments : WeightMoments
+        Moments of the importance weights over the replicates.
+    mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
+        m_a and m_a'.
+    residual : ndarray, shape (n, m) or (n, 1)
+        y - m in a row's own arm.
+    """
+
+    def __init__(
+        self,
+        q: Array,
+        pairs: Array,
+        slices: tuple[slice, ...],
+        D: Array,
+        share: Array,
+        moments: WeightMoments,
+        mean: Array,
+        deriv: Array,
+        residual: Array,
+    ) -> None:
+        self.q, self.pairs, self.slices, self.D, self.share = q, pairs, slices, D, share
+        self.moments, self.deriv, self.residual = moments, deriv, residual
+        tilt, w = moments.mean.tilt, moments.mean.w
+        weighted = share * w * residual
+        self.M = np.stack([(share * tilt * m).sum(axis=0) for m in mean])
+        self.R = np.stack([weighted[rows].sum(axis=0) for rows in slices])
+        self.parts = [self._part(weights, mean) for weights in moments.parts]
+        self.centres = self._centres()
+        self.own_D = np.concatenate([np.full((len(share[rows]), 1), D[a, a]) for a, rows in enumerate(slices)])
+
+    def _part(self, weights: ImportanceWeights, mean: Array) -> PsiPart:
+        psi, factor, w = [], [], weights.w
+        for a, rows in enumerate(self.slices):
+            value = weights.tilt * (mean[a] - self.M[a]) - weights.measure * self.R[a]
+            value[rows] += w[rows] * self.residual[rows]
+            psi.append(value)
+            slope = weights.tilt * self.deriv[a] * np.ones_like(self.share)
+            slope[rows] = -weights.excess[rows] * self.deriv[a][rows]  # t - w: w is near t, the excess keeps its digits
+            factor.append(slope)
+        return PsiPart(weights, np.stack(psi), np.stack(factor))
+
+    def _centres(self) -> tuple[Array, Array | None]:
+        """M' and R', shape (K, p, m); their sum and None where tilt and measure are one."""
+        first = self.parts[0]
+        total = np.stack([self.q.T @ (self.share * factor) for factor in first.factor])
+        if first.weights.measure is first.weights.tilt:
+            return total, None
+        tilted = np.stack([self.q.T @ (self.share * first.weights.tilt * deriv) for deriv in self.deriv])
+        return tilted, total - tilted
+
+    def centring(self, weights: ImportanceWeights) -> list[tuple[Array, Array]]:
+        """Return what centres the derivatives: pairs of multiples, (n, m), of vectors, (K, p, m)."""
+        of_tilt, of_measure = self.centres
+        centres = [(weights.tilt, of_tilt)]
+        return centres if of_measure is None else [*centres, (weights.measure, of_measure)]
+
+    def pulled(self, part: PsiPart) -> Array:
+        """D psi, shape (K, n, m)."""
+        return np.tensordot(self.D, part.psi, axes=1)
+
+    def slopes(self, part: PsiPart, arm: int) -> Array:
+        """psi'_a of a single resample, shape (n, p)."""
+        centres = self.centring(part.weights)
+        return part.factor[arm] * self.q - sum(f * centre[arm].T for f, centre in centres)
+
+    def value(self) -> Array:
+        """V, shape (m,)."""
+        own = self.own_D * (self.moments.own_sd * self.residual) ** 2
+        total = own + sum((self.pulled(part) * part.psi).sum(axis=0) for part in self.parts)
+        return (self.share * total).sum(axis=0)
+
+    def own_terms(self, own_deriv: Array) -> tuple[Array, Array]:
+        """Weights and scores of a least-squares fit of each arm that stands for the part `own_sd`, (n, m)."""
+        weights = self.own_D * self.moments.own_sd**2 * own_deriv
+        return weights * own_deriv, weights * self.residual
+
+    def gram(self) -> Array:
+        """Gram matrix of the equations (c, h) of all but the part `own_sd`, shape (m, K p, K p + 1)."""
+        n_arms, p, m = len(self.slices), self.q.shape[1], self.share.shape[1]
+        gram = np.zeros((m, n_arms * p, n_arms * p + 1))
+        for part in self.parts:
+            self._add_gram(gram, part)
+        return gram
+
+    def _add_gram(self, gram: Array, part: PsiPart) -> None:
+        n_arms, p, share = len(self.slices), self.q.shape[1], self.share
+        centres, pulled = self.centring(part.weights), self.pulled(part)
+        products = [[self.q.T @ (share * f * factor) for factor in part.factor] for f, _ in centres]
+        squares = [[(share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
+        for a in range(n_arms):
+            of_a = slice(a * p, (a + 1) * p)
+            for b in range(a + 1):
+                block = gram_matrices(self.pairs, share * part.factor[a] * part.factor[b], p)
+                for k, (_, centre) in enumerate(centres):
+                    block -= _outer(products[k][a], centre[b]) + _outer(centre[a], products[k][b])
+                    for j, (_, other) in enumerate(centres):
+                        block += squares[k][j][:, None, None] * _outer(centre[a], other[b])
+                of_b = slice(b * p, (b + 1) * p)
+                gram[:, of_a, of_b] += self.D[a, b] * block
+                if a != b:
+                    gram[:, of_b, of_a] += self.D[a, b] * block.transpose(0, 2, 1)
+            weighted = share * pulled[a]
+            cross = self.q.T @ (weighted * part.factor[a])
+            cross -= sum((weighted * f).sum(axis=0) * centre[a] for f, centre in centres)
+            gram[:, of_a, -1] -= cross.T
+
+    def curvature_weights(self) -> Array:
+        """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m)."""
+        first, total = self.parts[0].weights, []
+        pulled = [self.pulled(part) for part in self.parts]
+        for a, rows in enumerate(self.slices):
+            pairs = [(part.weights, D_psi[a]) for part, D_psi in zip(self.parts, pulled, strict=True)]
+            of_M = sum((self.share * D_psi * w.tilt).sum(axis=0) for w, D_psi in pairs)
+            of_R = sum((self.share * D_psi * w.measure).sum(axis=0) for w, D_psi in pairs)
+            weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M
+            own = sum((w.w[rows] * D_psi[rows] for w, D_psi in pairs), np.zeros_like(self.share[rows]))
+            own += self.own_D[rows] * self.moments.own_sd[rows] ** 2 * self.residual[rows]
+            weight[rows] -= own - first.w[rows] * of_R
+            total.append(self.share * weight)
+        return np.stack(total)
+
+
+def predictions_variance(
+    slices: tuple[slice, ...], D: Array, share: Array, moments: WeightMoments, predicted: Array, residual: Array
+) -> float:
+    """V of outcome predictions, shape (K, n), of the full sample; the other arguments as in `EffectVariance`."""
+    none, mean = np.empty((len(share), 0)), predicted[..., None]
+    return float(EffectVariance(none, none, slices, D, share, moments, mean, np.zeros_like(mean), residual).value()[0])
+
+
+def _outer(left: Array, right: Array) -> Array:
+    """Outer products of columns, shape (m, p, p), of two arrays of shape (p, m)."""
+    return np.einsum("pm,qm->mpq", left, right)
