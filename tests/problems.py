@@ -9,13 +9,13 @@ import numpy as np
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.refit import JointRefitter
-from causalrisk.estimators.joint.train import JointProblem, estimate_of_trained, joint_criterion, train
+from causalrisk.estimators.joint.train import JointProblem, Trainer, joint_criterion
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.estimators.separate import SeparateRefitter, estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.propensity.replicates import NoReplicates, Replicates, ShiftedLogitReplicates, ShiftedReplicates
+from causalrisk.propensity.replicates import Replicates, ShiftedLogitReplicates, ShiftedReplicates
 from causalrisk.propensity.targets import (
     ArmTarget,
     Target,
@@ -24,8 +24,7 @@ from causalrisk.propensity.targets import (
 )
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
 
-ERM, MSE = Criterion(1.0, 300.0**1.5, False), Criterion(0.3, 3000.0, True)
-ADAPTIVE = Criterion(0.1, 300.0**2, True, True)  # at one of its anchors
+ERM, RISK = Criterion.erm(300.0**1.5), Criterion.risk(0.3, 300.0)
 
 
 def tilt_function(e):
@@ -101,9 +100,11 @@ class Problem:
         estimate = estimate_separately(self.sample, spec, row_weights(self.sample, fit, self.target), self.scale)
         return estimate, SeparateRefitter(self.sample, spec, fit, estimate, self.target, self.scale)
 
-    def replicates(self, count=20, seed=5):
-        """Propensity replicates."""
-        fits = self.fit.refit(multiplicities(self.sample.n, count, seed))
+    def replicates(self, count=20, seed=5, spread=1.0):
+        """Propensity replicates: pairs, or fractional weights of less spread."""
+        n = self.sample.n
+        gamma = np.random.default_rng(seed).standard_gamma(1 / spread**2, size=(n, count))
+        fits = self.fit.refit(multiplicities(n, count, seed) if spread == 1 else gamma / gamma.mean(axis=0))
         assert (fits.failures == 0).all()
         return Replicates(fits.coefficients, fits.failures)
 
@@ -112,16 +113,15 @@ class Problem:
         sample, fit = self.sample, self.fit
         start = estimate_separately(sample, IPWRA, fit, self.scale)
         replicates = (
-            self.replicates(count)
+            self.replicates(count, spread=0.5 if criterion.full_risk else 1.0)
             if fit.model.propensity.estimated
             else Replicates(fit.gamma[:, None], np.zeros(1, dtype=np.int8))
         )
-        parts = JointProblem(sample, fit, start, replicates, self.scale)
+        parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.observed.sum()))
         fixed = joint_criterion(parts, criterion)
-        joint = estimate_of_trained(parts, train(parts, fixed, parts.usual_method, starts))
-        if fixed.at_fitted_score:
-            distribution = NoReplicates(sample.slices, fit)
-        elif fit.model.separable and not dense:
+        trainer = Trainer(parts, parts.usual_method, starts)
+        joint = trainer.estimate(trainer.train(fixed))
+        if fit.model.separable and not dense:
             distribution = ShiftedLogitReplicates(sample.slices, fit, replicates)
         else:
             distribution = ShiftedReplicates(sample.slices, fit, replicates)

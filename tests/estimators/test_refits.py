@@ -15,7 +15,7 @@ from causalrisk.numerics.resample import NESTED_STREAM, Resampler, seed_sequence
 from causalrisk.propensity.replicates import NestedReplicates, Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
-from tests.problems import ADAPTIVE, ERM, MSE, model_of, multiplicities, numeric_influence, problem
+from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem
 
 SEPARATE = [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW]
 TARGETS = ["all", "treated", "control", "overlap", "matching", "entropy", "function", "frame"]
@@ -61,7 +61,7 @@ def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, mo
         assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
 
 
-@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
+@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
 @pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
 def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
     family, link, effect = outcome
@@ -71,7 +71,7 @@ def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outco
     assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
 
 
-@pytest.mark.parametrize("criterion", [ERM, MSE], ids=["erm", "mse"])
+@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
 @pytest.mark.parametrize("model", ["logit", "multinomial", "calibrated"])
 @pytest.mark.parametrize("target", ["all", "treated", "control"])
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
@@ -96,7 +96,7 @@ def test_resamples_equal_fits_of_the_repeated_rows(model):
         np.testing.assert_allclose(res.boot_params.iloc[j], again.params, rtol=1e-8)
 
 
-@pytest.mark.parametrize("criterion", [ERM, MSE, ADAPTIVE], ids=["erm", "mse", "adaptive"])
+@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.parametrize("target", ["all", "treated"])
 def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
@@ -106,7 +106,8 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
     _, _, refit = parts.joint(criterion)
     draws = multiplicities(sample.n, 3, 4)
     values = refit.refit(draws, 0).values
-    states = parts.replicates().gamma - fit.gamma[:, None]
+    spread = 0.5 if criterion.full_risk else 1.0
+    states = parts.replicates(spread=spread).gamma - fit.gamma[:, None]
     for j in range(3):
         kept = draws[:, j] > 0
         columns = sample.X.columns[kept], sample.Z.columns[kept]
@@ -115,7 +116,7 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
         shift = np.linalg.lstsq(again.Z.columns, columns[1] @ states, rcond=None)[0]
         start = estimate_separately(again, IPWRA, own)
         spread = Replicates(own.gamma[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))
-        alone = estimate_jointly(JointProblem(again, own, start, spread, scale), refit.criterion)
+        alone = estimate_jointly(JointProblem(again, own, start, spread, scale, float(sample.n)), refit.criterion)
         np.testing.assert_allclose(values[:3, j], alone.estimate.params, rtol=1e-7)
 
 
@@ -124,16 +125,16 @@ def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
     sample, fit = parts.sample, parts.fit
     resampler = Resampler("pairs", seed_sequence(0), np.ones(sample.n))
     weights = multiplicities(sample.n, 1, 5)[:, 0]
-    nested = NestedReplicates(sample.slices, fit, 4, lambda w, number: resampler.draw_within(w, number, 4))
+    nested = NestedReplicates(sample.slices, fit, 4, lambda w, number: resampler.perturb_within(w, number, 4, 0.5))
     own = fit.refit(weights[:, None]).coefficients[:, 0]
     states = nested.gamma_of(weights, own, 7)
-    drawn = resampler.draw_within(weights, 7, 4)
+    drawn = resampler.perturb_within(weights, 7, 4, 0.5)
     assert (drawn[weights == 0] == 0).all()
-    np.testing.assert_array_equal(drawn.sum(axis=0), sample.n)
+    np.testing.assert_allclose(drawn.sum(axis=0), sample.n)
     for b in range(4):
         alone = fit_weights(fit.model, np.maximum(drawn[:, b], 1e-300))
         np.testing.assert_allclose(states[:, b], alone.gamma, rtol=1e-7, atol=1e-9)
-    assert not np.array_equal(drawn, resampler.draw_within(weights, 8, 4))
+    assert not np.array_equal(drawn, resampler.perturb_within(weights, 8, 4, 0.5))
     assert resampler.generator(NESTED_STREAM, 7).random() != resampler.generator(NESTED_STREAM, 8).random()
 
 
@@ -141,8 +142,8 @@ def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
 def test_nested_and_shifted_standard_errors_agree():
     """Same resamples: the two differ by a few percent (nested draws its replicates afresh each time)."""
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(250), treat="d")
-    shifted = model.fit(objective="mse", n_boot=150, n_replicates=60)
-    nested = model.fit(objective="mse", n_boot=150, n_replicates=60, bootstrap_replicates="nested")
+    shifted = model.fit(n_boot=150, n_replicates=60)
+    nested = model.fit(n_boot=150, n_replicates=60, bootstrap_replicates="nested")
     assert nested.effect == shifted.effect
     assert not np.array_equal(nested.boot_params, shifted.boot_params)
     assert nested.effect_se == pytest.approx(shifted.effect_se, rel=0.1)
@@ -151,7 +152,7 @@ def test_nested_and_shifted_standard_errors_agree():
 def test_failed_resamples_are_recorded_and_leave_the_others_alone():
     parts = problem(n=60)
     sample = parts.sample
-    _, _, refit = parts.joint(MSE)
+    _, _, refit = parts.joint(RISK)
     good = multiplicities(60, 1, 1)
     empty = good * (sample.arm == 0)[:, None]
     few = np.zeros((60, 1))

@@ -7,11 +7,11 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
-from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_rows
+from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_equations
 from causalrisk.estimators.joint.train import joint_criterion
 from causalrisk.numerics.linalg import solve_curved
 from causalrisk.propensity.replicates import BlockwiseWeights
-from tests.problems import ERM, MSE, problem, tilt_function
+from tests.problems import ERM, RISK, problem, tilt_function
 
 CASES = [
     (2, "gaussian", None, "all", "difference"),
@@ -35,22 +35,20 @@ class Setting:
         self.trained, self.joint, self.refit = self.parts.joint(criterion, count=3)
         self.start = self.trained.start.theta
         sample, fit = self.parts.sample, self.parts.fit
-        self.states = self.parts.replicates(3).gamma
+        self.states = self.trained.replicates.gamma
         self.criterion = joint_criterion(self.trained, criterion)
         self.objective = JointObjective(sample, self.criterion)
         operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
-        self.resampled = ResampledWeights(
-            np.full((sample.n, 1), 1 / sample.n), fit.as_resample(), operator, operator.mean()
-        )
+        self.resampled = ResampledWeights.of(np.full((sample.n, 1), 1 / sample.n), fit.as_resample(), operator)
 
     def expand(self, theta):
         return self.objective.expand(theta.reshape(*self.start.shape, 1), self.resampled)
 
     def squares(self, theta):
         """Value, gradient and Hessian in units of the outcome from the expansion, (all but the fit's constant)."""
-        at, risk = self.expand(theta), self.criterion.penalty / 3
-        unit, net, rest = self.objective.row_units, at.net_bias[0], at.gram[0]
-        total = (risk * net[:, :-1].T @ net + rest) / np.outer(unit[:-1], unit)
+        at, unit = self.expand(theta), self.objective.row_units
+        strict, gram = at.strict[0], at.gram[0]
+        total = (strict[:, :-1].T @ strict + gram) / np.outer(unit[:-1], unit)
         bend = 0 if at.curvature is None else at.curvature[0] / unit[0] ** 2
         value = None if at.value is None else at.value[0] * self.criterion.rms_residual**2
         return value, -total[:, -1], total[:, :-1] + bend
@@ -72,27 +70,38 @@ class Setting:
     def definition(self, theta):
         """J(theta) from its definition, a loop a sum."""
         sample, criterion = self.parts.sample, self.criterion
-        family, n, n_arms = sample.family, sample.n, sample.n_arms
+        family, n = sample.family, sample.n
         mean = [[family.mean(np.array(sample.X.columns[i] @ row)).item() for row in theta] for i in range(n)]
+        risk, fitted = criterion.full_risk, self.parts.fit.gamma
         value = 0.0
+        for state in (fitted,) if risk else self.states.T:
+            value += self.loss(theta, state) / (1 if risk else 3)
         for state in self.states.T:
-            w, _, total = self.weights(state)
-            bias = np.zeros(n_arms)
-            for i in range(n):
-                a = sample.arm[i]
-                bias[a] += w[i] * (mean[i][a] - sample.y[i]) / total
-                value += (
-                    criterion.alpha_sigma2
-                    * w[i]
-                    * float(family.loss(sample.y[i], np.array(sample.X.columns[i] @ theta[a])))
-                    / total
-                    / 3
-                )
-            for k in range(n_arms):
-                for j in range(k):
-                    difference = self.slopes[k] * bias[k] - self.slopes[j] * bias[j]
-                    value += criterion.penalty / 2 * (2 / n_arms) * difference**2 / 3
-        return value + (self.variance(mean) / 2 if criterion.with_variance else 0.0)
+            value += criterion.penalty / 2 * self.squared_net_bias(mean, state) / 3
+        if risk:
+            value += criterion.fitted_penalty / 2 * self.squared_net_bias(mean, fitted)
+            value += self.variance(mean) / 2
+        return value
+
+    def loss(self, theta, state):
+        """Importance-weighted loss of all arms, with the factor of the objective."""
+        sample, (w, _, total) = self.parts.sample, self.weights(state)
+        value = 0.0
+        for i in range(sample.n):
+            row = np.array(sample.X.columns[i] @ theta[sample.arm[i]])
+            value += w[i] * float(sample.family.loss(sample.y[i], row)) / total
+        return self.criterion.alpha_sigma2 * value
+
+    def squared_net_bias(self, mean, state):
+        """Squared net biases of all pairs of arms."""
+        sample, (w, _, total) = self.parts.sample, self.weights(state)
+        bias, value = np.zeros(sample.n_arms), 0.0
+        for i in range(sample.n):
+            bias[sample.arm[i]] += w[i] * (mean[i][sample.arm[i]] - sample.y[i]) / total
+        for k in range(sample.n_arms):
+            for j in range(k):
+                value += (2 / sample.n_arms) * (self.slopes[k] * bias[k] - self.slopes[j] * bias[j]) ** 2
+        return value
 
     @property
     def slopes(self):
@@ -101,25 +110,27 @@ class Setting:
         return slopes / np.sqrt((slopes**2).mean())
 
     def variance(self, mean):
-        """Mean square of the influence functions of all pairs of arms."""
+        """Mean square over rows and replicates of the influence functions of all pairs of arms, centred over both."""
         sample = self.parts.sample
-        w, h, total = self.weights(self.parts.fit.gamma)
+        all_weights = [self.weights(state) for state in self.states.T]
         value = 0.0
         for k in range(sample.n_arms):
             for j in range(k):
-                psi = np.zeros(sample.n)
-                for i in range(sample.n):
-                    a = sample.arm[i]
-                    psi[i] = h[i] * (self.slopes[k] * mean[i][k] - self.slopes[j] * mean[i][j])
-                    sign = self.slopes[k] * (a == k) - self.slopes[j] * (a == j)
-                    psi[i] += sign * w[i] * (sample.y[i] - mean[i][a])
-                centred = psi - h * psi.sum() / total
-                value += 2 / sample.n_arms * (centred**2).mean() / (total / sample.n) ** 2
+                psi, tilt = np.zeros((3, sample.n)), np.zeros((3, sample.n))
+                for b, (w, h, total) in enumerate(all_weights):
+                    tilt[b] = h / total * sample.n
+                    for i in range(sample.n):
+                        a = sample.arm[i]
+                        sign = self.slopes[k] * (a == k) - self.slopes[j] * (a == j)
+                        psi[b, i] = h[i] * (self.slopes[k] * mean[i][k] - self.slopes[j] * mean[i][j])
+                        psi[b, i] += sign * w[i] * (sample.y[i] - mean[i][a])
+                        psi[b, i] *= sample.n / total
+                value += 2 / sample.n_arms * ((psi - tilt * psi.mean()) ** 2).mean()
         return value
 
 
-@pytest.fixture(scope="module", params=[(c, o) for c in CASES for o in (ERM, MSE)],
-                ids=lambda p: f"{'-'.join(map(str, p[0]))}-{'mse' if p[1].with_variance else 'erm'}")  # fmt: skip
+@pytest.fixture(scope="module", params=[(c, o) for c in CASES for o in (ERM, RISK)],
+                ids=lambda p: f"{'-'.join(map(str, p[0]))}-{'risk' if p[1].full_risk else 'erm'}")  # fmt: skip
 def setting(request):
     return Setting(*request.param)
 
@@ -133,7 +144,7 @@ def test_value_equals_the_definition(setting):
     for theta in points(setting):
         value, _, _ = setting.squares(theta)
         if value is None:  # of linear models the rows give it
-            rows = objective_rows(setting.objective, theta, setting.resampled)
+            rows = objective_equations(setting.objective, theta, setting.resampled)
             value = (rows[:, -1] ** 2).sum() / 2 * setting.criterion.rms_residual**2
         assert setting.definition(theta) == pytest.approx(value, rel=1e-11)
 
@@ -142,16 +153,19 @@ def test_gradient_and_hessian_are_the_derivatives(setting):
     theta = next(points(setting))
     shape = setting.start.shape
     _, gradient, hessian = setting.squares(theta)
-    numeric = approx_fprime(theta.ravel(), lambda v: setting.definition(v.reshape(shape)), 1e-6)
+    at = [
+        approx_fprime(theta.ravel(), lambda v: setting.definition(v.reshape(shape)), step) for step in (1e-6, -1e-6)
+    ]
+    numeric = sum(at) / 2  # central: the penalty of the net bias is large
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
     slopes = approx_fprime(theta.ravel(), lambda v: setting.squares(v.reshape(shape))[1], 1e-7)
     np.testing.assert_allclose(hessian, slopes, rtol=1e-5, atol=1e-5 * np.abs(hessian).max())
 
 
 def test_rows_of_the_data_equal_the_gram_matrices(setting):
-    rows = objective_rows(setting.objective, setting.start, setting.resampled)
+    rows = objective_equations(setting.objective, setting.start, setting.resampled)
     at = setting.expand(setting.start)
-    expected = setting.criterion.penalty / 3 * at.net_bias[0][:, :-1].T @ at.net_bias[0] + at.gram[0]
+    expected = at.strict[0][:, :-1].T @ at.strict[0] + at.gram[0]
     np.testing.assert_allclose((rows.T @ rows)[:-1], expected, rtol=1e-9, atol=1e-11 * np.abs(expected).max())
 
 
@@ -179,11 +193,11 @@ def test_contrasts_on_another_scale_keep_the_units():
 def test_the_fit_has_the_units_of_the_squared_outcome(target):
     """sigma0^2: the mean of the variance function at the start, under the importance weights."""
     parts = problem(family="poisson", target=target)
-    trained, _, refit = parts.joint(MSE, count=5)
+    trained, _, refit = parts.joint(RISK, count=5)
     sample, start = parts.sample, trained.start
     own = start.predicted[sample.arm, np.arange(sample.n)]  # of Poisson outcomes the variance is the mean
     weights = parts.fit.undivided
-    assert refit.criterion.alpha_sigma2 == pytest.approx(MSE.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
+    assert refit.criterion.alpha_sigma2 == pytest.approx(RISK.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
 
 
 def test_newton_steps_know_where_the_hessian_is_not_positive():
