@@ -133,7 +133,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
 
 
 def risk_table(record: FitRecord) -> pd.DataFrame:
-    """Expected ATE risk of every estimator on the same propensity replicates.
+    """Compare the expected ATE risk of every estimator on the same propensity replicates.
 
     Returns
     -------
@@ -154,7 +154,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:
-    """What each anchor would have given, and which one was chosen (JRE).
+    """Show what each anchor would have given, and which one was chosen (JRE).
 
     Returns
     -------

@@ -328,7 +328,7 @@ class JREOptions:
         return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
 
     def penalty_for(self, n_units: float) -> float:
-        """The penalty of the objective "erm" for n units."""
+        """Return the penalty of the objective "erm" for n units."""
         if isinstance(self.penalty, str):
             return float(n_units ** PENALTY_POWERS[self.penalty])
         return float(self.penalty or 0)

@@ -364,7 +364,7 @@ class JREResults(CausalResults):
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the (first) effect due to the finite number of replicates (JRE); NaN for one."""
+        """Monte Carlo standard error of the (first) effect, due to the number of replicates (JRE); NaN for one."""
         return float(self._joint.estimate.mc_se[0])
 
     anchor_path = of_record(anchor_path)

@@ -110,9 +110,9 @@ def replicate_blocks(
 class WeightMoments:
     """First two moments, over the replicates, of the importance weight w and the tilt t of each row.
 
-    Over the replicates (t_b, w_b) is its mean, plus a variable of mean zero and variance one times `common`, plus another
-    one, uncorrelated with the first, times (0, `own_sd`). So a mean over b of a product of two weights is a sum over
-    these three parts.
+    Over the replicates (t_b, w_b) is its mean, plus a variable of mean zero and variance one times `common`, plus
+    another one, uncorrelated with the first, times (0, `own_sd`). So a mean over b of a product of two weights is a sum
+    over these three parts.
 
     Parameters
     ----------
@@ -335,7 +335,7 @@ class BlockwiseWeights:
         return total * self.scale
 
     def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Sums of deviations from the weights of the resamples' own fits, which lose no digits, and of their squares."""
+        """Sum deviations from the weights of the resamples' own fits, which lose no digits, and their squares."""
         of_excess, of_measure, products = np.zeros((3, *self.counts.shape))
         excess_squares, measure_squares = np.zeros((2, *self.counts.shape))
         measure = np.broadcast_to(at.measure, self.counts.shape)

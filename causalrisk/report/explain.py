@@ -36,7 +36,7 @@ IF_THEY_DISAGREE = (
     "Do a few rows carry the weight? Look at the effective number of rows above. If so, change the question to one the "
     'data can answer, target="overlap" or trim="crump", and see whether the gap closes.',
     "Is a formula too simple? Add squares and interactions to both. A gap that closes was a misfit.",
-    "Does the strength of the penalty decide? Fit JRE with penalty= ten times smaller and larger.",
+    "Does the anchor decide? Fit JRE with anchor= ten times smaller and larger; res.plot_anchor_path() shows more.",
     "If the gap stays, report both. The data and the formulas do not settle the effect more closely than that. Do not "
     "choose the estimator by its result.",
 )
@@ -200,27 +200,20 @@ def _joint_training(record: FitRecord) -> list[str]:
     if joint is None:
         return []
     fit = joint.estimate
-    after = np.sqrt(
-        [fit.squared_net_bias + fit.variance / fit.n_units, fit.squared_net_bias, fit.variance / fit.n_units]
-    )
-    before = np.sqrt(
-        [
-            fit.start_squared_net_bias + fit.start_variance / fit.n_units,
-            fit.start_squared_net_bias,
-            fit.start_variance / fit.n_units,
-        ]
-    )
+    own, start = fit.variance / fit.n_units, fit.start_variance / fit.n_units
+    after = np.sqrt([fit.squared_net_bias + own, fit.squared_net_bias, own])
+    before = np.sqrt([fit.start_squared_net_bias + start, fit.start_squared_net_bias, start])
     error, net, sampling = (
         f"{format_number(a)} after training, {format_number(b)} for IPWRA" for a, b in zip(after, before, strict=True)
     )
     return [
-        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random weights "
-        "of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is off, "
+        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random "
+        "weights of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is off, "
         "judged by the weighted residuals. Only the difference of the arms' biases, the net bias, enters the effect; "
         "what they share cancels.",
-        f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these scores: "
-        f"error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and say nothing "
-        "of covariates that were not recorded.",
+        f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these "
+        f"scores: error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and "
+        "say nothing of covariates that were not recorded.",
     ]
 
 

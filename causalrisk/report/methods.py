@@ -52,8 +52,8 @@ def _objective_sentence(joint: JointRecord) -> str:
         )
     chosen = "was given" if joint.path is None else f"was chosen from {len(LADDER)} by rows held out"
     return (
-        "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, over "
-        f"{over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
+        "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
+        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
     )
 
 

@@ -531,7 +531,7 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
 
 
 def plot_risk(record: FitRecord, ax: Any = None) -> Any:
-    """Expected ATE risk of every estimator over the propensity replicates: its root, and its parts.
+    """Plot the root of the expected ATE risk of every estimator over the propensity replicates, and its parts.
 
     Parameters
     ----------

@@ -34,13 +34,13 @@ Rows = tuple[tuple[str, ...], ...]
 LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
-    "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms share "
-    "(the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; take them "
-    "from res.start."
+    "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
+    "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
+    "take them from res.start."
 )
 NOTE_RISK = (
-    "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged over "
-    "propensity scores that vary as the estimated one does. It is measured in this sample and says nothing of "
+    "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "
+    "over propensity scores that vary as the estimated one does. It is measured in this sample and says nothing of "
     "unmeasured confounders or missing overlap."
 )
 
@@ -183,7 +183,9 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     """Say what was minimised, over how many propensity scores, and the error their number leaves."""
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
-    share = f" ({mc_se / se:.0%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
+    share = ""
+    if se > 0 and np.isfinite(mc_se):
+        share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (under 1% of SE)"
     if joint.anchor is None:
         weight = ("Penalty:", f"{joint.criterion.penalty:.4g}")
     else:
@@ -219,9 +221,6 @@ def _arms_table(record: FitRecord) -> TableContent:
         counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
         return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
     largest = [f"{arm.largest:.2f}" if arm.largest < LARGE_WEIGHT else f"{arm.largest:.3g}" for arm in overlap]
-    spread = [
-        (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
-    ]
     header = (("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%"))
     cells = [
         (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)

@@ -48,6 +48,8 @@ class Linear(Design):
         Number of covariates; the fourth and later have no part in anything, but both models have them.
     tails : float
         Degrees of freedom of the noise, whose variance is 1: infinite for normal noise, 3 for heavy tails.
+    baseline : float
+        Log odds of treatment at average covariates: 0 treats one half, -2.2 one in ten.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Linear(Design):
     heterogeneity: float = 0.5
     n_covariates: int = 4
     tails: float = np.inf
+    baseline: float = 0.0
 
     @property
     def formula(self) -> str:
@@ -94,7 +97,7 @@ class Linear(Design):
         """Draw units; see `Design.population`."""
         x = rng.normal(size=(n, self.n_covariates))
         index = self.confounding * (x[:, 0] + 0.5 * x[:, 1] - 0.25 * x[:, 2])
-        score = expit(index + self.score_curvature * (x[:, 0] ** 2 - 1))
+        score = expit(self.baseline + index + self.score_curvature * (x[:, 0] ** 2 - 1))
         untreated = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + self.curvature * SHAPES[self.shape](x)
         effect = 1 + self.heterogeneity * x[:, 0] + self.curvature * SHAPES[self.shape](x)
         columns = [f"x{j + 1}" for j in range(self.n_covariates)]
@@ -190,6 +193,15 @@ class HeavyTails(Linear):
 
     confounding: float = 0.7
     tails: float = 3.0
+
+
+@dataclass(frozen=True)
+class RareTreatment(Linear):
+    """One unit in eight is treated, and a linear outcome model misses a square."""
+
+    confounding: float = 0.6
+    curvature: float = 0.35
+    baseline: float = -2.2
 
 
 @dataclass(frozen=True)
@@ -299,8 +311,8 @@ DESIGNS: dict[str, Design] = {
     design.name: design
     for design in (
         Linear(), LinearStrong(), Quadratic(), Strong(), WeakOverlap(), DoublyWrong(), KangSchafer(), KangSchaferMean(),
-        TenCovariates(), FortyCovariates(), Wiggly(), Interaction(), BinaryOutcome(), HeavyTails(), Randomized(),
-        LalondeLike(),
+        TenCovariates(), FortyCovariates(), Wiggly(), Interaction(), BinaryOutcome(), HeavyTails(), RareTreatment(),
+        Randomized(), LalondeLike(),
     )
 }  # fmt: skip
 
@@ -313,7 +325,7 @@ def find_design(design: Any) -> Design:
     >>> from causalrisk.simulation.designs import find_design
     >>> find_design("strong")
     Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0, heterogeneity=0.5, n_covariates=4,
-        tails=inf)
+        tails=inf, baseline=0.0)
     """
     if isinstance(design, Design):
         return design

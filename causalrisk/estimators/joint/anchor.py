@@ -197,7 +197,7 @@ def _leverage(solution: JointSolution) -> Array:
 
 
 def _variance_rows(variance: EffectVariance, contrasts: Array) -> list[Array]:
-    """Derivatives of the contrasts of psi, a part of the moments and a contrast each, shape (n, K p)."""
+    """Return the derivatives of the contrasts of psi, a part of the moments and a contrast each, shape (n, K p)."""
     rows = []
     for part in variance.parts:
         slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]

@@ -90,7 +90,7 @@ def variance_term(solution: JointSolution, sums: KnownScoreSums) -> Array:
 
 
 def propensity_term(solution: JointSolution, sums: ReplicateSums) -> tuple[Array, Array]:
-    """What estimating gamma moves: the gradient's derivative by gamma times IF_gamma; as `_known_terms` returns it."""
+    """Return the derivative of the gradient by gamma times IF_gamma, in two parts as `_known_terms` has them."""
     sample, criterion, fit = solution.sample, solution.criterion, solution.weight_fit
     loss_by_gamma = fit.w_by_gamma if criterion.full_risk else sums.mean_w_by_gamma
     by_gamma = -(criterion.alpha_sigma2 * solution.score)[:, None] * loss_by_gamma
@@ -103,15 +103,18 @@ def propensity_term(solution: JointSolution, sums: ReplicateSums) -> tuple[Array
 
 
 def _variance_by_gamma(solution: JointSolution, sums: ReplicateSums) -> Array:
-    """Derivative of the gradient of V / 2 by gamma, shape (K p, Q)."""
+    """Return the derivative of the gradient of V / 2 by gamma, shape (K p, Q)."""
     return np.concatenate([_ArmByGamma(solution, sums).of_arm(a) for a in range(solution.sample.n_arms)])
 
 
 class _ArmByGamma:
     """Derivative by gamma of mean_ib (D psi_ib)_a psi'_ib,a, term by term.
 
-    With t the tilt (of the rows of a sample with a target frame, the measure), psi_a = t g_a + 1{arm = a} w r, where g_a
-    is m_a - M_a, or -R_a, or their sum; psi'_a = (t - 1{arm = a} w) m_a' q - t c_a, c_a likewise of M_a' and R_a'.
+    With t the tilt (where there is a target frame, the measure in the rows of the sample) and r = y - m,
+
+        psi_a = t g_a + 1{arm = a} w r,    psi'_a = (t - 1{arm = a} w) m_a' q - t c_a
+
+    where g_a is m_a - M_a, or -R_a, or m_a - M_a - R_a, and c_a likewise of the derivatives.
     """
 
     def __init__(self, solution: JointSolution, sums: ReplicateSums) -> None:
@@ -171,7 +174,7 @@ class _ArmByGamma:
         return [(self.of_tilt, of_M[a][:, 0]), (self.of_measure, of_R[a][:, 0])]
 
     def _moved_slopes(self, a: int) -> tuple[Array, Array]:
-        """Derivatives by gamma of M_a' and R_a', shape (p, Q)."""
+        """Return the derivatives by gamma of M_a' and R_a', shape (p, Q)."""
         solution = self.solution
         weighted = (solution.share * solution.deriv[a])[:, None] * solution.q
         rows = solution.sample.slices[a]
@@ -191,11 +194,11 @@ def _common_influence(solution: JointSolution, sums: ReplicateSums, by_arm: Arra
 
 
 def monte_carlo_se(solution: JointSolution, sums: ReplicateSums) -> Array:
-    """Standard errors of the effects over redraws of the replicates, by the jackknife, shape (K - 1,); NaN for one.
+    """Return standard errors of the effects over redraws of the replicates, shape (K - 1,); NaN for one.
 
-    Leaving replicate b out moves the effect by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of the gradient
-    and h_b its leverage. Without the leverage (the infinitesimal jackknife) it is too small where a few replicates
-    dominate.
+    By the jackknife: leaving replicate b out moves the effect by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part
+    of the gradient and h_b its leverage. Without the leverage (the infinitesimal jackknife) it is too small where a few
+    replicates dominate.
     """
     n_arms, n_rep = solution.sample.n_arms, solution.replicates.count
     if n_rep == 1:

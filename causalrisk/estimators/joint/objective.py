@@ -11,8 +11,8 @@ predictor and sigma_0^2 the dispersion at the start,
     B_a = sum_i share_i 1{arm_i = a} w_ia (m_a - y_i),
 
 and V the mean of psi' D psi (`variance`). All but the curvature of nonlinear means is a sum of squares of equations
-(c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). Each equation
-is divided by the residual spread of the sample.
+(c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). They are
+divided by the residual spread of the sample.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ def objective_equations(objective: JointObjective, theta: Array, resampled: Resa
     Returns
     -------
     ndarray, shape (r, K p + 1)
-        Equations in the units of the objective: those of the net bias at the fitted score, C, under the replicates, C B,
+        Equations in the units of the objective: of the net bias at the fitted score, C, and under the replicates, C B,
         then the others. The largest stand first, so that QR keeps their digits.
     """
     sample, criterion, q = objective.sample, objective.criterion, objective.q
