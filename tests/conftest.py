@@ -41,15 +41,19 @@ def frames(lalonde, cattaneo):
     return {"lalonde_matchit": lalonde, "lalonde": lalonde, "cattaneo2": cattaneo}
 
 
-def jre_reference(name):
-    return json.loads((REFERENCE / f"jre_{name}.json").read_text())
+def jre_reference(name, objective="risk"):
+    """The reference file of one objective."""
+    suffix = {"risk": "_risk", "erm": ""}[objective]
+    return json.loads((REFERENCE / f"jre_{name}{suffix}.json").read_text())
 
 
-def reference_multiplicities(name, n):
-    """Multiplicities of the JRE reference files, shape (n, 40)."""
-    seed = {"lalonde": 7, "cattaneo2": 11}[name]
-    drawn = np.random.RandomState(seed).randint(0, n, size=(40, n))
-    return np.stack([np.bincount(rows, minlength=n) for rows in drawn], axis=1)
+def reference_weights(name, n, objective="risk"):
+    """Weights of the replicates of the JRE reference files, shape (n, 40): multiplicities for "erm"."""
+    rng = np.random.RandomState({"lalonde": 7, "cattaneo2": 11}[name])
+    if objective == "risk":
+        gamma = rng.standard_gamma(4.0, size=(n, 40))
+        return gamma / gamma.mean(axis=0)
+    return np.stack([np.bincount(rows, minlength=n) for rows in rng.randint(0, n, size=(40, n))], axis=1)
 
 
 def formula_design(formula, data, *, propensity=None, frame=None, constant_outcome=False, **columns):

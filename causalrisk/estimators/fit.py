@@ -123,7 +123,7 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     """
     sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
-    replicates = fit_replicates(weight_fit, resampler, given, options.n_replicates, options.replicate_spread, notes)
+    replicates = fit_replicates(weight_fit, resampler, given, options.n_drawn, options.replicate_spread, notes)
     problem = JointProblem(
         sample=sample,
         weight_fit=weight_fit,

@@ -21,7 +21,7 @@ from causalrisk.propensity.targets import ALL, CONTROL, POPULATIONS, SPELLINGS, 
 OBJECTIVES = ("risk", "erm")
 PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
-DEFAULT_REPLICATES = 200
+DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
@@ -261,7 +261,7 @@ class JREOptions:
     objective: str = "risk"
     anchor: float | None = None
     penalty: float | str | None = None
-    n_replicates: int = DEFAULT_REPLICATES
+    n_replicates: int | None = None
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
@@ -272,11 +272,12 @@ class JREOptions:
         one_of("objective", self.objective, OBJECTIVES)
         one_of("method", self.method, (None, *METHODS))
         one_of("bootstrap_replicates", self.bootstrap_replicates, ("shifted", "nested"))
-        whole_number("n_replicates", self.n_replicates, 1)
+        if self.n_replicates is not None:
+            whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)
         self._check_anchor()
         self._check_penalty()
-        if self.replicates is not None and self.n_replicates != DEFAULT_REPLICATES:
+        if self.replicates is not None and self.n_replicates is not None:
             raise OptionError(
                 "replicates= and n_replicates= were both given; the first says how many.\nLeave n_replicates= out."
             )
@@ -321,6 +322,11 @@ class JREOptions:
                 f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
                 f'{listed(tuple(PENALTY_POWERS))}.\nType  penalty="n2".'
             )
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of propensity replicates to draw."""
+        return self.n_replicates or DEFAULT_REPLICATES[self.objective]
 
     @property
     def replicate_spread(self) -> float:

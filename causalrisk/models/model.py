@@ -433,7 +433,7 @@ class JRE(CausalModel):
         objective: str = "risk",
         anchor: float | None = None,
         penalty: float | str | None = None,
-        n_replicates: int = 200,
+        n_replicates: int | None = None,
         spread: float | None = None,
         replicates: Any = None,
         method: str | None = None,
@@ -456,8 +456,9 @@ class JRE(CausalModel):
             30, 10, 3, 1, 0.3, 0.1, 0.03 by rows held out (`JREResults.anchor_path`).
         penalty : float or {"n", "n1.5", "n2"}, optional
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
-        n_replicates : int, default 200
-            Propensity replicates, B: refits of the propensity model under fractional random weights.
+        n_replicates : int, optional
+            Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
+            "risk" and 500 for "erm".
         spread : float, optional
             How much the replicates vary, relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional

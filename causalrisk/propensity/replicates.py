@@ -268,6 +268,11 @@ def weighted_sums(weights: Array, rows: Array) -> Array:
     return weights.T @ rows[:, 0] if rows.shape[1] == 1 else np.einsum("nm,nmd->md", weights, rows)
 
 
+def kept_bytes(model: WeightModel, n_rows: int, count: int) -> int:
+    """Bytes of the importance weights of some rows under `count` replicates: excess, and the tilt where it varies."""
+    return 8 * (1 if model.target.separable else 2) * n_rows * count
+
+
 class BlockwiseWeights:
     """Replicates of any model and target, shifted or nested: one resample at a time.
 
@@ -299,8 +304,7 @@ class BlockwiseWeights:
         if self._kept is not None:
             yield from self._kept
             return
-        arrays = 1 if self.model.target.separable else 2
-        keep = 8 * arrays * self.counts.size * self.count <= KEPT
+        keep = kept_bytes(self.model, self.counts.size, self.count) <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
             for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j]):
@@ -401,6 +405,10 @@ class GroupWeights:
 class ResampleReplicates(Protocol):
     """The distribution of the propensity score within resamples."""
 
+    @property
+    def at_once(self) -> int | None:
+        """Number of resamples worked on at a time, whose importance weights are kept between passes; None for any."""
+
     def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
         """Weigh the rows of resamples, and weigh them under the replicates of each.
 
@@ -428,6 +436,8 @@ class ShiftedLogitReplicates:
         The replicates of the full sample.
     """
 
+    at_once = None
+
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates) -> None:
         self.slices, self.model = slices, weight_fit.model
         delta = replicates.gamma - weight_fit.gamma[:, None]
@@ -454,6 +464,7 @@ class BlockwiseReplicates(ABC):
 
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int) -> None:
         self.slices, self.weight_fit, self.count = slices, weight_fit, count
+        self.at_once = max(KEPT // kept_bytes(weight_fit.model, len(weight_fit.excess), count), 1)
 
     @abstractmethod
     def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:

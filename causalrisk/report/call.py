@@ -114,7 +114,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
             value = getattr(own, field.name)
             if value != getattr(usual, field.name) or field.name == "objective":
                 given[field.name] = repr(value)
-        if len(record.joint.replicates.failures) != own.n_replicates:
+        if len(record.joint.replicates.failures) != own.n_drawn:
             given["replicates"] = "replicates"
         if record.boot is None and record.bootstrap not in ("pairs", "cluster"):
             given["bootstrap"] = repr(record.bootstrap)

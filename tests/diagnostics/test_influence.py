@@ -50,13 +50,13 @@ def test_influence_is_leaving_rows_out(lalonde, lalonde_model, kind):
 def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
     """Every row really left out; the others are in each replicate as often as before."""
     drawn = np.random.default_rng(0).multinomial(614, np.full(614, 1 / 614), size=60).T
-    res = lalonde_model(cr.JRE).fit(objective="mse", cov_type="robust", replicates=drawn)
+    res = lalonde_model(cr.JRE).fit(objective="erm", cov_type="robust", replicates=drawn)
     kept = res._record.joint.criterion.penalty
     left_out = []
     for row in lalonde.index:
         others = lalonde.index != row
         rest = cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde[others], treat="treat")
-        again = rest.fit(objective="mse", cov_type="robust", replicates=drawn[others], penalty=kept)
+        again = rest.fit(objective="erm", cov_type="robust", replicates=drawn[others], penalty=kept)
         left_out.append(again.effect - res.effect)
     np.testing.assert_allclose(res.influence()["change"], left_out, atol=1e-6 * np.abs(left_out).max())
     top = lalonde.index[np.argsort(-np.abs(left_out), kind="stable")[:10]]
@@ -68,7 +68,7 @@ def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
 @pytest.mark.parametrize(
     ("kind", "objective", "method"),
-    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "exact"), (cr.JRE, {"objective": "mse"}, "shifted")],
+    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "shifted"), (cr.JRE, {"objective": "erm"}, "shifted")],
 )
 def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, objective, method):
     res = lalonde_model(kind).fit(resamples=1 - np.eye(614), **objective)
@@ -82,17 +82,17 @@ def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, obj
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
 def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame.assign(g=np.arange(300) % 30)
-    res = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, n_replicates=40, rng=3)
+    res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=40, rng=3)
     record = res._record
     drawn = record.sample.restore(replicate_counts(record.resampler(), 40))
-    given = model(data, cr.JRE, **options).fit(objective="mse", cov_type=None, n_boot=2, replicates=drawn)
+    given = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, replicates=drawn)
     assert given.effect == res.effect
     np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)
 
 
 def test_nested_replicates_are_not_drawn_anew_for_each_row(frame):
     fits = [
-        model(frame, cr.JRE).fit(objective="mse", n_boot=2, n_replicates=40, bootstrap_replicates=kind)
+        model(frame, cr.JRE).fit(n_boot=2, n_replicates=40, bootstrap_replicates=kind)
         for kind in ("shifted", "nested")
     ]
     one, other = (res.influence(method="shifted")["change"] for res in fits)

@@ -23,27 +23,30 @@ def frame():
 
 @pytest.fixture(scope="module")
 def joint(frame):
-    return model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60)
+    return model(frame, cr.JRE).fit(objective="erm", cov_type="robust", n_replicates=60)
 
 
 def test_risk_table_by_hand(frame):
-    rng = np.random.default_rng(1)
-    drawn = rng.multinomial(300, np.full(300, 1 / 300), size=8).T
+    drawn = np.random.default_rng(1).standard_gamma(4, size=(300, 8))
     res = model(frame, cr.JRE).fit(cov_type="robust", replicates=drawn)
     X = sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
     d, y = frame.d.to_numpy(), frame.y.to_numpy()
     logits = [sm.GLM(d, X, sm.families.Binomial(), freq_weights=c).fit().fittedvalues for c in [np.ones(300), *drawn.T]]
     weights = [np.where(d == 1, 1 / e, 1 / (1 - e)) for e in logits]
-    both = np.stack([d == 0, d == 1])
+    both, sign = np.stack([d == 0, d == 1]), np.where(d == 1, 1, -1)
 
     def fitted(w):
-        return sum(sm.WLS(y[m], X[m], w[m]).fit().predict(X) * m for m in both)
+        fits = [sm.WLS(y[m], X[m], w[m]).fit() for m in both]
+        return np.stack([fit.predict(X) for fit in fits])
 
     table = res.risk_table()
-    for name, m in {"OutcomeRegression": fitted(np.ones(300)), "IPWRA": fitted(weights[0])}.items():
+    for name, means in {"OutcomeRegression": fitted(np.ones(300)), "IPWRA": fitted(weights[0])}.items():
+        m = np.where(d == 1, means[1], means[0])
         bias = np.stack([both @ (w * (m - y)) / 300 for w in weights[1:]], axis=1)
         net = bias[1] - bias[0]
-        row = [*bias.mean(axis=1), net.mean(), (net**2).mean() ** 0.5, (net**2).mean(), net.mean() ** 2, net.var()]
+        psi = np.stack([means[1] - means[0] + sign * w * (y - m) for w in weights[1:]])
+        squares = (net**2).mean(), ((psi - psi.mean()) ** 2).mean() / 300
+        row = [*bias.mean(axis=1), net.mean(), *np.sqrt([*squares, sum(squares)]), sum(squares)]
         np.testing.assert_allclose(table.loc[name].iloc[:7], row, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(table.loc[name, "correlation"], np.corrcoef(bias)[0, 1])
         if name == "OutcomeRegression":
@@ -52,7 +55,7 @@ def test_risk_table_by_hand(frame):
     own = res.replicate_bias
     np.testing.assert_allclose(table.loc["JRE", "risk"], res.expected_ate_risk)
     np.testing.assert_allclose(table.loc["JRE"].iloc[:3], own.mean(), atol=1e-10)
-    np.testing.assert_allclose(table["squared mean"] + table["variance"], table["risk"])
+    assert table.loc["JRE", "risk"] < table.loc["IPWRA", "risk"]
 
 
 def test_risk_table_of_another_estimator_draws_what_jre_would(frame):
@@ -63,14 +66,15 @@ def test_risk_table_of_another_estimator_draws_what_jre_would(frame):
 def test_risk_table_with_known_scores_has_one_replicate(frame):
     score = np.clip(1 / (1 + np.exp(-frame.x1)), 0.1, 0.9)
     table = model(frame, propensity_score=score).fit().risk_table()
-    np.testing.assert_allclose(table["variance"], 0, atol=1e-12)
+    mean = np.abs(table["net"])  # one replicate: the root mean square is the mean itself
+    np.testing.assert_allclose(table["RMS net"], mean, atol=1e-12)
     assert table["correlation"].isna().all()
 
 
 def test_penalty_path_is_refitting(frame, joint):
     path = joint.penalty_path([30.0, 3000.0, 90000.0])
     for penalty, row in path.iterrows():
-        again = model(frame, cr.JRE).fit(objective="mse", cov_type="robust", n_replicates=60, penalty=penalty)
+        again = model(frame, cr.JRE).fit(objective="erm", cov_type="robust", n_replicates=60, penalty=penalty)
         np.testing.assert_allclose(row["effect"], again.effect, rtol=1e-8)
         np.testing.assert_allclose(row["std err"], again.effect_se, rtol=1e-8)
         np.testing.assert_allclose(row["risk"], again.expected_ate_risk, rtol=1e-6)
@@ -83,7 +87,7 @@ def test_penalty_path_is_refitting(frame, joint):
 
 def test_fit_loss_of_the_path_by_hand(frame):
     once = np.ones((300, 1))  # one replicate, equal to the fit
-    res = model(frame, cr.JRE).fit(cov_type="robust", replicates=once)
+    res = model(frame, cr.JRE).fit(objective="erm", cov_type="robust", replicates=once)
     theta, X = res.outcome_params, sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
     own = np.where(frame.d == 1, X @ theta["1"], X @ theta["0"])
     loss = (res.importance_weights * (frame.y - own) ** 2 / 2).mean()

@@ -50,7 +50,7 @@ def births(cattaneo):
         propensity=CATTANEO_PROPENSITY,
         levels={0: "nonsmoker", 1: "smoker"},
     )
-    return model.fit(objective="mse")
+    return model.fit()
 
 
 def test_names_and_types(jre):

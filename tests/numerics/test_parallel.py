@@ -28,9 +28,8 @@ def built(model, **options):
 
 
 KINDS = {
-    "adaptive": (cr.JRE, {"n_boot": 200, "n_replicates": 40}),
-    "shifted": (cr.JRE, {"objective": "mse", "n_boot": 200, "n_replicates": 40}),
-    "nested": (cr.JRE, {"objective": "mse", "n_boot": 100, "n_replicates": 10, "bootstrap_replicates": "nested"}),
+    "shifted": (cr.JRE, {"n_boot": 200, "n_replicates": 40}),
+    "nested": (cr.JRE, {"n_boot": 100, "n_replicates": 10, "bootstrap_replicates": "nested"}),
     "IPWRA": (cr.IPWRA, {"n_boot": 200, "cov_type": "bootstrap"}),
 }
 

@@ -2,15 +2,15 @@
 
 A prototype in plain numpy for linear outcome models and a logit propensity score, apart from the package's own code, so
 that settings which the package does not offer can be tried, and those that it offers are checked by another hand. With
-u_b the net bias under propensity replicate b, u the one at the fitted score, L the importance-weighted fit, V the
-variance of the influence function psi of the effect, every setting minimises
+u_b the net bias under propensity replicate b and u the one at the fitted score, L the importance-weighted fit at the
+fitted score and psi_b the influence function of the effect under replicate b, every setting minimises
 
-    anchor L + [V / 2] + (penalty / 2) risk,    risk one of  mean u_b^2,  (mean u_b)^2,  u^2.
+    anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi_ib - mean psi)^2 / 2 + (n^2 / 2) u^2
 
-"Projected" takes from psi its projection on the score of the propensity model, which is what estimating that by maximum
-likelihood does to the variance. "Held out" chooses the anchor from a ladder: psi of each row at the solution without it
-(by one Newton step, with leverage), projected; the anchor with the least variance of that wins over IPWRA's fit, which
-is the first rung, if it is better by more than `caution` standard errors of the paired difference.
+for anchors from a ladder, and chooses one: psi at the fitted score of each row at the solution without it (by one Newton
+step, with leverage), less its projection on the score of the propensity model, which is what estimating that by maximum
+likelihood does to the variance; the anchor with the least variance of that wins over the first rung, if it is better by
+more than `caution` standard errors of the paired difference.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from causalrisk.simulation.measures import mse_ratio
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED, RIGHT
 
-LADDER = (3.0, 1.0, 0.3, 0.1, 0.03)
-DESIGNS = (*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome")
+LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+DESIGNS = (*MISSPECIFIED, *RIGHT, "heavy_tails", "lalonde_like", "binary_outcome", "rare_treatment", "forty_covariates")
 SEED = 20251218
 FAR = 15  # log odds beyond which a fit counts as separated
 
@@ -46,46 +46,37 @@ class Setting:
 
     Parameters
     ----------
-    anchor : float
-        Weight of L.
-    variance : bool
-        Whether V is a term.
-    risk : {"replicates", "mean", "fitted"}
-        Mean of u_b^2, square of the mean u_b, or u^2 at the fitted score.
-    penalty : tuple of float
-        Factor and power of n.
-    projected : bool
-        Whether psi is projected in V.
-    averaged : bool
-        Whether L has the weights averaged over the replicates, or those at the fitted score.
+    ladder : tuple of float
+        Anchors to choose from, the most cautious first.
+    caution : float
+        Standard errors by which another than the first has to be better.
+    spread : float
+        Spread of the replicates, relative to sampling.
     """
 
-    anchor: float = 0.3
-    variance: bool = True
-    risk: str = "replicates"
-    penalty: tuple[float, float] = (10, 1)
-    projected: bool = False
-    averaged: bool = True
-
-
-def ladder(risk="fitted", penalty=(1, 2), projected=False, averaged=False):
-    """Return the settings to choose from; with weights at the fitted score the first is IPWRA itself."""
-    first = Setting(1.0, False, risk, penalty, averaged=averaged)
-    return (first, *(Setting(anchor, True, risk, penalty, projected, averaged) for anchor in LADDER))
+    ladder: tuple[float, ...] = LADDER
+    caution: float = 1.0
+    spread: float = 0.5
 
 
 SETTINGS = {
-    "erm, n2": Setting(1.0, False, penalty=(1, 2)),
-    "mse 0.3, 10n": Setting(),
-    "mse 0.3, n": Setting(penalty=(1, 1)),
-    "mse 0.3, u^2": Setting(risk="fitted", penalty=(1, 2)),
-    "mse 0.3, (mean u_b)^2": Setting(risk="mean", penalty=(1, 2)),
-    "mse 0.3, u^2, projected": Setting(risk="fitted", penalty=(1, 2), projected=True),
-    "held out, replicates n": ladder("replicates", (1, 1), averaged=True),
-    "held out, u^2, averaged": ladder(averaged=True),
-    "held out, u^2": ladder(),
-    "held out, u^2, projected": ladder(projected=True),
+    "the default": Setting(),
+    "caution 0.5": Setting(caution=0.5),
+    "caution 1.5": Setting(caution=1.5),
+    "first rung 10": Setting(LADDER[1:]),
+    "first rung 100": Setting((100.0, *LADDER)),
+    "anchor 3": Setting((3.0,)),
+    "anchor 0.3": Setting((0.3,)),
+    "spread 0.35": Setting(spread=0.35),
+    "spread 0.7": Setting(spread=0.7),
+    "spread 1": Setting(spread=1.0),
 }
+
+
+def fractional_weights(n, n_replicates, spread, rng):
+    """Weights of the replicates, shape (n, B): gamma variables over their mean."""
+    drawn = rng.standard_gamma(1 / spread**2, size=(n, n_replicates))
+    return drawn / drawn.mean(axis=0)
 
 
 class Rows:
@@ -97,10 +88,8 @@ class Rows:
         Outcome y, treatment d, covariates.
     outcome, propensity : list of str
         Covariates of the models.
-    n_replicates : int
-        Propensity replicates.
-    rng : Generator
-        Source of randomness.
+    weights : ndarray, shape (n, B)
+        Weights of the propensity replicates.
 
     Attributes
     ----------
@@ -108,18 +97,15 @@ class Rows:
         IPWRA's effect.
     """
 
-    def __init__(self, data, outcome, propensity, n_replicates, rng):
+    def __init__(self, data, outcome, propensity, weights):
         n = self.n = len(data)
         x, self.z = orthonormal(data[outcome]), orthonormal(data[propensity])
         y, d = data["y"].to_numpy(float), data["d"].to_numpy(int)
         p, self.sign = x.shape[1], np.where(d == 1, 1.0, -1.0)
         gamma = logit_fits(self.z, d, np.ones((n, 1)))
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_replicates).T.astype(float)
-        replicates = self.z @ logit_fits(self.z, d, drawn, gamma)
-        replicates = replicates[:, np.abs(replicates).max(axis=0) < FAR]
         index = (self.z @ gamma)[:, 0]
         self.weight = 1 + np.exp(-self.sign * index)
-        self.own = 1 + np.exp(-self.sign[:, None] * replicates)  # weights under each replicate
+        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ logit_fits(self.z, d, weights, gamma)))
         self.scores = (d - expit(index))[:, None] * self.z
         self.block = np.zeros((n, 2 * p))
         self.block[d == 0, :p], self.block[d == 1, p:] = x[d == 0], x[d == 1]
@@ -127,23 +113,19 @@ class Rows:
         fitted = x @ theta.T
         residual, effect = y - fitted[np.arange(n), d], fitted[:, 1] - fitted[:, 0]
         self.start, self.scale = effect.mean(), np.sqrt((residual**2).mean())
-        self.residual, tau = residual / self.scale, (effect - self.start) / self.scale
-        self.psi_slope = -(self.sign * self.weight)[:, None] * self.block + np.hstack([-x, x])
-        self.psi_right = -(tau + self.sign * self.weight * self.residual)
-        self.contrast = np.concatenate([-x.mean(axis=0), x.mean(axis=0)])
-        self.average = self.own.mean(axis=1)
+        self.residual, self.tau = residual / self.scale, (effect - self.start) / self.scale
+        self.difference = np.hstack([-x, x])
+        self.contrast = self.difference.mean(axis=0)
+
+    def psi(self, weight):
+        """Slopes of psi by z, shape (n, 2 p), and minus psi at z = 0, under one weight a row."""
+        signed = self.sign * weight
+        return self.difference - signed[:, None] * self.block, -(self.tau + signed * self.residual)
 
     def project(self, rows):
         """Centre rows and take their projection on the propensity scores from them."""
         centred = rows - rows.mean(axis=0)
         return centred - self.scores @ np.linalg.lstsq(self.scores, centred, rcond=None)[0]
-
-    def risk_weights(self, setting):
-        """Weights of each row in the net biases of the risk, shape (n, 1 or B), and the penalty of each."""
-        weights = {"replicates": self.own, "mean": self.average[:, None], "fitted": self.weight[:, None]}
-        used = self.sign[:, None] * weights[setting.risk]
-        factor, power = setting.penalty
-        return used, factor * self.n**power / used.shape[1]
 
     def effect(self, z):
         """Effect at z."""
@@ -151,8 +133,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class JointSolution:
-    """A minimum of the objective: z, the inverse of its Hessian, and the gradient contribution of each row."""
+class Minimum:
+    """A minimum of the objective: z, the inverse of its Hessian, gradient contribution and leverage of each row."""
 
     z: np.ndarray
     inverse: np.ndarray
@@ -160,48 +142,42 @@ class JointSolution:
     leverage: np.ndarray
 
 
-def solve(rows, setting):
-    """Minimise the objective of a setting."""
-    n, block, anchor = rows.n, rows.block, setting.anchor
-    fit_weight = rows.average if setting.averaged else rows.weight
-    fit = block * (anchor * fit_weight / n)[:, None]
-    hessian, right = fit.T @ block, fit.T @ rows.residual
-    slope = np.zeros_like(block)
-    if setting.variance:
-        both = np.column_stack([rows.psi_slope, rows.psi_right])
-        both = rows.project(both) if setting.projected else both - both.mean(axis=0)
-        slope, psi_right = both[:, :-1], both[:, -1]
-        hessian, right = hessian + slope.T @ slope / n, right + slope.T @ psi_right / n
-    weights, penalty = rows.risk_weights(setting)
+def solve(rows, anchor):
+    """Minimise the objective at an anchor."""
+    n, block, n_replicates = rows.n, rows.block, rows.own.shape[1]
+    spread = rows.own.var(axis=1)
+    fit = block * ((anchor * rows.weight + spread) / n)[:, None]  # the part of psi^2 that varies over b is a fit too
+    slope, right_of_psi = rows.psi(rows.own.mean(axis=1))
+    slope, right_of_psi = slope - slope.mean(axis=0), right_of_psi - right_of_psi.mean()
+    weights = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
+    penalties = np.r_[n**2, np.full(n_replicates, n / n_replicates)]
     net, net_right = weights.T @ block / n, weights.T @ rows.residual / n
-    inverse = np.linalg.inv(hessian + penalty * net.T @ net)
-    z = inverse @ (right + penalty * net.T @ net_right)
+    hessian = fit.T @ block + slope.T @ slope / n + net.T @ (penalties[:, None] * net)
+    right = fit.T @ rows.residual + slope.T @ right_of_psi / n + net.T @ (penalties * net_right)
+    inverse = np.linalg.inv(hessian)
+    z = inverse @ right
     error, bias = block @ z - rows.residual, net @ z - net_right
-    gradient = (anchor * fit_weight * error + penalty * (weights @ bias))[:, None] * block
-    gradient = gradient + penalty * error[:, None] * (weights @ net)
-    if setting.variance:
-        gradient = gradient + (slope @ z - psi_right)[:, None] * slope
+    gradient = ((anchor * rows.weight + spread) * error + weights @ (penalties * bias))[:, None] * block
+    gradient = gradient + error[:, None] * (weights @ (penalties[:, None] * net))
+    gradient = gradient + (slope @ z - right_of_psi)[:, None] * slope
     leverage = ((slope @ inverse) * slope).sum(axis=1) / n + (fit * (block @ inverse)).sum(axis=1)
-    return JointSolution(z, inverse, gradient - gradient.mean(axis=0), leverage)
+    return Minimum(z, inverse, gradient - gradient.mean(axis=0), leverage)
 
 
-def held_out(rows, solution):
+def held_out(rows, found):
     """Psi of each row at the solution without it, projected."""
-    step = solution.gradient @ solution.inverse / rows.n / (1 - np.minimum(solution.leverage, 0.9))[:, None]
-    psi = rows.psi_slope @ solution.z - rows.psi_right
-    return rows.project(psi + (rows.psi_slope * step).sum(axis=1))
+    step = found.gradient @ found.inverse / rows.n / (1 - np.minimum(found.leverage, 0.9))[:, None]
+    slope, right = rows.psi(rows.weight)
+    return rows.project(slope @ found.z - right + (slope * step).sum(axis=1))
 
 
-def estimate(rows, setting, caution=1.0):
-    """Estimate the effect by a setting, or by the best of a ladder; with a standard error from psi held out."""
-    if isinstance(setting, Setting):
-        found = solve(rows, setting)
-        return rows.effect(found.z), rows.scale * np.sqrt((held_out(rows, found) ** 2).mean() / rows.n)
-    found = [solve(rows, rung) for rung in setting]
-    squares = np.array([held_out(rows, solution) ** 2 for solution in found])
+def choose(rows, setting):
+    """Effect by the best of a ladder, its standard error from psi held out, and the number of the rung."""
+    found = [solve(rows, anchor) for anchor in setting.ladder]
+    squares = np.array([held_out(rows, minimum) ** 2 for minimum in found])
     gain = squares - squares[0]
-    best = int(np.argmin(gain.mean(axis=1) + caution * gain.std(axis=1) / np.sqrt(rows.n)))
-    return rows.effect(found[best].z), rows.scale * np.sqrt(squares[best].mean() / rows.n)
+    best = int(np.argmin(gain.mean(axis=1) + setting.caution * gain.std(axis=1) / np.sqrt(rows.n)))
+    return rows.effect(found[best].z), rows.scale * np.sqrt(squares[best].mean() / rows.n), best
 
 
 def orthonormal(frame):
@@ -250,12 +226,16 @@ def run(name, n, sims, n_replicates, seed):
         rng = np.random.default_rng([seed, sample, n])
         data = design.draw(n, rng).data
         try:
-            rows = Rows(data, outcome, propensity, n_replicates, rng)
-            found = [estimate(rows, setting) for setting in SETTINGS.values()]
+            drawn = {
+                spread: Rows(data, outcome, propensity, fractional_weights(n, n_replicates, spread, rng))
+                for spread in dict.fromkeys(setting.spread for setting in SETTINGS.values())
+            }
+            found = [choose(drawn[setting.spread], setting) for setting in SETTINGS.values()]
+            rows = drawn[0.5]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
-        errors.append([rows.start - design.effect, *(effect - design.effect for effect, _ in found)])
-        ses.append([se for _, se in found])
+        errors.append([rows.start - design.effect, *(effect - design.effect for effect, _, _ in found)])
+        ses.append([se for _, se, _ in found])
     return np.array(errors), np.array(ses)
 
 

@@ -58,8 +58,18 @@ class JointRefitter:
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`."""
-        sample = self.sample
         fits = fits or self.weight_fit.refit(counts)
+        m, width = counts.shape[1], self.replicates.at_once or counts.shape[1]
+        parts = []
+        for start in range(0, m, width):
+            part = slice(start, min(start + width, m))
+            some = NewtonFits(fits.coefficients[:, part], fits.failures[part], fits.iterations)
+            parts.append(self._refit(counts[:, part], first + start, some))
+        values = np.concatenate([part.values for part in parts], axis=1)
+        return Refits(values, np.concatenate([part.failures for part in parts]))
+
+    def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
+        sample = self.sample
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
         at, replicated = self.replicates.for_resamples(counts, gamma, first)
         share = counts / count_totals(sample, counts)

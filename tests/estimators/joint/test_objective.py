@@ -153,9 +153,7 @@ def test_gradient_and_hessian_are_the_derivatives(setting):
     theta = next(points(setting))
     shape = setting.start.shape
     _, gradient, hessian = setting.squares(theta)
-    at = [
-        approx_fprime(theta.ravel(), lambda v: setting.definition(v.reshape(shape)), step) for step in (1e-6, -1e-6)
-    ]
+    at = [approx_fprime(theta.ravel(), lambda v: setting.definition(v.reshape(shape)), step) for step in (1e-6, -1e-6)]
     numeric = sum(at) / 2  # central: the penalty of the net bias is large
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-4 * np.abs(gradient).max())
     slopes = approx_fprime(theta.ravel(), lambda v: setting.squares(v.reshape(shape))[1], 1e-7)
