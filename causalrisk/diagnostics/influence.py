@@ -20,11 +20,10 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
     top : int, optional
         Only so many rows, those that move it most first; by default all in their order.
     method : {"exact", "shifted", "influence"}, optional
-        "exact" redoes every step without the row, at the anchor of the fit; where JRE is trained over replicates
-        ("mse", "erm") those too, the other rows drawn as often as before, and "shifted" moves them as the
-        propensity score moves, as the bootstrap does. "influence" is the influence function, for large samples,
-        which understates the rows with the most. By default exact up to 5000 rows; with replicates exact up to
-        1000, about half a minute, and shifted up to 5000.
+        "exact" redoes every step without the row, at the anchor of the fit; for JRE its replicates too, with the
+        weights of the other rows as they were, and "shifted" moves them as the propensity score moves, as the
+        bootstrap does. "influence" is the influence function, for large samples, which understates the rows with the
+        most. By default exact up to 5000 rows; for JRE exact up to 1000, about half a minute, and shifted up to 5000.
 
     Returns
     -------

@@ -58,7 +58,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
 INSTEAD = FIT_INSTEAD | {
     "cov_kwds": 'Type  cluster="column".',
     "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
-    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit.",
+    "replicates": "Type  n_replicates=, or give weights to causalrisk.JRE.from_formula(...).fit.",
     "models": 'Type  estimators=["IPWRA", "JRE"].',
     "treatment": "Type  treat=.",
     "subset": "Give the rows themselves: data=data[...].",
@@ -228,8 +228,8 @@ def compare(
         Which estimators, in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
     **options
-        Those of `JRE.from_formula` and of `JRE.fit`; objective, penalty, anchor, n_replicates and bootstrap_replicates
-        are for JRE only.
+        Those of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
+        bootstrap_replicates are for JRE only.
 
     Returns
     -------

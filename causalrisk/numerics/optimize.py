@@ -73,7 +73,8 @@ def determining_factor(equations: Array) -> Array:
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(
             f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
-            f"less than {LARGEST_CONDITION:.0e}.\nSimplify the outcome formula, or lower penalty=."
+            f"less than {LARGEST_CONDITION:.0e}.\n"
+            "Simplify the outcome formula, or type a larger anchor= or a smaller penalty=."
         )
     return factor
 

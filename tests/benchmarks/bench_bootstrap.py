@@ -147,7 +147,7 @@ def joint_case(frame, formula, n_boot, repeats):
     """Time and memory of the joint fit, and its distance to the rates of the machine."""
     model = cr.JRE.from_formula(formula, frame, treat="d")
     before = peak_memory()
-    fit = lambda: model.fit(objective="mse", n_replicates=N_REPLICATES, n_boot=n_boot)  # noqa: E731
+    fit = lambda: model.fit(n_replicates=N_REPLICATES, n_boot=n_boot)  # noqa: E731
     first, res = seconds_of(fit)
     found = {"memory": peak_memory() - before}
     found["jre"] = min([first, *(seconds_of(fit)[0] for _ in range(repeats - 1))])
@@ -183,9 +183,7 @@ def case(n, n_boot, outer, budget):
     frame = simulate(n, COVARIATES[n], seed=1)
     rhs = " + ".join(f"x{j + 1}" for j in range(COVARIATES[n]))
     formula, repeats = f"y ~ {rhs}", 3 if n <= 1_000 else 1
-    cr.JRE.from_formula("y ~ x1", simulate(200, 2), treat="d").fit(
-        objective="mse", n_boot=32, n_replicates=N_REPLICATES
-    )  # warm up
+    cr.JRE.from_formula("y ~ x1", simulate(200, 2), treat="d").fit(n_boot=32, n_replicates=N_REPLICATES)  # warm up
     found = {"n": n, "n_boot": n_boot} | joint_case(frame, formula, n_boot, repeats)
     y, d = frame.y.to_numpy(), frame.d.to_numpy()
     X = np.column_stack([np.ones(n), frame.iloc[:, 2:]])

@@ -22,7 +22,7 @@ def seconds(n, n_replicates, n_boot, repeats):
     times = []
     for _ in range(repeats):
         begun = time.perf_counter()
-        model.fit(objective="mse", n_replicates=n_replicates, n_boot=n_boot)
+        model.fit(n_replicates=n_replicates, n_boot=n_boot)
         times.append(time.perf_counter() - begun)
     return min(times)
 

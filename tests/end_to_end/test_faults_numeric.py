@@ -327,7 +327,7 @@ def test_fault_68_constant_propensity_gives_ipwra(data):
 
 def test_fault_68_a_single_replicate(data):
     model = build(cr.JRE, data, FORMULA)
-    res = model.fit(objective="mse", n_replicates=1, n_boot=20)
+    res = model.fit(n_replicates=1, n_boot=20)
     assert np.isnan(res.mc_se) and "not known (B = 1)" in str(res.summary())
     assert np.isfinite(res.bse).all() and len(res.replicate_bias) == 1
     # Without penalty it is the regression under the weights of that one replicate.
@@ -340,11 +340,11 @@ def test_fault_68_a_single_replicate(data):
     assert one.effect == pytest.approx(means[1] - means[0], rel=1e-9)
     assert one.effect != pytest.approx(one.start.effect, rel=1e-4)
     # With a large one its net bias vanishes.
-    heavy = model.fit(objective="mse", penalty=1e10, replicates=drawn[:, None], cov_type="robust")
+    heavy = model.fit(objective="erm", penalty=1e10, replicates=drawn[:, None], cov_type="robust")
     assert heavy.replicate_bias.net.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("count", [0, -1, 2.5, "5", True, None])
+@pytest.mark.parametrize("count", [0, -1, 2.5, "5", True])
 def test_fault_68_number_of_replicates(data, count):
     with raises_with(cr.OptionError, f"n_replicates={count!r}", "whole number", "at least 1"):
         build(cr.JRE, data).fit(n_replicates=count)
@@ -365,25 +365,23 @@ def test_fault_68_replicates_that_are_no_multiplicities(data, replicates, words)
 
 
 def test_fault_68_replicates_that_cannot_be_fitted(data):
-    with raises_with(
-        cr.CausalRiskError, "5 of 5 propensity replicates failed", "max_failed=0.05", "an arm had no rows"
-    ):
+    with raises_with(cr.CausalRiskError, "5 of 5 propensity replicates failed", "more than half", "an arm had no rows"):
         build(cr.JRE, data).fit(replicates=0 * ONES)
     some = ONES.copy()
     some[data.d == 1, 0] = 0
     some[3:, 1] = 0  # three rows for three coefficients
     with pytest.warns(cr.ResampleWarning, match=r"2 of 5 propensity replicates were left out"):
-        res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust", max_failed=0.4)
+        res = build(cr.JRE, data, FORMULA).fit(replicates=some, objective="erm", cov_type="robust")
     assert list(res.replicate_ledger.used) == [False, False, True, True, True]
     assert res.replicate_ledger.reason.iloc[0] == "an arm had no rows"
     np.testing.assert_allclose(res.params, fit(cr.IPWRA, data, FORMULA).params, rtol=1e-12)
 
 
-@pytest.mark.parametrize("objective", ["mse", "erm"])
-def test_fault_69_ill_conditioned_joint_system_is_refused(data, objective):
-    words = ["joint objective", "condition number", "expected less than", "lower penalty="]
+@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": 1e29}, {"anchor": 1e-30}])
+def test_fault_69_ill_conditioned_joint_system_is_refused(data, options):
+    words = ["joint objective", "condition number", "expected less than", "a larger anchor= or a smaller penalty="]
     with raises_with(cr.CausalRiskError, *words) as caught:
-        build(cr.JRE, data, FORMULA).fit(objective=objective, penalty=1e29, replicates=ONES, cov_type="robust")
+        build(cr.JRE, data, FORMULA).fit(replicates=ONES, cov_type="robust", **options)
     assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
 
 
@@ -403,11 +401,11 @@ def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
 
 @pytest.mark.parametrize("penalty", [-1, np.nan, np.inf, "n3", "10 n", True, [1.0]])
 def test_fault_69_penalty_that_is_none(data, penalty):
-    with raises_with(cr.OptionError, f"penalty={penalty!r}", "'10n'", "penalty="):
-        build(cr.JRE, data).fit(penalty=penalty)
+    with raises_with(cr.OptionError, f"penalty={penalty!r}", "'n1.5'", "penalty="):
+        build(cr.JRE, data).fit(objective="erm", penalty=penalty)
 
 
 @pytest.mark.parametrize("anchor", [0, -0.3, np.nan, np.inf, "0.3"])
 def test_fault_69_without_an_anchor_the_system_may_be_singular(data, anchor):
-    with raises_with(cr.OptionError, f"anchor={anchor!r}", "positive", "anchor=0.3"):
+    with raises_with(cr.OptionError, f"anchor={anchor!r}", "positive", "anchor=3"):
         build(cr.JRE, data).fit(anchor=anchor)

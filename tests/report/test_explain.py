@@ -8,6 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
+from causalrisk.report.numbers import format_number
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, simulate
 from tests.report.test_tables import Balance
 
@@ -99,7 +100,10 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     assert f"ATE = {smoker:.3f} - {control:.3f} = {res.effect:.3f}." in text
     assert f"POM[smoker] = {res.model_means['smoker']:.3f}" in text
     net = np.sqrt((res.replicate_bias["net"] ** 2).mean())
-    assert f"{net:.4f} after training" in text
+    assert f"of it net bias {format_number(net)} after training" in text
+    table = res.risk_table()
+    own, start = (format_number(table.loc[name, "RMS error"]) for name in ("JRE", "IPWRA"))
+    assert f"error {own} after training, {start} for IPWRA" in text
     low, high = res.conf_int(0.1).loc["ATE"]
     assert f"90% interval {low:.3f} to {high:.3f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se

@@ -21,6 +21,7 @@ from causalrisk.report.readings import (
     BAD,
     CAUTION,
     GOOD,
+    read_anchor,
     read_balance,
     read_bootstrap,
     read_influence,
@@ -33,7 +34,7 @@ from tests.report.test_explain import FRAME, KINDS, fitted, matching
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "img", "br"}
-ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "penalty", "cancellation", "influence",
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "cancellation", "influence",
            "bootstrap", "sensitivity", "ledgers", "explained", "methods", "repeat"]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -120,7 +121,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
         in top
     )
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
-    path = jobs.penalty_path([61.4, 614.0, 6140.0, 61400.0, 614.0**2])["effect"]
+    path = jobs.anchor_path()["effect"]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
     assert "3 of 3 are not yet argued for" in top
     assert f"{jobs.start.effect:.2f}" in top
@@ -167,7 +168,7 @@ def test_calls_of_other_codings_and_options():
     frame = FRAME.assign(d=np.where(FRAME.d == 1, "drug", "placebo"))
     fits = [
         cr.JRE.from_formula("y ~ x1", frame, treat="d", treated="drug", propensity="x1 + I(x2**2)",
-                            propensity_link="probit").fit(n_boot=20, n_replicates=30, penalty="n", rng=5,
+                            propensity_link="probit").fit(n_boot=20, n_replicates=30, anchor=0.7, rng=5,
                                                           bootstrap="stratified"),
         cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d", levels={0: "no", 1: "yes"}, cluster="site",
                               trim="crump").fit(small_sample=True),
@@ -231,13 +232,15 @@ def test_verdicts_of_the_others():
     assert "runs from 10.00 to 30.00" in read_trimming(few, 4.0).texts[0]
     assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
     path = pd.DataFrame({"effect": [50.0, 1.0, 1.1], "RMS net": [9.0, 2.0, 1.0]}, index=[0.0, 10.0, 100.0])
-    assert read_penalty(path, 10.0, 1.05, 1.0, 1.0).verdict == GOOD
-    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.05, 1.0, 1.0).headline
-    assert "it would be 50.00" in read_penalty(path, 10.0, 1.05, 1.0, 1.0).texts[1]
-    assert (
-        "the fit, whose risk is that under the fitted score alone, gives 1.050"
-        in (read_penalty(path, None, 1.05, 1.0, 1.0).texts[0])
+    assert read_penalty(path, 10.0, 1.0, 1.0).verdict == GOOD
+    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.0, 1.0).headline
+    assert "it would be 50.00" in read_penalty(path, 10.0, 1.0, 1.0).texts[1]
+    anchors = pd.DataFrame(
+        {"effect": [1.0, 1.4], "variance ratio": [1.0, 0.8], "chosen": [False, True]}, index=[30.0, 0.3]
     )
+    reading = read_anchor(anchors, 1.0, 0.9)
+    assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
+    assert "0.3 was chosen by rows held out" in reading.texts[0]
     values = np.random.default_rng(0).normal(size=500)
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import causalrisk as cr
 from tests.conftest import RHS, simulate
 
-PLOTS = ["balance", "overlap", "cancellation", "risk", "penalty_path", "bootstrap", "influence", "calibration"]
+PLOTS = ["balance", "overlap", "cancellation", "risk", "anchor_path", "bootstrap", "influence", "calibration"]
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
 
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWar
 def res():
     frame = simulate(200, seed=4).set_index("row" + np.arange(200).astype(str).astype(object))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", levels={0: "old", 1: "new"})
-    return model.fit(objective="mse", n_boot=499, n_replicates=40)
+    return model.fit(n_boot=499, n_replicates=40)
 
 
 @pytest.fixture(scope="module")
@@ -115,17 +115,34 @@ def test_cancellation(res, arms, ax):
 def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
     res.plot_risk(ax)
     table = res.risk_table()
-    np.testing.assert_allclose(lines(ax)["root mean square"][0], table["RMS net"])
+    np.testing.assert_allclose(lines(ax)["RMS error"][0], table["RMS error"])
     assert [text.get_text() for text in ax.get_yticklabels()] == list(table.index)
     shown = sum(len(line.get_xdata()) for line in ax.get_lines())
     assert shown == 3 * len(table)
     assert min(line.get_xdata().min() for line in ax.get_lines()) >= ax.get_xlim()[0]
-    parts = np.sqrt(table[["squared mean", "variance"]].to_numpy())
+    parts = table[["RMS net", "sampling SD"]].to_numpy()
     remote = sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "<")
-    assert remote == (parts < table["RMS net"].min() / 30).sum() > 0
+    assert remote == (parts < table["RMS error"].min() / 30).sum() > 0
+
+
+def test_anchor_path(res, ax):
+    path = res.anchor_path()
+    drawn = lines(res.plot_anchor_path(ax))
+    np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
+    np.testing.assert_allclose(drawn["chosen"], [[path.index[path["chosen"]].item()], [res.effect]])
+    np.testing.assert_allclose(drawn["IPWRA"][1], res.start.effect)
+    half = 1.959963984540054 * path["std err"]
+    np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices[:, 1].min(), (path["effect"] - half).min())
+
+
+def test_axes_of_cancellation_are_equal(res, ax):
+    res.plot_cancellation(ax)
+    assert ax.get_aspect() == 1
+    assert ax.get_xlim() == ax.get_ylim()
 
 
 def test_penalty_path(res, ax):
+    res = res.model.fit(objective="erm", cov_type="robust", n_replicates=40)
     path = res.penalty_path([10.0, 2000.0, 1e5])
     drawn = lines(res.plot_penalty_path(ax, [10.0, 2000.0, 1e5]))
     np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])

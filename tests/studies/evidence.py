@@ -22,7 +22,15 @@ from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_text import COVERAGE, GAIN, HEAD, MEAN, OTHERS, TRIED
 from tests.studies.study_defaults import compare_settings
 
-MORE = ("quadratic", "interaction", "binary_outcome", "heavy_tails", "lalonde_like", "forty_covariates")
+MORE = (
+    "quadratic",
+    "interaction",
+    "binary_outcome",
+    "heavy_tails",
+    "rare_treatment",
+    "lalonde_like",
+    "forty_covariates",
+)
 SIZES = (200, 500, 1000)
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "explanation"
 
@@ -60,7 +68,7 @@ class Grid:
     settings: int
 
 
-QUICK = Grid(300, 800, 150, 60, 100, 99, 600, 20, 150)
+QUICK = Grid(300, 800, 150, 60, 100, 99, 600, 100, 150)
 FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000)
 
 

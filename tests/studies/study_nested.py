@@ -37,7 +37,7 @@ def effects(frame, rhs, resamples, kind, objective, n_replicates, seed):
         Multiplicities.
     kind : {"shifted", "nested"}
         How the resamples get their propensity replicates.
-    objective : {"mse", "erm"}
+    objective : {"risk", "erm"}
         What is minimised.
     n_replicates : int
         Propensity replicates.
@@ -84,7 +84,7 @@ def compare(name, frames, rhs, args, objective):
         Covariates of both models.
     args : Namespace
         Command line.
-    objective : {"mse", "erm"}
+    objective : {"risk", "erm"}
         What is minimised.
 
     Returns
@@ -125,7 +125,7 @@ def arguments():
     parser.add_argument("--n", type=int, default=500, help="rows of a simulated sample")
     parser.add_argument("--n-boot", type=int, default=300)
     parser.add_argument("--n-replicates", type=int, default=100)
-    parser.add_argument("--objectives", nargs="+", choices=("mse", "erm"), default=["mse", "erm"])
+    parser.add_argument("--objectives", nargs="+", choices=("risk", "erm"), default=["risk", "erm"])
     parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=["strong", "kang_schafer", "lalonde614"])
     parser.add_argument("--seed", type=int, default=20251218)
     return parser.parse_args()

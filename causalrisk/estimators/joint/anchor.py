@@ -14,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
-from causalrisk.estimators.joint.influence import influence_at_known_scores
+from causalrisk.estimators.joint.influence import known_terms
+from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
 from causalrisk.estimators.joint.replicate_sums import known_score_sums
 from causalrisk.estimators.joint.solution import JointSolution
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
-from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 1.0  # standard errors by which an anchor has to be better than the first
-LARGEST_LEVERAGE = 0.9  # where more, the step without the unit is not to be trusted
 
 
 @dataclass(frozen=True)
@@ -164,42 +163,27 @@ def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldO
 
     Notes
     -----
-    The solution without a unit is a Newton step away: the unit's part of the influence function of the coefficients,
-    divided by one less its leverage. The propensity scores stay.
+    The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
     """
     sample, contrasts = solution.sample, solution.criterion.contrasts
     n_arms, p = solution.theta.shape
     fitted = WeightMoments.single(solution.weight_fit.as_resample())
     at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
-    influence = influence_at_known_scores(solution, known_score_sums(solution, replicated))
-    leverage = np.minimum(units.sums(_leverage(solution)[:, None]) / sample.total, LARGEST_LEVERAGE)
-    step = (units.sums(influence) / sample.total / (1 - leverage))[units.codes].reshape(-1, n_arms, p)
+    sums = known_score_sums(solution, replicated)
+    parts = RowParts.of(solution, sums, known_terms(solution, sums))
+    step = _steps(solution, parts, units).reshape(-1, n_arms, p)
     (part,) = at_fit.parts
     moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(n_arms)]
-    psi = (contrasts @ (part.psi[..., 0] - np.stack(moved))).T
+    psi = (contrasts @ (part.psi[..., 0] + np.stack(moved))).T
     root = np.sqrt(sample.s)[:, None]
     known = np.column_stack([np.ones(sample.n), solution.weight_fit.influence])
     known = known / np.sqrt(np.maximum((known**2).mean(axis=0), np.finfo(float).tiny))
     return units.sums(psi - known @ np.linalg.lstsq(root * known, root * psi, rcond=None)[0])
 
 
-def _leverage(solution: JointSolution) -> Array:
-    """Leverage of a row of weight one times the weight of the sample, shape (n,): of its loss and of its part in V."""
-    sample, variance = solution.sample, solution.variance
-    trained = solution.objective.loss_weights(solution.resampled)[:, 0] / solution.share
-    weights = trained * solution.expected
-    if solution.criterion.full_risk:
-        weights = weights + variance.own_terms(solution.own_deriv[:, None])[0][:, 0]
-    rows = [sample.blocks(np.sqrt(weights)[:, None] * solution.q).reshape(sample.n, -1)]
-    if solution.criterion.full_risk:
-        rows += _variance_rows(variance, solution.criterion.contrasts)
-    return sum((solution.hessian.quadratic_form(part) for part in rows), np.zeros(sample.n))
-
-
-def _variance_rows(variance: EffectVariance, contrasts: Array) -> list[Array]:
-    """Return the derivatives of the contrasts of psi, a part of the moments and a contrast each, shape (n, K p)."""
-    rows = []
-    for part in variance.parts:
-        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
-        rows += [np.column_stack([c * s for c, s in zip(contrast, slopes, strict=True)]) for contrast in contrasts]
-    return rows
+def _steps(solution: JointSolution, parts: RowParts, units: HeldOutUnits) -> Array:
+    """How theta moves without the unit of each row, shape (n, K p)."""
+    shares = units.weights / solution.sample.total
+    if len(units.counts) == solution.sample.n:
+        return steps_without_rows(solution, parts, shares)
+    return steps_without_clusters(solution, parts, shares, units.codes, len(units.counts))[units.codes]

@@ -22,7 +22,7 @@ def influence_function(solution: JointSolution, sums: ReplicateSums) -> Array:
     """Influence function of (effects, arm means, theta), shape (n, 2 K - 1 + K p)."""
     sample, n_arms, p = solution.sample, solution.sample.n_arms, solution.q.shape[1]
     fit, scale, raw = solution.weight_fit, solution.effect_scale, solution.raw_means
-    score, whitened = _known_terms(solution, sums.known)
+    score, whitened = known_terms(solution, sums.known)
     of_score, of_whitened = propensity_term(solution, sums)
     theta = -solution.hessian.solve((score + of_score).T, (whitened + of_whitened).T).T
     by_arm = theta.reshape(sample.n, n_arms, p)
@@ -36,13 +36,7 @@ def influence_function(solution: JointSolution, sums: ReplicateSums) -> Array:
     return np.column_stack([influence @ scale.jacobian(net).T, theta])
 
 
-def influence_at_known_scores(solution: JointSolution, sums: KnownScoreSums) -> Array:
-    """Influence function of theta where the propensity model is not estimated, shape (n, K p)."""
-    score, whitened = _known_terms(solution, sums)
-    return -solution.hessian.solve(score.T, whitened.T).T
-
-
-def _known_terms(solution: JointSolution, sums: KnownScoreSums) -> tuple[Array, Array]:
+def known_terms(solution: JointSolution, sums: KnownScoreSums) -> tuple[Array, Array]:
     """Terms of xi at known propensity scores, and the part of them that is given as R^-T xi; shapes (n, K p)."""
     score, whitened = risk_term(solution, sums)
     score += loss_term(solution, sums)
@@ -90,7 +84,7 @@ def variance_term(solution: JointSolution, sums: KnownScoreSums) -> Array:
 
 
 def propensity_term(solution: JointSolution, sums: ReplicateSums) -> tuple[Array, Array]:
-    """Return the derivative of the gradient by gamma times IF_gamma, in two parts as `_known_terms` has them."""
+    """Return the derivative of the gradient by gamma times IF_gamma, in two parts as `known_terms` has them."""
     sample, criterion, fit = solution.sample, solution.criterion, solution.weight_fit
     loss_by_gamma = fit.w_by_gamma if criterion.full_risk else sums.mean_w_by_gamma
     by_gamma = -(criterion.alpha_sigma2 * solution.score)[:, None] * loss_by_gamma

@@ -51,10 +51,9 @@ class Hessian:
         """Inverse Hessian times the columns of a gradient, shape (K p, j), part of it given as R^-T times it."""
         return solve_triangular(self.factor, np.linalg.solve(self.inner, self.whiten(gradient) + whitened))
 
-    def quadratic_form(self, rows: Array) -> Array:
-        """R' H^-1 r of each row, shape (n,)."""
-        half = self.whiten(rows.T)
-        return (half * np.linalg.solve(self.inner, half)).sum(axis=0)
+    def unwhiten(self, step: Array) -> Array:
+        """R^-1 times the columns of a step, shape (K p, ...)."""
+        return solve_triangular(self.factor, step)
 
 
 class JointSolution:
