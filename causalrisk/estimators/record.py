@@ -72,6 +72,11 @@ class JointRecord:
         return None if self.criterion.full_risk else self.criterion.penalty
 
     @property
+    def choice_variance(self) -> float:
+        """Factor of the variance of the estimates that allows for the choice of the anchor; one where it was given."""
+        return 1.0 if self.path is None else self.path.choice_variance
+
+    @property
     def anchor(self) -> float | None:
         """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
         return self.options.anchor if self.path is None else LADDER[self.path.chosen]

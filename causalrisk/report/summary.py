@@ -22,6 +22,7 @@ from causalrisk.propensity.overlap import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables import ResultSummary, TableContent, build_summary
 from causalrisk.report.wording import (
+    choice_words,
     clip_text,
     covariance_name,
     has_converged,
@@ -330,7 +331,7 @@ def _interval_text(record: FitRecord) -> str:
         text += f" z and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
         text += ' They are symmetric on this scale; conf_int(method="percentile") after a bootstrap need not be.'
-    return text
+    return f"{text}{choice_words(record)}"
 
 
 def _score_notes(record: FitRecord) -> list[str]:

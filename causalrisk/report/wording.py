@@ -96,14 +96,20 @@ def se_words(record: FitRecord) -> str:
         failed = "" if used == drawn else f" ({used} of them could be used)"
         return (
             f"Every step was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
-            "standard deviation of the estimates."
+            f"standard deviation of the estimates.{choice_words(record)}"
         )
     clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
-        f"robust, or sandwich, formula{clusters}{factor})."
+        f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )
+
+
+def choice_words(record: FitRecord) -> str:
+    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, if they do."""
+    factor = 1.0 if record.joint is None else float(np.sqrt(record.joint.choice_variance))
+    return f" Standard errors are times {factor:.3f}, for the choice of the anchor." if factor > 1 else ""
 
 
 def arms_words(record: FitRecord) -> str:

@@ -68,7 +68,7 @@ class Grid:
     settings: int
 
 
-QUICK = Grid(300, 800, 150, 60, 100, 99, 600, 100, 150)
+QUICK = Grid(300, 800, 150, 60, 500, 99, 600, 60, 60)
 FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000)
 
 
@@ -136,20 +136,23 @@ def others(args, grid):
 
 def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
+    sizes = SIZES[:2]
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200)})
     study = run_study(
-        [*MISSPECIFIED, *RIGHT, "interaction", "lalonde_like"], n=500,
+        [*MISSPECIFIED, *RIGHT, "interaction", "rare_treatment", "lalonde_like"], n=sizes,
         n_sims=grid.covered, estimators={"IPWRA": "IPWRA", "JRE": joint}, n_boot=grid.n_boot, n_jobs=args.jobs,
         progress=True, path=args.store and args.store / "coverage",
     )  # fmt: skip
-    table, rows = study.table.droplevel("n"), []
-    for design in study.designs:
-        row = [design.name]
-        for name in ("IPWRA", "JRE"):
-            found = table.loc[(design.name, name)]
-            row += [number(found["coverage"], found["coverage_mc"], 3), number(found["mean_se"] / found["sd"])]
-        rows.append(row)
-    return markdown(rows, ["design", "IPWRA covers", "SE / SD", "JRE covers", "SE / SD"])
+    rows = []
+    for n in sizes:
+        table = study.table.xs(n, level="n")
+        for design in study.designs:
+            row = [design.name, str(n)]
+            for name in ("IPWRA", "JRE"):
+                found = table.loc[(design.name, name)]
+                row += [number(found["coverage"], found["coverage_mc"], 3), number(found["mean_se"] / found["sd"])]
+            rows.append(row)
+    return markdown(rows, ["design", "n", "IPWRA covers", "SE / SD", "JRE covers", "SE / SD"])
 
 
 def mean_problem(args, grid):

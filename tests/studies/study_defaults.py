@@ -7,10 +7,10 @@ fitted score and psi_b the influence function of the effect under replicate b, e
 
     anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi_ib - mean psi)^2 / 2 + (n^2 / 2) u^2
 
-for anchors from a ladder, and chooses one: psi at the fitted score of each row at the solution without it (by one Newton
-step, with leverage), less its projection on the score of the propensity model, which is what estimating that by maximum
-likelihood does to the variance; the anchor with the least variance of that wins over the first rung, if it is better by
-more than `caution` standard errors of the paired difference.
+for anchors from a ladder, and chooses one: psi at the fitted score of each row, at the solution without it, less
+its projection on the score of the propensity model, which is what estimating that by maximum likelihood does to the
+variance; the anchor with the least variance of that wins over the first rung, if it is better by more than `caution`
+standard errors of the paired difference.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Setting:
     """
 
     ladder: tuple[float, ...] = LADDER
-    caution: float = 1.0
+    caution: float = 0.5
     spread: float = 0.5
 
 
 SETTINGS = {
     "the default": Setting(),
-    "caution 0.5": Setting(caution=0.5),
+    "caution 1": Setting(caution=1.0),
     "caution 1.5": Setting(caution=1.5),
     "first rung 10": Setting(LADDER[1:]),
     "first rung 100": Setting((100.0, *LADDER)),
@@ -133,51 +133,64 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Minimum:
-    """A minimum of the objective: z, the inverse of its Hessian, gradient contribution and leverage of each row."""
+class Equations:
+    """The normal equations of the objective at an anchor, and the part of each row in them.
 
-    z: np.ndarray
-    inverse: np.ndarray
-    gradient: np.ndarray
-    leverage: np.ndarray
+    Parameters
+    ----------
+    hessian, right : ndarray, shape (2 p, 2 p) and (2 p,)
+        The system for z.
+    lost, lost_right : ndarray, shape (n, 2 p, 2 p) and (n, 2 p)
+        What the system loses without each row.
+    """
+
+    hessian: np.ndarray
+    right: np.ndarray
+    lost: np.ndarray
+    lost_right: np.ndarray
+
+
+def equations(rows, anchor):
+    """Normal equations at an anchor; psi_ib is its mean over b plus what varies, which is a weighted fit too."""
+    n, block, residual, n_replicates = rows.n, rows.block, rows.residual, rows.own.shape[1]
+    fit = anchor * rows.weight + rows.own.var(axis=1)
+    slope, psi = rows.psi(rows.own.mean(axis=1))
+    slope, psi = slope - slope.mean(axis=0), psi - psi.mean()
+    weights = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
+    penalties = np.r_[n**2, np.full(n_replicates, n / n_replicates)]
+    net, net_right = weights.T @ block / n, weights.T @ residual / n
+    hessian = (fit[:, None] * block).T @ block / n + slope.T @ slope / n + net.T @ (penalties[:, None] * net)
+    right = (fit * residual) @ block / n + psi @ slope / n + net.T @ (penalties * net_right)
+    pull, pull_right = weights @ (penalties[:, None] * net), weights @ (penalties * net_right)
+    squares = weights**2 @ penalties / n
+    cross = np.einsum("ni,nj->nij", block, pull)
+    lost = np.einsum("n,ni,nj->nij", fit - squares, block, block) + np.einsum("ni,nj->nij", slope, slope)
+    lost = (lost + cross + cross.transpose(0, 2, 1)) / n
+    lost_right = ((fit - squares) * residual)[:, None] * block + psi[:, None] * slope
+    lost_right = (lost_right + residual[:, None] * pull + pull_right[:, None] * block) / n
+    return Equations(hessian, right, lost, lost_right)
 
 
 def solve(rows, anchor):
     """Minimise the objective at an anchor."""
-    n, block, n_replicates = rows.n, rows.block, rows.own.shape[1]
-    spread = rows.own.var(axis=1)
-    fit = block * ((anchor * rows.weight + spread) / n)[:, None]  # the part of psi^2 that varies over b is a fit too
-    slope, right_of_psi = rows.psi(rows.own.mean(axis=1))
-    slope, right_of_psi = slope - slope.mean(axis=0), right_of_psi - right_of_psi.mean()
-    weights = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
-    penalties = np.r_[n**2, np.full(n_replicates, n / n_replicates)]
-    net, net_right = weights.T @ block / n, weights.T @ rows.residual / n
-    hessian = fit.T @ block + slope.T @ slope / n + net.T @ (penalties[:, None] * net)
-    right = fit.T @ rows.residual + slope.T @ right_of_psi / n + net.T @ (penalties * net_right)
-    inverse = np.linalg.inv(hessian)
-    z = inverse @ right
-    error, bias = block @ z - rows.residual, net @ z - net_right
-    gradient = ((anchor * rows.weight + spread) * error + weights @ (penalties * bias))[:, None] * block
-    gradient = gradient + error[:, None] * (weights @ (penalties[:, None] * net))
-    gradient = gradient + (slope @ z - right_of_psi)[:, None] * slope
-    leverage = ((slope @ inverse) * slope).sum(axis=1) / n + (fit * (block @ inverse)).sum(axis=1)
-    return Minimum(z, inverse, gradient - gradient.mean(axis=0), leverage)
+    found = equations(rows, anchor)
+    return np.linalg.solve(found.hessian, found.right)
 
 
-def held_out(rows, found):
+def held_out(rows, anchor):
     """Psi of each row at the solution without it, projected."""
-    step = found.gradient @ found.inverse / rows.n / (1 - np.minimum(found.leverage, 0.9))[:, None]
+    found = equations(rows, anchor)
+    without = np.linalg.solve(found.hessian - found.lost, (found.right - found.lost_right)[..., None])[..., 0]
     slope, right = rows.psi(rows.weight)
-    return rows.project(slope @ found.z - right + (slope * step).sum(axis=1))
+    return rows.project((slope * without).sum(axis=1) - right)
 
 
 def choose(rows, setting):
     """Effect by the best of a ladder, its standard error from psi held out, and the number of the rung."""
-    found = [solve(rows, anchor) for anchor in setting.ladder]
-    squares = np.array([held_out(rows, minimum) ** 2 for minimum in found])
+    squares = np.array([held_out(rows, anchor) ** 2 for anchor in setting.ladder])
     gain = squares - squares[0]
     best = int(np.argmin(gain.mean(axis=1) + setting.caution * gain.std(axis=1) / np.sqrt(rows.n)))
-    return rows.effect(found[best].z), rows.scale * np.sqrt(squares[best].mean() / rows.n), best
+    return rows.effect(solve(rows, setting.ladder[best])), rows.scale * np.sqrt(squares[best].mean() / rows.n), best
 
 
 def orthonormal(frame):

@@ -24,7 +24,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
-CAUTION = 1.0  # standard errors by which an anchor has to be better than the first
+CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,16 @@ class AnchorPath:
     ratio_errors: Array
     converged: NDArray[np.bool_]
     chosen: int
+
+    @property
+    def choice_variance(self) -> float:
+        """Factor of the variance of the estimates that allows for the choice.
+
+        The variance chosen is the least of several estimates, so it is too small on average: it is taken to be one
+        standard error of its difference to the first anchor's larger. One where the first anchor was chosen.
+        """
+        ratio, error = self.ratios[self.chosen], self.ratio_errors[self.chosen]
+        return float((ratio + error) / ratio) if ratio > 0 else 1.0
 
 
 def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool) -> HeldOutUnits:
@@ -171,7 +181,7 @@ def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldO
     at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
     sums = known_score_sums(solution, replicated)
     parts = RowParts.of(solution, sums, known_terms(solution, sums))
-    step = _steps(solution, parts, units).reshape(-1, n_arms, p)
+    step = _steps(solution, parts, replicated, units).reshape(-1, n_arms, p)
     (part,) = at_fit.parts
     moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(n_arms)]
     psi = (contrasts @ (part.psi[..., 0] + np.stack(moved))).T
@@ -181,9 +191,9 @@ def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldO
     return units.sums(psi - known @ np.linalg.lstsq(root * known, root * psi, rcond=None)[0])
 
 
-def _steps(solution: JointSolution, parts: RowParts, units: HeldOutUnits) -> Array:
+def _steps(solution: JointSolution, parts: RowParts, replicated: BlockwiseWeights, units: HeldOutUnits) -> Array:
     """How theta moves without the unit of each row, shape (n, K p)."""
     shares = units.weights / solution.sample.total
     if len(units.counts) == solution.sample.n:
         return steps_without_rows(solution, parts, shares)
-    return steps_without_clusters(solution, parts, shares, units.codes, len(units.counts))[units.codes]
+    return steps_without_clusters(solution, parts, replicated, shares, units.codes)[units.codes]

@@ -18,18 +18,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.replicate_sums import KnownScoreSums
+from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
 from causalrisk.estimators.joint.solution import JointSolution
 from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import BlockwiseWeights
 
-ROWS = 2048  # rows whose outer products are held at a time
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
 
 
 @dataclass(frozen=True)
 class RowParts:
-    """What each row has in gradient and Hessian, in coordinates where the Hessian is `inner`; C contrasts.
+    """What each row has in gradient and Hessian, in coordinates where the Hessian is `inner`.
 
     Parameters
     ----------
@@ -45,12 +45,8 @@ class RowParts:
         Derivatives of the contrasts of psi, for each part of the moments.
     gradient : ndarray, shape (n, K p)
         Its part in the gradient.
-    penalties : ndarray, shape (T,)
-        Penalty of each weight of `weights`.
-    weights : ndarray, shape (T, n, C)
-        Weights whose products, summed with the penalties, are those of g_ib and g_jb over the replicates, i not j.
-    alone : ndarray, shape (n,)
-        What the square of the row's own adds to that.
+    squares : ndarray, shape (n,)
+        sum_b lambda_b w_ib^2 times the squared contrasts of its arm.
     error : ndarray, shape (n,)
         m - y.
     """
@@ -61,9 +57,7 @@ class RowParts:
     pull: Array
     slopes: Array
     gradient: Array
-    penalties: Array
-    weights: Array
-    alone: Array
+    squares: Array
     error: Array
 
     @classmethod
@@ -77,9 +71,9 @@ class RowParts:
             fit = fit + variance.own_terms(solution.own_deriv[:, None])[0][:, 0]
             rows = variance_slopes(variance, criterion.contrasts)
             slopes = np.stack([whiten(row.T).T for row in rows], axis=1)
-        moments, own = solution.resampled.moments, criterion.contrasts[:, sample.arm].T
-        weights = np.stack([w[:, None] * own for w in (solution.weight_fit.w, *(p.w[:, 0] for p in moments.parts))])
-        own_D = variance.D[sample.arm, sample.arm]
+        moments = solution.resampled.moments
+        mean_square = sum((part.w[:, 0] ** 2 for part in moments.parts), moments.own_sd[:, 0] ** 2)
+        squares = criterion.fitted_penalty * solution.weight_fit.w**2 + criterion.penalty * mean_square
         return cls(
             column=whiten(sample.blocks(solution.q).reshape(sample.n, -1).T).T,
             deriv=solution.own_deriv,
@@ -87,26 +81,23 @@ class RowParts:
             pull=sums.w_times_slope,
             slopes=slopes,
             gradient=whiten(terms[0].T).T + terms[1],
-            penalties=np.r_[criterion.fitted_penalty, np.full(len(moments.parts), criterion.penalty)],
-            weights=weights,
-            alone=criterion.penalty * own_D * moments.own_sd[:, 0] ** 2,
+            squares=squares * variance.D[sample.arm, sample.arm],
             error=solution.error,
         )
 
 
 def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) -> Array:
     """How theta moves without each row of a share, shapes (n,); (n, K p)."""
-    squares = np.einsum("t,tnc->n", parts.penalties, parts.weights**2) + parts.alone
     inverse = np.linalg.inv(solution.hessian.inner)
     directions = np.concatenate([parts.column[:, None], parts.pull[:, None], parts.slopes], axis=1)
     size = directions.shape[1]
     change = np.zeros((len(shares), size, size))  # the Hessian loses U' change U
     change[:, range(size), range(size)] = shares[:, None]
-    change[:, 0, 0] = shares * parts.fit - shares**2 * squares * parts.deriv**2
+    change[:, 0, 0] = shares * parts.fit - shares**2 * parts.squares * parts.deriv**2
     change[:, 1, 1] = 0.0
     change[:, 0, 1] = change[:, 1, 0] = shares * parts.deriv
     right = shares[:, None] * parts.gradient
-    right -= (shares**2 * squares * parts.error * parts.deriv)[:, None] * parts.column
+    right -= (shares**2 * parts.squares * parts.error * parts.deriv)[:, None] * parts.column
     moved = directions @ inverse
     inner = np.eye(size) - moved @ directions.transpose(0, 2, 1) @ change
     inner[np.abs(np.linalg.det(inner)) < SINGULAR] = np.eye(size)
@@ -116,36 +107,33 @@ def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) 
 
 
 def steps_without_clusters(
-    solution: JointSolution, parts: RowParts, shares: Array, codes: NDArray[np.intp], count: int
+    solution: JointSolution,
+    parts: RowParts,
+    replicated: BlockwiseWeights,
+    shares: Array,
+    codes: NDArray[np.intp],
 ) -> Array:
-    """How theta moves without each of `count` clusters of rows, shape (count, K p); shares and codes of shape (n,)."""
-    size = parts.column.shape[1]
-    own = parts.deriv[:, None] * parts.column
-
-    def summed(rows: Array) -> Array:
-        total = np.zeros((count, *rows.shape[1:]))
-        np.add.at(total, codes, rows)
-        return total
-
-    hessian = np.repeat(solution.hessian.inner[None], count, axis=0)
-    right = summed(shares[:, None] * parts.gradient)
-    right -= summed((shares**2 * parts.alone * parts.error)[:, None] * own)
-    for penalty, weights in zip(parts.penalties, parts.weights, strict=True):
-        for weight in weights.T:
-            slope, bias = summed((shares * weight)[:, None] * own), summed(shares * weight * parts.error)
-            hessian += penalty * slope[:, :, None] * slope[:, None]
-            right -= penalty * bias[:, None] * slope
-    for first in range(0, len(codes), ROWS):
-        rows = slice(first, first + ROWS)
-        column, pull, share = parts.column[rows], parts.pull[rows], shares[rows]
-        fit = share * parts.fit[rows] - share**2 * parts.alone[rows] * parts.deriv[rows] ** 2
-        lost = np.einsum("n,ni,nj->nij", fit, column, column)
-        cross = np.einsum("n,ni,nj->nij", share, own[rows], pull)
-        lost += cross + cross.transpose(0, 2, 1)
-        lost += np.einsum("n,nki,nkj->nij", share, parts.slopes[rows], parts.slopes[rows], optimize=True)
-        np.subtract.at(hessian, codes[rows], lost)
-    singular = np.abs(np.linalg.det(hessian)) < SINGULAR
-    hessian[singular] = np.eye(size)
+    """How theta moves without each cluster of rows, shape (G, K p); shares and codes of the rows, shape (n,)."""
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    own = (shares * parts.deriv)[:, None] * parts.column
+    hessian = np.repeat(solution.hessian.inner[None], len(members), axis=0)
+    right = np.stack([shares[rows] @ parts.gradient[rows] for rows in members])
+    for g, rows in enumerate(members):
+        column, slopes = parts.column[rows], parts.slopes[rows].reshape(-1, hessian.shape[1])
+        cross = own[rows].T @ parts.pull[rows]
+        hessian[g] -= (shares * parts.fit)[rows] * column.T @ column + cross + cross.T
+        hessian[g] -= np.repeat(shares[rows], parts.slopes.shape[1]) * slopes.T @ slopes
+    contrasts = solution.criterion.contrasts[:, solution.sample.arm]
+    bias = shares * parts.error
+    for columns, at in with_fitted(solution.weight_fit.as_resample(), replicated):
+        w, penalties = at.w, solution.penalties[columns]
+        for contrast in contrasts:
+            for g, rows in enumerate(members):
+                of_rows = (contrast[rows, None] * w[rows]).T
+                slope = of_rows @ own[rows]
+                hessian[g] += penalties * slope.T @ slope
+                right[g] -= (penalties * (of_rows @ bias[rows])) @ slope
+    hessian[np.abs(np.linalg.det(hessian)) < SINGULAR] = np.eye(hessian.shape[1])
     step = np.asarray(np.linalg.solve(hessian, right[:, :, None])[:, :, 0], dtype=float)
     return solution.hessian.unwhiten(step.T).T
 

@@ -63,7 +63,7 @@ def known_score_sums(solution: JointSolution, replicated: BlockwiseWeights) -> K
     centre_loss, centre_variance = np.zeros((2, n, size))
     moved = _MovedCentres.zeros(sample.n, sample.n_arms, solution.q.shape[1])
     fitted = solution.weight_fit.as_resample()
-    for columns, at in _with_fitted(fitted, replicated):
+    for columns, at in with_fitted(fitted, replicated):
         w = at.w
         for a, rows in enumerate(sample.slices):
             w_times_slope[rows] += w[rows] @ pull_slope[a, columns]
@@ -96,7 +96,7 @@ def known_score_sums(solution: JointSolution, replicated: BlockwiseWeights) -> K
     )
 
 
-def _with_fitted(fitted: ImportanceWeights, replicated: BlockwiseWeights) -> Iterator[tuple[slice, ImportanceWeights]]:
+def with_fitted(fitted: ImportanceWeights, replicated: BlockwiseWeights) -> Iterator[tuple[slice, ImportanceWeights]]:
     """Yield the fitted score as number 0, then blocks of the replicates."""
     yield slice(0, 1), fitted
     for _, columns, at in replicated.blocks():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.anchor import LADDER
+from causalrisk.estimators.joint.anchor import CAUTION, LADDER
 from causalrisk.simulation.designs import find_design
 from tests.conftest import simulate
 from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, solve
@@ -47,7 +47,7 @@ def test_every_anchor_against_the_normal_equations_written_apart(name):
     """The prototype of the studies: plain numpy, weights and influence functions of its own."""
     data = sample_of(name)
     path, rows = fitted(data).anchor_path(), prototype(data)
-    np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor).z) for anchor in LADDER], rtol=1e-7)
+    np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor)) for anchor in LADDER], rtol=1e-7)
     ses = [choose(rows, Setting((anchor,)))[1] for anchor in LADDER]
     np.testing.assert_allclose(path["std err"], ses, rtol=1e-3)
     effect, _, best = choose(rows, Setting())
@@ -61,7 +61,7 @@ def test_choice_is_the_smallest_ratio_with_its_error():
         assert tuple(path.index) == LADDER
         assert path["variance ratio"].iloc[0] == 1
         assert path["ratio std err"].iloc[0] == 0
-        assert chosen(path) == (path["variance ratio"] + path["ratio std err"]).idxmin()
+        assert chosen(path) == (path["variance ratio"] + CAUTION * path["ratio std err"]).idxmin()
 
 
 def test_it_is_never_ipwra_itself():
@@ -92,12 +92,18 @@ def test_a_given_anchor_is_the_rung_of_the_ladder():
         given.anchor_path()
 
 
-def test_resamples_keep_the_anchor():
+def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     data = sample_of("strong")
     resamples = np.random.default_rng(2).multinomial(300, np.full(300, 1 / 300), 5).T
     res = fitted(data, cov_type="bootstrap", resamples=resamples)
-    same = fitted(data, cov_type="bootstrap", resamples=resamples, anchor=chosen(res.anchor_path()))
+    path = res.anchor_path().loc[chosen(res.anchor_path())]
+    same = fitted(data, cov_type="bootstrap", resamples=resamples, anchor=path.name)
     np.testing.assert_allclose(res.boot_params, same.boot_params, rtol=1e-12)
+    factor = np.sqrt((path["variance ratio"] + path["ratio std err"]) / path["variance ratio"])
+    assert factor > 1.05
+    np.testing.assert_allclose(res.bse, factor * same.bse, rtol=1e-12)
+    assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
+    assert "for the choice" not in str(same.summary())
 
 
 def test_what_does_not_move_the_choice():
@@ -159,6 +165,7 @@ def test_risk_is_never_above_that_of_ipwra(target, family):
             assert joint.expected_risk <= joint.start_risk * (1 + 1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_options_that_have_no_effect_are_refused():
     model = cr.JRE.from_formula(FORMULA, simulate(100, 4), treat="d")
     with pytest.raises(cr.OptionError, match=r'"erm", whose fit has weight one.*\n.*objective="risk"'):
