@@ -340,7 +340,10 @@ def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
 
 
 class ClippedModel(PropensityModel):
-    """A model whose probability of a row's own arm is clipped, on request only.
+    """A model whose probabilities are clipped, on request only.
+
+    Of two arms that of the treated is, and the other is its complement; of several each is by itself, so that those of
+    a row need not add up to one.
 
     Parameters
     ----------
@@ -398,17 +401,26 @@ class ClippedModel(PropensityModel):
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the clipped probabilities."""
         own, _ = self.clipped(eta)
-        odds = (1 - own) / own
-        return (odds if toward is None else odds * (self.arm != toward)[:, None])[None]
+        if toward is None or self.n_arms == 2:
+            return _without(((1 - own) / own)[None], self.arm, toward)
+        return _without((self.probabilities(eta)[toward] / own)[None], self.arm, toward)
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
         """Return derivatives of the model's odds, zero where clipped."""
-        return self.model.odds_slopes(eta, toward) * ~self.clipped(eta)[1]
+        if toward is None or self.n_arms == 2:
+            return self.model.odds_slopes(eta, toward) * ~self.clipped(eta)[1]
+        own, _ = self.clipped(eta)
+        slopes = self.probability_slopes(eta)
+        of_own = slopes[self.arm, :, np.arange(len(self.arm))].transpose(1, 0, 2)
+        return (slopes[toward] - self.odds(eta, toward) * of_own) / own * (self.arm != toward)[:, None]
 
     def probabilities(self, eta: Array) -> Array:
-        """Probabilities within the limits (two arms)."""
-        p = np.clip(self.model.probabilities(eta)[1], self.low, self.high)
-        return np.stack([1 - p, p])
+        """Probabilities within the limits: of the treated arm, or with several arms of each by itself."""
+        p = self.model.probabilities(eta)
+        if self.n_arms > 2:
+            return np.clip(p, self.low, self.high)
+        treated = np.clip(p[1], self.low, self.high)
+        return np.stack([1 - treated, treated])
 
     def probability_slopes(self, eta: Array) -> Array:
         """Return derivatives of the probabilities, zero where clipped."""

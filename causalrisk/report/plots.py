@@ -543,7 +543,11 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
 
 
 def plot_bootstrap(
-    record: FitRecord, ax: Any = None, alpha: float = 0.05, intervals: Sequence[str] = ("normal", "percentile")
+    record: FitRecord,
+    ax: Any = None,
+    alpha: float = 0.05,
+    intervals: Sequence[str] = ("normal", "percentile"),
+    arm: Any = None,
 ) -> Any:
     """Bootstrap distribution of the effect with its intervals.
 
@@ -555,6 +559,8 @@ def plot_bootstrap(
         Significance level of the intervals.
     intervals : sequence of str
         Which to draw; methods of `conf_int`.
+    arm : level or label, optional
+        The arm whose effect it is, by default the first that is not the reference.
 
     Returns
     -------
@@ -566,14 +572,17 @@ def plot_bootstrap(
     UnavailableError
         If the fit has no bootstrap.
     """
-    boot = record.used_boot
-    limits = {method: conf_int(record, alpha, method).iloc[0] for method in intervals}
+    boot, position = record.used_boot, record.contrast_position(arm)
+    k = position - 1
+    limits = {method: conf_int(record, alpha, method).iloc[k] for method in intervals}
     shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
-    estimate = float(record.estimate.params[0])
-    return draw_bootstrap(boot.used[:, 0], estimate, shown, _effect_label(record), axes_or_new(ax))
+    estimate = float(record.estimate.params[k])
+    return draw_bootstrap(boot.used[:, k], estimate, shown, _effect_label(record, position), axes_or_new(ax))
 
 
-def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None) -> Any:
+def plot_influence(
+    record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None
+) -> Any:
     """How much each row moves the effect, against its share of the weight.
 
     Parameters
@@ -584,6 +593,8 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
         How many rows are named.
     method : {"exact", "shifted", "influence"}, optional
         As in `influence`.
+    arm : level or label, optional
+        The arm whose effect it is, by default the first that is not the reference.
 
     Returns
     -------
@@ -591,15 +602,17 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
         The plot.
     """
     whole_number("top", top, 1)
-    return draw_changes(record, influence(record, method=method), ax, top)
+    position = record.contrast_position(arm)
+    return draw_changes(record, influence(record, method=method, arm=arm), ax, top, position)
 
 
-def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int) -> Any:
-    """Draw a table of influences that is at hand."""
+def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1) -> Any:
+    """Draw a table of influences on the effect of an arm that is at hand."""
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]
-    name = f"{record.effect_names[0]} without the row, less the {record.estimand}"
+    effect = record.effect_names[position - 1]
+    name = f"{effect} without the row, less the {effect}"
     return draw_influence(table, labels, top, name, axes_or_new(ax))
 
 
@@ -662,10 +675,9 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     return figure
 
 
-def _effect_label(record: FitRecord) -> str:
-    """Return what the axis of the effect is called."""
-    design = record.design
-    return f"{record.estimand} on {design.endog_name}, {design.labels[1]} vs {design.labels[0]}"
+def _effect_label(record: FitRecord, position: int = 1) -> str:
+    """Return what the axis of the effect of an arm is called."""
+    return f"{record.estimand} on {record.design.endog_name}, {record.contrasts[position - 1]}"
 
 
 def _compared(own: str, biases: dict[str, Array]) -> list[str]:

@@ -291,7 +291,7 @@ def test_codings_of_several_levels_agree(coding):
 
 def test_what_several_arms_do_not_have():
     frame = random_arms(200)
-    for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}, {"trim": "crump"}):
+    for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}):
         with pytest.raises(cr.OptionError, match=rf"{next(iter(options))}=.*is for two arms; here are 3[^$]*Type"):
             fitted(cr.IPWRA, frame, treat="arm", reference="a", **options)
 
