@@ -30,7 +30,7 @@ BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
-INTERVALS = ("normal", "percentile", "basic", "bc", "bca", "studentized")
+INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
 
 def _finite_number(name: str, value: object) -> bool:

@@ -24,7 +24,8 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.intervals import conf_int, normal_interval
+from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
@@ -213,7 +214,7 @@ def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
 def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
     """Return the top of the page: heading, the answer in a sentence, and what every diagnostic says in short."""
     estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
-    limits, (spec, _) = normal_interval(estimates, se, alpha), formats(record)
+    limits, (spec, _) = parameter_limits(record, alpha), formats(record)
     answers = [
         f"{effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
         f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"

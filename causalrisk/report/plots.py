@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.calibration import calibration
@@ -20,6 +19,7 @@ from causalrisk.diagnostics.risk import estimator_biases, joint_of, penalty_path
 from causalrisk.errors import UnavailableError, check_alpha, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.wald import delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.summary import one_line
 
@@ -125,7 +125,12 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
 
 
 def draw_penalty_path(
-    path: pd.DataFrame, own: float | None, effects: tuple[float, float], z: float, labels: tuple[str, str, str], ax: Any
+    path: pd.DataFrame,
+    own: float | None,
+    effects: tuple[float, float],
+    limits: Array,
+    labels: tuple[str, str, str],
+    ax: Any,
 ) -> Any:
     """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
 
@@ -137,8 +142,8 @@ def draw_penalty_path(
         Penalty of the fit; None where it is not on the path.
     effects : tuple of float
         Effect of the fit, and of its start.
-    z : float
-        Standard errors to either side.
+    limits : ndarray, shape (m, 2)
+        Of the interval at each penalty.
     labels : tuple of str
         Of the effect, the interval and the net bias.
     ax : matplotlib Axes
@@ -149,9 +154,10 @@ def draw_penalty_path(
     matplotlib Axes
         The same, with the effect; that of the bias shares its penalties.
     """
-    path = path[path.index > 0]
-    x, effect, half = path.index.to_numpy(), path["effect"].to_numpy(), z * path["std err"].to_numpy()
-    ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    shown = path.index > 0
+    path, (low, high) = path[shown], limits[shown].T
+    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
     if own is None:
@@ -539,7 +545,9 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     joint, unit = joint_of(record), record.design.endog_name
     labels = _effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
-    return draw_penalty_path(path, joint.own_penalty, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
+    scale, values = record.options.effect_scale, path["effect"].to_numpy()
+    limits = effect_interval(values, delta_errors(values, path["std err"].to_numpy(), scale), scale, alpha)
+    return draw_penalty_path(path, joint.own_penalty, effects, limits, labels, axes_or_new(ax))
 
 
 def plot_bootstrap(

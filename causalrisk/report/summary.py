@@ -16,9 +16,9 @@ from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
 from causalrisk.inference.comparison import Comparison, differences_frame, effects_frame
 from causalrisk.inference.covariance import start_record
-from causalrisk.inference.hypotheses import rounded_se, z_and_p
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.overlap import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables import ResultSummary, TableContent, build_summary
@@ -88,11 +88,11 @@ def summary(
         )
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
-    estimates = CoefficientTable(names, record.estimate.params, record.std_errors, record.null)
+    estimates = CoefficientTable(names, record.estimate.params, record.std_errors)
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _estimates_table(estimates, outcome, alpha),
+        _estimates_table(estimates, outcome, alpha, parameter_tests(record), parameter_limits(record, alpha)),
         _arms_table(record),
     ]
     if wanted and joint:
@@ -208,10 +208,10 @@ def _limits(alpha: float) -> tuple[str, str]:
     return f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
 
 
-def _estimates_table(estimates: CoefficientTable, corner: str, alpha: float) -> TableContent:
-    spec = column_format(rounded_se(estimates.values, estimates.se), estimates.values)
-    z, p = z_and_p(estimates.values, estimates.se, estimates.null)
-    limits = normal_interval(estimates.values, estimates.se, alpha)
+def _estimates_table(
+    estimates: CoefficientTable, corner: str, alpha: float, tests: tuple[Array, Array], limits: Array
+) -> TableContent:
+    spec, (z, p) = column_format(rounded_se(estimates.values, estimates.se), estimates.values), tests
     rows = []
     for k, name in enumerate(estimates.names):
         low, high = (format(v, spec) for v in limits[k])
@@ -257,11 +257,15 @@ def _bias_cells(fit: JointEstimate, unit: float) -> list[tuple[str, str, str]]:
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
     labels = record.design.labels
-    blocks = zip(coefficients.outcome, labels, strict=True)
-    tables = [_estimates_table(block, f"outcome, {label}", alpha) for block, label in blocks]
+    blocks = [(f"outcome, {label}", block) for block, label in zip(coefficients.outcome, labels, strict=True)]
     if coefficients.propensity is not None:
-        tables.append(_estimates_table(coefficients.propensity, "propensity", alpha))
-    return tables
+        blocks.append(("propensity", coefficients.propensity))
+    return [
+        _estimates_table(
+            block, corner, alpha, z_and_p(block.values, block.se), normal_interval(block.values, block.se, alpha)
+        )
+        for corner, block in blocks
+    ]
 
 
 def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
@@ -320,7 +324,7 @@ def _interval_text(record: FitRecord) -> str:
     if null:
         text += f" z and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
-        text += ' They are symmetric on this scale; conf_int(method="percentile") after a bootstrap need not be.'
+        text += " Those of the effect and its test are of the logarithm of the ratio, and transformed."
     return text
 
 

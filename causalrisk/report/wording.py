@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.hypotheses import rounded_se
+from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.numbers import column_format, format_number
