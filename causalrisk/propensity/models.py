@@ -388,15 +388,19 @@ class ClippedModel(PropensityModel):
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Clipped probability of a row's own arm, shape (n, m), and where it was clipped."""
-        own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
-        low, high = (self.low, self.high) if self.n_arms > 2 else self._limits()
-        clipped = np.clip(own, low, high)
+        if self.n_arms > 2:
+            own = self._own(self.model.probabilities(eta))
+            clipped = np.clip(own, self.low, self.high)
+        else:
+            own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
+            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's
+            low, high = np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
+            clipped = np.clip(own, low, high)
         return clipped, clipped != own
 
-    def _limits(self) -> tuple[Array, Array]:
-        """Limits of the own arm's probability where those given are of the treated arm's, shape (n, 1)."""
-        treated = (self.arm > 0)[:, None]
-        return np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
+    def _own(self, values: Array) -> Array:
+        """Values of shape (K, ..., n, m) in each row's own arm, shape (..., n, m)."""
+        return np.take_along_axis(values, self.arm.reshape(1, *[1] * (values.ndim - 3), -1, 1), axis=0)[0]
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the clipped probabilities."""
@@ -406,12 +410,14 @@ class ClippedModel(PropensityModel):
         return _without((self.probabilities(eta)[toward] / own)[None], self.arm, toward)
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Return derivatives of the model's odds, zero where clipped."""
-        if toward is None or self.n_arms == 2:
-            return self.model.odds_slopes(eta, toward) * ~self.clipped(eta)[1]
-        own, _ = self.clipped(eta)
+        """Return derivatives of the odds, zero where clipped."""
+        own, clipped = self.clipped(eta)
+        if self.n_arms == 2:
+            return self.model.odds_slopes(eta, toward) * ~clipped
         slopes = self.probability_slopes(eta)
-        of_own = slopes[self.arm, :, np.arange(len(self.arm))].transpose(1, 0, 2)
+        of_own = self._own(slopes)
+        if toward is None:
+            return -of_own / own**2
         return (slopes[toward] - self.odds(eta, toward) * of_own) / own * (self.arm != toward)[:, None]
 
     def probabilities(self, eta: Array) -> Array:

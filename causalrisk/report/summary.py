@@ -237,6 +237,8 @@ def _arms_table(record: FitRecord) -> TableContent:
     biases = _bias_cells(record.joint.estimate, record.joint.criterion.rms_residual)
     cells = [*spread, *[("", "", "", "")] * (len(labels) - 1)]
     nets = [f"net ({name})" if len(name) < LONG_NAME else "net" for name in record.effect_names]
+    if len(nets) > 1 and "net" in nets:  # by the arm alone, so that no row is without a name
+        nets = [f"net ({label})" for label in labels[1:]]
     joint_rows = tuple((n, *c, *b) for n, c, b in zip((*labels, *nets), cells, biases, strict=True))
     header = ((*first, "bias", "bias", "IPWRA's"), (*second, "mean", "RMS", "RMS"))
     return TableContent(rows=joint_rows, header=header, widths=(0, 9, 10, 8, 10, 9, 9, 9))

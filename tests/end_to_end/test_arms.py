@@ -179,6 +179,49 @@ def test_jre_takes_an_arm_as_the_target(frame, family):
     assert list(res.params.index[:2]) == ["ATT(b)[b]", "ATT(b)[c]"] and np.isfinite(res.bse).all()
 
 
+def test_a_comparison_takes_an_arm_as_the_target(frame):
+    both = cr.compare(f"y ~ {RHS}", frame, estimators=["IPWRA", "AIPW"], target="c", n_boot=20, **ARMS)
+    assert both.table.loc[("AIPW", "ATT(c)[b]"), "effect"] == model(frame, cr.AIPW, target="c").fit().params.iloc[0]
+
+
+def test_rows_of_the_summary_of_jre_have_a_name(frame):
+    labels = {"a": "none", "b": "a low dose", "c": "a high dose"}
+    own = frame.assign(y=frame.y - frame.y.min() + 1)
+    res = model(own, cr.JRE, effect="ratio", levels=labels).fit(cov_type="robust", n_replicates=30)
+    text = str(res.summary())
+    assert "net (a low dose)" in text and "net (a high dose)" in text
+
+
+@pytest.mark.parametrize("keyword", ["focal", "tlevel"])
+def test_words_of_r_and_stata_lead_to_the_target(frame, keyword):
+    with pytest.raises(TypeError, match=rf"{keyword}[^$]*target=  with the level"):
+        model(frame, **{keyword: "c"})
+
+
+class Shares:
+    """A classifier of several arms that knows a single cut."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.classes_, above = np.unique(y), X[:, 1] > 0
+        self.p = [[np.mean(y[above == side] == arm) for arm in self.classes_] for side in (False, True)]
+
+    def predict_proba(self, X):
+        return np.where((X[:, 1] > 0)[:, None], self.p[1], self.p[0])
+
+
+@pytest.mark.parametrize("score", ["known", "classifier"])
+def test_clipping_scores_from_elsewhere_of_several_arms(frame, score):
+    given = model(frame).fit().propensity_scores if score == "known" else Shares()
+    options = {"propensity": "x1 + x2", "propensity_score": given, "target": "c", "clip": (0.3, 0.35)}
+    res = model(frame, cr.Hajek, "y ~ 1", **options).fit()
+    p = res.propensity_scores.to_numpy()
+    codes = pd.Categorical(frame.arm).codes
+    assert p.min() >= 0.3 and p.max() <= 0.35
+    expected = np.where(codes == 2, 1.0, p[:, 2] / p[np.arange(len(codes)), codes])
+    np.testing.assert_allclose(res.importance_weights, expected, rtol=1e-10)
+    assert np.isfinite(res.bse).all()
+
+
 # --- a target frame ----------------------------------------------------------------------------------------------
 
 

@@ -205,11 +205,22 @@ def test_calibrated_weights_balance_the_covariates_exactly(toward):
 
 
 @pytest.mark.parametrize("clip", [None, (0.2, 0.45)])
-@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(1), TiltTarget(overlap_tilt)])
-def test_derivatives_of_the_weights(target, clip):
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        ("ml", ArmTarget(None)),
+        ("ml", ArmTarget(1)),
+        ("ml", TiltTarget(overlap_tilt)),
+        ("calibrated", ArmTarget(None)),
+        ("calibrated", ArmTarget(2)),
+    ],
+)
+def test_derivatives_of_the_weights(loss, target, clip):
     Z, arm = three_arms()
     basis = orthonormal_basis(Z, np.ones(len(arm)))
     model = MultinomialModel(basis.columns, arm, 3)
+    if loss == "calibrated":
+        model = CalibratedModel(basis.columns, arm, 3, target.toward)
     _, fit = fitted(Z, arm, model=ClippedModel(model, *clip) if clip else model, target=target)
     ones, step = np.ones((len(arm), 1)), 1e-5
 
