@@ -285,7 +285,8 @@ def _balance(record: FitRecord) -> Part:
         pvalue = float(balance_test(record).pvalue)
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
-    reading = read_balance(table, pvalue)
+    parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
+    reading = by_contrast({contrast: read_balance(part, pvalue) for contrast, part in parts.items()})
     figure = figure_html(
         partial(plots.plot_balance, record),
         f"Love plot of the differences between the arms before and after weighting. {reading.headline}",

@@ -326,7 +326,7 @@ def _interval_text(record: FitRecord) -> str:
     if null:
         text += f" z and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
-        text += " Those of the effect and its test are of the logarithm of the ratio, and transformed."
+        text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
     return text
 
 

@@ -378,7 +378,7 @@ def test_the_report_names_every_contrast(frame, tmp_path):
     res = model(frame, cr.IPWRA).fit(cov_type="bootstrap", n_boot=60)
     page = res.report(tmp_path / "page.html").read_text("utf-8")
     short = page.partition("In short")[2].partition("</ul>")[0]
-    for name in ("trimming", "influence", "bootstrap", "sensitivity"):
+    for name in ("balance", "trimming", "influence", "bootstrap", "sensitivity"):
         line = short.partition(f'href="#{name}"')[2].partition("</li>")[0]
         assert "b vs a: " in line and "c vs a: " in line, name
     values = res.sensitivity()["E-value"]
