@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.inference.nonlinear import Expressions
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -74,6 +75,12 @@ def test_names_that_hold_one_another(frame):
     assert found.c_names == ["ATE[b 12] / ATE[b 1]", "sqrt(POM[a]**2)", "exp(ATE[b 12])"]
     target = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="a", target="b 1").fit()
     assert target.nlcom("ATT(b 1)[b 12] / ATT(b 1)[b 1]").effect[0] == target.params.iloc[1] / target.params.iloc[0]
+
+
+def test_the_longest_name_is_read():
+    found = Expressions("ATE ratio / ATE, ATE = ATE ratio", ["ATE", "ATE ratio"])
+    np.testing.assert_allclose(found(np.array([2.0, 3.0])), [1.5, -1.0])
+    assert found.texts == ["ATE ratio / ATE", "ATE = ATE ratio"]
 
 
 @pytest.mark.parametrize(
