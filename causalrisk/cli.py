@@ -153,7 +153,7 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--propensity-score", metavar="COLUMN", help="column of known propensity scores")
     add("--family", default="gaussian", metavar="NAME", help="gaussian (default), binomial, poisson or gamma")
     add("--link", metavar="NAME", help="outcome link (default: that of the family)")
-    add("--target", default="all", metavar="NAME", help=f"{', '.join(POPULATIONS)} (default: all)")
+    add("--target", default="all", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all)")
     add("--target-file", type=Path, metavar="FILE", help="CSV file of another population to average over")
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rank import check_arms, usable_columns
@@ -133,6 +134,13 @@ class Design:
     def n_arms(self) -> int:
         """Number of arms, K."""
         return len(self.labels)
+
+    def arm_named(self, name: Any) -> int | None:
+        """Position of the arm that is named by its label or its level; None where none is."""
+        if not is_scalar(name):
+            return None
+        found = [k for k, names in enumerate(zip(self.labels, self.levels, strict=True)) if name in names]
+        return found[0] if found else None
 
     @property
     def contrast(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.design import Design
 from causalrisk.design.dtypes import listing, missing_mask, plain
@@ -28,17 +29,17 @@ class Moderators:
     ----------
     columns : ndarray of float64, shape (n, k)
         Indicators of the groups, or the columns of a formula; rows as in the design.
-    names : tuple of str
-        Groups or columns.
-    name : str
-        Name of the grouping variable, or the formula.
+    names : tuple of str, or of tuple of str
+        Groups or columns; of several grouping variables a value of each.
+    levels : tuple of str
+        Names of the grouping variables, or the formula.
     groups : bool
         Whether the columns are indicators of groups.
     """
 
     columns: np.ndarray
-    names: tuple[str, ...]
-    name: str
+    names: tuple[str, ...] | tuple[tuple[str, ...], ...]
+    levels: tuple[str, ...]
     groups: bool
 
 
@@ -49,9 +50,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     ----------
     design : Design
         The data of the fit.
-    by : str or array-like
-        Name of a variable, or one value per row of the data, for a group each; or a one-sided formula beginning with
-        "~" for a linear projection.
+    by : str, array-like or list of them
+        Name of a variable, or one value per row of the data, for a group each; several for a group of each combination
+        that occurs; or a one-sided formula beginning with "~" for a linear projection.
     data : DataFrame or mapping, optional
         The data the model was made from; needed for variables that are in neither of its formulas.
 
@@ -68,8 +69,33 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     table = _known(design) if data is None else _on_sample(design, as_table(data, []))
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
+    several = _several(design, by)
+    coded = [_coded(design, part, table, data is None) for part in (by if several else [by])]
+    codes = np.stack([codes for codes, _, _ in coded], axis=1)
+    found, groups = np.unique(codes, axis=0, return_inverse=True)
+    indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
+    combined = [tuple(values[k] for k, (_, values, _) in zip(row, coded, strict=True)) for row in found]
+    names = tuple(combined) if several else tuple(row[0] for row in combined)
+    levels = tuple(name for _, _, name in coded)
+    if several and len(set(levels)) < len(levels):
+        raise DesignError(
+            f"groups {listing(levels)} have a name twice; expected different variables.\n"
+            'Name each once, as in  by=["sex", "region"], or give a Series another name.'
+        )
+    return Moderators(indicators, names, levels, True)
+
+
+def _several(design: Design, by: Any) -> bool:
+    """Whether a list names several grouping variables, or is one value per row."""
+    if not isinstance(by, (list, tuple)) or len(by) in (design.n, len(design.in_sample)):
+        return False
+    return len(by) > 0 and all(isinstance(part, str) or not is_scalar(part) for part in by)
+
+
+def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Codes of the groups of one variable, shape (n,), what they are called, and its name."""
     if isinstance(by, str):
-        values, name = _named(by, table, data is None)
+        values, name = _named(by, table, only_formulas)
     else:
         whole = design.in_sample.index
         own = getattr(by, "name", None)
@@ -88,8 +114,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
             f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
-    indicators = (codes[:, None] == np.arange(len(levels))).astype(float)
-    return Moderators(indicators, tuple(_shown(level) for level in levels), name, True)
+    return np.asarray(codes), tuple(_shown(level) for level in levels), name
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
@@ -137,7 +162,7 @@ def _projection(design: Design, text: str, table: Table) -> Moderators:
     matrix = encoder.sample_matrix(design.n)
     keep = usable_columns(matrix, encoder.names, "effects_by", [])
     names = tuple(name for name, kept in zip(encoder.names, keep, strict=True) if kept)
-    return Moderators(matrix[:, keep], names, f"~ {formula.right_text}", False)
+    return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False)
 
 
 def _check_complete(values: pd.Series, name: str) -> None:

@@ -98,7 +98,7 @@ def ks_distance(first: Array, second: Array, first_weights: Array, second_weight
     return np.array(distances)
 
 
-def standard_deviations(columns: Array, rows: WeightedRows, denominator: str, binary: NDArray[np.bool_]) -> Array:
+def standard_deviations(columns: Array, rows: WeightedRows, denominator: str | int, binary: NDArray[np.bool_]) -> Array:
     """Return what mean differences are divided by, shape (q,).
 
     Parameters
@@ -107,14 +107,14 @@ def standard_deviations(columns: Array, rows: WeightedRows, denominator: str, bi
         Columns; binary ones coded 0 and 1.
     rows : WeightedRows
         Arms and weights.
-    denominator : {"pooled", "treated", "control", "weighted"}
-        Root mean variance of the arms; that of arm 1 or of arm 0, all before weighting; or of all rows after it.
+    denominator : {"pooled", "weighted"} or int
+        Root mean variance of the arms, or that of one arm, before weighting; or that of all rows after it.
     binary : ndarray of bool, shape (q,)
         Binary columns.
     """
     if denominator == "weighted":
         return np.sqrt(weighted_variance(columns, rows.after, rows.counts, binary))
-    arms = {"treated": [1], "control": [0]}.get(denominator, list(range(rows.arm.max() + 1)))
+    arms = range(rows.arm.max() + 1) if denominator == "pooled" else [denominator]
     members = [rows.arm == a for a in arms]
     variances = [weighted_variance(columns[m], rows.before[m], rows.counts[m], binary) for m in members]
     return np.sqrt(np.mean(variances, axis=0))
@@ -161,7 +161,7 @@ def balance_table(
     scores: Array,
     rows: WeightedRows,
     labels: Sequence[str],
-    denominator: str,
+    denominator: str | int,
     raw_binary: bool,
 ) -> pd.DataFrame:
     """Balance of every column and of the propensity score, for each arm against the reference.
@@ -178,7 +178,7 @@ def balance_table(
         Arms and weights.
     labels : sequence of str
         Labels of the arms.
-    denominator : str
+    denominator : str or int
         As in `standard_deviations`.
     raw_binary : bool
         Whether differences of binary columns stay differences of proportions.
@@ -224,8 +224,8 @@ def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
     -----
     Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
     deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
-    cobalt's "pooled" (several arms: the mean of all variances), for the ATT that of the treated, for the ATC
-    that of the controls; for the overlap population and functions of the score that of all rows after
+    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC that of the arm that is the
+    target; for the overlap population and functions of the score that of all rows after
     weighting. Differences of binary columns are raw by default there too. Variance ratios are treated over
     control and are not defined for binary columns. KS is the largest distance of the weighted distribution
     functions. Differences below 0.1 are usually taken as balanced.
@@ -250,5 +250,6 @@ def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
     design, scores = record.design, record.scores
     importance = record.sample.restore(record.used_weight_fit.undivided)
     rows = WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
-    denominator, names = record.options.population.balance_denominator, design.propensity_names
+    population, names = record.options.population, design.propensity_names
+    denominator = population.balance_denominator if population.toward is None else population.toward
     return balance_table(design.Z, names, scores, rows, design.labels, denominator, binary == "raw")

@@ -12,7 +12,6 @@ from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import minimize_value
-from causalrisk.propensity.targets import ALL, CONTROL, TREATED
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     options, sample = record.options, record.sample
     plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None
     fitted = record.design.score is None and options.propensity_score is None
-    towards = options.population.name if options.population in (ALL, TREATED, CONTROL) else None
+    towards = options.population.name if options.population.by_arm else None
     if not (plain and fitted and towards and sample.n_arms == 2 and record.design.cluster is None):
         raise UnavailableError(
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -12,7 +14,7 @@ from causalrisk.inference.jackknife import effect_changes
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
-def influence(record: FitRecord, top: int | None = None, method: str | None = None) -> pd.DataFrame:
+def influence(record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None) -> pd.DataFrame:
     """How much each row moves the effect.
 
     Parameters
@@ -24,6 +26,8 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
         weights of the other rows as they were, and "shifted" moves them as the propensity score moves, as the
         bootstrap does. "influence" is the influence function, for large samples, which understates the rows with the
         most. By default exact up to 5000 rows; for JRE exact up to 1000, about half a minute, and shifted up to 5000.
+    arm : level or label, optional
+        The arm whose effect it is, by default the first that is not the reference.
 
     Returns
     -------
@@ -42,22 +46,28 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
     """
     replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
+    if top is not None:
+        whole_number("top", top, 1)
+    position = record.contrast_position(arm)
+    frame = influence_tables(record, method or _influence_method(record.design.n, replicated))[position - 1]
+    return frame if top is None else most_influential(frame, top)
+
+
+def influence_tables(record: FitRecord, method: str) -> list[pd.DataFrame]:
+    """Return the table of `influence` for the effect of each arm but the reference, from one computation."""
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
-    chosen = method or _influence_method(design.n, replicated)
-    change, se = effect_changes(record, chosen), np.sqrt(record.covariance[0, 0])
     weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
-    frame = pd.DataFrame(
-        {
-            "arm": np.array(design.labels)[design.arm],
-            "change": change,
-            "in std errors": change / se if se > 0 else np.nan,
-            "weight share": weight / np.bincount(design.arm, weight)[design.arm],
-        },
-        index=design.index,
-    )
-    if top is None:
-        return frame
-    whole_number("top", top, 1)
+    common = {"arm": np.array(design.labels)[design.arm]}
+    share = weight / np.bincount(design.arm, weight)[design.arm]
+    tables = []
+    for change, se in zip(effect_changes(record, method).T, record.std_errors, strict=False):
+        moved = {"change": change, "in std errors": change / se if se > 0 else np.nan, "weight share": share}
+        tables.append(pd.DataFrame({**common, **moved}, index=design.index))
+    return tables
+
+
+def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
+    """Return the rows of a table of `influence` that move the effect most, those that cannot be left out first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import one_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import ArmWeights, crump_limits, inside
+from causalrisk.propensity.overlap import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -33,6 +33,20 @@ def common_support(scores: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
     """
     members = [scores[:, arm == a] for a in range(int(arm.max()) + 1)]
     return np.max([m.min(axis=1) for m in members], axis=0), np.min([m.max(axis=1) for m in members], axis=0)
+
+
+def crump_names(scores: Array, weights: Array) -> dict[str, float]:
+    """Limits of Crump et al. for scores of all arms, shape (K, n), under their names; of several arms the cut."""
+    if len(scores) > 2:
+        return {"crump cut": crump_cut(scores, weights)}
+    return dict(zip(("crump low", "crump high"), crump_limits(scores[1], weights), strict=True))
+
+
+def in_crump(scores: Array, weights: Array) -> NDArray[np.bool_]:
+    """Which rows are within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
+    if len(scores) > 2:
+        return np.asarray(inverse_sum(scores) <= crump_cut(scores, weights))
+    return inside(scores[1:], *crump_limits(scores[1], weights))
 
 
 def overlap_table(
@@ -63,14 +77,15 @@ def overlap_table(
     Returns
     -------
     DataFrame
-        A row an arm. Quantiles are of the score of the treated arm; with several arms of a row's own arm, and there are
-        no limits of Crump et al.
+        A row an arm. Quantiles are of the score of the treated arm, with several arms of a row's own arm. Where two
+        arms have limits of Crump et al., several have the largest sum of inverse scores, "crump cut".
     """
     two = len(labels) == 2
     compared = scores[1:] if two else scores
     own = scores[1] if two else scores[arm, np.arange(len(arm))]
     supported = inside(compared, *common_support(compared, arm))
-    limits = crump_limits(scores[1], weights) if two else (np.nan, np.nan)
+    limits = crump_names(scores, weights)
+    outside = ~in_crump(scores, weights)
     rows = []
     for a, summary in enumerate(summaries):
         members = arm == a
@@ -84,11 +99,7 @@ def overlap_table(
             **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
             "outside support": int(units[members & ~supported].sum()),
         }
-        if two:
-            low, high = limits
-            row |= {"crump low": low, "crump high": high}
-            row["outside crump"] = int(units[members & ~inside(compared, low, high)].sum())
-        rows.append(row)
+        rows.append({**row, **limits, "outside crump": int(units[members & outside].sum())})
     return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))
 
 
@@ -105,8 +116,9 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     DataFrame
         By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
         propensity score (several arms: of a row's own arm), how many are outside the common support (the scores
-        that every arm has), the limits of Crump et al. (2009) that minimise the variance, and how many are outside
-        them; a row of frequency weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is
+        that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the largest
+        sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s counts as
+        s. By unit: arm, score of the own arm, weight, and whether it is
         inside either.
 
     Examples
@@ -135,6 +147,5 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         },
         index=design.index,
     )
-    if design.n_arms == 2:
-        unit["in crump"] = inside(compared, *crump_limits(scores[1], design.weights))
+    unit["in crump"] = in_crump(scores, design.weights)
     return unit

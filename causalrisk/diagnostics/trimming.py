@@ -19,45 +19,58 @@ from causalrisk.inference.covariance import with_covariance
 TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 
+def usual_grid(n_arms: int) -> list[float]:
+    """Limits that are tried unless others are given: those of two arms, for several as parts of their mean score."""
+    return [round(2 * limit / n_arms, 4) for limit in TRIMS]
+
+
 def trim_of(limit: Any) -> Any:
-    """Turn a limit into the option `trim`: a number a means (a, 1 - a), and zero no trimming."""
+    """Turn a limit into the option `trim`: a number a means (a, 1 - a), and zero no trimming.
+
+    With several arms the scores of a row add up to one, so that a lower limit of all of them is also an upper one.
+    """
     if isinstance(limit, (int, float, np.number)):
         return (float(limit), 1 - float(limit)) if limit else None
     return limit
 
 
-def trim_curve(record: FitRecord, grid: Sequence[Any] = TRIMS) -> pd.DataFrame:
+def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
     """Effect and robust standard error as rows are trimmed by their propensity score.
 
     Parameters
     ----------
-    grid : sequence
-        Limits: a number a keeps scores in [a, 1 - a], a pair (low, high) those between, "crump" the limits that
-        minimise the variance, 0 everybody.
+    grid : sequence, optional
+        Limits: a number a keeps rows that are in every arm with probability a or more (two arms: scores in
+        [a, 1 - a]), a pair (low, high) scores between, "crump" the limits that minimise the variance, 0 everybody.
+        By default 0 to 0.2, of K arms times 2 / K.
 
     Returns
     -------
     DataFrame
-        A row for each limits: the estimand (trimming changes the population it is about), rows kept, effect,
-        standard error, and "note" with the warnings of the fit or why there is none.
+        A row for each limits (of several arms for each and each effect): the estimand (trimming changes the population
+        it is about), rows kept, effect, standard error, and "note" with the warnings of the fit or why there is none.
     """
-    rows = []
-    for limit in grid:
+    several = record.design.n_arms > 2
+    rows: list[dict[str, Any]] = []
+    for limit in usual_grid(record.design.n_arms) if grid is None else grid:
         options = dataclasses.replace(record.options, trim=trim_of(limit))
         trimmed = "" if options.trim is None else "trimmed "
-        row = {"trim": limit, "estimand": trimmed + options.estimand, "n": np.nan, "effect": np.nan, "std err": np.nan}
+        names = record.design.labels[1:]
+        estimand = trimmed + options.estimand
+        empty = {"estimand": estimand, "n": np.nan, "effect": np.nan, "std err": np.nan}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
                 at = _refit(record, options)
         except CausalRiskError as error:
-            rows.append({**row, "note": " ".join(str(error).split())})
+            failed = {**empty, "note": " ".join(str(error).split())}
+            rows += [{"trim": limit, "arm": name, **failed} for name in names]
             continue
-        effect, se = at.estimate.params[0], np.sqrt(at.covariance[0, 0])
-        note = " ".join(" ".join(at.notes).split())
-        row["estimand"] = at.estimand
-        rows.append({**row, "n": at.design.nobs, "effect": effect, "std err": se, "note": note})
-    return pd.DataFrame(rows).set_index("trim")
+        note, found = " ".join(" ".join(at.notes).split()), {"estimand": at.estimand, "n": at.design.nobs}
+        for name, effect, se in zip(names, at.estimate.params, at.std_errors, strict=False):
+            rows.append({"trim": limit, "arm": name, **found, "effect": effect, "std err": se, "note": note})
+    frame = pd.DataFrame(rows)
+    return frame.set_index(["trim", "arm"]) if several else frame.drop(columns="arm").set_index("trim")
 
 
 def _refit(record: FitRecord, options: ModelOptions) -> FitRecord:

@@ -26,8 +26,8 @@ class EffectScale:
         The effect as a formula of ``{treated}`` and ``{reference}``, to be read.
     g, g_slope, g_inverse : callable
         The scale, its derivative and its inverse, elementwise.
-    report, report_slope : callable
-        From a difference on the scale to the reported effect, and the derivative.
+    report, report_slope, contrast : callable
+        From a difference on the scale to the reported effect, its derivative and its inverse.
     null : float
         The reported effect when there is none.
     domain : str
@@ -44,6 +44,7 @@ class EffectScale:
     g_inverse: Callable[[Array], Array]
     report: Callable[[Array], Array]
     report_slope: Callable[[Array], Array]
+    contrast: Callable[[Array], Array]
     null: float
     domain: str
     low: float
@@ -119,6 +120,10 @@ def _percent_slope(difference: Array) -> Array:
     return 100 * np.exp(difference)
 
 
+def _from_percent(percent: Array) -> Array:
+    return np.log1p(percent / 100)
+
+
 DIFFERENCE = EffectScale(
     name="difference",
     label="",
@@ -128,6 +133,7 @@ DIFFERENCE = EffectScale(
     g_inverse=_same,
     report=_same,
     report_slope=np.ones_like,
+    contrast=_same,
     null=0.0,
     domain="numbers",
     low=-np.inf,
@@ -142,6 +148,7 @@ RATIO = EffectScale(
     g_inverse=np.exp,
     report=np.exp,
     report_slope=np.exp,
+    contrast=np.log,
     null=1.0,
     domain="positive means",
     low=0.0,
@@ -156,6 +163,7 @@ ODDS_RATIO = EffectScale(
     g_inverse=expit,
     report=np.exp,
     report_slope=np.exp,
+    contrast=np.log,
     null=1.0,
     domain="means between 0 and 1",
     low=0.0,
@@ -170,6 +178,7 @@ PERCENT = EffectScale(
     g_inverse=np.exp,
     report=_percent,
     report_slope=_percent_slope,
+    contrast=_from_percent,
     null=0.0,
     domain="positive means",
     low=0.0,

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from causalrisk.design import Design
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import OptionError, listed, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.propensity.targets import ALL, CONTROL, POPULATIONS, SPELLINGS, TREATED, TargetPopulation, population_of
+from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")
 PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
@@ -27,7 +28,7 @@ BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
-INTERVALS = ("normal", "percentile", "basic", "bc", "bca", "studentized")
+INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
 
 def _finite_number(name: str, value: object) -> bool:
@@ -88,11 +89,11 @@ class ModelOptions:
                 f'propensity_loss="calibrated" is a loss of the logit; propensity_link={self.propensity_link!r} has '
                 'none.\nType  propensity_link="logit".'
             )
-        if self.population not in (ALL, TREATED, CONTROL):
+        if not self.population.by_arm:
             raise OptionError(
                 'propensity_loss="calibrated" balances towards everybody or one arm; target '
                 f"{self.population.name!r} has no such loss.\n"
-                'Type  target="all", "treated" or "control", or  propensity_loss="ml".'
+                'Type  target="all", "treated", "control" or a level, or  propensity_loss="ml".'
             )
 
     @property
@@ -121,21 +122,63 @@ def is_frame(target: Any) -> bool:
     return hasattr(target, "columns") or isinstance(target, Mapping)
 
 
+def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
+    """Return the options of a model from all those of a call; `target` may name an arm of the design."""
+    return options_of(ModelOptions, {**given, "target": named_target(given.get("target", "all"), design)})
+
+
+def named_target(value: Any, design: Design) -> Any:
+    """Return an option `target` with the name of an arm, its level or label, as the population of its rows.
+
+    Parameters
+    ----------
+    value : str, scalar, frame or callable
+        The option as it was given.
+    design : Design
+        The data, whose treatment has the levels.
+
+    Returns
+    -------
+    TargetPopulation or object
+        Of the rows of the arm; what is not the name of an arm as it is.
+
+    Raises
+    ------
+    OptionError
+        If a name of a population is the label of an arm that is not that population.
+    """
+    arm = design.arm_named(value)
+    if arm is None:
+        return value
+    population, known = arm_population(arm, design.labels), SPELLINGS.get(str(value).lower())
+    if known is None or POPULATIONS[known] is population:
+        return population
+    if value not in design.labels:  # a level that has another label does not hide the name
+        return value
+    raise OptionError(
+        f"target={value!r} is the label of an arm and the name of another population ({known}).\n"
+        f'Give the arm another label:  levels={{{design.levels[arm]!r}: "arm {value}", ...}}.'
+    )
+
+
 def _target(value: Any) -> Any:
-    """Check a target: a known name in any case, a data frame, or a function."""
+    """Check a target: a population, a known name in any case, a data frame, or a function."""
     if not isinstance(value, str):
+        if isinstance(value, TargetPopulation):
+            return value.name if value.name in POPULATIONS else value
         if callable(value) or is_frame(value):
             return value
         raise OptionError(
-            f"target is of type {type(value).__name__}; expected {listed(tuple(POPULATIONS))}, a DataFrame, or a "
-            'function of the propensity score.\nType  target="all".'
+            f"target is of type {type(value).__name__} and no level of the treatment; expected "
+            f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
+            'Type  target="all".'
         )
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = difflib.get_close_matches(value.lower(), SPELLINGS, 1, 0.4) or ["all"]
         raise OptionError(
-            f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a DataFrame, or a function "
-            f'of the propensity score.\nType  target="{SPELLINGS[close[0]]}".'
+            f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
+            f'DataFrame, or a function of the propensity score.\nType  target="{SPELLINGS[close[0]]}".'
         )
     return name
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows, target_rows
 from causalrisk.errors import ConvergenceWarning, Notes, OptionError
 from causalrisk.estimators.options import ModelOptions, is_frame
 from causalrisk.estimators.sample import Sample, make_sample
+from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.classifier import ClassifierModel
 from causalrisk.propensity.models import (
     BinaryModel,
@@ -19,15 +22,9 @@ from causalrisk.propensity.models import (
     MultinomialModel,
     PropensityModel,
 )
-from causalrisk.propensity.overlap import crump_limits
+from causalrisk.propensity.overlap import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.separation import check_membership, find_separation, separation_error
-from causalrisk.propensity.targets import (
-    ALL,
-    ArmTarget,
-    Target,
-    TiltTarget,
-    make_target,
-)
+from causalrisk.propensity.targets import ArmTarget, Target, TiltTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
 
 
@@ -104,16 +101,14 @@ def _check_arms(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
     if design.n_arms == 2:
         return
-    towards_one = options.clip is not None and options.population is not ALL
+    population = options.population
+    instead = 'target="overlap", "matching", "entropy" or "all"'
+    if population.toward is not None:
+        named = "  or  ".join(f"target={label!r}" for label in design.labels[1:])
+        instead = f"{named}  for the rows of that arm"
     refused = {
-        "target": (
-            options.population.two_arms_only,
-            options.population.name,
-            'target="control"  (the reference arm), "overlap" or "all"',
-        ),
+        "target": (population.two_arms_only, population.name, instead),
         "propensity_link": (options.propensity_link != "logit", options.propensity_link, 'propensity_link="logit"'),
-        "trim": (options.trim == "crump", options.trim, "trim=(0.05, 0.95)"),
-        "clip": (towards_one, options.clip, 'target="all", or leave clip= out'),
     }
     for name, (holds, value, instead) in refused.items():
         if holds:
@@ -192,11 +187,17 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
         limits, keep = "separated", np.ones(sample.n, dtype=bool) if found is None else ~found.rows
     else:
         _check_separation(design, sample, fit, options.propensity_link)
-        low, high = crump_limits(fit.probabilities[1], sample.s) if options.trim == "crump" else options.trim
-        scores = fit.probabilities[1:] if design.n_arms == 2 else fit.probabilities
-        limits = f"outside [{low:.3g}, {high:.3g}]"
-        keep = np.asarray(((scores >= low) & (scores <= high)).all(axis=0))
+        limits, keep = _within(fit.probabilities, sample.s, options.trim)
     dropped = int((~keep).sum())
     reason = f"propensity score {limits}"
     trimmed = design.subset(sample.restore(keep), reason)
     return trimmed, f"{dropped} {limits}"
+
+
+def _within(scores: Array, weights: Array, trim: Any) -> tuple[str, NDArray[np.bool_]]:
+    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and what is said of the others."""
+    if trim == "crump" and len(scores) > 2:
+        cut = crump_cut(scores, weights)
+        return f"with sum 1/e > {cut:.3g}", inverse_sum(scores) <= cut
+    low, high = crump_limits(scores[1], weights) if trim == "crump" else trim
+    return f"outside [{low:.3g}, {high:.3g}]", inside(scores[1:] if len(scores) == 2 else scores, low, high)

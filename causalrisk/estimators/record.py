@@ -163,6 +163,11 @@ class FitRecord:
         return effect_names(self.estimand, self.design.labels)
 
     @property
+    def contrasts(self) -> list[str]:
+        """What each effect compares, such as "b vs a"."""
+        return [f"{label} vs {self.design.labels[0]}" for label in self.design.labels[1:]]
+
+    @property
     def names(self) -> list[str]:
         """Names of the parameters: effects, then arm means."""
         return parameter_names(self.estimand, self.design.labels)
@@ -225,18 +230,27 @@ class FitRecord:
 
     def arm_label(self, arm: Any) -> str:
         """Return the label of an arm that is named by level or label; an OptionError lists the arms."""
-        design = self.design
-        for level, label in zip(design.levels, design.labels, strict=True):
-            if arm in (label, level):
-                return label
-        raise OptionError(
-            f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, design.labels))}.\n"
-            f"Type  arm={design.labels[-1]!r}."
-        )
+        return self.design.labels[self.arm_position(arm)]
 
     def arm_position(self, arm: Any) -> int:
         """Return the position of an arm, by default (None) the first that is compared with the reference."""
-        return 1 if arm is None else self.design.labels.index(self.arm_label(arm))
+        if arm is None:
+            return 1
+        labels, position = self.design.labels, self.design.arm_named(arm)
+        if position is None:
+            raise OptionError(
+                f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, labels))}.\nType  arm={labels[-1]!r}."
+            )
+        return position
+
+    def contrast_position(self, arm: Any) -> int:
+        """Return the position of an arm that has an effect, by default the first; the reference arm has none."""
+        position = self.arm_position(arm)
+        if not position:
+            raise OptionError(
+                f"arm={arm!r} is the reference arm, which has no effect.\nType  arm={self.design.labels[-1]!r}."
+            )
+        return position
 
     def resampler(self) -> SampleResampler:
         """Return the random part of the fit, to draw its replicates and resamples again."""

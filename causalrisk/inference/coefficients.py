@@ -24,14 +24,11 @@ class CoefficientTable:
         Row names.
     values, se : ndarray, shape (d,)
         Estimates and standard errors.
-    null : float or ndarray, shape (d,)
-        What they are tested against.
     """
 
     names: tuple[str, ...]
     values: Array
     se: Array
-    null: Array | float = 0.0
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.specification import JRE, Specification
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.covariance import with_covariance, without_rounding_error
-from causalrisk.inference.hypotheses import z_and_p
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.inference.wald import column_sd, inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
@@ -200,16 +199,11 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     return dataclasses.replace(comparison, boot=np.concatenate(columns, axis=1), failures=failures)
 
 
-def column_sd(columns: Array) -> Array:
-    """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
-    kept = [column[~np.isnan(column)] for column in columns.T]
-    return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
-
-
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval."""
-    effects, se = comparison.effects, column_sd(comparison.boot)
-    frame = _tested(effects, se, alpha, comparison.rows, "effect", comparison.records[0].options.effect_scale.null)
+    effects, scale = comparison.effects, comparison.records[0].options.effect_scale
+    se, errors = column_sd(comparison.boot), column_sd(scale.contrast(comparison.boot))
+    frame = inference_frame(effects, se, alpha, comparison.rows, scale, errors).set_axis(["effect", *TESTS], axis=1)
     count = len(comparison.effect_names)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
@@ -245,11 +239,4 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     if count > 1:
         levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
-    return _tested(differences, paired, alpha, index, "difference")
-
-
-def _tested(values: Array, se: Array, alpha: float, index: pd.Index, name: str, null: float = 0.0) -> pd.DataFrame:
-    """Return estimates with standard errors, z tests against the null and normal intervals."""
-    z, p = z_and_p(values, se, null)
-    numbers = np.column_stack([values, se, z, p, normal_interval(values, se, alpha)])
-    return pd.DataFrame(numbers, index=index, columns=[name, *TESTS])
+    return inference_frame(differences, paired, alpha, index).set_axis(["difference", *TESTS], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -24,8 +25,9 @@ from causalrisk.estimators.separate import (
 )
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.covariance import influence_covariance
-from causalrisk.inference.hypotheses import inference_frame
+from causalrisk.inference.hypotheses import wald_contrast
 from causalrisk.inference.prediction import check_unit_level
+from causalrisk.inference.wald import column_sd, inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 
@@ -110,9 +112,10 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
 
     Returns
     -------
-    values, se : ndarray, shape (K - 1, G)
-        Effects of one model in which every group has a risk and a variance of its own, and their standard errors over
-        the resamples of the fit.
+    values : ndarray, shape (K - 1, G)
+        Effects of one model in which every group has a risk and a variance of its own.
+    resampled : ndarray, shape (m, K - 1, G)
+        The effects in the resamples of the fit that worked.
     """
     sample, refitter = record.sample, refitter_of(record, groups)
     shape = groups.shape[1], sample.n_arms - 1
@@ -124,8 +127,7 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
         )
     resampling = record.resampler()
     boot = bootstrap(refitter, resampling, sample, InferenceOptions(n_boot=n_boot), Notes())
-    se = np.sqrt(np.diag(boot.covariance()))
-    return point.values[:, 0].reshape(shape).T, se.reshape(shape).T
+    return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
 DRAWS = 999  # resamples of a joint fit that has none of its own
@@ -138,10 +140,10 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
 
     Parameters
     ----------
-    by : str or array_like
-        Name of a variable of the model's formulas or of `data`, or one value per row: the effect in each group.
-        Text that begins with "~" is a formula: the coefficients of the best linear projection of the unit effects
-        on its columns.
+    by : str, array_like or list of them
+        Name of a variable of the model's formulas or of `data`, or one value per row: the effect in each group; of
+        several, such as ["sex", "region"], in each combination that occurs. Text that begins with "~" is a formula:
+        the coefficients of the best linear projection of the unit effects on its columns.
     data : DataFrame or mapping, optional
         The data the model was made from, for variables that its formulas do not use.
     alpha : float, default 0.05
@@ -178,11 +180,7 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
     1         3248    -276.5     30.8
     """
     check_alpha(alpha)
-    if record.frame is not None:
-        raise UnavailableError(
-            "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
-        )
-    found = moderators(record.design, by, data)
+    found = _moderators(record, by, data)
     scale = record.options.effect_scale
     if not found.groups:
         check_unit_level(record, "effects_by(...)")
@@ -191,25 +189,168 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
                 f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
                 'Type  model.with_options(effect="difference").fit().effects_by(...).'
             )
-    values, se = _projected(record, found)
-    index: pd.Index = pd.Index(found.names, name=found.name if found.groups else "term")
-    if len(values) > 1:
-        index = pd.MultiIndex.from_product([record.effect_names, found.names], names=["effect", index.name])
-    frame = inference_frame(values.ravel(), se.ravel(), scale.null if found.groups else 0.0, alpha, index)
+    effects = _projected(record, found)
+    index = _index(record, list(found.names), found.levels if found.groups else ("term",))
+    frame = inference_frame(effects.values.ravel(), effects.se.ravel(), alpha, index, scale, effects.errors)
     if found.groups:
         counts = found.columns.sum(axis=0).astype(int)
-        frame.insert(0, "n", np.tile(counts, len(values)))
+        frame.insert(0, "n", np.tile(counts, len(effects.values)))
     return frame
 
 
-def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array]:
-    """Effects by the columns found and their standard errors, each of shape (K - 1, k)."""
-    sample, columns = record.sample, found.columns[record.sample.order]
+def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05) -> pd.DataFrame:
+    """How the effects in groups differ: each group against each other, both ways.
+
+    Parameters
+    ----------
+    by, data
+        As in `effects_by`, for groups.
+    alpha : float, default 0.05
+        Significance level of the intervals; they are not adjusted for the number of pairs.
+
+    Returns
+    -------
+    DataFrame
+        A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: estimate,
+        std err, z, P>|z| and the limits of the interval. Of a ratio or odds ratio it is the quotient of the two, of a
+        percentage that of the ratios behind them, in percent.
+
+    Raises
+    ------
+    DesignError
+        As `effects_by`.
+    OptionError
+        If `by` is a formula, which has no groups, or makes one group only.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res.differences_by("mmarried")[["estimate", "std err", "z"]].round(1)
+                    estimate  std err    z
+    mmarried minus
+    0        1         107.9     45.4  2.4
+    1        0        -107.9     45.4 -2.4
+    """
+    check_alpha(alpha)
+    found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
+    effects = _projected(record, found)
+    pairs = [(a, b) for a in range(len(found.names)) for b in range(len(found.names)) if a != b]
+    contrasts = np.eye(len(found.names))[[a for a, _ in pairs]] - np.eye(len(found.names))[[b for _, b in pairs]]
+    left = np.kron(np.eye(len(effects.values)), contrasts)
+    values = scale.report(left @ scale.contrast(effects.values.ravel()))
+    errors = np.sqrt(np.clip(np.einsum("jd,de,je->j", left, effects.covariance, left), 0, None))
+    names = [
+        (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
+        for a, b in pairs
+    ]
+    se = errors * scale.report_slope(scale.contrast(values))
+    return inference_frame(values, se, alpha, _index(record, names, (*found.levels, "minus")), scale, errors)
+
+
+def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
+    """Test that the effect is the same in all groups.
+
+    Parameters
+    ----------
+    by, data
+        As in `effects_by`, for groups.
+
+    Returns
+    -------
+    statsmodels.stats.contrast.ContrastResults
+        Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect); of
+        ratios that their logarithms are the same.
+
+    Examples
+    --------
+    >>> import causalrisk as cr
+    >>> births = cr.datasets.load_cattaneo2()
+    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
+    0.018
+    """
+    found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
+    effects = _projected(record, found)
+    left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
+    return wald_contrast(left, np.zeros(len(left)), scale.contrast(effects.values.ravel()), effects.covariance)
+
+
+def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
+    """Find what effects are asked by; a target frame has none."""
+    if record.frame is not None:
+        raise UnavailableError(
+            "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
+        )
+    return moderators(record.design, by, data)
+
+
+def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
+    """Find the groups, of which there have to be two or more."""
+    found = _moderators(record, by, data)
+    if not found.groups:
+        raise OptionError(f'{name} is for groups; {by!r} is a formula.\nType  effects_by("{by}").')
+    if len(found.names) < 2:
+        raise OptionError(
+            f"{name} compares groups; {', '.join(found.levels)} has one value only, {found.names[0]}.\n"
+            "Name a variable with two values or more."
+        )
+    return found
+
+
+def _as_tuple(name: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (name,) if isinstance(name, str) else name
+
+
+def _index(record: FitRecord, names: Sequence[Any], levels: Sequence[str]) -> pd.Index:
+    """Index of a row a name, of several arms of a row an effect and name."""
+    rows = [_as_tuple(name) for name in names]
+    if record.design.n_arms > 2:
+        rows, levels = [(effect, *row) for effect in record.effect_names for row in rows], ("effect", *levels)
+    if len(levels) == 1:
+        return pd.Index([row[0] for row in rows], name=levels[0])
+    return pd.MultiIndex.from_tuples(rows, names=list(levels))
+
+
+@dataclass(frozen=True)
+class ProjectedEffects:
+    """Effects of each arm against the reference by k columns, with their sampling errors.
+
+    Parameters
+    ----------
+    values, se : ndarray, shape (K - 1, k)
+        Effects as they are reported, and their standard errors.
+    covariance : ndarray, shape ((K - 1) k, (K - 1) k)
+        On the scale where effects are differences, an arm after the other.
+    """
+
+    values: Array
+    se: Array
+    covariance: Array
+
+    @property
+    def errors(self) -> Array:
+        """Standard errors on the scale where effects are differences, shape ((K - 1) k,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+
+def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
+    """Effects by the columns found."""
+    sample, columns, scale = record.sample, found.columns[record.sample.order], record.options.effect_scale
     if record.joint is not None:
-        return joint_group_effects(record, columns, DRAWS if record.boot is None else len(record.boot.failures))
-    projection = project_effects(record, columns, record.options.effect_scale, groups=found.groups)
-    covariance = influence_covariance(record, projection.influence.reshape(sample.n, -1))
-    return projection.values, np.sqrt(np.diag(covariance)).reshape(projection.values.shape)
+        draws = DRAWS if record.boot is None else len(record.boot.failures)
+        values, resampled = joint_group_effects(record, columns, draws)
+        flat = resampled.reshape(len(resampled), -1)
+        covariance = np.atleast_2d(np.cov(scale.contrast(flat), rowvar=False))
+        return ProjectedEffects(values, resampled.std(axis=0, ddof=1), covariance)
+    projection = project_effects(record, columns, scale, groups=found.groups)
+    influence = projection.influence.reshape(sample.n, -1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = scale.report_slope(scale.contrast(projection.values)).ravel()
+        covariance = influence_covariance(record, influence / slope)
+    se = np.sqrt(np.diag(covariance)) * slope
+    return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
 
 
 def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -229,12 +370,16 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     n_arms, block = record.design.n_arms, record.estimate.block("means")
     means, covariance = record.estimate.params[block], record.covariance[block, block]
     scale, labels = record.options.effect_scale, record.design.labels
-    values, variances, pairs = [], [], []
+    values, se, errors, pairs = [], [], [], []
     for low, high in combinations(range(n_arms), 2):
         both = np.array([low, high])
         slope = scale.jacobian(means[both])[0]
         values.append(scale.effects(means[both])[0])
-        variances.append(slope @ covariance[np.ix_(both, both)] @ slope)
+        se.append(np.sqrt(max(slope @ covariance[np.ix_(both, both)] @ slope, 0.0)))
+        if record.boot is not None:
+            resampled = scale.effects(record.boot.used[:, block][:, both].T).T
+            errors.append(column_sd(scale.contrast(resampled))[0])
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
-    return inference_frame(np.array(values), np.sqrt(np.clip(variances, 0, None)), scale.null, alpha, index)
+    on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None
+    return inference_frame(np.array(values), np.array(se), alpha, index, scale, on_scale)

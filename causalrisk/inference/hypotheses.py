@@ -6,13 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.special import ndtr
 
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 
 Parser = Callable[[Sequence[str], str], tuple[Array, Array]]
@@ -78,27 +75,6 @@ def wald_contrast(left: Array, right: Array, params: Array, covariance: Array) -
     return ContrastResults(statistic=np.array([[statistic]]), df_denom=int(kept.sum()), distribution="chi2")
 
 
-def z_and_p(values: Array, se: Array, null: Array | float = 0.0) -> tuple[Array, Array]:
-    """Return z statistics against the null and two-sided p-values; NaN where the standard error is zero to rounding."""
-    rounded = rounded_se(values, se)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(rounded > 0, (values - null) / rounded, np.nan)
-    return z, 2 * ndtr(-np.abs(z))
-
-
-def rounded_se(values: Array, se: Array) -> Array:
-    """Return the standard errors, zero where they are below the rounding error of the estimates."""
-    return np.where(se <= SE_ROUNDING * np.abs(values).max(initial=0), 0.0, se)
-
-
-def inference_frame(values: Array, se: Array, null: float, alpha: float, index: pd.Index) -> pd.DataFrame:
-    """Return estimates with standard errors, z tests and normal intervals, under the summary's names."""
-    z, p = z_and_p(values, se, null)
-    limits = normal_interval(values, se, alpha)
-    names = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-    return pd.DataFrame(np.column_stack([values, se, z, p, limits]), index=index, columns=names)
-
-
 def t_test(record: FitRecord, r_matrix: Any) -> Any:
     """Test linear combinations of `params`, one at a time.
 
@@ -114,7 +90,7 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
         Estimates, z tests and intervals.
     """
     left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
-    return t_contrast(left, right, record.estimate.params, _covariance(record))
+    return t_contrast(left, right, record.estimate.params, parameter_covariance(record))
 
 
 def wald_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -132,10 +108,10 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
         degrees of freedom count those that are not.
     """
     left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
-    return wald_contrast(left, right, record.estimate.params, _covariance(record))
+    return wald_contrast(left, right, record.estimate.params, parameter_covariance(record))
 
 
-def _covariance(record: FitRecord) -> Array:
+def parameter_covariance(record: FitRecord) -> Array:
     """Covariance of the effects and arm means, shape (2 K - 1, 2 K - 1)."""
     count = len(record.names)
     return record.covariance[:count, :count]

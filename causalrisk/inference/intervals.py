@@ -21,6 +21,7 @@ from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.inference.jackknife import jackknife_contributions, sum_within_units, unit_influence
+from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
@@ -28,12 +29,6 @@ from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 
 TAIL = 5  # order statistics wanted beyond a limit
-
-
-def normal_interval(estimate: Array, se: Array, alpha: float) -> Array:
-    """Estimate -+ z(1 - alpha / 2) standard errors, shape (d, 2)."""
-    half = ndtri(1 - alpha / 2) * se
-    return np.column_stack([estimate - half, estimate + half])
 
 
 def percentile_interval(values: Array, alpha: float) -> Array:
@@ -268,10 +263,12 @@ def conf_int(
     ----------
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
-    method : {"normal", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and what the summary prints) uses the standard errors, the others the bootstrap
-        distribution: its quantiles, these reflected about the estimate, bias-corrected, also accelerated, or those
-        of the estimates studentized by the robust standard error of each resample (slow for JRE).
+    method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
+        "normal" (also None, and what the summary prints) uses the standard errors, for a ratio, odds ratio or
+        percentage those of the logarithm of the ratio, transformed; "delta" those of the reported scale, where the
+        interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
+        estimate, bias-corrected, also accelerated, or those of the estimates studentized by the robust standard error
+        of each resample (slow for JRE).
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
 
@@ -292,6 +289,8 @@ def conf_int(
     one_of("acceleration", acceleration, ("influence", "jackknife"))
     estimate = record.estimate.params
     if method in (None, "normal"):
+        limits = parameter_limits(record, alpha)
+    elif method == "delta":
         limits = normal_interval(estimate, record.std_errors, alpha)
     else:
         limits = bootstrap_interval(record, record.used_boot, str(method), alpha, acceleration)

@@ -118,7 +118,7 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
 
 
 def effect_changes(record: FitRecord, method: str) -> Array:
-    """Change of the (first) effect when a row is left out, rows in the order of the design, shape (n,).
+    """Change of the effects when a row is left out, rows in the order of the design, shape (n, K - 1).
 
     Parameters
     ----------
@@ -130,21 +130,21 @@ def effect_changes(record: FitRecord, method: str) -> Array:
 
     Returns
     -------
-    ndarray, shape (n,)
-        Effect without the row less the effect; NaN where there is none without it.
+    ndarray, shape (n, K - 1)
+        Effects without the row less the effects; NaN where there are none without it.
     """
-    sample, joint = record.sample, record.joint
+    sample, joint, count = record.sample, record.joint, len(record.effect_names)
     if method == "influence":
-        share = sample.s * record.estimate.influence[:, 0]
-        return -sample.restore(share / (sample.total - sample.s))
+        share = sample.s[:, None] * record.estimate.influence[:, :count]
+        return -sample.restore(share / (sample.total - sample.s)[:, None])
     refit = remaining_refitter(record) if method == "exact" else None
     if joint is not None:  # nested replicates would be drawn anew for each row
         joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
     alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None), joint=joint)
-    left_out = leave_one_out(alone, 1, refit)[:, 0]
+    left_out = leave_one_out(alone, count, refit)
     if sample.n_frame:
         left_out = sample.restore(left_out)
-    return left_out - record.estimate.params[0]
+    return left_out - record.estimate.params[:count]
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:

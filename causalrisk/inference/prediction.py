@@ -11,7 +11,7 @@ import pandas as pd
 from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import outcome_covariances
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.linalg import Array
 
 

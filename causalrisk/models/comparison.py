@@ -13,7 +13,7 @@ import pandas as pd
 
 from causalrisk.design import ColumnOptions, design_from_formula
 from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha, listed
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
+from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.inference.comparison import (
     Comparison,
     differences_frame,
@@ -278,7 +278,7 @@ def compare(
         frame={**caller.f_globals, **caller.f_locals},
         constant_outcome=all(model.spec.constants for model in models),
     )
-    fitted = fit_estimators(design, [m.spec for m in models], options_of(ModelOptions, options), inference, joint)
+    fitted = fit_estimators(design, [m.spec for m in models], model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
     except KeyboardInterrupt:

@@ -14,7 +14,14 @@ from causalrisk.errors import BootstrapError, FitInterrupted
 from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
+from causalrisk.estimators.options import (
+    InferenceOptions,
+    JREOptions,
+    ModelOptions,
+    model_options,
+    named_target,
+    options_of,
+)
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
@@ -117,10 +124,11 @@ class CausalModel:
             `predict_proba`, cross-fitted on the columns of the propensity formula, clusters kept together.
         n_folds : int, default 5
             Folds of a cross-fitted propensity score.
-        target : {"all", "treated", "control", "overlap", "matching", "entropy"}, DataFrame or callable
-            Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a frame of another population
-            with the same covariates, whose density ratio to the sample comes from a logit in those of the propensity
-            formula; or a tilt as a function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
+        target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
+            Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a level of the treatment for
+            the rows of that arm (the ATT with several arms); a frame of another population with the same covariates,
+            whose density ratio to the sample comes from a logit in those of the propensity formula; or a tilt as a
+            function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
             Which level of the treatment is treated, or which the others are compared with.
         levels : mapping, optional
@@ -132,11 +140,12 @@ class CausalModel:
         cluster : str or array_like, optional
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
         trim : {"crump", "separated"} or tuple of float, optional
-            Leave out rows with a propensity score outside of limits, of those that minimise the variance, or that the
-            propensity model predicts perfectly; the target population changes. The models are then fitted again to the
+            Leave out rows with a propensity score outside of limits (several arms: any of their scores), of those that
+            minimise the variance (several arms: a limit of the sum of inverse scores), or that the propensity model
+            predicts perfectly; the target population changes. The models are then fitted again to the
             rows left, which the bootstrap resamples.
         clip : tuple of float, optional
-            Limits that propensity scores are clipped to.
+            Limits that propensity scores are clipped to; with several arms that of each arm by itself.
         effect : {"difference", "ratio", "odds_ratio", "percent"}
             How the effect is reported: of the arm means, percent of the reference arm's.
         missing : {"drop", "raise"}
@@ -165,7 +174,7 @@ class CausalModel:
             frame={**caller.f_globals, **caller.f_locals},
             constant_outcome=cls.spec.constants,
         )
-        return cls._of(design, options_of(ModelOptions, given))
+        return cls._of(design, model_options(design, given))
 
     @check_keywords(MODEL_INSTEAD, from_formula, without=("treat", "propensity"))
     def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
@@ -184,7 +193,6 @@ class CausalModel:
         **options
             Those of `from_formula`.
         """
-        self.options = options_of(ModelOptions, options)
         self.design = design_from_arrays(
             endog,
             exog,
@@ -192,6 +200,7 @@ class CausalModel:
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
+        self.options = model_options(self.design, options)
 
     @classmethod
     def _of(cls, design: Design, options: ModelOptions) -> Self:
@@ -221,6 +230,8 @@ class CausalModel:
         given = changes.get("propensity_score")
         if given is not None and not is_classifier(given):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
+        if "target" in changes:
+            changes["target"] = named_target(changes["target"], self.design)
         return self._of(self.design, dataclasses.replace(self.options, **changes))
 
     def __repr__(self) -> str:

@@ -25,10 +25,12 @@ from causalrisk.diagnostics.variance import se_decomposition
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
-from causalrisk.inference.heterogeneity import effects_by, pairwise
-from causalrisk.inference.hypotheses import t_test, wald_test, z_and_p
+from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
+from causalrisk.inference.hypotheses import t_test, wald_test
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
+from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.of_record import of_record
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.report import plots
@@ -96,16 +98,13 @@ class CausalResults:
 
     @property
     def tvalues(self) -> pd.Series:
-        """Statistics z of `params`; NaN where the standard error is zero."""
-        return pd.Series(self._z_and_p()[0], index=self._record.names, name="z")
+        """Statistics z of `params`, of ratios on the logarithmic scale; NaN where the standard error is zero."""
+        return pd.Series(parameter_tests(self._record)[0], index=self._record.names, name="z")
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
-        return pd.Series(self._z_and_p()[1], index=self._record.names, name="P>|z|")
-
-    def _z_and_p(self) -> tuple[np.ndarray, np.ndarray]:
-        return z_and_p(self._record.estimate.params, self._record.std_errors, self._record.null)
+        return pd.Series(parameter_tests(self._record)[1], index=self._record.names, name="P>|z|")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
@@ -133,7 +132,10 @@ class CausalResults:
 
     t_test = of_record(t_test)
     wald_test = of_record(wald_test)
+    nlcom = of_record(nlcom)
     effects_by = of_record(effects_by)
+    differences_by = of_record(differences_by)
+    equality_test = of_record(equality_test)
     pairwise = of_record(pairwise)
 
     @property

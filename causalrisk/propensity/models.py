@@ -340,7 +340,10 @@ def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
 
 
 class ClippedModel(PropensityModel):
-    """A model whose probability of a row's own arm is clipped, on request only.
+    """A model whose probabilities are clipped, on request only.
+
+    Of two arms that of the treated is, and the other is its complement; of several each is by itself, so that those of
+    a row need not add up to one.
 
     Parameters
     ----------
@@ -385,30 +388,45 @@ class ClippedModel(PropensityModel):
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Clipped probability of a row's own arm, shape (n, m), and where it was clipped."""
-        own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
-        low, high = (self.low, self.high) if self.n_arms > 2 else self._limits()
-        clipped = np.clip(own, low, high)
+        if self.n_arms > 2:
+            own = self._own(self.model.probabilities(eta))
+            clipped = np.clip(own, self.low, self.high)
+        else:
+            own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
+            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's
+            low, high = np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
+            clipped = np.clip(own, low, high)
         return clipped, clipped != own
 
-    def _limits(self) -> tuple[Array, Array]:
-        """Limits of the own arm's probability where those given are of the treated arm's, shape (n, 1)."""
-        treated = (self.arm > 0)[:, None]
-        return np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
+    def _own(self, values: Array) -> Array:
+        """Values of shape (K, ..., n, m) in each row's own arm, shape (..., n, m)."""
+        return np.take_along_axis(values, self.arm.reshape(1, *[1] * (values.ndim - 3), -1, 1), axis=0)[0]
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the clipped probabilities."""
         own, _ = self.clipped(eta)
-        odds = (1 - own) / own
-        return (odds if toward is None else odds * (self.arm != toward)[:, None])[None]
+        if toward is None or self.n_arms == 2:
+            return _without(((1 - own) / own)[None], self.arm, toward)
+        return _without((self.probabilities(eta)[toward] / own)[None], self.arm, toward)
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """Return derivatives of the model's odds, zero where clipped."""
-        return self.model.odds_slopes(eta, toward) * ~self.clipped(eta)[1]
+        """Return derivatives of the odds, zero where clipped."""
+        own, clipped = self.clipped(eta)
+        if self.n_arms == 2:
+            return self.model.odds_slopes(eta, toward) * ~clipped
+        slopes = self.probability_slopes(eta)
+        of_own = self._own(slopes)
+        if toward is None:
+            return -of_own / own**2
+        return (slopes[toward] - self.odds(eta, toward) * of_own) / own * (self.arm != toward)[:, None]
 
     def probabilities(self, eta: Array) -> Array:
-        """Probabilities within the limits (two arms)."""
-        p = np.clip(self.model.probabilities(eta)[1], self.low, self.high)
-        return np.stack([1 - p, p])
+        """Probabilities within the limits: of the treated arm, or with several arms of each by itself."""
+        p = self.model.probabilities(eta)
+        if self.n_arms > 2:
+            return np.clip(p, self.low, self.high)
+        treated = np.clip(p[1], self.low, self.high)
+        return np.stack([1 - treated, treated])
 
     def probability_slopes(self, eta: Array) -> Array:
         """Return derivatives of the probabilities, zero where clipped."""

@@ -143,8 +143,44 @@ def overlap_message(
     )
 
 
+def inverse_sum(scores: Array) -> Array:
+    """Sum over the arms of the inverse propensity scores, (K, n) -> (n,): what a row costs in variance."""
+    return np.asarray((1 / scores).sum(axis=0))
+
+
+def crump_cut(scores: Array, weights: Array) -> float:
+    """Return the largest sum of inverse scores of the rows whose average effect has the least variance.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (K, n)
+        Probability of each arm.
+    weights : ndarray, shape (n,)
+        Observation weights.
+
+    Returns
+    -------
+    float
+        The largest cut that is at most twice the mean of the sums below it; without end where no row is above.
+
+    References
+    ----------
+    .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
+       of average treatment effects. Biometrika 96, 187-199.
+    .. [2] Yang, S., Imbens, G. W., Cui, Z., Faries, D. E. and Kadziola, Z. (2016). Propensity score matching and
+       subclassification in observational studies with multi-level treatments. Biometrics 72, 1055-1065.
+    """
+    cost = inverse_sum(scores)
+    order = np.argsort(cost)
+    cost, weights = cost[order], weights[order]
+    means = np.cumsum(cost * weights) / np.cumsum(weights)
+    below = cost <= 2 * means
+    # The largest cut at which the marginal row costs no more than twice the average of those below it.
+    return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
+
+
 def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
-    """Return the limits of the propensity score that minimise the variance of the effect.
+    """Return the limits of the propensity score of two arms that minimise the variance of the effect.
 
     Parameters
     ----------
@@ -156,22 +192,9 @@ def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        alpha and 1 - alpha.
-
-    References
-    ----------
-    .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
-       of average treatment effects. Biometrika 96, 187-199.
+        alpha and 1 - alpha, where the sum of inverse scores is at `crump_cut`.
     """
-    cost = 1 / (scores * (1 - scores))
-    order = np.argsort(cost)
-    cost, weights = cost[order], weights[order]
-    means = np.cumsum(cost * weights) / np.cumsum(weights)
-    inside = cost <= 2 * means
-    if inside.all():
-        return 0.0, 1.0
-    # The largest cut at which the marginal unit costs no more than twice the average of those below it.
-    cut = 2 * means[np.flatnonzero(inside)[-1]]
+    cut = crump_cut(np.stack([1 - scores, scores]), weights)
     alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
     return float(alpha), float(1 - alpha)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -170,7 +170,7 @@ class TargetPopulation:
         The arm whose rows are the target.
     tilt : callable or None
         For `TiltTarget`; None where the target are all rows or those of an arm.
-    balance_denominator : {"pooled", "treated", "control", "weighted"}
+    balance_denominator : {"pooled", "toward", "weighted"}
         What differences of means are divided by, as in R's cobalt.
     rows_text : str
         Over which rows the arm means are averages, for the summary.
@@ -200,6 +200,11 @@ class TargetPopulation:
     reference: str = ""
     two_arms_only: bool = False
 
+    @property
+    def by_arm(self) -> bool:
+        """Whether the target are all rows of the sample or those of one arm, whatever the propensity score."""
+        return self.name == "all" or self.toward is not None
+
 
 _TOWARD_ARM = (
     "Rows of arm {arm} are the target and weigh 1. Any other row weighs (probability of {arm}) / (probability of its "
@@ -227,7 +232,7 @@ TREATED = TargetPopulation(
     full_name="average treatment effect on the treated (ATT)",
     toward=1,
     tilt=None,
-    balance_denominator="treated",
+    balance_denominator="toward",
     rows_text="the {in_arm} {units} of {arm}",
     people_text="the {in_arm} {units} of arm {arm}",
     weight_text=_TOWARD_ARM,
@@ -240,7 +245,7 @@ CONTROL = TargetPopulation(
     full_name="average treatment effect on the untreated (ATC)",
     toward=0,
     tilt=None,
-    balance_denominator="control",
+    balance_denominator="toward",
     rows_text="the {in_arm} {units} of {arm}",
     people_text="the {in_arm} {units} of arm {arm}",
     weight_text=_TOWARD_ARM,
@@ -336,8 +341,42 @@ SPELLINGS = {name: name for name in POPULATIONS}
 SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for alias in population.aliases}
 
 
+def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
+    """Return the rows of one arm as a target population.
+
+    Parameters
+    ----------
+    arm : int
+        The arm.
+    labels : sequence of str, length K
+        Labels of the arms, the reference first.
+
+    Returns
+    -------
+    TargetPopulation
+        `CONTROL` for the reference arm and `TREATED` for the other of two; of several arms one that goes by the
+        arm's label.
+    """
+    if arm == 0:
+        return CONTROL
+    if len(labels) == 2:
+        return TREATED
+    label = labels[arm]
+    return replace(
+        TREATED,
+        name=label,
+        aliases=(),
+        estimand=f"ATT({label})",
+        full_name=f"average treatment effect on arm {label} (ATT)",
+        toward=arm,
+        two_arms_only=False,
+    )
+
+
 def population_of(target: Any) -> TargetPopulation:
-    """Return the population that a checked option `target` asks for: a name of `POPULATIONS`, a function or a frame."""
+    """Return the population of a checked option `target`: itself, a name of `POPULATIONS`, a function or a frame."""
+    if isinstance(target, TargetPopulation):
+        return target
     if isinstance(target, str):
         return POPULATIONS[target]
     return FUNCTION if callable(target) else DATA_FRAME
@@ -348,7 +387,7 @@ def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Tar
 
     Parameters
     ----------
-    target : str, callable or frame
+    target : str, TargetPopulation, callable or frame
         The option.
     columns : ndarray, shape (n, q)
         Basis columns of the propensity design, for the membership model.

@@ -14,6 +14,7 @@ from causalrisk._version import __version__
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import robust_covariance
+from causalrisk.propensity.targets import TargetPopulation
 
 SPELLED = ("propensity_link", "propensity_loss", "n_folds", "trim", "clip", "effect", "link")
 
@@ -83,8 +84,8 @@ def _model_options(record: FitRecord) -> dict[str, str]:
             given[name] = repr(getattr(options, name))
     if options.propensity_score is not None:
         given["propensity_score"] = repr(options.propensity_score).replace("\n", " ")
-    if isinstance(options.target, str):
-        given |= {} if options.target == "all" else {"target": repr(options.target)}
+    if isinstance(options.target, (str, TargetPopulation)):
+        given |= {} if options.target == "all" else {"target": repr(options.population.name)}
     else:
         frame = isinstance(options.target, Mapping) or hasattr(options.target, "columns")
         given["target"] = "target_frame" if frame else "tilt"

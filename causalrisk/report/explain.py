@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, JointRecord
-from causalrisk.inference.hypotheses import z_and_p
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.inference.wald import parameter_limits, parameter_tests
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import (
     COMPARED,
@@ -256,11 +255,15 @@ def _effect(record: FitRecord) -> list[str]:
 
 
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:
-    names, estimates, (spec, _) = record.effect_names, record.estimate.params, formats(record)
-    se = np.sqrt(np.diag(record.covariance)[: len(estimates)])
-    limits, null = normal_interval(estimates, se, alpha), record.options.effect_scale.null
-    z, p = z_and_p(estimates, se, null)
+    names, (spec, _) = record.effect_names, formats(record)
+    se, null = record.std_errors, record.options.effect_scale.null
+    limits, (z, p) = parameter_limits(record, alpha), parameter_tests(record)
     texts = [se_words(record)]
+    if record.options.effect != "difference":
+        texts.append(
+            "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
+            "turns both over."
+        )
     for k, name in enumerate(names):
         low, high = (format(v, spec) for v in limits[k])
         shown = format_p(p[k]) if p[k] < 0.001 else f"= {format_p(p[k])}"

@@ -27,6 +27,10 @@ CRUMP = (
     "Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation of "
     "average treatment effects. Biometrika 96, 187-199."
 )
+YANG = (
+    "Yang, S., Imbens, G. W., Cui, Z., Faries, D. E. and Kadziola, Z. (2016). Propensity score matching and "
+    "subclassification in observational studies with multi-level treatments. Biometrics 72, 1055-1065."
+)
 BALANCE_TEST = (
     "Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical Society "
     "B 76, 243-263."
@@ -125,7 +129,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
         (CROSS_FITTING, options.propensity_score is not None),
-        (CRUMP, crump or options.trim == "crump"),
+        (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
         (SENSITIVITY, sensitivity),
         (OMITTED, sensitivity),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import html
 import os
@@ -16,14 +17,15 @@ import pandas as pd
 
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.balance_overid import balance_test
-from causalrisk.diagnostics.influence import influence, quick_method
+from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
 from causalrisk.diagnostics.overlap import overlap
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.intervals import conf_int, normal_interval
+from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
@@ -44,6 +46,7 @@ from causalrisk.report.numbers import format_number, format_share
 from causalrisk.report.readings import (
     BAD,
     Reading,
+    by_contrast,
     read_anchor,
     read_balance,
     read_bootstrap,
@@ -214,7 +217,7 @@ def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
 def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
     """Return the top of the page: heading, the answer in a sentence, and what every diagnostic says in short."""
     estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
-    limits, (spec, _) = normal_interval(estimates, se, alpha), formats(record)
+    limits, (spec, _) = parameter_limits(record, alpha), formats(record)
     answers = [
         f"{effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
         f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"
@@ -228,7 +231,12 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
         if part.reading is not None
     ]
     if record.joint is not None:
-        gap = read_gap(float(estimates[0]), float(record.joint.start.params[0]), float(se[0]))
+        starts = record.joint.start.params
+        gaps = {
+            contrast: read_gap(float(estimates[k]), float(starts[k]), float(se[k]))
+            for k, contrast in enumerate(record.contrasts)
+        }
+        gap = by_contrast(gaps)
         lines.append(f"<li>{badge(gap.verdict)}{html.escape(gap.headline)}</li>")
     missing = len(ASSUMPTIONS) - stated
     if missing:
@@ -280,7 +288,8 @@ def _balance(record: FitRecord) -> Part:
         pvalue = float(balance_test(record).pvalue)
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
-    reading = read_balance(table, pvalue)
+    parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
+    reading = by_contrast({contrast: read_balance(part, pvalue) for contrast, part in parts.items()})
     figure = figure_html(
         partial(plots.plot_balance, record),
         f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
@@ -292,22 +301,39 @@ def _balance(record: FitRecord) -> Part:
 
 
 def _trimming(record: FitRecord) -> Part:
-    table = trim_curve(record)
-    table = table.set_axis([_limits(limit) for limit in table.index]).rename_axis("scores kept")
-    reading = read_trimming(table, record.std_errors[0])
+    curve, labels = trim_curve(record), record.design.labels
+    tables = {
+        contrast: (curve if len(labels) == 2 else curve.xs(label, level="arm"))
+        for contrast, label in zip(record.contrasts, labels[1:], strict=True)
+    }
+    kept = _at_most if len(labels) > 2 else _limits
+    tables = {
+        contrast: table.set_axis([kept(limit) for limit in table.index]).rename_axis("scores kept")
+        for contrast, table in tables.items()
+    }
+    reading = by_contrast({
+        contrast: read_trimming(table, record.std_errors[k]) for k, (contrast, table) in enumerate(tables.items())
+    })  # fmt: skip
     formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
-    shown = formatted(table.drop(columns="note"), formatting)
-    noisy = [str(limit) for limit, note in table["note"].items() if str(note).startswith(MONTE_CARLO)]
+    told = next(iter(tables.values()))["note"]
+    noisy = [str(limit) for limit, note in told.items() if str(note).startswith(MONTE_CARLO)]
     notes = [
         paragraph(f"{limit}: {' '.join(str(note).split())}", "soft")
-        for limit, note in table["note"].items()
+        for limit, note in told.items()
         if note and str(limit) not in noisy
     ]
     if noisy:
-        told = f"At {joined(noisy)} another seed would move the effect by more than 5% of its standard error."
-        notes.insert(0, paragraph(f"{told} More replicates (n_replicates=) bring it down.", "soft"))
-    body = [table_html(shown, "Effect by trimming (robust standard errors)", ("estimand",)), *notes]
-    return Part("trimming", "Trimming", "\n".join(body), reading)
+        moves = f"At {joined(noisy)} another seed would move the effect by more than 5% of its standard error."
+        notes.insert(0, paragraph(f"{moves} More replicates (n_replicates=) bring it down.", "soft"))
+    shown = [
+        table_html(
+            formatted(table.drop(columns="note"), formatting),
+            f"Effect{_of(record, contrast)} by trimming (robust standard errors)",
+            ("estimand",),
+        )
+        for contrast, table in tables.items()
+    ]
+    return Part("trimming", "Trimming", "\n".join([*shown, *notes]), reading)
 
 
 def _anchor(record: FitRecord, alpha: float) -> Part:
@@ -331,6 +357,8 @@ def _penalty(record: FitRecord, alpha: float) -> Part:
     kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
     path = penalty_path(record, grid[kept].tolist())
     reading = read_penalty(path, own, record.std_errors[0], start)
+    if len(record.contrasts) > 1:
+        reading = dataclasses.replace(reading, headline=f"{record.contrasts[0]}: {reading.headline}")
     figure = figure_html(
         lambda ax: plots.draw_penalties(record, path, ax, alpha),
         f"Effect and net bias over the penalty lambda. {reading.headline}",
@@ -344,7 +372,7 @@ def _penalty(record: FitRecord, alpha: float) -> Part:
 
 def _cancellation(record: FitRecord) -> Part:
     table, labels = risk_table(record), record.design.labels
-    reading = read_cancellation(table, record.spec.name, record.design.endog_name)
+    reading = read_cancellation(table, record.spec.name, record.design.endog_name, labels)
     figures = [
         figure_html(
             partial(plots.plot_cancellation, record, arm=label),
@@ -366,39 +394,56 @@ def _cancellation(record: FitRecord) -> Part:
 
 def _influence(record: FitRecord) -> Part:
     method = quick_method(record)
-    table = influence(record, method=method)
-    order = np.argsort(-table["change"].abs().fillna(np.inf).to_numpy(), kind="stable")
-    top = table.iloc[order[:TOP]]
-    reading = read_influence(top, method == "influence")
-    figure = figure_html(
-        lambda ax: plots.draw_changes(record, table, ax, 5),
-        f"Change of the effect without each row, against its share of the weight. {reading.headline}",
-        "How much the effect moves without each row, against the row's share of the weight of its arm.",
-    )
     counted = ", counted from 0 in the data" if isinstance(record.design.in_sample.index, pd.RangeIndex) else ""
     formatting: Formats = {"change": format_number, "in std errors": _three, "weight share": _share}
-    shown = table_html(formatted(top, formatting), f"The {len(top)} most influential rows{counted}", ("arm",))
-    return Part("influence", "Influential rows", figure + shown, reading)
+    readings, body = {}, []
+    for position, table in enumerate(influence_tables(record, method), start=1):
+        contrast = record.contrasts[position - 1]
+        top, of = most_influential(table, TOP), _of(record, contrast)
+        readings[contrast] = read_influence(top, method == "influence")
+        figure = figure_html(
+            partial(_draw_changes, record, table, position),
+            f"Change of the effect{of} without each row, against its share of the weight. "
+            f"{readings[contrast].headline}",
+            f"How much the effect{of} moves without each row, against the row's share of the weight of its arm.",
+        )
+        heading = f"The {len(top)} most influential rows{of and f' for the effect{of}'}{counted}"
+        body += [figure, table_html(formatted(top, formatting), heading, ("arm",))]
+    return Part("influence", "Influential rows", "\n".join(body), by_contrast(readings))
+
+
+def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
+    return plots.draw_changes(record, table, ax, 5, position)
+
+
+def _of(record: FitRecord, contrast: str) -> str:
+    """Return which effect is meant, where there are several; begins with a blank."""
+    return "" if record.design.n_arms == 2 else f" of {contrast}"
 
 
 def _bootstrap(record: FitRecord, alpha: float) -> Part:
     boot = record.used_boot
-    limits = [conf_int(record, alpha, method).iloc[0].to_numpy() for method in ("normal", "percentile")]
-    drawn = len(boot.failures)
-    reading = read_bootstrap(boot.used[:, 0], record.estimate.params[0], limits, drawn, alpha)
-    figure = figure_html(
-        lambda ax: plots.plot_bootstrap(record, ax, alpha),
-        f"Histogram of the effect over {drawn} resamples with three intervals. {reading.headline}",
-        f"The effect over {drawn} resamples, with its intervals.",
-    )
-    return Part("bootstrap", "Bootstrap distribution", figure, reading)
+    intervals = [conf_int(record, alpha, method).to_numpy() for method in ("normal", "percentile")]
+    drawn, readings, figures = len(boot.failures), {}, []
+    for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
+        limits, of = [rows[k] for rows in intervals], _of(record, contrast)
+        reading = read_bootstrap(boot.used[:, k], record.estimate.params[k], limits, drawn, alpha)
+        readings[contrast] = reading
+        figure = figure_html(
+            partial(plots.plot_bootstrap, record, alpha=alpha, arm=label),
+            f"Histogram of the effect{of} over {drawn} resamples with its intervals. {reading.headline}",
+            f"The effect{of} over {drawn} resamples, with its intervals.",
+        )
+        figures.append(figure)
+    return Part("bootstrap", "Bootstrap distribution", "\n".join(figures), by_contrast(readings))
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Part:
     table = sensitivity(record, alpha)
     formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
     shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
-    return Part("sensitivity", "An omitted confounder", shown, read_sensitivity(table))
+    reading = by_contrast({str(contrast): read_sensitivity(row) for contrast, row in table.iterrows()})
+    return Part("sensitivity", "An omitted confounder", shown, reading)
 
 
 def _ledgers(record: FitRecord) -> Part:
@@ -459,6 +504,11 @@ def _repeat(record: FitRecord) -> Part:
 def _limits(limit: Any) -> str:
     """Return limits of the score as `trim_curve` names them, as an interval."""
     return str(limit) if not isinstance(limit, float) else f"[{limit:g}, {1 - limit:g}]" if limit else "all"
+
+
+def _at_most(limit: Any) -> str:
+    """Return limits of the scores of several arms, of which the lower one decides."""
+    return f"{limit:.3g} or more" if isinstance(limit, float) and limit else _limits(limit)
 
 
 def _whole(value: Any) -> str:

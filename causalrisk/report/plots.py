@@ -20,6 +20,7 @@ from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, 
 from causalrisk.errors import UnavailableError, check_alpha, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.wald import delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.summary import one_line
 
@@ -125,7 +126,7 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
 
 
 def draw_anchor_path(
-    path: pd.DataFrame, effects: tuple[float, float], z: float, labels: tuple[str, str], ax: Any
+    path: pd.DataFrame, effects: tuple[float, float], z: float | None, labels: tuple[str, str], ax: Any
 ) -> Any:
     """Draw the effect with its interval over the anchor, the one chosen marked.
 
@@ -135,8 +136,8 @@ def draw_anchor_path(
         As of `anchor_path`.
     effects : tuple of float
         Effect of the fit, and of its start.
-    z : float
-        Standard errors to either side.
+    z : float or None
+        Standard errors to either side; None for no interval.
     labels : tuple of str
         Of the effect and the interval.
     ax : matplotlib Axes
@@ -147,8 +148,10 @@ def draw_anchor_path(
     matplotlib Axes
         The same; the most cautious anchor stands on the right, next to IPWRA.
     """
-    x, effect, half = path.index.to_numpy(), path["effect"].to_numpy(), z * path["std err"].to_numpy()
-    ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    if z is not None:
+        half = z * path["std err"].to_numpy()
+        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     chosen = path.index[path["chosen"]][0]
     ax.plot([chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label="chosen")
@@ -163,7 +166,7 @@ def draw_anchor_path(
 
 
 def draw_penalty_path(
-    path: pd.DataFrame, own: float, effects: tuple[float, float], z: float, labels: tuple[str, str, str], ax: Any
+    path: pd.DataFrame, own: float, effects: tuple[float, float], limits: Array, labels: tuple[str, str, str], ax: Any
 ) -> Any:
     """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
 
@@ -175,8 +178,8 @@ def draw_penalty_path(
         Penalty of the fit.
     effects : tuple of float
         Effect of the fit, and of its start.
-    z : float
-        Standard errors to either side.
+    limits : ndarray, shape (m, 2)
+        Of the interval at each penalty.
     labels : tuple of str
         Of the effect, the interval and the net bias.
     ax : matplotlib Axes
@@ -187,9 +190,10 @@ def draw_penalty_path(
     matplotlib Axes
         The same, with the effect; that of the bias shares its penalties.
     """
-    path = path[path.index > 0]
-    x, effect, half = path.index.to_numpy(), path["effect"].to_numpy(), z * path["std err"].to_numpy()
-    ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    shown = path.index > 0
+    path, (low, high) = path[shown], limits[shown].T
+    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
     ax.axvline(own, **LINE)
@@ -559,13 +563,15 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     Returns
     -------
     matplotlib Axes
-        The plot of `anchor_path`, with intervals from the influence functions held out.
+        The plot of `anchor_path`, for a single difference with intervals from the influence functions held out.
     """
     check_alpha(alpha)
     path, joint = anchor_path(record), joint_of(record)
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
     labels = _effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
-    return draw_anchor_path(path, effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax))
+    alone = record.options.effect == "difference" and record.design.n_arms == 2
+    z = float(norm.ppf(1 - alpha / 2)) if alone else None
+    return draw_anchor_path(path, effects, z, labels, axes_or_new(ax))
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -594,13 +600,17 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     joint, unit = joint_of(record), record.design.endog_name
     labels = _effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
-    return draw_penalty_path(
-        path, float(joint.own_penalty or 0.0), effects, norm.ppf(1 - alpha / 2), labels, axes_or_new(ax)
-    )
+    scale, values = record.options.effect_scale, path["effect"].to_numpy()
+    limits = effect_interval(values, delta_errors(values, path["std err"].to_numpy(), scale), scale, alpha)
+    return draw_penalty_path(path, float(joint.own_penalty or 0.0), effects, limits, labels, axes_or_new(ax))
 
 
 def plot_bootstrap(
-    record: FitRecord, ax: Any = None, alpha: float = 0.05, intervals: Sequence[str] = ("normal", "percentile")
+    record: FitRecord,
+    ax: Any = None,
+    alpha: float = 0.05,
+    intervals: Sequence[str] = ("normal", "percentile"),
+    arm: Any = None,
 ) -> Any:
     """Bootstrap distribution of the effect with its intervals.
 
@@ -612,6 +622,8 @@ def plot_bootstrap(
         Significance level of the intervals.
     intervals : sequence of str
         Which to draw; methods of `conf_int`.
+    arm : level or label, optional
+        The arm whose effect it is, by default the first that is not the reference.
 
     Returns
     -------
@@ -623,14 +635,15 @@ def plot_bootstrap(
     UnavailableError
         If the fit has no bootstrap.
     """
-    boot = record.used_boot
-    limits = {method: conf_int(record, alpha, method).iloc[0] for method in intervals}
+    boot, position = record.used_boot, record.contrast_position(arm)
+    k = position - 1
+    limits = {method: conf_int(record, alpha, method).iloc[k] for method in intervals}
     shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
-    estimate = float(record.estimate.params[0])
-    return draw_bootstrap(boot.used[:, 0], estimate, shown, _effect_label(record), axes_or_new(ax))
+    estimate = float(record.estimate.params[k])
+    return draw_bootstrap(boot.used[:, k], estimate, shown, _effect_label(record, position), axes_or_new(ax))
 
 
-def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None) -> Any:
+def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None) -> Any:
     """How much each row moves the effect, against its share of the weight.
 
     Parameters
@@ -641,6 +654,8 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
         How many rows are named.
     method : {"exact", "shifted", "influence"}, optional
         As in `influence`.
+    arm : level or label, optional
+        The arm whose effect it is, by default the first that is not the reference.
 
     Returns
     -------
@@ -648,15 +663,17 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
         The plot.
     """
     whole_number("top", top, 1)
-    return draw_changes(record, influence(record, method=method), ax, top)
+    position = record.contrast_position(arm)
+    return draw_changes(record, influence(record, method=method, arm=arm), ax, top, position)
 
 
-def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int) -> Any:
-    """Draw a table of influences that is at hand."""
+def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1) -> Any:
+    """Draw a table of influences on the effect of an arm that is at hand."""
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]
-    name = f"{record.effect_names[0]} without the row, less the {record.estimand}"
+    effect = record.effect_names[position - 1]
+    name = f"{effect} without the row, less the {effect}"
     return draw_influence(table, labels, top, name, axes_or_new(ax))
 
 
@@ -719,10 +736,9 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     return figure
 
 
-def _effect_label(record: FitRecord) -> str:
-    """Return what the axis of the effect is called."""
-    design = record.design
-    return f"{record.estimand} on {design.endog_name}, {design.labels[1]} vs {design.labels[0]}"
+def _effect_label(record: FitRecord, position: int = 1) -> str:
+    """Return what the axis of the effect of an arm is called."""
+    return f"{record.estimand} on {record.design.endog_name}, {record.contrasts[position - 1]}"
 
 
 def _compared(own: str, biases: dict[str, Array]) -> list[str]:

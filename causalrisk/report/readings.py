@@ -5,7 +5,7 @@ The limits of the verdicts are rules of thumb, and the texts name them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,33 @@ class Reading:
     verdict: str
     headline: str
     texts: tuple[str, ...] = ()
+
+
+def by_contrast(readings: Mapping[str, Reading]) -> Reading:
+    """Return one reading of the same diagnostic for several contrasts, each named; for one its own.
+
+    Parameters
+    ----------
+    readings : mapping
+        Contrast -> its reading.
+
+    Returns
+    -------
+    Reading
+        With the worst verdict; what all of them say is said once.
+    """
+    found = list(readings.values())
+    if len(found) == 1:
+        return found[0]
+    order = (BAD, CAUTION, GOOD, UNJUDGED)
+    shared = [text for text in found[0].texts if all(text in reading.texts for reading in found)]
+    own = [
+        f"{contrast}: {' '.join(text for text in reading.texts if text not in shared)}"
+        for contrast, reading in readings.items()
+        if set(reading.texts) - set(shared)
+    ]
+    headline = " ".join(f"{contrast}: {reading.headline}" for contrast, reading in readings.items())
+    return Reading(min((reading.verdict for reading in found), key=order.index), headline, (*own, *shared))
 
 
 def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
@@ -79,10 +106,14 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
         "arm, so that their outcome there is extrapolated by the outcome model."
     ]
     if outside:
-        limits = f"[{table['crump low'].iloc[0]:.3f}, {table['crump high'].iloc[0]:.3f}]"
+        if "crump cut" in table:
+            found = f"a sum of inverse scores above {table['crump cut'].iloc[0]:.3g}, the limit of Yang et al. (2016)"
+        else:
+            limits = f"[{table['crump low'].iloc[0]:.3f}, {table['crump high'].iloc[0]:.3f}]"
+            found = f"scores outside {limits}, the limits of Crump et al. (2009)"
         texts.append(
-            f"{outside} rows ({outside / rows:.0%}) have scores outside {limits}, the limits of Crump et al. (2009) "
-            "beyond which an average over everybody costs more precision than it is worth."
+            f"{outside} rows ({outside / rows:.0%}) have {found} beyond which an average over everybody costs more "
+            "precision than it is worth."
         )
     if verdict != GOOD:
         texts.append(
@@ -219,12 +250,13 @@ def _moved(size: float) -> str:
     return GOOD if size <= MOVES else CAUTION if size <= MOVES_MUCH else BAD
 
 
-def read_cancellation(table: pd.DataFrame, name: str, outcome: str) -> Reading:
-    """Read the table of `risk_table()` for the estimator of the fit."""
+def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequence[str]) -> Reading:
+    """Read the table of `risk_table()` for the estimator of the fit; `labels` are those of the arms."""
     own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
+    over = "" if len(labels) == 2 else f", over all {len(labels) - 1} contrasts"
     headline = (
         f"{name} has an RMS error of {format_number(own['RMS error'])} over the propensity replicates, of it net bias "
-        f"{format_number(own['RMS net'])} (in units of {outcome})."
+        f"{format_number(own['RMS net'])} (in units of {outcome}{over})."
     )
     texts = [
         "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
@@ -234,8 +266,11 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str) -> Reading:
     if other in table.index:
         error, net = table.loc[other, "RMS error"], table.loc[other, "RMS net"]
         texts.append(f"{other} has {format_number(error)}, of it net bias {format_number(net)}.")
-    if "correlation" in table:
-        texts.append(f"The correlation of the arms' biases is {own['correlation']:.2f}; at 1 all of them cancels.")
+    for label in labels[1:]:
+        column, which = "correlation", "the arms' biases"
+        if len(labels) > 2:
+            column, which = f"correlation[{label}]", f"the biases of {label} and {labels[0]}"
+        texts.append(f"The correlation of {which} is {own[column]:.2f}; at 1 all of them cancels.")
     texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
     return Reading(UNJUDGED, headline, tuple(texts))
 
@@ -258,9 +293,8 @@ def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], draw
     return Reading(verdict, f"The two intervals {agree}.", texts)
 
 
-def read_sensitivity(table: pd.DataFrame) -> Reading:
-    """Read the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
-    first = table.iloc[0]
+def read_sensitivity(first: pd.Series) -> Reading:
+    """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
     limit = (
         "the interval holds no effect even without one"
         if first["E-value of limit"] == 1
@@ -274,7 +308,7 @@ def read_sensitivity(table: pd.DataFrame) -> Reading:
         f"The E-value is of the ratio {first['ratio']:.3f} ({first['basis']}; VanderWeele and Ding 2017). Compare it "
         "with the strongest covariate you have: a missing one would have to be as strong, given all of them."
     ]
-    if "robustness value" in table:
+    if "robustness value" in first:
         texts.append(
             f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
             "is left of both the outcome and the weights (Chernozhukov et al. 2022). That takes the models to be right "

@@ -14,8 +14,7 @@ from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
 from causalrisk.inference.comparison import Comparison, differences_frame, effects_frame
 from causalrisk.inference.covariance import start_record
-from causalrisk.inference.hypotheses import rounded_se, z_and_p
-from causalrisk.inference.intervals import normal_interval
+from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.overlap import LARGE_WEIGHT
@@ -32,7 +31,6 @@ from causalrisk.report.wording import (
 )
 
 Rows = tuple[tuple[str, ...], ...]
-LONG_NAME = 16  # of an effect, in characters
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 NOTE_JOINT = (
     "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
@@ -85,11 +83,11 @@ def summary(
         )
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
-    estimates = CoefficientTable(names, record.estimate.params, record.std_errors, record.null)
+    estimates = CoefficientTable(names, record.estimate.params, record.std_errors)
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _estimates_table(estimates, outcome, alpha),
+        _estimates_table(estimates, outcome, alpha, parameter_tests(record), parameter_limits(record, alpha)),
         _arms_table(record),
     ]
     if record.joint is not None:
@@ -203,10 +201,10 @@ def _limits(alpha: float) -> tuple[str, str]:
     return f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
 
 
-def _estimates_table(estimates: CoefficientTable, corner: str, alpha: float) -> TableContent:
-    spec = column_format(rounded_se(estimates.values, estimates.se), estimates.values)
-    z, p = z_and_p(estimates.values, estimates.se, estimates.null)
-    limits = normal_interval(estimates.values, estimates.se, alpha)
+def _estimates_table(
+    estimates: CoefficientTable, corner: str, alpha: float, tests: tuple[Array, Array], limits: Array
+) -> TableContent:
+    spec, (z, p) = column_format(rounded_se(estimates.values, estimates.se), estimates.values), tests
     rows = []
     for k, name in enumerate(estimates.names):
         low, high = (format(v, spec) for v in limits[k])
@@ -268,11 +266,15 @@ def _bought_text(record: FitRecord, joint: JointRecord) -> str:
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
     labels = record.design.labels
-    blocks = zip(coefficients.outcome, labels, strict=True)
-    tables = [_estimates_table(block, f"outcome, {label}", alpha) for block, label in blocks]
+    blocks = [(f"outcome, {label}", block) for block, label in zip(coefficients.outcome, labels, strict=True)]
     if coefficients.propensity is not None:
-        tables.append(_estimates_table(coefficients.propensity, "propensity", alpha))
-    return tables
+        blocks.append(("propensity", coefficients.propensity))
+    return [
+        _estimates_table(
+            block, corner, alpha, z_and_p(block.values, block.se), normal_interval(block.values, block.se, alpha)
+        )
+        for corner, block in blocks
+    ]
 
 
 def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
@@ -330,7 +332,7 @@ def _interval_text(record: FitRecord) -> str:
     if null:
         text += f" z and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
-        text += ' They are symmetric on this scale; conf_int(method="percentile") after a bootstrap need not be.'
+        text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
     return f"{text}{choice_words(record)}"
 
 

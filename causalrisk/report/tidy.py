@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference import intervals
-from causalrisk.inference.hypotheses import z_and_p
+from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.wording import covariance_name, has_converged, propensity_text
@@ -112,9 +112,10 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(list(map(str, record.names)), name="Coefficient"))
 
 
-def _estimates(record: FitRecord) -> list[Array]:
-    """Estimates, standard errors, z statistics and p-values of the parameters."""
-    return [record.estimate.params, record.std_errors, *z_and_p(record.estimate.params, record.std_errors, record.null)]
+def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
+    """Estimates, standard errors, z statistics and p-values of the parameters, on the scale of the intervals."""
+    tests = delta_tests(record) if method == "delta" else parameter_tests(record)
+    return [record.estimate.params, record.std_errors, *tests]
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
@@ -138,7 +139,7 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     alpha : float, default 0.05
         Significance level of the intervals; 0.05 gives 95% intervals.
     method : str, optional
-        Kind of interval, as in `conf_int`.
+        Kind of interval, as in `conf_int`; with "delta" statistics and p-values are of the reported scale too.
 
     Returns
     -------
@@ -155,4 +156,4 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
     """
     limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
-    return tidy_frame(record.names, _estimates(record), limits)
+    return tidy_frame(record.names, _estimates(record, method), limits)

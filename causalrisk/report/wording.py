@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.hypotheses import rounded_se
+from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.tables import wrap
 
@@ -239,7 +240,10 @@ def target_text(record: FitRecord) -> str:
     """Return the target and its estimand."""
     if record.frame is not None:
         return f"data frame, {len(record.frame.index)} rows"
-    return f"{record.options.population.name} ({record.estimand.removesuffix(record.options.effect_scale.label)})"
+    population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
+    if population.name in POPULATIONS or population.toward is None:
+        return f"{population.name} ({estimand})"
+    return f"arm {population.name} ({estimand.removesuffix(f'({population.name})')})"
 
 
 def covariance_name(record: FitRecord) -> str:

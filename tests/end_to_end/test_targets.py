@@ -291,7 +291,7 @@ def test_codings_of_several_levels_agree(coding):
 
 def test_what_several_arms_do_not_have():
     frame = random_arms(200)
-    for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}, {"trim": "crump"}):
+    for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}):
         with pytest.raises(cr.OptionError, match=rf"{next(iter(options))}=.*is for two arms; here are 3[^$]*Type"):
             fitted(cr.IPWRA, frame, treat="arm", reference="a", **options)
 
@@ -541,11 +541,9 @@ def test_effects_are_functions_of_the_means_by_the_delta_method(model, effect, f
         slope = np.array([(form(*(means + s)) - form(*(means - s))) / 2e-6 for s in step])
         covariance = res.cov_params().iloc[1:, 1:].to_numpy()
         assert res.effect_se == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-6)
-    null = 0 if effect == "percent" else 1
-    assert res.tvalues.iloc[0] == pytest.approx((res.effect - null) / res.effect_se, rel=1e-10)
-    note = "" if null == 0 else f"test {label} = 1"
     text = " ".join(str(res.summary()).split())
-    assert note in text
+    assert ("" if effect == "percent" else f"test {label} = 1") in text
+    assert "Interval and test of the effect are those of the logarithm of the ratio, transformed back." in text
     # The formula printed below the table, worked out with the printed means, is the effect.
     printed = text.partition(f"{label} = ")[2].partition(", averaged")[0].replace("100 (", "100 * (")
     assert eval(printed, {"POM": means.tolist()}) == pytest.approx(res.effect, rel=1e-10)

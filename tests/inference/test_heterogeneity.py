@@ -214,3 +214,106 @@ def test_pairs_of_arms_do_not_depend_on_the_reference():
     again = other.pairwise()
     assert again.loc[("c", "b"), "estimate"] == pytest.approx(pairs.loc[("c", "b"), "estimate"], rel=1e-8)
     assert again.loc[("c", "b"), "std err"] == pytest.approx(pairs.loc[("c", "b"), "std err"], rel=1e-7)
+
+
+# --- several grouping variables, and how groups differ -----------------------------------------------------------
+
+
+def test_two_grouping_variables_are_their_combinations():
+    frame = grouped().assign(h=lambda f: pd.Categorical(np.where(f.x3 > 0.5, "b", "a"), ["b", "a"]))
+    res = cr.AIPW.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    both = res.effects_by(["g", "h"], frame)
+    assert both.index.names == ["g", "h"]
+    assert both.index.tolist() == [("high", "b"), ("high", "a"), ("low", "b"), ("low", "a")]
+    joined = res.effects_by(frame.g + frame.h.astype(str))
+    for (g, h), row in both.iterrows():
+        np.testing.assert_allclose(row, joined.loc[g + h], rtol=1e-12)
+    pd.testing.assert_frame_equal(res.effects_by(("g", frame.h), frame), both)
+    only = frame.assign(h=np.where(frame.g == "low", "a", frame.h))  # a combination that does not occur is no row
+    assert len(res.effects_by(["g", "h"], only)) == 3
+    listed = list(frame.g)  # one value per row is no list of names
+    np.testing.assert_allclose(res.effects_by(listed).estimate, res.effects_by(frame.g).estimate)
+    arms = frame.assign(d=np.random.default_rng(1).choice(["a", "b", "c"], 400))
+    three = cr.IPWRA.from_formula(f"y ~ {RHS}", arms, treat="d", reference="a").fit().effects_by(["g", "h"], arms)
+    assert three.index.names == ["effect", "g", "h"] and len(three) == 8
+    with raises_with(cr.DesignError, "groups 'g', 'g' have a name twice", 'by=["sex", "region"]'):
+        res.effects_by(["g", "g"], frame)
+    with raises_with(cr.DesignError, "group 'nope'"):
+        res.effects_by(["g", "nope"], frame)
+
+
+def test_differences_of_groups_by_hand():
+    """Contrasts and joint test of a regression of the pseudo outcomes on the groups, by statsmodels."""
+    frame = grouped().assign(t=lambda f: pd.cut(f.x2, 3, labels=["p", "q", "r"]))
+    res = cr.AIPW.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    score, fitted = res.propensity_scores, res.potential_outcomes
+    correction = frame.d / score * (frame.y - fitted["1"]) - (1 - frame.d) / (1 - score) * (frame.y - fitted["0"])
+    pseudo = fitted["1"] - fitted["0"] + correction
+    theirs = smf.ols("pseudo ~ C(t) - 1", frame.assign(pseudo=pseudo)).fit(cov_type="HC0")
+    found = res.differences_by("t", frame)
+    assert found.index.names == ["t", "minus"] and len(found) == 6
+    levels = ["p", "q", "r"]
+    means = pseudo.groupby(frame.t, observed=True).mean()
+    for (one, other), row in found.iterrows():
+        assert row.estimate == pytest.approx(means[one] - means[other], rel=1e-9)
+        back = found.loc[(other, one)]
+        assert row.estimate == -back.estimate and row["[0.025"] == pytest.approx(-back["0.975]"], rel=1e-12)
+    wald = res.equality_test("t", frame)
+    names = [f"C(t)[{level}]" for level in levels]
+    expected = theirs.wald_test(f"{names[0]} = {names[1]} = {names[2]}", use_f=False, scalar=True)
+    # the influence of the nuisance models is in ours, and of second order for AIPW
+    assert wald.statistic.item() == pytest.approx(expected.statistic, rel=0.05)
+    assert wald.df_denom == 2
+
+
+def test_differences_of_groups_fitted_by_themselves():
+    """With every coefficient of its own in each group, the groups are independent samples."""
+    frame = grouped()
+    formula = "y ~ C(g) * (x2 + x3)"
+    res = cr.OutcomeRegression.from_formula(formula, frame, treat="d").fit()
+    alone = [
+        cr.OutcomeRegression.from_formula("y ~ x2 + x3", frame[frame.g == g], treat="d").fit() for g in ("high", "low")
+    ]
+    row = res.differences_by("g").loc[("high", "low")]
+    se = np.hypot(*(fit.effect_se for fit in alone))
+    assert row.estimate == pytest.approx(alone[0].effect - alone[1].effect, rel=1e-9)
+    assert row["std err"] == pytest.approx(se, rel=1e-9)
+    assert res.equality_test("g").statistic.item() == pytest.approx(row.z**2, rel=1e-9)
+    assert float(res.equality_test("g").pvalue) == pytest.approx(row["P>|z|"], rel=1e-9)
+
+
+def test_ratios_of_groups_differ_by_a_ratio():
+    frame = grouped().assign(y=lambda f: np.exp(f.y / 3))
+    model = cr.OutcomeRegression.from_formula("y ~ C(g) * (x2 + x3)", frame, treat="d", effect="ratio")
+    by, row = model.fit().effects_by("g"), model.fit().differences_by("g").loc[("high", "low")]
+    logs = np.log(by[["estimate", "[0.025", "0.975]"]].astype(float))
+    se = (logs["0.975]"] - logs["estimate"]) / 1.959963984540054
+    assert row.estimate == pytest.approx(by.estimate["high"] / by.estimate["low"], rel=1e-10)
+    both = np.hypot(*se)
+    assert row.z == pytest.approx((logs.estimate["high"] - logs.estimate["low"]) / both, rel=1e-8)
+    assert row["0.975]"] == pytest.approx(row.estimate * np.exp(1.959963984540054 * both), rel=1e-8)
+    percent = model.with_options(effect="percent").fit().differences_by("g").loc[("high", "low")]
+    assert percent.estimate == pytest.approx(100 * (row.estimate - 1), rel=1e-9) and percent.z == pytest.approx(row.z)
+
+
+def test_differences_of_groups_of_several_arms_and_of_jre():
+    arms = grouped().assign(d=np.random.default_rng(1).choice(["a", "b", "c"], 400))
+    three = cr.IPWRA.from_formula(f"y ~ {RHS}", arms, treat="d", reference="a").fit()
+    found, by = three.differences_by(["g", "half"], arms), three.effects_by(["g", "half"], arms).estimate
+    assert found.index.names == ["effect", "g", "half", "minus"] and len(found) == 2 * 12
+    expected = by["ATE[c]", "high", "0"] - by["ATE[c]", "low", "1"]
+    assert found.estimate["ATE[c]", "high", "0", "low, 1"] == pytest.approx(expected)
+    assert three.equality_test("g", arms).df_denom == 2
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", grouped(), treat="d").fit(n_boot=30, n_replicates=30)
+    by, row = jre.effects_by("g", grouped()), jre.differences_by("g", grouped()).loc[("high", "low")]
+    assert row.estimate == pytest.approx(by.estimate["high"] - by.estimate["low"], rel=1e-12)
+    assert 0.3 < row["std err"] / np.hypot(*by["std err"]) < 2
+
+
+def test_what_has_no_differences():
+    frame = grouped()
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
+    with raises_with(cr.OptionError, "differences_by is for groups", 'effects_by("~ x1")'):
+        res.differences_by("~ x1")
+    with raises_with(cr.OptionError, "equality_test compares groups; group has one value only, 1"):
+        res.equality_test(np.ones(400))

@@ -407,6 +407,7 @@ def test_options_of_the_models_hold_for_all(options):
         alone = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
         assert both.table.loc[name, "effect"] == pytest.approx(alone.effect, rel=1e-10)
         assert both.table.loc[name, "robust se"] == pytest.approx(alone.effect_se, rel=1e-9)
-        null = 1 if "effect" in options else 0
-        row = both.table.loc[name]
-        assert row.z == pytest.approx((row.effect - null) / row["std err"], rel=1e-9)
+        row, scale = both.table.loc[name], np.log if "effect" in options else np.asarray
+        se = scale(both.boot_effects[name]).std(ddof=1)
+        assert row.z == pytest.approx(scale(row.effect) / se, rel=1e-9)
+        assert scale(row.upper) == pytest.approx(scale(row.effect) + 1.959963984540054 * se, rel=1e-9)

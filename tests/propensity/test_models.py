@@ -11,7 +11,7 @@ from causalrisk.numerics import newton
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import orthonormal_basis
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.propensity.models import BinaryModel, CalibratedModel, MultinomialModel
+from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel
 from causalrisk.propensity.targets import ArmTarget, TiltTarget, overlap_tilt
 from causalrisk.propensity.weights import WeightModel, fit_weights
 
@@ -204,11 +204,24 @@ def test_calibrated_weights_balance_the_covariates_exactly(toward):
         np.testing.assert_allclose((fit.undivided * (arm == a)) @ Z, wanted, rtol=1e-8)
 
 
-@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(1), TiltTarget(overlap_tilt)])
-def test_derivatives_of_the_weights(target):
+@pytest.mark.parametrize("clip", [None, (0.2, 0.45)])
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [
+        ("ml", ArmTarget(None)),
+        ("ml", ArmTarget(1)),
+        ("ml", TiltTarget(overlap_tilt)),
+        ("calibrated", ArmTarget(None)),
+        ("calibrated", ArmTarget(2)),
+    ],
+)
+def test_derivatives_of_the_weights(loss, target, clip):
     Z, arm = three_arms()
     basis = orthonormal_basis(Z, np.ones(len(arm)))
-    _, fit = fitted(Z, arm, model=MultinomialModel(basis.columns, arm, 3), target=target)
+    model = MultinomialModel(basis.columns, arm, 3)
+    if loss == "calibrated":
+        model = CalibratedModel(basis.columns, arm, 3, target.toward)
+    _, fit = fitted(Z, arm, model=ClippedModel(model, *clip) if clip else model, target=target)
     ones, step = np.ones((len(arm), 1)), 1e-5
 
     def at(state):

@@ -1,0 +1,138 @@
+"""Tests and intervals of ratios are those of their logarithm, transformed; everything that prints them agrees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy.stats import norm
+
+import causalrisk as cr
+from causalrisk.estimators.effect_scales import SCALES
+from causalrisk.inference.wald import effect_interval, effect_tests, normal_interval, z_and_p
+from tests.conftest import RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+Z = norm.ppf(0.975)
+FORMS = {
+    "ratio": (lambda m: np.log(m[1] / m[0]), np.exp),
+    "odds_ratio": (lambda m: np.log(m[1] / (1 - m[1]) / (m[0] / (1 - m[0]))), np.exp),
+    "percent": (lambda m: np.log(m[1] / m[0]), lambda d: 100 * (np.exp(d) - 1)),
+    "difference": (lambda m: m[1] - m[0], lambda d: d),
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(400).assign(y=lambda f: (f.y > f.y.quantile(0.6)).astype(float))
+
+
+def fit(frame, effect, kind=cr.IPWRA, **options):
+    return kind.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial", effect=effect).fit(**options)
+
+
+def slope_of(form, means):
+    step = 1e-30j
+    return np.array([form(means + step * e).imag / 1e-30 for e in np.eye(2)])
+
+
+@pytest.mark.parametrize("effect", FORMS)
+def test_intervals_and_tests_are_the_transformed_contrast(frame, effect):
+    """By hand from the means and their covariance, the derivative of the contrast by complex steps."""
+    contrast, report = FORMS[effect]
+    res = fit(frame, effect)
+    means, covariance = res.params.to_numpy()[1:], res.cov_params().to_numpy()[1:, 1:]
+    slope = slope_of(contrast, means.astype(complex))
+    value, se = contrast(means), np.sqrt(slope @ covariance @ slope)
+    limits = report(np.array([value - Z * se, value + Z * se]))
+    np.testing.assert_allclose(res.conf_int().iloc[0], limits, rtol=1e-10)
+    np.testing.assert_allclose(res.tvalues.iloc[0], value / se, rtol=1e-10)
+    np.testing.assert_allclose(res.pvalues.iloc[0], 2 * norm.sf(abs(value / se)), rtol=1e-9)
+    # of the means nothing changed
+    plain = normal_interval(means, res.bse.to_numpy()[1:], 0.05)
+    np.testing.assert_allclose(res.conf_int().iloc[1:], plain, rtol=1e-12)
+
+
+def test_a_ratio_of_rates_is_that_of_a_log_link_model():
+    """Without covariates the ratio is the exponentiated Poisson coefficient with its robust interval."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"d": rng.integers(2, size=300)}).assign(y=lambda f: rng.poisson(1 + f.d))
+    res = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d", family="poisson", effect="ratio").fit()
+    theirs = sm.GLM.from_formula("y ~ d", frame, family=sm.families.Poisson()).fit(cov_type="HC0", tol=1e-14)
+    assert res.effect == pytest.approx(np.exp(theirs.params["d"]), rel=1e-10)
+    np.testing.assert_allclose(res.conf_int().iloc[0], np.exp(theirs.conf_int().loc["d"]), rtol=1e-8)
+    assert res.tvalues.iloc[0] == pytest.approx(theirs.tvalues["d"], rel=1e-8)
+
+
+@pytest.mark.parametrize("effect", ["ratio", "odds_ratio"])
+@pytest.mark.parametrize("options", [{}, {"cov_type": "bootstrap", "n_boot": 60}], ids=["robust", "bootstrap"])
+def test_swapping_the_arms_turns_everything_over(frame, effect, options):
+    if options:  # the same resamples for both
+        options = {"resamples": np.random.default_rng(1).multinomial(400, np.full(400, 1 / 400), size=60).T}
+    one, other = fit(frame, effect, **options), fit(frame.assign(d=1 - frame.d), effect, **options)
+    assert other.effect == pytest.approx(1 / one.effect, rel=1e-9)
+    np.testing.assert_allclose(other.conf_int().iloc[0], 1 / one.conf_int().iloc[0].to_numpy()[::-1], rtol=1e-8)
+    assert other.tvalues.iloc[0] == pytest.approx(-one.tvalues.iloc[0], rel=1e-7)
+
+
+def test_after_a_bootstrap_it_is_the_logarithm_of_the_resamples(frame):
+    res = fit(frame, "ratio", cov_type="bootstrap", n_boot=80)
+    se = np.log(res.boot_params.iloc[:, 0]).std(ddof=1)
+    value = np.log(res.effect)
+    np.testing.assert_allclose(res.conf_int().iloc[0], np.exp([value - Z * se, value + Z * se]), rtol=1e-10)
+    assert res.tvalues.iloc[0] == pytest.approx(value / se, rel=1e-12)
+    assert res.effect_se == pytest.approx(res.boot_params.iloc[:, 0].std(ddof=1))
+
+
+@pytest.mark.parametrize("effect", ["ratio", "percent"])
+def test_the_symmetric_interval_is_there_on_request(frame, effect):
+    res = fit(frame, effect)
+    null = 1 if effect == "ratio" else 0
+    expected = [res.effect - Z * res.effect_se, res.effect + Z * res.effect_se]
+    np.testing.assert_allclose(res.conf_int(method="delta").iloc[0], expected, rtol=1e-12)
+    row = res.tidy(method="delta").iloc[0]
+    np.testing.assert_allclose([row.conf_low, row.conf_high], expected, rtol=1e-12)
+    assert row.statistic == pytest.approx((res.effect - null) / res.effect_se, rel=1e-12)
+    test = res.t_test(f"{res.params.index[0]} = {null}")
+    assert row.p_value == pytest.approx(float(test.pvalue), rel=1e-9)
+    plain = fit(frame, "difference")
+    pd.testing.assert_frame_equal(plain.conf_int(), plain.conf_int(method="delta"))
+
+
+@pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE], ids=lambda m: m.__name__)
+def test_every_output_prints_the_same_interval(frame, kind, tmp_path):
+    options = {"n_boot": 60, "n_replicates": 40} if kind is cr.JRE else {}
+    res = fit(frame, "ratio", kind, **options)
+    low, high = res.conf_int().iloc[0]
+    z = res.tvalues.iloc[0]
+    row = res.tidy().iloc[0]
+    np.testing.assert_allclose([row.conf_low, row.conf_high, row.statistic], [low, high, z], rtol=1e-12)
+    frame_row = res.summary_frame().iloc[0]
+    np.testing.assert_allclose(frame_row[["z", "[0.025", "0.975]"]].astype(float), [z, low, high], rtol=1e-12)
+    line = next(line for line in str(res.summary()).splitlines() if line.startswith("ATE ratio"))
+    assert float(line.split()[-1]) == pytest.approx(high, rel=1e-2) and f"{z:.2f}" in line
+    explained = " ".join(str(res.explain()).split())
+    assert f"z = {z:.2f}" in explained and f"interval {low:.3f}"[:13] in explained
+    pairs = res.pairwise().iloc[0]
+    np.testing.assert_allclose(pairs[["z", "[0.025", "0.975]"]].astype(float), [z, low, high], rtol=1e-7)
+    page = res.report(tmp_path / "page.html").read_text("utf-8")
+    assert f"{low:.3f}"[:4] in page.partition('class="answer"')[2].partition("</div>")[0]
+    np.testing.assert_allclose(res.__maketables_coef_table__.iloc[0][["t", "ci95l", "ci95u"]], [z, low, high])
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda s: s.name)
+def test_the_contrast_is_the_inverse_of_the_report(scale):
+    differences = np.array([-1.3, -0.01, 0.0, 0.2, 1.1])
+    np.testing.assert_allclose(scale.contrast(scale.report(differences)), differences, rtol=1e-12, atol=1e-15)
+    step = 1e-6
+    slope = (scale.report(differences + step) - scale.report(differences - step)) / (2 * step)
+    np.testing.assert_allclose(scale.report_slope(differences), slope, rtol=1e-8)
+    assert scale.report(np.zeros(1))[0] == scale.null
+
+
+def test_no_standard_error_no_test():
+    ratio = SCALES["ratio"]
+    z, p = effect_tests(np.array([2.0]), np.zeros(1), np.zeros(1), ratio)
+    assert np.isnan(z).all() and np.isnan(p).all() and np.isnan(z_and_p(np.ones(1), np.zeros(1))[0]).all()
+    np.testing.assert_allclose(effect_interval(np.array([2.0]), np.zeros(1), ratio, 0.05), [[2.0, 2.0]])
