@@ -20,6 +20,7 @@ from causalrisk.errors import (
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.models.saving import load
 
 __all__ = [
     "AIPW",
@@ -48,5 +49,6 @@ __all__ = [
     "compare",
     "datasets",
     "hle",
+    "load",
     "simulation",
 ]

@@ -64,13 +64,13 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
-def predict(record: FitRecord, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
+def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
     Parameters
     ----------
-    data : DataFrame or array_like
-        New rows with the covariates of the outcome formula, coded as in the fit.
+    data : DataFrame or array_like, optional
+        New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
     arm : level or label, optional
         One arm; by default all.
 
@@ -88,11 +88,11 @@ def predict(record: FitRecord, data: Any, arm: Any = None) -> pd.DataFrame | pd.
     theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
     predicted = _new_rows(record, data) @ _columns(record, theta)
     means = predicted if record.spec.constants else sample.family.mean(predicted)
-    frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
+    frame = pd.DataFrame(means, index=_index_of(record, data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
-def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions:
+def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 
     Parameters
@@ -136,7 +136,9 @@ def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions
 def _new_rows(record: FitRecord, data: Any) -> Array:
     """Columns of the outcome models for new rows, shape (m, p)."""
     if record.spec.constants:
-        return np.ones((len(data), 1))
+        return np.ones((record.design.n if data is None else len(data), 1))
+    if data is None:
+        return np.asarray(record.design.X)
     return np.asarray(record.design.outcome_encoder.encode(data))
 
 
@@ -149,5 +151,7 @@ def _same(values: Array) -> Array:
     return values
 
 
-def _index_of(data: Any) -> pd.Index | None:
+def _index_of(record: FitRecord, data: Any) -> pd.Index | None:
+    if data is None:
+        return record.design.index
     return data.index if isinstance(data, pd.DataFrame) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, design_from_formula
-from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha, listed
+from causalrisk.design import ColumnOptions, check_scored, design_from_formula
+from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
 from causalrisk.inference.comparison import (
     Comparison,
@@ -21,7 +20,7 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, check_keywords
+from causalrisk.models.keywords import FIT_INSTEAD, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.failures import TEXT, Failure
@@ -40,13 +39,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     for item in given:
         model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
         if model is None:
-            lower = {name.lower(): name for name in BY_NAME}
-            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
-            nearest = lower[close[0]] if close else JRE.spec.name
-            raise OptionError(
-                f"estimators: {item!r} is not known; expected any of {listed(tuple(BY_NAME))}.\n"
-                f'Type  estimators=["{nearest}"].'
-            )
+            raise OptionError(unknown_estimator(item, BY_NAME))
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
         models.append(model)
@@ -278,6 +271,8 @@ def compare(
         frame={**caller.f_globals, **caller.f_locals},
         constant_outcome=all(model.spec.constants for model in models),
     )
+    if any(model.spec.uses_propensity for model in models):
+        check_scored(design, options.get("propensity"), options.get("propensity_score"))
     fitted = fit_estimators(design, [m.spec for m in models], options_of(ModelOptions, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
