@@ -56,7 +56,7 @@ def refuse_foreign(text: str, model: str) -> None:
         left = text.split("~")[0].strip() if "~" in text else "y"
         raise DesignError(
             f"{start}R's dot for all other columns; they are named here, so that nothing enters by accident.\n"
-            f'Type  "{left} ~ " + " + ".join(data.columns.drop(["{left}", "<treatment>"])), without what else is no '
+            f'Type  "{left} ~ " + " + ".join(data.columns.drop(["{left}", "<treatment>"]))  without what else is no '
             "covariate."
         )
 

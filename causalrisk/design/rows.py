@@ -311,7 +311,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         If a name is unknown, or there is not one value per row.
     """
     if given.treat is None:
-        raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
+        raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
         return None if value is None else Named(*find_column(value, role, role, table, frame, notes))

@@ -41,8 +41,8 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator, read as if it had commas
         return (
-            f"The only column is {known[0]!r}. Read the file with  pd.read_csv(..., sep={separator!r})  (or save it "
-            "with commas)."
+            f"The only column is {known[0]!r}. Type  pd.read_csv(..., sep={separator!r})  to read the file, or save it "
+            "with commas."
         )
     if not near:  # difflib minds the case, people do not
         folded = {k.casefold(): k for k in known}

@@ -17,7 +17,7 @@ from causalrisk.errors import DesignError, OptionError
 SHOWN = 12
 CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
 NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
-NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\\b|untreated|non[- ]?\\w+")  # "none", "0 daily", "no drug"
+NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # "none", "0 daily", "no drug"
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 

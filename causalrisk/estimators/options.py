@@ -98,7 +98,7 @@ class ModelOptions:
             raise OptionError(
                 'propensity_loss="calibrated" balances towards everybody or one arm; target '
                 f"{self.population.name!r} has no such loss.\n"
-                'Type  target="all", "treated" or "control", or  propensity_loss="ml".'
+                'Type  propensity_loss="ml", or  target="all"  (or "treated", "control")  for another population.'
             )
 
     @property
@@ -139,7 +139,7 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        advice = f'Type  target="{SPELLINGS[close]}".' if close else OTHER_TARGETS.get(value.lower())
+        advice = OTHER_TARGETS.get(value.lower()) or (f'Type  target="{SPELLINGS[close]}".' if close else None)
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a DataFrame, or a function "
             f"of the propensity score.\n{advice or 'Type  target=  one of them.'}"

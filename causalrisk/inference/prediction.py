@@ -86,9 +86,13 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     """
     check_unit_level(record, "predict(data)")
     theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
+    if data is None:
+        fitted = sample.restore(record.estimate.predicted.T.copy())
+        frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
+        return frame if arm is None else frame[record.arm_label(arm)]
     predicted = _new_rows(record, data) @ _columns(record, theta)
     means = predicted if record.spec.constants else sample.family.mean(predicted)
-    frame = pd.DataFrame(means, index=_index_of(record, data), columns=labels)
+    frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -151,7 +155,5 @@ def _same(values: Array) -> Array:
     return values
 
 
-def _index_of(record: FitRecord, data: Any) -> pd.Index | None:
-    if data is None:
-        return record.design.index
+def _index_of(data: Any) -> pd.Index | None:
     return data.index if isinstance(data, pd.DataFrame) else None

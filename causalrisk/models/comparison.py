@@ -20,7 +20,7 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, check_keywords, unknown_estimator
+from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.failures import TEXT, Failure
@@ -48,13 +48,11 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     return models
 
 
-INSTEAD = FIT_INSTEAD | {
+INSTEAD = MODEL_INSTEAD | FIT_INSTEAD | {
     "cov_kwds": 'Type  cluster="column".',
     "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
     "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit.",
-    "models": 'Type  estimators=["IPWRA", "JRE"].',
-    "treatment": "Type  treat=.",
-    "subset": "Give the rows themselves: data=data[...].",
+    **dict.fromkeys(("models", "estimator", "methods"), "Type  estimators={value}."),
 }
 
 

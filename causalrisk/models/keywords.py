@@ -15,6 +15,7 @@ from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOpt
 from causalrisk.propensity.targets import POPULATIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
+FEW = 6  # items of a list that are repeated in a message
 CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
 
@@ -39,7 +40,7 @@ FIT_INSTEAD = _named(
     ("maxiter tol", "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out."),
     ("seed random_state", "Type  rng={value}."),
     ("reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples B R", "Type  n_boot={value}."),
-    ("vce vcov se se_type", 'Type  cov_type="robust", "cluster" or "bootstrap".'),
+    ("vce vcov se se_type", "Type  cov_type={value}."),
     ("robust", 'Type  cov_type="robust".'),
     ("boot bootstrapped", 'Type  cov_type="bootstrap".'),
     ("alpha", "Type  res.summary(alpha={value})  after the fit."),
@@ -56,9 +57,8 @@ FIT_SEPARATE = FIT_INSTEAD | {
 MODEL_INSTEAD = _named(
     ("treatment treat_name treatment_name d D", "Type  treat={value}."),
     ("groups clusters cluster_var", "Type  cluster={value}."),
-    ("estimand population", f"Type  target=  one of {', '.join(map(repr, POPULATIONS))}."),
-    ("atet att", 'Type  target="treated".'),
-    ("focal", 'Type  target="treated".'),
+    ("estimand population", f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."),
+    ("atet att focal", 'Type  target="treated".'),
     ("subset", "Give the rows themselves: data=data[...]."),
     ("eval_env", "Variables are taken from data=, or from where from_formula is called. Leave it out."),
     ("ps_formula propensity_formula treatment_formula ps_model tmodel exposure_model", "Type  propensity={value}."),
@@ -86,7 +86,7 @@ MODEL_INSTEAD = _named(
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
     ("estimator method", "An estimator is a class: IPWRA.from_formula(...), AIPW.from_formula(...)."),
-    ("measure estimate_type scale contrast", 'Type  effect="difference", "ratio", "odds_ratio" or "percent".'),
+    ("measure estimate_type scale contrast", 'Type  effect=  "difference", "ratio", "odds_ratio" or "percent".'),
     ("seed random_state", "Type  fit(rng={value})  after the model."),
     ("vce vcov", 'Type  fit(cov_type="robust")  after the model.'),
     *(
@@ -181,8 +181,12 @@ def typed(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace('"', '\\"') + '"'
     short = value is None or isinstance(value, bool | numbers.Number)
-    pair = isinstance(value, tuple) and all(isinstance(v, numbers.Number) for v in value)
-    return repr(value) if short or pair else "..."
+    few = (
+        isinstance(value, list | tuple)
+        and len(value) <= FEW
+        and all(isinstance(v, str | numbers.Number) for v in value)
+    )
+    return repr(value) if short or few else "..."
 
 
 def _by_name(where: str, given: Sequence[Any], parameters: Sequence[inspect.Parameter]) -> str:
@@ -195,9 +199,7 @@ def _by_name(where: str, given: Sequence[Any], parameters: Sequence[inspect.Para
     )
 
 
-def unknown_keyword(
-    where: str, name: str, known: Sequence[str], instead: Mapping[str, str], value: Any = ...
-) -> str:
+def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str], value: Any = ...) -> str:
     """Return the message for a keyword that is not known: what to use instead, the nearest, or all there are."""
     message = f"{where} got an unknown option {name!r}."
     if name in instead:

@@ -273,7 +273,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = SPELLINGS.get(name, name)
     if name not in FAMILIES:
         names = [known for known in FAMILIES if known != "negativebinomial"]
-        close = MEANT.get(name) or nearest_name(name, names)
+        close = MEANT.get(name) or SPELLINGS.get(nearest_name(name, SPELLINGS) or "")
         shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
         raise OptionError(
             f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "

@@ -83,14 +83,14 @@ def test_terms(term, typed, count):
 def test_rs_dot_names_the_columns():
     with pytest.raises(DesignError) as caught:
         names(".")
-    typed = re.search(r"Type  (.*?), without", str(caught.value))[1].replace("<treatment>", "d")
+    typed = re.search(r"Type  (.*?)  without", str(caught.value))[1].replace("<treatment>", "d")
     data = DATA.drop(columns="odd name")
     assert formula_design(eval(typed, {"data": data}), data, treat="d").exog_names == names("age + g + h")
 
 
 def test_what_python_means_is_left_alone():
     assert names("I((age > 30) | (g > 1))") == ("Intercept", "I((age > 30) | (g > 1))[T.True]")
-    assert names("I(age | g)" .replace("age", "h"))[1] == "I(h | g)"
+    assert names("I(age | g)".replace("age", "h"))[1] == "I(h | g)"
     assert bitwise_or_and("(age > 30) | (g > 1)") is None and bitwise_or_and("age") is None
     assert names("C(g, levels=[0, 1, 2])")[0] == "Intercept"
     assert names('Q("odd name")')[1] == 'Q("odd name")'

@@ -107,5 +107,5 @@ def test_nearest():
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("q", ["mage"]) == "Type one of: 'mage'."
     assert nearest("mage", ["mage;medu"]) == (
-        "The only column is 'mage;medu'. Read the file with  pd.read_csv(..., sep=';')  (or save it with commas)."
+        "The only column is 'mage;medu'. Type  pd.read_csv(..., sep=';')  to read the file, or save it with commas."
     )
