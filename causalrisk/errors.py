@@ -86,11 +86,26 @@ class CausalRiskWarning(UserWarning):
 
 
 class DesignWarning(CausalRiskWarning):
-    """The data or formulas were understood, but probably not as meant."""
+    """The data or formulas were understood, but probably not as meant.
+
+    Given for a power outside I(), columns that depend on others and were dropped, rows put into another order, rows of
+    weight zero, and clusters of which an arm has fewer than 10.
+    """
 
 
 class OverlapWarning(CausalRiskWarning):
-    """Some units have propensity scores so close to 0 or 1 that a few weights dominate."""
+    """Some units have propensity scores so close to 0 or 1 that a few weights dominate.
+
+    Given where
+
+    - the effective n of an arm, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth where the target is
+      not everybody: such weights leave rows out on purpose;
+    - one row holds more than a fifth of the weight of its arm;
+    - a weight exceeds a million;
+    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target).
+
+    `CausalResults.overlap` has these numbers for every fit.
+    """
 
 
 class ConvergenceWarning(CausalRiskWarning):
@@ -98,11 +113,18 @@ class ConvergenceWarning(CausalRiskWarning):
 
 
 class ResampleWarning(CausalRiskWarning):
-    """Some resamples or replicates failed, or are too few for what is asked of them."""
+    """Some resamples or replicates failed, or are too few for what is asked of them.
+
+    Given for any that failed (more than the share `max_failed` is an error), and for intervals from quantiles that
+    leave fewer than 5 resamples beyond a limit: 95% intervals need 200.
+    """
 
 
 class MonteCarloWarning(CausalRiskWarning):
-    """The estimate depends noticeably on the random numbers drawn."""
+    """The estimate depends noticeably on the random numbers drawn.
+
+    Given where the Monte Carlo error of the effect exceeds 5% of its standard error.
+    """
 
 
 class UnavailableError(CausalRiskError, AttributeError):
