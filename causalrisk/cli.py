@@ -487,8 +487,9 @@ def _demo(options: argparse.Namespace) -> tuple[str, bool]:
 def _demo_intro() -> str:
     return (
         "Birth weight in grams of 4642 infants, by whether the mother smoked (cattaneo2).\n\n"
-        ">>> births = causalrisk.datasets.load_cattaneo2()\n"
-        f'>>> model = causalrisk.JRE.from_formula("{DEMO_OUTCOME}", births,\n'
+        ">>> from causalrisk import JRE, datasets\n"
+        ">>> births = datasets.load_cattaneo2()\n"
+        f'>>> model = JRE.from_formula("{DEMO_OUTCOME}", births,\n'
         f'...     treat="mbsmoke", propensity="{DEMO_PROPENSITY}",\n'
         '...     levels={0: "nonsmoker", 1: "smoker"})\n'
         ">>> print(model.fit().summary())\n"

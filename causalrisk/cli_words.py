@@ -34,7 +34,7 @@ def in_options(message: str, known: Iterable[str]) -> str:
     )
     message = re.sub(rf"\b(\w+)=({VALUE})", lambda m: _option(m[0], m[1], m[2], options), message)
     message = re.sub(r"\b(\w+)=(?=[ ,.;:)])", lambda m: options.get(m[1], m[0]), message)
-    if re.search(r"data\[\"|causalrisk\.\w|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
+    if re.search(r"data\[\"|from_formula\(|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
         return f"{message}\n(That is Python: the file can be changed so, or the analysis be done there.)"
     return message
 

@@ -162,10 +162,11 @@ def listed(values: Sequence[object]) -> str:
     return ", ".join(repr(v) for v in values)
 
 
-NEAR = 0.7  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
+NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
 MEANT = {
     "effect": {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent",
-               "risk_difference": "difference"},
+               "risk_difference": "difference", "log_ratio": "ratio", "lnratio": "ratio", "logrr": "ratio",
+               "log_odds_ratio": "odds_ratio", "logor": "odds_ratio"},
     "cov_type": {"nonrobust": "robust", "unadjusted": "robust", "sandwich": "robust", "hc": "robust", "vce": "robust",
                  "boot": "bootstrap", "hc2": "HC1", "hc3": "HC1", "clustered": "cluster"},
     "propensity_loss": {"cbps": "calibrated", "ebal": "calibrated", "entropy": "calibrated", "ipt": "calibrated",

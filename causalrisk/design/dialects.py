@@ -19,7 +19,6 @@ OTHER_FUNCTIONS = {
     "ns": "cr({x}, df=4, constraints='center')",
     "rcs": "cr({x}, df=4, constraints='center')",
     "s": "cr({x}, df=4, constraints='center')",
-    "relevel": 'C({x}, Treatment("the reference level"))',
     "fe": "C({x})",
 }
 
@@ -126,6 +125,12 @@ def bitwise_or_and(code: str) -> str | None:
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr | ast.BitAnd)):
         return None
     leaves = list(_leaves(tree))
+    if isinstance(tree.left, ast.Constant):
+        group = ast.unparse(tree.right)
+        return (
+            f"{code!r} is a random effect of other packages; there is none here.\nType  C({group})  for a constant of "
+            f'each group, or leave it out and give  cluster="{group}"  for standard errors.'
+        )
     if all(isinstance(leaf, ast.Compare) for leaf in leaves):
         return None
     sign, what = ("|", "or") if isinstance(tree.op, ast.BitOr) else ("&", "and")
@@ -171,9 +176,26 @@ def called_elsewhere(name: str, text: str) -> str | None:
         return f"np.{name}({x})"
     if name == "poly":
         return " + ".join([x, *(f"I({x}**{k})" for k in range(2, int(number or 2) + 1))])
+    if name in ("ifelse", "interaction", "cut", "relevel"):
+        return _by_arguments(name, text)
     if name in R_FACTORS:
         return f"C({x})"
     if name in OTHER_FUNCTIONS:
         typed = OTHER_FUNCTIONS[name].format(x=x)
         return typed.replace("df=4", f"df={number}") if number else typed
+    return None
+
+
+def _by_arguments(name: str, text: str) -> str | None:
+    """Translate a function of R by the arguments of its first call, if they are plain."""
+    found = re.search(rf"\b{name}\(([^()]*)\)", text)
+    arguments = [part.strip() for part in found[1].split(",")] if found else []
+    if name == "ifelse" and len(arguments) == 3:
+        return f"np.where({', '.join(arguments)})"
+    if name == "interaction" and len(arguments) == 2:
+        return ":".join(f"C({argument})" for argument in arguments)
+    if name == "relevel" and len(arguments) == 2:
+        return f"C({arguments[0]}, Treatment({arguments[1].partition('=')[2].strip() or arguments[1]}))"
+    if name == "cut" and len(arguments) == 2:
+        return f"C(pd.cut({arguments[0]}, {arguments[1]}))"
     return None

@@ -89,6 +89,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
     _check_stata(formula, table)
+    _check_lags(formula, table)
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
         if meaning == "variable":
@@ -107,6 +108,18 @@ def _check_stata(formula: Formula, table: Table) -> None:
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, which is Stata's notation.\n"
                 f"Type  {stata_factor(prefix, name)}."
+            )
+
+
+def _check_lags(formula: Formula, table: Table) -> None:
+    """Refuse Stata's L.x and its like, which need the order of the rows."""
+    for prefix, name in re.findall(r"\b([LFDS]\d*)\.(\w+)", formula.text):
+        if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
+            shift = {"F": f".shift(-{prefix[1:] or 1})", "D": ".diff()"}.get(prefix[0], f".shift({prefix[1:] or 1})")
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, a time-series operator of Stata; "
+                f"expected columns.\nMake it a column, of data in the order of time:  "
+                f'data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
             )
 
 

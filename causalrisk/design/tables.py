@@ -241,6 +241,12 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
+    name, sign, covariates = (part.strip() for part in value.partition("~"))
+    if role == "treatment" and sign and name in table:
+        raise DesignError(
+            f"treat={value!r} is a formula; expected the treatment alone.\n"
+            f'Type  treat="{name}", propensity="{covariates}".'
+        )
     raise DesignError(
         f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n" + nearest(value, known)
     )

@@ -113,9 +113,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
     >>> res.get_prediction(births.head(2), arm=1).summary_frame().round(1)
          mean  mean_se  mean_ci_lower  mean_ci_upper
     0  3140.4     18.9         3103.3         3177.5

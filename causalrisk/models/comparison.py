@@ -51,7 +51,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
 INSTEAD = MODEL_INSTEAD | FIT_INSTEAD | {
     "cov_kwds": 'Type  cluster="column".',
     "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
-    "replicates": "Type  n_replicates=, or give multiplicities to causalrisk.JRE.from_formula(...).fit.",
+    "replicates": "Type  n_replicates=, or give multiplicities to JRE.from_formula(...).fit.",
     **dict.fromkeys(("models", "estimator", "methods"), "Type  estimators={value}."),
 }
 
@@ -244,10 +244,10 @@ def compare(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
+    >>> from causalrisk import compare, datasets
+    >>> births = datasets.load_cattaneo2()
     >>> names = ["Unadjusted", "IPWRA"]
-    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
+    >>> both = compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
     >>> both.differences[["difference", "std err"]].round(1)

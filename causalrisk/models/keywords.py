@@ -17,7 +17,7 @@ from causalrisk.propensity.targets import POPULATIONS
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
 CLOSE = 0.75  # likeness of a misspelt keyword
-_OF_JRE = "It is an option of causalrisk.JRE(...).fit only."
+_OF_JRE = "It is an option of JRE only."
 
 
 def _named(*groups: tuple[str, str]) -> dict[str, str]:
@@ -44,7 +44,7 @@ FIT_INSTEAD = _named(
     ("robust", 'Type  cov_type="robust".'),
     ("boot bootstrapped", 'Type  cov_type="bootstrap".'),
     ("alpha", "Type  res.summary(alpha={value})  after the fit."),
-    ("level conf_level", "Type  res.summary(alpha=0.05)  after the fit; alpha is 1 less the level."),
+    ("level conf_level", "alpha is 1 less the level.\nType  res.summary(alpha={less})  after the fit."),
     ("n_workers workers num_threads cores", "Type  n_jobs={value}."),
     *(
         (name, f"It belongs to the model.\nType  from_formula(..., {name}={{value}}).fit().")
@@ -52,7 +52,7 @@ FIT_INSTEAD = _named(
     ),
 )
 FIT_SEPARATE = FIT_INSTEAD | {
-    name: f"{_OF_JRE}\nType  causalrisk.JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
+    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
 }
 MODEL_INSTEAD = _named(
     ("treatment treat_name treatment_name d D", "Type  treat={value}."),
@@ -85,6 +85,8 @@ MODEL_INSTEAD = _named(
     ("by subgroup subgroups", "Type  res.effects_by({value})  after the fit."),
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
+    ("na_action na_rm dropna", 'Type  missing="drop".'),
+    ("caliper ratio nearest exact", outside("matching")),
     ("estimator method", "An estimator is a class: IPWRA.from_formula(...), AIPW.from_formula(...)."),
     ("measure estimate_type scale contrast", 'Type  effect=  "difference", "ratio", "odds_ratio" or "percent".'),
     ("seed random_state", "Type  fit(rng={value})  after the model."),
@@ -92,6 +94,7 @@ MODEL_INSTEAD = _named(
     *(
         (name, f"It belongs to the fit.\nType  from_formula(...).fit({name}={{value}}).")
         for name in (*_fields(InferenceOptions), *_fields(JREOptions))
+        if name != "method"
     ),
 )
 FROM_ARRAYS = MODEL_INSTEAD | _named(
@@ -99,11 +102,10 @@ FROM_ARRAYS = MODEL_INSTEAD | _named(
     ("propensity", "The arrays of the propensity model are exog_propensity=; a formula goes to from_formula."),
 )
 OF_RESULTS = _named(
-    ("level conf_level", "Type  alpha=  1 less the level, such as alpha=0.05."),
+    ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
     ("ci", "Type  alpha=0.05  for 95% intervals."),
     ("newdata new_data exog X", "Type  data={value}."),
     ("scalar", "The statistic is a number already. Leave it out."),
-    ("threshold thresholds un stars m", "The table is a DataFrame; work on its columns. Leave it out."),
 )
 REQUIRED = {
     "treat": 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").',
@@ -189,6 +191,11 @@ def typed(value: Any) -> str:
     return repr(value) if short or few else "..."
 
 
+def _share(level: Any) -> float:
+    """Return a confidence level as a share, given as one or in percent."""
+    return float(level) / (100 if level > 1 else 1)
+
+
 def _by_name(where: str, given: Sequence[Any], parameters: Sequence[inspect.Parameter]) -> str:
     """Say that options go by name: the first keyword that takes such a value, by its kind."""
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -204,13 +211,26 @@ def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mappin
     message = f"{where} got an unknown option {name!r}."
     if name in instead:
         shown = "..." if value is ... else typed(value)
-        advice = instead[name].replace("{value}", shown).replace("{bare}", shown.strip('"'))
+        less = f"{1 - _share(value):.3g}" if isinstance(value, numbers.Real) else "0.05"
+        advice = instead[name].replace("{value}", shown).replace("{bare}", shown.strip('"')).replace("{less}", less)
         return f"{message}\n{advice.replace('{owner}', where.partition('.')[0])}"
     allowed = [k for k in known if k not in ("self", "cls")]
     close = nearest_name(name, allowed, CLOSE)
     if close:
         return f"{message}\nDid you mean  {close}= ?"
     return f"{message}\nThe options are {', '.join(allowed)}."
+
+
+def unknown_name(name: str, known: Sequence[str]) -> str:
+    """Return the message for a name that the package does not have: the one that is probably meant, or how it works."""
+    message = f"module 'causalrisk' has no attribute {name!r}."
+    if name.startswith("_"):
+        return message
+    meant = ESTIMATOR_WORDS.get(name.casefold()) or nearest_name(name, known, CLOSE)
+    if meant:
+        return f"{message}\nType  causalrisk.{meant}."
+    example = 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()'
+    return f"{message}\nThe estimators are OutcomeRegression, Hajek (IPW), IPWRA, AIPW and JRE, as in  {example}."
 
 
 def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:

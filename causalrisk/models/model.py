@@ -258,7 +258,10 @@ class CausalModel:
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name in OF_RESULTS_ONLY:
-            raise UnavailableError(f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}.")
+            call = "(...)" if callable(getattr(JREResults, name, None)) else ""
+            raise UnavailableError(
+                f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
+            )
         return object.__getattribute__(self, name)
 
     @property
@@ -380,9 +383,9 @@ class OutcomeRegression(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import OutcomeRegression, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
     """
 
@@ -394,9 +397,9 @@ class Hajek(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
+    >>> from causalrisk import Hajek, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
     Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
     """
 
@@ -411,9 +414,9 @@ class IPWRA(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
 
@@ -425,9 +428,9 @@ class AIPW(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     AIPW: ATE -259.51 (24.02), 1 vs 0, n 4642
     """
 
@@ -451,9 +454,9 @@ class JRE(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
+    >>> from causalrisk import JRE, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
     >>> res
     JRE: ATE -256.86 (24.14), 1 vs 0, n 4642
     """

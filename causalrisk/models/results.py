@@ -78,6 +78,9 @@ INSTEAD = {
     **dict.fromkeys(("to_latex", "as_latex"), "Type  res.summary().as_latex()."),
     **dict.fromkeys(("to_html", "as_html"), "Type  res.summary().as_html()."),
     **dict.fromkeys(("refit", "fit"), "Type  res.model.fit()."),
+    **dict.fromkeys(("get_robustcov_results", "cov_HC1", "HC1_se"), 'Type  res.model.fit(cov_type="HC1").'),
+    **dict.fromkeys(("cov_HC0", "HC0_se"), 'Type  res.model.fit(cov_type="robust").'),
+    **dict.fromkeys(("get_influence", "outlier_test", "dfbetas"), "Type  res.influence()."),
 }
 
 
@@ -367,7 +370,7 @@ class CausalResults:
             raise UnavailableError(self._estimand_attribute(name))
         if name in JRE_ONLY and not hasattr(type(self), name):
             what = "has no start" if name == "start" else "does not train its arms jointly"
-            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  causalrisk.JRE.from_formula(...).fit().")
+            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  JRE.from_formula(...).fit().")
         return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
 
 

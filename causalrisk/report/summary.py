@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import zip_longest
 from math import floor, log10
@@ -56,6 +57,7 @@ def summary(
     yname: str | None = None,
     xname: Sequence[str] | None = None,
     coefficients: bool | None = None,
+    slim: bool = False,
 ) -> ResultSummary:
     """Regression-style summary.
 
@@ -72,6 +74,8 @@ def summary(
     coefficients : bool, optional
         Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
         those of IPWRA stand beside.
+    slim : bool, default False
+        Only the estimates, with the note that says what they are.
 
     Returns
     -------
@@ -95,6 +99,8 @@ def summary(
         _estimates_table(estimates, outcome, alpha),
         _arms_table(record),
     ]
+    if slim:
+        return build_summary([dataclasses.replace(tables[1], title=title or record.spec.title)], _notes(record)[:1])
     if wanted and joint:
         tables += _side_by_side(record, coefficients_of(record), coefficients_of(start_record(record)))
     elif wanted:
@@ -160,7 +166,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     ]
     if record.boot is not None:
         used = int((record.boot.failures == Failure.OK).sum())
-        inference.append(("Resamples:", f"{used} of {len(record.boot.failures)} used"))
+        inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
     if record.boot is not None or joint is not None:
         inference.append(("Seed:", f"{record.seed.entropy}"))
     if joint is None:

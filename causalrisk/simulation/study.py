@@ -135,8 +135,8 @@ def run_study(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> study = cr.simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    >>> from causalrisk import simulation
+    >>> study = simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
     >>> study
     Study of 2 estimators: strong, n 200, 20 samples
     >>> study.table[["bias", "rmse", "mse_ratio"]].round(2)

@@ -73,6 +73,10 @@ def test_whole_formulas(right, meant):
         ("age | C(g)", "age + C(g)", 3),
         ("age & g", "age:g", 1),
         ("age^2", "I(age**2)", 1),
+        ("(1|g)", "C(g)", 2),
+        ("ifelse(age > 30, 1, 0)", "np.where(age > 30, 1, 0)", 1),
+        ("interaction(g, h)", "C(g):C(h)", 5),
+        ("relevel(g, ref=1)", "C(g, Treatment(1))", 2),
     ],
 )
 def test_terms(term, typed, count):

@@ -198,6 +198,7 @@ FORMULAS = {
     "dot": Formula(".", "x1 + x2 + x3", fill={"<treatment>": "d"}, data=DATA[["y", "d", "x1", "x2", "x3"]]),
     "bar": Formula("x1 | k", "x1 + C(k)"),
     "bar meant": Formula("k | site", "I(k | site)", which=1),
+    "random effect": Formula("(1|k)", "C(k)"),
     "ampersand": Formula("x1 & x2", "x1:x2"),
     "hat": Formula("x1^2", "I(x1**2)"),
     "stata": Formula("ib2.k", "C(k, Treatment(2))"),
@@ -247,6 +248,7 @@ MODEL = {
         {"treat": DATA.d.astype(str) + ", " + DATA.k.astype(str), "reference": "0, 0"},
         fill={"reference=...": 'reference="0, 0"'},
     ),
+    "treat as a formula": Case(model, {"treat": "d ~ x1"}, {"treat": "d", "propensity": "x1"}),
     "treat None": Case(model, {"treat": None}, {"treat": "d"}),
     "missing": Case(model, {"missing": "skip"}, {"missing": "drop"}),
     "missing raise": Case(model, {"missing": "skip"}, {"missing": "raise"}, which=1),
@@ -345,6 +347,7 @@ KEYWORDS = {
         ("trimming", (0.2, 0.8), {"trim": (0.2, 0.8)}, 0, None),
         ("baseline", 0, {"reference": 0}, 0, None),
         ("treated_level", 1, {"treated": 1}, 0, None),
+        ("na_action", "omit", {"missing": "drop"}, 0, None),
         ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
     ]
 }
@@ -391,7 +394,7 @@ FIT_EXPRESSIONS = {
         fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
     ),
     "alpha": Expression(lambda: fit(alpha=0.1), lambda: res_of()().summary(0.1), res=res_of()),
-    "level": Expression(lambda: fit(level=0.95), lambda: res_of()().summary(), res=res_of()),
+    "level": Expression(lambda: fit(level=95), lambda: res_of()().summary(), res=res_of()),
     "by": Expression(lambda: model(by="g"), lambda: BY_G().effects_by("g"), res=BY_G),
     "seed of a model": Expression(lambda: model(seed=3), lambda: fit(rng=3), fill={"fit(": "model.fit("}, model=model),
     "vce of a model": Expression(
@@ -419,7 +422,7 @@ FIT_EXPRESSIONS = {
         lambda: model().effects_by,
         lambda: BY_G().effects_by("g"),
         model=lambda: model(formula="y ~ x1 + g"),
-        fill={"effects_by": 'effects_by("g")'},
+        fill={"effects_by(...)": 'effects_by("g")'},
     ),
     "jre option": Expression(
         lambda: fit(n_replicates=50),
@@ -471,6 +474,9 @@ RESULTS = {
     "N": attribute("N", lambda res: res.nobs),
     "predict_proba": attribute("predict_proba", lambda res: res.propensity_scores),
     "cate": attribute("cate", lambda res: res.effects_by("g"), fill={"column": "g"}, formula="y ~ x1 + g"),
+    "cov_HC1": attribute("cov_HC1", lambda res: res.model.fit(cov_type="HC1")),
+    "HC0_se": attribute("HC0_se", lambda res: res.model.fit(cov_type="robust")),
+    "get_influence": attribute("get_influence", lambda res: res.influence()),
     "to_latex": attribute("to_latex", lambda res: res.summary().as_latex()),
     "to_html": attribute("to_html", lambda res: res.summary().as_html()),
     "refit": attribute("refit", lambda res: res.model.fit()),
@@ -479,7 +485,7 @@ RESULTS = {
     "level": Expression(
         lambda: res_of()().conf_int(level=0.9),
         lambda: res_of()().conf_int(0.1),
-        fill={"alpha=": "res.conf_int(alpha=0.1)"},
+        fill={"alpha=0.1": "res.conf_int(alpha=0.1)"},
         res=res_of(),
     ),
     "ci option": Expression(
@@ -743,6 +749,8 @@ MORE = {
         model=lambda: model(propensity_score=Classifier()),
         fill={"fit(": "model.fit(n_boot=20, "},
     ),
+    "name": Expression(lambda: causalrisk.ipwra, lambda: IPWRA),
+    "name of Stata's": Expression(lambda: causalrisk.RA, lambda: OutcomeRegression),
     "load another": Expression(lambda: load_pickled({}), lambda: None),
     "assumption": Case(
         reported,

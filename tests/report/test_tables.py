@@ -212,6 +212,18 @@ def test_long_name_first_takes_the_free_space():
     assert "POM[" + "x" * 21 + "]  " in text
 
 
+def test_markdown_has_every_cell_and_nothing_that_is_markup():
+    summary = nasty_summary()
+    text = summary.as_markdown()
+    lines = text.splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
+    assert len(widths) == 1  # no cell opens another
+    unescaped = re.sub(r"\\(.)", r"\1", text)
+    assert all(cell.strip() in unescaped for cell in NASTY)
+    assert lines[0].startswith("**") and lines[-1].startswith(f"{len(summary.notes)}. ")
+
+
 @pytest.mark.parametrize("length", [24, 100])
 def test_too_long_name_stands_on_a_line_of_its_own(length):
     name = "POM[" + "x" * length + "]"
