@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import count, joined
 
@@ -67,7 +68,8 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
     verdict, word = GOOD, "good"
     if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    if warned or outside > MANY_OUTSIDE * rows:
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # where the fit warns
+    if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([
         f"the {count(int(row['n']), 'row')} of arm {label} count like {row['effective n']:.0f} (largest weight "

@@ -71,7 +71,7 @@ LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75
 
 
 def test_a_fit_whose_report_says_bad_has_warned():
-    """The survey controls of LaLonde: 58 of 185 treated are left once weighted; a randomised trial has no such thing."""
+    """The survey controls of LaLonde: 58 of 185 treated are left once weighted; in a trial nearly all are."""
     model = cr.IPWRA.from_formula(LALONDE, cr.datasets.load_lalonde("cps3"), treat="treat")
     with pytest.warns(cr.OverlapWarning, match=r"the 185 rows of arm '1' weigh as much as 58\.3 rows"):
         res = model.fit()
