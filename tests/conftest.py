@@ -80,7 +80,7 @@ RHS = "x1 + x2 + x3"
 
 
 def pytest_collection_modifyitems(items):
-    """LaLonde's survey controls overlap badly, of which fits to everybody warn; tests that use them mind other things."""
+    """LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things."""
     mark = pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
     for item in items:
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):
