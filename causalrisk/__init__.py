@@ -1,5 +1,7 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
+from typing import Any
+
 from causalrisk import datasets, hle, simulation
 from causalrisk._version import __version__
 from causalrisk.errors import (
@@ -18,8 +20,10 @@ from causalrisk.errors import (
     UnavailableError,
 )
 from causalrisk.models.comparison import ComparisonResults, compare
+from causalrisk.models.keywords import unknown_name
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.models.saving import load
 
 __all__ = [
     "AIPW",
@@ -48,5 +52,10 @@ __all__ = [
     "compare",
     "datasets",
     "hle",
+    "load",
     "simulation",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(unknown_name(name, __all__))

@@ -8,7 +8,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
+from causalrisk.cli_files import OTHERS, TEXT, read_file
+from causalrisk.cli_words import in_options
 from causalrisk.datasets import load_cattaneo2
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError, one_of
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.models.comparison import ComparisonResults, compare
+from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import (
     ALIASES,
     BY_NAME,
@@ -27,12 +30,15 @@ from causalrisk.models.model import (
 )
 from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.report.page import ASSUMPTIONS
 from causalrisk.report.tables import ResultSummary
 from causalrisk.report.wording import Prose
 from causalrisk.simulation import run_study
 
+SUFFIXES = (".txt", ".md", ".html", ".tex", ".csv", ".json")
 EXIT_CODES = """exit codes:
   0  done
+  1  a fault of the program, which it reports
   2  the input is wrong; the last line says what to type
   3  done, but an optimiser did not converge (the summary says which)
   130  interrupted
@@ -86,10 +92,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"causalrisk {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands.add_parser("demo", help="birth weight on maternal smoking, by all estimators")
-    fit = _command(commands, "fit", "fit a model to a CSV file and print its summary", FIT_EXAMPLES)
+    fit = _command(commands, "fit", "fit a model to a data file and print its summary", FIT_EXAMPLES)
     _add_estimator(fit)
     fit.add_argument("--coefficients", action="store_true", default=None, help="print the models' coefficients too")
     fit.add_argument("--explain", action="store_true", help="explain the estimate in plain words below the summary")
+    fit.add_argument("--by", metavar="COLUMN", help='effects in its groups below the summary, or along it: "~ age"')
+    fit.add_argument("--pairwise", action="store_true", help="effects between all pairs of levels below the summary")
+    fit.add_argument("--balance", action="store_true", help="balance of the covariates below the summary")
+    fit.add_argument("--sensitivity", action="store_true", help="sensitivity to confounding below the summary")
     _add_printing(fit)
     compare = _command(commands, "compare", "all estimators on the same rows and resamples", COMPARE_EXAMPLES)
     compare.add_argument("--estimators", metavar="NAMES", help="some only, such as IPWRA,JRE (default: all)")
@@ -97,6 +107,10 @@ def make_parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "write a page with summary, diagnostics and plots", REPORT_EXAMPLES)
     _add_estimator(report)
     report.add_argument("--title", metavar="TEXT", help="heading of the page")
+    report.add_argument(
+        "--assumption", action="append", metavar="NAME=TEXT",
+        help=f"why an assumption holds, once for each of {', '.join(ASSUMPTIONS)}",
+    )  # fmt: skip
     report.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="where to write (report.html)"
     )
@@ -137,12 +151,20 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
         epilog=f"{examples}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="CSV file with a header line")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help=f"data with column names: {', '.join((*TEXT, *OTHERS))}"
+    )
     parser.add_argument("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2"')
+    add = parser.add_argument_group("file").add_argument
+    add("--sep", metavar="SIGN", help='between columns of a text file (default a comma), such as ";" or "\\t"')
+    add("--decimal", default=".", metavar="SIGN", help='decimal mark of a text file (default a point), such as ","')
+    add("--thousands", metavar="SIGN", help="what separates thousands in a text file")
+    add("--encoding", default="utf-8", metavar="NAME", help="encoding of a text file (default utf-8), such as latin-1")
     add = parser.add_argument_group("data").add_argument
     add("--treat", required=True, metavar="COLUMN", help="treatment column")
     add("--treated", metavar="LEVEL", help="level of the treatment that is treated")
     add("--reference", metavar="LEVEL", help="level it is compared with")
+    add("--levels", metavar="LABELS", help='printed labels of the levels, such as "0=nonsmoker,1=smoker"')
     add("--weights", metavar="COLUMN", help="column of observation weights; needs --weight-type")
     add("--weight-type", metavar="TYPE", help="frequency or probability")
     add("--cluster", metavar="COLUMN", help="cluster column")
@@ -150,17 +172,18 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add = parser.add_argument_group("models").add_argument
     add("--propensity", metavar="FORMULA", help="propensity formula (default: the outcome's right side)")
     add("--propensity-link", default="logit", metavar="LINK", help="logit (default), probit or cloglog")
+    add("--propensity-loss", default="ml", metavar="LOSS", help="ml (default), or calibrated: exact balance")
     add("--propensity-score", metavar="COLUMN", help="column of known propensity scores")
     add("--family", default="gaussian", metavar="NAME", help="gaussian (default), binomial, poisson or gamma")
     add("--link", metavar="NAME", help="outcome link (default: that of the family)")
     add("--target", default="all", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all)")
-    add("--target-file", type=Path, metavar="FILE", help="CSV file of another population to average over")
+    add("--target-file", type=Path, metavar="FILE", help="data file of another population to average over")
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')
     add("--clip", metavar="LIMITS", help='limits that propensity scores are set to, such as "0.01,0.99"')
     add = parser.add_argument_group("inference").add_argument
     add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
-    add("--n-boot", type=int, default=999, metavar="N", help="bootstrap resamples (default 999)")
+    add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
     add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     add(
@@ -181,14 +204,14 @@ def _add_estimator(parser: argparse.ArgumentParser) -> None:
 def _add_printing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", help="print JSON in place of the summary")
-    add("-o", "--output", type=Path, metavar="FILE", help="write to FILE: .txt, .html, .tex, .csv or .json")
+    add("-o", "--output", type=Path, metavar="FILE", help=f"write to FILE: {', '.join(SUFFIXES)}")
 
 
 ESTIMATORS = {name: model for name, model in (BY_NAME | ALIASES).items() if model is not Unadjusted}
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
-DONE, WRONG_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 2, 3, 130
-SUFFIXES = (".txt", ".html", ".tex", ".csv", ".json")
+DONE, FAULT, WRONG_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -202,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0; 2 where the input is wrong; 3 where an optimiser did not converge; 130 where interrupted.
+        Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge;
+        130 where interrupted.
     """
     options = make_parser().parse_args(arguments)
     run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}[options.command]
@@ -210,14 +234,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text, converged = run(options)
-    except UnicodeDecodeError:
-        print("causalrisk: the file is not UTF-8 text; save it as UTF-8, with commas between columns.", file=sys.stderr)
+    except CausalRiskError as error:
+        known = {name.replace("_", "-") for name in vars(options)}
+        print(f"causalrisk: {in_options(str(error), known)}", file=sys.stderr)
         return WRONG_INPUT
-    except (CausalRiskError, OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        print(f"causalrisk: {type(error).__name__}: {error}", file=sys.stderr)
-        if isinstance(error, CausalRiskError):
-            print("(On the command line an option such as treated= is typed --treated.)", file=sys.stderr)
+    except OSError as error:
+        print(f"causalrisk: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
         return WRONG_INPUT
+    except FAULTS as error:
+        print(
+            f"causalrisk: {type(error).__name__}: {error}\nThis is a fault of the program. Please report it with the "
+            "command that you typed.",
+            file=sys.stderr,
+        )
+        return FAULT
     except KeyboardInterrupt:
         print("causalrisk: interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -257,9 +287,11 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     if options.target_file is not None and options.target != "all":
         raise OptionError("--target and --target-file were both given.\nType one of them.")
     treatment = data.get(options.treat)
-    same = ("treat", "propensity", "propensity_link", "propensity_score", "family", "link", "weights", "weight_type")
-    return {name: getattr(options, name) for name in (*same, "cluster", "effect", "missing")} | {
-        "target": options.target if options.target_file is None else pd.read_csv(options.target_file),
+    same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
+    more = ("weights", "weight_type", "cluster", "effect", "missing")
+    return {name: getattr(options, name) for name in (*same, *more)} | {
+        "target": options.target if options.target_file is None else _read(options, options.target_file),
+        "levels": _labels(options.levels, treatment),
         "treated": _level(options.treated, treatment),
         "reference": _level(options.reference, treatment),
         "trim": _limits(options.trim),
@@ -267,9 +299,23 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     }
 
 
-def _fitted(options: argparse.Namespace) -> CausalResults:
-    one_of("estimator", options.estimator, tuple(ESTIMATORS))
-    data = pd.read_csv(options.file)
+def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
+    return read_file(path, options.sep, options.decimal, options.thousands, options.encoding)
+
+
+def _labels(text: str | None, treatment: Any) -> dict[Any, str] | None:
+    """Return "0=no,1=yes" as a mapping of levels, as they are in the data, to labels."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not sign for _, sign, _ in pairs):
+        raise OptionError(f'--levels {text}: expected level=label pairs.\nType  --levels "0=control,1=treated"')
+    return {_level(level.strip(), treatment): label.strip() for level, _, label in pairs}
+
+
+def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
+    if options.estimator not in ESTIMATORS:
+        raise OptionError(unknown_estimator(options.estimator, ESTIMATORS))
     model = ESTIMATORS[options.estimator].from_formula(options.formula, data, **_design_options(options, data))
     joint = {name: getattr(options, name) for name in ("objective", "penalty") if getattr(options, name) is not None}
     if joint and options.estimator != "JRE":
@@ -284,19 +330,28 @@ def _fitted(options: argparse.Namespace) -> CausalResults:
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    res = _fitted(options)
+    data = _read(options, options.file)
+    res = _fitted(options, data)
     summary = res.summary(options.alpha, coefficients=options.coefficients or None)
     values = {
         "glance": _records(res.glance())[0],
         "estimates": _records(res.tidy(alpha=options.alpha)),
         "notes": summary.notes,
     }
-    return _shown(options, summary, values, res.explain(options.alpha) if options.explain else None), res.converged
+    asked = {
+        "groups": (options.by, lambda: res.effects_by(options.by, data)),
+        "pairs": (options.pairwise, res.pairwise),
+        "balance": (options.balance, res.balance),
+        "sensitivity": (options.sensitivity, res.sensitivity),
+    }
+    tables = {name: make() for name, (wanted, make) in asked.items() if wanted}
+    explained = res.explain(options.alpha) if options.explain else None
+    return _shown(options, summary, values, explained, tables), res.converged
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = pd.read_csv(options.file)
+    data = _read(options, options.file)
     together = compare(
         options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
         rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
@@ -337,9 +392,22 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 
 def _report(options: argparse.Namespace) -> tuple[str, bool]:
     _check_folder(Path(options.output))
-    res = _fitted(options)
-    path = res.report(options.output, title=options.title, alpha=options.alpha)
+    stated = _stated(options.assumption or [])
+    res = _fitted(options, _read(options, options.file))
+    path = res.report(options.output, title=options.title, alpha=options.alpha, assumptions=stated)
     return f"{res!r}\nWritten: {path}", res.converged
+
+
+def _stated(given: Sequence[str]) -> dict[str, str]:
+    """Return "name=text" arguments as a mapping."""
+    pairs = [part.partition("=") for part in given]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise OptionError(
+                f"--assumption {name}: expected a name and why it holds.\n"
+                f'Type  --assumption "{next(iter(ASSUMPTIONS))}=..."'
+            )
+    return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _check_output(path: Path | None) -> None:
@@ -361,19 +429,31 @@ def _check_folder(path: Path | None) -> None:
 
 
 def _shown(
-    options: argparse.Namespace, summary: ResultSummary, values: dict[str, Any], explained: Prose | None = None
+    options: argparse.Namespace,
+    summary: ResultSummary,
+    values: dict[str, Any],
+    explained: Prose | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Return what to print: the summary, JSON, or where they were written."""
     path: Path | None = options.output
     kind = path.suffix if path is not None else ".json" if options.json else ".txt"
-    if explained is not None and kind in (".tex", ".csv"):
-        raise OptionError(f"--explain writes no {kind}.\nType  --output {Path(options.output).with_suffix('.html')}")
+    below = [f"{name.capitalize()}\n{table.to_string()}" for name, table in (tables or {}).items()]
+    pages = [f"<h2>{name.capitalize()}</h2>\n{table.to_html()}" for name, table in (tables or {}).items()]
+    values = values | {name: _records(table.reset_index()) for name, table in (tables or {}).items()}
     if explained is not None:
         values = values | {"explanation": str(explained)}
+        below, pages = [*below, str(explained)], [*pages, explained.as_html()]
+    if below and kind in (".tex", ".csv", ".md"):
+        raise OptionError(
+            f"what stands below the summary is not written as {kind}.\n"
+            f"Type  --output {Path(options.output).with_suffix('.html')}"
+        )
     makers: dict[str, Callable[[], str]] = {
         ".json": lambda: json.dumps(values, indent=2, allow_nan=False),
-        ".txt": lambda: str(summary) if explained is None else f"{summary}\n\n{explained}",
-        ".html": lambda: summary.as_html() if explained is None else f"{summary.as_html()}\n{explained.as_html()}",
+        ".txt": lambda: "\n\n".join([str(summary), *below]),
+        ".md": summary.as_markdown,
+        ".html": lambda: "\n".join([summary.as_html(), *pages]),
         ".tex": summary.as_latex,
         ".csv": summary.as_csv,
     }
@@ -408,8 +488,9 @@ def _demo(options: argparse.Namespace) -> tuple[str, bool]:
 def _demo_intro() -> str:
     return (
         "Birth weight in grams of 4642 infants, by whether the mother smoked (cattaneo2).\n\n"
-        ">>> births = causalrisk.datasets.load_cattaneo2()\n"
-        f'>>> model = causalrisk.JRE.from_formula("{DEMO_OUTCOME}", births,\n'
+        ">>> from causalrisk import JRE, datasets\n"
+        ">>> births = datasets.load_cattaneo2()\n"
+        f'>>> model = JRE.from_formula("{DEMO_OUTCOME}", births,\n'
         f'...     treat="mbsmoke", propensity="{DEMO_PROPENSITY}",\n'
         '...     levels={0: "nonsmoker", 1: "smoker"})\n'
         ">>> print(model.fit().summary())\n"

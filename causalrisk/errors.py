@@ -6,7 +6,7 @@ import difflib
 import numbers
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,26 @@ class CausalRiskWarning(UserWarning):
 
 
 class DesignWarning(CausalRiskWarning):
-    """The data or formulas were understood, but probably not as meant."""
+    """The data or formulas were understood, but probably not as meant.
+
+    Given for a power outside I(), columns that depend on others and were dropped, rows put into another order, rows of
+    weight zero, and clusters of which an arm has fewer than 10.
+    """
 
 
 class OverlapWarning(CausalRiskWarning):
-    """Some units have propensity scores so close to 0 or 1 that a few weights dominate."""
+    """Some units have propensity scores so close to 0 or 1 that a few weights dominate.
+
+    Given where
+
+    - the effective n of an arm, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth where the target is
+      not everybody: such weights leave rows out on purpose;
+    - one row holds more than a fifth of the weight of its arm;
+    - a weight exceeds a million;
+    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target).
+
+    `CausalResults.overlap` has these numbers for every fit.
+    """
 
 
 class ConvergenceWarning(CausalRiskWarning):
@@ -98,11 +113,18 @@ class ConvergenceWarning(CausalRiskWarning):
 
 
 class ResampleWarning(CausalRiskWarning):
-    """Some resamples or replicates failed, or are too few for what is asked of them."""
+    """Some resamples or replicates failed, or are too few for what is asked of them.
+
+    Given for any that failed (more than the share `max_failed` is an error), and for intervals from quantiles that
+    leave fewer than 5 resamples beyond a limit: 95% intervals need 200.
+    """
 
 
 class MonteCarloWarning(CausalRiskWarning):
-    """The estimate depends noticeably on the random numbers drawn."""
+    """The estimate depends noticeably on the random numbers drawn.
+
+    Given where the Monte Carlo error of the effect exceeds 5% of its standard error.
+    """
 
 
 class UnavailableError(CausalRiskError, AttributeError):
@@ -140,16 +162,64 @@ def listed(values: Sequence[object]) -> str:
     return ", ".join(repr(v) for v in values)
 
 
-MEANT = {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent"}
+NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
+MEANT = {
+    "effect": {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent",
+               "risk_difference": "difference", "log_ratio": "ratio", "lnratio": "ratio", "logrr": "ratio",
+               "log_odds_ratio": "odds_ratio", "logor": "odds_ratio"},
+    "cov_type": {"nonrobust": "robust", "unadjusted": "robust", "sandwich": "robust", "hc": "robust", "vce": "robust",
+                 "boot": "bootstrap", "hc2": "HC1", "hc3": "HC1", "clustered": "cluster"},
+    "propensity_loss": {"cbps": "calibrated", "ebal": "calibrated", "entropy": "calibrated", "ipt": "calibrated",
+                        "mle": "ml", "logit": "ml"},
+    "propensity_link": {"logistic": "logit", "normal": "probit"},
+    "bootstrap": {"bayes": "bayesian", "rows": "pairs", "nonparametric": "pairs", "clustered": "cluster",
+                  "block": "cluster"},
+}  # fmt: skip
+EXPLAINED = {
+    ("cov_type", "hc2"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
+    ("cov_type", "hc3"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
+    ("cov_type", "nonrobust"): "The standard errors of an effect are always robust.",
+    ("propensity_loss", "entropy"): "Calibrated scores towards one arm are entropy balancing.",
+    ("propensity_loss", "ebal"): "Calibrated scores towards one arm are entropy balancing.",
+    ("propensity_loss", "cbps"): "Calibrated scores balance the covariates exactly, as CBPS does.",
+}
+OUTSIDE = {
+    "matching": "R's MatchIt matches",
+    "instrument": "linearmodels has instrumental variables, DoubleML local average treatment effects",
+    "survival": "lifelines and zEpid have survival outcomes",
+    "ordinal": "R's WeightIt has ordinal and multinomial outcomes",
+    "panel": "pyfixest has panel and difference-in-differences models",
+    "survey": "R's survey has strata and finite populations of a survey design",
+}
+
+
+def outside(subject: str) -> str:
+    """Return the sentence that says what the package does not have, and which one does."""
+    return f"That is not in this package; {OUTSIDE[subject]}."
+
+
+def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> str | None:
+    """Return the name that a value is probably a misspelling of, in any case; None where none is near."""
+    folded = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(str(value).casefold(), folded, 1, cutoff)
+    return folded[close[0]] if close else None
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise an OptionError unless the value is among the allowed ones."""
-    if not any(value is a or (isinstance(value, str) and value == a) for a in allowed):
-        close = difflib.get_close_matches(str(value), [a for a in allowed if isinstance(a, str)], 1, 0.4)
-        meant = MEANT.get(str(value).lower())
-        hint = meant if meant in allowed else close[0] if close else allowed[0]
-        raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\nType  {name}={hint!r}.")
+    if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
+        return
+    names = [a for a in allowed if isinstance(a, str)]
+    word = str(value).casefold()
+    hint = MEANT.get(name, {}).get(word) or nearest_name(value, names)
+    if name == "bootstrap" and value is True:
+        advice = 'Type  cov_type="bootstrap".'
+    elif hint in names:
+        advice = f"Type  {name}={hint!r}."
+    else:
+        advice = f"Type  {name}=  one of them." if names else f"Leave {name}= out."
+    why = f" {EXPLAINED[name, word]}" if (name, word) in EXPLAINED else ""
+    raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.{why}\n{advice}")
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -160,12 +230,20 @@ def whole_number(name: str, value: object, least: int) -> None:
         )
 
 
+HALF = 0.5  # of a significance level: beyond, an interval would cover less than it leaves out
+
+
 def check_alpha(alpha: float) -> None:
-    """Raise an OptionError unless alpha is a significance level between 0 and 1."""
+    """Raise an OptionError unless alpha is a significance level: above 0 and no more than a half."""
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
         percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(
             f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
             f"\nType  alpha={hint:.3g}."
+        )
+    if alpha > HALF:
+        raise OptionError(
+            f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
+            f"{1 - alpha:.0%}.\nType  alpha={1 - alpha:.3g}  for {alpha:.0%} intervals."
         )

@@ -29,7 +29,7 @@ LAYERS = (
     ("report", "hle"),
     ("models",),
     ("simulation",),
-    ("cli",),
+    ("cli", "cli_files", "cli_words"),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shlex
 import subprocess
@@ -63,18 +64,18 @@ def test_numeric_levels_are_read_as_numbers(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["y ~ x1", "--treat", "group"], ["DesignError", "text levels", "drug", "placebo", 'treated="']),
-        (["y ~ x1", "--treat", "grp"], ["DesignError", "grp", "group"]),
-        (["y ~ x9", "--treat", "group", "--treated", "drug"], ["DesignError", "x9"]),
-        (["y ~ x1 +", "--treat", "group", "--treated", "drug"], ["DesignError", "y ~ x1 +"]),
-        (["y ~ x2", "--treat", "group", "--treated", "drug", "--missing", "raise"], ["DesignError", "x2", "5"]),
+        (["y ~ x1", "--treat", "group"], ["text levels", "drug", "Add  --treated drug  (or  --reference placebo)."]),
+        (["y ~ x1", "--treat", "grp"], ["grp", "group"]),
+        (["y ~ x9", "--treat", "group", "--treated", "drug"], ["x9"]),
+        (["y ~ x1 +", "--treat", "group", "--treated", "drug"], ["y ~ x1 +"]),
+        (["y ~ x2", "--treat", "group", "--treated", "drug", "--missing", "raise"], ["x2", "Type  --missing drop"]),
     ],
 )
 def test_wrong_input_says_what_to_type(csv, capsys, arguments, words):
     assert main(["fit", str(csv), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("causalrisk: ")
-    assert "typed --treated" in error
+    assert not re.search(r"\b[a-z_]+=\"", error), error  # no Python
     for word in words:
         assert word in error
 
@@ -84,6 +85,16 @@ def test_missing_and_empty_files(tmp_path, capsys):
     (tmp_path / "empty.csv").write_text("")
     assert main(["fit", str(tmp_path / "empty.csv"), "y ~ x", "--treat", "d"]) == 2
     assert "none.csv" in capsys.readouterr().err
+
+
+def test_a_misspelt_file_is_told_in_one_sentence(csv, capsys):
+    assert main(["fit", str(csv.with_name("trail.csv")), "y ~ x1", "--treat", "group"]) == 2
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1] == f"Type  {csv}"
+    assert main(["fit", str(csv.parent), "y ~ x1", "--treat", "group"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+    assert main(["fit", str(csv.parent / "no" / "a.csv"), "y ~ x1", "--treat", "group"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys):
@@ -109,7 +120,10 @@ def test_a_file_that_is_not_utf8(tmp_path, capsys):
     path = tmp_path / "latin.csv"
     path.write_bytes("y;größe\n1;2\n".encode("latin-1"))
     assert main(["fit", str(path), "y ~ x", "--treat", "d"]) == 2
-    assert "not UTF-8" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "not UTF-8" in told and "--encoding latin-1" in told
+    call = ["fit", str(path), "y ~ größe", "--treat", "d", "--encoding", "latin-1", "--sep", ";"]
+    assert main(call) == 2 and "'d'" in capsys.readouterr().err  # read, and the column is not there
 
 
 def test_a_reader_that_stops_early():
@@ -169,14 +183,15 @@ def test_joint_options_and_a_target_file(coded, tmp_path, capsys):
     assert told["estimand"] == "trimmed ATE"
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".html", ".tex", ".csv", ".json"])
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".tex", ".csv", ".json"])
 def test_output_file(coded, tmp_path, capsys, suffix):
     path = tmp_path / f"table{suffix}"
     call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--output", str(path)]
     assert main(call) == 0
     assert capsys.readouterr().out == f"Written: {path}\n"
     summary = cr.IPWRA.from_formula("y ~ x1", pd.read_csv(coded), treat="d").fit().summary()
-    texts = {".txt": str(summary), ".html": summary.as_html(), ".tex": summary.as_latex(), ".csv": summary.as_csv()}
+    texts = {".txt": str(summary), ".html": summary.as_html(), ".tex": summary.as_latex(), ".csv": summary.as_csv(),
+             ".md": summary.as_markdown()}  # fmt: skip
     written = path.read_text("utf-8")
     assert json.loads(written)["estimates"] if suffix == ".json" else written == f"{texts[suffix]}\n"
 
@@ -222,10 +237,14 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
     ("arguments", "words"),
     [
         (["--estimator", "TMLE"], ["TMLE", "'JRE'"]),
+        (["--estimator", "ipwra"], ["Type  --estimator IPWRA"]),
+        (["--estimator", "jre"], ["Type  --estimator JRE"]),
+        (["--estimator", "psmatch"], ["MatchIt"]),
+        (["--levels", "no,yes"], ['Type  --levels "0=control,1=treated"']),
         (["--estimator", "AIPW", "--penalty", "n"], ["--estimator JRE"]),
         (["--output", "table.docx"], [".docx", "table.txt"]),
         (["--output", "nowhere/table.txt"], ["no folder 'nowhere'", "--output table.txt"]),
-        (["--weights", "w"], ["weight_type"]),
+        (["--weights", "w"], ["--weight-type frequency"]),
         (["--target", "everyone"], ["everyone", "all"]),
         (["--family", "tweedie"], ["tweedie", "gaussian"]),
         (["--trim", "0.9,0.1"], ["trim"]),
@@ -288,3 +307,94 @@ def test_exit_codes(coded, capsys, monkeypatch):
     with pytest.raises(SystemExit) as caught:
         main(["fit"])
     assert caught.value.code == 2
+
+
+def test_a_semicolon_file_with_decimal_commas_in_two_steps(tmp_path, capsys):
+    """As the messages lead: first the separator, then the decimal mark; the result is that of the plain file."""
+    frame = simulate(200).round(3)
+    path, plain = tmp_path / "kurs.csv", tmp_path / "plain.csv"
+    frame.to_csv(path, index=False, sep=";", decimal=",")
+    frame.to_csv(plain, index=False)
+    call = ["y ~ x1 + x2", "--treat", "d", "--estimator", "IPWRA", "--json"]
+    typed = []
+    for advice in ('--sep ";"', "--decimal ,"):
+        assert main(["fit", str(path), *call, *typed]) == 2
+        told = capsys.readouterr().err
+        assert advice in told.rsplit("\n", 2)[1] if advice.startswith("--sep") else advice.split()[0] in told, told
+        typed += [word.strip('"') for word in re.search(r"--(?:sep|decimal) \S+", told)[0].split()]
+    assert main(["fit", str(path), *call, *typed]) == 0
+    found = json.loads(capsys.readouterr().out)["estimates"]
+    assert main(["fit", str(plain), *call]) == 0
+    assert found == json.loads(capsys.readouterr().out)["estimates"]
+
+
+def test_a_file_of_stata(coded, tmp_path, capsys):
+    frame = pd.read_csv(coded)
+    path = tmp_path / "coded.dta"
+    frame.to_stata(path, write_index=False)
+    call = ["y ~ x1", "--treat", "d", "--estimator", "IPWRA"]
+    assert main(["fit", str(path), *call]) == 0
+    found = capsys.readouterr().out
+    assert main(["fit", str(coded), *call]) == 0
+    assert found == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", [".dta", ".xlsx", ".parquet", ".doc"])
+def test_a_file_that_is_not_what_its_ending_says(tmp_path, capsys, ending):
+    path = tmp_path / f"data{ending}"
+    path.write_text("no data")
+    assert main(["fit", str(path), "y ~ x1", "--treat", "d"]) == 2
+    told = capsys.readouterr().err
+    assert ending in told and ".csv" in told.splitlines()[-1]
+
+
+def test_tables_below_the_summary(coded, tmp_path, capsys):
+    frame = pd.read_csv(coded)
+    res = cr.IPWRA.from_formula("y ~ x1", frame, treat="d").fit()
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--by", "ill", "--balance",
+            "--pairwise", "--sensitivity"]  # fmt: skip
+    assert main(call) == 0
+    text = capsys.readouterr().out
+    for title, table in (("Groups", res.effects_by("ill", frame)), ("Balance", res.balance()),
+                         ("Sensitivity", res.sensitivity()), ("Pairs", res.pairwise())):  # fmt: skip
+        assert f"{title}\n{table.to_string()}" in text
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    effects = res.effects_by("ill", frame)
+    assert [row["estimate"] for row in told["groups"]] == list(effects["estimate"])
+    assert {"pairs", "balance", "sensitivity"} <= set(told)
+    assert main([*call, "--output", str(tmp_path / "a.tex")]) == 2
+    assert f"--output {tmp_path / 'a.html'}" in capsys.readouterr().err
+
+
+def test_levels_and_loss_and_n_boot(coded, capsys):
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--levels", "0=never,1=ever",
+            "--propensity-loss", "calibrated", "--n-boot", "20"]  # fmt: skip
+    assert main(call) == 0
+    res = cr.IPWRA.from_formula(
+        "y ~ x1", pd.read_csv(coded), treat="d", levels={0: "never", 1: "ever"}, propensity_loss="calibrated"
+    ).fit(cov_type="bootstrap", n_boot=20)
+    assert capsys.readouterr().out == f"{res.summary()}\n"
+
+
+def test_assumptions_of_a_report(coded, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    call = ["report", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "-o", str(page)]
+    given = ["--assumption", "unconfoundedness=Drawn by lot.", "--assumption", "no_interference=Alone."]
+    assert main([*call, *given]) == 0
+    assert "Drawn by lot." in page.read_text("utf-8")
+    capsys.readouterr()
+    assert main([*call, "--assumption", "ignorability=Drawn"]) == 2
+    assert "--assumption unconfoundedness=" in capsys.readouterr().err
+    assert main([*call, "--assumption", "Drawn by lot"]) == 2
+    assert "Type  --assumption" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_has_no_traceback(coded, capsys, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(cr.IPWRA, "from_formula", broken)
+    assert main(["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA"]) == 1
+    told = capsys.readouterr().err
+    assert "RuntimeError: broken" in told and "fault of the program" in told and "Traceback" not in told

@@ -3,7 +3,7 @@
 from causalrisk.design.design import Design
 from causalrisk.design.formulas import linear_constraint
 from causalrisk.design.from_arrays import design_from_arrays
-from causalrisk.design.from_formula import design_from_formula
+from causalrisk.design.from_formula import check_scored, design_from_formula
 from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.target_frame import TargetRows, target_rows
@@ -13,6 +13,7 @@ __all__ = [
     "Design",
     "Moderators",
     "TargetRows",
+    "check_scored",
     "design_from_arrays",
     "design_from_formula",
     "linear_constraint",

@@ -7,6 +7,7 @@ Nothing here changes what the caller handed in.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Real
@@ -16,6 +17,14 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
+from causalrisk.design.typed_numbers import (
+    are_dates,
+    conversion,
+    date_conversion,
+    distinct_texts,
+    looks_numeric,
+    notations,
+)
 from causalrisk.errors import DesignError
 
 SHOWN = 8
@@ -97,8 +106,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
         raise DesignError(
-            f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\nConvert it first, e.g.  "
-            f'data["{name}"] = data["{name}"]' + (".to_numpy().real." if dtype.kind == "c" else ".astype(str).")
+            f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\n"
+            + _conversion_of(name, dtype, codes)
         )
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
@@ -121,19 +130,8 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     """Bring Python objects to bool, numbers or text, or say why that cannot be."""
     kinds = {type(v) for v in values}
     if all(issubclass(k, str) for k in kinds):
-        if not codes and len(values) and _all_numbers(values):
-            raise DesignError(
-                f"column {name!r} has dtype {dtype} and holds numbers as text (e.g. {str(values[0])!r}); expected a "
-                f'numeric dtype.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"].str.replace(",", ""))   '
-                f"or, if the numbers are codes, write  C({name})  in the formula."
-            )
-        odd = [] if codes else _odd_among_numbers(values)
-        if odd:
-            raise DesignError(
-                f"column {name!r} has dtype {dtype}: numbers as text, but for {listing(odd[:5])}; expected all numbers."
-                f'\nConvert it, those being missing:  data["{name}"] = pd.to_numeric(data["{name}"], errors="coerce")'
-                f"   (for categories write C({name}) in the formula)."
-            )
+        if not codes and len(values):
+            _refuse_typed(distinct_texts(values), name, dtype)
         return np.array([str(v) for v in values] or [], dtype=object)
     if all(issubclass(k, bool | np.bool_) for k in kinds):
         return values.astype(bool)
@@ -147,23 +145,65 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     found = sorted(k.__name__ for k in kinds)
     raise DesignError(
         f"column {name!r} has dtype {dtype} and holds {', '.join(found)}; expected all numbers, all bool "
-        f'or all text.\nConvert it:  data["{name}"] = pd.to_numeric(data["{name}"])   or   data["{name}"].astype(str).'
+        f"or all text.\n{_conversion_of_mixed(name, values)}"
     )
 
 
-def _odd_among_numbers(values: np.ndarray) -> list[str]:
-    """Texts that are no numbers in a column where nearly all distinct texts, and at least ten, are."""
-    texts = pd.Series(pd.unique(pd.Series(values, dtype=object)), dtype=object)
-    numeric = pd.to_numeric(
-        pd.Series([t.strip().replace(",", "") for t in texts], dtype=object), errors="coerce"
-    ).notna()
-    return [str(t) for t in texts[~numeric]] if numeric.sum() >= 10 and numeric.mean() >= 0.8 else []
+def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
+    """Say how to convert a column of dates, times, periods, intervals or complex numbers."""
+    column = f'data["{name}"]'
+    if getattr(dtype, "kind", "O") == "c":
+        return f"Take the real parts:  {column} = {column}.to_numpy().real"
+    if codes:
+        return f"Make categories of it:  {column} = {column}.astype(str)"
+    if isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
+        return date_conversion(name, "period" if isinstance(dtype, pd.PeriodDtype) else "interval")
+    return date_conversion(name, "span" if dtype.kind == "m" else "date")
 
 
-def _all_numbers(values: np.ndarray) -> bool:
-    texts = pd.Series(pd.unique(pd.Series(values, dtype=object)), dtype=object)
-    cleaned = pd.Series([t.strip().replace(",", "") for t in texts], dtype=object)
-    return bool(pd.to_numeric(cleaned, errors="coerce").notna().all())
+def _conversion_of_mixed(name: str, values: np.ndarray) -> str:
+    """Say how to convert a column of Python objects of several kinds, or of one that is no number, bool or text."""
+    column = f'data["{name}"]'
+    if all(isinstance(v, datetime.date) for v in values):  # datetimes and pandas' are dates too
+        return date_conversion(name, "text")
+    texts = distinct_texts(v for v in values if isinstance(v, str))
+    numeric = [text for text in texts if looks_numeric(text)]
+    if not any(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_) for v in values):
+        return f"Make categories of it:  {column} = {column}.astype(str)"
+    if all("," not in text for text in numeric):
+        odd = [text for text in texts if text not in numeric]
+        lost = f" ({listing(odd, 5)} become missing)" if odd else ""
+        end = ', errors="coerce")' if odd else ")"
+        return (
+            f"Convert it{lost}:  {column} = pd.to_numeric({column}{end}   or, for categories:  "
+            f"{column} = {column}.astype(str)"
+        )
+    written = notations(numeric)
+    replacing = written[0].replacing if len(written) == 1 else '.str.replace(",", ".")'
+    return f"Convert it:  {column} = pd.to_numeric({column}.astype(str){replacing})"
+
+
+def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
+    """Refuse text that holds numbers or dates, given the distinct ones."""
+    numeric = [text for text in texts if looks_numeric(text)]
+    odd = [text for text in texts if text not in numeric]
+    if not odd:
+        raise DesignError(
+            f"column {name!r} has dtype {dtype} and holds numbers as text (e.g. {texts[0]!r}); expected a numeric "
+            f"dtype; if the numbers are codes, write  C({name})  in the formula.\n{conversion(name, numeric)}"
+        )
+    if are_dates(texts):
+        raise DesignError(
+            f"column {name!r} has dtype {dtype} and holds dates as text (e.g. {texts[0]!r}), {len(texts)} different "
+            f"ones; expected numbers; if they are categories, write  C({name})  in the formula.\n"
+            + date_conversion(name, "text", texts)
+        )
+    if len(numeric) >= 10 and len(numeric) >= 0.8 * len(texts):
+        raise DesignError(
+            f"column {name!r} has dtype {dtype}: numbers as text, but for {listing(odd, 5)}; expected all numbers; for "
+            f"categories write  C({name})  in the formula.\nIf those are missing values: "
+            + conversion(name, numeric, coerce=True)
+        )
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:

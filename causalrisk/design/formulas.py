@@ -16,6 +16,7 @@ import pandas as pd
 import patsy.builtins
 from patsy.parse_formula import parse_formula
 
+from causalrisk.design.dialects import refuse_foreign
 from causalrisk.design.terms import Use, rewrite, uses
 from causalrisk.errors import DesignError
 
@@ -97,13 +98,11 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         If it is not text.
     """
     if not isinstance(text, str):
-        raise TypeError(
-            f"the {model} formula is of type {type(text).__name__}; expected text.\nType e.g.  "
-            + ('"y ~ x1 + x2".' if model == "outcome" else 'propensity="x1 + x2".')
-        )
+        raise _not_text(text, model)
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
     if not text.split("~", 1)[-1].strip():
         raise _empty(model, text)
+    refuse_foreign(text, model)
     try:
         tree = parse_formula(text)
         terms = patsy.ModelDesc.from_formula(text)
@@ -123,6 +122,16 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         raise _empty(model, text)
     _note_powers(tree, formula, notes)
     return formula
+
+
+def _not_text(given: Any, model: str) -> TypeError:
+    own = getattr(getattr(given, "model", given), "formula", None)  # of a model or results of statsmodels
+    example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
+    example = f'"{own}"' if isinstance(own, str) else example
+    return TypeError(
+        f"the {model} formula is of type {type(given).__name__}; expected text.\nType  "
+        + (f"{example}." if model == "outcome" else f"propensity={example}.")
+    )
 
 
 def _empty(model: str, text: str) -> DesignError:

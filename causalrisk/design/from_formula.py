@@ -92,6 +92,29 @@ def design_from_formula(
     return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
 
 
+def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
+    """Refuse a propensity model without covariates that nobody asked for: its weights would all be the same.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    propensity, propensity_score
+        What the caller gave.
+
+    Raises
+    ------
+    DesignError
+        If neither was given and the outcome formula has no covariates to take.
+    """
+    if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
+        raise DesignError(
+            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given; expected "
+            "covariates in one of them, for without them the effect is the raw difference.\n"
+            'Type  propensity="x1 + x2", or  propensity="1"  if the treatment was assigned by chance alone.'
+        )
+
+
 def _outcome_formula(text: Any, notes: list[str]) -> Formula:
     outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
@@ -139,7 +162,7 @@ def read_formulas(
         )
     except DesignError as error:
         odd = unquoted(f"{formula}, {propensity}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
-        if not odd:
+        if all(name in str(error) or name.replace('"', "'") in str(error) for name in odd):
             raise
         raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
     return Formulas(outcome, assigned, *scopes), table

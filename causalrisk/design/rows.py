@@ -15,6 +15,11 @@ from causalrisk.design.tables import Table, find_column
 from causalrisk.errors import DesignError, OptionError
 
 WEIGHT_TYPES = ("frequency", "probability")
+WEIGHT_WORDS = {
+    "frequency": {"freq", "freq_weights", "frequencies", "fw", "fweight", "fweights"},
+    "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
+                    "pweight", "pweights", "sampling", "survey", "var_weights"},
+}  # fmt: skip
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -122,6 +127,18 @@ def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> 
         )
 
 
+def _unknown_weight_type(given: Any) -> OptionError:
+    """Name the type that Stata's or R's word means, or both."""
+    meant = next((kind for kind, words in WEIGHT_WORDS.items() if str(given).lower() in words), None)
+    text = f"weight_type={given!r} is not an option; expected 'frequency' or 'probability'.\n"
+    if meant is None:
+        return OptionError(
+            text + 'Type  weight_type="frequency"  if a row stands for that many equal rows, or  '
+            'weight_type="probability"  for sampling weights.'
+        )
+    return OptionError(f'{text}Type  weight_type="{meant}".')
+
+
 def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights.
 
@@ -145,10 +162,7 @@ def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | N
         If one of weights and weight_type is given without the other.
     """
     if weight_type is not None and weight_type not in WEIGHT_TYPES:
-        raise OptionError(
-            f"weight_type={weight_type!r} is not an option; expected 'frequency' or 'probability'.\n"
-            'Type  weight_type="frequency"  (each row stands for that many equal rows) or  weight_type="probability".'
-        )
+        raise _unknown_weight_type(weight_type)
     if given is None:
         if weight_type is not None:
             raise OptionError(
@@ -297,7 +311,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         If a name is unknown, or there is not one value per row.
     """
     if given.treat is None:
-        raise TypeError('treat is None; expected a column name or one value per row.\nType e.g.  treat="d".')
+        raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
         return None if value is None else Named(*find_column(value, role, role, table, frame, notes))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from causalrisk.design.dialects import called_elsewhere, stata_factor
 from causalrisk.design.formulas import FUNCTIONS, Formula, Scope
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.design.terms import Use, in_formula
@@ -88,6 +89,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
     _check_stata(formula, table)
+    _check_lags(formula, table)
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
         if meaning == "variable":
@@ -103,11 +105,21 @@ def _check_stata(formula: Formula, table: Table) -> None:
     """Refuse Stata's i.region and c.age with what they are here."""
     for prefix, name in re.findall(r"\b(i|c|ib\w+)\.(\w+)", formula.text):
         if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
-            here = name if prefix == "c" else f"C({name})"
-            base = f'  (reference level: C({name}, Treatment("...")))' if prefix[1:] else ""
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, which is Stata's notation.\n"
-                f"Type  {here}{base}."
+                f"Type  {stata_factor(prefix, name)}."
+            )
+
+
+def _check_lags(formula: Formula, table: Table) -> None:
+    """Refuse Stata's L.x and its like, which need the order of the rows."""
+    for prefix, name in re.findall(r"\b([LFDS]\d*)\.(\w+)", formula.text):
+        if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
+            shift = {"F": f".shift(-{prefix[1:] or 1})", "D": ".diff()"}.get(prefix[0], f".shift({prefix[1:] or 1})")
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, a time-series operator of Stata; "
+                f"expected columns.\nMake it a column, of data in the order of time:  "
+                f'data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
             )
 
 
@@ -138,13 +150,23 @@ def _suggested(name: str) -> str:
     return repr(name) if typed == name else typed
 
 
+def _instead_of(name: str, formula: Formula, table: Table) -> str:
+    """Say what to type for a function that is not defined."""
+    typed = called_elsewhere(name, formula.text)
+    if typed is not None:
+        return f"Type  {typed}."
+    if name in table:
+        return f"To multiply, type  {name} * (...)."
+    close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
+    return f"Did you mean {close[0]}?" if close else f"Define or import {name} first."
+
+
 def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
-        define = f"Define or import it first; to multiply, type  {name} * ... .  {nearest(name, FUNCTIONS)}"
         return DesignError(
             f"{start} the function {name!r}, which is not defined where the model is.\n"
-            + (f"Type  np.{name}(...)." if callable(getattr(np, name, None)) else define)
+            + _instead_of(name, formula, table)
         )
     kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
     known = table.names if table.frame is not None else [k for k, v in frame.items() if is_column(v) and k[:1] != "_"]

@@ -6,6 +6,7 @@ Nothing here changes what the caller handed in.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,8 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator, read as if it had commas
         return (
-            f"The only column is {known[0]!r}. Read the file with  pd.read_csv(..., sep={separator!r})  (or save it "
-            "with commas)."
+            f"The only column is {known[0]!r}. Type  pd.read_csv(..., sep={separator!r})  to read the file, or save it "
+            "with commas."
         )
     if not near:  # difflib minds the case, people do not
         folded = {k.casefold(): k for k in known}
@@ -227,6 +228,12 @@ def find_column(
     DesignError
         If a name is unknown, or there is not one value per row.
     """
+    if (
+        isinstance(value, list | tuple)
+        and 1 < len(value) != len(table.index)
+        and all(isinstance(name, str) and name in table for name in value)
+    ):
+        raise DesignError(_several_columns(role, value))
     if not isinstance(value, str):
         own = getattr(value, "name", None)
         own = default if own is None else str(own)
@@ -236,9 +243,30 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
+    name, sign, covariates = (part.strip() for part in value.partition("~"))
+    if role == "treatment" and sign and name in table:
+        raise DesignError(
+            f"treat={value!r} is a formula; expected the treatment alone.\n"
+            f'Type  treat="{name}", propensity="{covariates}".'
+        )
     raise DesignError(
         f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n" + nearest(value, known)
     )
+
+
+def _several_columns(role: str, names: Sequence[str]) -> str:
+    """Say what to type for a list of columns where one is expected."""
+    text = f"{role} names {len(names)} columns, {listing(names)}; expected one"
+    if role == "cluster":
+        choices = " or  ".join(f'cluster="{name}"' for name in names)
+        return (
+            f"{text}. Clusters go one way only; linearmodels' PanelOLS has two-way clusters.\n"
+            f"Type  {choices}, whichever has fewer and larger clusters."
+        )
+    if role == "treatment":
+        joined = ' + ", " + '.join(f'data["{name}"].astype(str)' for name in names)
+        return f"{text}; several treatments are the levels of one column.\nType  treat={joined}, reference=..."
+    return f"{text}.\nType  {role}={names[0]!r}."
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
@@ -299,11 +327,28 @@ def as_table(data: Any, notes: list[str]) -> Table:
     if isinstance(data, Mapping):
         return gather(data, notes)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    convert = "data.to_pandas()" if hasattr(data, "to_pandas") else "pandas.DataFrame(data)"
     raise TypeError(
         f"data is of type {kind}; expected a pandas DataFrame, a mapping of column names to values, or None (variables "
-        f"from the calling scope).\nPass data={convert}."
+        f"from the calling scope).\nType  data={_converted(data)}."
     )
+
+
+READERS = {
+    ".csv": "csv", ".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".feather": "feather",
+    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": 'csv("{}", sep="\\t")',
+}  # fmt: skip
+
+
+def _converted(data: Any) -> str:
+    """Return what to type for data of another kind: a path, a lazy frame, another library's frame, or rows."""
+    if isinstance(data, str | os.PathLike):
+        path = os.fspath(data)
+        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
+        call = reader.format(path) if "(" in reader else f'{reader}("{path}")'
+        return f"pandas.read_{call}"
+    if hasattr(data, "collect") and not hasattr(data, "to_pandas"):
+        return "data.collect()"
+    return "data.to_pandas()" if hasattr(data, "to_pandas") else "pandas.DataFrame(data)"
 
 
 def unique_names(names: Sequence[str], what: str) -> None:

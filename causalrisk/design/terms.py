@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
+from causalrisk.design.dialects import bitwise_or_and
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
@@ -39,7 +40,8 @@ def uses(code: str) -> list[Use]:
     Raises
     ------
     DesignError
-        If a number is "raised" with ``^``, or Q() is given anything but quoted text.
+        If a number is "raised" with ``^``, variables are joined by ``|`` or ``&``, or Q() is given anything but quoted
+        text.
     SyntaxError
         If the code is not an expression.
     """
@@ -55,6 +57,9 @@ def uses(code: str) -> list[Use]:
             raise DesignError(
                 f"{code!r} uses ^, which in Python is the bitwise exclusive or, not a power.\nType  I({left}**{right})."
             )
+    joined = bitwise_or_and(code)
+    if joined:
+        raise DesignError(joined)
     _Renamer(tree, note).visit(tree)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from causalrisk.errors import DesignError, OptionError
 SHOWN = 12
 CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
 NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
+NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # "none", "0 daily", "no drug"
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -188,17 +190,20 @@ def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any
     """Refuse more than two levels unless the reference, and nothing else, is given."""
     if len(found) <= 2:
         return
+    place = _control_among(found)
+    base, other = found[place or 0], found[0 if place else 1]
+    whichever = "" if place is not None else ", if that is the level to compare with"
     if treated is not None:
         raise OptionError(
             f"treated={show(treated)} names one of the {len(found)} levels of treatment {name!r}; with more than two, "
             f"each of the others has an effect against the reference level:\n{_table(found, counts)}\n"
-            f"Type  reference={show(found[0] if reference is None else reference)}  alone."
+            f"Type  reference={show(base if reference is None else reference)}  alone."
         )
     if reference is None:
         raise DesignError(
             f"treatment {name!r} has {len(found)} levels, and nothing says which one the others are compared with:\n"
-            f"{_table(found, counts)}\nAdd  reference={show(found[0])}  (or keep two levels, e.g.  "
-            f'data[data["{name}"].isin([{show(found[0])}, {show(found[1])}])]).'
+            f"{_table(found, counts)}\nAdd  reference={show(base)}{whichever}  (or keep two levels, e.g.  "
+            f'data[data["{name}"].isin([{show(base)}, {show(other)}])]).'
         )
 
 
@@ -243,6 +248,14 @@ def _is_control(level: Any, other: Any) -> bool:
     """Whether a level's name says that it is the absence of the other; only a message depends on it."""
     text, of = (str(value).casefold().strip() for value in (level, other))
     return text in CONTROLS or (text.startswith(NEGATIONS) and text.endswith(of[-4:]))
+
+
+def _control_among(found: Sequence[Any]) -> int | None:
+    """Position of the level that is no treatment by its name or, of numbers, the lowest; None where nothing says."""
+    if all(isinstance(level, int | float) for level in found):
+        return 0
+    named = [i for i, level in enumerate(found) if NOTHING.match(str(level).casefold().strip())]
+    return named[0] if len(named) == 1 else None
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:

@@ -236,9 +236,9 @@ def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> res.balance()[["unit", "diff before", "diff after"]].round(2)
                      unit  diff before  diff after
     covariate

@@ -123,10 +123,10 @@ def balance_test(record: FitRecord) -> BalanceTest:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
+    >>> from causalrisk import Hajek, datasets
+    >>> births = datasets.load_cattaneo2()
     >>> propensity = "mmarried + mage + prenatal1 + fbaby"
-    >>> res = cr.Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity=propensity).fit()
+    >>> res = Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity=propensity).fit()
     >>> print(res.balance_test())
     Balance: chi2(5) = 38.1464, p = 0.0000
     """

@@ -37,9 +37,9 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> jobs = cr.datasets.load_lalonde()
-    >>> res = cr.IPWRA.from_formula("re78 ~ age + educ + re75", jobs, treat="treat").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> jobs = datasets.load_lalonde()
+    >>> res = IPWRA.from_formula("re78 ~ age + educ + re75", jobs, treat="treat").fit()
     >>> changes = res.influence()["change"]
     >>> bool((changes.abs() > res.effect_se).any())
     False

@@ -343,9 +343,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     >>> res.sensitivity()[["E-value", "E-value of limit", "robustness value"]].round(2)
               E-value  E-value of limit  robustness value
     contrast

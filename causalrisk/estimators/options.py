@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.known_scores import is_classifier
-from causalrisk.errors import OptionError, listed, one_of, whole_number
+from causalrisk.errors import OptionError, listed, nearest_name, one_of, outside, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
@@ -24,10 +23,15 @@ PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
+N_BOOT = 999
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
+OTHER_TARGETS = {
+    "late": outside("instrument"),
+    "cate": 'Type  res.effects_by("column")  after the fit for effects in groups.',
+}
 INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
 
@@ -93,7 +97,8 @@ class ModelOptions:
             raise OptionError(
                 'propensity_loss="calibrated" balances towards everybody or one arm; target '
                 f"{self.population.name!r} has no such loss.\n"
-                'Type  target="all", "treated", "control" or a level, or  propensity_loss="ml".'
+                'Type  propensity_loss="ml", or  target="all"  (or "treated", "control", a level)  for another '
+                "population."
             )
 
     @property
@@ -175,10 +180,11 @@ def _target(value: Any) -> Any:
         )
     name = SPELLINGS.get(value.lower())
     if name is None:
-        close = difflib.get_close_matches(value.lower(), SPELLINGS, 1, 0.4) or ["all"]
+        close = nearest_name(value, SPELLINGS)
+        advice = OTHER_TARGETS.get(value.lower()) or (f'Type  target="{SPELLINGS[close]}".' if close else None)
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
-            f'DataFrame, or a function of the propensity score.\nType  target="{SPELLINGS[close[0]]}".'
+            f"DataFrame, or a function of the propensity score.\n{advice or 'Type  target=  one of them.'}"
         )
     return name
 
@@ -191,10 +197,10 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = np.nan, np.nan
     if isinstance(value, str) or not 0 <= low < high <= 1:
         also = f", or one of {listed(names)}" if names else ""
-        close = difflib.get_close_matches(str(value), names, 1, 0.4)
+        close = nearest_name(value, names)
         raise OptionError(
             f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-            f"Type  {name}={repr(close[0]) if close else example}."
+            f"Type  {name}={repr(close) if close else example}."
         )
     return low, high
 
@@ -210,7 +216,7 @@ class InferenceOptions:
     """
 
     cov_type: str | None = None
-    n_boot: int = 999
+    n_boot: int | None = None
     bootstrap: str | None = None
     small_sample: bool = False
     max_failed: float = 0.05
@@ -223,8 +229,9 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         one_of("cov_type", self.cov_type, (None, "robust", "HC0", "HC1", "cluster", "bootstrap"))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
-        whole_number("n_boot", self.n_boot, 2)
-        if self.resamples is not None and self.n_boot != 999:
+        if self.n_boot is not None:
+            whole_number("n_boot", self.n_boot, 2)
+        if self.resamples is not None and self.n_boot is not None:
             raise OptionError("resamples= and n_boot= were both given; the first says how many.\nLeave n_boot= out.")
         if not _finite_number("max_failed", self.max_failed) or not 0 <= self.max_failed < 1:
             raise OptionError(
@@ -244,6 +251,11 @@ class InferenceOptions:
                 f"rng={self.rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\n"
                 "Type  rng=0."
             )
+
+    @property
+    def draws(self) -> int:
+        """Number of resamples."""
+        return N_BOOT if self.n_boot is None else self.n_boot
 
     def resolved(self, clustered: bool, joint: bool) -> tuple[str, str]:
         """Covariance type and kind of resampling for data with or without clusters.
@@ -268,9 +280,11 @@ class InferenceOptions:
             raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
         kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if self.cov_type in (None, "bootstrap"):
-            asked = joint or self.cov_type == "bootstrap" or self.bootstrap is not None or self.resamples is not None
+            named = (self.bootstrap, self.resamples, self.n_boot)
+            asked = joint or self.cov_type == "bootstrap" or any(option is not None for option in named)
             return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
-        for name, given in (("resamples", self.resamples), ("bootstrap", None if joint else self.bootstrap)):
+        own = None if joint else self.bootstrap  # of the replicates too
+        for name, given in (("resamples", self.resamples), ("bootstrap", own), ("n_boot", self.n_boot)):
             if given is not None:
                 raise OptionError(
                     f'{name}= asks for bootstrap standard errors, cov_type="{self.cov_type}" for others.\n'

@@ -198,7 +198,7 @@ class FitRecord:
         """Return the error of an estimator that uses no propensity score."""
         return UnavailableError(
             f"{self.spec.name} uses no propensity score.\n"
-            "Type  causalrisk.IPWRA.from_formula(...).fit()  for an estimator that does."
+            "Type  IPWRA.from_formula(...).fit()  for an estimator that does."
         )
 
     @property

@@ -125,7 +125,7 @@ def bootstrap(
     refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions, notes: Notes
 ) -> BootstrapDistribution:
     """Run the bootstrap and warn of failures."""
-    n_boot, draw = inference.n_boot, functools.partial(resampler.draw, RESAMPLE_STREAM)
+    n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)

@@ -163,9 +163,9 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
     >>> psi = res.estimating_equations()["ATE"]
     >>> bool(abs((psi @ psi) ** 0.5 / len(psi) - res.effect_se) < 1e-9)
     True

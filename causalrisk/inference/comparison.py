@@ -143,7 +143,7 @@ def fit_estimators(
     """
     kind = inference.resolved(design.cluster is not None, joint=True)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, resamples=None)
+    robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
     if JRE in specs:
         robust_joint = dataclasses.replace(robust, bootstrap=kind)
         lead = with_covariance(fit_joint(design, options, robust_joint, joint_options), robust_joint)

@@ -170,9 +170,9 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> res.effects_by("mmarried")[["n", "estimate", "std err"]].round(1)
                  n  estimate  std err
     mmarried

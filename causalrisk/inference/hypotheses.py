@@ -20,8 +20,8 @@ def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tup
 
     Parameters
     ----------
-    r_matrix : str, array_like or tuple
-        A text, a matrix R, or a pair (R, q).
+    r_matrix : str, list of str, array_like or tuple
+        One or more texts, a matrix R, or a pair (R, q).
     names : sequence of str
         Names of the parameters.
     parse : callable
@@ -34,6 +34,8 @@ def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tup
     q : ndarray, shape (j,)
         Right-hand sides.
     """
+    if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
+        r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
         return parse(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)

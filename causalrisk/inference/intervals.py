@@ -7,12 +7,14 @@ R's `boot.ci` interpolates on the normal scale instead.
 from __future__ import annotations
 
 import dataclasses
+import numbers
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from causalrisk.errors import ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
+from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, listed, one_of, warn_user
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
@@ -255,7 +257,11 @@ def _resample_influence(record: FitRecord, sample: Sample) -> Array:
 
 
 def conf_int(
-    record: FitRecord, alpha: float = 0.05, method: str | None = None, acceleration: str = "influence"
+    record: FitRecord,
+    alpha: float = 0.05,
+    method: str | None = None,
+    acceleration: str = "influence",
+    cols: Sequence[int | str] | None = None,
 ) -> pd.DataFrame:
     """Confidence intervals of `params`.
 
@@ -271,6 +277,8 @@ def conf_int(
         of each resample (slow for JRE).
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
+    cols : sequence of int or str, optional
+        Positions or names of the parameters; by default all.
 
     Returns
     -------
@@ -280,7 +288,7 @@ def conf_int(
     Raises
     ------
     OptionError
-        If alpha is not between 0 and 1 or the method is not known.
+        If alpha is not a significance level, or the method or a parameter is not known.
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
@@ -294,4 +302,16 @@ def conf_int(
         limits = normal_interval(estimate, record.std_errors, alpha)
     else:
         limits = bootstrap_interval(record, record.used_boot, str(method), alpha, acceleration)
-    return pd.DataFrame(limits, index=record.names)
+    table = pd.DataFrame(limits, index=record.names)
+    return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
+
+
+def _parameter(given: int | str, names: Sequence[str]) -> str:
+    if given in names:
+        return str(given)
+    if isinstance(given, numbers.Integral) and -len(names) <= given < len(names):
+        return names[given]
+    raise OptionError(
+        f"cols has {given!r}; expected positions or names of the {len(names)} parameters {listed(names)}.\n"
+        f"Type  cols=[{names[0]!r}]."
+    )

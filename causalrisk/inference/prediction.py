@@ -64,13 +64,13 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
-def predict(record: FitRecord, data: Any, arm: Any = None) -> pd.DataFrame | pd.Series:
+def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
     Parameters
     ----------
-    data : DataFrame or array_like
-        New rows with the covariates of the outcome formula, coded as in the fit.
+    data : DataFrame or array_like, optional
+        New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
     arm : level or label, optional
         One arm; by default all.
 
@@ -86,13 +86,17 @@ def predict(record: FitRecord, data: Any, arm: Any = None) -> pd.DataFrame | pd.
     """
     check_unit_level(record, "predict(data)")
     theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
+    if data is None:
+        fitted = sample.restore(record.estimate.predicted.T.copy())
+        frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
+        return frame if arm is None else frame[record.arm_label(arm)]
     predicted = _new_rows(record, data) @ _columns(record, theta)
     means = predicted if record.spec.constants else sample.family.mean(predicted)
     frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
-def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions:
+def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 
     Parameters
@@ -109,9 +113,9 @@ def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
     >>> res.get_prediction(births.head(2), arm=1).summary_frame().round(1)
          mean  mean_se  mean_ci_lower  mean_ci_upper
     0  3140.4     18.9         3103.3         3177.5
@@ -136,7 +140,9 @@ def get_prediction(record: FitRecord, data: Any, arm: Any = None) -> Predictions
 def _new_rows(record: FitRecord, data: Any) -> Array:
     """Columns of the outcome models for new rows, shape (m, p)."""
     if record.spec.constants:
-        return np.ones((len(data), 1))
+        return np.ones((record.design.n if data is None else len(data), 1))
+    if data is None:
+        return np.asarray(record.design.X)
     return np.asarray(record.design.outcome_encoder.encode(data))
 
 

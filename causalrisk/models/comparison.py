@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, design_from_formula
-from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha, listed
+from causalrisk.design import ColumnOptions, check_scored, design_from_formula
+from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.inference.comparison import (
     Comparison,
@@ -21,7 +20,7 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, check_keywords
+from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.failures import TEXT, Failure
@@ -40,13 +39,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     for item in given:
         model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
         if model is None:
-            lower = {name.lower(): name for name in BY_NAME}
-            close = difflib.get_close_matches(getattr(item, "__name__", str(item)).lower(), lower, 1, 0.4)
-            nearest = lower[close[0]] if close else JRE.spec.name
-            raise OptionError(
-                f"estimators: {item!r} is not known; expected any of {listed(tuple(BY_NAME))}.\n"
-                f'Type  estimators=["{nearest}"].'
-            )
+            raise OptionError(unknown_estimator(item, BY_NAME))
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
         models.append(model)
@@ -55,14 +48,16 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     return models
 
 
-INSTEAD = FIT_INSTEAD | {
-    "cov_kwds": 'Type  cluster="column".',
-    "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
-    "replicates": "Type  n_replicates=, or give weights to causalrisk.JRE.from_formula(...).fit.",
-    "models": 'Type  estimators=["IPWRA", "JRE"].',
-    "treatment": "Type  treat=.",
-    "subset": "Give the rows themselves: data=data[...].",
-}
+INSTEAD = (
+    MODEL_INSTEAD
+    | FIT_INSTEAD
+    | {
+        "cov_kwds": 'Type  cluster="column".',
+        "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
+        "replicates": "Type  n_replicates=, or give weights to JRE.from_formula(...).fit.",
+        **dict.fromkeys(("models", "estimator", "methods"), "Type  estimators={value}."),
+    }
+)
 
 
 class ComparisonResults:
@@ -253,10 +248,10 @@ def compare(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
+    >>> from causalrisk import compare, datasets
+    >>> births = datasets.load_cattaneo2()
     >>> names = ["Unadjusted", "IPWRA"]
-    >>> both = cr.compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
+    >>> both = compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
     >>> both.differences[["difference", "std err"]].round(1)
@@ -278,6 +273,8 @@ def compare(
         frame={**caller.f_globals, **caller.f_locals},
         constant_outcome=all(model.spec.constants for model in models),
     )
+    if any(model.spec.uses_propensity for model in models):
+        check_scored(design, options.get("propensity"), options.get("propensity_score"))
     fitted = fit_estimators(design, [m.spec for m in models], model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)

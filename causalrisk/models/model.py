@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from causalrisk.design import ColumnOptions, Design, design_from_arrays, design_from_formula
+import numpy as np
+
+from causalrisk.design import ColumnOptions, Design, check_scored, design_from_arrays, design_from_formula
 from causalrisk.design.known_scores import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted
+from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
@@ -29,13 +31,17 @@ from causalrisk.models.keywords import (
     DATA_OPTIONS,
     FIT_INSTEAD,
     FIT_SEPARATE,
+    FROM_ARRAYS,
     MODEL_INSTEAD,
     NEW_MODEL,
     check_keywords,
+    typed,
     unknown_keyword,
 )
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.numerics.failures import failure_text
+
+OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 
 
 class CausalModel:
@@ -174,10 +180,14 @@ class CausalModel:
             frame={**caller.f_globals, **caller.f_locals},
             constant_outcome=cls.spec.constants,
         )
+        if cls.spec.uses_propensity:
+            check_scored(design, propensity, propensity_score)
         return cls._of(design, model_options(design, given))
 
-    @check_keywords(MODEL_INSTEAD, from_formula, without=("treat", "propensity"))
-    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
+    @check_keywords(FROM_ARRAYS, from_formula, without=("treat", "propensity"))
+    def __init__(
+        self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+    ) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -193,6 +203,7 @@ class CausalModel:
         **options
             Those of `from_formula`.
         """
+        self._check_arrays(endog, exog, treat)
         self.design = design_from_arrays(
             endog,
             exog,
@@ -201,6 +212,23 @@ class CausalModel:
             constant_outcome=self.spec.constants,
         )
         self.options = model_options(self.design, options)
+
+    def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
+        """Lead to `from_formula` what is a formula, and ask for what is missing."""
+        name = type(self).__name__
+        if isinstance(endog, str):
+            column = typed(treat) if isinstance(treat, str) else '"..."'
+            raise TypeError(
+                f"{name}(endog, exog, treat) takes arrays, and {endog!r} is text; formulas have a constructor of their "
+                "own.\n"
+                f"Type  {name}.from_formula({typed(endog)}, data, treat={column})."
+            )
+        missing = [what for what, given in (("exog", exog), ("treat", treat)) if given is None]
+        if missing:
+            raise TypeError(
+                f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
+                f'Type  {name}(y, X, d), or  {name}.from_formula("y ~ x1 + x2", data, treat="d").'
+            )
 
     @classmethod
     def _of(cls, design: Design, options: ModelOptions) -> Self:
@@ -239,6 +267,24 @@ class CausalModel:
         what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
         return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.nobs}"
 
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name in OF_RESULTS_ONLY:
+            call = "(...)" if callable(getattr(JREResults, name, None)) else ""
+            raise UnavailableError(
+                f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
+            )
+        return object.__getattribute__(self, name)
+
+    @property
+    def endog(self) -> np.ndarray:
+        """Outcome on the estimation sample, shape (n,)."""
+        return self.design.y
+
+    @property
+    def exog(self) -> np.ndarray:
+        """Columns of the outcome models on the estimation sample, shape (n, p)."""
+        return self.design.X
+
     @property
     def endog_names(self) -> str:
         """Name of the outcome."""
@@ -264,7 +310,7 @@ class CausalModel:
         self,
         *,
         cov_type: str | None = None,
-        n_boot: int = 999,
+        n_boot: int | None = None,
         bootstrap: str | None = None,
         small_sample: bool = False,
         max_failed: float = 0.05,
@@ -281,9 +327,10 @@ class CausalModel:
         cov_type : {"robust", "HC0", "HC1", "cluster", "bootstrap"}, optional
             Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
             n / (n - k), "cluster" sums contributions within clusters, "bootstrap" redoes every step on resamples.
-            By default robust, or cluster where a cluster was given; bootstrap for JRE.
-        n_boot : int, default 999
-            Resamples.
+            By default robust, or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap`
+            or `resamples` ask for it.
+        n_boot : int, optional
+            Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
             How to resample; by default clusters where given, else rows.
         small_sample : bool, default False
@@ -347,9 +394,9 @@ class OutcomeRegression(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import OutcomeRegression, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
     """
 
@@ -361,9 +408,9 @@ class Hajek(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
+    >>> from causalrisk import Hajek, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
     Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
     """
 
@@ -378,9 +425,9 @@ class IPWRA(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
 
@@ -392,9 +439,9 @@ class AIPW(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> cr.AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     AIPW: ATE -259.51 (24.02), 1 vs 0, n 4642
     """
 
@@ -418,9 +465,9 @@ class JRE(CausalModel):
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
+    >>> from causalrisk import JRE, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
     >>> res
     JRE: ATE -256.86 (24.14), 1 vs 0, n 4642
     """
@@ -432,7 +479,7 @@ class JRE(CausalModel):
         self,
         *,
         cov_type: str | None = None,
-        n_boot: int = 999,
+        n_boot: int | None = None,
         bootstrap: str | None = None,
         small_sample: bool = False,
         max_failed: float = 0.05,

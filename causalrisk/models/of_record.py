@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from causalrisk.estimators.record import FitRecord
+from causalrisk.models.keywords import OF_RESULTS, unknown_keyword
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -15,6 +16,8 @@ R = TypeVar("R")
 
 def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Return a method that calls a function of a record with the record of its results.
+
+    A keyword that the function does not have is a TypeError that says what to type.
 
     Parameters
     ----------
@@ -26,13 +29,18 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
     callable
         The method, under the name, the docstring and the other parameters of the function.
     """
+    signature = inspect.signature(function)
+    self, *others = signature.parameters.values()
+    known = [parameter.name for parameter in others]
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
+        for name, value in keywords.items():
+            if name not in known:
+                where = f"{type(self).__name__}.{function.__name__}"
+                raise TypeError(unknown_keyword(where, name, known, OF_RESULTS, value))
         return function(self._record, *args, **keywords)
 
-    signature = inspect.signature(function)
-    self, *others = signature.parameters.values()
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
     method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
     return method

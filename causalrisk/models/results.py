@@ -7,7 +7,9 @@ What a result says of itself stands here. Everything that is computed afterwards
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,13 +34,56 @@ from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.of_record import of_record
+from causalrisk.models.saving import save
 from causalrisk.numerics.failures import Failure, failures_frame
+from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.explain import explain
 from causalrisk.report.page import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.wording import has_converged
+
+_MANY_MODELS = "Several models are estimated together, and no likelihood or R squared is theirs."
+_NORMAL = "Inference is normal, without degrees of freedom. Type  res.nobs  for the observations."
+INSTEAD = {
+    **dict.fromkeys(("resid", "fittedvalues"), "Type  res.predict()  for the fitted mean in each arm."),
+    **dict.fromkeys(("df_resid", "df_model"), _NORMAL),
+    **dict.fromkeys(
+        ("rsquared", "rsquared_adj", "llf", "aic", "bic", "deviance", "scale", "fvalue"),
+        f"{_MANY_MODELS} Type  res.calibration()  for how well the outcome models fit.",
+    ),
+    **dict.fromkeys(("weights", "ipw", "ipw_weights"), "Type  res.importance_weights."),
+    **dict.fromkeys(("propensity", "propensity_score", "ps", "pscore", "e"), "Type  res.propensity_scores."),
+    **dict.fromkeys(
+        ("margins", "get_margeff", "marginal_effects", "means", "pomeans"),
+        "Type  res.params  for the effects and the potential-outcome means, POM[...].",
+    ),
+    "summary2": "Type  res.summary().",
+    **dict.fromkeys(("f_test", "wald_test_terms", "test"), "Type  res.wald_test(...)."),
+    **dict.fromkeys(("lincom", "hypotheses"), "Type  res.t_test(...)."),
+    "t_test_pairwise": "Type  res.pairwise().",
+    **dict.fromkeys(("plot_love", "love_plot", "loveplot"), "Type  res.plot_balance()."),
+    **dict.fromkeys(("smd", "tebalance", "balance_table", "bal_tab"), "Type  res.balance()."),
+    **dict.fromkeys(("ess", "effective_n", "teoverlap"), "Type  res.overlap()."),
+    **dict.fromkeys(("std_errors", "std_error", "stderr", "se"), "Type  res.bse."),
+    **dict.fromkeys(("zvalues", "zstats", "t_values", "tstats"), "Type  res.tvalues."),
+    **dict.fromkeys(("pvalue", "p_values", "pval"), "Type  res.pvalues."),
+    **dict.fromkeys(("confint", "ci", "conf_interval"), "Type  res.conf_int()."),
+    **dict.fromkeys(("vcov", "cov", "normalized_cov_params"), "Type  res.cov_params()."),
+    **dict.fromkeys(("coef", "coef_", "coefficients", "estimate", "effects"), "Type  res.params."),
+    **dict.fromkeys(("n", "n_obs", "N"), "Type  res.nobs."),
+    "predict_proba": "Type  res.propensity_scores.",
+    **dict.fromkeys(("cate", "gate", "effect_modification"), 'Type  res.effects_by("column").'),
+    **dict.fromkeys(("bootstrap", "boot"), "Type  res.boot_params."),
+    "plot": "Type  res.plot_diagnostics().",
+    **dict.fromkeys(("to_latex", "as_latex"), "Type  res.summary().as_latex()."),
+    **dict.fromkeys(("to_html", "as_html"), "Type  res.summary().as_html()."),
+    **dict.fromkeys(("refit", "fit"), "Type  res.model.fit()."),
+    **dict.fromkeys(("get_robustcov_results", "cov_HC1", "HC1_se"), 'Type  res.model.fit(cov_type="HC1").'),
+    **dict.fromkeys(("cov_HC0", "HC0_se"), 'Type  res.model.fit(cov_type="robust").'),
+    **dict.fromkeys(("get_influence", "outlier_test", "dfbetas"), "Type  res.influence()."),
+}
 
 
 class CausalResults:
@@ -300,11 +345,46 @@ class CausalResults:
     def __maketables_default_stat_keys__(self) -> list[str]:
         return list(STATISTICS)
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the results to a file that `causalrisk.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write; the results are pickled, so that only files one trusts should be read.
+
+        Returns
+        -------
+        Path
+            Where they are.
+
+        Raises
+        ------
+        UnavailableError
+            If the results hold something that cannot be pickled, such as a lambda given as `target`.
+        """
+        return save(self, path)
+
     def __getattr__(self, name: str) -> Any:
+        if name in INSTEAD and not hasattr(type(self), name):
+            raise UnavailableError(f"results have no attribute {name!r}.\n{INSTEAD[name]}")
+        if name.lower() in SPELLINGS and SPELLINGS[name.lower()] != name:
+            raise UnavailableError(self._estimand_attribute(name))
         if name in JRE_ONLY and not hasattr(type(self), name):
             what = "has no start" if name == "start" else "does not train its arms jointly"
-            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  causalrisk.JRE.from_formula(...).fit().")
+            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  JRE.from_formula(...).fit().")
         return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
+
+    def _estimand_attribute(self, name: str) -> str:
+        """Say what to type for res.ate and the like: the effect if it is that one, else another fit."""
+        population, record = POPULATIONS[SPELLINGS[name.lower()]], self._record
+        start = f"results have no attribute {name!r}; the effect is res.effect, and all estimates are res.params.\n"
+        if record.options.population is population:
+            return f"{start}Type  res.effect."
+        return (
+            f"{start}This fit is of the {record.estimand}; for the {population.estimand} type  "
+            f'res.model.with_options(target="{population.name}").fit().'
+        )
 
 
 class JREResults(CausalResults):

@@ -6,13 +6,12 @@ dispersion that cancels, so that fractions under "binomial" or non-integers unde
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors import DesignError, OptionError, nearest_name, outside
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.links import BINARY_LINKS, Link
 
@@ -112,6 +111,9 @@ _ENTRIES = (
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
+OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
+    ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
+)
 EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 
@@ -211,6 +213,17 @@ class OutcomeFamily:
         """Linear predictors to start from."""
         return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
 
+    def _instead(self, y: Array, name: str) -> str:
+        """Say what to type for an outcome that the family does not know."""
+        typed = f"I({name.removeprefix('I(').removesuffix(')') if name.startswith('I(') else name}"
+        if self.name == "binomial":
+            values = np.unique(y)
+            if len(values) == 2:
+                return f"Type  {typed} == {values[1]:g}) ~ ...  if that is the event."
+            if y.min() >= 0 and 1 < y.max() <= 100:
+                return f'Type  {typed} / 100) ~ ...  if these are percentages, else  family="gaussian".'
+        return 'Type  family="gaussian".'
+
     def check(self, y: Array, name: str) -> None:
         """Raise a DesignError unless every outcome is one the family knows.
 
@@ -223,13 +236,10 @@ class OutcomeFamily:
         """
         family = FAMILIES[self.name]
         bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
-        advice = 'Recode the outcome, or type  family="gaussian".'
-        if self.name == "binomial":
-            advice = f'Type  "I({name} == 1) ~ ..." or "I({name} / 100) ~ ...", or  family="gaussian".'
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
-                f"{y[bad][0]:g}); expected {family.outcomes}.\n{advice}"
+                f"{y[bad][0]:g}); expected {family.outcomes}.\n{self._instead(y, name)}"
             )
 
 
@@ -263,11 +273,18 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = SPELLINGS.get(name, name)
     if name not in FAMILIES:
         names = [known for known in FAMILIES if known != "negativebinomial"]
-        close = [MEANT[name]] if name in MEANT else difflib.get_close_matches(name, names, 1, 0.4) or ["gaussian"]
+        close = MEANT.get(name) or SPELLINGS.get(nearest_name(name, SPELLINGS) or "")
         shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
         raise OptionError(
             f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
-            f"such as sm.families.NegativeBinomial(alpha=1.0).\nType  family={close[0]!r}."
+            f"such as sm.families.NegativeBinomial(alpha=1.0).\n"
+            + (
+                f"Type  family={close!r}."
+                if close
+                else outside(OUTSIDE_FAMILIES[name])
+                if name in OUTSIDE_FAMILIES
+                else "Type  family=  one of them."
+            )
         )
     if name == "negativebinomial" and not hasattr(family, "alpha"):
         raise OptionError(

@@ -100,7 +100,7 @@ class ClassifierModel(PropensityModel):
             if len(fitted.classes_) < self.n_arms:
                 raise SeparationError(
                     f"fold {fold + 1} of {self.fold.max() + 1} leaves an arm without rows to fit the classifier to.\n"
-                    "Type  n_folds=2, or give a parametric propensity formula."
+                    "Leave propensity_score= out: the logit is fitted to all rows at once."
                 )
             scores[out] = fitted.predict_proba(self.features[out])
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)

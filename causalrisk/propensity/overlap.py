@@ -13,7 +13,7 @@ from causalrisk.numerics.linalg import Array
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
-SMALL_EFFECTIVE = 0.2
+SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
@@ -88,8 +88,9 @@ def overlap_message(
 ) -> str:
     """Return a warning where overlap is poor, or an empty text.
 
-    It is called poor where a weight exceeds a million, one row holds a fifth of its arm's weight, the effective n is
-    below a fifth of the arm's rows, or 5% of all rows have a propensity score within 0.001 of 0 or 1.
+    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight, the
+    effective n is below a third of the arm's rows where everybody is the target (a fifth for other targets, whose
+    weights leave rows out on purpose), or more than 5% of all rows have a propensity score within 0.001 of 0 or 1.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def overlap_message(
     str
         What was found and what to do.
     """
-    found = []
+    found, least = [], SMALL_EFFECTIVE if scores is None else SMALL_FOR_ALL
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
             found.append(
@@ -121,7 +122,7 @@ def overlap_message(
                 f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
                 f"{arm.largest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
             )
-        elif arm.effective_n < SMALL_EFFECTIVE * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
+        elif arm.effective_n < least * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
             found.append(
                 f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
                 "without weights"

@@ -33,14 +33,14 @@ def call_of(record: FitRecord) -> str:
         Python code that leaves the results in `res`. What has no spelling (a data frame, a function, scores and
         resamples given as arrays) stands in it by a name, which a comment explains.
     """
-    design, lines = record.design, [f"import causalrisk as cr{_numpy(record)}", ""]
+    design, lines = record.design, [f"from causalrisk import {record.spec.name}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
     if design.formula is not None:
         head = [f"    {design.formula!r},", "    data,", f"    treat={design.treat_name!r},"]
-        lines.append(f"model = cr.{record.spec.name}.from_formula(")
+        lines.append(f"model = {record.spec.name}.from_formula(")
     else:
         head = ["    y, X, treat,  # outcome, outcome design, treatment"]
-        lines.append(f"model = cr.{record.spec.name}(")
+        lines.append(f"model = {record.spec.name}(")
     lines += [*head, *(f"    {name}={value}," for name, value in given.items()), ")"]
     fit = ", ".join(f"{name}={value}" for name, value in _fit_options(record).items())
     return "\n".join([*lines, f"res = model.fit({fit})"])

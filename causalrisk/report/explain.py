@@ -30,7 +30,7 @@ from causalrisk.report.wording import (
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
 IF_THEY_DISAGREE = (
-    'Is it more than noise? cr.compare(..., estimators=["IPWRA", "JRE"]).differences tests the gap on the same '
+    'Is it more than noise? compare(..., estimators=["IPWRA", "JRE"]).differences tests the gap on the same '
     "resamples; two overlapping intervals say nothing about it.",
     "Do a few rows carry the weight? Look at the effective number of rows above. If so, change the question to one the "
     'data can answer, target="overlap" or trim="crump", and see whether the gap closes.',
@@ -288,7 +288,7 @@ def _disagreement(record: FitRecord) -> Section:
         "most of the weight."
     )
     if record.joint is None:
-        first = f"This is {record.spec.name}. cr.compare(...) puts all estimators side by side on the same resamples."
+        first = f"This is {record.spec.name}. compare(...) puts all estimators side by side on the same resamples."
         return Section(title, (first, why), IF_THEY_DISAGREE)
     se, (spec, _) = np.sqrt(np.diag(record.covariance)), formats(record)
     gaps = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from causalrisk.diagnostics.overlap import overlap
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.wald import parameter_limits
@@ -64,6 +63,12 @@ from causalrisk.report.wording import effect_words, estimand_words, formats, joi
 TOP = 10
 MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
 GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
+ASSUMPTION_WORDS = {
+    "exchangeability": "unconfoundedness", "ignorability": "unconfoundedness", "cia": "unconfoundedness",
+    "confounding": "unconfoundedness", "no_unmeasured_confounding": "unconfoundedness", "sutva": "no_interference",
+    "interference": "no_interference", "spillover": "no_interference", "post_treatment": "no_post_treatment",
+    "bad_controls": "no_post_treatment",
+}  # fmt: skip
 ASSUMPTIONS = {
     "unconfoundedness": (
         "No common cause is missing (unconfoundedness)",
@@ -154,10 +159,10 @@ def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
     """Refuse unknown assumptions; leave out empty ones."""
     for name in assumptions:
         if name not in ASSUMPTIONS:
-            close = difflib.get_close_matches(str(name), ASSUMPTIONS, 1, 0.3) or list(ASSUMPTIONS)
+            close = ASSUMPTION_WORDS.get(str(name).casefold()) or nearest_name(name, ASSUMPTIONS)
             raise OptionError(
                 f"assumptions: {name!r} is not known; expected any of {listed(tuple(ASSUMPTIONS))}.\n"
-                f'Type  assumptions={{"{close[0]}": "..."}}.'
+                + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")
             )
     return {name: text for name, text in assumptions.items() if str(text).strip()}
 

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import count, joined
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-FEW_LEFT, SOME_LEFT = 1 / 3, 2 / 3  # effective rows over rows
+SOME_LEFT = 2 / 3  # effective rows over rows
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
 MOVES, MOVES_MUCH = 0.25, 1.0  # standard errors
@@ -94,7 +95,8 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
     verdict, word = GOOD, "good"
     if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    if warned or kept.min() < FEW_LEFT or outside > MANY_OUTSIDE * rows:
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # where the fit warns
+    if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([
         f"the {count(int(row['n']), 'row')} of arm {label} count like {row['effective n']:.0f} (largest weight "
@@ -121,8 +123,9 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
             'another population: target="overlap" or trim="crump", and say so.'
         )
     texts.append(
-        "Called bad where an arm keeps less than a third of its rows once weighted, a fifth of all rows are outside "
-        "the limits, or the fit warned; thin below two thirds or above 5%."
+        "Called bad where the fit warned (an arm keeps less than a third of its rows once weighted, for a target other "
+        "than everybody less than a fifth) or a fifth of all rows are outside the limits; thin below two thirds or "
+        "above 5%."
     )
     return Reading(
         verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of its rows.", tuple(texts)

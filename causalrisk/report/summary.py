@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import zip_longest
 from math import floor, log10
@@ -51,6 +52,7 @@ def summary(
     yname: str | None = None,
     xname: Sequence[str] | None = None,
     coefficients: bool | None = None,
+    slim: bool = False,
 ) -> ResultSummary:
     """Regression-style summary.
 
@@ -67,6 +69,8 @@ def summary(
     coefficients : bool, optional
         Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
         those of IPWRA stand beside.
+    slim : bool, default False
+        Only the estimates, with the note that says what they are.
 
     Returns
     -------
@@ -90,6 +94,8 @@ def summary(
         _estimates_table(estimates, outcome, alpha, parameter_tests(record), parameter_limits(record, alpha)),
         _arms_table(record),
     ]
+    if slim:
+        return build_summary([dataclasses.replace(tables[1], title=title or record.spec.title)], _notes(record)[:1])
     if record.joint is not None:
         tables.append(_risk_table(record.joint))
     if wanted and joint:
@@ -157,7 +163,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     ]
     if record.boot is not None:
         used = int((record.boot.failures == Failure.OK).sum())
-        inference.append(("Resamples:", f"{used} of {len(record.boot.failures)} used"))
+        inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
     if record.boot is not None or joint is not None:
         inference.append(("Seed:", f"{record.seed.entropy}"))
     if joint is None:

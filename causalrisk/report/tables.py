@@ -71,7 +71,8 @@ class ResultTable(SimpleTable):
     content : TableContent
         Cells, header, alignment and title.
     width : int
-        Display width of the text form; longer cells widen it.
+        Display width of the text form. A label for which there is no room stands on a line of its own; numbers that
+        need more widen the table.
     """
 
     def __init__(self, content: TableContent, width: int = 78) -> None:
@@ -94,7 +95,11 @@ class ResultTable(SimpleTable):
         lines = []
         heads = sum(row.datatype == "header" for row in self)
         for number, row in enumerate(self, 1):
-            cells = zip(self._cells(row), widths, gaps, self.aligns, strict=True)
+            texts = self._cells(row)
+            if display_width(texts[0]) > widths[0]:  # a label on a line of its own
+                lines.append(texts[0])
+                texts[0] = ""
+            cells = zip(texts, widths, gaps, self.aligns, strict=True)
             lines.append("".join(" " * gap + pad(cell, size, align) for cell, size, gap, align in cells).rstrip())
             if number == heads:
                 lines.append("-" * width)
@@ -155,6 +160,23 @@ class ResultTable(SimpleTable):
         title = [rf"\textbf{{{escape_latex(self.title)}}}\par\medskip"] if self.title else []
         return "\n".join([r"\begin{center}", *title, *lines, r"\end{center}"])
 
+    def as_markdown(self) -> str:
+        """Return the table as a Markdown pipe table, everything escaped.
+
+        Returns
+        -------
+        str
+            The title in bold, a header line (empty cells if there is none), and the rows.
+        """
+        heads = [self._cells(row) for row in self if row.datatype == "header"]
+        rows = [self._cells(row) for row in self if row.datatype != "header"]
+        columns = zip(*heads, strict=True) if heads else [()] * len(self.aligns)
+        head = [" ".join(cell.strip() for cell in column if cell.strip()) for column in columns]
+        rules = [":---" if align == "l" else "---:" for align in self.aligns]
+        lines = ["| " + " | ".join(cells) + " |" for cells in [list(map(escape_markdown, head)), rules]]
+        lines += ["| " + " | ".join(escape_markdown(cell.strip()) for cell in row) + " |" for row in rows]
+        return "\n".join([f"**{escape_markdown(self.title)}**\n", *lines] if self.title else lines)
+
     def as_csv(self) -> str:
         """Return the table as comma-separated values, one line per row, the title first.
 
@@ -173,6 +195,9 @@ class ResultTable(SimpleTable):
         content = [0] * len(self.aligns)
         for row in self:
             content = [max(w, display_width(cell)) for w, cell in zip(content, self._cells(row), strict=True)]
+        if content and "l" not in self.aligns[1:]:
+            room = width - sum(_need(j, 0, content, self.widths) for j in range(1, len(content)))
+            content[0] = min(content[0], max(room, LEAST_LABEL))
         return column_widths(content, self.aligns, self.widths, width)
 
     def _html_row(self, row: Iterable[object], head: bool) -> str:
@@ -290,6 +315,18 @@ class ResultSummary(Summary):
         notes = _csv_lines([f"[{i}] {' '.join(note.split())}"] for i, note in enumerate(self.notes, 1))
         return "\n".join([*(table.as_csv() for table in self.tables), *([notes] if notes else [])])
 
+    def as_markdown(self) -> str:
+        """Return the summary as Markdown (pipe tables), everything escaped.
+
+        Returns
+        -------
+        str
+            The tables and a numbered list of the notes, with blank lines between them.
+        """
+        parts = [table.as_markdown() for table in self.tables if isinstance(table, ResultTable)]
+        notes = "\n".join(f"{i}. {escape_markdown(note)}" for i, note in enumerate(self.notes, 1))
+        return "\n\n".join([*parts, *([notes] if notes else [])])
+
     def _note_lines(self) -> list[str]:
         lines = ["Notes:"]
         for i, note in enumerate(self.notes, 1):
@@ -351,6 +388,17 @@ def escape_latex(text: str) -> str:
     return "".join(LATEX.get(char, char) for char in text)
 
 
+def escape_markdown(text: str) -> str:
+    r"""Return the text with every character that Markdown takes for markup escaped.
+
+    Examples
+    --------
+    >>> print(escape_markdown("P>|z| of I(x*y)"))
+    P\>\|z\| of I(x\*y)
+    """
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+
+
 def _stack_text(tables: Sequence[SimpleTable], width: int) -> str:
     """Return tables one below the other, one rule above, between and below them."""
     rule = "=" * width
@@ -373,6 +421,7 @@ def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
     return stream.getvalue().removesuffix("\n")
 
 
+LEAST_LABEL = 12  # width left to the labels of rows
 GAP = 2  # blanks between two columns
 GROUP_GAP = 3  # blanks between two groups of columns, such as the label-value pairs of a summary's head
 

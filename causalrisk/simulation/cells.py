@@ -47,10 +47,10 @@ def four_cells(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> design = cr.simulation.designs.DoublyWrong(curvature=0.5)
+    >>> from causalrisk import simulation
+    >>> design = simulation.designs.DoublyWrong(curvature=0.5)
     >>> names = ["OutcomeRegression", "Hajek", "AIPW"]
-    >>> cells = cr.simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
+    >>> cells = simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
     >>> cells.table["bias"].unstack().round(1)[names] + 0.0
     estimator              OutcomeRegression  Hajek  AIPW
     design           n

@@ -5,7 +5,6 @@ The covariates of most are independent standard normal. The true effect of those
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from causalrisk.errors import OptionError, listed
+from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.population import Design, Population
 from causalrisk.simulation.trainees import LalondeLike
@@ -331,8 +330,8 @@ def find_design(design: Any) -> Design:
         return design
     if isinstance(design, str) and design in DESIGNS:
         return DESIGNS[design]
-    close = difflib.get_close_matches(str(design), DESIGNS, 1, 0.4)
+    close = nearest_name(design, DESIGNS)
     raise OptionError(
         f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
-        f'Type  design="{close[0] if close else "strong"}".'
+        + (f'Type  design="{close}".' if close else "Type  design=  one of them.")
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pickle
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import OptionError, listed
+from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, CausalModel, OutcomeRegression
 from causalrisk.simulation.competitors import COMPETITORS, OUTSIDE, check_installed
 
@@ -187,14 +187,8 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 
 def _unknown(what: Any) -> OptionError:
-    known = [*BY_NAME, *COMPETITORS]
-    lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(getattr(what, "__name__", what)).lower(), lower, 1, 0.4)
-    return OptionError(
-        f"estimators: {what!r} is not known; expected any of {listed(tuple(known))} ({listed(tuple(OUTSIDE))} need "
-        f"other packages), a model class, or a function of a Trial.\n"
-        f'Type  estimators=["{lower[close[0]] if close else "JRE"}"].'
-    )
+    also = f" ({listed(tuple(OUTSIDE))} need other packages), a model class, or a function of a Trial"
+    return OptionError(unknown_estimator(what, [*BY_NAME, *COMPETITORS], also))
 
 
 def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:

@@ -144,10 +144,10 @@ def plasmode(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke").fit()
-    >>> cr.simulation.plasmode(res, n_sims=5, estimators=["IPWRA", "AIPW"])
+    >>> from causalrisk import IPWRA, datasets, simulation
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke").fit()
+    >>> simulation.plasmode(res, n_sims=5, estimators=["IPWRA", "AIPW"])
     Study of 2 estimators: both right, n 465, 5 samples
     """
     kinds = [misspecification] if isinstance(misspecification, str) else list(misspecification)

@@ -37,9 +37,9 @@ def power(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> study = cr.simulation.run_study("linear", n=200, n_sims=50, estimators="IPWRA")
-    >>> cr.simulation.power(study, 0.5).round(2)
+    >>> from causalrisk import simulation
+    >>> study = simulation.run_study("linear", n=200, n_sims=50, estimators="IPWRA")
+    >>> simulation.power(study, 0.5).round(2)
                           power  power_mc  size   mde
     design n   estimator
     linear 200 IPWRA       0.94      0.03  0.06  0.38

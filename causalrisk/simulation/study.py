@@ -29,12 +29,12 @@ from causalrisk.simulation.store import Store
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 INSTEAD = {
-    "n_samples": "Type  n_sims=.",
-    "reps": "Type  n_sims=.",
-    "seed": "Type  rng=0.",
-    "random_state": "Type  rng=0.",
-    "designs": "Type  design=, one or a list.",
-    "models": 'Type  estimators=["IPWRA", "JRE"].',
+    "n_samples": "Type  n_sims={value}.",
+    "reps": "Type  n_sims={value}.",
+    "seed": "Type  rng={value}.",
+    "random_state": "Type  rng={value}.",
+    "designs": "Type  design={value}.",
+    "models": "Type  estimators={value}.",
 }
 
 
@@ -135,8 +135,8 @@ def run_study(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> study = cr.simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    >>> from causalrisk import simulation
+    >>> study = simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
     >>> study
     Study of 2 estimators: strong, n 200, 20 samples
     >>> study.table[["bias", "rmse", "mse_ratio"]].round(2)

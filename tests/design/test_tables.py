@@ -1,5 +1,7 @@
 """Lookup by name, alignment by label."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,13 +80,21 @@ class Polars:
         raise AssertionError
 
 
+class Lazy:
+    def collect(self):
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("data", "advice"),
     [
         (np.zeros(3, dtype=[("y", float)]), "pandas.DataFrame"),
         (np.zeros((3, 2)), "DataFrame"),
         (Polars(), "to_pandas"),
-        ("file.csv", "DataFrame"),
+        ("file.csv", r'Type  data=pandas.read_csv\("file.csv"\)'),
+        (Path("a/file.dta"), r'Type  data=pandas.read_stata\("a/file.dta"\)'),
+        ("file.tsv", r'Type  data=pandas.read_csv\("file.tsv", sep='),
+        (Lazy(), r"Type  data=data.collect\(\)"),
     ],
 )
 def test_data_of_other_types(data, advice):
@@ -97,5 +107,5 @@ def test_nearest():
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("q", ["mage"]) == "Type one of: 'mage'."
     assert nearest("mage", ["mage;medu"]) == (
-        "The only column is 'mage;medu'. Read the file with  pd.read_csv(..., sep=';')  (or save it with commas)."
+        "The only column is 'mage;medu'. Type  pd.read_csv(..., sep=';')  to read the file, or save it with commas."
     )

@@ -167,7 +167,8 @@ def test_several_levels_need_a_reference():
     assert str(caught.value) == (
         "treatment 'd' has 3 levels, and nothing says which one the others are compared with:\n"
         "    'a'   1 rows\n    'b'   1 rows\n    'c'   2 rows\n"
-        'Add  reference="a"  (or keep two levels, e.g.  data[data["d"].isin(["a", "b"])]).'
+        'Add  reference="a", if that is the level to compare with  (or keep two levels, e.g.  '
+        'data[data["d"].isin(["a", "b"])]).'
     )
     with pytest.raises(DesignError, match=r'(?s)reference="x" is not a level.*Type  reference="a"  or  reference="b"'):
         code(["b", "a", "c"], reference="x")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.propensity.overlap import crump_limits
+from causalrisk.propensity.overlap import ArmWeights, crump_limits, overlap_message
+from causalrisk.report.readings import read_overlap
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
@@ -64,3 +65,32 @@ def test_crump_limits_meet_their_definition():
     assert abs(low + high - 1) < 1e-12 and 0.02 < low < 0.2
     bound = 1 / (low * (1 - low))
     np.testing.assert_allclose(bound, 2 * spread[spread <= bound].mean())
+
+
+LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75"
+
+
+def test_a_fit_whose_report_says_bad_has_warned():
+    """The survey controls of LaLonde: 58 of 185 treated are left once weighted; in a trial nearly all are."""
+    model = cr.IPWRA.from_formula(LALONDE, cr.datasets.load_lalonde("cps3"), treat="treat")
+    with pytest.warns(cr.OverlapWarning, match=r"the 185 rows of arm '1' weigh as much as 58\.3 rows"):
+        res = model.fit()
+    reading = read_overlap(res.overlap(), True, True)
+    assert reading.verdict == "bad"
+    fine = cr.IPWRA.from_formula(LALONDE, cr.datasets.load_lalonde("experimental"), treat="treat").fit()
+    assert read_overlap(fine.overlap(), False, True).verdict != "bad"
+
+
+@pytest.mark.parametrize(("everybody", "share", "warned"), [
+    (True, 0.30, True), (True, 0.35, False), (False, 0.19, True), (False, 0.30, False),
+])  # fmt: skip
+def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
+    arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0)
+    scores = np.full((2, 100), 0.5) if everybody else None
+    assert bool(overlap_message([arm], ["a"], scores)) == warned
+
+
+def test_the_limits_of_the_warnings_are_in_their_docstrings():
+    for kind, word in ((cr.OverlapWarning, "third"), (cr.DesignWarning, "10"), (cr.MonteCarloWarning, "5%"),
+                       (cr.ResampleWarning, "200")):  # fmt: skip
+        assert word in kind.__doc__

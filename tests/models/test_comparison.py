@@ -297,7 +297,7 @@ def test_options_that_do_not_fit(frame):
         cr.compare(FORMULA, frame, treat="d", n_boot=1)
     with pytest.raises(TypeError, match="side by side"):
         cr.compare(FORMULA, frame, treat="d", cov_type="robust")
-    with pytest.raises(TypeError, match="Did you mean  estimators= "):
+    with pytest.raises(TypeError, match=r"Type  estimators=.JRE"):
         cr.compare(FORMULA, frame, treat="d", estimator="JRE")
 
 

@@ -17,7 +17,10 @@ import causalrisk as cr
 from tests.conftest import RHS, simulate
 
 PLOTS = ["balance", "overlap", "cancellation", "risk", "anchor_path", "bootstrap", "influence", "calibration"]
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning"),
+    pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning"),  # three arms of few rows
+]
 
 
 @pytest.fixture(scope="module")

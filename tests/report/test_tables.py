@@ -14,6 +14,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.report.tables import (
+    LEAST_LABEL,
     ResultTable,
     TableContent,
     build_summary,
@@ -211,14 +212,33 @@ def test_long_name_first_takes_the_free_space():
     assert "POM[" + "x" * 21 + "]  " in text
 
 
-def test_too_long_name_widens_every_table():
-    name = "POM[" + "x" * 100 + "]"
-    text = build_summary([HEAD, estimates_named(name), BY_ARM], NOTES).as_text()
-    assert name in text
-    assert table_width(text) > 78
-    assert len({len(line) for line in text.splitlines()[2:11]}) == 1
-    head, estimates = text.splitlines()[2], next(line for line in text.splitlines() if line.startswith(name))
-    assert len(head) == len(estimates) == table_width(text)
+def test_markdown_has_every_cell_and_nothing_that_is_markup():
+    summary = nasty_summary()
+    text = summary.as_markdown()
+    lines = text.splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
+    assert len(widths) == 1  # no cell opens another
+    unescaped = re.sub(r"\\(.)", r"\1", text)
+    assert all(cell.strip() in unescaped for cell in NASTY)
+    assert lines[0].startswith("**") and lines[-1].startswith(f"{len(summary.notes)}. ")
+
+
+@pytest.mark.parametrize("length", [24, 100])
+def test_too_long_name_stands_on_a_line_of_its_own(length):
+    name = "POM[" + "x" * length + "]"
+    lines = build_summary([HEAD, estimates_named(name), BY_ARM], NOTES).as_text().splitlines()
+    place = lines.index(name)
+    assert lines[place + 1].lstrip() == lines[place + 1].strip() and len(lines[place + 1]) == 78
+    tables = lines[: lines.index("Notes:")]
+    assert {len(line) for line in tables if set(line) <= {"=", "-"} and line} == {78}
+    assert max(len(line) for line in tables if line != name) == 78
+
+
+def test_numbers_that_need_more_widen_every_table():
+    wide = TableContent(rows=(("POM[nonsmoker]", *("1" * 20,) * 4),))
+    lines = build_summary([HEAD, wide], ()).as_text().splitlines()
+    assert {len(line) for line in lines[1:] if line != "POM[nonsmoker]"} == {LEAST_LABEL + 4 * 22}
 
 
 def test_long_value_in_the_head_takes_from_the_other_pair():

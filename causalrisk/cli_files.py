@@ -1,0 +1,97 @@
+"""Data files that the command line reads: by their ending, with separators and decimals as the user says."""
+
+from __future__ import annotations
+
+import difflib
+import struct
+from pathlib import Path
+from zipfile import BadZipFile
+
+import pandas as pd
+
+from causalrisk.errors import DesignError
+
+TEXT = (".csv", ".txt", ".tsv", ".tab")
+OTHERS = (".dta", ".parquet", ".xlsx", ".xls", ".feather")
+NEEDS = {".parquet": "pyarrow", ".feather": "pyarrow", ".xlsx": "openpyxl", ".xls": "xlrd"}
+
+
+def read_file(
+    path: Path, sep: str | None = None, decimal: str = ".", thousands: str | None = None, encoding: str = "utf-8"
+) -> pd.DataFrame:
+    r"""Read a data file.
+
+    Parameters
+    ----------
+    path : Path
+        A text file (.csv, .tsv, .txt), or one of Stata (.dta), Parquet, Excel or Feather.
+    sep : str, optional
+        What stands between the columns of a text file; by default a comma, in a .tsv file a tab. "\\t" is a tab.
+    decimal, thousands : str
+        The decimal mark, and what separates thousands.
+    encoding : str
+        Encoding of a text file.
+
+    Returns
+    -------
+    DataFrame
+        The data.
+
+    Raises
+    ------
+    DesignError
+        If there is no such file, its ending is not known, or it cannot be read.
+    """
+    ending = path.suffix.lower()
+    if not path.is_file():
+        raise DesignError(_not_there(path))
+    if ending in TEXT or not ending:
+        usual = "\t" if ending in (".tsv", ".tab") else ","
+        return _read_text(path, (sep or usual).replace("\\t", "\t"), decimal, thousands, encoding)
+    if ending not in OTHERS:
+        raise DesignError(
+            f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"
+            "Save it as .csv, or rename it if it is text."
+        )
+    readers = {".dta": pd.read_stata, ".parquet": pd.read_parquet, ".feather": pd.read_feather}
+    try:
+        return readers.get(ending, pd.read_excel)(path)
+    except ImportError as error:
+        raise DesignError(
+            f"{path}: reading {ending} needs {NEEDS.get(ending, 'another package')}, which is not installed.\n"
+            f"Type  pip install {NEEDS.get(ending, 'pandas')} , or save the file as .csv."
+        ) from error
+    except (ValueError, OSError, KeyError, BadZipFile, struct.error) as error:
+        raise DesignError(f"{path} is not a readable {ending} file: {error}.\nSave it again, or as .csv.") from error
+
+
+def _read_text(path: Path, sep: str, decimal: str, thousands: str | None, encoding: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise DesignError(
+            f"{path} is not {encoding.upper()} text.\n"
+            "Type  --encoding latin-1  for a file of older Windows programs, or save it as UTF-8."
+        ) from error
+    except LookupError as error:
+        raise DesignError(f"--encoding {encoding}: {error}.\nType  --encoding utf-8") from error
+    except pd.errors.EmptyDataError as error:
+        raise DesignError(f"{path} is empty; expected a line of column names and the data.\nSave it again.") from error
+    except (pd.errors.ParserError, ValueError) as error:
+        raise DesignError(
+            f"{path} cannot be read as columns separated by {sep!r}: {error}.\n"
+            f'Type  --sep ";"  if another sign separates them.'
+        ) from error
+
+
+def _not_there(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder; expected a data file.\nType  {path}/ and the name of the file in it."
+    if not path.parent.is_dir():
+        return f"there is no folder {str(path.parent)!r}.\nType  the path of the file as  ls  shows it."
+    names = [entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in (*TEXT, *OTHERS)]
+    close = difflib.get_close_matches(path.name, names, 1, 0.6)
+    here = f"there is no file {path.name!r} in {str(path.parent.resolve())!r}.\n"
+    if close:
+        return f"{here}Type  {path.with_name(close[0])}"
+    return here + ("Data files there: " + ", ".join(sorted(names)[:8]) + "." if names else "Type the path to the file.")

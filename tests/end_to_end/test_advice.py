@@ -1,0 +1,936 @@
+"""Advice that is executed: what a message tells to type is typed, and the outcome is what was meant.
+
+Every text of the package that says "Type  ..." must be told by one of the cases; `test_no_advice_is_untried` names
+those that none tells. A case is a call that is refused, and the call that was meant. What the message says is carried
+out on the first, and must give the second: the same class, estimand, sample and digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import re
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import causalrisk
+from causalrisk import IPWRA, JRE, Hajek, OutcomeRegression, compare
+from causalrisk.cli import main
+from causalrisk.diagnostics.calibration import rms_calibration_error
+from tests.advice import Told, seen, sites, told
+from tests.conftest import simulate
+
+N = 300
+
+
+def _data():
+    data = simulate(n=N, seed=3)
+    rows = np.arange(N)
+    return data.assign(
+        g=np.array(["a", "b", "c"])[rows // 2 % 3],
+        k=rows // 6 % 3,
+        w=1 + rows % 3,
+        u=1 + rows % 4 / 2,
+        site=rows % 30,
+        town=rows % 60,
+        score=1 / (1 + np.exp(-data.x1)),
+        ill=(data.y > 0).astype(int),
+        share=50 + 40 * np.tanh(data.y),
+        drug=np.where(data.d == 1, "drug", "placebo"),
+        dose=np.array(["none", "low", "high"])[rows % 3],
+        positive=np.exp(data.y / 4),
+    )
+
+
+DATA = _data()
+NAMES = {
+    "pd": pd, "pandas": pd, "np": np, "sm": sm, "causalrisk": causalrisk, "JRE": JRE, "IPWRA": IPWRA, "compare": compare
+}  # fmt: skip
+GIVEN = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
+
+
+def model(estimator=IPWRA, **options):
+    return estimator.from_formula(**(GIVEN | options))
+
+
+def fit(estimator=IPWRA, **options):
+    return model(estimator).fit(**options)
+
+
+def of(estimator, **fixed):
+    """A fit of another model as a function of the options of fit."""
+    return lambda **options: model(estimator, **fixed).fit(**options)
+
+
+@dataclass
+class Case:
+    """A call that is refused, and what was meant.
+
+    Parameters
+    ----------
+    call : callable
+        Takes options.
+    wrong, meant : dict
+        Options that are refused, and those that were meant.
+    which : int
+        Which of the alternatives of the message is tried.
+    fill : dict
+        What the user knows and the message cannot: texts that stand in it, and what they are replaced by.
+    """
+
+    call: Any
+    wrong: dict[str, Any]
+    meant: dict[str, Any]
+    which: int = 0
+    fill: dict[str, str] | None = None
+
+    def provoke(self):
+        return told(lambda: self.call(**self.wrong))
+
+    def follow(self, heard: Told):
+        """Replace the refused options by those that the message says to type."""
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            assert text in code, (text, code)
+            code = code.replace(text, own)
+        typed = eval(f"dict({code})", NAMES | {"data": DATA})
+        kept = {name: value for name, value in self.wrong.items() if name in self.meant}
+        return self.call(**(kept | typed))
+
+    def outcome(self):
+        return self.call(**self.meant)
+
+
+@dataclass
+class Formula(Case):
+    """A formula with a term that is refused; `wrong` and `meant` are right-hand sides."""
+
+    def __init__(self, wrong, meant, which=0, fill=None, data=DATA):
+        def call(right):
+            return model(formula=f"y ~ {right}", data=data)
+
+        super().__init__(call, {"right": wrong}, {"right": meant}, which, fill)
+        self.data = data
+
+    def follow(self, heard):
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            code = code.replace(text, own)
+        if code.startswith('"y ~ '):
+            return model(formula=eval(code, NAMES | {"data": self.data}), data=self.data)
+        return self.call(right=code)
+
+
+@dataclass
+class Expression(Case):
+    """A call whose message names an expression to type, and one that gives what was meant; `names` are what it uses."""
+
+    def __init__(self, provoke, meant, which=0, fill=None, **names):
+        super().__init__(provoke, {}, {}, which, fill)
+        self.right, self.names = meant, names
+
+    def follow(self, heard):
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            assert text in code, (text, code)
+            code = code.replace(text, own)
+        names = {name: value() if name in ("res", "model") else value for name, value in self.names.items()}
+        return eval(code, NAMES | {"data": DATA} | names)
+
+    def outcome(self):
+        return self.right() if callable(self.right) else self.right
+
+
+@dataclass
+class Column(Case):
+    """A column that is refused; the message has an assignment to it."""
+
+    def __init__(self, values, meant, call=None, column="x2"):
+        super().__init__(call or (lambda data: model(data=data)), {}, {})
+        self.values, self.converted, self.column = values, meant, column
+
+    def frame(self, values):
+        return DATA.assign(**{self.column: values})
+
+    def provoke(self):
+        return told(lambda: self.call(data=self.frame(self.values)))
+
+    def follow(self, heard):
+        data = self.frame(self.values)
+        statement = re.search(rf'data\["{self.column}"\] = .*?(?=$|   or)', heard.message.rsplit("\n", 1)[1])[0]
+        exec(statement, NAMES | {"data": data})
+        return self.call(data=data)
+
+    def outcome(self):
+        return self.call(data=self.frame(self.converted))
+
+
+def res_of(estimator=IPWRA, **options):
+    return lambda: model(estimator, **options).fit()
+
+
+def attribute(name, meant, fill=None, **options):
+    """A name that results do not have."""
+    res = res_of(**options)
+    return Expression(lambda: getattr(res(), name), lambda: meant(res()), res=res, fill=fill)
+
+
+X = DATA[["x1", "x2"]].assign(const=1.0)
+ODD = DATA.rename(columns={"x2": "x 2"})
+THREE = {"treat": "dose", "reference": "none"}
+
+
+BY_G = res_of(formula="y ~ x1 + g")
+FORMULAS = {
+    "hash": Formula("c.x1##c.x1", "x1 + I(x1**2)"),
+    "backticks": Formula("`x1` + `x 2`", "x1 + Q('x 2')", data=ODD),
+    "braces": Formula("{x1**2}", "I(x1**2)"),
+    "as.factor": Formula("as.factor(g)", "C(g)"),
+    "dot": Formula(".", "x1 + x2 + x3", fill={"<treatment>": "d"}, data=DATA[["y", "d", "x1", "x2", "x3"]]),
+    "bar": Formula("x1 | k", "x1 + C(k)"),
+    "bar meant": Formula("k | site", "I(k | site)", which=1),
+    "random effect": Formula("(1|k)", "C(k)"),
+    "ampersand": Formula("x1 & x2", "x1:x2"),
+    "hat": Formula("x1^2", "I(x1**2)"),
+    "stata": Formula("ib2.k", "C(k, Treatment(2))"),
+    "poly": Formula("poly(x1, 3)", "x1 + I(x1**2) + I(x1**3)"),
+    "factor": Formula("factor(k)", "C(k)"),
+    "exp": Formula("exp(x1)", "np.exp(x1)"),
+    "called column": Formula("x1(x2)", "x1 * (x2)", fill={"...": "x2"}),
+    "unquoted": Formula("x 2", 'Q("x 2")', data=ODD),
+    "empty quotes": Formula("Q(x2)", 'Q("x2")', fill={"name of the column": "x2"}),
+    "power": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1**2"}, {"right": "I(x1**2)"}),
+}
+FORMULAS["power"].follow = lambda heard: model(formula=f"y ~ {heard.codes()[0]}")
+WHOLE = {
+    "empty": Case(model, {"formula": "y ~ "}, {"formula": "y ~ 1", "propensity": "x1"}),
+    "empty propensity": Case(model, {"propensity": " "}, {"propensity": "1"}),
+    "no outcome": Case(model, {"formula": "x1 + x2"}, {"formula": "y ~ x1 + x2"}, fill={"<outcome>": "y"}),
+    "formula object": Case(model, {"formula": sm.OLS.from_formula("y ~ x1", DATA)}, {"formula": "y ~ x1"}),
+    "propensity model": Case(model, {"propensity": sm.Logit.from_formula("d ~ x1", DATA)}, {"propensity": "d ~ x1"}),
+    "other treatment": Case(model, {"propensity": "x3 ~ x1"}, {"propensity": "x1"}),
+    "no covariates": Case(lambda **o: model(Hajek, formula="y ~ 1", **o), {}, {"propensity": "x1 + x2"}),
+    "no covariates, by chance": Case(lambda **o: model(Hajek, formula="y ~ 1", **o), {}, {"propensity": "1"}, which=1),
+}
+for name in ("empty", "no outcome", "formula object"):
+    WHOLE[name].follow = lambda heard, case=WHOLE[name]: model(
+        **{"formula": eval(next(iter(heard.codes())).replace("<outcome>", "y"))}
+        | {k: v for k, v in case.meant.items() if k != "formula"}
+    )
+EXACT = [f"{i},5" for i in range(N)]
+COLUMNS = {
+    "decimal comma": Column(EXACT, [i + 0.5 for i in range(N)]),
+    "dates": Column(pd.date_range("2020-01-01", periods=N), range(N)),
+    "mixed commas": Column(["1,234.5", "2,5"] * 150, None),
+}
+COLUMNS["mixed commas"].follow = COLUMNS["mixed commas"].outcome = lambda *_: (
+    None
+)  # the file has to be corrected by hand
+MODEL = {
+    "treat of another coding": Case(model, {"treat": "k", "treated": 1}, {"treat": "k", "reference": 0}),
+    "level": Case(model, {"treat": "drug", "reference": "plcebo"}, {"treat": "drug", "reference": "placebo"}, which=1),
+    "three levels": Case(model, {"treat": "dose", "treated": "high"}, {"treat": "dose", "reference": "none"}),
+    "levels": Case(model, {"levels": ["no", "yes"]}, {"levels": {0: "control", 1: "treated"}}),
+    "levels of others": Case(model, {"levels": {0: "no"}}, {"levels": {0: "control", 1: "treated"}}),
+    "levels alike": Case(model, {"levels": {0: "a", 1: "a"}}, {"levels": {0: "control", 1: "treated"}}),
+    "treat of several": Case(
+        model,
+        {"treat": ["d", "k"]},
+        {"treat": DATA.d.astype(str) + ", " + DATA.k.astype(str), "reference": "0, 0"},
+        fill={"reference=...": 'reference="0, 0"'},
+    ),
+    "treat as a formula": Case(model, {"treat": "d ~ x1"}, {"treat": "d", "propensity": "x1"}),
+    "treat None": Case(model, {"treat": None}, {"treat": "d"}),
+    "missing": Case(model, {"missing": "skip"}, {"missing": "drop"}),
+    "missing raise": Case(model, {"missing": "skip"}, {"missing": "raise"}, which=1),
+    "missing values": Case(
+        model,
+        {"data": DATA.assign(x1=DATA.x1.where(DATA.index > 5)), "missing": "raise"},
+        {"data": DATA.assign(x1=DATA.x1.where(DATA.index > 5)), "missing": "drop"},
+    ),
+    "weight type": Case(model, {"weights": "w", "weight_type": "??"}, {"weights": "w", "weight_type": "frequency"}),
+    "pweight": Case(model, {"weights": "w", "weight_type": "pweight"}, {"weights": "w", "weight_type": "probability"}),
+    "fweight": Case(model, {"weights": "w", "weight_type": "fweight"}, {"weights": "w", "weight_type": "frequency"}),
+    "aweight": Case(model, {"weights": "w", "weight_type": "aweight"}, {"weights": "w", "weight_type": "probability"}),
+    "not whole": Case(
+        model, {"weights": "u", "weight_type": "frequency"}, {"weights": "u", "weight_type": "probability"}
+    ),
+    "two-way clusters": Case(model, {"cluster": ["site", "town"]}, {"cluster": "site"}),
+    "several weights": Case(
+        model, {"weights": ["w", "u"], "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"}
+    ),
+    "path": Case(model, {"data": "births.csv"}, {"data": DATA}, fill={'pandas.read_csv("births.csv")': "data"}),
+    "classifier class": Case(
+        lambda **o: model(**o).options.propensity_score.get_params(), {"propensity_score": lambda: 1}, {}
+    ),
+    "link": Case(model, {"link": "probit"}, {"link": "identity"}),
+    "family": Case(model, {"family": "logistc"}, {"family": "binomial"}),
+    "family word": Case(model, {"family": "logit"}, {"family": "binomial"}),
+    "family far": Case(model, {"family": "zzz"}, {"family": "gamma"}, fill={"family=": 'family="gamma"'}),
+    "alpha": Case(model, {"family": "negativebinomial"}, {"family": sm.families.NegativeBinomial(alpha=1.0)}),
+    "calibrated link": Case(
+        model,
+        {"propensity_loss": "calibrated", "propensity_link": "probit"},
+        {"propensity_loss": "calibrated", "propensity_link": "logit"},
+    ),
+    "calibrated overlap": Case(
+        model, {"propensity_loss": "calibrated", "target": "overlap"}, {"propensity_loss": "ml", "target": "overlap"}
+    ),
+    "cbps": Case(model, {"propensity_loss": "cbps"}, {"propensity_loss": "calibrated"}),
+    "entropy balancing": Case(
+        model, {"propensity_loss": "entropy", "target": "ATT"}, {"propensity_loss": "calibrated", "target": "treated"}
+    ),
+    "loss far": Case(model, {"propensity_loss": "zzz"}, {"propensity_loss": "ml"}, fill={"loss=": 'loss="ml"'}),
+    "target type": Case(model, {"target": 3}, {"target": "all"}),
+    "target": Case(model, {"target": "treatd"}, {"target": "treated"}),
+    "target far": Case(model, {"target": "zzz"}, {"target": "overlap"}, fill={"target=": 'target="overlap"'}),
+    "cate": Expression(lambda: model(target="CATE"), lambda: BY_G().effects_by("g"), res=BY_G, fill={"column": "g"}),
+    "trim": Case(model, {"trim": "crumpp"}, {"trim": "crump"}),
+    "clip": Case(model, {"clip": 0.1}, {"clip": (0.01, 0.99)}),
+    "effect": Case(model, {"effect": "RR"}, {"effect": "ratio"}),
+    "folds": Case(model, {"n_folds": 1}, {"n_folds": 2}),
+    "probit of several": Case(
+        lambda **o: model(**THREE, **o).fit(), {"propensity_link": "probit"}, {"propensity_link": "logit"}
+    ),
+    "percentages": Case(
+        lambda **o: model(**o).fit(),
+        {"family": "binomial", "formula": "share ~ x1"},
+        {"family": "binomial", "formula": "I(share / 100) ~ x1"},
+    ),
+    "grams": Case(
+        lambda **o: model(**o).fit(),
+        {"family": "binomial", "formula": "y ~ x1"},
+        {"family": "gaussian", "formula": "y ~ x1"},
+    ),
+    "one and two": Case(
+        lambda **o: model(**o).fit(),
+        {"family": "binomial", "formula": "ill12 ~ x1", "data": DATA.assign(ill12=DATA.ill + 1)},
+        {"family": "binomial", "formula": "I(ill12 == 2) ~ x1", "data": DATA.assign(ill12=DATA.ill + 1)},
+    ),
+    "negative mean": Case(
+        lambda **o: model(**o).fit(),
+        {"formula": "I(y - 50) ~ x1", "effect": "ratio"},
+        {"formula": "I(y - 50) ~ x1", "effect": "difference"},
+    ),
+    "constant arm": Case(
+        lambda **o: model(**o).fit(),
+        {"formula": "I(ill * d) ~ x1", "family": "binomial"},
+        {"formula": "I(ill * d) ~ x1", "family": "gaussian"},
+    ),
+}
+for name in ("percentages", "one and two"):
+    MODEL[name].follow = lambda heard, case=MODEL[name]: case.call(
+        **case.wrong | {"formula": heard.codes()[0].replace("...", "x1")}
+    )
+del MODEL["classifier class"], MODEL["constant arm"]
+KEYWORDS = {
+    keyword: Case(model, {keyword: value}, meant, which, fill)
+    for keyword, value, meant, which, fill in [
+        ("treatment", "k", {"treat": "k", "reference": 0}, 0, None),
+        ("groups", "site", {"cluster": "site"}, 0, None),
+        ("estimand", "ATT", {"target": "treated"}, 0, None),
+        ("atet", True, {"target": "treated"}, 0, None),
+        ("ps_formula", "x1", {"propensity": "x1"}, 0, None),
+        ("ps", "score", {"propensity_score": "score"}, 0, None),
+        ("freq_weights", "w", {"weights": "w", "weight_type": "frequency"}, 0, None),
+        ("sample_weight", "w", {"weights": "w", "weight_type": "probability"}, 0, None),
+        ("ps_bounds", (0.2, 0.8), {"clip": (0.2, 0.8)}, 0, None),
+        ("trimming", (0.2, 0.8), {"trim": (0.2, 0.8)}, 0, None),
+        ("baseline", 0, {"reference": 0}, 0, None),
+        ("treated_level", 1, {"treated": 1}, 0, None),
+        ("na_action", "omit", {"missing": "drop"}, 0, None),
+        ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
+    ]
+}
+KEYWORDS["treatment"].call = lambda **o: IPWRA.from_formula("y ~ x1 + x2", DATA, **{"treat": "d"} | o)
+KEYWORDS["treatment"].wrong, KEYWORDS["treatment"].meant = {"treatment": "d"}, {"treat": "d"}
+OF_FIT = {
+    "seed": Case(fit, {"seed": 1, "n_boot": 20}, {"rng": 1, "n_boot": 20}),
+    "reps": Case(fit, {"reps": 20}, {"n_boot": 20}),
+    "vce": Case(fit, {"vce": "robust"}, {"cov_type": "robust"}),
+    "robust": Case(fit, {"robust": True}, {"cov_type": "robust"}),
+    "boot": Case(fit, {"boot": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
+    "workers": Case(fit, {"workers": 2, "n_boot": 20}, {"n_jobs": 2, "n_boot": 20}),
+    "cov_type": Case(fit, {"cov_type": "HC3"}, {"cov_type": "HC1"}),
+    "nonrobust": Case(fit, {"cov_type": "nonrobust"}, {"cov_type": "robust"}),
+    "bootstrap=True": Case(fit, {"bootstrap": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
+    "max_failed": Case(fit, {"max_failed": 2}, {"max_failed": 0.05}),
+    "memory": Case(fit, {"memory": -1}, {"memory": 2e9}),
+    "rng": Case(fit, {"rng": -1}, {"rng": 0}),
+    "positional": Case(lambda *a, **o: model().fit(*a, **o), {}, {"cov_type": "HC1"}),
+    "positional number": Case(lambda *a, **o: model().fit(*a, **o), {}, {"n_boot": 20}),
+    "n_boot beside robust": Case(fit, {"cov_type": "robust", "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
+    "rows of clusters": Case(of(IPWRA, cluster="site"), {"cov_type": "HC1"}, {"cov_type": "cluster"}),
+    "pairs of clusters": Case(
+        of(IPWRA, cluster="site"), {"bootstrap": "pairs", "n_boot": 20}, {"bootstrap": "cluster", "n_boot": 20}
+    ),
+    "negative multiplicities": Case(
+        fit,
+        {"resamples": -np.ones((N, 2)), "max_failed": 0.9},
+        {"resamples": np.ones((N, 2)), "max_failed": 0.9},
+        fill={"multiplicities": "np.ones((300, 2))"},
+    ),
+}
+for name, given in (("positional", "HC1"), ("positional number", 20)):
+    OF_FIT[name].provoke = lambda given=given: told(lambda: model().fit(given))
+FIT_EXPRESSIONS = {
+    "option of the model": Expression(
+        lambda: fit(target="treated"),
+        lambda: res_of(target="treated")(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "option of the fit": Expression(
+        lambda: model(n_boot=20),
+        lambda: fit(n_boot=20),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "alpha": Expression(lambda: fit(alpha=0.1), lambda: res_of()().summary(0.1), res=res_of()),
+    "level": Expression(lambda: fit(level=95), lambda: res_of()().summary(), res=res_of()),
+    "by": Expression(lambda: model(by="g"), lambda: BY_G().effects_by("g"), res=BY_G),
+    "seed of a model": Expression(lambda: model(seed=3), lambda: fit(rng=3), fill={"fit(": "model.fit("}, model=model),
+    "vce of a model": Expression(
+        lambda: model(vce="robust"), lambda: fit(cov_type="robust"), fill={"fit(": "model.fit("}, model=model
+    ),
+    "strata": Expression(
+        lambda: model(strata="g"),
+        lambda: model(formula="y ~ x1 + C(g)"),
+        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
+    ),
+    "fixed effects": Expression(
+        lambda: model(absorb="g"),
+        lambda: model(formula="y ~ x1 + C(g)"),
+        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
+    ),
+    "no treat": Expression(
+        lambda: IPWRA.from_formula("y ~ x1 + x2", DATA), model, fill={"from_formula": "IPWRA.from_formula"}
+    ),
+    "formula to the constructor": Expression(lambda: IPWRA("y ~ x1 + x2", data=DATA, treat="d"), model),
+    "text to the constructor": Expression(lambda: IPWRA("y ~ x1 + x2", DATA, "d"), model),
+    "arrays that miss one": Expression(
+        lambda: IPWRA(DATA.y, X), lambda: IPWRA(DATA.y, X, DATA.d), y=DATA.y, X=X, d=DATA.d
+    ),
+    "result of a model": Expression(
+        lambda: model().effects_by,
+        lambda: BY_G().effects_by("g"),
+        model=lambda: model(formula="y ~ x1 + g"),
+        fill={"effects_by(...)": 'effects_by("g")'},
+    ),
+    "jre option": Expression(
+        lambda: fit(n_replicates=50),
+        lambda: fit(JRE, n_replicates=50, n_boot=20),
+        fill={
+            "from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")',
+            "n_replicates=...": "n_replicates=50, n_boot=20",
+        },
+    ),
+    "jre attribute": Expression(
+        lambda: res_of()().start,
+        lambda: fit(JRE, n_boot=20),
+        fill={"from_formula(...).fit()": 'from_formula("y ~ x1 + x2", data, treat="d").fit(n_boot=20)'},
+    ),
+    "cluster without clusters": Expression(
+        lambda: fit(cov_type="cluster"),
+        lambda: model(cluster="site").fit(cov_type="cluster"),
+        fill={
+            "from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"',
+            '"column")': '"site").fit(cov_type="cluster")',
+        },
+    ),
+}
+RESULTS = {
+    "resid": attribute("resid", lambda res: res.potential_outcomes),
+    "rsquared": attribute("rsquared", lambda res: res.calibration()),
+    "df_resid": attribute("df_resid", lambda res: res.nobs),
+    "weights": attribute("weights", lambda res: res.importance_weights),
+    "ps": attribute("ps", lambda res: res.propensity_scores),
+    "margins": attribute("margins", lambda res: res.params),
+    "summary2": attribute("summary2", lambda res: res.summary()),
+    "f_test": attribute(
+        "f_test",
+        lambda res: str(res.wald_test("ATE = 0")),
+        fill={"res.wald_test(...)": 'str(res.wald_test("ATE = 0"))'},
+    ),
+    "lincom": attribute(
+        "lincom", lambda res: str(res.t_test("ATE = 0")), fill={"res.t_test(...)": 'str(res.t_test("ATE = 0"))'}
+    ),
+    "t_test_pairwise": attribute("t_test_pairwise", lambda res: res.pairwise(), **THREE),
+    "smd": attribute("smd", lambda res: res.balance()),
+    "ess": attribute("ess", lambda res: res.overlap()),
+    "se": attribute("se", lambda res: res.bse),
+    "t_values": attribute("t_values", lambda res: res.tvalues),
+    "pval": attribute("pval", lambda res: res.pvalues),
+    "ci": attribute("ci", lambda res: res.conf_int()),
+    "vcov": attribute("vcov", lambda res: res.cov_params()),
+    "coef": attribute("coef", lambda res: res.params),
+    "N": attribute("N", lambda res: res.nobs),
+    "predict_proba": attribute("predict_proba", lambda res: res.propensity_scores),
+    "cate": attribute("cate", lambda res: res.effects_by("g"), fill={"column": "g"}, formula="y ~ x1 + g"),
+    "cov_HC1": attribute("cov_HC1", lambda res: res.model.fit(cov_type="HC1")),
+    "HC0_se": attribute("HC0_se", lambda res: res.model.fit(cov_type="robust")),
+    "get_influence": attribute("get_influence", lambda res: res.influence()),
+    "to_latex": attribute("to_latex", lambda res: res.summary().as_latex()),
+    "to_html": attribute("to_html", lambda res: res.summary().as_html()),
+    "refit": attribute("refit", lambda res: res.model.fit()),
+    "ate": attribute("ate", lambda res: res.effect),
+    "att": attribute("att", lambda res: res_of(target="treated")()),
+    "level": Expression(
+        lambda: res_of()().conf_int(level=0.9),
+        lambda: res_of()().conf_int(0.1),
+        fill={"alpha=0.1": "res.conf_int(alpha=0.1)"},
+        res=res_of(),
+    ),
+    "ci option": Expression(
+        lambda: res_of()().summary(ci=True),
+        lambda: res_of()().summary(),
+        fill={"alpha=0.05": "res.summary(alpha=0.05)"},
+        res=res_of(),
+    ),
+    "newdata": Expression(
+        lambda: res_of()().predict(newdata=DATA.head()),
+        lambda: res_of()().predict(DATA.head()),
+        fill={"data=...": "res.predict(data=data.head())"},
+        res=res_of(),
+    ),
+    "alpha": Expression(
+        lambda: res_of()().conf_int(95),
+        lambda: res_of()().conf_int(),
+        fill={"alpha=0.05": "res.conf_int(alpha=0.05)"},
+        res=res_of(),
+    ),
+    "confidence for alpha": Expression(
+        lambda: res_of()().conf_int(0.9),
+        lambda: res_of()().conf_int(0.1),
+        fill={"alpha=0.1": "res.conf_int(alpha=0.1)"},
+        res=res_of(),
+    ),
+    "cols": Expression(
+        lambda: res_of()().conf_int(cols=["ATT"]),
+        lambda: res_of()().conf_int(cols=[0]),
+        fill={"cols=['ATE']": "res.conf_int(cols=['ATE'])"},
+        res=res_of(),
+    ),
+    "xname": Expression(
+        lambda: res_of()().summary(xname=["a"]),
+        lambda: res_of()().summary(),
+        fill={"xname=['ATE', 'POM[0]', 'POM[1]']": "res.summary(xname=['ATE', 'POM[0]', 'POM[1]'])"},
+        res=res_of(),
+    ),
+    "t_test": Expression(
+        lambda: res_of()().t_test(np.eye(5)),
+        lambda: str(res_of()().t_test("POM[1] - POM[0]")),
+        fill={"res.t_test(": "str(res.t_test(", '")': '"))'},
+        res=res_of(),
+    ),
+    "arm": Expression(
+        lambda: res_of()().predict(DATA, arm="z"),
+        lambda: res_of()().predict(DATA, arm=1),
+        fill={"arm='1'": "res.predict(data, arm='1')"},
+        res=res_of(),
+    ),
+    "no bootstrap": Expression(
+        lambda: res_of()().boot_params,
+        lambda: fit(cov_type="bootstrap").boot_params,
+        fill={'model.fit(cov_type="bootstrap")': 'model.fit(cov_type="bootstrap").boot_params'},
+        model=model,
+    ),
+    "no scores": Expression(
+        lambda: res_of(OutcomeRegression)().propensity_scores,
+        res_of(),
+        fill={"from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")'},
+    ),
+    "scores given": Expression(
+        lambda: res_of(propensity_score="score")().propensity_params,
+        lambda: res_of(propensity_score="score")().propensity_scores,
+        res=res_of(propensity_score="score"),
+    ),
+    "balance test": Expression(
+        lambda: res_of(target="overlap")().balance_test(),
+        lambda: res_of(target="overlap")().balance(),
+        res=res_of(target="overlap"),
+    ),
+    "unit level": Expression(
+        lambda: fit(JRE, n_boot=20).predict(DATA), lambda: res_of()().predict(DATA), res=lambda: fit(JRE, n_boot=20)
+    ),
+    "rho": Expression(
+        lambda: res_of()().sensitivity_bounds(0.1, 0.1, rho=3),
+        lambda: res_of()().sensitivity_bounds(0.1, 0.1, rho=1.0),
+        fill={"rho=1": "res.sensitivity_bounds(0.1, 0.1, rho=1)"},
+        res=res_of(),
+    ),
+    "shares": Expression(
+        lambda: res_of()().sensitivity_bounds(3, 0.1),
+        lambda: res_of()().sensitivity_bounds(0.03, 0.1),
+        res=res_of(),
+        fill={"cf_y=0.03": "res.sensitivity_bounds(0.03, 0.1)"},
+    ),
+    "group by many": Expression(
+        lambda: res_of()().effects_by("x1"),
+        lambda: res_of()().effects_by("~ x1"),
+        fill={"effects_by": "res.effects_by"},
+        res=res_of(),
+    ),
+    "group elsewhere": Expression(
+        lambda: model(formula="y ~ x1 + x2", data=DATA[["y", "d", "x1", "x2"]]).fit().effects_by("g"),
+        lambda: res_of()().effects_by("g", DATA),
+        fill={"effects_by": "res.effects_by"},
+        res=res_of(),
+    ),
+    "other rows": Expression(
+        lambda: res_of()().effects_by("g", DATA.head(50)),
+        lambda: res_of()().effects_by("g", DATA),
+        fill={"data=": "res.effects_by('g', data)"},
+        res=res_of(),
+    ),
+    "projection of a ratio": Expression(
+        lambda: model(formula="positive ~ x1", effect="ratio").fit().effects_by("~ x1"),
+        lambda: model(formula="positive ~ x1").fit().effects_by("~ x1"),
+        fill={"effects_by(...)": 'effects_by("~ x1")'},
+        model=lambda: model(formula="positive ~ x1", effect="ratio"),
+    ),
+    "estimators": Expression(
+        lambda: compare(**GIVEN, estimators=["ipwraa"], n_boot=20),
+        lambda: compare(**GIVEN, estimators=["IPWRA"], n_boot=20).table,
+        fill={'estimators=["IPWRA"]': 'compare("y ~ x1 + x2", data, treat="d", estimators=["IPWRA"], n_boot=20).table'},
+    ),
+    "estimators, none near": Expression(
+        lambda: compare(**GIVEN, estimators=["zzz"], n_boot=20),
+        lambda: compare(**GIVEN, estimators=["AIPW"], n_boot=20).table,
+        fill={"estimators=": 'compare("y ~ x1 + x2", data, treat="d", estimators=["AIPW"], n_boot=20).table'},
+    ),
+}
+
+
+class Classifier:
+    """A classifier whose scores are the arms' shares, or certain."""
+
+    certain = False
+
+    def fit(self, X, y):
+        self.classes_, counts = np.unique(y, return_counts=True)
+        self.shares = counts / len(y)
+        return self
+
+    def predict_proba(self, X):
+        return np.tile([0.0, 1.0] if self.certain else self.shares, (len(X), 1))
+
+
+class Certain(Classifier):
+    """One whose scores are 0 and 1."""
+
+    certain = True
+
+
+NAMES |= {"Classifier": Classifier}
+HALF = np.ones((N, 4))
+HALF[DATA.d == 1, 2:] = 0  # half of the resamples lack an arm
+SMALL = {"design": "strong", "n": [100], "n_sims": 3, "estimators": ["Hajek"]}
+
+
+def study(**options):
+    return causalrisk.simulation.run_study(**(SMALL | options)).table
+
+
+def compared(**options):
+    return compare(**(GIVEN | {"estimators": ["Hajek", "IPWRA"], "n_boot": 20} | options)).table
+
+
+def fitted(**options):
+    return model(**options).fit()
+
+
+def undefined():
+    """Resamples that all drop the rows with the largest outcomes, so that the estimate lies outside."""
+    drawn = np.ones((N, 300))
+    drawn[(DATA.y > 0) & (DATA.d == 1)] = 0
+    drawn += np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), size=300).T * (drawn > 0)
+    return model().fit(resamples=drawn)
+
+
+SEMICOLONS = DATA.to_csv(sep=";", index=False)
+
+
+def reported(**options):
+    """The part of the page that holds the assumptions."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = model().fit().report(Path(folder) / "page.html", **options).read_text("utf-8")
+    return re.search(r"(?s)<h2[^>]*>[^<]*[Aa]ssumption.*?</section>|Drawn\..{100}", page)[0]
+
+
+def load_pickled(value):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "a.pickle").write_bytes(pickle.dumps(value))
+        return causalrisk.load(Path(folder, "a.pickle"))
+
+
+MORE = {
+    "classifier class": Case(fitted, {"propensity_score": Classifier}, {"propensity_score": Classifier()}),
+    "certain classifier": Case(
+        fitted, {"propensity_score": Certain()}, {"propensity_score": Certain(), "clip": (0.01, 0.99)}
+    ),
+    "few clusters": Expression(
+        lambda: fitted(cluster=DATA.site % 5),
+        lambda: model(cluster=DATA.site % 5).fit(cov_type="cluster", small_sample=True),
+        model=lambda: model(cluster=DATA.site % 5),
+        fill={"fit(": "model.fit("},
+    ),
+    "constant in an arm": Case(
+        fitted,
+        {"formula": "z ~ x1", "data": DATA.assign(z=DATA.ill * DATA.d), "family": "binomial"},
+        {"formula": "z ~ x1", "data": DATA.assign(z=DATA.ill * DATA.d), "family": "gaussian"},
+    ),
+    "predicted in an arm": Case(
+        fitted,
+        {"formula": "z ~ x1", "data": DATA.assign(z=1 * (DATA.x1 > 0)), "family": "binomial"},
+        {"formula": "z ~ x1", "data": DATA.assign(z=1 * (DATA.x1 > 0)), "family": "gaussian"},
+    ),
+    "groups of a frame": Expression(
+        lambda: fitted(target=DATA.head(150)).effects_by("x1"),
+        lambda: fitted(target=DATA[DATA.g == "a"]),
+        fill={"target=": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d", target=data[data.g == "a"]).fit()'},
+    ),
+    "tails": Expression(
+        lambda: fit(n_boot=20).conf_int(method="percentile"),
+        lambda: fit(n_boot=200),
+        model=model,
+        fill={"fit(": "model.fit("},
+    ),
+    "bias-corrected": Expression(
+        lambda: undefined().conf_int(method="bc"),
+        lambda: undefined().conf_int(method="percentile"),
+        res=undefined,
+        fill={"conf_int": "res.conf_int"},
+    ),
+    "studentized": Expression(
+        lambda: undefined().conf_int(method="studentized"),
+        lambda: undefined().conf_int(method="bca"),
+        res=undefined,
+        fill={"conf_int": "res.conf_int"},
+    ),
+    "shape": Case(
+        fit,
+        {"resamples": np.ones((5, 2)), "max_failed": 0.9},
+        {"resamples": np.ones((N, 2)), "max_failed": 0.9},
+        fill={"multiplicities": "np.ones((300, 2))"},
+    ),
+    "failed": Expression(
+        lambda: fit(resamples=HALF),
+        lambda: fit(resamples=HALF, max_failed=0.51),
+        model=model,
+        HALF=HALF,
+        fill={"fit(": "model.fit(resamples=HALF, "},
+    ),
+    "failed in a comparison": Case(
+        lambda **o: compare(**GIVEN, estimators=["Hajek", "IPWRA"], **o).table,
+        {"resamples": HALF},
+        {"resamples": HALF, "max_failed": 0.51},
+    ),
+    "compare cov_kwds": Case(compared, {"cov_kwds": "site"}, {"cluster": "site"}, fill={"column": "site"}),
+    "compare models": Case(
+        lambda **o: compare(**GIVEN, n_boot=20, **o).table, {"models": ["IPWRA"]}, {"estimators": ["IPWRA"]}
+    ),
+    "load": Expression(
+        lambda: causalrisk.load(__file__),
+        lambda: Path("x"),
+        res=res_of(),
+        fill={f"res.save({__file__!r})": "pd.io.common.Path('x')"},
+    ),
+    "score note": Expression(
+        lambda: "\n".join(fitted(propensity_score=Classifier()).summary().notes),
+        lambda: model(propensity_score=Classifier()).fit(cov_type="bootstrap", n_boot=20),
+        model=lambda: model(propensity_score=Classifier()),
+        fill={"fit(": "model.fit(n_boot=20, "},
+    ),
+    "name": Expression(lambda: causalrisk.ipwra, lambda: IPWRA),
+    "name of Stata's": Expression(lambda: causalrisk.RA, lambda: OutcomeRegression),
+    "load another": Expression(lambda: load_pickled({}), lambda: None),
+    "assumption": Case(
+        reported,
+        {"assumptions": {"ignorability": "Drawn."}},
+        {"assumptions": {"unconfoundedness": "Drawn."}},
+        fill={"...": "Drawn."},
+    ),
+    "assumption far": Case(
+        reported,
+        {"assumptions": {"zzz": "Drawn."}},
+        {"assumptions": {"no_interference": "Drawn."}},
+        fill={"assumptions=": 'assumptions={"no_interference": "Drawn."}'},
+    ),
+    "separator": Expression(
+        lambda: model(data=pd.read_csv(io.StringIO(SEMICOLONS))),
+        lambda: pd.read_csv(io.StringIO(SEMICOLONS), sep=";"),
+        fill={"...": "text"},
+        text=io.StringIO(SEMICOLONS),
+    ),
+    "plot": attribute("plot", lambda res: res.plot_diagnostics()),
+    "love plot": attribute("love_plot", lambda res: res.plot_balance()),
+    "boot": Expression(lambda: fit(n_boot=20).boot, lambda: fit(n_boot=20).boot_params, res=lambda: fit(n_boot=20)),
+    "n_samples": Case(study, {"n_samples": 4}, {"n_sims": 4}),
+    "seed": Case(study, {"seed": 4}, {"rng": 4}),
+    "designs": Case(study, {"designs": ["linear"]}, {"design": ["linear"]}),
+    "models": Case(study, {"models": ["IPWRA"]}, {"estimators": ["IPWRA"]}),
+    "no design": Case(study, {"design": []}, {"design": "strong"}),
+    "design": Case(study, {"design": "strng"}, {"design": "strong"}),
+    "design far": Case(study, {"design": "zzz"}, {"design": "linear"}, fill={"design=": 'design="linear"'}),
+    "lambda": Case(
+        study, {"estimators": [lambda trial: (0.0, 1.0)], "n_jobs": 2, "n_sims": 60}, {"estimators": [], "n_jobs": 1}
+    ),
+    "four cells": Case(
+        lambda **o: causalrisk.simulation.four_cells(**{"n": 100, "n_sims": 2, "estimators": ["Hajek"]} | o).table,
+        {"design": "linear"},
+        {"design": "doubly_wrong"},
+    ),
+    "power": Case(
+        lambda **o: causalrisk.simulation.power(causalrisk.simulation.run_study(**SMALL), **o),
+        {"target": 80},
+        {"target": 0.8},
+    ),
+    "calibration bins": Case(
+        lambda **o: rms_calibration_error(np.full(9, 0.5), np.ones(9), **o),
+        {"binning": "published"},
+        {"binning": "all"},
+    ),
+}
+for name in ("load", "load another"):  # what to save is the user's
+    MORE[name].follow = MORE[name].outcome = lambda *_: None
+MORE["lambda"].follow = MORE["lambda"].outcome = lambda *_: None
+
+
+@dataclass
+class Command(Case):
+    """A command that is refused; what to type replaces options of the same name, or is added."""
+
+    def __init__(self, wrong, meant, which=0, fill=None):
+        super().__init__(None, {}, {}, which, fill)
+        self.refused, self.right = wrong, meant
+
+    def run(self, arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            Path("data.csv").write_text(DATA.head(150).to_csv(index=False))
+            Path("latin.csv").write_bytes(DATA.head(150).rename(columns={"x1": "größe"}).to_csv().encode("latin-1"))
+            DATA.head(150).to_csv("semicolon.csv", sep=";", index=False)
+            notes = np.where(np.arange(150) > 9, "late, by hand", "")
+            DATA.head(150).assign(note=notes).to_csv("ragged.csv", sep=";", index=False)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = main(arguments)
+            written = [Path(name).read_text() for name in ("a.html", "a.txt") if Path(name).exists()]
+        return code, out.getvalue(), err.getvalue(), written
+
+    def provoke(self):
+        heard = told(lambda: self.run(self.refused)[2])
+        assert heard.message, self.refused
+        return heard
+
+    def follow(self, heard):
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            assert text in code, (text, code)
+            code = code.replace(text, own)
+        typed, arguments = shlex.split(code), list(self.refused)
+        if typed[0].startswith("--") and typed[0] in arguments:
+            place = arguments.index(typed[0])
+            arguments[place : place + 2] = typed
+        elif typed[0].startswith("--"):
+            arguments += typed
+        else:
+            arguments[1] = typed[0]
+        return self.run(arguments)
+
+    def outcome(self):
+        assert self.run(self.right)[0] == 0
+        return self.run(self.right)
+
+
+FIT = ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "IPWRA"]
+SIMULATE = ["simulate", "strong", "--n-sims", "2", "--estimators", "Hajek"]
+COMMANDS = {
+    "jre": Command(
+        [*FIT, "--penalty", "n"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--penalty", "n"]
+    ),
+    "case": Command([*FIT[:-1], "ipwra"], FIT),
+    "sizes": Command([*SIMULATE, "--n", "few"], [*SIMULATE, "--n", "500"]),
+    "ending": Command([*FIT, "--output", "a.doc"], [*FIT, "--output", "a.txt"]),
+    "folder": Command([*FIT, "--output", "no/a.txt"], [*FIT, "--output", "a.txt"]),
+    "below": Command([*FIT, "--balance", "--output", "a.tex"], [*FIT, "--balance", "--output", "a.html"]),
+    "misspelt": Command(["fit", "dtaa.csv", *FIT[2:]], FIT),
+    "a folder": Command(["fit", "..", *FIT[2:]], FIT, fill={"../ and the name of the file in it": "data.csv"}),
+    "no folder": Command(["fit", "no/data.csv", *FIT[2:]], FIT, fill={"the path of the file as": "data.csv"}),
+    "encoding": Command(
+        ["fit", "latin.csv", "y ~ größe", *FIT[3:]],
+        ["fit", "latin.csv", "y ~ größe", *FIT[3:], "--encoding", "latin-1"],
+    ),
+    "no encoding": Command([*FIT, "--encoding", "latin-99"], [*FIT, "--encoding", "utf-8"]),
+    "separator": Command(["fit", "semicolon.csv", *FIT[2:]], ["fit", "semicolon.csv", *FIT[2:], "--sep", ";"]),
+    "ragged": Command(["fit", "ragged.csv", *FIT[2:]], ["fit", "ragged.csv", *FIT[2:], "--sep", ";"]),
+    "levels": Command([*FIT, "--levels", "no,yes"], [*FIT, "--levels", "0=control,1=treated"]),
+    "text": Command([*FIT, "--treat", "drug", "--treated", "drg"], [*FIT, "--treat", "drug", "--treated", "drug"]),
+    "assumption": Command(
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "Drawn by lot"],
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
+    ),
+    "assumption of another name": Command(
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "ignorability=..."],
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
+    ),
+    "assumption far": Command(
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "zzz=..."],
+        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
+        fill={"--assumption": "--assumption unconfoundedness=..."},
+    ),
+}
+UNTRIED = (  # texts that no case tells: where they stand, and why
+    ("estimators/joint/", "the joint estimator's"),
+    ("propensity/replicates.py", "the joint estimator's"),
+    ("propensity/weights.py", "the joint estimator's"),
+    ("diagnostics/risk.py", "the joint estimator's"),
+    ("estimators/fit.py _method", "the joint estimator's"),
+    ("estimators/options.py JREOptions", "the joint estimator's"),
+    ("inference/covariance.py check_monte_carlo", "the joint estimator's"),
+    ("inference/heterogeneity.py joint_group_effects", "the joint estimator's"),
+    ("models/results.py JREResults", "the joint estimator's"),
+    ("models/comparison.py  'Type  n_replicates=", "the joint estimator's"),
+    ("simulation/entries.py _entry", "the joint estimator's"),
+    ("inference/bootstrap.py run_bootstrap", "a worker process that dies: tests/numerics/test_parallel.py"),
+    ("numerics/parallel.py _streams", "a joblib backend that cannot stream: tests/numerics/test_parallel.py"),
+    ("report/html.py blank_figure", "without matplotlib"),
+    ("report/plots.py _pyplot", "without matplotlib"),
+    ("simulation/competitors.py check_installed", "without other packages"),
+    ("cli_files.py read_file", "without pyarrow or openpyxl"),
+    ("hle/", "files of a benchmark: tests/hle/test_hle.py"),
+)
+GROUPS = {
+    "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
+    "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "command": COMMANDS,
+}  # fmt: skip
+CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
+HEARD: dict[str, Told] = {}
+
+
+def heard(name):
+    """What the refused call of a case told, once."""
+    if name not in HEARD:
+        HEARD[name] = CASES[name].provoke()
+    return HEARD[name]
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_advice_gives_what_was_meant(name):
+    case = CASES[name]
+    assert seen(case.follow(heard(name))) == seen(case.outcome()), heard(name).advice
+
+
+def test_no_advice_is_untried():
+    messages = [heard(name) for name in CASES]
+    untried = [site for site in sites() if not any(site.told_by(m.message, m.called) for m in messages)]
+    places = [f"{site.file} {site.owner or site.function} {site.text[-120:]!r}" for site in untried]
+    assert [place for place in places if not place.startswith(tuple(start for start, _ in UNTRIED))] == []

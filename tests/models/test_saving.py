@@ -1,0 +1,40 @@
+"""Results in files."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import statsmodels.api as sm
+
+import causalrisk
+from causalrisk import IPWRA, DesignError, UnavailableError
+from tests.conftest import simulate
+
+
+@pytest.fixture(scope="module")
+def model():
+    return IPWRA.from_formula("y ~ x1 + C(x2 > 0)", simulate(200), treat="d")
+
+
+def test_results_come_back_whole(model, tmp_path):
+    res = model.fit()
+    path = res.save(tmp_path / "res.pickle")
+    for again in (causalrisk.load(path), sm.load(path)):
+        assert str(again.summary()) == str(res.summary())
+        assert again.predict(simulate(5, seed=1)).equals(res.predict(simulate(5, seed=1)))
+
+
+def test_what_cannot_be_written_is_told(model, tmp_path):
+    res = model.with_options(target=lambda e: e).fit()
+    with pytest.raises(UnavailableError, match=r"cannot be written.*\nDefine it at the top level"):
+        res.save(tmp_path / "res.pickle")
+    assert not (tmp_path / "res.pickle").exists()
+
+
+@pytest.mark.parametrize("content", [b"no pickle", b"", pickle.dumps({"params": 1})])
+def test_files_that_hold_no_results(tmp_path, content):
+    path = tmp_path / "other.pickle"
+    path.write_bytes(content)
+    with pytest.raises(DesignError, match=r"\nType  res\.save\("):
+        causalrisk.load(path)
