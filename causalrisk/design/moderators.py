@@ -12,6 +12,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import parse
+from causalrisk.design.frames import as_pandas
 from causalrisk.design.rank import usable_columns
 from causalrisk.design.scope import resolve
 from causalrisk.design.tables import Table, align, as_table, find_column
@@ -74,7 +75,8 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         whole = design.in_sample.index
         own = getattr(by, "name", None)
         name = "group" if own is None else str(own)
-        by = by if isinstance(by, pd.Series) else np.asarray(by)
+        by = as_pandas(by)
+        by = by if isinstance(by, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(by)
         of_sample = not isinstance(by, pd.Series) and len(by) == design.n
         aligned = align(by, design.index if of_sample else whole, f"group {name!r}", [])
         values = aligned if of_sample else aligned[design.in_sample.to_numpy()]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.dtypes import listing
+from causalrisk.design.frames import as_pandas, how_to_convert, is_foreign_column
 from causalrisk.errors import DesignError
 
 
@@ -62,11 +63,12 @@ def is_column(value: Any) -> bool:
     Returns
     -------
     bool
-        True for a Series, Index, pandas array, list, tuple or one-dimensional ndarray.
+        True for a Series, Index, pandas array, list, tuple, one-dimensional ndarray, or column of polars or Arrow.
     """
     if isinstance(value, np.ndarray):
         return value.ndim == 1
-    return isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
+    known = isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
+    return known or is_foreign_column(value)
 
 
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
@@ -74,7 +76,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
     Parameters
     ----------
-    values : Series, DataFrame with one column, Index, pandas array, ndarray, list or tuple
+    values : Series, DataFrame with one column, Index, pandas array, ndarray, list, tuple, polars or Arrow column
         One value per row.
     index : pandas.Index
         The rows.
@@ -95,8 +97,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     TypeError
         If `values` is not a column of values.
     """
-    values = _one_column(values, what)
-    n, name = len(values), getattr(values, "name", None)
+    name, values = getattr(values, "name", None), _one_column(values, what)
+    n, name = len(values), getattr(values, "name", name)
     if not isinstance(values, pd.Series):
         if n != len(index):
             raise DesignError(
@@ -122,6 +124,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def _one_column(values: Any, what: str) -> Any:
+    values = as_pandas(values)
     shape = getattr(values, "shape", None)
     if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
         return values.iloc[:, 0]
@@ -279,8 +282,8 @@ def as_table(data: Any, notes: list[str]) -> Table:
 
     Parameters
     ----------
-    data : DataFrame or mapping of str to array-like
-        The data.
+    data : DataFrame, frame of another library, or mapping of str to array-like
+        The data; other frames are those `as_pandas` knows.
     notes : list of str
         A line is appended for each variable whose rows had to be put into another order.
 
@@ -294,15 +297,15 @@ def as_table(data: Any, notes: list[str]) -> Table:
     TypeError
         If the data are anything else.
     """
-    if isinstance(data, pd.DataFrame):
-        return Table(data.index, data)
     if isinstance(data, Mapping):
         return gather(data, notes)
+    frame = as_pandas(data)
+    if isinstance(frame, pd.DataFrame):
+        return Table(frame.index, frame)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    convert = "data.to_pandas()" if hasattr(data, "to_pandas") else "pandas.DataFrame(data)"
     raise TypeError(
-        f"data is of type {kind}; expected a pandas DataFrame, a mapping of column names to values, or None (variables "
-        f"from the calling scope).\nPass data={convert}."
+        f"data is of type {kind}; expected a data frame (pandas, polars, Arrow), a mapping of column names to "
+        f"values, or None (variables from the calling scope).\nPass {how_to_convert(data)}."
     )
 
 
@@ -352,7 +355,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
     Parameters
     ----------
-    values : DataFrame, Series, ndarray, scipy sparse matrix or list of rows
+    values : DataFrame, Series, ndarray, scipy sparse matrix, list of rows, or frame of another library
         The matrix. Columns without names become "const" (a column of ones) and "x1", "x2", ...
     what : str
         What it is, for messages.
@@ -389,11 +392,15 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
 def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     """Columns with names, and whether the rows carry labels."""
+    given, values = values, as_pandas(values)
+    if is_foreign_column(given):
+        values = pd.DataFrame({getattr(given, "name", None) or "x1": values})
     if isinstance(values, pd.Series):
         name = "x1" if values.name is None else str(values.name)
         return values.to_frame(name), True
     if isinstance(values, pd.DataFrame):
-        return values.set_axis([str(c) for c in values.columns], axis=1), True
+        labelled = given is values or not isinstance(values.index, pd.RangeIndex)
+        return values.set_axis([str(c) for c in values.columns], axis=1), labelled
     if hasattr(values, "toarray"):
         values = values.toarray()
     if not isinstance(values, np.ndarray | list | tuple):

@@ -73,25 +73,6 @@ def test_duplicate_columns():
         table.column("x")
 
 
-class Polars:
-    def to_pandas(self):
-        raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("data", "advice"),
-    [
-        (np.zeros(3, dtype=[("y", float)]), "pandas.DataFrame"),
-        (np.zeros((3, 2)), "DataFrame"),
-        (Polars(), "to_pandas"),
-        ("file.csv", "DataFrame"),
-    ],
-)
-def test_data_of_other_types(data, advice):
-    with pytest.raises(TypeError, match=rf"(?s)expected a pandas DataFrame, a mapping.*{advice}"):
-        as_table(data, [])
-
-
 def test_nearest():
     assert nearest("mags", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
