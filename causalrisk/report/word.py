@@ -1,0 +1,113 @@
+"""Tables in a Word document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalrisk.errors import UnavailableError
+
+POINTS = 9  # size of the type
+THICK, THIN = "12", "4"  # of a rule, in eighths of a point
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """A table as Word shows it.
+
+    Parameters
+    ----------
+    title : str
+        Caption; empty for none.
+    heads, body : list of list of str
+        Cells of the header lines and of the rows.
+    aligns : str
+        One of l, r, c per column.
+    rules : tuple of int
+        Rows of the body that have a thin rule above them.
+    """
+
+    title: str
+    heads: list[list[str]]
+    body: list[list[str]]
+    aligns: str
+    rules: tuple[int, ...]
+
+
+def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) -> None:
+    """Write tables and notes to a Word document, ruled as tables in print are.
+
+    Parameters
+    ----------
+    tables : sequence of WordTable
+        The tables.
+    notes : sequence of str
+        Lines below them.
+    path : Path
+        The file.
+
+    Raises
+    ------
+    UnavailableError
+        If python-docx is not installed.
+    """
+    try:
+        import docx
+        from docx.shared import Pt
+    except ImportError as error:
+        raise UnavailableError(
+            "Word documents need python-docx, which is not installed.\nType  pip install python-docx."
+        ) from error
+    document = docx.Document()
+    document.styles["Normal"].font.size = Pt(POINTS)
+    for table in tables:
+        if table.title:
+            document.add_paragraph().add_run(table.title).bold = True
+        _add_table(document, table)
+        document.add_paragraph()
+    for number, note in enumerate(notes, 1):
+        document.add_paragraph(f"[{number}] {' '.join(note.split())}" if len(notes) > 1 else note)
+    document.save(str(path))
+
+
+def _add_table(document: Any, table: WordTable) -> None:
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+
+    places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
+    rows, heads = [*table.heads, *table.body], len(table.heads)
+    grid = document.add_table(rows=len(rows), cols=len(table.aligns))
+    for i, texts in enumerate(rows):
+        above = THICK if i == 0 else THIN if i == heads or i - heads in table.rules else ""
+        below = THICK if i == len(rows) - 1 else ""
+        for cell, text, align in zip(grid.rows[i].cells, texts, table.aligns, strict=True):
+            paragraph = cell.paragraphs[0]
+            paragraph.add_run(text.replace(" ", "\N{NO-BREAK SPACE}") if text.startswith(" ") else text)
+            paragraph.alignment = places[align]
+            paragraph.paragraph_format.space_after = 0
+            paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
+            _rule(cell, top=above, bottom=below)
+        if i < heads:
+            _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
+
+
+def _rule(cell: Any, **sides: str) -> None:
+    """Draw lines along sides of a cell."""
+    drawn = {side: size for side, size in sides.items() if size}
+    if drawn:
+        borders = _mark(cell._tc.get_or_add_tcPr(), "w:tcBorders")
+        for side, size in drawn.items():
+            _mark(borders, f"w:{side}", val="single", sz=size, space="0", color="000000")
+
+
+def _mark(parent: Any, tag: str, **attributes: str) -> Any:
+    """Append an element of Word's markup, with its attributes."""
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+
+    element = OxmlElement(tag)
+    for name, value in attributes.items():
+        element.set(qn(f"w:{name}"), value)
+    parent.append(element)
+    return element
