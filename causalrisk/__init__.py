@@ -20,6 +20,7 @@ from causalrisk.errors import (
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.report.etable import etable
 
 __all__ = [
     "AIPW",
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "compare",
     "datasets",
+    "etable",
     "hle",
     "simulation",
 ]

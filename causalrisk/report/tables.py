@@ -224,10 +224,6 @@ class ResultTable(SimpleTable):
         title = [f"**{escape_markdown(self.title)}**", ""] if self.title else []
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
-    def as_word(self) -> WordTable:
-        """Return what a Word document shows of the table."""
-        return WordTable(self.title or "", self.heads, self.body, self.aligns, self.rules)
-
     def _html_row(self, row: Iterable[object], head: bool, ruled: bool = False) -> str:
         cells = []
         for cell, align in zip(self._cells(row), self.aligns, strict=True):
@@ -244,7 +240,7 @@ class ResultTable(SimpleTable):
         for cell in self._cells(row):
             indent = "~" * (len(cell) - len(cell.lstrip(" ")))
             text = escape_latex(cell.strip(" "))
-            cells.append(indent + re.sub(r"^-(?=\d)", "$-$", text))
+            cells.append(indent + re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", text))
         return " & ".join(cells) + r" \\"
 
 
@@ -353,7 +349,10 @@ class ResultSummary(Summary):
             One pipe table per table, and the notes as a numbered list.
         """
         notes = [f"{i}. {escape_markdown(' '.join(note.split()))}" for i, note in enumerate(self.notes, 1)]
-        parts = [table.as_markdown() for table in self.tables if isinstance(table, ResultTable)]
+        parts = [
+            table.as_markdown() if isinstance(table, ResultTable) else f"```\n{table.as_text()}\n```"  # added by hand
+            for table in self.tables
+        ]
         return "\n\n".join([*parts, *(["Notes:", "\n".join(notes)] if notes else [])])
 
     def save(self, path: str | PathLike[str]) -> Path:
@@ -389,11 +388,13 @@ class ResultSummary(Summary):
         if not file.parent.is_dir():
             raise OptionError(f'there is no folder {str(file.parent)!r}.\nMake it, or type  save("{file.name}").')
         if kind == ".docx":
-            tables = [table.as_word() for table in self.tables if isinstance(table, ResultTable)]
-            write_docx(tables, self.notes, file)
+            write_docx([_word_table(table) for table in self.tables], self._word_notes(), file)
         else:
             file.write_text(f"{makers[kind]()}\n", encoding="utf-8")
         return file
+
+    def _word_notes(self) -> list[str]:
+        return [f"[{i}] {' '.join(note.split())}" for i, note in enumerate(self.notes, 1)]
 
     def _page(self) -> str:
         title = next((table.title for table in self.tables if table.title), "Table")
@@ -479,6 +480,14 @@ def escape_markdown(text: str) -> str:
     P\>\|z\| of x\*\*2 in POM[a]\(b)
     """
     return MARKDOWN.sub(lambda m: "\\" + m[0], text)
+
+
+def _word_table(table: SimpleTable) -> WordTable:
+    """Return what a Word document shows of a table, which may be one that was added by hand."""
+    if isinstance(table, ResultTable):
+        return WordTable(table.title or "", table.heads, table.body, table.aligns, table.rules)
+    rows = [[str(cell) for cell in row] for row in table]
+    return WordTable(table.title or "", [], rows, "l" * max(map(len, rows)), ())
 
 
 def _markdown_cell(cell: str) -> str:

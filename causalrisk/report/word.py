@@ -67,8 +67,8 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
             document.add_paragraph().add_run(table.title).bold = True
         _add_table(document, table)
         document.add_paragraph()
-    for number, note in enumerate(notes, 1):
-        document.add_paragraph(f"[{number}] {' '.join(note.split())}" if len(notes) > 1 else note)
+    for note in notes:
+        document.add_paragraph(note)
     document.save(str(path))
 
 
