@@ -10,6 +10,8 @@ from typing import Any
 from causalrisk.errors import UnavailableError
 
 POINTS = 9  # size of the type
+FONT = "Times New Roman"
+INCHES, MARGINS, LINE = 0.068, 0.16, 6.5  # of a character, of the sides of a cell, of the text
 THICK, THIN = "12", "4"  # of a rule, in eighths of a point
 
 
@@ -55,13 +57,15 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
     """
     try:
         import docx
-        from docx.shared import Pt
+        from docx.shared import Inches, Pt
     except ImportError as error:
         raise UnavailableError(
             "Word documents need python-docx, which is not installed.\nType  pip install python-docx."
         ) from error
     document = docx.Document()
-    document.styles["Normal"].font.size = Pt(POINTS)
+    document.styles["Normal"].font.size, document.styles["Normal"].font.name = Pt(POINTS), FONT
+    for section in document.sections:
+        section.left_margin = section.right_margin = Inches(1)
     for table in tables:
         if table.title:
             document.add_paragraph().add_run(table.title).bold = True
@@ -78,18 +82,33 @@ def _add_table(document: Any, table: WordTable) -> None:
     places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
     rows, heads = [*table.heads, *table.body], len(table.heads)
     grid = document.add_table(rows=len(rows), cols=len(table.aligns))
+    grid.autofit = False
+    widths = _widths(rows)
+    for column, width in zip(grid.columns, widths, strict=True):
+        column.width = width
     for i, texts in enumerate(rows):
         above = THICK if i == 0 else THIN if i == heads or i - heads in table.rules else ""
         below = THICK if i == len(rows) - 1 else ""
-        for cell, text, align in zip(grid.rows[i].cells, texts, table.aligns, strict=True):
+        for j, (cell, text, align) in enumerate(zip(grid.rows[i].cells, texts, table.aligns, strict=True)):
+            cell.width = widths[j]
             paragraph = cell.paragraphs[0]
-            paragraph.add_run(text.replace(" ", "\N{NO-BREAK SPACE}") if text.startswith(" ") else text)
+            indent = len(text) - len(text.lstrip(" ")) if j == 0 else len(text)  # intervals stay on one line
+            paragraph.add_run(text[:indent].replace(" ", "\N{NO-BREAK SPACE}") + text[indent:])
             paragraph.alignment = places[align]
             paragraph.paragraph_format.space_after = 0
             paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
             _rule(cell, top=above, bottom=below)
         if i < heads:
             _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[Any]:
+    """Return the width of each column, by its longest cell, together no wider than the page."""
+    from docx.shared import Inches
+
+    wanted = [INCHES * max(map(len, column)) + MARGINS for column in zip(*rows, strict=True)]
+    scale = min(1.0, LINE / sum(wanted))
+    return [Inches(scale * width) for width in wanted]
 
 
 def _rule(cell: Any, **sides: str) -> None:
