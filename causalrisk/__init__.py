@@ -19,6 +19,7 @@ from causalrisk.errors import (
 )
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.models.pooled import PooledResults, pool
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.report.etable import etable
 
@@ -42,6 +43,7 @@ __all__ = [
     "OptionError",
     "OutcomeRegression",
     "OverlapWarning",
+    "PooledResults",
     "ResampleWarning",
     "SeparationError",
     "UnavailableError",
@@ -50,5 +52,6 @@ __all__ = [
     "datasets",
     "etable",
     "hle",
+    "pool",
     "simulation",
 ]

@@ -221,9 +221,9 @@ def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
 
 
 def _statistics(res: Any, row: pd.Series) -> dict[str, str]:
-    found = {key: str(row[key]) for key in STATISTICS if key in row}
-    with contextlib.suppress(UnavailableError):  # an estimator without weights, or pooled results
-        found["effective_n"] = " / ".join(f"{n:.0f}" for n in res.overlap()["effective n"])
+    single, found = "imputations" not in row, {key: str(row[key]) for key in STATISTICS if key in row}
+    with contextlib.suppress(UnavailableError):  # an estimator without weights
+        found |= {"effective_n": " / ".join(f"{n:.0f}" for n in res.overlap()["effective n"])} if single else {}
     return found
 
 

@@ -47,7 +47,8 @@ class PaperTable(ResultSummary):
         str
             The blocks, and the notes.
         """
-        blocks, left = [], list(range(1, len(self.tables[0].aligns)))
+        blocks: list[str] = []
+        left = list(range(1, len(self.tables[0].aligns)))
         while left or not blocks:
             count = len(left)
             while count > 1 and self._part(left[:count]).natural_width > self.width:
