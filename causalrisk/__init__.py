@@ -22,6 +22,7 @@ from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegress
 from causalrisk.models.pooled import PooledResults, pool
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.report.etable import etable
+from causalrisk.report.table_one import table_one
 
 __all__ = [
     "AIPW",
@@ -54,4 +55,5 @@ __all__ = [
     "hle",
     "pool",
     "simulation",
+    "table_one",
 ]

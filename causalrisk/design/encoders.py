@@ -91,6 +91,10 @@ class FormulaEncoder:
                 found.append((f"{factor.name()} = {absent[0]}", others))
         return found
 
+    def sample_terms(self) -> tuple[Formula, Scope]:
+        """Return the formula and what its names mean on the estimation sample."""
+        return self._compile()[:2]
+
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample.
 

@@ -66,7 +66,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     DesignError
         If a variable is unknown, misses values in the sample, or has too many values to be a grouping.
     """
-    table = _known(design) if data is None else _on_sample(design, as_table(data, []))
+    table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
     if isinstance(by, str):
@@ -91,7 +91,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
     indicators = (codes[:, None] == np.arange(len(levels))).astype(float)
-    return Moderators(indicators, tuple(_shown(level) for level in levels), name, True)
+    return Moderators(indicators, tuple(shown_level(level) for level in levels), name, True)
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
@@ -104,9 +104,14 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
     return find_column(name, "group", "group", table, {}, [])
 
 
-def _shown(level: Any) -> str:
+def shown_level(level: Any) -> str:
     """Level as it is printed; whole floats without a point."""
     return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def data_on_sample(design: Design, data: Any = None) -> Table:
+    """Return the rows of the data that are in the sample; of no data, the variables of both formulas."""
+    return _known(design) if data is None else _on_sample(design, as_table(data, []))
 
 
 def _known(design: Design) -> Table:

@@ -24,6 +24,8 @@ class PaperTable(ResultSummary):
         The numbers behind the cells.
     width : int
         Display width of the text form; columns that do not fit go below the others.
+    together : int
+        Number of columns that stay together.
 
     Attributes
     ----------
@@ -31,10 +33,12 @@ class PaperTable(ResultSummary):
         The numbers behind the cells, not rounded.
     """
 
-    def __init__(self, content: TableContent, notes: Sequence[str], frame: pd.DataFrame, width: int = 78) -> None:
+    def __init__(
+        self, content: TableContent, notes: Sequence[str], frame: pd.DataFrame, width: int = 78, together: int = 1
+    ) -> None:
         super().__init__([ResultTable(content, width)], notes, width)
         self.frame = frame
-        self._content = content
+        self._content, self._together = content, together
 
     def __repr__(self) -> str:
         return self.as_text()
@@ -49,10 +53,11 @@ class PaperTable(ResultSummary):
         """
         blocks: list[str] = []
         left = list(range(1, len(self.tables[0].aligns)))
+        step = self._together if self._part(left[: self._together]).natural_width <= self.width else 1
         while left or not blocks:
             count = len(left)
-            while count > 1 and self._part(left[:count]).natural_width > self.width:
-                count -= 1
+            while count > step and self._part(left[:count]).natural_width > self.width:
+                count -= step
             blocks.append(self._part(left[:count]).as_text())
             left = left[count:]
         return "\n".join([*blocks, *self._note_lines()])

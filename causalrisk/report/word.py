@@ -11,7 +11,8 @@ from causalrisk.errors import UnavailableError
 
 POINTS = 9  # size of the type
 FONT = "Times New Roman"
-INCHES, MARGINS, LINE = 0.068, 0.16, 6.5  # of a character, of the sides of a cell, of the text
+INCHES, MARGINS = 0.072, 0.16  # of a character, and of the sides of a cell
+PORTRAIT, LANDSCAPE = 6.5, 9.0  # inches of a line
 THICK, THIN = "12", "4"  # of a rule, in eighths of a point
 
 
@@ -57,6 +58,7 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
     """
     try:
         import docx
+        from docx.enum.section import WD_ORIENT
         from docx.shared import Inches, Pt
     except ImportError as error:
         raise UnavailableError(
@@ -64,26 +66,29 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
         ) from error
     document = docx.Document()
     document.styles["Normal"].font.size, document.styles["Normal"].font.name = Pt(POINTS), FONT
-    for section in document.sections:
-        section.left_margin = section.right_margin = Inches(1)
+    section, line = document.sections[0], PORTRAIT
+    section.left_margin = section.right_margin = Inches(1)
+    if any(sum(_wanted(table)) > PORTRAIT for table in tables):
+        section.page_width, section.page_height, line = section.page_height, section.page_width, LANDSCAPE
+        section.orientation = WD_ORIENT.LANDSCAPE
     for table in tables:
         if table.title:
             document.add_paragraph().add_run(table.title).bold = True
-        _add_table(document, table)
+        _add_table(document, table, line)
         document.add_paragraph()
     for note in notes:
         document.add_paragraph(note)
     document.save(str(path))
 
 
-def _add_table(document: Any, table: WordTable) -> None:
+def _add_table(document: Any, table: WordTable, line: float) -> None:
     from docx.enum.text import WD_ALIGN_PARAGRAPH
 
     places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
     rows, heads = [*table.heads, *table.body], len(table.heads)
     grid = document.add_table(rows=len(rows), cols=len(table.aligns))
     grid.autofit = False
-    widths = _widths(rows)
+    widths = _widths(table, line)
     for column, width in zip(grid.columns, widths, strict=True):
         column.width = width
     for i, texts in enumerate(rows):
@@ -102,12 +107,18 @@ def _add_table(document: Any, table: WordTable) -> None:
             _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[Any]:
-    """Return the width of each column, by its longest cell, together no wider than the page."""
+def _wanted(table: WordTable) -> list[float]:
+    """Return the width in inches that each column needs for its longest cell."""
+    columns = zip(*table.heads, *table.body, strict=True)
+    return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
+
+
+def _widths(table: WordTable, line: float) -> list[Any]:
+    """Return the width of each column, together no wider than the line."""
     from docx.shared import Inches
 
-    wanted = [INCHES * max(map(len, column)) + MARGINS for column in zip(*rows, strict=True)]
-    scale = min(1.0, LINE / sum(wanted))
+    wanted = _wanted(table)
+    scale = min(1.0, line / sum(wanted))
     return [Inches(scale * width) for width in wanted]
 
 

@@ -30,6 +30,13 @@ def test_a_table_read_back(res, tmp_path):
     assert "w:tblHeader" in word.rows[0]._tr.xml and "w:tblHeader" not in word.rows[2]._tr.xml
 
 
+def test_a_wide_table_lies_across(res, tmp_path):
+    docx = pytest.importorskip("docx")
+    for count, across in ((2, False), (9, True)):
+        section = docx.Document(str(etable([res] * count).save(tmp_path / "wide.docx"))).sections[0]
+        assert (section.page_width > section.page_height) == across
+
+
 def test_a_summary_read_back(res, tmp_path):
     docx = pytest.importorskip("docx")
     document = docx.Document(str(res.summary().save(tmp_path / "summary.docx")))
