@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -216,7 +217,8 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
     except DesignError as error:
         if data is not None:
             raise
-        raise DesignError(f"{error}\nType  data=  with the data the model was made from.") from error
+        found_out = str(error).rpartition("\n")[0] or str(error)
+        raise DesignError(f"{found_out}\nType  data=  with the data the model was made from.") from error
     for covariate in found:
         absent = np.isnan(covariate.values)
         if absent.any():
@@ -241,7 +243,7 @@ def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
     list of Covariate
         The covariates first, then squares, then products, without constant columns and without those there already.
     """
-    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in covariates if not c.binary]
+    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in covariates if not c.binary and "^" not in c.name]
     pairs = [
         Covariate(f"{a.name} * {b.name}", "", a.values * b.values)
         for a, b in itertools.combinations(covariates, 2)
@@ -273,14 +275,14 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     """
     listed, names = list(covariates), names or {}
     parts = [part for c in listed for part in c.term.split(" * ")]
-    there = {*parts, *(part.partition(": ")[0] for part in parts), *(x for c in listed for x in (c.name, c.term))}
+    there = {*parts, *(_variable(part)[0] for part in parts), *(x for c in listed for x in (c.name, c.term))}
     unknown = [name for name in names if name not in there]
     if unknown:
         raise OptionError(f"names: {unknown[0]!r} is none of the covariates.\n{nearest(unknown[0], sorted(there))}")
 
     def label(part: str) -> str:
-        variable, colon, level = part.partition(": ")
-        return names.get(part) or names.get(variable, variable) + colon + level
+        variable, rest = _variable(part)
+        return names.get(part) or names.get(variable, variable) + rest
 
     def product(term: str) -> str:
         return names.get(term) or " * ".join(map(label, term.split(" * ")))
@@ -289,6 +291,12 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
         Covariate(names[c.name], "", c.values) if c.name in names else Covariate(product(c.term), c.level, c.values)
         for c in listed
     ]
+
+
+def _variable(part: str) -> tuple[str, str]:
+    """Split a factor's name into that of its variable, and its level or power."""
+    found = re.match(r"(.*?)(: .*|\^.*)?$", part, re.DOTALL)
+    return (part, "") if found is None else (found[1], found[2] or "")
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
