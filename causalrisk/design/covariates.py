@@ -261,24 +261,15 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     covariates : iterable of Covariate
         The covariates.
     names : mapping of str to str or None
-        New names of variables, terms or columns.
+        New names of variables, terms or columns; those of other variables are left alone, so that one mapping serves
+        several tables.
 
     Returns
     -------
     list of Covariate
         The variables of a product are renamed too.
-
-    Raises
-    ------
-    OptionError
-        If a name is none of theirs.
     """
-    listed, names = list(covariates), names or {}
-    parts = [part for c in listed for part in c.term.split(" * ")]
-    there = {*parts, *(_variable(part)[0] for part in parts), *(x for c in listed for x in (c.name, c.term))}
-    unknown = [name for name in names if name not in there]
-    if unknown:
-        raise OptionError(f"names: {unknown[0]!r} is none of the covariates.\n{nearest(unknown[0], sorted(there))}")
+    names = names or {}
 
     def label(part: str) -> str:
         variable, rest = _variable(part)
@@ -289,7 +280,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
     return [
         Covariate(names[c.name], "", c.values) if c.name in names else Covariate(product(c.term), c.level, c.values)
-        for c in listed
+        for c in covariates
     ]
 
 
