@@ -22,8 +22,11 @@ from causalrisk.errors import (
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_name
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.models.pooled import PooledResults, pool
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.models.saving import load
+from causalrisk.report.etable import etable
+from causalrisk.report.table_one import table_one
 
 __all__ = [
     "AIPW",
@@ -45,15 +48,19 @@ __all__ = [
     "OptionError",
     "OutcomeRegression",
     "OverlapWarning",
+    "PooledResults",
     "ResampleWarning",
     "SeparationError",
     "UnavailableError",
     "__version__",
     "compare",
     "datasets",
+    "etable",
     "hle",
     "load",
+    "pool",
     "simulation",
+    "table_one",
 ]
 
 

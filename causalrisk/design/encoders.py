@@ -14,6 +14,7 @@ import pandas as pd
 
 from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
 from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.frames import as_pandas
 from causalrisk.design.tables import Table, as_table, nearest
 from causalrisk.design.terms import coded_names
 from causalrisk.errors import DesignError
@@ -89,6 +90,10 @@ class FormulaEncoder:
                 others = tuple(column for level, column in columns.items() if level != absent[0])
                 found.append((f"{factor.name()} = {absent[0]}", others))
         return found
+
+    def sample_terms(self) -> tuple[Formula, Scope]:
+        """Return the formula and what its names mean on the estimation sample."""
+        return self._compile()[:2]
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample.
@@ -224,6 +229,7 @@ class ArrayEncoder:
         DesignError
             If a column is missing, is not numeric, or has missing values.
         """
+        newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table = as_table(newdata, [])
             columns = [numbers(_present(table, name, self._model), f"column {name!r}") for name in self.names]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import patsy.builtins
+from patsy.categorical import categorical_to_int
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.dialects import refuse_foreign
@@ -170,6 +171,11 @@ class _Factor:
         self.memorize_chunk = self._inner.memorize_chunk
         self.memorize_finish = self._inner.memorize_finish
 
+    @property
+    def shown(self) -> str:
+        """The code as the user wrote it."""
+        return str(self._shown)
+
     def name(self) -> str:
         # patsy calls its constant Intercept and takes no second column of that name.
         return "Q('Intercept')" if self._shown == "Intercept" else self._shown
@@ -304,6 +310,66 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
         if bad.any():
             raise _not_finite(term.name(), int(bad.sum()), formula)
     return matrix
+
+
+@dataclass(frozen=True)
+class FactorValues:
+    """A factor of a term on the rows of a sample.
+
+    Parameters
+    ----------
+    code : str
+        The factor as the user wrote it.
+    levels : tuple or None
+        Levels of a categorical factor; None for numbers.
+    values : ndarray
+        Position of each row's level, shape (n,), or columns of numbers, shape (n, k).
+    """
+
+    code: str
+    levels: tuple[Any, ...] | None
+    values: np.ndarray
+
+
+def factor_values(term: Any, formula: Formula, scope: Scope) -> list[FactorValues]:
+    """Evaluate the factors of a term, before a contrast codes their levels.
+
+    Parameters
+    ----------
+    term : patsy.Term
+        A term of the formula.
+    formula : Formula
+        The formula, for messages.
+    scope : Scope
+        Plain variables without missing values, and the constants.
+
+    Returns
+    -------
+    list of FactorValues
+        One a factor; none for the constant.
+
+    Raises
+    ------
+    DesignError
+        If a factor cannot be evaluated, or is not finite.
+    """
+    info, data = compile_terms([term], formula, scope), _aliased(scope.variables)
+    found = []
+    for factor in info.terms[0].factors:
+        coded = info.factor_infos[factor]
+        with np.errstate(all="ignore"):
+            value = factor.eval(coded.state, data)
+        if coded.type == "categorical":
+            refuse = _RefuseMissing(formula)
+            values = categorical_to_int(value, coded.categories, refuse, factor.origin)
+            found.append(FactorValues(factor.shown, tuple(coded.categories), values))
+            continue
+        columns = np.asarray(value, dtype=np.float64).reshape(len(value), -1)
+        bad = ~np.isfinite(columns).all(axis=1)
+        if bad.any():
+            raise _not_finite(factor.shown, int(bad.sum()), formula)
+        found.append(FactorValues(factor.shown, None, columns))
+    return found
 
 
 def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:

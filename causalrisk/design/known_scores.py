@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.dtypes import listing, numbers
+from causalrisk.design.frames import as_pandas
 from causalrisk.design.tables import Table, find_column, named_columns
 from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, OptionError
@@ -74,9 +75,10 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
     """
     if value is None:
         return None
-    if isinstance(value, pd.DataFrame | np.ndarray) and value.ndim == 2 and value.shape[1] > 1:
+    matrix = as_pandas(value)
+    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, "propensity score", table.index, notes)
-        matched = isinstance(value, pd.DataFrame)
+        matched = isinstance(matrix, pd.DataFrame)
         columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
         named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
         return Score("propensity_score", named, matched)

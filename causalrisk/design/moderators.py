@@ -13,6 +13,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import parse
+from causalrisk.design.frames import as_pandas
 from causalrisk.design.rank import usable_columns
 from causalrisk.design.scope import resolve
 from causalrisk.design.tables import Table, align, as_table, find_column
@@ -66,7 +67,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     DesignError
         If a variable is unknown, misses values in the sample, or has too many values to be a grouping.
     """
-    table = _known(design) if data is None else _on_sample(design, as_table(data, []))
+    table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
     several = _several(design, by)
@@ -100,7 +101,8 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
         whole = design.in_sample.index
         own = getattr(by, "name", None)
         name = "group" if own is None else str(own)
-        by = by if isinstance(by, pd.Series) else np.asarray(by)
+        by = as_pandas(by)
+        by = by if isinstance(by, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(by)
         of_sample = not isinstance(by, pd.Series) and len(by) == design.n
         aligned = align(by, design.index if of_sample else whole, f"group {name!r}", [])
         values = aligned if of_sample else aligned[design.in_sample.to_numpy()]
@@ -114,7 +116,7 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
             f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
-    return np.asarray(codes), tuple(_shown(level) for level in levels), name
+    return np.asarray(codes), tuple(shown_level(level) for level in levels), name
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
@@ -127,9 +129,14 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
     return find_column(name, "group", "group", table, {}, [])
 
 
-def _shown(level: Any) -> str:
+def shown_level(level: Any) -> str:
     """Level as it is printed; whole floats without a point."""
     return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def data_on_sample(design: Design, data: Any = None) -> Table:
+    """Return the rows of the data that are in the sample; of no data, the variables of both formulas."""
+    return _known(design) if data is None else _on_sample(design, as_table(data, []))
 
 
 def _known(design: Design) -> Table:

@@ -6,7 +6,6 @@ Nothing here changes what the caller handed in.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.dtypes import listing
+from causalrisk.design.frames import as_pandas, how_to_convert, is_foreign_column
 from causalrisk.errors import DesignError
 
 
@@ -63,11 +63,12 @@ def is_column(value: Any) -> bool:
     Returns
     -------
     bool
-        True for a Series, Index, pandas array, list, tuple or one-dimensional ndarray.
+        True for a Series, Index, pandas array, list, tuple, one-dimensional ndarray, or column of polars or Arrow.
     """
     if isinstance(value, np.ndarray):
         return value.ndim == 1
-    return isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
+    known = isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
+    return known or is_foreign_column(value)
 
 
 def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Series:
@@ -75,7 +76,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
     Parameters
     ----------
-    values : Series, DataFrame with one column, Index, pandas array, ndarray, list or tuple
+    values : Series, DataFrame with one column, Index, pandas array, ndarray, list, tuple, polars or Arrow column
         One value per row.
     index : pandas.Index
         The rows.
@@ -96,8 +97,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     TypeError
         If `values` is not a column of values.
     """
-    values = _one_column(values, what)
-    n, name = len(values), getattr(values, "name", None)
+    name, values = getattr(values, "name", None), _one_column(values, what)
+    n, name = len(values), getattr(values, "name", name)
     if not isinstance(values, pd.Series):
         if n != len(index):
             raise DesignError(
@@ -123,6 +124,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def _one_column(values: Any, what: str) -> Any:
+    values = as_pandas(values)
     shape = getattr(values, "shape", None)
     if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
         return values.iloc[:, 0]
@@ -307,8 +309,8 @@ def as_table(data: Any, notes: list[str]) -> Table:
 
     Parameters
     ----------
-    data : DataFrame or mapping of str to array-like
-        The data.
+    data : DataFrame, frame of another library, or mapping of str to array-like
+        The data; other frames are those `as_pandas` knows.
     notes : list of str
         A line is appended for each variable whose rows had to be put into another order.
 
@@ -322,33 +324,16 @@ def as_table(data: Any, notes: list[str]) -> Table:
     TypeError
         If the data are anything else.
     """
-    if isinstance(data, pd.DataFrame):
-        return Table(data.index, data)
     if isinstance(data, Mapping):
         return gather(data, notes)
+    frame = as_pandas(data)
+    if isinstance(frame, pd.DataFrame):
+        return Table(frame.index, frame)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     raise TypeError(
-        f"data is of type {kind}; expected a pandas DataFrame, a mapping of column names to values, or None (variables "
-        f"from the calling scope).\nType  data={_converted(data)}."
+        f"data is of type {kind}; expected a data frame (pandas, polars, Arrow), a mapping of column names to "
+        f"values, or None (variables from the calling scope).\nType  {how_to_convert(data)}."
     )
-
-
-READERS = {
-    ".csv": "csv", ".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".feather": "feather",
-    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": 'csv("{}", sep="\\t")',
-}  # fmt: skip
-
-
-def _converted(data: Any) -> str:
-    """Return what to type for data of another kind: a path, a lazy frame, another library's frame, or rows."""
-    if isinstance(data, str | os.PathLike):
-        path = os.fspath(data)
-        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
-        call = reader.format(path) if "(" in reader else f'{reader}("{path}")'
-        return f"pandas.read_{call}"
-    if hasattr(data, "collect") and not hasattr(data, "to_pandas"):
-        return "data.collect()"
-    return "data.to_pandas()" if hasattr(data, "to_pandas") else "pandas.DataFrame(data)"
 
 
 def unique_names(names: Sequence[str], what: str) -> None:
@@ -397,7 +382,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
     Parameters
     ----------
-    values : DataFrame, Series, ndarray, scipy sparse matrix or list of rows
+    values : DataFrame, Series, ndarray, scipy sparse matrix, list of rows, or frame of another library
         The matrix. Columns without names become "const" (a column of ones) and "x1", "x2", ...
     what : str
         What it is, for messages.
@@ -434,11 +419,15 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
 
 def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     """Columns with names, and whether the rows carry labels."""
+    given, values = values, as_pandas(values)
+    if is_foreign_column(given):
+        values = pd.DataFrame({getattr(given, "name", None) or "x1": values})
     if isinstance(values, pd.Series):
         name = "x1" if values.name is None else str(values.name)
         return values.to_frame(name), True
     if isinstance(values, pd.DataFrame):
-        return values.set_axis([str(c) for c in values.columns], axis=1), True
+        labelled = given is values or not isinstance(values.index, pd.RangeIndex)
+        return values.set_axis([str(c) for c in values.columns], axis=1), labelled
     if hasattr(values, "toarray"):
         values = values.toarray()
     if not isinstance(values, np.ndarray | list | tuple):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors import one_of
+from causalrisk.design import Design
+from causalrisk.design.covariates import (
+    Covariate,
+    covariates_of_design,
+    further_covariates,
+    renamed,
+    with_products,
+)
+from causalrisk.design.moderators import moderators
+from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 
@@ -155,23 +165,54 @@ def contrast_balance(
     return {f"{name} {when}": found[f"{name} {when}"] for name in STATISTICS for when in ("before", "after")}
 
 
+def arm_moments(
+    columns: Array, rows: WeightedRows, labels: Sequence[str], binary: NDArray[np.bool_]
+) -> dict[str, Array]:
+    """Return means and standard deviations in each arm before and after weighting.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, q)
+        Columns; binary ones coded 0 and 1.
+    rows : WeightedRows
+        Arms and weights.
+    labels : sequence of str
+        Labels of the arms.
+    binary : ndarray of bool, shape (q,)
+        Binary columns, whose mean, a proportion, says it all.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (q,)
+        "mean a before", "sd a before" and so on, for each arm a.
+    """
+    found = {}
+    for when, weights in (("before", rows.before), ("after", rows.after)):
+        for arm, label in enumerate(labels):
+            members = rows.arm == arm
+            values, own = columns[members], weights[members]
+            found[f"mean {label} {when}"] = weighted_mean(values, own)
+            spread = np.sqrt(weighted_variance(values, own, rows.counts[members], binary))
+            found[f"sd {label} {when}"] = np.where(binary, np.nan, spread)
+    return found
+
+
 def balance_table(
-    columns: Array,
-    names: Sequence[str],
+    covariates: Sequence[Covariate],
     scores: Array,
     rows: WeightedRows,
     labels: Sequence[str],
     denominator: str | int,
+    *,
     raw_binary: bool,
+    means: bool = False,
 ) -> pd.DataFrame:
     """Balance of every column and of the propensity score, for each arm against the reference.
 
     Parameters
     ----------
-    columns : ndarray, shape (n, q)
-        Columns of the propensity design; constant ones are left out.
-    names : sequence of str
-        Their names.
+    covariates : sequence of Covariate
+        The columns; constant ones are left out.
     scores : ndarray, shape (K, n)
         Probability of each arm.
     rows : WeightedRows
@@ -182,53 +223,114 @@ def balance_table(
         As in `standard_deviations`.
     raw_binary : bool
         Whether differences of binary columns stay differences of proportions.
+    means : bool
+        Whether to add means and standard deviations of the arms.
 
     Returns
     -------
     DataFrame
         A row a column; with several arms the contrast is the first level of the index.
     """
-    varying = [j for j, spread in enumerate(np.ptp(columns, axis=0)) if spread > 0]
+    varying = [c for c in covariates if np.ptp(c.values) > 0]
+    index = pd.Index([DISTANCE, *(c.name for c in varying)], name="covariate")
     tables = {}
     for arm in range(1, len(labels)):
-        values = np.column_stack([scores[arm], columns[:, varying]])
+        values = np.column_stack([scores[arm], *(c.values for c in varying)])
         binary = is_binary(values) & (np.arange(values.shape[1]) > 0)
         values = np.where(binary, values == values.max(axis=0), values)
         scale = standard_deviations(values, rows, denominator, binary)
         found = contrast_balance(values, rows, arm, np.where(binary & raw_binary, 1.0, scale), binary)
+        if means:
+            found = arm_moments(values, rows, labels, binary) | found
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
         units = ["raw" if b and raw_binary else "std" for b in binary]
-        index = pd.Index([DISTANCE, *(names[j] for j in varying)], name="covariate")
         tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({"kind": kinds, "unit": units, **found}, index=index)
     if len(tables) == 1:
         return next(iter(tables.values()))
     return pd.concat(tables, names=["contrast", "covariate"])
 
 
-def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
-    """Balance of the columns of the propensity design between arms, before and after weighting.
+def weighted_rows(record: FitRecord) -> WeightedRows:
+    """Return the rows of a fit with what they weigh before and after weighting."""
+    design = record.design
+    importance = record.sample.restore(record.used_weight_fit.undivided)
+    return WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
+
+
+def chosen_covariates(
+    record: FitRecord,
+    also: Any = None,
+    data: Any = None,
+    interactions: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> list[Covariate]:
+    """Return the covariates of both models and further ones on the rows of a fit, as `balance` takes them."""
+    full, design = record.full_design, record.design
+    kept = design.in_sample[full.in_sample].to_numpy()
+    found = {c.name: c for c in covariates_of_design(full, kept)}
+    for covariate in [] if also is None else further_covariates(full, also, data):
+        found.setdefault(covariate.name, replace(covariate, values=covariate.values[kept]))
+    columns = list(found.values())
+    return renamed(with_products(columns) if interactions else columns, names)
+
+
+def balance(
+    record: FitRecord,
+    binary: str = "raw",
+    *,
+    also: Any = None,
+    data: Any = None,
+    by: Any = None,
+    interactions: bool = False,
+    means: bool = False,
+    threshold: float | None = None,
+    names: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Balance of the covariates between arms, before and after weighting.
 
     Parameters
     ----------
     binary : {"raw", "std"}
         Whether differences of binary columns are of proportions, or standardized as those of the others.
+    also : str, sequence of str or DataFrame, optional
+        Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
+    data : DataFrame or mapping, optional
+        The data the model was made from; needed for variables of `also` and `by` that are in neither formula.
+    by : str or array-like, optional
+        Name of a grouping variable, or one value per row: balance within each group.
+    interactions : bool
+        Whether to add squares and products of the covariates.
+    means : bool
+        Whether to add means and standard deviations of each arm.
+    threshold : float, optional
+        Adds a column "balanced", whether the difference after weighting is no larger; 0.1 is usual.
+    names : mapping of str to str, optional
+        Names for the reader, such as ``{"mage": "Mother's age"}``.
 
     Returns
     -------
     DataFrame
-        A row for the propensity score and each column but the constant (several arms: for each arm against the
-        reference); columns "kind", "unit" ("std" or "raw"), and "diff", "var ratio" and "KS", each "before" and
-        "after" weighting.
+        A row for the propensity score and for each covariate of either formula, every level of a factor among them;
+        several arms: for each arm against the reference; with `by`: for each group. Columns "kind", "unit" ("std" or
+        "raw"), and "diff", "var ratio" and "KS", each "before" and "after" weighting; with `means`, "mean" and "sd"
+        of each arm; binary covariates have the proportion of the larger value, and no "sd".
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values in the sample, or a group has no rows in an arm.
+    OptionError
+        If an option has a value that is not allowed.
 
     Notes
     -----
     Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
     deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
     cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC that of the arm that is the
-    target; for the overlap population and functions of the score that of all rows after
-    weighting. Differences of binary columns are raw by default there too. Variance ratios are treated over
-    control and are not defined for binary columns. KS is the largest distance of the weighted distribution
-    functions. Differences below 0.1 are usually taken as balanced.
+    target; for the overlap population and functions of the score that of all rows after weighting; within a group, of
+    the group. Differences of binary columns are raw by default there too. Variance ratios are treated over control and
+    are not defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences
+    below 0.1 are usually taken as balanced.
 
     References
     ----------
@@ -247,9 +349,47 @@ def balance(record: FitRecord, binary: str = "raw") -> pd.DataFrame:
     mmarried          raw        -0.28       -0.00
     """
     one_of("binary", binary, ("raw", "std"))
-    design, scores = record.design, record.scores
-    importance = record.sample.restore(record.used_weight_fit.undivided)
-    rows = WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
-    population, names = record.options.population, design.propensity_names
+    check_threshold(threshold)
+    design, scores, rows = record.design, record.scores, weighted_rows(record)
+    covariates = chosen_covariates(record, also, data, interactions, names)
+    population = record.options.population
     denominator = population.balance_denominator if population.toward is None else population.toward
-    return balance_table(design.Z, names, scores, rows, design.labels, denominator, binary == "raw")
+
+    def part(some: NDArray[np.bool_]) -> pd.DataFrame:
+        within = [replace(c, values=c.values[some]) for c in covariates]
+        own = WeightedRows(rows.arm[some], rows.before[some], rows.after[some], rows.counts[some])
+        return balance_table(
+            within, scores[:, some], own, design.labels, denominator, raw_binary=binary == "raw", means=means
+        )
+
+    if by is None:
+        table = part(np.ones(design.n, dtype=bool))
+    else:
+        groups = groups_of(design, by, data)
+        table = pd.concat({name: part(some) for name, some in groups.items()}, names=["group"])
+    return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise an OptionError unless the threshold of balance is positive or None."""
+    if threshold is not None and (isinstance(threshold, bool) or not threshold > 0):
+        raise OptionError(f"threshold={threshold!r}; expected a positive number.\nType  threshold=0.1.")
+
+
+def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
+    """Return which rows are in which group, each of which needs rows of every arm."""
+    found = moderators(design, by, data)
+    if not found.groups:
+        raise OptionError(
+            f'by={by!r} is a formula; expected a grouping variable.\nType  by="sex"  with the name of yours.'
+        )
+    names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
+    members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
+    for name, rows in members.items():
+        absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
+        if absent:
+            raise DesignError(
+                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}, so there is nothing to balance there.\n"
+                "Merge that group with another."
+            )
+    return members

@@ -108,7 +108,7 @@ class CausalModel:
         formula : str
             Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
         data : DataFrame or mapping of columns, optional
-            The data; None takes the variables from where this is called.
+            The data: a pandas, polars, pyarrow or other data frame; None takes the variables from where this is called.
         treat : str or array_like
             Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
             `treated` or `reference`.

@@ -41,6 +41,7 @@ from causalrisk.report import plots
 from causalrisk.report.explain import explain
 from causalrisk.report.page import report
 from causalrisk.report.summary import one_line, summary
+from causalrisk.report.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.wording import has_converged
 
@@ -276,6 +277,7 @@ class CausalResults:
     # --- diagnostics ---------------------------------------------------------------------------------------------
 
     balance = of_record(balance)
+    table_one = of_record(balance_for_paper)
     balance_test = of_record(balance_test)
     overlap = of_record(overlap)
     calibration = of_record(calibration)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence, quick_method
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
@@ -266,15 +266,17 @@ BINS = 30
 ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
 
 
-def draw_balance(table: pd.DataFrame, ax: Any) -> Any:
+def draw_balance(table: pd.DataFrame, ax: Any, threshold: float = BALANCED) -> Any:
     """Draw a love plot: differences between the arms before and after weighting, the largest on top.
 
     Parameters
     ----------
     table : DataFrame
-        As of `balance`; with several contrasts the largest of each column is drawn.
+        As of `balance`; with several contrasts or groups the largest of each column is drawn.
     ax : matplotlib Axes
         Where to draw.
+    threshold : float
+        Where the dashed line is.
 
     Returns
     -------
@@ -293,7 +295,7 @@ def draw_balance(table: pd.DataFrame, ax: Any) -> Any:
     ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor="white", label="before weighting")
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
     ax.axvline(0, color="black", linewidth=0.8, zorder=0)
-    ax.axvline(BALANCED, **LINE)
+    ax.axvline(threshold, **LINE)
     ax.set_yticks(rows, [f"{name}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
     ax.set_ylim(-0.6, len(sizes) - 0.4)
     ax.set_xlabel(
@@ -467,7 +469,18 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
 TITLE_PAD = 34  # points, above the legends
 
 
-def plot_balance(record: FitRecord, ax: Any = None, binary: str = "raw") -> Any:
+def plot_balance(
+    record: FitRecord,
+    ax: Any = None,
+    binary: str = "raw",
+    *,
+    also: Any = None,
+    data: Any = None,
+    by: Any = None,
+    interactions: bool = False,
+    threshold: float = BALANCED,
+    names: Mapping[str, str] | None = None,
+) -> Any:
     """Love plot: differences between the arms before and after weighting.
 
     Parameters
@@ -476,13 +489,20 @@ def plot_balance(record: FitRecord, ax: Any = None, binary: str = "raw") -> Any:
         Where to draw; by default a new figure.
     binary : {"raw", "std"}
         As in `balance`.
+    also, data, by, interactions, names
+        As in `balance`; of several groups the largest difference is drawn.
+    threshold : float, default 0.1
+        Where the dashed line is.
 
     Returns
     -------
     matplotlib Axes
-        The plot; the dashed line is at 0.1.
+        The plot.
     """
-    return draw_balance(balance(record, binary), axes_or_new(ax))
+    check_threshold(threshold)
+    table = balance(record, binary, also=also, data=data, by=by, interactions=interactions, names=names)
+    rows = table.index.get_level_values("covariate").nunique()
+    return draw_balance(table, axes_or_new(ax, rows), threshold)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:

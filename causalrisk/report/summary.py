@@ -75,7 +75,8 @@ def summary(
     Returns
     -------
     ResultSummary
-        A statsmodels Summary: `as_text`, `as_html`, `as_latex`, `as_csv`; printing shows the text.
+        A statsmodels Summary: `as_text`, `as_html`, `as_latex`, `as_markdown`, `as_csv`, and `save` to a file of any
+        of these kinds or Word; printing shows the text.
     """
     check_alpha(alpha)
     names = tuple(record.names if xname is None else map(str, xname))
@@ -91,7 +92,14 @@ def summary(
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _estimates_table(estimates, outcome, alpha, parameter_tests(record), parameter_limits(record, alpha)),
+        _estimates_table(
+            estimates,
+            outcome,
+            alpha,
+            parameter_tests(record),
+            parameter_limits(record, alpha),
+            one_unit=record.options.effect == "difference",
+        ),
         _arms_table(record),
     ]
     if slim:
@@ -208,11 +216,19 @@ def _limits(alpha: float) -> tuple[str, str]:
 
 
 def _estimates_table(
-    estimates: CoefficientTable, corner: str, alpha: float, tests: tuple[Array, Array], limits: Array
+    estimates: CoefficientTable,
+    corner: str,
+    alpha: float,
+    tests: tuple[Array, Array],
+    limits: Array,
+    one_unit: bool = False,
 ) -> TableContent:
-    spec, (z, p) = column_format(rounded_se(estimates.values, estimates.se), estimates.values), tests
+    """Lay out estimates; the numbers of a row share a format, and all rows where all are in one unit."""
+    errors, (z, p) = rounded_se(estimates.values, estimates.se), tests
     rows = []
     for k, name in enumerate(estimates.names):
+        shown = slice(None) if one_unit else slice(k, k + 1)
+        spec = column_format(errors[shown], estimates.values[shown])
         low, high = (format(v, spec) for v in limits[k])
         cells = (format(estimates.values[k], spec), format(estimates.se[k], spec), f"{z[k]:.2f}", format_p(p[k]))
         rows.append((name, *cells, low, high))
@@ -286,9 +302,9 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
 def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
     tables = []
     for own, usual, label in zip(joint.outcome, start.outcome, record.design.labels, strict=True):
-        spec = column_format(usual.se, np.concatenate([usual.values, own.values]))
-        numbers = zip(own.names, own.values, usual.values, usual.se, strict=True)
-        rows = tuple((n, format(a, spec), format(b, spec), format(c, spec)) for n, a, b, c in numbers)
+        numbers = list(zip(own.names, own.values, usual.values, usual.se, strict=True))
+        specs = [column_format(se, [joint_value, value]) for _, joint_value, value, se in numbers]
+        rows = tuple((name, *(format(x, spec) for x in row)) for (name, *row), spec in zip(numbers, specs, strict=True))
         header = ((f"outcome, {label}", "JRE", "IPWRA", "its std err"),)
         tables.append(TableContent(rows=rows, header=header, widths=(0, 16, 16, 16)))
     return tables

@@ -1,4 +1,4 @@
-"""Summaries as text, HTML, LaTeX and CSV, from cells that are already formatted.
+"""Summaries as text, HTML, LaTeX, Markdown, CSV and Word, from cells that are already formatted.
 
 The classes are statsmodels' own, so that ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
 What is mended: cells and notes are escaped, wide characters count twice, and all tables are equally wide.
@@ -13,9 +13,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
+
+from causalrisk.errors import OptionError
+from causalrisk.report.word import WordTable, write_docx
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,6 +41,20 @@ LATEX = {
 }
 
 
+MARKDOWN = re.compile(r"([\\\\`*_<>|~$])|(?<=\])(\()")
+RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font-family: sans-serif; }}
+table {{ border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; margin-bottom: 1em; }}
+th, td {{ padding: 0.2em 0.8em; font-weight: normal; }}
+thead tr:last-child th {{ border-bottom: 1px solid; }}
+caption {{ font-weight: bold; padding: 0.4em; }}
+</style></head><body>
+{body}
+</body></html>"""
+
+
 @dataclass(frozen=True)
 class TableContent:
     """One table of a summary.
@@ -54,6 +73,8 @@ class TableContent:
     widths : tuple of int
         Width wished for each column with the blanks before it (0: what its cells need); the first column takes what is
         left, and wishes give way to long cells. Empty: the free space is spread evenly over the gaps.
+    rules : tuple of int
+        Rows, counted from 0, that have a thin rule above them.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -61,6 +82,7 @@ class TableContent:
     aligns: str = ""
     title: str = ""
     widths: tuple[int, ...] = ()
+    rules: tuple[int, ...] = ()
 
 
 class ResultTable(SimpleTable):
@@ -81,7 +103,18 @@ class ResultTable(SimpleTable):
         columns = max((len(row) for row in self), default=0)
         self.aligns = content.aligns or ("l" + "r" * columns)[:columns]
         self.widths = content.widths
+        self.rules = content.rules
         self.width = width
+
+    @property
+    def heads(self) -> list[list[str]]:
+        """Cells of the header lines."""
+        return [self._cells(row) for row in self if row.datatype == "header"]
+
+    @property
+    def body(self) -> list[list[str]]:
+        """Cells of the rows below the header."""
+        return [self._cells(row) for row in self if row.datatype != "header"]
 
     @property
     def natural_width(self) -> int:
@@ -92,17 +125,17 @@ class ResultTable(SimpleTable):
     def text_lines(self, width: int) -> list[str]:
         """Return the lines between the upper and the lower rule, at a given width."""
         widths, gaps = self._columns(width)
-        lines = []
-        heads = sum(row.datatype == "header" for row in self)
-        for number, row in enumerate(self, 1):
-            texts = self._cells(row)
+
+        def line(texts: list[str]) -> list[str]:
+            alone = []
             if display_width(texts[0]) > widths[0]:  # a label on a line of its own
-                lines.append(texts[0])
-                texts[0] = ""
+                alone, texts = [texts[0]], ["", *texts[1:]]
             cells = zip(texts, widths, gaps, self.aligns, strict=True)
-            lines.append("".join(" " * gap + pad(cell, size, align) for cell, size, gap, align in cells).rstrip())
-            if number == heads:
-                lines.append("-" * width)
+            return [*alone, "".join(" " * gap + pad(cell, size, align) for cell, size, gap, align in cells).rstrip()]
+
+        lines = [text for row in self.heads for text in line(row)] + ["-" * width] * bool(self.heads)
+        for number, row in enumerate(self.body):
+            lines += ["-" * width] * (number in self.rules) + line(row)
         return lines
 
     def title_lines(self, width: int) -> list[str]:
@@ -132,8 +165,8 @@ class ResultTable(SimpleTable):
         lines = ['<table class="simpletable">']
         if self.title:
             lines.append(f"<caption>{html.escape(self.title)}</caption>")
-        heads = [self._html_row(row, head=True) for row in self if row.datatype == "header"]
-        rows = [self._html_row(row, head=False) for row in self if row.datatype != "header"]
+        heads = [self._html_row(row, head=True) for row in self.heads]
+        rows = [self._html_row(row, head=False, ruled=i in self.rules) for i, row in enumerate(self.body)]
         if heads:
             lines += ["<thead>", *heads, "</thead>"]
         return "\n".join([*lines, "<tbody>", *rows, "</tbody>", "</table>"])
@@ -151,31 +184,14 @@ class ResultTable(SimpleTable):
         str
             The environment.
         """
-        heads = [self._latex_row(row) for row in self if row.datatype == "header"]
-        rows = [self._latex_row(row) for row in self if row.datatype != "header"]
+        heads = [self._latex_row(row) for row in self.heads]
+        rows = [("\\midrule\n" if i in self.rules else "") + self._latex_row(row) for i, row in enumerate(self.body)]
         body = [r"\toprule", *heads, *([r"\midrule"] if heads else []), *rows, r"\bottomrule"]
         lines = [rf"\begin{{tabular}}{{{self.aligns}}}", *body, r"\end{tabular}"]
         if not center:
             return "\n".join(lines)
         title = [rf"\textbf{{{escape_latex(self.title)}}}\par\medskip"] if self.title else []
         return "\n".join([r"\begin{center}", *title, *lines, r"\end{center}"])
-
-    def as_markdown(self) -> str:
-        """Return the table as a Markdown pipe table, everything escaped.
-
-        Returns
-        -------
-        str
-            The title in bold, a header line (empty cells if there is none), and the rows.
-        """
-        heads = [self._cells(row) for row in self if row.datatype == "header"]
-        rows = [self._cells(row) for row in self if row.datatype != "header"]
-        columns = zip(*heads, strict=True) if heads else [()] * len(self.aligns)
-        head = [" ".join(cell.strip() for cell in column if cell.strip()) for column in columns]
-        rules = [":---" if align == "l" else "---:" for align in self.aligns]
-        lines = ["| " + " | ".join(cells) + " |" for cells in [list(map(escape_markdown, head)), rules]]
-        lines += ["| " + " | ".join(escape_markdown(cell.strip()) for cell in row) + " |" for row in rows]
-        return "\n".join([f"**{escape_markdown(self.title)}**\n", *lines] if self.title else lines)
 
     def as_csv(self) -> str:
         """Return the table as comma-separated values, one line per row, the title first.
@@ -200,7 +216,22 @@ class ResultTable(SimpleTable):
             content[0] = min(content[0], max(room, LEAST_LABEL))
         return column_widths(content, self.aligns, self.widths, width)
 
-    def _html_row(self, row: Iterable[object], head: bool) -> str:
+    def as_markdown(self) -> str:
+        """Return the table as a Markdown pipe table, everything escaped.
+
+        Returns
+        -------
+        str
+            The title in bold, and the table; header lines are joined to one.
+        """
+        joined = [" ".join(filter(None, map(str.strip, column))) for column in zip(*self.heads, strict=True)]
+        head = joined or [""] * len(self.aligns)
+        rows = [[_markdown_cell(cell) for cell in row] for row in (head, *self.body)]
+        lines = [" | ".join(row) for row in (rows[0], [RULES[align] for align in self.aligns], *rows[1:])]
+        title = [f"**{escape_markdown(self.title)}**", ""] if self.title else []
+        return "\n".join([*title, *(f"| {line} |" for line in lines)])
+
+    def _html_row(self, row: Iterable[object], head: bool, ruled: bool = False) -> str:
         cells = []
         for cell, align in zip(self._cells(row), self.aligns, strict=True):
             tag, scope = ("th", ' scope="col"') if head else ("th", ' scope="row"') if align == "l" else ("td", "")
@@ -208,14 +239,15 @@ class ResultTable(SimpleTable):
             indent = "&nbsp;" * (len(cell) - len(cell.lstrip(" ")))
             text = indent + html.escape(cell.strip(" "))
             cells.append(f'<{tag}{scope} style="text-align: {side}">{text}</{tag}>')
-        return f"<tr>{''.join(cells)}</tr>"
+        rule = ' style="border-top: 1px solid"' if ruled else ""
+        return f"<tr{rule}>{''.join(cells)}</tr>"
 
     def _latex_row(self, row: Iterable[object]) -> str:
         cells = []
         for cell in self._cells(row):
             indent = "~" * (len(cell) - len(cell.lstrip(" ")))
             text = escape_latex(cell.strip(" "))
-            cells.append(indent + re.sub(r"^-(?=\d)", "$-$", text))
+            cells.append(indent + re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", text))
         return " & ".join(cells) + r" \\"
 
 
@@ -316,16 +348,64 @@ class ResultSummary(Summary):
         return "\n".join([*(table.as_csv() for table in self.tables), *([notes] if notes else [])])
 
     def as_markdown(self) -> str:
-        """Return the summary as Markdown (pipe tables), everything escaped.
+        """Return the summary as Markdown, everything escaped.
 
         Returns
         -------
         str
-            The tables and a numbered list of the notes, with blank lines between them.
+            One pipe table per table, and the notes as a numbered list.
         """
-        parts = [table.as_markdown() for table in self.tables if isinstance(table, ResultTable)]
-        notes = "\n".join(f"{i}. {escape_markdown(note)}" for i, note in enumerate(self.notes, 1))
-        return "\n\n".join([*parts, *([notes] if notes else [])])
+        notes = [f"{i}. {escape_markdown(' '.join(note.split()))}" for i, note in enumerate(self.notes, 1)]
+        parts = [
+            table.as_markdown() if isinstance(table, ResultTable) else f"```\n{table.as_text()}\n```"  # added by hand
+            for table in self.tables
+        ]
+        return "\n\n".join([*parts, *(["Notes:", "\n".join(notes)] if notes else [])])
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the summary to a file, whose ending says what it becomes.
+
+        Parameters
+        ----------
+        path : path
+            Ending in .txt, .html (a page), .tex (to be input into a document), .md, .csv or .docx (Word; needs
+            python-docx).
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        OptionError
+            If the ending is none of these, or the folder does not exist.
+        UnavailableError
+            If python-docx is needed and not installed.
+        """
+        file = Path(path)
+        makers = {".txt": self.as_text, ".html": self._page, ".tex": self.as_latex, ".md": self.as_markdown}
+        makers[".csv"] = self.as_csv
+        kind = file.suffix.lower()
+        if kind not in (*makers, ".docx"):
+            raise OptionError(
+                f"the ending {file.suffix!r} is not known; expected one of {', '.join(makers)}, .docx.\n"
+                f'Type  save("{file.with_suffix(".docx").as_posix()}").'
+            )
+        if not file.parent.is_dir():
+            raise OptionError(f'there is no folder {str(file.parent)!r}.\nMake it, or type  save("{file.name}").')
+        if kind == ".docx":
+            write_docx([_word_table(table) for table in self.tables], self._word_notes(), file)
+        else:
+            file.write_text(f"{makers[kind]()}\n", encoding="utf-8")
+        return file
+
+    def _word_notes(self) -> list[str]:
+        return [f"[{i}] {' '.join(note.split())}" for i, note in enumerate(self.notes, 1)]
+
+    def _page(self) -> str:
+        title = next((table.title for table in self.tables if table.title), "Table")
+        return PAGE.format(title=html.escape(title), body=self.as_html())
 
     def _note_lines(self) -> list[str]:
         lines = ["Notes:"]
@@ -349,7 +429,7 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
     Returns
     -------
     ResultSummary
-        With ``as_text``, ``as_html``, ``as_latex`` and ``as_csv``.
+        With ``as_text``, ``as_html``, ``as_latex``, ``as_markdown``, ``as_csv`` and ``save``.
 
     Examples
     --------
@@ -391,12 +471,34 @@ def escape_latex(text: str) -> str:
 def escape_markdown(text: str) -> str:
     r"""Return the text with every character that Markdown takes for markup escaped.
 
+    Parameters
+    ----------
+    text : str
+        Plain text.
+
+    Returns
+    -------
+    str
+        Text for a Markdown document; brackets stay, as they make no link.
+
     Examples
     --------
-    >>> print(escape_markdown("P>|z| of I(x*y)"))
-    P\>\|z\| of I(x\*y)
+    >>> print(escape_markdown("P>|z| of x**2 in POM[a](b)"))
+    P\>\|z\| of x\*\*2 in POM[a]\(b)
     """
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+    return MARKDOWN.sub(lambda m: "\\" + m[0], text)
+
+
+def _word_table(table: SimpleTable) -> WordTable:
+    """Return what a Word document shows of a table, which may be one that was added by hand."""
+    if isinstance(table, ResultTable):
+        return WordTable(table.title or "", table.heads, table.body, table.aligns, table.rules)
+    rows = [[str(cell) for cell in row] for row in table]
+    return WordTable(table.title or "", [], rows, "l" * max(map(len, rows)), ())
+
+
+def _markdown_cell(cell: str) -> str:
+    return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + escape_markdown(cell.strip(" "))
 
 
 def _stack_text(tables: Sequence[SimpleTable], width: int) -> str:

@@ -98,7 +98,7 @@ class Lazy:
     ],
 )
 def test_data_of_other_types(data, advice):
-    with pytest.raises(TypeError, match=rf"(?s)expected a pandas DataFrame, a mapping.*{advice}"):
+    with pytest.raises(TypeError, match=rf"(?s)expected a data frame .pandas, polars, Arrow.*{advice}"):
         as_table(data, [])
 
 

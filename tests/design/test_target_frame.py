@@ -96,7 +96,7 @@ def test_frames_that_cannot_be_used(data, other):
         target_rows(design, other.assign(x=np.nan))
     with pytest.raises(DesignError, match=r"the target frame cannot be used: column 'x' has 1 infinite values"):
         target_rows(design, other.assign(x=[np.inf, *other.x[1:]]))
-    with pytest.raises(TypeError, match="expected a pandas DataFrame"):
+    with pytest.raises(TypeError, match="expected a data frame"):
         target_rows(design, other[["x", "z", "k"]].to_numpy())
 
 

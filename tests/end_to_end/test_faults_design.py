@@ -140,23 +140,23 @@ def test_fault_29_mapping_is_a_table(data, estimator):
     assert_same(fit(estimator, {name: list(column) for name, column in data.items()}), fit(estimator, data))
 
 
-class Polars:
-    def to_pandas(self):
-        raise AssertionError("nothing is converted behind the caller's back")
+class Lazy:
+    def collect(self):
+        raise AssertionError("nothing is computed behind the caller's back")
 
 
 @pytest.mark.parametrize(
     ("convert", "advice"),
     [
-        (lambda data: data.to_records(index=False), "pandas.DataFrame(data)"),
-        (lambda data: data.to_numpy(), "pandas.DataFrame(data)"),
-        (lambda data: Polars(), "data.to_pandas()"),
-        (lambda data: "data.csv", "DataFrame"),
+        (lambda data: data.to_records(index=False), "data=pd.DataFrame(data)"),
+        (lambda data: data.to_numpy(), "data=pd.DataFrame(data)"),
+        (lambda data: Lazy(), "data=data.collect()"),
+        (lambda data: "data.csv", 'data=pd.read_csv("data.csv")'),
     ],
-    ids=["structured array", "array", "polars", "path"],
+    ids=["structured array", "array", "lazy", "path"],
 )
 def test_fault_29_other_tables_are_refused_with_the_conversion(data, convert, advice):
-    with raises_with(TypeError, "expected a pandas DataFrame", advice):
+    with raises_with(TypeError, "expected a data frame", advice):
         build(cr.JRE, convert(data))
 
 
@@ -213,7 +213,7 @@ def test_fault_64_missing_column(data, use):
     res = fit(cr.IPWRA, data, "y ~ x1 + x2", propensity="x1")
     with raises_with(cr.DesignError, "no column 'x2'", "outcome model", "Did you mean 'X2'"):
         use(res, data.rename(columns={"x2": "X2"}))
-    with raises_with(TypeError, "expected a pandas DataFrame"):
+    with raises_with(TypeError, "expected a data frame"):
         use(res, data.to_numpy())
 
 

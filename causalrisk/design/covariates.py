@@ -1,0 +1,317 @@
+"""Covariates as a reader of a table knows them: numbers, and an indicator of every level of a factor."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.design import Design
+from causalrisk.design.dtypes import listing, missing_mask, plain
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas import FactorValues, Formula, Scope, factor_values, parse
+from causalrisk.design.frames import as_pandas
+from causalrisk.design.moderators import data_on_sample, shown_level
+from causalrisk.design.scope import resolve
+from causalrisk.design.tables import Table, nearest
+from causalrisk.design.terms import coded_names, in_formula, uses
+from causalrisk.errors import DesignError, OptionError
+
+PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # of an indicator, whose name says it all
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """One column of a table of covariates.
+
+    Parameters
+    ----------
+    term : str
+        Name of the variable or product.
+    level : str
+        Level that the column indicates; empty for numbers and for factors of two levels 0 and 1.
+    values : ndarray of float64, shape (n,)
+        The column; NaN where a variable is missing.
+    """
+
+    term: str
+    level: str
+    values: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Name of the column, such as "race: white"."""
+        return f"{self.term}: {self.level}" if self.level else self.term
+
+    @property
+    def binary(self) -> bool:
+        """Whether the column takes just two values."""
+        known = self.values[~np.isnan(self.values)]
+        return bool(known.size) and bool(((known == known.min()) | (known == known.max())).all())
+
+
+def reader_name(code: str) -> str:
+    """Return a factor of a formula as a reader knows it.
+
+    Parameters
+    ----------
+    code : str
+        Code of the factor.
+
+    Returns
+    -------
+    str
+        Without ``C()``, ``Q()`` and ``I()``; powers with ^.
+
+    Examples
+    --------
+    >>> [reader_name(c) for c in ("mage", "C(race, Treatment('white'))", 'Q("Lohn 74")', "I(mage ** 2)", "np.log(x)")]
+    ['mage', 'race', 'Lohn 74', 'mage^2', 'log(x)']
+    """
+    tree = ast.parse(code, mode="eval").body
+    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args and tree.func.id in ("C", "Q", "I"):
+        inner = tree.args[0]
+        return str(inner.value) if isinstance(inner, ast.Constant) else reader_name(ast.unparse(inner))
+    return code.replace("np.", "").replace(" ** ", "^").replace("**", "^")
+
+
+def covariates_of(formula: Formula, scope: Scope, n: int) -> list[Covariate]:
+    """Return the columns of a formula's right-hand side, every level of a factor among them.
+
+    Parameters
+    ----------
+    formula : Formula
+        The formula.
+    scope : Scope
+        What its names mean; variables may miss values.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    list of Covariate
+        Term by term, without the constant. A factor of two levels has one column, that of its second.
+
+    Raises
+    ------
+    DesignError
+        If a term cannot be evaluated.
+    """
+    found = []
+    for term in formula.right:
+        names = {use.name for factor in term.factors for use in uses(factor.code)}
+        used = {name: values for name, values in scope.variables.items() if name in names}
+        keep = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, used.values())])
+        codes = set().union(*(coded_names(factor.code) for factor in term.factors))
+        known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
+        if term.factors and keep.any():
+            found += _products(factor_values(term, formula, Scope(known, scope.constants)), keep)
+    return found
+
+
+def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
+    """Return the covariates of both models, those of the propensity model first, each once.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    keep : ndarray of bool, shape (n,)
+        The rows to return.
+
+    Returns
+    -------
+    list of Covariate
+        On the rows kept. Of a design made from arrays these are its columns but the constant.
+    """
+    found: dict[str, Covariate] = {}
+    for encoder, matrix in ((design.propensity_encoder, design.Z), (design.outcome_encoder, design.X)):
+        if isinstance(encoder, FormulaEncoder):
+            columns = covariates_of(*encoder.sample_terms(), design.n)
+        else:
+            columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
+        for column in columns:
+            found.setdefault(column.name, column)
+    kept = (replace(c, values=c.values[keep]) for c in found.values())
+    return [c for c in kept if np.ptp(c.values) > 0]
+
+
+def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
+    """Return the columns that were asked for.
+
+    Parameters
+    ----------
+    covariates : str, sequence of str, or None
+        A one-sided formula ("~ age + C(race)"), names of variables, or None for all of the table.
+    table : Table
+        The variables.
+
+    Returns
+    -------
+    list of Covariate
+        On the index of the table.
+
+    Raises
+    ------
+    DesignError
+        If a name is unknown.
+    OptionError
+        If a formula has a left-hand side.
+    """
+    if covariates is None:
+        covariates = list(table.names)
+    if isinstance(covariates, str):
+        if "~" in covariates and covariates.split("~", 1)[0].strip():
+            left, right = covariates.split("~", 1)
+            raise OptionError(
+                f"the covariates {covariates!r} have {left.strip()!r} on the left; expected a one-sided formula.\n"
+                f'Type  "~{right}".'
+            )
+        text = covariates.strip().removeprefix("~")
+    else:
+        names = [str(name) for name in covariates]
+        for name in names:
+            if name not in table:
+                raise DesignError(f"{name!r} is not a column of the data.\n{nearest(name, table.names)}")
+        if not names:
+            raise OptionError('there are no covariates; expected at least one.\nType  ["age"]  with names of yours.')
+        text = " + ".join(map(in_formula, names))
+    formula = parse(text, "covariates", [])
+    return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index))
+
+
+def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
+    """Return covariates that a table shall have beside those of the models.
+
+    Parameters
+    ----------
+    design : Design
+        The data of the fit.
+    also : str, sequence of str, or DataFrame
+        A one-sided formula, names of variables, or the variables themselves, with the rows of the data.
+    data : DataFrame or mapping, optional
+        The data the model was made from; needed for variables that are in neither of its formulas.
+
+    Returns
+    -------
+    list of Covariate
+        On the sample.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values in the sample.
+    """
+    given = as_pandas(also)
+    if isinstance(given, pd.DataFrame):
+        also, data = [str(name) for name in given.columns], given
+    table = data_on_sample(design, data)
+    try:
+        found = covariates_in(also, table)
+    except DesignError as error:
+        if data is not None:
+            raise
+        found_out = str(error).rpartition("\n")[0] or str(error)
+        raise DesignError(f"{found_out}\nType  data=  with the data the model was made from.") from error
+    for covariate in found:
+        absent = np.isnan(covariate.values)
+        if absent.any():
+            raise DesignError(
+                f"covariate {covariate.term!r} is missing in {int(absent.sum())} rows of the sample, such as "
+                f"{listing(design.index[absent])}; expected a value in each.\n"
+                "Fill these in, or leave it out of also=; causalrisk.table_one counts what is missing."
+            )
+    return found
+
+
+def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
+    """Return covariates, the squares of those that are not binary, and the products of all pairs.
+
+    Parameters
+    ----------
+    covariates : sequence of Covariate
+        The covariates; levels of one factor, and a variable and its own powers, are not multiplied.
+
+    Returns
+    -------
+    list of Covariate
+        The covariates first, then squares, then products, without constant columns and without those there already.
+    """
+    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in covariates if not c.binary and "^" not in c.name]
+    pairs = [
+        Covariate(f"{a.name} * {b.name}", "", a.values * b.values)
+        for a, b in itertools.combinations(covariates, 2)
+        if a.term.partition("^")[0] != b.term.partition("^")[0]
+    ]
+    known = {c.name for c in covariates}
+    return [*covariates, *(c for c in (*squares, *pairs) if c.name not in known and np.ptp(c.values) > 0)]
+
+
+def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
+    """Return covariates under other names.
+
+    Parameters
+    ----------
+    covariates : iterable of Covariate
+        The covariates.
+    names : mapping of str to str or None
+        New names of variables, terms or columns; those of other variables are left alone, so that one mapping serves
+        several tables.
+
+    Returns
+    -------
+    list of Covariate
+        The variables of a product are renamed too.
+    """
+    names = names or {}
+
+    def label(part: str) -> str:
+        variable, rest = _variable(part)
+        return names.get(part) or names.get(variable, variable) + rest
+
+    def product(term: str) -> str:
+        return names.get(term) or " * ".join(map(label, term.split(" * ")))
+
+    return [
+        Covariate(names[c.name], "", c.values) if c.name in names else Covariate(product(c.term), c.level, c.values)
+        for c in covariates
+    ]
+
+
+def _variable(part: str) -> tuple[str, str]:
+    """Split a factor's name into that of its variable, and its level or power."""
+    found = re.match(r"(.*?)(: .*|\^.*)?$", part, re.DOTALL)
+    return (part, "") if found is None else (found[1], found[2] or "")
+
+
+def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
+    """Multiply the columns of the factors of a term; NaN on the rows that are not kept."""
+    products = []
+    for parts in itertools.product(*map(_columns, factors)):
+        values = np.full(len(keep), np.nan)
+        values[keep] = np.prod([values for _, _, values in parts], axis=0)
+        if len(parts) == 1:
+            products.append(Covariate(*parts[0][:2], values))
+        else:
+            name = " * ".join(f"{name}: {level}" if level else name for name, level, _ in parts)
+            products.append(Covariate(name, "", values))
+    return products
+
+
+def _columns(factor: FactorValues) -> list[tuple[str, str, np.ndarray]]:
+    """Name, level and values of each column of a factor."""
+    name = reader_name(factor.code)
+    if factor.levels is None:
+        many = factor.values.shape[1] > 1
+        return [(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(factor.values.T)]
+    indicators = [(shown_level(level), (factor.values == k).astype(float)) for k, level in enumerate(factor.levels)]
+    if len(indicators) == 2:
+        level, values = indicators[1]
+        return [(name, "" if {shown for shown, _ in indicators} in PLAIN_LEVELS else level, values)]
+    return [(name, level, values) for level, values in indicators]

@@ -1,0 +1,333 @@
+"""One result from the fits to several imputed data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.pooling import Pooled, rubin
+from causalrisk.models.results import CausalResults
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.pooled import pooled_line, summarize_pooled
+from causalrisk.report.tables import ResultSummary
+from causalrisk.report.tidy import glance, tidy_frame
+
+
+class PooledResults:
+    """Effects pooled over imputations; what `pool` returns.
+
+    Parameters
+    ----------
+    results : list of CausalResults
+        The fits.
+    df_complete : float
+        Degrees of freedom had nothing been missing.
+
+    Attributes
+    ----------
+    results : list of CausalResults
+        The fits.
+    n_imputations : int
+        Their number, m.
+    df_complete : float
+        Degrees of freedom had nothing been missing.
+    nobs : int
+        Observations of each fit.
+    estimand : str
+        "ATE", "ATT", ...
+    use_t : bool
+        True: p-values and intervals are from the t distribution.
+    """
+
+    use_t = True
+
+    def __init__(self, results: list[CausalResults], df_complete: float) -> None:
+        self.results = results
+        self.n_imputations = len(results)
+        self.df_complete = df_complete
+        self.nobs, self.estimand, self.model = results[0].nobs, results[0].estimand, results[0].model
+        self._records = [res._record for res in results]
+        self._pooled = _pooled(self._records, df_complete)
+        self._slopes = _reported(self._records[0], self._pooled.estimates)[1]
+
+    @property
+    def params(self) -> pd.Series:
+        """The effects, then the potential-outcome mean of each arm."""
+        return self._named(self._report(self._pooled.estimates), "estimate")
+
+    @property
+    def effect(self) -> float:
+        """The effect: the first of `params`."""
+        return float(self.params.iloc[0])
+
+    @property
+    def effect_se(self) -> float:
+        """Standard error of the effect."""
+        return float(self.bse.iloc[0])
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of `params`."""
+        return self._named(self._pooled.std_errors * np.abs(self._slopes), "std err")
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Statistics t of `params`; ratios are tested on the logarithmic scale."""
+        return self._named(self._pooled.t_and_p()[0], "t")
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of `params`, from the t distribution."""
+        return self._named(self._pooled.t_and_p()[1], "P>|t|")
+
+    @property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of Barnard and Rubin."""
+        return self._named(self._pooled.df, "df")
+
+    @property
+    def fmi(self) -> pd.Series:
+        """Fraction of missing information."""
+        return self._named(self._pooled.fmi, "fmi")
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance matrix of `params`."""
+        names = self._records[0].names
+        values = self._pooled.total * np.outer(self._slopes, self._slopes)
+        return pd.DataFrame(values, index=names, columns=names)
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return confidence intervals from the t distribution.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level.
+
+        Returns
+        -------
+        DataFrame
+            Columns 0 and 1, a row a parameter. Those of ratios are transformed from the logarithmic scale.
+        """
+        check_alpha(alpha)
+        limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
+        return pd.DataFrame(limits, index=self._records[0].names)
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the table of estimates as a DataFrame.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns estimate, std err, t, df, P>|t| and the limits of the interval.
+        """
+        limits = self.conf_int(alpha)
+        limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+        return pd.concat([self.params, self.bse, self.tvalues, self.df, self.pvalues, limits], axis=1)
+
+    @property
+    def missing_information(self) -> pd.DataFrame:
+        """What the imputations add to the variance, a row a parameter.
+
+        Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
+        "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
+        Those of ratios are on the logarithmic scale.
+        """
+        pooled = self._pooled
+        variances = [np.diag(matrix) for matrix in (pooled.within, pooled.between, pooled.total)]
+        columns = [*variances, pooled.increase, pooled.share, pooled.df, pooled.fmi]
+        names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
+        return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
+
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Return a regression-style summary.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            As that of a fit.
+        """
+        return summarize_pooled(
+            self._records[0], self.summary_frame(alpha), self.missing_information, self.df_complete,
+            self.n_imputations, title,
+        )  # fmt: skip
+
+    def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
+        """Return the estimates as plain data, under the column names of broom and marginaleffects.
+
+        Parameters
+        ----------
+        conf_int : bool, default True
+            Whether to add the limits of confidence intervals.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row a parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
+        """
+        limits = self.conf_int(alpha).to_numpy() if conf_int else None
+        numbers = [s.to_numpy() for s in (self.params, self.bse, self.tvalues, self.pvalues)]
+        frame = tidy_frame(self._records[0].names, numbers, limits)
+        return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
+
+    def glance(self) -> pd.DataFrame:
+        """Return one row that describes the fits, as `CausalResults.glance`, with their number as "imputations"."""
+        return glance(self._records[0]).assign(imputations=self.n_imputations)
+
+    def __repr__(self) -> str:
+        return pooled_line(self._records[0], self.params, self.bse, self.n_imputations)
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+    def _named(self, values: Array, name: str) -> pd.Series:
+        return pd.Series(values, index=self._records[0].names, name=name)
+
+    def _report(self, values: Array) -> Array:
+        return _reported(self._records[0], values)[0]
+
+
+def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
+    """Pool the fits to several imputed data sets by Rubin's rules.
+
+    Parameters
+    ----------
+    results : iterable of CausalResults
+        The fits, of one model to data sets that differ in the imputed values only.
+    df_complete : float, optional
+        Degrees of freedom had nothing been missing (mice's ``dfcom``); by default the observations less the
+        coefficients of the outcome models, or the clusters less one. ``numpy.inf`` gives Rubin's own degrees of
+        freedom.
+
+    Returns
+    -------
+    PooledResults
+        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and what else the results of a fit have.
+
+    Raises
+    ------
+    DesignError
+        If the fits are not of one model on equally many observations.
+    OptionError
+        If there are fewer than two, or `df_complete` is not positive.
+    TypeError
+        If something is not the results of a fit.
+
+    Notes
+    -----
+    With estimates Q_i of variance U_i from m data sets, the estimate is their mean and its variance
+    T = mean(U_i) + (1 + 1/m) var(Q_i); tests and intervals are from the t distribution with the degrees of freedom of
+    Barnard and Rubin [2]_. Ratios, odds ratios and percentages are pooled on the logarithmic scale and transformed
+    back. The treatment and the outcome must be among the variables the imputation model uses.
+
+    References
+    ----------
+    .. [1] Rubin, D. B. (1987). Multiple Imputation for Nonresponse in Surveys. Wiley.
+    .. [2] Barnard, J. and Rubin, D. B. (1999). Small-sample degrees of freedom with multiple imputation. Biometrika
+       86, 948-955.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causalrisk import IPWRA, datasets, pool
+    >>> births = datasets.load_cattaneo2()
+    >>> rng = np.random.default_rng(0)
+    >>> gone = rng.random(len(births)) < 0.2  # for the example, a fifth of the ages is lost, and drawn from the others
+    >>> fits = []
+    >>> for _ in range(5):
+    ...     births.loc[gone, "mage"] = rng.choice(births.mage[~gone], gone.sum())
+    ...     fits.append(IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit())
+    >>> pooled = pool(fits)
+    >>> pooled
+    IPWRA, 5 imputations: ATE -256.76 (24.29), 1 vs 0, n 4642
+    >>> bool(0 < pooled.fmi["ATE"] < 0.1)
+    True
+    """
+    given = list(results) if isinstance(results, Iterable) else [results]
+    for res in given:
+        if not isinstance(res, CausalResults):
+            raise TypeError(
+                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
+                "Type  pool([model.fit() for model in models])."
+            )
+    if len(given) < 2:
+        raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
+                          "Type  pool([model.fit() for model in models]).")  # fmt: skip
+    _check_alike([res._record for res in given])
+    if df_complete is None:
+        df_complete = _complete_df(given[0]._record)
+    if isinstance(df_complete, bool) or not df_complete > 0:
+        raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nType  df_complete=numpy.inf.")
+    if all(np.array_equal(res.params, given[0].params) for res in given):
+        warn_user(
+            "all fits have the same estimates: the data sets do not differ, and nothing is known of what is missing.\n"
+            "Give fits to data sets that were imputed independently.",
+            DesignWarning,
+        )
+    return PooledResults(given, float(df_complete))
+
+
+def _check_alike(records: list[FitRecord]) -> None:
+    """Refuse fits that are not of one model on equally many observations."""
+    for what, of in {
+        "estimator": lambda r: r.spec.name,
+        "outcome": lambda r: r.design.endog_name,
+        "parameters": lambda r: ", ".join(r.names),
+        "outcome formula": lambda r: r.design.formula,
+        "propensity formula": lambda r: r.design.propensity_formula,
+        "scale of the effect": lambda r: r.options.effect,
+        "standard errors": lambda r: r.cov_type,
+        "number of observations": lambda r: r.design.nobs,
+    }.items():
+        found = list(dict.fromkeys(of(record) for record in records))
+        if len(found) > 1:
+            raise DesignError(
+                f"the results differ in their {what}: {found[0]!r} and {found[1]!r}; expected fits of one model.\n"
+                + ("Impute every variable of the model, or leave the same rows out of all data sets."
+                   if what == "number of observations" else "Fit the same model to each data set.")
+            )  # fmt: skip
+
+
+def _complete_df(record: FitRecord) -> float:
+    """Observations less coefficients of the outcome models, the k of HC1; clusters less one."""
+    if record.design.cluster is not None:
+        return float(record.design.cluster.max())
+    return float(record.design.nobs - record.estimate.theta.size)
+
+
+def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
+    """Pool on the scale on which effects are differences."""
+    estimates, covariances = [], []
+    for record in records:
+        scale, count = record.options.effect_scale, len(record.names)
+        means = record.estimate.params[-record.design.n_arms :]
+        values = np.r_[scale.g(means[1:]) - scale.g(means[:1]), means]
+        slopes = _reported(record, values)[1]
+        estimates.append(values)
+        covariances.append(record.covariance[:count, :count] / np.outer(slopes, slopes))
+    return rubin(np.array(estimates), np.array(covariances), df_complete)
+
+
+def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:
+    """Return parameters as they are reported, from their values where effects are differences, and the derivatives."""
+    scale, effects = record.options.effect_scale, len(values) - record.design.n_arms
+    reported = np.r_[scale.report(values[:effects]), values[effects:]]
+    return reported, np.r_[scale.report_slope(values[:effects]), np.ones(record.design.n_arms)]

@@ -1,0 +1,155 @@
+"""Fits to imputed data made one: every number from the fits by hand."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    DesignError,
+    DesignWarning,
+    OptionError,
+    OutcomeRegression,
+    etable,
+    pool,
+)
+from tests.conftest import simulate
+
+M = 6
+
+
+def imputed(n=250, **more):
+    """Data sets that differ in a quarter of x1 only."""
+    whole = simulate(n, seed=8).assign(firm=np.arange(n) // 10, **more)
+    rng = np.random.default_rng(0)
+    gone = rng.random(n) < 0.25
+    return [whole.assign(x1=np.where(gone, rng.choice(whole.x1[~gone], n), whole.x1)) for _ in range(M)]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return imputed()
+
+
+def fits(frames, model=IPWRA, fit=None, formula="y ~ x1 + x2", **options):
+    return [model.from_formula(formula, frame, treat="d", **options).fit(**(fit or {})) for frame in frames]
+
+
+@pytest.mark.parametrize("model", [OutcomeRegression, IPWRA, AIPW, JRE])
+def test_by_hand(frames, model):
+    results = fits(frames, model, {"cov_type": "robust"})
+    pooled = pool(results)
+    for name in ("ATE", "POM[0]", "POM[1]"):
+        q, u = (np.array([getattr(res, what)[name] for res in results]) for what in ("params", "bse"))
+        b, within = q.var(ddof=1), (u**2).mean()
+        total = within + (1 + 1 / M) * b
+        lam, r, dfcom = (1 + 1 / M) * b / total, (1 + 1 / M) * b / within, 250 - 6
+        old, obs = (M - 1) / lam**2, (dfcom + 1) / (dfcom + 3) * dfcom * (1 - lam)
+        df = old * obs / (old + obs)
+        expected = [
+            q.mean(),
+            total**0.5,
+            q.mean() / total**0.5,
+            df,
+            2 * scipy.stats.t.sf(abs(q.mean()) / total**0.5, df),
+        ]
+        expected += list(scipy.stats.t.interval(0.9, df, q.mean(), total**0.5))
+        np.testing.assert_allclose(pooled.summary_frame(0.1).loc[name], expected, rtol=1e-10)
+        fmi = (r + 2 / (df + 3)) / (r + 1)
+        table = pooled.missing_information.loc[name]
+        np.testing.assert_allclose(table, [within, b, total, r, lam, df, fmi], rtol=1e-10)
+        np.testing.assert_allclose([pooled.fmi[name], pooled.df[name]], [fmi, df], rtol=1e-10)
+    assert pooled.effect == pooled.params["ATE"] and pooled.effect_se == pooled.bse["ATE"]
+    np.testing.assert_allclose(np.sqrt(np.diag(pooled.cov_params())), pooled.bse)
+    covariance = pooled.cov_params()  # the effect is the difference of the means, pooled too
+    left = np.array([1, 1, -1])
+    np.testing.assert_allclose(left @ covariance @ left, 0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("effect", "scale"), [("ratio", np.log), ("odds_ratio", np.log)])
+def test_ratios_on_the_logarithmic_scale(effect, scale):
+    frames = [f.assign(y=(f.y > f.y.median()).astype(int)) for f in imputed()]
+    results = fits(frames, family="binomial", effect=effect)
+    pooled, name = pool(results), results[0].params.index[0]
+    q = np.log([res.effect for res in results])
+    u = np.array([(res.effect_se / res.effect) ** 2 for res in results])
+    total = u.mean() + (1 + 1 / M) * q.var(ddof=1)
+    np.testing.assert_allclose(pooled.effect, np.exp(q.mean()), rtol=1e-10)
+    np.testing.assert_allclose(pooled.effect_se, np.exp(q.mean()) * total**0.5, rtol=1e-10)
+    np.testing.assert_allclose(pooled.tvalues[name], q.mean() / total**0.5, rtol=1e-10)
+    limits = np.exp(scipy.stats.t.interval(0.95, pooled.df[name], q.mean(), total**0.5))
+    np.testing.assert_allclose(pooled.conf_int().loc[name], limits, rtol=1e-10)
+    assert "logarithmic scale" in str(pooled.summary())
+
+
+def test_percent_is_the_ratio_less_one():
+    frames = [f.assign(y=np.exp(f.y / 4)) for f in imputed()]
+    ratio, percent = (pool(fits(frames, effect=effect)) for effect in ("ratio", "percent"))
+    np.testing.assert_allclose(percent.conf_int().iloc[0], 100 * (ratio.conf_int().iloc[0] - 1), rtol=1e-10)
+    np.testing.assert_allclose(percent.pvalues.iloc[0], ratio.pvalues.iloc[0], rtol=1e-10)
+
+
+def test_complete_degrees_of_freedom(frames):
+    assert pool(fits(frames, cluster="firm")).df_complete == 24
+    rubins = pool(fits(frames), df_complete=np.inf)
+    np.testing.assert_allclose(rubins.df, (M - 1) / rubins.missing_information["lambda"] ** 2)
+
+
+def test_several_arms(frames):
+    for frame in frames:
+        frame["arm"] = np.where(frame.x3 > 0.5, 2, frame.d)
+    results = [IPWRA.from_formula("y ~ x1", f, treat="arm", reference=0).fit() for f in frames]
+    pooled = pool(iter(results))
+    assert list(pooled.params.index) == list(results[0].params.index)
+    np.testing.assert_allclose(pooled.params, np.mean([res.params for res in results], axis=0))
+
+
+def test_summary_and_exports(frames):
+    pooled = pool(fits(frames))
+    text = str(pooled.summary())
+    assert max(map(len, text.splitlines())) <= 78
+    for words in ("IPW Regression Adjustment (IPWRA) Results, Pooled", "Imputations:", "Complete-data df:", "P>|t|"):
+        assert words in text
+    assert repr(pooled).startswith("IPWRA, 6 imputations: ATE ")
+    assert pooled._repr_html_() == pooled.summary().as_html()
+    tidy = pooled.tidy()
+    assert list(tidy.columns[-4:]) == ["conf_low", "conf_high", "df", "fmi"]
+    np.testing.assert_array_equal(tidy.conf_low, pooled.conf_int()[0])
+    assert "conf_low" not in pooled.tidy(conf_int=False)
+    assert pooled.glance().loc[0, ["estimator", "imputations", "nobs"]].tolist() == ["IPWRA", 6, 250]
+    cells = {row[0]: row[1:] for row in etable([pooled, pooled.results[0]]).tables[0].body}
+    assert cells["Imputations"] == ["6", ""]
+    for other in (pickle.loads(pickle.dumps(pooled)), copy.deepcopy(pooled)):
+        pd.testing.assert_series_equal(other.params, pooled.params)
+
+
+def test_refusals(frames):
+    good = fits(frames[:2])
+    shorter = IPWRA.from_formula("y ~ x1 + x2", frames[0][:200], treat="d").fit()
+    others = {
+        "estimator": fits(frames[:1], AIPW)[0],
+        "parameters": fits(frames[:1], target="treated")[0],
+        "outcome formula": fits(frames[:1], formula="y ~ x1")[0],
+        "standard errors": fits(frames[:1], cluster="firm")[0],
+        "number of observations": shorter,
+    }
+    for what, other in others.items():
+        with pytest.raises(DesignError, match=f"the results differ in their {what}: "):
+            pool([*good, other])
+    with pytest.raises(OptionError, match="there are 1 results; expected one for each of at least two"):
+        pool(good[:1])
+    with pytest.raises(OptionError, match=r"df_complete=0; expected a positive number"):
+        pool(good, df_complete=0)
+    for bad in ([good[0], good[0].model], ["a"], good[0].params):
+        with pytest.raises(TypeError, match="expected what fit"):
+            pool(bad)
+    with pytest.warns(DesignWarning, match="all fits have the same estimates"):
+        pool([good[0], good[0]])

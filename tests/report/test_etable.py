@@ -1,0 +1,157 @@
+"""Tables of several models: every number against its result, the layout, and every format."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+import statsmodels.formula.api as smf
+
+from causalrisk import AIPW, IPWRA, JRE, OptionError, OutcomeRegression, compare, datasets, etable
+from tests.conftest import simulate
+
+FORMULA = "y ~ x1 + x2"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return simulate(300, seed=6)
+
+
+@pytest.fixture(scope="module")
+def fits(frame):
+    return [m.from_formula(FORMULA, frame, treat="d").fit() for m in (OutcomeRegression, IPWRA, AIPW)]
+
+
+@pytest.fixture(scope="module")
+def ols(frame):
+    return smf.ols("y ~ d + x1 + x2", frame).fit(cov_type="HC1")
+
+
+def test_the_layout():
+    births = datasets.load_cattaneo2()
+    fits = [m.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit() for m in (IPWRA, AIPW)]
+    ols = smf.ols("bweight ~ mbsmoke + mage + medu", births).fit(cov_type="HC1")
+    table = etable([*fits, ols], keep=["ATE", "mage"], rename={"mbsmoke": "ATE"}, title="Smoking and birth weight")
+    assert str(table) == LAYOUT
+
+
+LAYOUT = """\
+                           Smoking and birth weight
+==============================================================================
+bweight                                        (1)         (2)           (3)
+                                              IPWRA        AIPW          OLS
+------------------------------------------------------------------------------
+ATE                                          -256.86     -259.51       -249.51
+                                             (24.38)     (24.02)       (21.98)
+mage                                                                    6.823
+                                                                       (1.692)
+------------------------------------------------------------------------------
+Estimand                                       ATE         ATE
+Standard errors                               robust      robust         HC1
+Observations                                   4642        4642         4642
+Effective n by arm                          3681 / 775  3681 / 775
+R-squared                                                              0.0434
+==============================================================================
+Notes: Standard errors in parentheses."""
+
+
+def test_numbers_are_those_of_the_results(fits, ols):
+    table = etable([*fits, ols], alpha=0.1, below="ci", stars=True)
+    for key, res in zip(table.frame, [*fits, ols], strict=True):
+        for name in res.params.index:
+            low, high = np.asarray(res.conf_int(0.1))[list(res.params.index).index(name)]
+            expected = [res.params[name], res.bse[name], res.tvalues[name], res.pvalues[name], low, high]
+            np.testing.assert_array_equal(table.frame.loc[name, key], expected)
+    cells = {row[0]: row for row in table.tables[0].body if row[0]}
+    for j, res in enumerate(fits, 1):
+        shown = cells["ATE"][j]
+        assert float(shown.rstrip("*")) == pytest.approx(
+            res.effect, abs=0.5 * 10 ** -len(shown.rstrip("*").split(".")[1])
+        )
+        assert shown.count("*") == sum(res.pvalues["ATE"] < level for level in (0.01, 0.05, 0.1))
+        sizes = [f"{n:.0f}" for n in res.overlap()["effective n"]] if j > 1 else []
+        assert cells["Effective n by arm"][j] == " / ".join(sizes)
+    assert cells["Estimand"][1:] == ["ATE", "ATE", "ATE", ""]
+    assert cells["Standard errors"][1:] == ["robust", "robust", "robust", "HC1"]
+    assert cells["Observations"][1:] == ["300"] * 4
+    assert cells["R-squared"][1:] == ["", "", "", f"{ols.rsquared:.4f}"]
+    assert table.notes == ["90% confidence intervals in brackets.", "* p < 0.1, ** p < 0.05, *** p < 0.01."]
+
+
+def test_each_standard_error_has_four_significant_digits(frame):
+    money = frame.assign(x1=1e4 * frame.x1, x2=1e-3 * frame.x2)
+    table = etable(smf.ols("y ~ x1 + x2", money).fit())
+    for row in table.tables[0].body[1:6:2]:
+        digits = re.sub(r"[().]", "", row[1]).lstrip("0")
+        assert len(digits) == 4 or (len(digits) > 4 and row[1][-4] == ".")  # at least two decimals
+
+
+def test_names_kinds_of_results_and_rows_asked_for(fits, frame, ols):
+    named = etable(
+        {"plain": fits[1], "other": fits[2]}, keep=["POM[1]"], rename={"POM[1]": "Mean, treated"}, below=None
+    )
+    assert [row[0] for row in named.tables[0].body[:2]] == ["Mean, treated", "Estimator"]
+    assert named.tables[0].heads[1] == ["", "plain", "other"]
+    assert named.notes == []
+    both = compare(FORMULA, frame, treat="d", estimators=["Unadjusted", "IPWRA"], n_boot=30)
+    assert etable(both).tables[0].heads[1] == ["", "Unadjusted", "IPWRA"]
+    arrays = sm.OLS(frame.y.to_numpy(), sm.add_constant(frame[["x1"]].to_numpy())).fit()
+    assert [row[0] for row in etable(arrays).tables[0].body[:4:2]] == ["const", "x1"]
+    joint = JRE.from_formula(FORMULA, frame, treat="d").fit(cov_type="robust")
+    extra = etable([joint, fits[1]], names=["A", "B"], extra={"Sample": ["all", 1]}, statistics=["nobs"], notes=["So."])
+    assert extra.tables[0].body[-2:] == [["Observations", "300", "300"], ["Sample", "all", "1"]]
+    assert str(extra).endswith("Notes: Standard errors in parentheses. So.")
+    other = OutcomeRegression.from_formula("x3 ~ x1", frame, treat="d").fit()
+    assert etable([other, fits[1]]).tables[0].heads[1] == ["", "x3", "y"]
+    for below, start in (("z", "("), ("p", "(")):
+        assert etable(fits[1], below=below).tables[0].body[1][1].startswith(start)
+
+
+def test_columns_that_do_not_fit_stand_below(fits):
+    lines = str(etable(fits * 3)).splitlines()
+    assert max(map(len, lines)) <= 78
+    assert [int(i) for line in lines for i in re.findall(r"\((\d)\)", line)] == list(range(1, 10))
+
+
+def test_formats(fits, tmp_path):
+    table = etable(fits[1:], title="A & B", notes=["50% of <x>."])
+    assert table.as_latex().startswith("\\begin{center}\n\\begin{tabular}{lcc}\n\\toprule")
+    floating = table.as_latex(caption="C_1", label="tab:c")
+    assert "\\caption{C\\_1}\n\\label{tab:c}" in floating and floating.endswith("\\end{table}")
+    assert floating.count("\\midrule") == 2 and "50\\% of \\textless{}x\\textgreater{}." in floating
+    assert "<p>Notes: Standard errors in parentheses. 50% of &lt;x&gt;.</p>" in table._repr_html_()
+    lines = table.as_markdown().splitlines()
+    assert lines[0] == "**A & B**" and lines[2:4] == ["| y | (1) IPWRA | (2) AIPW |", "| :--- | :---: | :---: |"]
+    assert lines[-1].endswith(r"50% of \<x\>.")
+    for kind, text in {"txt": str(table), "md": table.as_markdown(), "tex": table.as_latex()}.items():
+        assert table.save(tmp_path / f"t.{kind}").read_text("utf-8") == f"{text}\n"
+    assert "<title>A &amp; B</title>" in table.save(tmp_path / "t.html").read_text("utf-8")
+    assert table.save(tmp_path / "t.csv").read_text("utf-8").startswith("A & B\n")
+
+
+def test_refusals(fits, ols, tmp_path):
+    mnlogit = sm.MNLogit(np.arange(300) % 3, np.c_[np.ones(300), np.arange(300)]).fit(disp=0)
+    for error, words, call in (
+        (
+            OptionError,
+            r"'ATT' is not a parameter of any column.\nDid you mean 'ATE'",
+            lambda: etable(fits, keep=["ATT"]),
+        ),
+        (OptionError, r"keep='ATE' is one text.*\nType  keep=\['ATE'\]", lambda: etable(fits, keep="ATE")),
+        (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
+        (OptionError, "there are no results", lambda: etable([])),
+        (OptionError, "two parameters of a model the name 'a'", lambda: etable(ols, rename={"x1": "a", "x2": "a"})),
+        (OptionError, "extra: 'x' has 2 values; expected 3", lambda: etable(fits, extra={"x": [1, 2]})),
+        (OptionError, "statistics='aic' is not known", lambda: etable(fits, statistics=["aic"])),
+        (OptionError, "below='t' is not known", lambda: etable(fits, below="t")),
+        (TypeError, "has no params", lambda: etable([fits[0].model])),
+        (TypeError, "expected fitted results", lambda: etable("res")),
+        (TypeError, "a matrix of shape", lambda: etable(mnlogit)),
+        (OptionError, r"ending '.xls' is not known.*\nType  save\(\"t.docx\"\)", lambda: etable(fits).save("t.xls")),
+        (OptionError, "there is no folder", lambda: etable(fits).save(tmp_path / "no" / "t.md")),
+    ):
+        with pytest.raises(error, match=f"(?s){words}"):
+            call()

@@ -1,0 +1,123 @@
+"""Table 1: every number by hand, before a fit and under its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import IPWRA, CausalRiskError, DesignError, OptionError, OutcomeRegression, table_one
+from tests.conftest import simulate
+
+
+@pytest.fixture(scope="module")
+def frame():
+    frame = simulate(240, seed=9)
+    return frame.assign(
+        g=np.array(["a", "b", "c"])[np.arange(240) % 3],
+        money=np.exp(8 + frame.x2).round(),
+        sex=1 + np.arange(240) // 2 % 2,
+        x3=frame.x3.mask(frame.index % 20 == 0),
+        arm=np.where(frame.x1 > 0.8, "high", np.where(frame.d == 1, "low", "none")),
+    )
+
+
+def cells(table):
+    return {row[0]: row[1:] for row in table.tables[0].body}
+
+
+def test_before_a_fit_by_hand(frame):
+    table = table_one(
+        ["x1", "g", "x3", "money", "sex"], frame, by="d", levels={0: "control", 1: "treated"}, overall=True,
+        median=["money"], names={"x1": "Age"},
+    )  # fmt: skip
+    rows, sets = cells(table), [frame, frame[frame.d == 0], frame[frame.d == 1]]
+    assert table.tables[0].heads == [
+        ["", "overall", "control", "treated", "SMD"],
+        ["", *(f"n {len(part)}" for part in sets), ""],
+    ]
+    for j, part in enumerate(sets):
+        mean, sd = rows["Age"][j].rstrip(")").split(" (")
+        assert float(mean) == pytest.approx(part.x1.mean(), abs=5.1e-4)
+        assert float(sd) == pytest.approx(part.x1.std(), abs=5.1e-4)
+        assert rows["  b"][j] == f"{(part.g == 'b').sum()} ({100 * (part.g == 'b').mean():.1f}%)"
+        assert rows["sex: 2"][j] == f"{(part.sex == 2).sum()} ({100 * (part.sex == 2).mean():.1f}%)"
+        gone = part.x3.isna()
+        assert rows["  missing"][j] == f"{gone.sum()} ({100 * gone.mean():.1f}%)"
+        low, middle, high = part.money.quantile([0.25, 0.5, 0.75])
+        shown = [float(x) for x in rows["money"][j].replace("[", "").replace("]", "").replace(",", "").split()]
+        np.testing.assert_allclose(shown, [middle, low, high], atol=0.0051)
+        label = ["overall", "control", "treated"][j]
+        np.testing.assert_allclose(table.frame.loc["x3", f"mean {label}"], part.x3.mean())
+        assert table.frame.loc["x3", f"missing {label}"] == gone.sum()
+    assert rows["g"] == ["", "", "", ""]
+
+    def smd(values):
+        one, zero = values[frame.d == 1].dropna(), values[frame.d == 0].dropna()
+        binary = values.dropna().isin([0, 1]).all()
+        spread = [v.mean() * (1 - v.mean()) if binary else v.var() for v in (one, zero)]
+        return (one.mean() - zero.mean()) / np.sqrt(np.mean(spread))
+
+    columns = {"Age": frame.x1, "x3": frame.x3, "g: b": (frame.g == "b").astype(float), "money": frame.money}
+    for name, values in columns.items():
+        np.testing.assert_allclose(table.frame.loc[name, "SMD"], smd(values), rtol=1e-10)
+    assert rows["x3"][-1].strip("* ") == f"{smd(frame.x3):z.3f}"
+    assert rows["Age"][-1].endswith("*") == (abs(smd(frame.x1)) > 0.1)
+    assert "Median [quartiles] where so shown." in table.notes
+
+
+def test_agrees_with_the_balance_of_a_fit(frame):
+    names = ["x1", "money", "g"]
+    res = IPWRA.from_formula("y ~ x1 + money + g", frame, treat="d").fit()
+    before = table_one(names, frame, by="d").frame["SMD"]
+    balance = res.balance("std")
+    np.testing.assert_allclose(before, balance.loc[before.index, "diff before"], rtol=1e-10)
+    table = res.table_one()
+    for when in ("before", "after"):
+        found = table.frame[f"SMD {when}"]
+        np.testing.assert_allclose(found, balance.loc[found.index, f"diff {when}"], rtol=1e-10, atol=1e-14)
+    moments = res.balance(means=True).loc[table.frame.index]
+    for name in ("mean 0 before", "mean 1 after", "sd 1 after"):
+        np.testing.assert_allclose(table.frame[name], moments[name])
+    sizes = [f"n {n:.1f}" for n in res.overlap()["effective n"]]
+    assert table.tables[0].heads[2] == ["", *(f"n {n}" for n in frame.d.value_counts().sort_index()), "", *sizes, ""]
+    assert max(map(len, str(table).splitlines())) <= 78
+
+
+def test_groups_in_the_order_asked_for(frame):
+    table = table_one("~ x1", frame, by="arm", reference="none")
+    assert table.tables[0].heads[0] == ["", "none", "high", "low", "SMD", "SMD"]
+    assert list(table.frame.columns[-2:]) == ["SMD high", "SMD low"]
+    ordered = frame.assign(arm=pd.Categorical(frame.arm, categories=["none", "low", "high"]))
+    assert table_one("~ x1", ordered, by="arm").tables[0].heads[0][1:4] == ["none", "low", "high"]
+    fit = IPWRA.from_formula("y ~ x1", frame.assign(arm=np.arange(240) % 3), treat="arm", reference=0).fit()
+    assert max(map(len, str(fit.table_one()).splitlines())) <= 78
+    assert list(fit.table_one().frame.filter(like="SMD").columns[:2]) == ["SMD 1 before", "SMD 2 before"]
+
+
+def test_all_columns_one_group_and_rows_in_none(frame):
+    everything = table_one(None, frame[["x1", "g", "d"]], by="d")
+    assert "d" not in everything.frame.index
+    assert table_one(["x1"], frame).tables[0].heads[0] == ["", "overall"]
+    gaps = frame.assign(d=frame.d.mask(frame.index < 7))
+    table = table_one(["x1"], gaps, by="d")
+    assert "7 rows without d are in no group." in table.notes
+    assert table.frame["n 0"].iloc[0] + table.frame["n 1"].iloc[0] == 233
+    empty = table_one(["x3"], frame.assign(x3=frame.x3.mask(frame.d == 1)), by="d")
+    assert cells(empty)["x3"][1:] == ["", ""]
+    unmarked = table_one(["x1"], frame, by="d", threshold=None)
+    assert "*" not in str(unmarked)
+
+
+def test_refusals(frame):
+    for error, words, call in (
+        (DesignError, "group 'x1' has 240 values; expected two to 20", lambda: table_one(["x2"], frame, by="x1")),
+        (OptionError, r"reference='z' is not a value of 'arm'.*\nType  reference='high'",
+         lambda: table_one(["x1"], frame, by="arm", reference="z")),
+        (OptionError, "median: 'x2' is not among the covariates", lambda: table_one(["x1"], frame, median=["x2"])),
+        (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
+        (CausalRiskError, "uses no propensity score",
+         lambda: OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit().table_one()),
+    ):  # fmt: skip
+        with pytest.raises(error, match=f"(?s){words}"):
+            call()
