@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import textwrap
 import warnings
@@ -16,8 +17,11 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
+from causalrisk.csvfile import read_table
 from causalrisk.datasets import load_cattaneo2
+from causalrisk.design.safe import check_safe
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError, one_of
+from causalrisk.files import write_whole
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.model import (
     ALIASES,
@@ -147,8 +151,13 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--weight-type", metavar="TYPE", help="frequency or probability")
     add("--cluster", metavar="COLUMN", help="cluster column")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
+    add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     add = parser.add_argument_group("models").add_argument
     add("--propensity", metavar="FORMULA", help="propensity formula (default: the outcome's right side)")
+    add(
+        "--allow-python", action="store_true",
+        help="run formulas as Python; else they may hold columns, numbers, operators, patsy's functions, np.log ...",
+    )  # fmt: skip
     add("--propensity-link", default="logit", metavar="LINK", help="logit (default), probit or cloglog")
     add("--propensity-score", metavar="COLUMN", help="column of known propensity scores")
     add("--family", default="gaussian", metavar="NAME", help="gaussian (default), binomial, poisson or gamma")
@@ -224,6 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, flush=True)
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk
+        print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG_INPUT
     return DONE if converged else NOT_CONVERGED
 
 
@@ -258,7 +271,7 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_score", "family", "link", "weights", "weight_type")
     return {name: getattr(options, name) for name in (*same, "cluster", "effect", "missing")} | {
-        "target": options.target if options.target_file is None else pd.read_csv(options.target_file),
+        "target": options.target if options.target_file is None else _read(options, options.target_file),
         "treated": _level(options.treated, treatment),
         "reference": _level(options.reference, treatment),
         "trim": _limits(options.trim),
@@ -266,9 +279,32 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     }
 
 
+def _data(options: argparse.Namespace) -> pd.DataFrame:
+    """Read the file, and refuse a formula that does more than compute unless it is trusted."""
+    data = _read(options, options.file)
+    if not options.allow_python:
+        names = [str(name) for name in data]
+        check_safe(options.formula, "outcome", names)
+        if options.propensity is not None:
+            check_safe(options.propensity, "propensity", names)
+    return data
+
+
+def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
+    """Read a file, and say on standard error which words of the columns that are used might be missing values."""
+    words = frozenset() if options.na is None else frozenset(options.na.split(","))
+    data, notes = read_table(path, words)
+    used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
+    for note in notes:
+        name = note.split("'")[1]
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", used):
+            print(f"causalrisk: note: {note}. If they are missing values, type  --na NA,None", file=sys.stderr)
+    return data
+
+
 def _fitted(options: argparse.Namespace) -> CausalResults:
     one_of("estimator", options.estimator, tuple(ESTIMATORS))
-    data = pd.read_csv(options.file)
+    data = _data(options)
     model = ESTIMATORS[options.estimator].from_formula(options.formula, data, **_design_options(options, data))
     joint = {name: getattr(options, name) for name in ("objective", "penalty") if getattr(options, name) is not None}
     if joint and options.estimator != "JRE":
@@ -295,7 +331,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = pd.read_csv(options.file)
+    data = _data(options)
     together = compare(
         options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
         rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
@@ -379,7 +415,7 @@ def _shown(
     text = makers[kind]()
     if path is None:
         return text
-    path.write_text(f"{text}\n", encoding="utf-8")
+    write_whole(path, f"{text}\n")
     return f"Written: {path}"
 
 

@@ -55,7 +55,7 @@ class BootstrapError(CausalRiskError):
     ----------
     results : CausalResults or None
         The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated,
-        or where a worker process died.
+        and of a study.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

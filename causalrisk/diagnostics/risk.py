@@ -12,7 +12,7 @@ from causalrisk.errors import Notes
 from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import estimate_jointly
-from causalrisk.estimators.options import JREOptions
+from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import (
@@ -163,7 +163,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     """
     joint = joint_of(record)
     sample, n, own = record.sample, record.sample.total, joint.own_penalty
-    chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else np.asarray(grid, dtype=float)
+    chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and own is not None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
     mean_weight = joint.problem.replicate_weights().mean()[:, 0]

@@ -30,6 +30,7 @@ from causalrisk.inference.hypotheses import t_test, wald_test, z_and_p
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.models.of_record import of_record
+from causalrisk.models.pickles import stamped
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.report import plots
 from causalrisk.report.explain import explain
@@ -258,6 +259,9 @@ class CausalResults:
     report = of_record(report)
     tidy = of_record(tidy)
     glance = of_record(glance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stamped(self)
 
     def __repr__(self) -> str:
         return one_line(self._record)

@@ -16,6 +16,16 @@ WIDTH = 32  # resamples per block: part of the definition of the random stream, 
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
 
 
+def check_rng(rng: Any) -> None:
+    """Raise an OptionError unless `rng` is a source of randomness."""
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
+    if (whole and rng >= 0) or rng is None or isinstance(rng, np.random.Generator | np.random.SeedSequence):
+        return
+    raise OptionError(
+        f"rng={rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\nType  rng=0."
+    )
+
+
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
@@ -28,7 +38,13 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     -------
     SeedSequence
         Its `entropy` repeats the draw.
+
+    Raises
+    ------
+    OptionError
+        If it is anything else.
     """
+    check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):
@@ -139,7 +155,13 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     ndarray, shape (n, m)
         The multiplicities as floats.
     """
-    given = np.array(values, dtype=float)
+    try:
+        given = np.array(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"{name} is of type {type(values).__name__} and holds more than numbers ({error!s:.80}).\n"
+            f"Type  {name}=multiplicities  with a number for each of the {n} rows and each resample."
+        ) from error
     if given.ndim != 2 or given.shape[0] != n or given.shape[1] < 1:
         raise OptionError(
             f"{name} has shape {given.shape}; expected ({n}, m): a row for each row of the estimation sample, a column "
