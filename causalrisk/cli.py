@@ -142,7 +142,9 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="CSV file with a header line")
-    parser.add_argument("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2"')
+    parser.add_argument(
+        "formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2" (see --allow-python)'
+    )
     add = parser.add_argument_group("data").add_argument
     add("--treat", required=True, metavar="COLUMN", help="treatment column")
     add("--treated", metavar="LEVEL", help="level of the treatment that is treated")

@@ -46,7 +46,7 @@ def check_safe(text: str, model: str, names: Collection[str]) -> None:
     >>> check_safe("y ~ np.log(x) + C(site) + I(x**2)", "outcome", ["y", "x", "site"])
     >>> check_safe("y ~ I(__import__('os').getpid())", "outcome", ["y"])
     Traceback (most recent call last):
-    causalrisk.errors.DesignError: the outcome formula 'y ~ ...' holds "__import__('os').getpid", ...
+    causalrisk.errors.DesignError: the outcome formula ... is no column, number, operator or function ...
     """
     formula = parse(text, model, [])
     for term in (*formula.left, *formula.right):

@@ -76,6 +76,11 @@ class Resampler:
     frequency: bool = False
     groups: NDArray[np.intp] | None = None
 
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether each of the equal rows that a row stands for is drawn by itself; those of a cluster come together."""
+        return self.frequency and self.kind != "cluster"
+
     def generator(self, stream: int, block: int) -> np.random.Generator:
         """Return the generator of a block of a stream."""
         key = (*self.seed.spawn_key, stream, block)
@@ -83,7 +88,7 @@ class Resampler:
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities times observation weights, shape (n, width), rows in the order of the design."""
-        start = self.weights if self.frequency else np.ones(len(self.weights))
+        start = self.weights if self._one_by_one else np.ones(len(self.weights))
         return self._carried(self._multiplicities(start, self.generator(stream, block), width))
 
     def draw_within(self, weights: Array, number: int, width: int, shift: int = 0) -> Array:
@@ -105,11 +110,11 @@ class Resampler:
         ndarray, shape (n, width)
             Multiplicities times observation weights.
         """
-        start = weights if self.frequency else weights / self.weights
+        start = weights if self._one_by_one else weights / self.weights
         return self._carried(self._multiplicities(start, self.generator(NESTED_STREAM + shift, number), width))
 
     def _carried(self, multiplicities: Array) -> Array:
-        return multiplicities if self.frequency else multiplicities * self.weights[:, None]
+        return multiplicities if self._one_by_one else multiplicities * self.weights[:, None]
 
     def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
         """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""

@@ -122,6 +122,8 @@ def test_fault_59_a_worker_dies(monkeypatch):
     ):
         model.fit(**options)
     assert time.monotonic() - begun < 30
+    kept = caught.value.results
+    assert kept.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
     first_lost = int(str(caught.value).split("resamples ")[1].split(" to ")[0])
     assert first_lost % 32 == 0
     assert first_lost <= 96
