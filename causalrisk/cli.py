@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import textwrap
 import warnings
@@ -19,7 +20,9 @@ from causalrisk._version import __version__
 from causalrisk.cli_files import OTHERS, TEXT, read_file
 from causalrisk.cli_words import in_options
 from causalrisk.datasets import load_cattaneo2
+from causalrisk.design.safe import check_safe
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
+from causalrisk.files import write_whole
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import (
@@ -154,7 +157,9 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     parser.add_argument(
         "file", metavar="FILE", type=Path, help=f"data with column names: {', '.join((*TEXT, *OTHERS))}"
     )
-    parser.add_argument("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2"')
+    parser.add_argument(
+        "formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + x2" (see --allow-python)'
+    )
     add = parser.add_argument_group("file").add_argument
     add("--sep", metavar="SIGN", help='between columns of a text file (default a comma), such as ";" or "\\t"')
     add("--decimal", default=".", metavar="SIGN", help='decimal mark of a text file (default a point), such as ","')
@@ -169,8 +174,13 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--weight-type", metavar="TYPE", help="frequency or probability")
     add("--cluster", metavar="COLUMN", help="cluster column")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
+    add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     add = parser.add_argument_group("models").add_argument
     add("--propensity", metavar="FORMULA", help="propensity formula (default: the outcome's right side)")
+    add(
+        "--allow-python", action="store_true",
+        help="run formulas as Python; else they may hold columns, numbers, operators, patsy's functions, np.log ...",
+    )  # fmt: skip
     add("--propensity-link", default="logit", metavar="LINK", help="logit (default), probit or cloglog")
     add("--propensity-loss", default="ml", metavar="LOSS", help="ml (default), or calibrated: exact balance")
     add("--propensity-score", metavar="COLUMN", help="column of known propensity scores")
@@ -255,6 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, flush=True)
     except BrokenPipeError:  # the reader, head say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk
+        print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG_INPUT
     return DONE if converged else NOT_CONVERGED
 
 
@@ -299,8 +313,27 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     }
 
 
+def _data(options: argparse.Namespace) -> pd.DataFrame:
+    """Read the file, and refuse a formula that does more than compute unless it is trusted."""
+    data = _read(options, options.file)
+    if not options.allow_python:
+        names = [str(name) for name in data]
+        check_safe(options.formula, "outcome", names)
+        if options.propensity is not None:
+            check_safe(options.propensity, "propensity", names)
+    return data
+
+
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
-    return read_file(path, options.sep, options.decimal, options.thousands, options.encoding)
+    """Read a file, and say on standard error which words of the columns that are used might be missing values."""
+    words = frozenset() if options.na is None else frozenset(options.na.split(","))
+    data, notes = read_file(path, options.sep, options.decimal, options.thousands, options.encoding, words)
+    used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
+    for note in notes:
+        name = note.split("'")[1]
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", used):
+            print(f"causalrisk: note: {note}. If they are missing values, type  --na NA,None", file=sys.stderr)
+    return data
 
 
 def _labels(text: str | None, treatment: Any) -> dict[Any, str] | None:
@@ -330,7 +363,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = _read(options, options.file)
+    data = _data(options)
     res = _fitted(options, data)
     summary = res.summary(options.alpha, coefficients=options.coefficients or None)
     values = {
@@ -351,7 +384,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = _read(options, options.file)
+    data = _data(options)
     together = compare(
         options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
         rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
@@ -393,7 +426,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 def _report(options: argparse.Namespace) -> tuple[str, bool]:
     _check_folder(Path(options.output))
     stated = _stated(options.assumption or [])
-    res = _fitted(options, _read(options, options.file))
+    res = _fitted(options, _data(options))
     path = res.report(options.output, title=options.title, alpha=options.alpha, assumptions=stated)
     return f"{res!r}\nWritten: {path}", res.converged
 
@@ -460,7 +493,7 @@ def _shown(
     text = makers[kind]()
     if path is None:
         return text
-    path.write_text(f"{text}\n", encoding="utf-8")
+    write_whole(path, f"{text}\n")
     return f"Written: {path}"
 
 

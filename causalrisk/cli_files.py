@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
+from causalrisk.csvfile import read_table, refuse_address
 from causalrisk.errors import DesignError
 
 TEXT = (".csv", ".txt", ".tsv", ".tab")
@@ -17,8 +18,13 @@ NEEDS = {".parquet": "pyarrow", ".feather": "pyarrow", ".xlsx": "openpyxl", ".xl
 
 
 def read_file(
-    path: Path, sep: str | None = None, decimal: str = ".", thousands: str | None = None, encoding: str = "utf-8"
-) -> pd.DataFrame:
+    path: Path,
+    sep: str | None = None,
+    decimal: str = ".",
+    thousands: str | None = None,
+    encoding: str = "utf-8",
+    missing: frozenset[str] = frozenset(),
+) -> tuple[pd.DataFrame, list[str]]:
     r"""Read a data file.
 
     Parameters
@@ -31,23 +37,30 @@ def read_file(
         The decimal mark, and what separates thousands.
     encoding : str
         Encoding of a text file.
+    missing : frozenset of str
+        Words of a text file that are missing values in every column.
 
     Returns
     -------
-    DataFrame
+    data : DataFrame
         The data.
+    notes : list of str
+        Of text files, as `causalrisk.csvfile.read_table` gives them.
 
     Raises
     ------
     DesignError
         If there is no such file, its ending is not known, or it cannot be read.
+    OptionError
+        If the path is a web address, which is never fetched.
     """
     ending = path.suffix.lower()
+    refuse_address(path)
     if not path.is_file():
         raise DesignError(_not_there(path))
     if ending in TEXT or not ending:
         usual = "\t" if ending in (".tsv", ".tab") else ","
-        return _read_text(path, (sep or usual).replace("\\t", "\t"), decimal, thousands, encoding)
+        return _read_text(path, (sep or usual).replace("\\t", "\t"), decimal, thousands, encoding, missing)
     if ending not in OTHERS:
         raise DesignError(
             f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"
@@ -55,7 +68,7 @@ def read_file(
         )
     readers = {".dta": pd.read_stata, ".parquet": pd.read_parquet, ".feather": pd.read_feather}
     try:
-        return readers.get(ending, pd.read_excel)(path)
+        return readers.get(ending, pd.read_excel)(path.absolute()), []
     except ImportError as error:
         raise DesignError(
             f"{path}: reading {ending} needs {NEEDS.get(ending, 'another package')}, which is not installed.\n"
@@ -65,9 +78,11 @@ def read_file(
         raise DesignError(f"{path} is not a readable {ending} file: {error}.\nSave it again, or as .csv.") from error
 
 
-def _read_text(path: Path, sep: str, decimal: str, thousands: str | None, encoding: str) -> pd.DataFrame:
+def _read_text(
+    path: Path, sep: str, decimal: str, thousands: str | None, encoding: str, missing: frozenset[str]
+) -> tuple[pd.DataFrame, list[str]]:
     try:
-        return pd.read_csv(path, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
+        return read_table(path, missing, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
     except UnicodeDecodeError as error:
         raise DesignError(
             f"{path} is not {encoding.upper()} text.\n"

@@ -21,7 +21,7 @@ class DesignError(CausalRiskError):
 
 
 class SeparationError(CausalRiskError):
-    """The propensity model predicts the treatment of some rows perfectly, so no finite fit exists.
+    """A model predicts the treatment, or an arm's outcomes, of some rows perfectly, so no finite fit exists.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class SeparationError(CausalRiskError):
 
 
 class BootstrapError(CausalRiskError):
-    """Too many resamples or propensity replicates failed, or resamples were lost with a worker process.
+    """Too many resamples or propensity replicates failed, or work was lost with a worker process.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class BootstrapError(CausalRiskError):
     ----------
     results : CausalResults or None
         The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated,
-        or where a worker process died.
+        and of a study.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

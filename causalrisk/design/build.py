@@ -11,8 +11,9 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.known_scores import score_matrix
-from causalrisk.design.rank import check_arms, usable_columns
-from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes
+from causalrisk.design.rank import check_arms, check_magnitude, usable_columns
+from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
+from causalrisk.design.size import check_size
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
 
@@ -95,9 +96,13 @@ def freeze(
     """Drop dependent columns, check what the arms support, and freeze."""
     n = len(models.y)
     weights = np.ones(n) if observed is None else observed[rows.keep]
+    weights = relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
     cluster = None
     if by.cluster is not None:
         cluster = cluster_codes(by.cluster.values[rows.keep], by.cluster.name)
+    for model, design in (("outcome", models.X), ("propensity", models.Z)):
+        check_size(n, design.shape[1], f"the {model} model")
+    check_magnitude(models.y, f"outcome {models.endog_name!r}")
     keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
     keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
     X, Z = np.ascontiguousarray(models.X[:, keep]), np.ascontiguousarray(models.Z[:, keep_z])

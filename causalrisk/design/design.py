@@ -11,7 +11,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rank import check_arms, usable_columns
-from causalrisk.design.rows import cluster_codes, ledger_frame
+from causalrisk.design.rows import cluster_codes, ledger_frame, relative_weights
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 
 
@@ -30,7 +30,7 @@ class Design:
     arm : ndarray of intp, shape (n,)
         Treatment arm, 0 .. K-1; 0 is the reference.
     weights : ndarray of float64, shape (n,)
-        Observation weights; ones unless given.
+        Observation weights; ones unless given. Probability weights are divided by their mean.
     weight_type : {None, "frequency", "probability"}
         What the weights mean.
     cluster : ndarray of intp, shape (n,), or None
@@ -202,7 +202,8 @@ class Design:
         columns_z = usable_columns(self.Z[keep], self.propensity_names, "propensity", notes)
         outcome, propensity = self.outcome_encoder.keeping(columns), self.propensity_encoder.keeping(columns_z)
         X, Z = np.ascontiguousarray(self.X[keep][:, columns]), np.ascontiguousarray(self.Z[keep][:, columns_z])
-        arm, weights, cluster = self.arm[keep], self.weights[keep], None
+        arm, cluster = self.arm[keep], None
+        weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
         counts = weights if self.weight_type == "frequency" else None
         check_arms(X, Z, arm, self.labels, outcome.names, counts=counts, constant_outcome=self.constant_outcome)
         if self.cluster is not None and self.cluster_name is not None:

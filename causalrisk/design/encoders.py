@@ -138,6 +138,8 @@ class FormulaEncoder:
 
     def _matrix(self, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
         formula, scope, info = self._compile()
+        if n == 0:
+            return np.empty((0, len(self.names)))
         matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
         return matrix if self._keep is None else np.ascontiguousarray(matrix[:, self._keep])
 
@@ -275,6 +277,8 @@ def _present(table: Table, name: str, model: str) -> pd.Series:
 
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
     """Bring new values to the storage of the fitted ones, so that categories stand in the same order."""
+    if not len(column):  # no rows: whatever their storage, there is nothing to convert
+        return fitted.iloc[:0]
     values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
@@ -284,7 +288,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
                 f"column {name!r} of the new data has dtype {column.dtype}; expected numbers, as in the estimation "
                 f'sample.\nConvert it:  newdata["{name}"] = pd.to_numeric(newdata["{name}"]).'
             )
-        return values
+        return _as_flags_or_numbers(values, fitted, name)
     unseen = [v for v in pd.unique(values) if v not in set(fitted.cat.categories)]
     if unseen:
         raise DesignError(
@@ -292,6 +296,21 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
             f"expected {listing(fitted.cat.categories)}.\nLeave these rows out, or merge the levels."
         )
     return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
+
+
+def _as_flags_or_numbers(values: pd.Series, fitted: pd.Series, name: str) -> pd.Series:
+    """Bring flags to numbers where the fit had numbers, and 0 and 1 to flags where it had flags."""
+    if fitted.dtype.kind in "if" and values.dtype.kind == "b":
+        return values.astype(fitted.dtype)
+    if fitted.dtype.kind != "b" or values.dtype.kind == "b":
+        return values
+    odd = [v for v in pd.unique(values) if v not in (0, 1)]
+    if odd:
+        raise DesignError(
+            f"column {name!r} of the new data has {listing(odd)}; expected True and False, or 1 and 0, as in the "
+            f'estimation sample.\nConvert it:  newdata["{name}"] = newdata["{name}"] > 0   (or what you mean).'
+        )
+    return values.astype(bool)
 
 
 def _own(value: Any) -> Any:

@@ -114,6 +114,11 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
             f"the {model} formula {text!r} cannot be read: {error}\n"
             'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
         ) from error
+    except RecursionError as error:
+        raise DesignError(
+            f"the {model} formula has {text.count('+') + 1} terms, more than a formula can have.\n"
+            "Give the columns as arrays:  Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])."
+        ) from error
     except SyntaxError as error:
         raise DesignError(
             f"the {model} formula {text!r} cannot be read: {error.msg} in {(error.text or '').strip()!r}\n"

@@ -15,6 +15,7 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
 from causalrisk.design.scope import collect, resolve
+from causalrisk.design.size import check_levels
 from causalrisk.design.tables import Table
 from causalrisk.design.terms import coded_names, in_formula, unquoted
 from causalrisk.design.treatment import show
@@ -246,6 +247,8 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
             f"outcome {name!r} has {y.shape[1]} columns; expected one.\n"
             f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
         )
+    for formula, scope in ((outcome, right), (assigned, assign)):
+        check_levels(n, scope.variables, _codes(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
     coded = _codes(outcome)
     return Models(

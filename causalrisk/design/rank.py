@@ -13,6 +13,25 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
+SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
+
+
+def check_magnitude(values: np.ndarray, what: str) -> None:
+    """Raise a DesignError where the largest of the values has a square that no float holds.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        A column.
+    what : str
+        What it is, for the message, e.g. ``"outcome 'y'"``.
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if largest and not SMALLEST <= largest <= LARGEST:
+        raise DesignError(
+            f"{what} has values of the size {largest:.3g}; expected sizes from {SMALLEST:g} to {LARGEST:g}, as their "
+            f"squares are needed.\nChange its unit: divide it by {largest:.1g}."
+        )
 
 
 def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[str]) -> np.ndarray:
@@ -34,6 +53,8 @@ def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[
     ndarray of bool, shape (p,)
         True for the columns to keep: the earlier ones of dependent columns.
     """
+    for name, column in zip(names, X.T, strict=True):
+        check_magnitude(column, f"column {name!r} of the {model} model")
     keep = independent_columns(X)
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:

@@ -20,6 +20,7 @@ WEIGHT_WORDS = {
     "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
                     "pweight", "pweights", "sampling", "survey", "var_weights"},
 }  # fmt: skip
+SMALLEST_SHARE = 1e-100  # of a mean weight; the square of a smaller one is no number
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -191,6 +192,40 @@ def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | N
             'frequency weights.\nRound them, or type  weight_type="probability".'
         )
     return weights
+
+
+def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | None) -> np.ndarray:
+    """Divide probability weights by their mean: only their ratios count, in whatever units they came.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (n,)
+        Positive observation weights of the rows in the sample.
+    weight_type : {None, "frequency", "probability"}
+        What they mean; frequencies stay as they are.
+    name : str or None
+        Their name, for messages.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Weights of mean one.
+
+    Raises
+    ------
+    DesignError
+        If the smallest is nothing beside the largest.
+    """
+    if weight_type != "probability":
+        return weights
+    scaled = weights / weights.max()
+    scaled = scaled / scaled.mean()
+    if scaled.min() < SMALLEST_SHARE:
+        raise DesignError(
+            f"weights {name!r} range from {weights.min():.3g} to {weights.max():.3g}: the smallest is nothing beside "
+            "the largest.\nSet weights of no size to 0, which leaves their rows out."
+        )
+    return scaled
 
 
 def cluster_codes(values: pd.Series, name: str) -> np.ndarray:

@@ -389,7 +389,8 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
             raise DesignError(
-                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}, so there is nothing to balance there.\n"
+                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}, so there is nothing to balance "
+                "there.\n"
                 "Merge that group with another."
             )
     return members

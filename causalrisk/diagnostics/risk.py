@@ -14,7 +14,7 @@ from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
-from causalrisk.estimators.options import JREOptions
+from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import (
@@ -210,7 +210,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
             'objective="risk" has no penalty.\nType  res.anchor_path(), or  fit(objective="erm").penalty_path().'
         )
     n, own = joint.problem.n_units, joint.own_penalty
-    chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else np.asarray(grid, dtype=float)
+    chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
     sample, trainer = record.sample, Trainer(joint.problem, joint.problem.usual_method)

@@ -16,6 +16,7 @@ from causalrisk.errors import OptionError, listed, nearest_name, one_of, outside
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.numerics.resample import check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")
@@ -244,13 +245,7 @@ class InferenceOptions:
             raise OptionError(
                 f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB."
             )
-        if not isinstance(self.rng, (numbers.Integral, np.random.Generator, np.random.SeedSequence, type(None))) or (
-            isinstance(self.rng, numbers.Integral) and self.rng < 0
-        ):
-            raise OptionError(
-                f"rng={self.rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\n"
-                "Type  rng=0."
-            )
+        check_rng(self.rng)
 
     @property
     def draws(self) -> int:
@@ -303,6 +298,20 @@ class InferenceOptions:
             raise OptionError(
                 f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
             )
+
+
+def penalty_grid(values: Any) -> np.ndarray:
+    """Check penalties lambda that were given as a sequence, and return them as floats."""
+    try:
+        grid = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        grid = np.empty((0, 0))
+    if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
+        raise OptionError(
+            f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
+            "Type, say,  grid=[0, 100, 10000]."
+        )
+    return grid
 
 
 @dataclass(frozen=True)

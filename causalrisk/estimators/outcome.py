@@ -12,12 +12,17 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
 from causalrisk.numerics.newton import Curvature, NewtonFits, newton_batch, refit_batch
+from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
     Failure.SEPARATION: Failure.OUTCOME_SEPARATION,
     Failure.NOT_CONVERGED: Failure.OUTCOME_NOT_CONVERGED,
     Failure.SINGULAR_PROPENSITY: Failure.SINGULAR_OUTCOME,
 }
+
+
+BOUNDED = ("binomial", "poisson", "negativebinomial")  # families whose means reach a bound at infinite predictors only
+SHOWN = 3  # terms that a message names
 
 
 class OutcomeLikelihood:
@@ -109,6 +114,23 @@ def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:
     return table[failures]
 
 
+def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
+    """Names of the columns that tell an arm's outcomes at the bound of their family from the others perfectly."""
+    family, rows = sample.family, sample.slices[arm]
+    own = sample.observed[rows] > 0
+    y, columns = sample.y[rows][own], sample.X.columns[rows][own]
+    low, high = y == 0, (y == 1) & (family.name == "binomial")
+    if family.name not in BOUNDED or not (low | high).any():
+        return []
+    inside = columns[~(low | high)]
+    direction = separating_direction(np.vstack([-columns[low], columns[high], inside, -inside]))
+    if direction is None:
+        return []
+    strength = np.abs(sample.X.coefficients(direction)) * design.X[design.arm == arm].std(axis=0)
+    order = [j for j in np.argsort(-strength) if strength[j] > 1e-6 * strength.max()]
+    return [design.exog_names[j] for j in order[:SHOWN]]
+
+
 def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ...]) -> str:
     """Raise a SeparationError where an arm's outcome model has no finite fit.
 
@@ -136,10 +158,12 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
                 f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
                 f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'
             )
-        if failed[a] == Failure.OUTCOME_SEPARATION:
+        found = _separating_terms(design, sample, a)
+        if found or failed[a] == Failure.OUTCOME_SEPARATION:
+            terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
-                f"{design.labels[a]!r}, so it has no finite fit.\nSimplify the outcome formula, or type  "
-                'family="gaussian".'
+                f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
+                'finite fit.\nSimplify the outcome formula, or type  family="gaussian".'
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

@@ -13,6 +13,9 @@ The influence functions are in closed form; the tests compare them with numerica
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
@@ -22,11 +25,13 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
-from causalrisk.numerics.linalg import Array, solve
+from causalrisk.numerics.linalg import Array, solve, solve_or_nan
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
+FAR = 100  # standard deviations from zero: nearer, the level costs no digits
+LEVEL_TOLERANCE = 1e-9  # rounding of a constant that is a combination of the columns
 LINEAR = outcome_family("gaussian", None)
 
 
@@ -38,6 +43,41 @@ def training_columns(sample: Sample, spec: Specification) -> Array:
 def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
     """Family of the outcome models; the best constant is the weighted mean under every one."""
     return LINEAR if spec.constants else sample.family
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where the outcome lies: a height that linear models do not see, so that digits are kept for what varies.
+
+    Parameters
+    ----------
+    height : float
+        Mean outcome, in its units; 0 where the models have no constant or are not linear.
+    direction : ndarray, shape (p,)
+        Coefficients of the columns that give the constant one.
+    """
+
+    height: float
+    direction: Array
+
+    def params(self, scale: EffectScale, means: Array) -> Array:
+        """Effects and arm means, shape (2 K - 1, ...), of arm means (K, ...) that are measured from the height."""
+        params = scale.params(means + self.height)
+        if scale == DIFFERENCE:  # the height cancels
+            effects = len(means) - 1
+            params[:effects] = scale.params(means)[:effects]
+        return params
+
+
+def outcome_level(sample: Sample, spec: Specification) -> Level:
+    """Return the level of the outcome that the models of an estimator can leave out."""
+    q = training_columns(sample, spec)
+    direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
+    if not training_family(sample, spec).linear or np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
+        return Level(0.0, np.zeros(q.shape[1]))
+    mean = float(np.average(sample.y, weights=sample.s * sample.observed))
+    spread = float(np.sqrt(np.average((sample.y - mean) ** 2, weights=sample.s * sample.observed)))
+    return Level(mean if abs(mean) > FAR * spread else 0.0, direction)
 
 
 def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target) -> RowWeights:
@@ -85,28 +125,30 @@ def estimate_separately(
     """
     q, family = training_columns(sample, spec), training_family(sample, spec)
     training = weights.w if spec.weighted else sample.observed
-    fits = [fit_outcome(q[a], sample.y[a], (sample.s * training)[a], family) for a in sample.slices]
+    level = outcome_level(sample, spec)
+    centred = dataclasses.replace(sample, y=sample.y - level.height)
+    fits = [fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family) for a in sample.slices]
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
     eta = theta @ q.T
     predicted, slope = family.mean(eta), family.mean_deriv(eta)
-    score, curvature, _ = family.score(sample.y, sample.own(eta))
+    score, curvature, _ = family.score(centred.y, sample.own(eta))
     theta_influence = _influence_of_theta(sample, spec, weights, training, score, curvature)
     means, mean_influence = [], []
     for arm in range(sample.n_arms):
         mean, by_theta, known = project_arm(
-            sample, spec, weights, np.ones((sample.n, 1)), q, arm=arm, predicted=predicted[arm], slope=slope[arm]
+            centred, spec, weights, np.ones((sample.n, 1)), q, arm=arm, predicted=predicted[arm], slope=slope[arm]
         )
         means.append(mean)
         mean_influence.append(known + theta_influence[:, arm] @ by_theta.T)
     mu, mu_influence = np.concatenate(means), np.concatenate(mean_influence, axis=1)
     with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-        influence_params = mu_influence @ effect_scale.jacobian(mu).T
+        influence_params = mu_influence @ effect_scale.jacobian(mu + level.height).T
     return Estimate(
-        params=effect_scale.params(mu),
-        theta=theta,
+        params=level.params(effect_scale, mu),
+        theta=theta + level.height * level.direction,
         gamma=weights.coefficients,
-        predicted=predicted,
-        model_means=sample.mean(weights.tilt[:, None] * predicted.T),
+        predicted=predicted + level.height,
+        model_means=sample.mean(weights.tilt[:, None] * predicted.T) + level.height,
         influence=np.column_stack([influence_params, theta_influence.reshape(sample.n, -1), weights.influence]),
         failed=tuple(Failure(fit.failures[0]) for fit in fits),
     )
@@ -122,7 +164,7 @@ def _influence_of_theta(
         by_gamma = sample.arm_products(score[:, None] * q, weights.w_by_gamma)
         scores += np.einsum("apq,nq->nap", by_gamma, weights.influence)
     bread = sample.arm_products((training * curvature)[:, None] * q, q)
-    return np.stack([solve(b, scores[:, a].T).T for a, b in enumerate(bread)], axis=1)
+    return np.stack([solve_or_nan(b, scores[:, a].T).T for a, b in enumerate(bread)], axis=1)
 
 
 def project_arm(
@@ -216,9 +258,11 @@ class SeparateRefitter:
         self.sample, self.spec, self.weight_fit, self.estimate = sample, spec, weight_fit, estimate
         self.target, self.effect_scale = target, effect_scale
         self.q, self.family = training_columns(sample, spec), training_family(sample, spec)
+        self.level = outcome_level(sample, spec)
+        self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
         self.outcome = [
-            OutcomeRefitter(self.q[rows], sample.y[rows], self.family, theta)
-            for rows, theta in zip(sample.slices, estimate.theta, strict=True)
+            OutcomeRefitter(self.q[rows], self.y[rows], self.family, theta)
+            for rows, theta in zip(sample.slices, self.theta, strict=True)
         ]
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
@@ -238,12 +282,15 @@ class SeparateRefitter:
         for a, rows in enumerate(sample.slices):
             change[a], outcome_failures = self.outcome[a].refit(training[rows])
             failures.append(outcome_failures)
-        theta = self.estimate.theta[..., None] + change
+        theta = self.theta[..., None] + change
         predicted = self.family.mean(self.q @ theta)
         means = (share * tilt * predicted).sum(axis=1)
         if spec.corrected:
-            residual = share * w * (sample.y[:, None] - sample.own(predicted))
+            residual = share * w * (self.y[:, None] - sample.own(predicted))
             means += np.stack([residual[rows].sum(axis=0) for rows in sample.slices])
         error = RELATIVE_ROUNDING * np.abs(self.estimate.params[-len(means) :])[:, None]
-        params = self.effect_scale.params(self.effect_scale.on_bounds(means, error))
-        return collect_refits(params, theta, gamma, first_failure(*failures))
+        height = self.level.height
+        if self.effect_scale != DIFFERENCE:
+            means = self.effect_scale.on_bounds(means + height, error) - height
+        params = self.level.params(self.effect_scale, means)
+        return collect_refits(params, theta + height * self.level.direction[:, None], gamma, first_failure(*failures))

@@ -18,6 +18,7 @@ from causalrisk.hle.grading import ANSWER_TYPES, grade, stated_confidence
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+LARGEST_FILE, LARGEST_COUNT = 2_000_000_000, 1_000_000  # bytes; rows: the benchmark has 2,500 questions
 CHECK = "Check that this is the file you mean"
 
 
@@ -174,6 +175,7 @@ def _compared(key: str, response: Any, questions: pd.DataFrame, place: str) -> _
 
 
 def _entries(path: Any, where: str) -> dict[str, dict[str, Any]]:
+    _check_size(Path(path).stat().st_size, LARGEST_FILE, "bytes", where)
     found = _parsed(Path(path).read_bytes(), where)
     if not isinstance(found, dict):
         raise DesignError(f"{where} holds {_shown(found)}; expected a JSON object of question id -> entry.\n{CHECK}.")
@@ -228,12 +230,34 @@ def _questions(source: Any) -> pd.DataFrame:
     return table.set_index("id")
 
 
+def _columns_to_read(path: Path, where: str) -> list[str]:
+    """Names of the columns of a Parquet file that are wanted, unless they would fill the memory."""
+    from pyarrow import parquet
+
+    about = parquet.ParquetFile(path).metadata
+    _check_size(about.num_rows, LARGEST_COUNT, "rows", where)
+    wanted = {*REQUIRED, *OPTIONAL}
+    chunks = (about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns))
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted)
+    _check_size(size, LARGEST_FILE, "bytes when unpacked", where)
+    return [name for name in about.schema.to_arrow_schema().names if name in wanted]
+
+
+def _check_size(found: int, most: int, what: str, where: str) -> None:
+    """Refuse what is far larger than any file of this kind, before it is read."""
+    if found > most:
+        raise DesignError(
+            f"{where} has {found:,} {what}; expected at most {most:,}.\n{CHECK}, or split it into smaller ones."
+        )
+
+
 def _table(path: Path, where: str) -> pd.DataFrame:
+    _check_size(path.stat().st_size, LARGEST_FILE, "bytes", where)
     try:
         if path.suffix == ".csv":
             return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
         if path.suffix == ".parquet":
-            return pd.read_parquet(path, engine="pyarrow")
+            return pd.read_parquet(path, engine="pyarrow", columns=_columns_to_read(path, where))
     except ImportError as error:
         raise UnavailableError(
             f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"

@@ -74,7 +74,8 @@ def run_bootstrap(
         raise BootstrapError(
             f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
             "ends a process that takes too much memory.\n"
-            "Type  fit(n_jobs=1)  to stay in one process, or memory=  for fewer resamples at a time."
+            "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
+            "process, or memory=  for fewer resamples at a time."
         ) from error
     values = np.concatenate([p.values for p in parts], axis=1).T
     return BootstrapDistribution(values, np.concatenate([p.failures for p in parts]))

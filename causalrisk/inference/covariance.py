@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from causalrisk.errors import FitInterrupted, MonteCarloWarning, Notes
+from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord
 from causalrisk.estimators.specification import IPWRA
@@ -35,8 +35,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
     Raises
     ------
-    FitInterrupted
-        With the record of the fit with robust standard errors, if the bootstrap is interrupted.
+    FitInterrupted, BootstrapError
+        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies.
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
@@ -45,6 +45,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
         except KeyboardInterrupt:
             raise FitInterrupted(robust_record(record)) from None
+        except BootstrapError as error:  # a worker died
+            raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         used = boot.used
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
         record = dataclasses.replace(record, boot=boot, covariance=covariance)

@@ -22,11 +22,12 @@ from causalrisk.inference.comparison import (
 )
 from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
+from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.resample import seed_sequence
 from causalrisk.report.numbers import format_number
-from causalrisk.report.plots import axes_or_new, draw_forest
+from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables import ResultSummary
 from causalrisk.report.tidy import glance, tidy_comparison
@@ -186,10 +187,15 @@ class ComparisonResults:
         check_alpha(alpha)
         design, ax = self._data.design, axes_or_new(ax)
         estimand = self._data.records[0].estimand
-        ax.set_xlabel(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        ax.set_xlabel(
+            verbatim(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
+        )
         frame = effects_frame(self._data, alpha)
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
         return draw_forest(frame.set_axis(labels), ax)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stamped(self)
 
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
@@ -280,6 +286,8 @@ def compare(
         resampled = resample_estimators(fitted, inference)
     except KeyboardInterrupt:
         raise FitInterrupted(ComparisonResults(fitted)) from None
+    except BootstrapError as error:  # a worker died
+        raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))
 
 

@@ -38,6 +38,7 @@ from causalrisk.models.keywords import (
     typed,
     unknown_keyword,
 )
+from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.numerics.failures import failure_text
 
@@ -262,6 +263,9 @@ class CausalModel:
             changes["target"] = named_target(changes["target"], self.design)
         return self._of(self.design, dataclasses.replace(self.options, **changes))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stamped(self)
+
     def __repr__(self) -> str:
         design = self.design
         what = design.formula or f"{design.endog_name} on {', '.join(design.exog_names)}"
@@ -359,7 +363,7 @@ class CausalModel:
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed; its `results` hold the robust standard errors. Also if a joblib worker died.
+            If too many resamples failed or a joblib worker died; its `results` hold the robust standard errors.
         FitInterrupted
             If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
         OptionError
@@ -377,6 +381,8 @@ class CausalModel:
             record = with_covariance(record, inference)
         except FitInterrupted as stop:
             raise FitInterrupted(self._results(stop.results)) from None
+        except BootstrapError as error:
+            raise BootstrapError(str(error), self._results(error.results)) from error.__cause__
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return self._results(record)
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)

@@ -34,6 +34,7 @@ from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.of_record import of_record
+from causalrisk.models.pickles import stamped
 from causalrisk.models.saving import save
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
@@ -307,6 +308,9 @@ class CausalResults:
     report = of_record(report)
     tidy = of_record(tidy)
     glance = of_record(glance)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stamped(self)
 
     def __repr__(self) -> str:
         return one_line(self._record)

@@ -112,6 +112,14 @@ def solve(matrix: Array, right: Array) -> Array:
     return np.asarray(np.linalg.solve(matrix, right))
 
 
+def solve_or_nan(matrix: Array, right: Array) -> Array:
+    """As `solve`; NaN where the system is singular, as after a fit that ran away."""
+    try:
+        return solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan)
+
+
 def spectral_equations(gram: Array) -> Array:
     """Return equations (c, h) with given sums of squares and products.
 

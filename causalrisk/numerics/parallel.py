@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
@@ -84,6 +88,46 @@ def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Itera
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
             results.close()
+
+
+@contextmanager
+def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that end with the block: by themselves when it is done, at once when it is left by an exception.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+
+    Yields
+    ------
+    ProcessPoolExecutor
+        The workers, started afresh ("spawn"). An interruption from the keyboard is the caller's to act on; they end
+        with the calling process, however that ends.
+    """
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_follow_parent)
+    finished = False
+    try:
+        yield pool
+        finished = True
+    finally:
+        if not finished:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """In a worker: leave interruptions to the parent, and end when the parent has ended without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: Any) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:

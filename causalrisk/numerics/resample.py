@@ -16,6 +16,16 @@ WIDTH = 32  # resamples per block: part of the definition of the random stream, 
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
 
 
+def check_rng(rng: Any) -> None:
+    """Raise an OptionError unless `rng` is a source of randomness."""
+    whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
+    if (whole and rng >= 0) or rng is None or isinstance(rng, np.random.Generator | np.random.SeedSequence):
+        return
+    raise OptionError(
+        f"rng={rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\nType  rng=0."
+    )
+
+
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
@@ -28,7 +38,13 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     -------
     SeedSequence
         Its `entropy` repeats the draw.
+
+    Raises
+    ------
+    OptionError
+        If it is anything else.
     """
+    check_rng(rng)
     if isinstance(rng, np.random.SeedSequence):
         return rng
     if isinstance(rng, np.random.Generator):
@@ -60,6 +76,11 @@ class Resampler:
     frequency: bool = False
     groups: NDArray[np.intp] | None = None
 
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether each of the equal rows that a row stands for is drawn by itself; those of a cluster come together."""
+        return self.frequency and self.kind != "cluster"
+
     def generator(self, stream: int, block: int) -> np.random.Generator:
         """Return the generator of a block of a stream."""
         key = (*self.seed.spawn_key, stream, block)
@@ -67,7 +88,7 @@ class Resampler:
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities times observation weights, shape (n, width), rows in the order of the design."""
-        start = self.weights if self.frequency else np.ones(len(self.weights))
+        start = self.weights if self._one_by_one else np.ones(len(self.weights))
         return self._carried(self._multiplicities(start, self.generator(stream, block), width))
 
     def perturb(self, stream: int, block: int, width: int, spread: float) -> Array:
@@ -92,7 +113,7 @@ class Resampler:
         .. [1] Xu, L., Gotwalt, C., Hong, Y., King, C. B. and Meeker, W. Q. (2020). Applications of the
            fractional-random-weight bootstrap. The American Statistician 74, 345-358.
         """
-        start = self.weights if self.frequency else np.ones(len(self.weights))
+        start = self.weights if self._one_by_one else np.ones(len(self.weights))
         return self._carried(self._fractional(start, self.generator(stream, block), width, spread))
 
     def perturb_within(self, weights: Array, number: int, width: int, spread: float, shift: int = 0) -> Array:
@@ -116,7 +137,7 @@ class Resampler:
         ndarray, shape (n, width)
             Fractional weights times multiplicities times observation weights.
         """
-        start = weights if self.frequency else weights / self.weights
+        start = weights if self._one_by_one else weights / self.weights
         return self._carried(self._fractional(start, self.generator(NESTED_STREAM + shift, number), width, spread))
 
     def _fractional(self, start: Array, rng: np.random.Generator, width: int, spread: float) -> Array:
@@ -133,7 +154,7 @@ class Resampler:
         return drawn
 
     def _carried(self, multiplicities: Array) -> Array:
-        return multiplicities if self.frequency else multiplicities * self.weights[:, None]
+        return multiplicities if self._one_by_one else multiplicities * self.weights[:, None]
 
     def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
         """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""
@@ -179,7 +200,13 @@ def given_multiplicities(name: str, values: Any, n: int) -> Array:
     ndarray, shape (n, m)
         The multiplicities as floats.
     """
-    given = np.array(values, dtype=float)
+    try:
+        given = np.array(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"{name} is of type {type(values).__name__} and holds more than numbers ({error!s:.80}).\n"
+            f"Type  {name}=multiplicities  with a number for each of the {n} rows and each resample."
+        ) from error
     if given.ndim != 2 or given.shape[0] != n or given.shape[1] < 1:
         raise OptionError(
             f"{name} has shape {given.shape}; expected ({n}, m): a row for each row of the estimation sample, a column "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import BinaryModel, PropensityModel
 
@@ -99,8 +100,34 @@ class FunctionTarget(TiltTarget):
         """Tilt, and its derivative by central differences inside (0, 1)."""
         e = p[1]
         step = STEP * np.minimum(e, 1 - e)
-        slope = (self.tilt(e + step) - self.tilt(e - step)) / (2 * step)
-        return np.asarray(self.tilt(e), dtype=float), np.stack([np.zeros_like(e), slope])
+        slope = (self._values(e + step) - self._values(e - step)) / (2 * step)
+        return self._values(e), np.stack([np.zeros_like(e), slope])
+
+    def _values(self, e: Array) -> Array:
+        """Call the caller's function, and check what it returns."""
+        name, returned = getattr(self.tilt, "__name__", "target"), self.tilt(e)
+        try:
+            tilt = np.asarray(returned, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise _bad_tilt(name, f"a {type(returned).__name__} that is no array of numbers") from error
+        if tilt.shape != e.shape:
+            raise _bad_tilt(name, f"shape {tilt.shape} for scores of shape {e.shape}")
+        known = np.isfinite(e)  # a resample that cannot be fitted has no scores
+        wrong = known & ~((tilt >= 0) & np.isfinite(tilt))
+        if wrong.any():
+            worst = tilt[wrong][0]
+            raise _bad_tilt(name, f"{worst:.4g} at the score {e[wrong][0]:.4g} ({int(wrong.sum())} such rows)")
+        if known.any() and not (tilt[known] > 0).any():
+            raise _bad_tilt(name, "zero at every score: nobody is in the population")
+        return tilt
+
+
+def _bad_tilt(name: str, found: str) -> OptionError:
+    return OptionError(
+        f"the function {name} given as target= returned {found}; expected for each propensity score a finite number, "
+        "zero or more: how much a row with that score counts.\n"
+        "Type, say,  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0."
+    )
 
 
 class FrameTarget(Target):

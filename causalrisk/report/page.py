@@ -23,6 +23,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.record import FitRecord
+from causalrisk.files import write_whole
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
@@ -150,9 +151,7 @@ def report(
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
     body = [*front(record, heading, alpha, parts, len(stated)), contents(parts), *(part.html() for part in parts)]
-    target = Path(path)
-    target.write_text(page(heading, body), encoding="utf-8")
-    return target
+    return write_whole(path, page(heading, body))
 
 
 def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:

@@ -44,6 +44,11 @@ def _pyplot() -> Any:
     return plt
 
 
+def verbatim(text: object) -> str:
+    """Return a name as matplotlib shows it as it is: a dollar sign would begin a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     """Return the axes that were given, or those of a new figure, as high as a number of labelled rows needs."""
     if ax is not None:
@@ -76,7 +81,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     rows = np.arange(len(frame))[::-1]
     ax.hlines(rows, frame["lower"], frame["upper"], color="0.4")
     ax.plot(frame["effect"], rows, "o", color="black")
-    ax.set_yticks(rows, frame.index)
+    ax.set_yticks(rows, [verbatim(name) for name in frame.index])
     ax.set_ylim(-0.6, len(frame) - 0.4)
     low, high = ax.get_xlim()
     if low < 0 < high:
@@ -118,9 +123,9 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
     if least:
         ax.set_xscale("log")
         ax.set_xlim(left=least)
-    ax.set_yticks(rows, table.index)
+    ax.set_yticks(rows, [verbatim(name) for name in table.index])
     ax.set_ylim(-0.6, len(table) - 0.4)
-    ax.set_xlabel(f"root mean square over replicates ({unit})")
+    ax.set_xlabel(f"root mean square over replicates ({verbatim(unit)})")
     ax.legend(ncols=3, **ABOVE)
     return ax
 
@@ -204,11 +209,11 @@ def draw_penalty_path(
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
-    bias.set_ylabel(labels[2], color=ORANGE)
+    bias.set_ylabel(verbatim(labels[2]), color=ORANGE)
     bias.tick_params(axis="y", colors=ORANGE)
     ax.set_xscale("log")
     ax.set_xlabel("penalty λ (logarithmic)")
-    ax.set_ylabel(labels[0], color=BLUE)
+    ax.set_ylabel(verbatim(labels[0]), color=BLUE)
     ax.tick_params(axis="y", colors=BLUE)
     own_legend, bias_legend = ax.get_legend_handles_labels(), bias.get_legend_handles_labels()
     handles, names = own_legend[0] + bias_legend[0], own_legend[1] + bias_legend[1]
@@ -256,7 +261,7 @@ def draw_bootstrap(
     ax.set_xlim(low, max(high, ends + 0.5 * (high - low)))  # room for the names of the intervals
     ax.annotate("estimate", (estimate, top), xytext=(4, 2), textcoords="offset points", fontsize="small", va="bottom")
     ax.locator_params(axis="x", nbins=5)
-    ax.set_xlabel(label)
+    ax.set_xlabel(verbatim(label))
     ax.set_ylabel("resamples")
     return ax
 
@@ -296,7 +301,7 @@ def draw_balance(table: pd.DataFrame, ax: Any, threshold: float = BALANCED) -> A
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
     ax.axvline(0, color="black", linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
-    ax.set_yticks(rows, [f"{name}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
+    ax.set_yticks(rows, [f"{verbatim(name)}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
     ax.set_ylim(-0.6, len(sizes) - 0.4)
     ax.set_xlabel(
         f"{'largest ' if several else ''}absolute mean difference, standardized"
@@ -333,7 +338,7 @@ def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequ
     handles = []
     for sign, score, label, colour in zip((1, -1), scores, labels, (BLUE, ORANGE), strict=True):
         raw, _ = np.histogram(score, edges)
-        shown = f"{label} (n {len(score)})"
+        shown = f"{verbatim(label)} (n {len(score)})"
         handles.append(
             ax.bar(edges[:-1], sign * raw / raw.sum(), widths, align="edge", color=colour, alpha=0.4, label=shown)
         )
@@ -344,7 +349,7 @@ def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequ
         )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
-    ax.set_xlabel(name)
+    ax.set_xlabel(verbatim(name))
     ax.set_ylabel("share of the arm")
     ax.legend(handles=[*handles, outline], ncols=2, **ABOVE)
     return ax
@@ -380,8 +385,8 @@ def draw_calibration(table: pd.DataFrame, z: float, interval: str, label: str, a
     )
     ax.set_xlim(-0.02 * limits[1], limits[1])
     ax.set_ylim(-0.02 * limits[1], limits[1])
-    ax.set_xlabel(f"propensity score of {label}")
-    ax.set_ylabel(f"share with {label}")
+    ax.set_xlabel(f"propensity score of {verbatim(label)}")
+    ax.set_ylabel(f"share with {verbatim(label)}")
     ax.legend(ncols=2, **ABOVE)
     return ax
 
@@ -411,7 +416,7 @@ def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name:
         rows, (marker, colour) = table[table["arm"] == label], ARMS[k % len(ARMS)]
         ax.plot(
             100 * rows["weight share"], rows["change"], marker, color=colour, markersize=4, alpha=0.6, linestyle="none",
-            label=label, markeredgewidth=0,
+            label=verbatim(label), markeredgewidth=0,
         )  # fmt: skip
     ax.axhline(0, **LINE)
     order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:named]
@@ -419,11 +424,11 @@ def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name:
     for row_name, row in table.iloc[order].iterrows():
         x, right = 100 * row["weight share"], 100 * row["weight share"] > middle
         ax.annotate(
-            str(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
+            verbatim(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
             va="center", ha="right" if right else "left", fontsize="small",
         )  # fmt: skip
     ax.set_xlabel("share of the weight of its arm (%)")
-    ax.set_ylabel(name)
+    ax.set_ylabel(verbatim(name))
     ax.legend(ncols=5, **ABOVE)
     return ax
 
@@ -460,8 +465,8 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     ax.set_ylim(low, high)
     ax.set_aspect("equal", adjustable="box")  # so that the diagonal is one
     ax.locator_params(nbins=5)
-    ax.set_xlabel(f"bias of {labels[0]}, in units of {unit}")
-    ax.set_ylabel(f"bias of {labels[1]}")
+    ax.set_xlabel(f"bias of {verbatim(labels[0])}, in units of {verbatim(unit)}")
+    ax.set_ylabel(f"bias of {verbatim(labels[1])}")
     ax.legend(ncols=3, **ABOVE)
     return ax
 
@@ -752,7 +757,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     )
     for (title, plot), ax in zip(plots, axes.flat, strict=True):
         plot(record, ax).set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD)
-    figure.suptitle(one_line(record))
+    figure.suptitle(verbatim(one_line(record)))
     return figure
 
 

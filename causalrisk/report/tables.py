@@ -40,6 +40,8 @@ LATEX = {
     "*": "{*}",
 }
 
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of a formula
+
 
 MARKDOWN = re.compile(r"([\\\\`*_<>|~$])|(?<=\])(\()")
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
@@ -516,10 +518,27 @@ def _stack_text(tables: Sequence[SimpleTable], width: int) -> str:
     return "\n".join(lines)
 
 
+def no_formula(cell: str) -> str:
+    """Return a cell as text for a spreadsheet: what it would run as a formula gets an apostrophe in front.
+
+    Examples
+    --------
+    >>> no_formula("=cmd|calc"), no_formula("-228.50"), no_formula("mage")
+    ("'=cmd|calc", '-228.50', 'mage')
+    """
+    if not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell.rstrip("%"))
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
 def _csv_lines(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as comma-separated values, quoted where needed, without a line break at the end."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([[no_formula(cell) for cell in row] for row in rows])
     return stream.getvalue().removesuffix("\n")
 
 

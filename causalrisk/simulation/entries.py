@@ -108,7 +108,8 @@ class Entry:
     @property
     def signature(self) -> str:
         """What tells it from others when a study is resumed."""
-        name = f"{self.run.__module__}.{self.run.__qualname__}" if hasattr(self.run, "__qualname__") else repr(self.run)
+        known = hasattr(self.run, "__qualname__")  # without its module, which may be __main__ today and moved tomorrow
+        name = self.run.__qualname__.rpartition(".")[2] if known else repr(self.run)
         return f"{self.label}: {name} {dict(self.options)!r}"
 
 

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.report.numbers import column_format, format_number
-from causalrisk.report.plots import axes_or_new
+from causalrisk.report.plots import axes_or_new, verbatim
 from causalrisk.report.tables import ResultSummary, TableContent, build_summary
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design
@@ -192,14 +192,15 @@ class StudyResults:
         for k, label in enumerate(shown):
             part = table.xs(label, level="estimator")
             rows = [len(cells) - 1 - cells.index(key) + 0.12 * ((len(shown) - 1) / 2 - k) for key in part.index]
-            ax.errorbar(part["mse_ratio"], rows, xerr=2 * part["mse_ratio_mc"], fmt="o", ms=4, lw=1, label=label)
+            spread = 2 * part["mse_ratio_mc"]
+            ax.errorbar(part["mse_ratio"], rows, xerr=spread, fmt="o", ms=4, lw=1, label=verbatim(label))
         ax.axvline(1, color="0.7", linestyle="--", linewidth=1, zorder=0)
-        ax.set_yticks(range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
+        ax.set_yticks(range(len(cells)), [verbatim(f"{design}, n {n}") for design, n in reversed(cells)])
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(_log_locator())
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
-        ax.set_xlabel(f"mean squared error relative to {self.reference}")
+        ax.set_xlabel(verbatim(f"mean squared error relative to {self.reference}"))
         if len(shown) > 1:
             ax.legend(frameon=False)
         return ax

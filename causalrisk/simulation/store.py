@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.errors import OptionError
+from causalrisk.files import write_whole
 
 SETTINGS = "study.json"
 
@@ -61,17 +61,17 @@ class Store:
         """
         file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
         if file.exists():
-            there = json.loads(file.read_text("utf-8"))
+            there = _settings(file)
             ours = wanted | ({"entropy": there.get("entropy")} if fresh else {})
             for name, value in ours.items():
-                if there.get(name) != value:
+                if _comparable(there.get(name)) != _comparable(value):
                     raise OptionError(
                         f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
                         "\nGive another path=, or the same settings as then."
                     )
             return cls(folder, there["entropy"])
         folder.mkdir(parents=True, exist_ok=True)
-        _write(file, json.dumps(wanted, indent=1))
+        write_whole(file, json.dumps(wanted, indent=1))
         return cls(folder, entropy)
 
     def load(self, key: str, count: int) -> pd.DataFrame | None:
@@ -80,23 +80,45 @@ class Store:
         if not file.exists():
             return None
         exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
-        frame = pd.read_csv(file, converters=exact, keep_default_na=False)
-        first = frame["sample"].min()
+        try:
+            text = file.read_text("utf-8")
+            frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+            first, sizes = frame["sample"].min(), frame.groupby("sample").size()
+            if not text.endswith("\n") or sizes.nunique() != 1:
+                raise ValueError("its last sample is not whole")
+        except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
+            raise OptionError(
+                f"{str(file)!r} is no finished part of a study ({error!s:.80}); it was cut off or changed.\n"
+                "Delete that file: its samples are computed again, the others are kept."
+            ) from error
         frame = frame[frame["sample"] < first + count]
         return frame if frame["sample"].nunique() == count else None
 
     def save(self, key: str, frame: pd.DataFrame) -> None:
         """Write the part of a key."""
-        _write(self._file(key), frame.to_csv(index=False, na_rep="nan"))
+        write_whole(self._file(key), frame.to_csv(index=False, na_rep="nan"))
 
     def _file(self, key: str) -> Path:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
         return self.folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
 
 
-def _write(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-    os.replace(name, file)
+def _settings(file: Path) -> dict[str, Any]:
+    """Read the settings of a study."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:  # of the decoder, too
+        found = error
+    if isinstance(found, dict) and "entropy" in found:
+        return found
+    raise OptionError(
+        f"{str(file)!r} does not hold the settings of a study ({found!s:.80}); it was cut off or changed.\n"
+        "Give another path=, or delete that folder."
+    )
+
+
+def _comparable(value: Any) -> Any:
+    """Return settings without the modules that estimators were defined in: moving them changes no number."""
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    return re.sub(r"(?<=: )[\w.<>]*\.(?=[\w<>]+ \{)", "", value) if isinstance(value, str) else value

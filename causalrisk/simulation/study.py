@@ -7,18 +7,17 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError, whole_number
+from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
-from causalrisk.numerics.parallel import progress_bar
+from causalrisk.numerics.parallel import progress_bar, worker_processes
 from causalrisk.numerics.resample import seed_sequence
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
@@ -26,6 +25,7 @@ from causalrisk.simulation.population import Design
 from causalrisk.simulation.results import StudyResults
 from causalrisk.simulation.store import Store
 
+LOOK = 0.2  # seconds
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 INSTEAD = {
@@ -128,9 +128,12 @@ def run_study(
         If an option is not allowed, or `path` holds another study.
     UnavailableError
         If an estimator needs a package that is not installed.
+    BootstrapError
+        If a worker process died.
 
     Notes
     -----
+    An interruption ends the workers at once; samples of parts that were not finished are lost, those in `path` are not.
     An estimator that fails on a sample (separation, say) is left out there; the results count it and say why.
 
     Examples
@@ -203,13 +206,19 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
         yield from ((task, run_task(task)) for task in tasks)
         return
     check_picklable(tasks[0].entries, [task.design for task in tasks])
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
+    with worker_processes(workers) as pool:
         futures = {pool.submit(run_task, task): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        left = set(futures)
+        try:
+            while left:  # an interruption that another thread is told of is noticed between two looks
+                done, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
+                yield from ((futures[future], future.result()) for future in done)
+        except BrokenExecutor as error:
+            raise BootstrapError(
+                "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
+                "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
+                "n_jobs=1  to stay in one process."
+            ) from error
 
 
 def run_task(task: Task) -> pd.DataFrame:

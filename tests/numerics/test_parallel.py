@@ -116,11 +116,13 @@ def test_fault_59_a_worker_dies(monkeypatch):
     with (
         joblib.parallel_config("loky"),
         pytest.raises(
-            cr.BootstrapError, match=r"(?s)a worker process died.* resamples \d+ to 319 .*\nType  fit\(n_jobs=1\)"
+            cr.BootstrapError, match=r"(?s)a worker process died.* resamples \d+ to 319 .*Type  fit\(n_jobs=1\)"
         ) as caught,
     ):
         model.fit(**options)
     assert time.monotonic() - begun < 30
+    kept = caught.value.results
+    assert kept.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
     first_lost = int(str(caught.value).split("resamples ")[1].split(" to ")[0])
     assert first_lost % 32 == 0
     assert first_lost <= 96

@@ -1,0 +1,65 @@
+"""Is a design small enough to be fitted here: asked before any work starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import pandas as pd
+
+from causalrisk.errors import DesignError
+
+USUAL_MEMORY = 16e9  # bytes, where the system does not say
+
+
+def memory() -> float:
+    """Bytes of memory of this computer."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return USUAL_MEMORY
+
+
+def check_size(rows: int, columns: int, what: str, why: str = "") -> None:
+    """Raise a DesignError where the products of all pairs of columns do not fit the memory.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Rows and columns of the design.
+    what : str
+        Which design, for the message.
+    why : str
+        Where the columns come from.
+    """
+    needed, there = 4.0 * rows * columns * (columns + 1), memory()
+    if needed > there:
+        raise DesignError(
+            f"{what} has {columns:,} columns{why} and {rows:,} rows: the products of all pairs of columns take "
+            f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
+            f"Use fewer columns, or fewer levels: about {int((there / 4 / rows) ** 0.5):,} would fit."
+        )
+
+
+def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:
+    """Raise a DesignError where the levels of the categorical variables of a model are too many to be fitted.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of the sample.
+    columns : mapping of str to Series
+        Variables of the model.
+    coded : set of str
+        Numeric ones that are categories too.
+    model : str
+        Its name, for the message.
+    """
+    levels = {
+        name: int(values.nunique())
+        for name, values in columns.items()
+        if name in coded or values.dtype.kind not in "bif"
+    }
+    if levels:
+        most = max(levels, key=lambda name: levels[name])
+        check_size(rows, sum(levels.values()), f"the {model} model", f" ({most!r} alone has {levels[most]:,} levels)")

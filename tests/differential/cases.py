@@ -1,0 +1,180 @@
+"""Random fits: options and data that a seed stands for, and how a case that fails is made smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW")
+SMALLEST = 60
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random fit; its fields are all there is to it, and the defaults are the simplest.
+
+    `rows` are those of the data before anything is left out, `arms` their number of arms, `covariates` the numeric
+    ones, `factor` whether there is a categorical one too. `shift` and `scale` move the covariates; `missing` is the
+    share of rows that miss one. The other fields are options of the fit.
+    """
+
+    seed: int = 0
+    estimator: str = "IPWRA"
+    rows: int = 200
+    covariates: int = 2
+    factor: bool = False
+    arms: int = 2
+    family: str = "gaussian"
+    outcome_link: str = ""
+    propensity_link: str = "logit"
+    target: str = "all"
+    weight_type: str = ""
+    weight_scale: float = 1.0
+    clusters: int = 0
+    small_sample: bool = False
+    effect: str = "difference"
+    trim: tuple[float, float] | None = None
+    clip: tuple[float, float] | None = None
+    other_propensity: bool = False
+    coding: str = "int"
+    dtype: str = "float64"
+    arrays: bool = False
+    shift: float = 0.0
+    scale: float = 1.0
+    missing: float = 0.0
+    resamples: str = ""
+
+
+def draw(seed: int) -> Case:
+    """Return the case of a seed."""
+    rng = np.random.default_rng([20260101, seed])
+
+    def some(values: tuple, *, usual: float = 0.0):
+        """Draw one of the values, the first with a probability of `usual` beforehand."""
+        return values[0] if rng.random() < usual else values[rng.integers(len(values))]
+
+    arms = int(some((2, 3, 4), usual=0.5))
+    family = some(("gaussian", "gaussian", "binomial", "poisson", "gamma", "negativebinomial"), usual=0.2)
+    links = {"binomial": ("logit", "probit", "cloglog"), "gaussian": ("identity", "log")}.get(family, ("log",))
+    link = some(links, usual=0.5)
+    targets = ("all", "control", "overlap", "matching", "entropy", "frame", *(("treated", "tilt") if arms == 2 else ()))
+    target = some(targets, usual=0.3)
+    weight_type = some(("", "frequency", "probability"), usual=0.3)
+    clusters = int(some((0, 15, 40), usual=0.5))
+    positive = family != "gaussian" or link == "log"
+    effects = ("difference", "ratio", "percent", *(("odds_ratio",) if family == "binomial" else ()))
+    trim = some((None, (0.05, 0.95), (0.1, 0.9)), usual=0.7) if target != "frame" else None
+    plain = arms == 2 and target == "all" and trim is None
+    return Case(
+        seed=seed,
+        estimator=some(ESTIMATORS),
+        rows=int(rng.integers(100, 400)) + 100 * (arms - 2),
+        covariates=int(rng.integers(1, 4)),
+        factor=bool(rng.random() < 0.4),
+        arms=arms,
+        family=family,
+        outcome_link=link,
+        propensity_link=some(("logit", "probit", "cloglog"), usual=0.4) if arms == 2 else "logit",
+        target=target,
+        weight_type=weight_type,
+        weight_scale=float(10.0 ** rng.integers(-12, 13)) if weight_type == "probability" else 1.0,
+        clusters=clusters,
+        small_sample=bool(rng.random() < 0.3),
+        effect=some(effects, usual=0.5) if positive else "difference",
+        trim=trim,
+        clip=some((None, (0.1, 0.9), (0.2, 1.0)), usual=0.6) if plain else None,
+        other_propensity=bool(rng.random() < 0.4),
+        coding=some(("int", "float", "text", "category", "bool") if arms == 2 else ("int", "text", "category")),
+        dtype=some(("float64", "float32", "Float64", "object", ">f8"), usual=0.5),
+        arrays=bool(rng.random() < 0.2),
+        shift=float(some((0.0, -3.0, 100.0, 1e4), usual=0.6)),
+        scale=float(some((1.0, 1e-6, 1e6, 1e-12, 1e12), usual=0.6)),
+        missing=float(some((0.0, 0.02, 0.1), usual=0.6)),
+        resamples=some(("", "given", "pairs", "bayesian", "stratified", "cluster"), usual=0.5),
+    )
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a case is about: the frame that is fitted, and another population."""
+
+    frame: pd.DataFrame
+    elsewhere: pd.DataFrame
+    names: tuple[str, ...]
+
+
+def data_of(case: Case) -> Data:
+    """Draw the data of a case; treatment `d` has codes 0 .. K-1, still."""
+    rng = np.random.default_rng([7, case.seed])
+    n = case.rows
+    x = rng.normal(size=(n + 80, case.covariates))
+    g = rng.integers(0, 3, n + 80)
+    x[n:] += 0.3
+    index = x[:n] @ rng.uniform(-0.5, 0.5, (case.covariates, case.arms)) + 0.3 * (g[:n, None] == 1)
+    d = (index + rng.gumbel(size=(n, case.arms))).argmax(axis=1)
+    level = 0.3 * x[:n].sum(axis=1) + 0.2 * d + 0.2 * g[:n]
+    y = _outcome(case, level, rng)
+    names = tuple(f"x{j + 1}" for j in range(case.covariates))
+    frame = pd.DataFrame(x * case.scale + case.shift * case.scale, columns=list(names)).astype("float32")
+    frame = frame.astype("float64")  # numbers that every dtype holds
+    frame["g"] = np.array(["a", "b", "c"])[g]
+    own, elsewhere = frame.iloc[:n].copy(), frame.iloc[n:].reset_index(drop=True)
+    own["y"], own["d"] = y, d
+    w = rng.integers(1, 5, n) if case.weight_type == "frequency" else rng.uniform(0.3, 2, n) * case.weight_scale
+    own["w"] = w
+    own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
+    for name in names:
+        own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
+    return Data(own, elsewhere, names)
+
+
+def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    n = len(level)
+    if case.family == "binomial":
+        return (rng.random(n) < 1 / (1 + np.exp(-level))).astype(float)
+    if case.family == "poisson":
+        return rng.poisson(np.exp(0.5 + 0.5 * level)).astype(float)
+    if case.family == "negativebinomial":
+        return rng.poisson(np.exp(0.5 + 0.5 * level) * rng.gamma(2, 0.5, n)).astype(float)
+    if case.family == "gamma":
+        return np.exp(0.5 * level) * rng.gamma(2, 0.5, n)
+    if case.outcome_link == "log":
+        return np.exp(0.4 * level) + 0.2 * rng.normal(size=n)
+    return level + rng.normal(size=n)
+
+
+def smaller(case: Case) -> Iterator[Case]:
+    """Yield simpler cases: each with one field nearer to its default, and with fewer rows."""
+    simplest = Case(seed=case.seed, estimator=case.estimator)
+    for field in fields(Case):
+        if field.name in ("seed", "estimator", "rows", "outcome_link"):
+            continue
+        value = getattr(simplest, field.name)
+        if getattr(case, field.name) == value:
+            continue
+        changed = replace(case, **{field.name: value})
+        if field.name == "family":
+            changed = replace(changed, outcome_link="", effect="difference")
+        yield changed
+    if case.rows > SMALLEST:
+        yield replace(case, rows=max(SMALLEST, case.rows // 2))
+    if case.covariates > 1:
+        yield replace(case, covariates=1)
+
+
+def shrink(case: Case, fails, tries: int = 100) -> Case:
+    """Return the simplest case found that still fails."""
+    while tries:
+        for candidate in smaller(case):
+            tries -= 1
+            if fails(candidate):
+                case = candidate
+                break
+            if not tries:
+                break
+        else:
+            return case
+    return case

@@ -1,0 +1,243 @@
+"""Random fits of the package against a slow reference that shares nothing with it.
+
+    python -m tests.differential.machine --cases 20000 --jobs 2
+
+prints how many agreed, were refused in words, were ill-conditioned or had no reference, and for each that is wrong the
+smallest case that still is; the exit code is then 1. A case is all in its fields: ``check(Case(...))`` repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import multiprocessing
+import sys
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+
+import causalrisk as cr
+from causalrisk.numerics.resample import RESAMPLE_STREAM
+from tests.differential import cases, reference
+from tests.differential.cases import Case, Data
+
+POINT, ERROR = 1e-6, 1e-5  # of a standard error; relative
+ILL = 1e4  # condition of a design above which a double-precision reference is no judge
+KINDS = ("agreed", "refused", "no reference", "ill-conditioned", "wrong")
+
+
+class Verdict(NamedTuple):
+    """What became of a case, and what was seen."""
+
+    kind: str
+    text: str = ""
+
+
+def model_of(case: Case, data: Data) -> Any:
+    """Make the package's model of a case."""
+    frame, elsewhere = coded(case, data.frame, data), data.elsewhere
+    factor = ["g"] if case.factor else []
+    outcome = " + ".join([*factor, *data.names])
+    propensity = " + ".join([*factor, *reference.propensity_names(case, data.names)])
+    family: Any = case.family
+    link = case.outcome_link or None
+    if family == "negativebinomial":
+        family, link = sm.families.NegativeBinomial(alpha=reference.ALPHA), None
+    target: Any = case.target
+    if target == "frame":
+        target = elsewhere
+    elif target == "tilt":
+        target = _tilt
+    reference_level = {"text": "arm 0", "category": "arm 0", "int": 0, "float": 0.0, "bool": False}[case.coding]
+    options: dict[str, Any] = {
+        "family": family, "link": link, "propensity_link": case.propensity_link, "target": target, "trim": case.trim,
+        "clip": case.clip, "effect": case.effect, "reference": reference_level,
+    }  # fmt: skip
+    model = getattr(cr, case.estimator)
+    if case.arrays and case.target != "frame" and not case.factor:
+        X, Z = (frame[list(names)].astype(float).assign(const=1.0) for names in (
+            data.names, reference.propensity_names(case, data.names)))  # fmt: skip
+        if case.weight_type:
+            options |= {"weights": frame["w"], "weight_type": case.weight_type}
+        if case.clusters:
+            options["cluster"] = frame["c"]
+        return model(frame["y"], X, frame["d"], exog_propensity=Z, **options)
+    if case.weight_type:
+        options |= {"weights": "w", "weight_type": case.weight_type}
+    if case.clusters:
+        options["cluster"] = "c"
+    return model.from_formula(f"y ~ {outcome}", frame, treat="d", propensity=propensity, **options)
+
+
+def _tilt(e: np.ndarray) -> np.ndarray:
+    return e**2 * (1 - e)
+
+
+def coded(case: Case, frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """Store treatment and covariates as the case says."""
+    labels = frame["d"].map(lambda k: f"arm {k}")
+    kinds = {
+        "int": frame["d"], "float": frame["d"].astype(float), "bool": frame["d"].astype(bool), "text": labels,
+        "category": labels.astype("category"),
+    }  # fmt: skip
+    return frame.assign(d=kinds[case.coding], **{name: frame[name].astype(case.dtype) for name in data.names})
+
+
+def check(case: Case) -> Verdict:
+    """Fit a case by the package and by the reference, and compare."""
+    data = cases.data_of(case)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            expected = reference.answer(case, data)
+    except (reference.NoReferenceError, np.linalg.LinAlgError, ValueError, FloatingPointError):
+        expected = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            res = model_of(case, data).fit(small_sample=case.small_sample, **how(case))
+        except cr.CausalRiskError as error:
+            return Verdict("refused", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        except Exception as error:  # whatever is raised is what is looked for
+            return Verdict("wrong", f"{type(error).__name__}: {error}")
+    raw = [w for w in caught if not issubclass(w.category, cr.CausalRiskWarning)]
+    if raw:
+        return Verdict("wrong", f"a warning that is not the package's: {raw[0].message}")
+    if expected is None:
+        return Verdict("no reference")
+    found = [text for text in differences(case, data, res, expected) if text]
+    if not found:
+        return Verdict("agreed")
+    return Verdict("ill-conditioned" if expected.condition > ILL or not res.converged else "wrong", "; ".join(found))
+
+
+def how(case: Case) -> dict[str, Any]:
+    """Options of the fit: standard errors without resamples."""
+    return {"cov_type": "cluster"} if case.clusters else {"cov_type": "HC1" if case.small_sample else "robust"}
+
+
+def differences(case: Case, data: Data, res: Any, expected: reference.Answer):
+    """Yield what disagrees."""
+    se = np.sqrt(np.diag(expected.cov))
+    yield apart("effects and means", res.params, expected.params, se)
+    scale = np.sqrt(np.outer(np.diag(expected.cov), np.diag(expected.cov)))
+    yield apart("covariance", res.cov_params(), expected.cov, scale, ERROR)
+    yield from predictions(case, data, res, expected, se)
+    if len(expected.groups):
+        by = res.effects_by(data.frame["g"])
+        yield apart("effects in groups", by["estimate"], by_effect(case, expected.groups), by["std err"])
+        yield apart("their standard errors", by["std err"], by_effect(case, expected.group_se), by["std err"], ERROR)
+    if case.resamples:
+        yield from resamples(case, data, res, se)
+
+
+def by_effect(case: Case, values: np.ndarray) -> np.ndarray:
+    """Order values that go by groups, then effects, as the package's table: by effects, then groups."""
+    return values.reshape(-1, case.arms - 1).T.ravel()
+
+
+def predictions(case: Case, data: Data, res: Any, expected: reference.Answer, se: np.ndarray):
+    if case.trim is not None or case.missing or case.arrays:
+        return
+    yield apart("predictions", res.predict(data.frame.head(5)), expected.predicted, se[-1])
+
+
+def resamples(case: Case, data: Data, res: Any, se: np.ndarray):
+    """Compare two resamples with fits under their multiplicities, and check what a kind of resampling promises."""
+    record, kind = res._record, case.resamples
+    if kind == "given":
+        n = record.design.n
+        drawn = np.random.default_rng(case.seed).multinomial(n, np.full(n, 1 / n), 2)
+        options: dict[str, Any] = {"resamples": drawn.T}
+    else:
+        if (kind == "cluster") != bool(case.clusters):
+            return
+        options = {"bootstrap": kind, "n_boot": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = res.model.fit(cov_type="bootstrap", max_failed=0.99, **options)
+    np.testing.assert_array_equal(again.params, res.params)
+    record = again._record
+    resampler, design, sample = record.resampler(), record.design, record.sample
+    counts = resampler.given("resamples", drawn.T) if kind == "given" else resampler.draw(RESAMPLE_STREAM, 0, 2)
+    own = sample.restore(counts)
+    if kind != "given":
+        yield promise(kind, own if case.weight_type != "probability" else own / design.weights[:, None], design)
+    for b in np.flatnonzero(again.boot_ledger["used"]):
+        weights = np.r_[own[:, b], counts[: sample.n_frame, b]]
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                wanted = reference.resampled(case, data, weights)
+        except (reference.NoReferenceError, np.linalg.LinAlgError, ValueError):
+            continue
+        yield apart(f"resample {b}", again.boot_params.iloc[b], wanted, se)
+
+
+def promise(kind: str, counts: np.ndarray, design: Any) -> str:
+    """Say where multiplicities are not those of their kind."""
+    if kind in ("pairs", "stratified", "bayesian") and not np.allclose(counts.sum(axis=0), design.nobs):
+        return f"{kind}: multiplicities do not sum to the number of observations"
+    if kind == "stratified" and not np.allclose(counts[design.arm == 0].sum(axis=0), design.counts[0]):
+        return "stratified: an arm has another size"
+    if kind == "cluster":
+        units = counts / design.units[:, None]
+        if np.ptp(pd.DataFrame(units).groupby(design.cluster).agg(np.ptp).to_numpy()) > 1e-9:
+            return "cluster: the rows of a cluster are not drawn together"
+    return ""
+
+
+def apart(what: str, found: Any, expected: Any, scale: Any, tolerance: float = POINT) -> str:
+    """Say where two results differ by more than a share of a scale, and by more than rounding."""
+    found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
+    if found.shape != expected.shape:
+        return f"{what}: shape {found.shape}, expected {expected.shape}"
+    allowed = tolerance * np.broadcast_to(scale, found.shape) + 1e-9 * np.abs(expected)
+    worst = np.nanmax(np.abs(found - expected) / np.where(allowed > 0, allowed, 1e-300), initial=0)
+    if np.isnan(found).any() != np.isnan(expected).any() or worst > 1:
+        return f"{what}: {found.ravel()}, expected {expected.ravel()} ({worst:.3g} times what is allowed)"
+    return ""
+
+
+def _numbered(seed: int) -> tuple[int, Verdict]:
+    return seed, check(cases.draw(seed))
+
+
+def run(seeds: range, jobs: int = 1) -> dict[str, dict[int, str]]:
+    """Check the cases of seeds; of each kind of verdict the seeds, with what was seen."""
+    found: dict[str, dict[int, str]] = {kind: {} for kind in KINDS}
+    if jobs == 1:
+        verdicts = map(_numbered, seeds)
+        for seed, verdict in verdicts:
+            found[verdict.kind][seed] = verdict.text
+        return found
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for seed, verdict in pool.imap_unordered(_numbered, seeds, chunksize=20):
+            found[verdict.kind][seed] = verdict.text
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args(arguments)
+    found = run(range(options.first, options.first + options.cases), options.jobs)
+    for kind in KINDS:
+        print(f"{kind:16} {len(found[kind]):6}")
+    reasons = collections.Counter(text.split(":")[0] for text in found["refused"].values())
+    print("refused by", dict(reasons))
+    print("ill-conditioned:", sorted(found["ill-conditioned"]))
+    for seed, text in sorted(found["wrong"].items()):
+        small = cases.shrink(cases.draw(seed), lambda case: check(case).kind == "wrong")
+        print(f"\n{seed}: {text}\nsmallest: {small}\n  {check(small).text}")
+    return int(bool(found["wrong"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""The machine of `tests.differential.machine` on the first cases, and on faults that are planted on purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from causalrisk.estimators import separate
+from causalrisk.inference import bootstrap, sandwich
+from causalrisk.propensity import weights
+from tests.differential import cases
+from tests.differential.cases import Case
+from tests.differential.machine import check, main
+
+CASES, PARTS = 300, 6
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_fits_agree_with_the_reference(part):
+    verdicts = {seed: check(cases.draw(seed)) for seed in range(part, CASES, PARTS)}
+    wrong = {seed: verdict.text for seed, verdict in verdicts.items() if verdict.kind == "wrong"}
+    assert not wrong, f"{wrong}\nrun  python -m tests.differential.machine --first {min(wrong)} --cases 1"
+    assert sum(verdict.kind == "agreed" for verdict in verdicts.values()) >= 0.9 * len(verdicts)
+
+
+def test_the_cases_are_of_every_kind():
+    drawn = [cases.draw(seed) for seed in range(CASES)]
+    for field in ("estimator", "arms", "family", "propensity_link", "target", "weight_type", "effect", "coding",
+                  "dtype", "resamples"):  # fmt: skip
+        found = {getattr(case, field) for case in drawn}
+        everything = {getattr(cases.draw(seed), field) for seed in range(2000)}
+        assert found == everything, field
+    pairs = {(case.estimator, case.target) for case in map(cases.draw, range(2000))}
+    assert len(pairs) == 4 * 8
+
+
+def first_wrong(limit=500):
+    return next((seed for seed in itertools.islice(itertools.count(), limit) if is_wrong(cases.draw(seed))), None)
+
+
+def is_wrong(case):
+    return check(case).kind == "wrong"
+
+
+def sign(monkeypatch):
+    """The correction of AIPW is subtracted."""
+    project = separate.project_arm
+
+    def turned(sample, spec, w, *args, **options):
+        return project(sample, spec, dataclasses.replace(w, excess=-w.w - w.tilt), *args, **options)
+
+    monkeypatch.setattr(separate, "project_arm", turned)
+
+
+def missing_weight(monkeypatch):
+    """The sandwich forgets that probability weights are squared."""
+    plain = sandwich.sandwich
+
+    def forgot(influence, s, **options):
+        return plain(influence, s, **(options | {"frequency": True}))
+
+    monkeypatch.setattr("causalrisk.inference.covariance.sandwich", forgot)
+
+
+def stale(monkeypatch):
+    """A resample is weighed by the multiplicities of the one before."""
+    refit = bootstrap._refit_block
+
+    def late(refitter, draw, n_boot, width, number):
+        return refit(refitter, lambda block, columns: np.roll(draw(block, columns), 1, axis=1), n_boot, width, number)
+
+    monkeypatch.setattr(bootstrap, "_refit_block", late)
+
+
+def slope_of_weights(monkeypatch):
+    """The influence of the propensity fit on the weights has the wrong sign."""
+    by = weights._by_coefficients
+    monkeypatch.setattr(weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
+
+
+@pytest.mark.parametrize("plant", [sign, missing_weight, stale, slope_of_weights])
+def test_a_planted_fault_is_found_and_shrunk(plant, monkeypatch):
+    plant(monkeypatch)
+    seed = first_wrong()
+    assert seed is not None
+    small = cases.shrink(cases.draw(seed), is_wrong, tries=40)
+    assert is_wrong(small)
+    simplest = dataclasses.asdict(Case(seed=seed))
+    changed = {name for name, value in dataclasses.asdict(small).items() if value != simplest[name]}
+    assert len(changed - {"rows", "covariates", "estimator"}) <= 4, small
+    monkeypatch.undo()
+    assert not is_wrong(small)
+
+
+def test_the_command_counts_and_fails_where_a_case_is_wrong(capsys, monkeypatch):
+    assert main(["--cases", "3"]) == 0
+    assert "agreed                3\n" in capsys.readouterr().out
+    sign(monkeypatch)
+    seed = first_wrong()
+    assert main(["--first", str(seed), "--cases", "1"]) == 1
+    assert f"{seed}: effects and means" in capsys.readouterr().out

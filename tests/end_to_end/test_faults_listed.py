@@ -1,0 +1,149 @@
+"""The table of faults: every number has a test, and what no other file tests."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import re
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from tests.conftest import RHS, simulate
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_number_of_the_table_has_a_test():
+    page = (ROOT / "docs" / "reference" / "faults.md").read_text("utf-8")
+    listed = [int(number) for number in re.findall(r"^\| (\d+) \| \S.* \| \S.* \|$", page, flags=re.MULTILINE)]
+    assert listed == list(range(1, 73))
+    texts = (path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    tested = {int(number) for text in texts for number in re.findall(r"(?m)^def test_fault_(\d+)_", text)}
+    assert set(listed) - tested == set()
+
+
+@pytest.mark.parametrize("model", [cr.IPWRA, cr.AIPW, cr.JRE])
+def test_fault_52_a_resample_that_is_separated_is_left_out_with_its_reason(model):
+    """One row alone keeps a cell from being separated: resamples without it are."""
+    data = simulate(120).assign(cell=0)
+    treated, control = np.flatnonzero(data.d == 1)[:8], np.flatnonzero(data.d == 0)[:1]
+    data.loc[[*treated, *control], "cell"] = 1
+    built = model.from_formula("y ~ x1", data, treat="d", propensity="x1 + cell")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        res = built.fit(cov_type="bootstrap", n_boot=300, max_failed=0.9)
+    ledger = res.boot_ledger
+    lost = ~ledger["used"]
+    drawn_away = (1 - 1 / 120) ** 120
+    assert abs(lost.mean() - drawn_away) < 0.12
+    assert ledger.loc[lost, "reason"].str.contains("separated the arms|singular").all()
+    assert res.boot_params[lost].isna().all(axis=None)
+    assert not res.boot_params[~lost].isna().any(axis=None)
+    np.testing.assert_allclose(res.effect_se, res.boot_params["ATE"].std())
+    assert any(f"{lost.sum()} of 300 resamples were left out" in str(w.message) for w in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(cr.BootstrapError, match=r"\d+ of \d+ (resamples|propensity replicates) failed") as refused:
+            built.fit(cov_type="bootstrap", n_boot=300, max_failed=0.05)
+    if model is not cr.JRE:
+        assert refused.value.results.effect == res.effect
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def _fit(n_jobs=1):
+    model = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
+    return model.fit(cov_type="bootstrap", n_boot=64, n_jobs=n_jobs).cov_params().to_numpy()
+
+
+def _send(pipe):
+    pipe.send(_fit(2))
+
+
+@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of a fork beside threads
+def test_fault_60_any_way_to_start_a_process(start):
+    """Also a fork while a thread of the parent is fitting."""
+    context, here = multiprocessing.get_context(start), []
+    busy = threading.Thread(target=lambda: here.extend(_fit(2) for _ in range(5)))
+    busy.start()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender,))
+    process.start()
+    assert receiver.poll(60)
+    there = receiver.recv()
+    process.join()
+    busy.join()
+    for covariance in (there, *here):
+        np.testing.assert_array_equal(covariance, _fit())
+
+
+# --- hostile names -------------------------------------------------------------------------------------------------
+
+HOSTILE = ("=cmd|' /C calc'!A0", "+1+cmd", "@SUM(A1)", "-2+3", "<script>alert(1)</script>", "$x^$", r"\input{/passwd}")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_level_that_begins_with_equals_was_a_formula_of_the_spreadsheet(name):
+    data = simulate(150)
+    data = data.assign(arm=np.where(data.d == 1, name, "none")).rename(columns={"x1": name})
+    res = cr.IPWRA.from_formula(f"y ~ Q({name!r}) + x2", data, treat="arm", reference="none").fit()
+    summary = res.summary(coefficients=True)
+    for row in csv.reader(summary.as_csv().splitlines()):
+        for cell in row:
+            assert not cell.startswith(("=", "@")), cell
+            assert not cell.startswith(("+", "-")) or _number(cell), cell
+    assert "<script" not in summary.as_html()
+    assert r"\input{" not in summary.as_latex()
+    assert re.search(r"(?<!\\)\$x", summary.as_latex()) is None
+
+
+def _number(text):
+    try:
+        float(text.rstrip("%"))
+    except ValueError:
+        return False
+    return True
+
+
+def test_numbers_of_a_csv_table_stay_numbers():
+    births = cr.datasets.load_cattaneo2()
+    text = cr.IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit().summary().as_csv()
+    assert "'" not in text.replace("arm's", "")
+    assert ",-" in text
+
+
+def test_a_parquet_file_that_unpacks_to_millions_of_rows_is_refused_before_it_is_read(tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = 1_200_000
+    same = pd.Categorical.from_codes(np.zeros(rows, dtype="int8"), ["exactMatch"])
+    path = tmp_path / "questions.parquet"
+    pd.DataFrame({"id": same, "category": same, "answer_type": same}).to_parquet(path)
+    assert path.stat().st_size < 100_000
+    (tmp_path / "arm.json").write_text("{}")
+    with pytest.raises(cr.DesignError, match=r"has 1,200,000 rows; expected at most 1,000,000\.\n"):
+        cr.hle.load_judged({"arm": tmp_path / "arm.json"}, path)
+
+
+def test_a_file_larger_than_any_of_its_kind_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("causalrisk.hle.loading.LARGEST_FILE", 1000)
+    (tmp_path / "arm.json").write_text("[" * 2000)
+    questions = pd.DataFrame({"id": ["1"], "category": ["a"], "answer_type": ["exactMatch"]})
+    with pytest.raises(cr.DesignError, match=r"has 2,000 bytes; expected at most 1,000\."):
+        cr.hle.load_judged({"arm": tmp_path / "arm.json"}, questions)
+
+
+def test_only_the_columns_that_are_used_are_read_from_a_parquet_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    questions = pd.DataFrame({"id": ["1"], "category": ["a"], "answer_type": ["exactMatch"], "preview": ["x" * 9]})
+    questions.to_parquet(tmp_path / "questions.parquet")
+    (tmp_path / "arm.json").write_text("{}")
+    frame = cr.hle.load_judged({"arm": tmp_path / "arm.json"}, tmp_path / "questions.parquet")
+    assert list(frame["id"]) == ["1"]

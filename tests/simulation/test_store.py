@@ -1,0 +1,171 @@
+"""The folder of a study: cut-off parts and settings are named, moved modules change nothing, dead workers are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk.simulation import run_study
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"n": 100, "n_sims": 30, "estimators": ["Unadjusted", "IPWRA"]}
+SLOW = """
+import os, sys, time
+from causalrisk.simulation import run_study
+
+def slow(trial):
+    open(f"{sys.argv[1]}.{os.getpid()}", "w").close()
+    time.sleep(0.4)
+    return 1.0, 1.0
+
+if __name__ == "__main__":
+    run_study("strong", n=100, n_sims=400, estimators={"fast": "Unadjusted", "slow": slow}, n_jobs=2, path=sys.argv[1])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run_study("strong", path=tmp_path, **SETTINGS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60, 400, -30, -3])
+def test_a_part_that_was_cut_off_said_could_not_convert_string(folder, cut):
+    part = next(p for p in folder.glob("*.csv") if "sample-0" in p.name)
+    whole = part.read_bytes()
+    part.write_bytes(whole[:cut])
+    with pytest.raises(cr.OptionError, match=rf"{part.name}' is no finished part .*\nDelete that file"):
+        run_study("strong", path=folder, **SETTINGS)
+    part.unlink()
+    again = run_study("strong", path=folder, **SETTINGS)
+    assert part.read_bytes() == whole
+    pd.testing.assert_frame_equal(again.raw, run_study("strong", **SETTINGS).raw, check_exact=True)
+
+
+@pytest.mark.parametrize("text", ["", '{"estimators": [', "[]", "{}", "\xff\xfe"])
+def test_settings_that_were_cut_off_said_json_decode_error(folder, text):
+    (folder / "study.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(cr.OptionError, match=r"study.json' does not hold the settings of a study .*\nGive another"):
+        run_study("strong", path=folder, **SETTINGS)
+
+
+def test_a_study_could_not_go_on_after_its_modules_had_moved(folder):
+    """Folders of an earlier layout name the module of each estimator; so do those of a script run by `python -m`."""
+    file = folder / "study.json"
+    settings = json.loads(file.read_text())
+    assert settings["estimators"] == ["Unadjusted: Unadjusted {}", "IPWRA: IPWRA {}"]
+    settings["estimators"] = [
+        "Unadjusted: causalrisk.estimators.unadjusted.Unadjusted {}", "IPWRA: causalrisk.estimation.ipwra.IPWRA {}",
+    ]  # fmt: skip
+    file.write_text(json.dumps(settings))
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*.csv")}
+    run_study("strong", path=folder, **SETTINGS)
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("*.csv")} == before
+    with pytest.raises(cr.OptionError, match="another estimators"):
+        run_study("strong", path=folder, n=100, n_sims=30, estimators=["Unadjusted", "AIPW"])
+    with pytest.raises(cr.OptionError, match="another estimators"):
+        changed = {"Unadjusted": "Unadjusted", "IPWRA": ("IPWRA", {"target": "overlap"})}
+        run_study("strong", path=folder, n=100, n_sims=30, estimators=changed)
+
+
+def own(trial):
+    return 1.0, 1.0
+
+
+def test_a_function_is_the_same_under_any_module(tmp_path):
+    run_study("strong", n=100, n_sims=3, estimators=own, path=tmp_path, reference="own")
+    assert json.loads((tmp_path / "study.json").read_text())["estimators"] == ["own: own {}"]
+    settings = (tmp_path / "study.json").read_text().replace("own: own", "own: __main__.own")
+    (tmp_path / "study.json").write_text(settings)
+    run_study("strong", n=100, n_sims=3, estimators=own, path=tmp_path, reference="own")
+
+
+def test_parts_reach_the_disk_whole(folder, monkeypatch):
+    """A full disk while a part is written leaves no part, and the study goes on from the others."""
+    for part in folder.glob("*.csv"):
+        part.unlink()
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_study("strong", path=folder, **SETTINGS)
+    assert caught.value.filename.endswith(".csv")
+    assert len(list(folder.glob("*.csv"))) == 1
+    assert not list(folder.glob(".*"))
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(
+        run_study("strong", path=folder, **SETTINGS).raw, run_study("strong", **SETTINGS).raw, check_exact=True
+    )
+
+
+# --- interruptions -------------------------------------------------------------------------------------------------
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A study of slow samples in two processes, both of which are at work."""
+    (tmp_path / "script.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", tmp_path / "study"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )  # fmt: skip
+    give_up = time.monotonic() + 60
+    while len(found := list(tmp_path.glob("study.*"))) < 2 and time.monotonic() < give_up:
+        time.sleep(0.05)
+    yield process, [int(path.suffix[1:]) for path in found]
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+@pytest.mark.parametrize("how", ["parent", "group", "terminate", "kill", "worker"])
+def test_an_interrupted_study_waited_for_its_workers(running, how, tmp_path):
+    """17 s after the interruption it was still there; workers of a killed parent for ever."""
+    process, workers = running
+    begun = time.monotonic()
+    if how == "group":
+        os.killpg(process.pid, signal.SIGINT)
+    elif how == "worker":
+        os.kill(workers[-1], signal.SIGKILL)
+    else:
+        process.send_signal({"parent": signal.SIGINT, "terminate": signal.SIGTERM, "kill": signal.SIGKILL}[how])
+    _, text = process.communicate(timeout=20)
+    assert time.monotonic() - begun < 3
+    while any(alive(pid) for pid in workers) and time.monotonic() - begun < 5:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in workers)
+    told = {"parent": "KeyboardInterrupt", "group": "KeyboardInterrupt", "worker": "BootstrapError: a worker process"}
+    assert told.get(how, "") in text
+    assert len(re.findall("Traceback", text)) <= (3 if how == "worker" else 1), text
+    assert not list((tmp_path / "study").glob(".*"))
+
+
+def test_a_part_that_fails_is_told_as_it_was(monkeypatch):
+    """An error of a worker ends the others."""
+    begun = time.monotonic()
+    with pytest.raises(cr.OptionError, match="penalty"):
+        run_study("strong", n=100, n_sims=100, estimators={"JRE": ("JRE", {"penalty": "x"})}, n_jobs=2)
+    assert time.monotonic() - begun < 30
