@@ -20,7 +20,7 @@ PACKAGE = ROOT / "causalrisk"
 # From low to high; a module may import from lines above its own. Modules on one line, and those of one subpackage,
 # may import each other as long as there is no cycle.
 LAYERS = (
-    ("_version", "errors", "files", "csvfile"),
+    ("_version", "errors"),
     ("numerics", "design", "datasets"),
     ("propensity",),
     ("estimators",),
@@ -29,7 +29,7 @@ LAYERS = (
     ("report", "hle"),
     ("models",),
     ("simulation",),
-    ("cli", "cli_files", "cli_words"),
+    ("cli",),
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -23,7 +23,6 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.record import FitRecord
-from causalrisk.files import write_whole
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
@@ -31,6 +30,7 @@ from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
 from causalrisk.report.call import call_of, versions_text
 from causalrisk.report.explain import explain
+from causalrisk.report.files import write_whole
 from causalrisk.report.html import (
     badge,
     blank_figure,

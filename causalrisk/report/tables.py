@@ -20,6 +20,7 @@ from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError
+from causalrisk.report.files import write_whole
 from causalrisk.report.word import WordTable, write_docx
 
 LATEX = {
@@ -399,7 +400,7 @@ class ResultSummary(Summary):
         if kind == ".docx":
             write_docx([_word_table(table) for table in self.tables], self._word_notes(), file)
         else:
-            file.write_text(f"{makers[kind]()}\n", encoding="utf-8")
+            write_whole(file, f"{makers[kind]()}\n")
         return file
 
     def _word_notes(self) -> list[str]:

@@ -904,7 +904,7 @@ UNTRIED = (  # texts that no case tells: where they stand, and why
     ("report/html.py blank_figure", "without matplotlib"),
     ("report/plots.py _pyplot", "without matplotlib"),
     ("simulation/competitors.py check_installed", "without other packages"),
-    ("cli_files.py read_file", "without pyarrow or openpyxl"),
+    ("data_files.py read_file", "without pyarrow or openpyxl"),
     ("hle/", "files of a benchmark: tests/hle/test_hle.py"),
 )
 GROUPS = {

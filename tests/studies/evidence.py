@@ -139,7 +139,7 @@ def coverage(args, grid):
     sizes = SIZES[:2]
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200)})
     study = run_study(
-        [*MISSPECIFIED, *RIGHT, "interaction", "rare_treatment", "lalonde_like"], n=sizes,
+        ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"], n=sizes,
         n_sims=grid.covered, estimators={"IPWRA": "IPWRA", "JRE": joint}, n_boot=grid.n_boot, n_jobs=args.jobs,
         progress=True, path=args.store and args.store / "coverage",
     )  # fmt: skip

@@ -17,12 +17,11 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
-from causalrisk.cli_files import OTHERS, TEXT, read_file
-from causalrisk.cli_words import in_options
+from causalrisk.cli.data_files import OTHERS, TEXT, read_file
+from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.safe import check_safe
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
-from causalrisk.files import write_whole
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import (
@@ -33,6 +32,7 @@ from causalrisk.models.model import (
 )
 from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.report.files import write_whole
 from causalrisk.report.page import ASSUMPTIONS
 from causalrisk.report.tables import ResultSummary
 from causalrisk.report.wording import Prose

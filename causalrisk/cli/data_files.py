@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import pandas as pd
 
-from causalrisk.csvfile import read_table, refuse_address
+from causalrisk.cli.csv_files import read_table, refuse_address
 from causalrisk.errors import DesignError
 
 TEXT = (".csv", ".txt", ".tsv", ".tab")
@@ -45,7 +45,7 @@ def read_file(
     data : DataFrame
         The data.
     notes : list of str
-        Of text files, as `causalrisk.csvfile.read_table` gives them.
+        Of text files, as `causalrisk.cli.csv_files.read_table` gives them.
 
     Raises
     ------

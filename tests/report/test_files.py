@@ -14,7 +14,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.cli import main
-from causalrisk.files import write_whole
+from causalrisk.report.files import write_whole
 from tests.conftest import simulate
 
 ROOT = Path(__file__).parents[1]
@@ -111,7 +111,7 @@ def test_a_read_only_folder(res, csv, tmp_path):
     code = (
         "import os, sys, causalrisk as cr\n"
         "from causalrisk.cli import main\n"
-        "from causalrisk.files import write_whole\n"
+        "from causalrisk.report.files import write_whole\n"
         "from causalrisk.simulation import run_study\n"
         f"os.geteuid() or os.setuid({NOBODY})\n"
         f"folder = {str(folder)!r}\n"
