@@ -1,4 +1,4 @@
-"""The names of docs/explanation/notation_in_code.md exist, and so do the modules and tests of the page for contributors."""
+"""The names of the table of notation exist, and so do the files that the page for contributors names."""
 
 from __future__ import annotations
 

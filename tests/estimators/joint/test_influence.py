@@ -1,4 +1,4 @@
-"""The parts of the rows in the estimating equation of JRE, from the formulas of the derivations, replicate by replicate."""
+"""The parts of the rows in the estimating equation of JRE by the formulas of the derivations, written as loops."""
 
 from __future__ import annotations
 
