@@ -1,4 +1,4 @@
-"""The command line: its arguments, and what each command does."""
+"""Arguments of the command line."""
 
 from __future__ import annotations
 
@@ -173,8 +173,8 @@ def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("estimator").add_argument
     add("--estimator", default="JRE", metavar="NAME", help="JRE (default), OutcomeRegression, Hajek, IPWRA or AIPW")
     add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
-    add("--penalty", metavar="LAMBDA", help='JRE, erm: weight of the squared net bias, a number or "n", "n1.5", "n2"')
-    add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
+    add("--penalty", metavar="LAMBDA", help='JRE: weight of the bias, a number or "n", "10n", "n1.5", "n2"')
+    add("--objective", metavar="NAME", help="JRE: adaptive (default), mse or erm")
 
 
 def _add_printing(parser: argparse.ArgumentParser) -> None:
