@@ -1,4 +1,4 @@
-"""Formulas or arrays turned into a design on one estimation sample."""
+"""Arrays turned into a design on one estimation sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two models, outcome and propensity: their formulas, what may stand in them, and their matrices."""
+"""Formulas turned into a design on one estimation sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What results say of parts of the population and of single rows: subgroup effects, pairs of arms, predictions."""
+"""Predicted outcomes of rows, in the sample or new, with their standard errors."""
 
 from __future__ import annotations
 

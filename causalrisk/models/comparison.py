@@ -1,4 +1,4 @@
-"""Several estimators fitted to one sample and resampled together: the numbers behind `compare`."""
+"""`compare`: several estimators on the same rows and resamples, and the results of that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all models share: formulas or arrays in, results out. Orchestration only."""
+"""The models: formulas or arrays in, results out. Orchestration only."""
 
 from __future__ import annotations
 
@@ -459,10 +459,11 @@ class JRE(CausalModel):
 
     Notes
     -----
-    The idea is that of [1]_: the effect is right if the biases of the arms cancel, so they are trained for that, and
-    measured over a bootstrap distribution of propensity scores. By default the arms keep their net bias at zero under
-    the fitted score and the sampling variance of the effect small, anchored to IPWRA as strongly as rows held out say;
-    ``objective="erm"`` minimises the expected risk over the distribution itself.
+    The idea is that of [1]_: the effect is right if the biases of the arms cancel, so they are trained for that over a
+    distribution of propensity scores. By default they minimise the expected ATE risk, squared net bias plus sampling
+    variance of the effect, over scores that vary half as much as sampling makes them, with no net bias under the fitted
+    score, and anchored to IPWRA as strongly as rows held out say; ``objective="erm"`` adds a penalty on the squared net
+    bias to the importance-weighted fit, both averaged over scores that vary as much as sampling makes them.
 
     References
     ----------

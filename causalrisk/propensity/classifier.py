@@ -1,4 +1,4 @@
-"""Propensity scores from elsewhere: clipped ones, and those of a classifier with cross-fitting."""
+"""Propensity scores of a classifier, cross-fitted."""
 
 from __future__ import annotations
 

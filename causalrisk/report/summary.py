@@ -1,4 +1,4 @@
-"""The regression-style summary of a fit: which numbers go where. How they are laid out is `render`'s."""
+"""The regression-style summary of a fit: which numbers go where. How they are laid out is in `tables`."""
 
 from __future__ import annotations
 
