@@ -476,7 +476,7 @@ class JRE(CausalModel):
     >>> births = datasets.load_cattaneo2()
     >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
     >>> res
-    JRE: ATE -256.86 (24.14), 1 vs 0, n 4642
+    JRE: ATE -256.37 (24.20), 1 vs 0, n 4642
     """
 
     spec = specification.JRE

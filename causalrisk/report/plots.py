@@ -738,13 +738,15 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     -------
     matplotlib Figure
         Overlap, balance, calibration, cancellation, influence; and the bootstrap distribution, or without one the
-        penalty path of JRE, or the risks.
+        path of the anchor or penalty of JRE, or the risks.
     """
     balance(record)  # an estimator without scores is refused before anything is drawn
     last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
     if record.boot is not None:
         last = ("Bootstrap", plot_bootstrap)
-    elif record.joint is not None:
+    elif record.joint is not None and record.joint.path is not None:
+        last = ("Anchor", plot_anchor_path)
+    elif record.joint is not None and record.joint.own_penalty is not None:
         last = ("Penalty", plot_penalty_path)
     figure, axes = page_or_new(figure)
     plots: tuple[tuple[str, Callable[..., Any]], ...] = (

@@ -198,7 +198,7 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
     share = ""
     if se > 0 and np.isfinite(mc_se):
-        share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (under 1% of SE)"
+        share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (<1% of SE)"
     if joint.anchor is None:
         weight = ("Penalty:", f"{joint.criterion.penalty:.4g}")
     else:

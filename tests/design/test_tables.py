@@ -75,11 +75,6 @@ def test_duplicate_columns():
         table.column("x")
 
 
-class Polars:
-    def to_pandas(self):
-        raise AssertionError
-
-
 class Lazy:
     def collect(self):
         raise AssertionError
@@ -90,7 +85,6 @@ class Lazy:
     [
         (np.zeros(3, dtype=[("y", float)]), "pandas.DataFrame"),
         (np.zeros((3, 2)), "DataFrame"),
-        (Polars(), "to_pandas"),
         ("file.csv", r'Type  data=pandas.read_csv\("file.csv"\)'),
         (Path("a/file.dta"), r'Type  data=pandas.read_stata\("a/file.dta"\)'),
         ("file.tsv", r'Type  data=pandas.read_csv\("file.tsv", sep='),

@@ -84,7 +84,7 @@ def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame.assign(g=np.arange(300) % 30)
     res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=40, rng=3)
     record = res._record
-    drawn = record.sample.restore(replicate_counts(record.resampler(), 40))
+    drawn = record.sample.restore(replicate_counts(record.resampler(), 40, 0.5))
     given = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, replicates=drawn)
     assert given.effect == res.effect
     np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)

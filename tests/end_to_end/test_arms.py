@@ -189,12 +189,13 @@ def test_rows_of_the_summary_of_jre_have_a_name(frame):
     own = frame.assign(y=frame.y - frame.y.min() + 1)
     res = model(own, cr.JRE, effect="ratio", levels=labels).fit(cov_type="robust", n_replicates=30)
     text = str(res.summary())
-    assert "net (a low dose)" in text and "net (a high dose)" in text
+    assert "\nJRE " in text and "\nIPWRA, same replicates" in text
+    assert "\na low dose" in text and "\na high dose" in text
 
 
 @pytest.mark.parametrize("keyword", ["focal", "tlevel"])
 def test_words_of_r_and_stata_lead_to_the_target(frame, keyword):
-    with pytest.raises(TypeError, match=rf"{keyword}[^$]*target=  with the level"):
+    with pytest.raises(TypeError, match=rf"{keyword}[^$]*Type  target="):
         model(frame, **{keyword: "c"})
 
 

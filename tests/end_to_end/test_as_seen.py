@@ -244,7 +244,7 @@ def test_text_given_as_resamples_said_could_not_convert_string(data, model, name
 
 @pytest.mark.parametrize("grid", [[-1.0], [np.nan], "x", [1.0, "n"], [], [np.inf], 3.0])
 def test_a_penalty_below_zero_said_svd_did_not_converge(data, grid):
-    res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=20)
+    res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=20, objective="erm", n_replicates=500)
     with pytest.raises(cr.OptionError, match=r"grid=.*; expected a list of penalties.*\nType, say,  grid="):
         res.penalty_path(grid)
 

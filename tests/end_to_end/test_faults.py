@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -175,7 +176,7 @@ def test_fault_08_missing_treatment_is_dropped_everywhere_and_counted(data, esti
         {"formula": "treatment", "variable": "d", "missing": 5, "dropped": 5}
     ]
     text = str(res.summary())
-    assert "Rows dropped:                        5" in text and "d missing in 5" in " ".join(text.split())
+    assert re.search(r"Rows dropped: +5\b", text) and "d missing in 5" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("value", MISSING, ids=repr)
@@ -236,7 +237,7 @@ def test_fault_11_one_sample_for_both_models(data, estimator):
     res = fit(estimator, gaps, "y ~ x1 + x2", propensity="x2 + x3")
     whole = gaps.drop(index=[2, 4, 10, 20, 30])
     assert_same(res, fit(estimator, whole, "y ~ x1 + x2", propensity="x2 + x3"))
-    assert res.nobs == N - 5 and "Rows dropped:                        5" in str(res.summary())
+    assert res.nobs == N - 5 and re.search(r"Rows dropped: +5\b", str(res.summary()))
     assert list(res.in_sample.index) == list(gaps.index) and res.in_sample.sum() == N - 5
     ledger = res.sample_ledger.set_index("variable")
     assert ledger.missing.to_dict() == {"y": 2, "x1": 2, "x3": 4} and ledger.dropped.sum() == 5

@@ -148,10 +148,10 @@ class Lazy:
 @pytest.mark.parametrize(
     ("convert", "advice"),
     [
-        (lambda data: data.to_records(index=False), "data=pd.DataFrame(data)"),
-        (lambda data: data.to_numpy(), "data=pd.DataFrame(data)"),
+        (lambda data: data.to_records(index=False), "data=pandas.DataFrame(data)"),
+        (lambda data: data.to_numpy(), "data=pandas.DataFrame(data)"),
         (lambda data: Lazy(), "data=data.collect()"),
-        (lambda data: "data.csv", 'data=pd.read_csv("data.csv")'),
+        (lambda data: "data.csv", 'data=pandas.read_csv("data.csv")'),
     ],
     ids=["structured array", "array", "lazy", "path"],
 )

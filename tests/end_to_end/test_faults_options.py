@@ -543,8 +543,8 @@ def test_fault_72_clusters_of_copies_have_the_errors_of_the_rows_once(data, esti
     drawn = np.random.default_rng(1).multinomial(N, np.full(N, 1 / N), size=300).T
     once, five = {"cov_type": "robust"}, {"cov_type": "cluster"}
     if estimator is cr.JRE:
-        once |= {"replicates": drawn, "penalty": 3000.0}
-        five |= {"replicates": np.tile(drawn, (5, 1)), "penalty": 3000.0}
+        once |= {"replicates": drawn, "objective": "erm", "penalty": 3000.0}
+        five |= {"replicates": np.tile(drawn, (5, 1)), "objective": "erm", "penalty": 3000.0}
     base, res = build(estimator, data).fit(**once), build(estimator, copies, cluster="g").fit(**five)
     assert_same(res, base, rtol=1e-8)
     assert "cluster" in str(res.summary())

@@ -66,5 +66,5 @@ def test_no_stated_confidence(text):
 
 
 def test_unknown_answer_type():
-    with pytest.raises(OptionError, match=r"answer_type='multiple'.*\nType  answer_type='multipleChoice'"):
-        grade("A", "A", "multiple")
+    with pytest.raises(OptionError, match=r"answer_type='multiplechoice'.*\nType  answer_type='multipleChoice'"):
+        grade("A", "A", "multiplechoice")

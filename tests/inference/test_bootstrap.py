@@ -59,13 +59,14 @@ def test_clusters_are_everywhere():
     doubled = frame.loc[frame.index.repeat(2)].assign(id=np.repeat(np.arange(200), 2)).reset_index(drop=True)
     plain = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
     clustered = cr.JRE.from_formula(f"y ~ {RHS}", doubled, treat="d", cluster="id")
-    fixed = {"penalty": 2000.0, "n_replicates": 50, "n_boot": 50}
+    fixed = {"objective": "erm", "penalty": 2000.0, "n_replicates": 50, "n_boot": 50}
     one, two = plain.fit(**fixed), clustered.fit(**fixed)
     # whole pairs are drawn, so the resamples of the doubled data are those of the data
     np.testing.assert_allclose(two.params, one.params, rtol=1e-9)
     np.testing.assert_allclose(two.boot_params, one.boot_params, rtol=1e-8)
-    robust = clustered.fit(cov_type="cluster", penalty=2000.0, n_replicates=50)
-    np.testing.assert_allclose(robust.bse, plain.fit(cov_type="robust", penalty=2000.0, n_replicates=50).bse, rtol=1e-8)
+    robust = clustered.fit(cov_type="cluster", objective="erm", penalty=2000.0, n_replicates=50)
+    expected = plain.fit(cov_type="robust", objective="erm", penalty=2000.0, n_replicates=50)
+    np.testing.assert_allclose(robust.bse, expected.bse, rtol=1e-8)
 
 
 def test_distribution_leaves_failures_out():

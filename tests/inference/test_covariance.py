@@ -32,7 +32,7 @@ def test_sandwich_by_hand_from_the_contributions(model):
     rng = np.random.default_rng(0)
     frame = simulate(200).assign(w=rng.uniform(0.5, 2, 200), g=rng.integers(0, 30, 200))
     res = built(model, frame, weights="w", weight_type="probability", cluster="g").fit(
-        cov_type="cluster", **(QUICK if model is cr.JRE else {})
+        cov_type="cluster", **(QUICK | {"anchor": 3.0} if model is cr.JRE else {})
     )
     psi = res.estimating_equations()
     assert psi.index.equals(frame.index)
@@ -249,7 +249,8 @@ def test_unusable_nested_replicates_do_not_dilute_the_risk():
     all_used = BlockwiseWeights(slices, parts.fit.model, ones, [states], 20)
     squares = [(weights.sums(ones, rows) ** 2).mean(axis=1) for weights in (half, all_used)]
     np.testing.assert_allclose(*squares, rtol=1e-12)
-    np.testing.assert_allclose(half.mean(), all_used.mean(), rtol=1e-12)
+    at = parts.fit.as_resample()
+    np.testing.assert_allclose(half.moments(at).mean.w, all_used.moments(at).mean.w, rtol=1e-12)
 
 
 def test_given_multiplicities_carry_the_probability_weights():

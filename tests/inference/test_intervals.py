@@ -79,7 +79,7 @@ def test_bca_agrees_with_scipy():
 def test_studentized_interval(model):
     """The standard error of a resample is the robust one of its repeated rows."""
     frame = simulate(150, strength=0.4)
-    options = {"n_replicates": 30, "penalty": 1500.0} if model is cr.JRE else {}
+    options = {"n_replicates": 30, "objective": "erm", "penalty": 1500.0} if model is cr.JRE else {}
     built = model.from_formula(f"y ~ {RHS}", frame, treat="d")
     res = built.fit(cov_type="bootstrap", n_boot=200, **options)
     se = resample_standard_errors(res._record, 3)

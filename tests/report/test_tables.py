@@ -30,7 +30,7 @@ LAYOUT = """\
 ==============================================================================
 Dep. Variable:                bweight   No. Observations:                 4642
 Treatment:                    mbsmoke   Rows dropped:                        0
-Model:                            JRE   Objective:                         mse
+Model:                            JRE   Objective:           expected ATE risk
 Target:                     all (ATE)   Penalty:                10n = 4.64e+04
 Outcome model:                 linear   Replicates:            500 of 500 used
 Propensity:                     logit   RMS net bias:                     0.31

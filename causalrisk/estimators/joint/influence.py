@@ -46,8 +46,7 @@ def known_terms(solution: JointSolution, sums: KnownScoreSums) -> tuple[Array, A
 def loss_term(solution: JointSolution, sums: KnownScoreSums) -> Array:
     """Parts of the rows in the gradient of the losses, shape (n, K p)."""
     sample = solution.sample
-    trained = solution.objective.loss_weights(solution.resampled)[:, 0] / solution.share
-    rows = sample.blocks(-(trained * solution.score)[:, None] * solution.q)
+    rows = sample.blocks(-(solution.loss_w * solution.score)[:, None] * solution.q)
     return rows.reshape(sample.n, -1) - sums.centre_loss
 
 

@@ -65,7 +65,7 @@ class RowParts:
         """Return the parts at a solution; `terms` are those of its gradient, plain and whitened."""
         sample, criterion, variance = solution.sample, solution.criterion, solution.variance
         whiten = solution.hessian.whiten
-        fit = solution.objective.loss_weights(solution.resampled)[:, 0] / solution.share * solution.expected
+        fit = solution.loss_w * solution.expected
         slopes = np.zeros((sample.n, 0, solution.theta.size))
         if criterion.full_risk:
             fit = fit + variance.own_terms(solution.own_deriv[:, None])[0][:, 0]

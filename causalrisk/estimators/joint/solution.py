@@ -140,6 +140,12 @@ class JointSolution:
         return np.sqrt(self.penalties)
 
     @property
+    def loss_w(self) -> Array:
+        """Weight of a row's loss for a row of share one, alpha sigma_0^2 w, shape (n,)."""
+        at = self.resampled.at if self.criterion.full_risk else self.resampled.moments.mean
+        return self.criterion.alpha_sigma2 * at.w[:, 0]
+
+    @property
     def loss_gradient(self) -> Array:
         """Gradient of the losses, shape (K p,)."""
         trained = self.objective.loss_weights(self.resampled)[:, 0]
