@@ -45,7 +45,7 @@ KINDS = {
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["for the target only"]),
     "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the data frame", "commoner"]),
     "function": (cr.IPWRA, FORMULA, {"target": matching}, ["(WATE)", "function given as target="]),
-    "three arms": (cr.JRE, FORMULA, THREE, ["rather than in arm a or all in arm c", "root mean squares over all these"]),
+    "three arms": (cr.JRE, FORMULA, THREE, ["rather than in arm a or all in arm c", "root mean squares over all"]),
     "three arms, overlap": (cr.IPWRA, FORMULA, {**THREE, "target": "overlap"}, ["1 over the sum of 1 / probability"]),
     "binomial": (cr.IPWRA, "binary ~ x1", {"family": "binomial", "effect": "odds_ratio"}, ["an odds ratio"]),
     "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),

@@ -45,11 +45,11 @@ over that of IPWRA, 60 samples a design.""",
     """Coverage of the 95% interval whose standard error is that of the influence function held out:""",
     """What this and larger runs of it say:
 
-- **Spread.** Replicates of full spread lose where overlap is poor (`lalonde_like`) and fail with forty covariates; half
-  the spread does neither. 0.35 is as good as 0.5 on most designs.
-- **Caution.** With each unit left out exactly, half a standard error of caution gains what a whole one does or more; one
-  and a half gives away a part of the gain. A single Newton step with leverage understated the variance of small
+- **Spread.** Replicates of full spread lose where overlap is poor (`lalonde_like`) and fail with forty covariates;
+  half the spread does neither. 0.35 is as good as 0.5 on most designs.
+- **Caution.** With each unit left out exactly, half a standard error of caution gains what a whole one does or more;
+  one and a half gives away a part of the gain. A single Newton step with leverage understated the variance of small
   anchors on `lalonde_like` samples by up to a half.
-- **No fixed anchor is right.** 0.3 gains most where models are wrong and loses on `lalonde_like` and `heavy_tails`; 3 is
-  safe and gains half.""",
+- **No fixed anchor is right.** 0.3 gains most where models are wrong and loses on `lalonde_like` and `heavy_tails`;
+  3 is safe and gains half.""",
 )
