@@ -350,7 +350,8 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
     if options.estimator not in ESTIMATORS:
         raise OptionError(unknown_estimator(options.estimator, ESTIMATORS))
     model = ESTIMATORS[options.estimator].from_formula(options.formula, data, **_design_options(options, data))
-    joint = {name: getattr(options, name) for name in ("objective", "penalty") if getattr(options, name) is not None}
+    names = ("objective", "anchor", "penalty")
+    joint = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if joint and options.estimator != "JRE":
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
     if "penalty" in joint:
