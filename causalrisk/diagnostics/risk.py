@@ -161,7 +161,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
         unit held out; "variance ratio", its square over that of the first, and "ratio std err", the standard error of
-        that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus its
+        that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus half its
         standard error.
 
     Raises

@@ -2,7 +2,7 @@
 
 Flows in: the solutions under a ladder of anchors, most cautious first. Flows out: for each anchor the variance of the
 effect's influence function, the solution for a unit's part being that without the unit; the anchor whose variance is
-least after one standard error of its difference to the first.
+least after `CAUTION` standard errors of its difference to the first.
 """
 
 from __future__ import annotations
