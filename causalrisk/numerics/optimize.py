@@ -135,7 +135,8 @@ def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: Opti
         step = -vectors @ ((vectors.T @ gradient) / values)
         decrease = -float(gradient @ step)
         after = parts(result.x + step)
-        if not np.linalg.norm(after[1]) < np.linalg.norm(gradient):
+        # along a large penalty the gradient may grow in a step that lowers the objective
+        if not (np.linalg.norm(after[1]) < np.linalg.norm(gradient) or after[0] < value):
             break
         result.x = result.x + step
         value, gradient, hessian = after
