@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import betaincinv, ndtri, stdtr
 
 from causalrisk.numerics.linalg import Array
 
@@ -54,8 +54,15 @@ class Pooled:
 
     def limits(self, alpha: float) -> Array:
         """Limits of the t intervals, shape (d, 2)."""
-        half = stdtrit(self.df, 1 - alpha / 2) * self.std_errors
+        half = _t_quantile(self.df, alpha) * self.std_errors
         return np.column_stack([self.estimates - half, self.estimates + half])
+
+
+def _t_quantile(df: Array, alpha: float) -> Array:
+    """Return the two-sided quantile of Student's t: `scipy.special.stdtrit` has eight digits in older versions."""
+    finite = np.where(np.isfinite(df), df, 1.0)
+    x = betaincinv(0.5, finite / 2, 1 - alpha)  # t^2 / (df + t^2), which keeps its digits where df is large
+    return np.where(np.isfinite(df), np.sqrt(finite * x / (1 - x)), np.where(np.isnan(df), np.nan, -ndtri(alpha / 2)))
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:

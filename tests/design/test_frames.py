@@ -111,6 +111,9 @@ def test_same_digits_and_labels(kind, model):
     assert str(ours.summary()) == str(theirs.summary())
 
 
+@pytest.mark.skipif(
+    tuple(map(int, pd.__version__.split(".")[:2])) < (2, 2), reason="pandas itself does not export its Int64 columns"
+)
 def test_the_interchange_protocol_where_it_keeps_what_is_missing():
     frame = pandas_frame()
     with pytest.raises(DesignError, match=r"loses the missing values of 'g', 'flag'\.\nPass data="):
@@ -125,7 +128,8 @@ def test_row_labels_that_a_table_carries_are_kept():
     ours, theirs = (
         IPWRA.from_formula(FORMULA, data, treat="d").fit() for data in (pa.Table.from_pandas(labelled), labelled)
     )
-    assert ours.importance_weights.index.equals(theirs.importance_weights.index)
+    # the labels; whether they are of dtype object or string is the version of pandas'
+    assert list(ours.importance_weights.index) == list(theirs.importance_weights.index)
 
 
 def test_several_arms_new_rows_groups_and_a_target_frame():

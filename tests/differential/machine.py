@@ -58,7 +58,8 @@ def model_of(case: Case, data: Data) -> Any:
     }  # fmt: skip
     model = getattr(cr, case.estimator)
     if case.arrays and case.target != "frame" and not case.factor:
-        X, Z = (frame[list(names)].astype(float).assign(const=1.0) for names in (
+        # column by column: old pandas cannot select several big-endian columns at once
+        X, Z = (pd.DataFrame({name: frame[name].astype(float) for name in names}).assign(const=1.0) for names in (
             data.names, reference.propensity_names(case, data.names)))  # fmt: skip
         if case.weight_type:
             options |= {"weights": frame["w"], "weight_type": case.weight_type}
