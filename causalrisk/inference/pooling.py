@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtr
+from scipy.special import stdtr, stdtrit
+from scipy.stats import t
 
 from causalrisk.numerics.linalg import Array
 
@@ -49,8 +50,8 @@ class Pooled:
     def t_and_p(self) -> tuple[Array, Array]:
         """Return t statistics against zero and their two-sided p-values; NaN where the standard error is zero."""
         errors = self.std_errors
-        t = np.divide(self.estimates, errors, out=np.full(len(errors), np.nan), where=errors > 0)
-        return t, 2 * stdtr(self.df, -np.abs(t))
+        ratios = np.divide(self.estimates, errors, out=np.full(len(errors), np.nan), where=errors > 0)
+        return ratios, 2 * stdtr(self.df, -np.abs(ratios))
 
     def limits(self, alpha: float) -> Array:
         """Limits of the t intervals, shape (d, 2)."""
@@ -59,10 +60,11 @@ class Pooled:
 
 
 def _t_quantile(df: Array, alpha: float) -> Array:
-    """Return the two-sided quantile of Student's t: `scipy.special.stdtrit` has eight digits in older versions."""
-    finite = np.where(np.isfinite(df), df, 1.0)
-    x = betaincinv(0.5, finite / 2, 1 - alpha)  # t^2 / (df + t^2), which keeps its digits where df is large
-    return np.where(np.isfinite(df), np.sqrt(finite * x / (1 - x)), np.where(np.isnan(df), np.nan, -ndtri(alpha / 2)))
+    """Return the two-sided quantile of Student's t, scipy's with its digits completed: older versions have eight."""
+    quantile = np.asarray(stdtrit(df, 1 - alpha / 2))
+    for _ in range(2):  # Newton steps on the distribution function
+        quantile = quantile + (stdtr(df, -quantile) - alpha / 2) / t.pdf(quantile, df)
+    return quantile
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
