@@ -175,6 +175,19 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--cluster", metavar="COLUMN", help="cluster column")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
+    _add_models(parser)
+    add = parser.add_argument_group("inference").add_argument
+    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
+    add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
+    add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
+    add(
+        "--jobs", type=int, default=1, metavar="N", help="threads, -1 for one per processor; digits do not depend on it"
+    )
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("models").add_argument
     add("--propensity", metavar="FORMULA", help="propensity formula (default: the outcome's right side)")
     add(
@@ -191,15 +204,6 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')
     add("--clip", metavar="LIMITS", help='limits that propensity scores are set to, such as "0.01,0.99"')
-    add = parser.add_argument_group("inference").add_argument
-    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
-    add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
-    add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
-    add(
-        "--jobs", type=int, default=1, metavar="N", help="threads, -1 for one per processor; digits do not depend on it"
-    )
-    return parser
 
 
 def _add_estimator(parser: argparse.ArgumentParser) -> None:

@@ -108,6 +108,10 @@ class EstimatorRisks:
     variances: dict[str, float]
     slopes: Array
 
+    def frame(self, labels: Sequence[str]) -> pd.DataFrame:
+        """Return the table of `risk_table` for arms of these labels."""
+        return risk_frame(self.biases, self.variances, self.slopes, labels)
+
 
 def estimator_risks(record: FitRecord) -> EstimatorRisks:
     """Return the biases and variances of every estimator under the replicates of JRE on the data of a fit."""
@@ -149,8 +153,7 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     those JRE would have drawn with the same seed. AIPW has subtracted the biases under the fitted score, so that what
     is left is how they vary with it. JRE's risk is never above IPWRA's (objective "risk", canonical link).
     """
-    risks = estimator_risks(record)
-    return risk_frame(risks.biases, risks.variances, risks.slopes, record.design.labels)
+    return estimator_risks(record).frame(record.design.labels)
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def se_decomposition(record: FitRecord) -> pd.DataFrame:
         "variance", "std err" and "share". Estimating the score often lowers the total: its covariance is negative.
     """
     parts = effect_parts(record)[:, :, 0].T
-    covariance = influence_covariance(record, parts)
+    covariance = record.choice_variance * influence_covariance(record, parts)
     rows = dict(zip(PARTS, np.diag(covariance), strict=True))
     for (i, first), (j, second) in combinations(enumerate(PARTS), 2):
         rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from causalrisk.design import Design
-from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning
+from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
 from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
@@ -139,6 +139,13 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
     trainer = Trainer(problem, options.method or problem.usual_method, starts)
     estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
+    if path is not None and not path.converged.all() and path.converged.any():
+        anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
+        notes.warn(
+            f"the joint objective did not converge at anchor {anchors}, so that it was not chosen.\n"
+            "Leave method= out, or standardise the covariates; res.anchor_path() shows each anchor.",
+            ConvergenceWarning,
+        )
     return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)
 
 

@@ -188,6 +188,11 @@ class FitRecord:
         return "cluster" if self.design.cluster is not None else "robust"
 
     @property
+    def choice_variance(self) -> float:
+        """Factor of the sampling variance that allows for the choice of JRE's anchor; one for other estimators."""
+        return 1.0 if self.joint is None else self.joint.choice_variance
+
+    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses; one that uses none raises an UnavailableError."""
         if self.weight_fit is None or not self.spec.uses_propensity:

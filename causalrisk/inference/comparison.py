@@ -200,9 +200,14 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
-    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval."""
+    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
+
+    Both standard errors are those of `fit`: JRE's are times the factor for the choice of its anchor.
+    """
     effects, scale = comparison.effects, comparison.records[0].options.effect_scale
-    se, errors = column_sd(comparison.boot), column_sd(scale.contrast(comparison.boot))
+    choice = np.sqrt([record.choice_variance for record in comparison.records])
+    factors = np.repeat(choice, len(comparison.effect_names))
+    se, errors = factors * column_sd(comparison.boot), factors * column_sd(scale.contrast(comparison.boot))
     frame = inference_frame(effects, se, alpha, comparison.rows, scale, errors).set_axis(["effect", *TESTS], axis=1)
     count = len(comparison.effect_names)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]

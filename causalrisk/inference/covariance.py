@@ -52,7 +52,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         record = dataclasses.replace(record, boot=boot, covariance=covariance)
     else:
         record = dataclasses.replace(record, covariance=robust_covariance(record, inference.small_sample))
-    record = with_choice(record)
+    record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
@@ -60,14 +60,12 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 def robust_record(record: FitRecord) -> FitRecord:
     """Return the same fit with robust standard errors in place of the bootstrap's."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
-    return without_rounding_error(with_choice(dataclasses.replace(plain, covariance=robust_covariance(plain, False))))
+    return without_rounding_error(_with_choice(dataclasses.replace(plain, covariance=robust_covariance(plain, False))))
 
 
-def with_choice(record: FitRecord) -> FitRecord:
+def _with_choice(record: FitRecord) -> FitRecord:
     """Let the covariance of a joint fit allow for the choice of its anchor, which resamples keep."""
-    if record.joint is None:
-        return record
-    return dataclasses.replace(record, covariance=record.covariance * record.joint.choice_variance)
+    return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
 
 
 def start_record(record: FitRecord) -> FitRecord:

@@ -342,8 +342,8 @@ def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
         draws = DRAWS if record.boot is None else len(record.boot.failures)
         values, resampled = joint_group_effects(record, columns, draws)
         flat = resampled.reshape(len(resampled), -1)
-        covariance = np.atleast_2d(np.cov(scale.contrast(flat), rowvar=False))
-        return ProjectedEffects(values, resampled.std(axis=0, ddof=1), covariance)
+        covariance = record.choice_variance * np.atleast_2d(np.cov(scale.contrast(flat), rowvar=False))
+        return ProjectedEffects(values, np.sqrt(record.choice_variance) * resampled.std(axis=0, ddof=1), covariance)
     projection = project_effects(record, columns, scale, groups=found.groups)
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -378,7 +378,7 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         se.append(np.sqrt(max(slope @ covariance[np.ix_(both, both)] @ slope, 0.0)))
         if record.boot is not None:
             resampled = scale.effects(record.boot.used[:, block][:, both].T).T
-            errors.append(column_sd(scale.contrast(resampled))[0])
+            errors.append(np.sqrt(record.choice_variance) * column_sd(scale.contrast(resampled))[0])
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None

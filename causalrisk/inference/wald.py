@@ -62,13 +62,13 @@ def column_sd(columns: Array) -> Array:
 def contrast_errors(record: FitRecord) -> Array:
     """Return standard errors of the effects of a fit on the scale where they are differences, shape (K - 1,).
 
-    After a bootstrap they are the standard deviations of the transformed effects of the resamples, else those of the
-    delta method.
+    After a bootstrap they are the standard deviations of the transformed effects of the resamples, for JRE times the
+    factor for the choice of its anchor, else those of the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     if record.boot is None or scale is DIFFERENCE:
         return delta_errors(record.estimate.params[:count], record.std_errors[:count], scale)
-    return column_sd(scale.contrast(record.boot.used[:, :count]))
+    return np.sqrt(record.choice_variance) * column_sd(scale.contrast(record.boot.used[:, :count]))
 
 
 def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -> tuple[Array, Array]:

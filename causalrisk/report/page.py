@@ -18,7 +18,7 @@ from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.balance_overid import balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
 from causalrisk.diagnostics.overlap import overlap
-from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
@@ -375,11 +375,12 @@ def _penalty(record: FitRecord, alpha: float) -> Part:
 
 
 def _cancellation(record: FitRecord) -> Part:
-    table, labels = risk_table(record), record.design.labels
+    risks, labels = estimator_risks(record), record.design.labels
+    table = risks.frame(labels)
     reading = read_cancellation(table, record.spec.name, record.design.endog_name, labels)
     figures = [
         figure_html(
-            partial(plots.plot_cancellation, record, arm=label),
+            partial(plots.cancellation_of, record, risks, label),
             f"Bias of arm {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
             f"Biases of arms {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
         )
@@ -387,7 +388,7 @@ def _cancellation(record: FitRecord) -> Part:
     ]
     figures.append(
         figure_html(
-            partial(plots.plot_risk, record),
+            partial(plots.draw_risk, table, record.design.endog_name),
             f"Expected ATE risk of every estimator. {reading.headline}",
             "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
         )

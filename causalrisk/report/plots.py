@@ -16,7 +16,7 @@ from scipy.stats import norm
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence, quick_method
-from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import UnavailableError, check_alpha, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
@@ -551,7 +551,11 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
         matter. Results of an estimator other than JRE are drawn in place of IPWRA.
     """
-    risks = estimator_risks(record)
+    return cancellation_of(record, estimator_risks(record), arm, ax)
+
+
+def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
+    """Draw `plot_cancellation` from risks that are at hand."""
     position, design = record.arm_position(arm), record.design
     labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
     own = record.spec.name

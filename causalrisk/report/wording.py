@@ -109,7 +109,7 @@ def se_words(record: FitRecord) -> str:
 
 def choice_words(record: FitRecord) -> str:
     """Say by how much the standard errors of a joint fit allow for the choice of its anchor, if they do."""
-    factor = 1.0 if record.joint is None else float(np.sqrt(record.joint.choice_variance))
+    factor = float(np.sqrt(record.choice_variance))
     return f" Standard errors are times {factor:.3f}, for the choice of the anchor." if factor > 1 else ""
 
 

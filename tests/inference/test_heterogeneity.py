@@ -169,7 +169,7 @@ def test_what_effects_by_refuses():
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 def test_one_group_of_everybody_is_the_joint_fit_itself(family):
     frame = grouped().assign(y=lambda f: f.y if family == "gaussian" else (f.y > 1).astype(int))
-    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(n_boot=60, n_replicates=40, anchor=3.0)
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(n_boot=60, n_replicates=40)
     whole = jre.effects_by(np.zeros(400))
     assert whole.estimate.iloc[0] == pytest.approx(jre.effect, rel=1e-7)
     assert whole["std err"].iloc[0] == pytest.approx(jre.effect_se, rel=1e-6)

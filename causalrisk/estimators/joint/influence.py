@@ -65,20 +65,19 @@ def variance_term(solution: JointSolution, sums: KnownScoreSums) -> Array:
     moved_M = (tilt[:, None] * solution.predicted.T - sums.moved_M) @ variance.D
     moved_R = (sample.indicators * (-w * solution.error)[:, None] - sums.moved_R) @ variance.D
     _, scores = variance.own_terms(solution.own_deriv[:, None])
+    slopes = {(k, a): variance.slopes(part, a) for k, part in enumerate(variance.parts) for a in range(sample.n_arms)}
     direct = -sample.blocks(scores * q)
-    for part in variance.parts:
-        pulled = variance.pulled(part)[..., 0]
-        for a in range(sample.n_arms):
-            direct[:, a] += pulled[a][:, None] * variance.slopes(part, a)
+    for (k, a), slope in slopes.items():
+        direct[:, a] += variance.parts[k].D_psi[a] * slope
     term = direct + np.multiply.outer(observed, np.tensordot(share, direct, axes=1))
-    for a in range(sample.n_arms):
-        for part in variance.parts:
-            slopes, pulled = variance.slopes(part, a), variance.pulled(part)[a, :, 0]
-            by_tilt, by_measure = share * part.weights.tilt[:, 0], share * part.weights.measure[:, 0]
-            term[:, a] -= np.outer(moved_M[:, a], by_tilt @ slopes) + np.outer(moved_R[:, a], by_measure @ slopes)
-            of_M = (tilt * solution.deriv[a])[:, None] * q - sums.moved_M_slope[:, a]
-            of_R = -(sample.indicators[:, a] * w * solution.deriv[a])[:, None] * q - sums.moved_R_slope[:, a]
-            term[:, a] -= (by_tilt @ pulled) * of_M + (by_measure @ pulled) * of_R
+    for (k, a), slope in slopes.items():
+        part = variance.parts[k]
+        by_tilt, by_measure = share * part.weights.tilt[:, 0], share * part.weights.measure[:, 0]
+        term[:, a] -= np.outer(moved_M[:, a], by_tilt @ slope) + np.outer(moved_R[:, a], by_measure @ slope)
+        of_M = (tilt * solution.deriv[a])[:, None] * q - sums.moved_M_slope[:, a]
+        of_R = -(sample.indicators[:, a] * w * solution.deriv[a])[:, None] * q - sums.moved_R_slope[:, a]
+        pulled = part.D_psi[a, :, 0]
+        term[:, a] -= (by_tilt @ pulled) * of_M + (by_measure @ pulled) * of_R
     return term.reshape(sample.n, -1) - sums.centre_variance
 
 

@@ -141,7 +141,7 @@ class JointObjective:
         self.row_units = np.append(np.full(n_coefficients, self.step_unit), 1.0) / criterion.rms_residual
 
     def under(self, criterion: JointCriterion) -> JointObjective:
-        """Return the objective of the same sample under other weights of the terms."""
+        """Return the objective of the same sample under other weights of the terms, with the same contrasts."""
         other = copy.copy(self)
         other.criterion = criterion
         return other
@@ -160,9 +160,9 @@ class JointObjective:
         )
 
     def loss_weights(self, resampled: ResampledWeights) -> Array:
-        """Weights of the rows' losses, alpha sigma_0^2 share w, shape (n, m)."""
-        w = resampled.at.w if self.criterion.full_risk else resampled.moments.mean.w
-        return self.criterion.alpha_sigma2 * resampled.share * w
+        """Weight of the loss of a row whose share is one, alpha sigma_0^2 w, shape (n, m)."""
+        at = resampled.at if self.criterion.full_risk else resampled.moments.mean
+        return self.criterion.alpha_sigma2 * at.w
 
     def net_bias_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
         """Equations of the contrasts of the arm biases, in units of the outcome.
@@ -199,7 +199,7 @@ class JointObjective:
         sample, family = self.sample, self.sample.family
         at = self.means(theta)
         own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
-        trained = self.loss_weights(resampled)
+        trained = resampled.share * self.loss_weights(resampled)
         score, second, expected = family.score(sample.y[:, None], own)
         weights, scores = trained * expected, trained * score
         views = resampled.views(self.groups)
@@ -328,7 +328,7 @@ def objective_equations(objective: JointObjective, theta: Array, resampled: Resa
     parts = [fitted[0], replicated[0]]
     own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
     score, _, expected = sample.family.score(sample.y[:, None], own)
-    trained = objective.loss_weights(resampled)
+    trained = resampled.share * objective.loss_weights(resampled)
     weights, scores = trained * expected, trained * score
     if criterion.full_risk:
         variance = objective.variance(at, resampled.share, resampled.moments)

@@ -112,6 +112,7 @@ class JointSolution:
         self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]
         own = self.sample.own(self.means.eta[..., 0])
         self.score, _, self.expected = self.sample.family.score(self.sample.y, own)
+        self.loss_w = objective.loss_weights(resampled)[:, 0]
         self.variance = objective.variance(self.means, resampled.share, resampled.moments)
         self.raw_means = self.sample.mean(weight_fit.tilt[:, None] * self.predicted.T)
         mean_w = resampled.moments.mean.w[:, 0]
@@ -140,16 +141,9 @@ class JointSolution:
         return np.sqrt(self.penalties)
 
     @property
-    def loss_w(self) -> Array:
-        """Weight of a row's loss for a row of share one, alpha sigma_0^2 w, shape (n,)."""
-        at = self.resampled.at if self.criterion.full_risk else self.resampled.moments.mean
-        return self.criterion.alpha_sigma2 * at.w[:, 0]
-
-    @property
     def loss_gradient(self) -> Array:
         """Gradient of the losses, shape (K p,)."""
-        trained = self.objective.loss_weights(self.resampled)[:, 0]
-        rows = -(trained * self.score)[:, None] * self.q
+        rows = -(self.share * self.loss_w * self.score)[:, None] * self.q
         return np.concatenate([rows[members].sum(axis=0) for members in self.sample.slices])
 
     @property
@@ -157,9 +151,8 @@ class JointSolution:
         """Gradient of V / 2, shape (K p,)."""
         total = np.zeros(self.theta.shape)
         for part in self.variance.parts:
-            pulled = self.variance.pulled(part)[..., 0]
             for a in range(len(total)):
-                total[a] += (self.share * pulled[a]) @ self.variance.slopes(part, a)
+                total[a] += (self.share * part.D_psi[a, :, 0]) @ self.variance.slopes(part, a)
         _, scores = self.variance.own_terms(self.own_deriv[:, None])
         for a, rows in enumerate(self.sample.slices):
             total[a] -= (self.share * scores[:, 0])[rows] @ self.q[rows]

@@ -34,12 +34,15 @@ class PsiPart:
         The weights of this part.
     psi : ndarray, shape (K, n, m)
         psi_a.
+    D_psi : ndarray, shape (K, n, m)
+        D psi.
     factor : ndarray, shape (K, n, m)
         (t - 1{arm = a} w) m_a', what multiplies q in the derivative before centring.
     """
 
     weights: ImportanceWeights
     psi: Array
+    D_psi: Array
     factor: Array
 
 
@@ -95,7 +98,8 @@ class EffectVariance:
             slope = weights.tilt * self.deriv[a] * np.ones_like(self.share)
             slope[rows] = -weights.excess[rows] * self.deriv[a][rows]  # t - w: w is near t, the excess keeps its digits
             factor.append(slope)
-        return PsiPart(weights, np.stack(psi), np.stack(factor))
+        stacked = np.stack(psi)
+        return PsiPart(weights, stacked, np.tensordot(self.D, stacked, axes=1), np.stack(factor))
 
     def _centres(self) -> tuple[Array, Array | None]:
         """M' and R', shape (K, p, m); their sum and None where tilt and measure are one."""
@@ -112,10 +116,6 @@ class EffectVariance:
         centres = [(weights.tilt, of_tilt)]
         return centres if of_measure is None else [*centres, (weights.measure, of_measure)]
 
-    def pulled(self, part: PsiPart) -> Array:
-        """D psi, shape (K, n, m)."""
-        return np.tensordot(self.D, part.psi, axes=1)
-
     def slopes(self, part: PsiPart, arm: int) -> Array:
         """psi'_a of a single resample, shape (n, p)."""
         centres = self.centring(part.weights)
@@ -124,7 +124,7 @@ class EffectVariance:
     def value(self) -> Array:
         """V, shape (m,)."""
         own = self.own_D * (self.moments.own_sd * self.residual) ** 2
-        total = own + sum((self.pulled(part) * part.psi).sum(axis=0) for part in self.parts)
+        total = own + sum((part.D_psi * part.psi).sum(axis=0) for part in self.parts)
         return (self.share * total).sum(axis=0)
 
     def own_terms(self, own_deriv: Array) -> tuple[Array, Array]:
@@ -142,7 +142,7 @@ class EffectVariance:
 
     def _add_gram(self, gram: Array, part: PsiPart) -> None:
         n_arms, p, share = len(self.slices), self.q.shape[1], self.share
-        centres, pulled = self.centring(part.weights), self.pulled(part)
+        centres, pulled = self.centring(part.weights), part.D_psi
         products = [[self.q.T @ (share * f * factor) for factor in part.factor] for f, _ in centres]
         squares = [[(share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
         for a in range(n_arms):
@@ -165,9 +165,8 @@ class EffectVariance:
     def curvature_weights(self) -> Array:
         """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m)."""
         first, total = self.parts[0].weights, []
-        pulled = [self.pulled(part) for part in self.parts]
         for a, rows in enumerate(self.slices):
-            pairs = [(part.weights, D_psi[a]) for part, D_psi in zip(self.parts, pulled, strict=True)]
+            pairs = [(part.weights, part.D_psi[a]) for part in self.parts]
             of_M = sum((self.share * D_psi * w.tilt).sum(axis=0) for w, D_psi in pairs)
             of_R = sum((self.share * D_psi * w.measure).sum(axis=0) for w, D_psi in pairs)
             weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M

@@ -10,6 +10,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.joint.anchor import CAUTION, LADDER
+from causalrisk.estimators.joint.train import Trainer
 from causalrisk.simulation.designs import find_design
 from tests.conftest import simulate
 from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, solve
@@ -104,6 +105,46 @@ def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     np.testing.assert_allclose(res.bse, factor * same.bse, rtol=1e-12)
     assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
     assert "for the choice" not in str(same.summary())
+
+
+def test_every_standard_error_allows_for_the_choice_alike():
+    """Of the fit, of a comparison, of a ratio on the log scale, of the group of everybody."""
+    data = sample_of("strong")
+    data = data.assign(y=data["y"] - data["y"].min() + 1)
+    resamples = np.random.default_rng(2).multinomial(300, np.full(300, 1 / 300), 40).T
+    res = fitted(data, cov_type="bootstrap", resamples=resamples, effect="ratio")
+    factor = np.sqrt(res._record.choice_variance)
+    assert factor > 1.05
+    logs = np.log(res.boot_params["ATE ratio"])
+    half = 1.959963984540054 * factor * logs.std()
+    np.testing.assert_allclose(np.log(res.conf_int().iloc[0]), np.log(res.effect) + np.array([-half, half]), rtol=1e-10)
+    np.testing.assert_allclose(res.tvalues.iloc[0], np.log(res.effect) / (factor * logs.std()), rtol=1e-10)
+    np.testing.assert_allclose(res.pairwise()["z"], res.tvalues.iloc[:1], rtol=1e-10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cr.CausalRiskWarning)
+        table = cr.compare(FORMULA, data, treat="d", estimators=["IPWRA", "JRE"], resamples=resamples).table
+        alone = cr.JRE.from_formula(FORMULA, data, treat="d").fit(resamples=resamples)
+    assert alone._record.choice_variance > 1.1
+    np.testing.assert_allclose(table.loc["JRE", "std err"], alone.effect_se, rtol=1e-10)
+
+
+def test_an_anchor_that_does_not_converge_is_said(monkeypatch):
+    train = Trainer.train
+
+    def stopped_short(trainer, criterion):
+        solution = train(trainer, criterion)
+        solution.result.success = solution.result.success and criterion.alpha_sigma2 > 0.5
+        return solution
+
+    data, weights = sample_of("strong", 200), weights_of(200)
+    monkeypatch.setattr(Trainer, "train", stopped_short)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        res = cr.JRE.from_formula(FORMULA, data, treat="d").fit(cov_type="robust", replicates=weights)
+    told = [str(w.message) for w in caught if w.category is cr.ConvergenceWarning]
+    assert len(told) == 1 and "did not converge at anchor 0.3, 0.1, 0.03, so that it was not chosen" in told[0]
+    assert chosen(res.anchor_path()) >= 1
+    assert "did not converge at anchor" in " ".join(str(res.summary()).split())
 
 
 def test_what_does_not_move_the_choice():
