@@ -141,9 +141,10 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
+        remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
         notes.warn(
             f"the joint objective did not converge at anchor {anchors}, so that it was not chosen.\n"
-            "Leave method= out, or standardise the covariates; res.anchor_path() shows each anchor.",
+            f"{remedy}, or keep the anchor that was chosen; res.anchor_path() shows each.",
             ConvergenceWarning,
         )
     return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)

@@ -12,7 +12,7 @@ from causalrisk.errors import CausalRiskError
 from causalrisk.numerics.linalg import Array, triangular_factor
 
 SETTINGS: dict[str, dict[str, float]] = {
-    "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12},
+    "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
     "trust-ncg": {"gtol": 1e-10, "max_trust_radius": 1e12},
     "Newton-CG": {"xtol": 1e-14},
     "BFGS": {"gtol": 1e-10, "maxiter": 2000},

@@ -136,6 +136,10 @@ def etable(
     """
     check_alpha(alpha)
     one_of("below", below, (*BELOW, None))
+    lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
+    for option, given in lists.items():
+        if isinstance(given, str):
+            raise OptionError(f"{option}={given!r} is one text; expected a list.\nType  {option}=[{given!r}].")
     columns = _columns(results, names, alpha, rename or {})
     terms = _chosen(columns, keep, drop, rename or {})
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars)]
@@ -238,8 +242,6 @@ def _chosen(
     """Return the parameters to show, by their printed names."""
     there = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
     for option, given in (("keep", keep), ("drop", drop)):
-        if isinstance(given, str):
-            raise OptionError(f"{option}={given!r} is one text; expected a list.\nType  {option}=[{given!r}].")
         for term in given or ():
             if rename.get(term, term) not in there:
                 raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, there)}")

@@ -122,7 +122,10 @@ def train_best(
     path : AnchorPath or None
         How it was chosen; None for a single criterion.
     """
-    found = [trainer.train(joint_criterion(trainer.problem, criterion)) for criterion in criteria]
+    found: list[JointSolution] = []
+    for criterion in criteria:  # each from the one before, whose minimum is near
+        reached = [solution for solution in found if solution.result.success]
+        found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
     path = _choose(found, trainer.replicated, units) if len(found) > 1 else None
     best = found[0 if path is None else path.chosen]
     return trainer.estimate(best), best.criterion, path

@@ -192,13 +192,15 @@ class Trainer:
             self._objective = JointObjective(self.problem.sample, criterion)
         return self._objective.under(criterion)
 
-    def train(self, criterion: JointCriterion) -> JointSolution:
+    def train(self, criterion: JointCriterion, near: JointSolution | None = None) -> JointSolution:
         """Minimise the objective.
 
         Parameters
         ----------
         criterion : JointCriterion
             Weights of the terms of the objective.
+        near : JointSolution, optional
+            The minimum under other weights, to go on from; by default the IPWRA fit is where the search begins.
 
         Returns
         -------
@@ -206,19 +208,19 @@ class Trainer:
             Its minimum.
         """
         problem, objective, resampled = self.problem, self.objective(criterion), self.resampled
-        sample, start = problem.sample, problem.start
-        equations, shape = objective_equations(objective, start.theta, resampled), start.theta.shape
+        sample, start = problem.sample, problem.start.theta if near is None else near.theta
+        equations, shape = objective_equations(objective, start, resampled), start.shape
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                at = objective.expand(start.theta[..., None] + z.reshape(*shape, 1), resampled)
+                at = objective.expand(start[..., None] + z.reshape(*shape, 1), resampled)
             return _derivatives(at)
 
         if sample.family.linear:
             z, result = minimize_squares(equations, self.method)
         else:
             z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
-        theta = start.theta + objective.step_unit * z.reshape(shape)
+        theta = start + objective.step_unit * z.reshape(shape)
         if not sample.family.linear:
             equations = objective_equations(objective, theta, resampled)
         return JointSolution(

@@ -131,8 +131,8 @@ def test_every_standard_error_allows_for_the_choice_alike():
 def test_an_anchor_that_does_not_converge_is_said(monkeypatch):
     train = Trainer.train
 
-    def stopped_short(trainer, criterion):
-        solution = train(trainer, criterion)
+    def stopped_short(trainer, criterion, *near):
+        solution = train(trainer, criterion, *near)
         solution.result.success = solution.result.success and criterion.alpha_sigma2 > 0.5
         return solution
 
@@ -145,6 +145,18 @@ def test_an_anchor_that_does_not_converge_is_said(monkeypatch):
     assert len(told) == 1 and "did not converge at anchor 0.3, 0.1, 0.03, so that it was not chosen" in told[0]
     assert chosen(res.anchor_path()) >= 1
     assert "did not converge at anchor" in " ".join(str(res.summary()).split())
+
+
+def test_a_curved_valley_is_followed_to_its_end():
+    """A logit whose objective under small anchors is a narrow valley: from the IPWRA fit the last anchors fail."""
+    births = cr.datasets.load_cattaneo2().sample(600, random_state=1)
+    model = cr.JRE.from_formula(
+        "lbweight ~ mmarried + mage", births, treat="mbsmoke", propensity="mmarried + mage + medu", family="binomial"
+    )
+    path = model.fit(cov_type="robust", n_replicates=20).anchor_path()
+    assert path["converged"].all()
+    alone = [model.fit(cov_type="robust", n_replicates=20, anchor=anchor).effect for anchor in path.index[:4]]
+    np.testing.assert_allclose(path["effect"].iloc[:4], alone, rtol=1e-7)
 
 
 def test_what_does_not_move_the_choice():
