@@ -20,7 +20,7 @@ from causalrisk._version import __version__
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
 from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
-from causalrisk.design.safe import check_safe
+from causalrisk.design.formulas.safe import check_safe
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
@@ -34,7 +34,7 @@ from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.files import write_whole
 from causalrisk.report.page import ASSUMPTIONS
-from causalrisk.report.tables import ResultSummary
+from causalrisk.report.tables.summary import ResultSummary
 from causalrisk.report.wording import Prose
 from causalrisk.simulation import run_study
 

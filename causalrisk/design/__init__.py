@@ -1,7 +1,7 @@
 """Formulas or arrays to one frozen design; the only place that knows patsy."""
 
 from causalrisk.design.design import Design
-from causalrisk.design.formulas import linear_constraint
+from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.from_arrays import design_from_arrays
 from causalrisk.design.from_formula import check_scored, design_from_formula
 from causalrisk.design.moderators import Moderators, moderators

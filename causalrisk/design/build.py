@@ -82,6 +82,12 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
     )
 
 
+def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndarray:
+    """Return the observation weights of the rows that are used, ones where there are none."""
+    weights = np.ones(int(rows.keep.sum())) if observed is None else observed[rows.keep]
+    return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
+
+
 def freeze(
     models: Models,
     coding: Coding,
@@ -94,14 +100,9 @@ def freeze(
     missing: str,
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
-    n = len(models.y)
-    weights = np.ones(n) if observed is None else observed[rows.keep]
-    weights = relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
-    cluster = None
-    if by.cluster is not None:
-        cluster = cluster_codes(by.cluster.values[rows.keep], by.cluster.name)
+    weights = kept_weights(by, rows, observed)
     for model, design in (("outcome", models.X), ("propensity", models.Z)):
-        check_size(n, design.shape[1], f"the {model} model")
+        check_size(len(models.y), design.shape[1], f"the {model} model")
     check_magnitude(models.y, f"outcome {models.endog_name!r}")
     keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
     keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
@@ -126,7 +127,7 @@ def freeze(
         arm=coding.arm,
         weights=weights,
         weight_type=by.weight_type,
-        cluster=cluster,
+        cluster=None if by.cluster is None else cluster_codes(by.cluster.values[rows.keep], by.cluster.name),
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,

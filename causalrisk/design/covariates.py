@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.columns.dtypes import listing, missing_mask, plain
+from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import Table, nearest
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import FactorValues, Formula, Scope, factor_values, parse
-from causalrisk.design.frames import as_pandas
+from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
+from causalrisk.design.formulas.scope import resolve
+from causalrisk.design.formulas.terms import coded_names, in_formula, uses
 from causalrisk.design.moderators import data_on_sample, shown_level
-from causalrisk.design.scope import resolve
-from causalrisk.design.tables import Table, nearest
-from causalrisk.design.terms import coded_names, in_formula, uses
 from causalrisk.errors import DesignError, OptionError
 
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # of an indicator, whose name says it all

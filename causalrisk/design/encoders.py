@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
-from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
-from causalrisk.design.frames import as_pandas
-from causalrisk.design.tables import Table, as_table, nearest
-from causalrisk.design.terms import coded_names
+from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
+from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import Table, as_table, nearest
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.terms import coded_names
 from causalrisk.errors import DesignError
 
 

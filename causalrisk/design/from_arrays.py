@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.build import Models, code_treatment, freeze, merge_sources
+from causalrisk.design.columns.dtypes import numbers
+from causalrisk.design.columns.tables import Table, align, common_index, named_columns
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import numbers
 from causalrisk.design.encoders import ArrayEncoder
 from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
-from causalrisk.design.tables import Table, align, common_index, named_columns
 from causalrisk.errors import DesignError
 
 

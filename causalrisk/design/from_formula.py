@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design.build import Models, code_treatment, freeze, merge_sources
+from causalrisk.design.columns.dtypes import plain
+from causalrisk.design.columns.tables import Table
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.scope import collect, resolve
+from causalrisk.design.formulas.terms import coded_names, in_formula, unquoted
 from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
-from causalrisk.design.scope import collect, resolve
 from causalrisk.design.size import check_levels
-from causalrisk.design.tables import Table
-from causalrisk.design.terms import coded_names, in_formula, unquoted
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, numbers
-from causalrisk.design.frames import as_pandas
-from causalrisk.design.tables import Table, find_column, named_columns
+from causalrisk.design.columns.dtypes import listing, numbers
+from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import Table, find_column, named_columns
 from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, OptionError
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
+from causalrisk.design.columns.dtypes import listing, missing_mask, plain
+from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import Table, align, as_table, find_column
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import parse
-from causalrisk.design.frames import as_pandas
+from causalrisk.design.formulas.evaluation import parse
+from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.rank import usable_columns
-from causalrisk.design.scope import resolve
-from causalrisk.design.tables import Table, align, as_table, find_column
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import listing
+from causalrisk.design.columns.dtypes import listing
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 

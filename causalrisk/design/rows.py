@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, missing_mask, numbers
+from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
+from causalrisk.design.columns.tables import Table, find_column
 from causalrisk.design.known_scores import Score, find_score, is_classifier
-from causalrisk.design.tables import Table, find_column
 from causalrisk.errors import DesignError, OptionError
 
 WEIGHT_TYPES = ("frequency", "probability")

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import listing
 from causalrisk.design.rows import Source, estimation_sample
-from causalrisk.design.tables import as_table, nearest
 from causalrisk.errors import DesignError
 
 

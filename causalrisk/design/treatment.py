@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.design.dtypes import listing, plain
+from causalrisk.design.columns.dtypes import listing, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12

@@ -29,7 +29,7 @@ from causalrisk.numerics.resample import seed_sequence
 from causalrisk.report.numbers import format_number
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables import ResultSummary
+from causalrisk.report.tables.summary import ResultSummary
 from causalrisk.report.tidy import glance, tidy_comparison
 
 

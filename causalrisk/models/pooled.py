@@ -13,7 +13,7 @@ from causalrisk.inference.pooling import Pooled, rubin
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.pooled import pooled_line, summarize_pooled
-from causalrisk.report.tables import ResultSummary
+from causalrisk.report.tables.summary import ResultSummary
 from causalrisk.report.tidy import glance, tidy_frame
 
 

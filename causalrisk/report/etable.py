@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.tables import nearest
+from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.inference.wald import rounded_se
 from causalrisk.report.numbers import column_format, format_p
-from causalrisk.report.paper import PaperTable
-from causalrisk.report.tables import GAP, TableContent, display_width
+from causalrisk.report.tables.columns import GAP, display_width
+from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.table import TableContent
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip

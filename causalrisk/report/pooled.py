@@ -8,7 +8,8 @@ import pandas as pd
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.report.numbers import column_format, format_number, format_p
-from causalrisk.report.tables import ResultSummary, TableContent, build_summary
+from causalrisk.report.tables.summary import ResultSummary, build_summary
+from causalrisk.report.tables.table import TableContent
 from causalrisk.report.wording import covariance_name, propensity_text, target_text
 
 

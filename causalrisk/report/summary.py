@@ -20,7 +20,8 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.overlap import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
-from causalrisk.report.tables import ResultSummary, TableContent, build_summary
+from causalrisk.report.tables.summary import ResultSummary, build_summary
+from causalrisk.report.tables.table import TableContent
 from causalrisk.report.wording import (
     choice_words,
     clip_text,

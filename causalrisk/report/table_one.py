@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.columns.dtypes import missing_mask, plain
+from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import Covariate, covariates_in, renamed
-from causalrisk.design.dtypes import missing_mask, plain
 from causalrisk.design.moderators import MANY_LEVELS, shown_level
-from causalrisk.design.tables import Table, as_table, find_column
 from causalrisk.diagnostics.balance import (
     WeightedRows,
     check_threshold,
@@ -27,8 +27,8 @@ from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.numbers import column_format, format_share
-from causalrisk.report.paper import PaperTable
-from causalrisk.report.tables import TableContent
+from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.table import TableContent
 
 INDENT = "  "
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."

@@ -13,7 +13,7 @@ from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.numbers import column_format, format_number
-from causalrisk.report.tables import wrap
+from causalrisk.report.tables.columns import wrap
 
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {

@@ -12,7 +12,8 @@ from scipy.special import ndtri
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.plots import axes_or_new, verbatim
-from causalrisk.report.tables import ResultSummary, TableContent, build_summary
+from causalrisk.report.tables.summary import ResultSummary, build_summary
+from causalrisk.report.tables.table import TableContent
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design
 

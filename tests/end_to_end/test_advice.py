@@ -1052,11 +1052,11 @@ WITHOUT = "another package is not installed: the tests of the module"
 HLE = "files of a benchmark: tests/hle/test_hle.py"
 UNTRIED = {  # texts that no case tells, by the file they stand in and how they begin, and what provokes them
     "cli/data_files.py {}: reading {} needs {}, which is not installed.": WITHOUT,
-    "design/frames.py data of type {}.{} are read through Arrow": WITHOUT,
+    "design/columns/frames.py data of type {}.{} are read through Arrow": WITHOUT,
     "hle/loading.py {}: reading Parquet needs pyarrow": WITHOUT,
     "report/html.py the plots of a report need matplotlib": WITHOUT,
-    "report/plots.py plots need matplotlib": WITHOUT,
-    "report/word.py Word documents need python-docx": WITHOUT,
+    "report/plots/axes.py plots need matplotlib": WITHOUT,
+    "report/tables/word.py Word documents need python-docx": WITHOUT,
     "simulation/competitors.py {} needs {}, which is not installed.": WITHOUT,
     "hle/loading.py files is {}; expected a mapping": HLE,
     "hle/loading.py {} is of type {}; expected a path.": HLE,

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 import causalrisk as cr
 from causalrisk.report.numbers import format_number
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, simulate
-from tests.report.test_tables import Balance
+from tests.report.tables.test_tables import Balance
 
 FORMULA = "y ~ x1 + x2"
 STEPS = ["formula", "arms", "propensity score", "weights", "outcome models", "averages", "effect", "standard error"]

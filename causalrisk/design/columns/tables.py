@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing
-from causalrisk.design.frames import as_pandas, how_to_convert, is_foreign_column
+from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.columns.frames import as_pandas, how_to_convert, is_foreign_column
 from causalrisk.errors import DesignError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.dtypes import listing
+from causalrisk.design.columns.dtypes import listing
 from causalrisk.errors import DesignError, UnavailableError
 
 READERS = {

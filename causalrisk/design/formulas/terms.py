@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
-from causalrisk.design.dialects import bitwise_or_and
+from causalrisk.design.formulas.dialects import bitwise_or_and
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from causalrisk.report.tables import ResultSummary, ResultTable, TableContent, escape_latex, escape_markdown, wrap
+from causalrisk.report.tables.columns import wrap
+from causalrisk.report.tables.escape import escape_latex, escape_markdown
+from causalrisk.report.tables.summary import ResultSummary
+from causalrisk.report.tables.table import ResultTable, TableContent
 
 
 class PaperTable(ResultSummary):

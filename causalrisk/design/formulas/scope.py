@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.dialects import called_elsewhere, stata_factor
-from causalrisk.design.formulas import FUNCTIONS, Formula, Scope
-from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
-from causalrisk.design.terms import Use, in_formula
+from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
+from causalrisk.design.formulas.dialects import called_elsewhere, stata_factor
+from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope
+from causalrisk.design.formulas.terms import Use, in_formula
 from causalrisk.errors import DesignError
 
 RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own

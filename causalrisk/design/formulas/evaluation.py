@@ -17,8 +17,8 @@ import patsy.builtins
 from patsy.categorical import categorical_to_int
 from patsy.parse_formula import parse_formula
 
-from causalrisk.design.dialects import refuse_foreign
-from causalrisk.design.terms import Use, rewrite, uses
+from causalrisk.design.formulas.dialects import refuse_foreign
+from causalrisk.design.formulas.terms import Use, rewrite, uses
 from causalrisk.errors import DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}

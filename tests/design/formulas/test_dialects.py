@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design.dialects import bitwise_or_and, called_elsewhere, from_stata
+from causalrisk.design.formulas.dialects import bitwise_or_and, called_elsewhere, from_stata
 from causalrisk.errors import DesignError
 from tests.conftest import formula_design
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from causalrisk.cli import main
-from causalrisk.design.formulas import FUNCTIONS
-from causalrisk.design.safe import NUMPY, check_safe
+from causalrisk.design.formulas.evaluation import FUNCTIONS
+from causalrisk.design.formulas.safe import NUMPY, check_safe
 from causalrisk.errors import DesignError
 from tests.conftest import simulate
 

@@ -13,17 +13,10 @@ import pytest
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.report.tables import (
-    LEAST_LABEL,
-    ResultTable,
-    TableContent,
-    build_summary,
-    display_width,
-    escape_latex,
-    pad,
-    printable,
-    wrap,
-)
+from causalrisk.report.tables.columns import LEAST_LABEL, display_width, pad, printable, wrap
+from causalrisk.report.tables.escape import escape_latex
+from causalrisk.report.tables.summary import build_summary
+from causalrisk.report.tables.table import ResultTable, TableContent
 
 LAYOUT = """\
                      Joint Robust Estimator (JRE) Results

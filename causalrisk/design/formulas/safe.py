@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 
-from causalrisk.design.formulas import FUNCTIONS, parse
-from causalrisk.design.tables import nearest
+from causalrisk.design.columns.tables import nearest
+from causalrisk.design.formulas.evaluation import FUNCTIONS, parse
 from causalrisk.errors import DesignError
 
 NUMPY = {
@@ -80,7 +80,7 @@ def check_safe(text: str, model: str, names: Collection[str]) -> None:
 
     Examples
     --------
-    >>> from causalrisk.design.safe import check_safe
+    >>> from causalrisk.design.formulas.safe import check_safe
     >>> check_safe("y ~ np.log(x) + C(site) + I(x**2)", "outcome", ["y", "x", "site"])
     >>> check_safe("y ~ I(__import__('os').getpid())", "outcome", ["y"])
     Traceback (most recent call last):

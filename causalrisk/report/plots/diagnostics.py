@@ -1,0 +1,55 @@
+"""Six diagnostics on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.influence import quick_method
+from causalrisk.estimators.record import FitRecord
+from causalrisk.report.plots.axes import page_or_new, verbatim
+from causalrisk.report.plots.covariates import plot_balance, plot_calibration, plot_overlap
+from causalrisk.report.plots.effects import plot_bootstrap, plot_influence
+from causalrisk.report.plots.joint import plot_anchor_path, plot_cancellation, plot_penalty_path, plot_risk
+from causalrisk.report.summary import one_line
+
+TITLE_PAD = 34  # points, above the legends
+
+
+def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
+    """Draw six diagnostics on one page.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure, optional
+        Where to draw; by default a new page, A4 across.
+
+    Returns
+    -------
+    matplotlib Figure
+        Overlap, balance, calibration, cancellation, influence; and the bootstrap distribution, or without one the
+        path of the anchor or penalty of JRE, or the risks.
+    """
+    balance(record)  # an estimator without scores is refused before anything is drawn
+    last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
+    if record.boot is not None:
+        last = ("Bootstrap", plot_bootstrap)
+    elif record.joint is not None and record.joint.path is not None:
+        last = ("Anchor", plot_anchor_path)
+    elif record.joint is not None and record.joint.own_penalty is not None:
+        last = ("Penalty", plot_penalty_path)
+    figure, axes = page_or_new(figure)
+    plots: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("Overlap", plot_overlap),
+        ("Balance", plot_balance),
+        ("Calibration", plot_calibration),
+        ("Cancellation", plot_cancellation),
+        ("Influence", partial(plot_influence, method=quick_method(record))),
+        last,
+    )
+    for (title, plot), ax in zip(plots, axes.flat, strict=True):
+        plot(record, ax).set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD)
+    figure.suptitle(verbatim(one_line(record)))
+    return figure

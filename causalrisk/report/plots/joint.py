@@ -1,0 +1,293 @@
+"""Plots of the joint estimator: cancellation of biases, risks, and the effect over the anchor or the penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
+from causalrisk.errors import check_alpha
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.wald import delta_errors, effect_interval
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.plots.axes import ABOVE, BLUE, GREY, LINE, ORANGE, axes_or_new, effect_label, verbatim
+
+REMOTE = 30  # biases smaller than the least root mean square by this factor are drawn at the edge
+
+
+def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
+    """Bias of an arm against that of the reference over the propensity replicates, for JRE and IPWRA.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    arm : level or label, optional
+        The arm, by default the first that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
+        matter. Results of an estimator other than JRE are drawn in place of IPWRA.
+    """
+    return cancellation_of(record, estimator_risks(record), arm, ax)
+
+
+def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
+    """Draw `plot_cancellation` from risks that are at hand."""
+    position, design = record.arm_position(arm), record.design
+    labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
+    own = record.spec.name
+    shown = {name: (risks.slopes[:, None] * risks.biases[name])[[0, position]] for name in _compared(own, risks.biases)}
+    return draw_cancellation(shown, labels, design.endog_name, axes_or_new(ax))
+
+
+def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
+    """Draw the bias of one arm against that of the reference under each replicate, and where they cancel.
+
+    Parameters
+    ----------
+    biases : mapping of str to ndarray, shape (2, B)
+        Biases of the reference and of the other arm, for up to two estimators.
+    labels : sequence of str
+        Labels of both arms.
+    unit : str
+        Name of the outcome.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    for (name, bias), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
+        ax.plot(
+            bias[0], bias[1], marker, color=colour, markersize=4, alpha=0.5, linestyle="none", markeredgewidth=0,
+            label=name,
+        )  # fmt: skip
+    ax.axline((0, 0), slope=1, color="black", linewidth=1, label="biases cancel: no risk")
+    ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+    low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+    ax.set_aspect("equal", adjustable="box")  # so that the diagonal is one
+    ax.locator_params(nbins=5)
+    ax.set_xlabel(f"bias of {verbatim(labels[0])}, in units of {verbatim(unit)}")
+    ax.set_ylabel(f"bias of {verbatim(labels[1])}")
+    ax.legend(ncols=3, **ABOVE)
+    return ax
+
+
+def plot_risk(record: FitRecord, ax: Any = None) -> Any:
+    """Plot the root of the expected ATE risk of every estimator over the propensity replicates, and its parts.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of `risk_table`, on a logarithmic scale; an arrow at the edge stands for less.
+    """
+    return draw_risk(risk_table(record), record.design.endog_name, axes_or_new(ax))
+
+
+def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
+    """Draw the root of the expected ATE risk of each estimator, and of its parts, on a logarithmic scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of `risk_table`.
+    unit : str
+        Name of the outcome.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same.
+    """
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows, 0, 1, color="0.92", transform=ax.get_yaxis_transform(), zorder=0)
+    kinds: tuple[tuple[str, Any, str, str, str, int], ...] = (
+        ("RMS error", table["RMS error"], "o", BLUE, BLUE, 9),
+        ("net bias", table["RMS net"], "D", ORANGE, "none", 6),
+        ("sampling", table["sampling SD"], "|", "black", "black", 11),
+    )
+    positive = table["RMS error"][table["RMS error"] > 0]
+    least = positive.min() / REMOTE if len(positive) else 0.0
+    for label, values, marker, edge, face, size in kinds:
+        near = (values >= least).to_numpy()
+        ax.plot(values[near], rows[near], marker, color=edge, markerfacecolor=face, markersize=size, label=label)
+        if not near.all():
+            ax.plot(np.full((~near).sum(), least), rows[~near], "<", color=edge, markerfacecolor=face, clip_on=False)
+    if least:
+        ax.set_xscale("log")
+        ax.set_xlim(left=least)
+    ax.set_yticks(rows, [verbatim(name) for name in table.index])
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    ax.set_xlabel(f"root mean square over replicates ({verbatim(unit)})")
+    ax.legend(ncols=3, **ABOVE)
+    return ax
+
+
+def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
+    """Effect over the anchors that could be chosen (JRE).
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of `anchor_path`, for a single difference with intervals from the influence functions held out.
+    """
+    check_alpha(alpha)
+    path, joint = anchor_path(record), joint_of(record)
+    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
+    labels = effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
+    alone = record.options.effect == "difference" and record.design.n_arms == 2
+    z = float(norm.ppf(1 - alpha / 2)) if alone else None
+    return draw_anchor_path(path, effects, z, labels, axes_or_new(ax))
+
+
+def draw_anchor_path(
+    path: pd.DataFrame, effects: tuple[float, float], z: float | None, labels: tuple[str, str], ax: Any
+) -> Any:
+    """Draw the effect with its interval over the anchor, the one chosen marked.
+
+    Parameters
+    ----------
+    path : DataFrame
+        As of `anchor_path`.
+    effects : tuple of float
+        Effect of the fit, and of its start.
+    z : float or None
+        Standard errors to either side; None for no interval.
+    labels : tuple of str
+        Of the effect and the interval.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same; the most cautious anchor stands on the right, next to IPWRA.
+    """
+    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    if z is not None:
+        half = z * path["std err"].to_numpy()
+        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
+    chosen = path.index[path["chosen"]][0]
+    ax.plot([chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label="chosen")
+    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA")
+    ax.set_xscale("log")
+    ax.set_xticks(x, [f"{anchor:g}" for anchor in x])
+    ax.minorticks_off()
+    ax.set_xlabel("anchor: weight of the fit (logarithmic)")
+    ax.set_ylabel(labels[0])
+    ax.legend(ncols=4, **ABOVE)
+    return ax
+
+
+def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
+    """Effect and net bias over the penalty (JRE).
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    grid : sequence of float, optional
+        As in `penalty_path`.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot of the effect with robust intervals; the net bias has the axis on the right.
+    """
+    return draw_penalties(record, penalty_path(record, grid), ax, alpha)
+
+
+def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
+    """Draw a penalty path that is at hand."""
+    check_alpha(alpha)
+    joint, unit = joint_of(record), record.design.endog_name
+    labels = effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
+    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
+    scale, values = record.options.effect_scale, path["effect"].to_numpy()
+    limits = effect_interval(values, delta_errors(values, path["std err"].to_numpy(), scale), scale, alpha)
+    return draw_penalty_path(path, float(joint.own_penalty or 0.0), effects, limits, labels, axes_or_new(ax))
+
+
+def draw_penalty_path(
+    path: pd.DataFrame, own: float, effects: tuple[float, float], limits: Array, labels: tuple[str, str, str], ax: Any
+) -> Any:
+    """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
+
+    Parameters
+    ----------
+    path : DataFrame
+        As of `penalty_path`; no penalty cannot be shown on the logarithmic scale.
+    own : float
+        Penalty of the fit.
+    effects : tuple of float
+        Effect of the fit, and of its start.
+    limits : ndarray, shape (m, 2)
+        Of the interval at each penalty.
+    labels : tuple of str
+        Of the effect, the interval and the net bias.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The same, with the effect; that of the bias shares its penalties.
+    """
+    shown = path.index > 0
+    path, (low, high) = path[shown], limits[shown].T
+    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
+    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
+    ax.axvline(own, **LINE)
+    ax.annotate(
+        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
+        va="top", fontsize="small", color="0.3",
+    )  # fmt: skip
+    bias = ax.twinx()
+    bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
+    bias.set_ylim(bottom=0)
+    bias.set_ylabel(verbatim(labels[2]), color=ORANGE)
+    bias.tick_params(axis="y", colors=ORANGE)
+    ax.set_xscale("log")
+    ax.set_xlabel("penalty λ (logarithmic)")
+    ax.set_ylabel(verbatim(labels[0]), color=BLUE)
+    ax.tick_params(axis="y", colors=BLUE)
+    own_legend, bias_legend = ax.get_legend_handles_labels(), bias.get_legend_handles_labels()
+    handles, names = own_legend[0] + bias_legend[0], own_legend[1] + bias_legend[1]
+    ax.legend(handles, names, ncols=2, **ABOVE)
+    return ax
+
+
+def _compared(own: str, biases: dict[str, Array]) -> list[str]:
+    """Names of the two estimators whose cancellation is drawn."""
+    return [own if own in biases and own != "JRE" else "IPWRA", "JRE"]
