@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import one_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
+from causalrisk.propensity.limits import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 

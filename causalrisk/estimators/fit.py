@@ -18,8 +18,8 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.resampling import fit_replicates
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
-from causalrisk.numerics.resample import START_STREAM, seed_sequence
-from causalrisk.propensity.overlap import ArmWeights, arm_weights, overlap_message
+from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence
+from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity.weights import WeightFit
 
 FEW_CLUSTERS = 10

@@ -16,7 +16,7 @@ from causalrisk.errors import OptionError, listed, nearest_name, one_of, outside
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.numerics.resample import check_rng
+from causalrisk.numerics.multiplicities import check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")

@@ -14,6 +14,7 @@ from causalrisk.estimators.options import ModelOptions, is_frame
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.classifier import ClassifierModel
+from causalrisk.propensity.limits import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.models import (
     BinaryModel,
     CalibratedModel,
@@ -22,7 +23,6 @@ from causalrisk.propensity.models import (
     MultinomialModel,
     PropensityModel,
 )
-from causalrisk.propensity.overlap import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.separation import check_membership, find_separation, separation_error
 from causalrisk.propensity.targets import ArmTarget, Target, TiltTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights

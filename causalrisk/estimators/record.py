@@ -21,7 +21,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import ArmWeights
+from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit

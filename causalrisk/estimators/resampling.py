@@ -14,7 +14,7 @@ from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 

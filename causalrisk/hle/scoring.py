@@ -16,7 +16,7 @@ from causalrisk.diagnostics.calibration import (
     rms_calibration_error_se,
 )
 from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 
 NEEDED = ("arm", "answered", "correct", "confidence")
 

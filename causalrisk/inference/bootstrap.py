@@ -18,8 +18,8 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
-from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,

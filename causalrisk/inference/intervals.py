@@ -26,7 +26,7 @@ from causalrisk.inference.jackknife import jackknife_contributions, sum_within_u
 from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 

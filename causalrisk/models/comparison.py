@@ -22,10 +22,10 @@ from causalrisk.inference.comparison import (
 )
 from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
-from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults
+from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import TEXT, Failure
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.numbers import format_number
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison

@@ -38,8 +38,8 @@ from causalrisk.models.keywords import (
     typed,
     unknown_keyword,
 )
-from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import failure_text
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}

@@ -34,8 +34,7 @@ from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.of_record import of_record
-from causalrisk.models.pickles import stamped
-from causalrisk.models.saving import save
+from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots

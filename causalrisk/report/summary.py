@@ -18,7 +18,7 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import LARGE_WEIGHT
+from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables.summary import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent

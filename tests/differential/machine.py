@@ -20,7 +20,7 @@ import pandas as pd
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.numerics.resample import RESAMPLE_STREAM
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
 from tests.differential import cases, reference
 from tests.differential.cases import Case, Data
 

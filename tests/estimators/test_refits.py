@@ -11,7 +11,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.resample import NESTED_STREAM, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import NESTED_STREAM, Resampler, seed_sequence
 from causalrisk.propensity.replicates import NestedReplicates, Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.design.columns.typed_numbers import (
+from causalrisk.design.columns.numbers_as_text import (
     are_dates,
     conversion,
     date_conversion,
