@@ -79,7 +79,7 @@ def test_names_that_hold_one_another(frame):
 
 def test_the_longest_name_is_read():
     found = Expressions("ATE ratio / ATE, ATE = ATE ratio", ["ATE", "ATE ratio"])
-    np.testing.assert_allclose(found(np.array([2.0, 3.0])), [1.5, -1.0])
+    np.testing.assert_allclose(found.values_at(np.array([2.0, 3.0])), [1.5, -1.0])
     assert found.texts == ["ATE ratio / ATE", "ATE = ATE ratio"]
 
 
