@@ -29,7 +29,7 @@ def design_from_arrays(
     exog : array-like, shape (N, p)
         Outcome design. No constant is added; a missing one is warned of.
     columns : ColumnOptions
-        The treatment and what else goes by rows.
+        The treatment, weights, clusters and scores: one value per row each.
     exog_propensity : array-like, shape (N, q), optional
         Propensity design; `exog` by default.
     constant_outcome : bool

@@ -59,7 +59,7 @@ def design_from_formula(
     data : DataFrame, mapping of str to array-like, or None
         The columns; None takes them from `frame`.
     columns : ColumnOptions
-        The treatment and what else goes by rows.
+        The treatment, weights, clusters and scores: one value per row each.
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
     frame : mapping of str to object

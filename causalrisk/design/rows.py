@@ -259,7 +259,7 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """What the caller gave beside the two formulas: the treatment and its coding, and what else goes by rows.
+    """What the caller gave besides the formulas: the treatment and its coding, weights, clusters and scores.
 
     Parameters
     ----------

@@ -195,7 +195,7 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
 
 
 def _within(scores: Array, weights: Array, trim: Any) -> tuple[str, NDArray[np.bool_]]:
-    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and what is said of the others."""
+    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and the rule in words."""
     if trim == "crump" and len(scores) > 2:
         cut = crump_cut(scores, weights)
         return f"with sum 1/e > {cut:.3g}", inverse_sum(scores) <= cut

@@ -31,7 +31,7 @@ SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rou
 
 @dataclass(frozen=True)
 class JointRecord:
-    """What a joint fit has beside an ordinary one.
+    """The parts of a fit that only JRE has.
 
     Parameters
     ----------

@@ -179,7 +179,7 @@ def entropy_tilt(p: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: how it is asked for, how it weighs, and what is said of it.
+    """A target population: its name in `target=`, its tilt, and its words in summary and report.
 
     The texts have the fields ``{nobs}`` and ``{units}`` (observations and what they are called), ``{arm}`` and
     ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target

@@ -1,4 +1,4 @@
-"""The HTML page of a fit: each diagnostic with its plot, its table, and what they say."""
+"""The HTML page of a fit: each diagnostic with its plot, its table and its reading."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ class Table:
 def find_column(
     value: Any, role: str, default: str, table: Table, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[pd.Series, str]:
-    """Find a variable that goes by rows, by the name of a column or as one value per row.
+    """Find a variable with one value per row, given as the name of a column or as its values.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Formulas as Stata, R and other formula languages write them: recognised, and told how they are typed here."""
+"""Formulas as Stata, R and other formula languages write them: recognised, with the notation used here."""
 
 from __future__ import annotations
 

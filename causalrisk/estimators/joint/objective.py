@@ -86,7 +86,7 @@ class Expansion:
     gram : ndarray, shape (m, K p, K p + 1)
         Gram matrix of all other equations (c, h), without its last row, that of h.
     curvature : ndarray, shape (m, K p, K p), or None
-        What the Hessian has beside the equations; None for linear models.
+        Terms of the Hessian that are not products of the equations; None for linear models.
     value : ndarray, shape (m,), or None
         The objective; None for linear models, which are solved in one step.
     """
@@ -254,7 +254,7 @@ class _Curvature:
     Parameters
     ----------
     weights : ndarray, shape (K, n, m), or None
-        What multiplies q q' in what the Hessian has beside the equations.
+        Multiplies q q' in the terms of the Hessian that are not products of the equations.
     value : ndarray, shape (m,), or None
         The objective.
     """

@@ -152,7 +152,7 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
 
 
 def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1) -> Any:
-    """Draw a table of influences on the effect of an arm that is at hand."""
+    """Draw the table of the influences of the rows on the effect of an arm."""
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]

@@ -39,7 +39,7 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
 
 
 def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
-    """Draw `plot_cancellation` from risks that are at hand."""
+    """Draw `plot_cancellation` from risks already computed."""
     position, design = record.arm_position(arm), record.design
     labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
     own = record.spec.name
@@ -227,7 +227,7 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 
 
 def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
-    """Draw a penalty path that is at hand."""
+    """Draw a penalty path already computed."""
     check_alpha(alpha)
     joint, unit = joint_of(record), record.design.endog_name
     labels = effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
