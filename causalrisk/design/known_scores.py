@@ -1,4 +1,4 @@
-"""Known propensity scores, distinguished from classifiers: a column or one value per row, put in the order of the arms."""
+"""Known propensity scores, as distinct from classifiers: a column or one value per row, in the order of the arms."""
 
 from __future__ import annotations
 
