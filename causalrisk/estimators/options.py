@@ -55,9 +55,9 @@ class ModelOptions:
 
     Parameters
     ----------
-    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
-        As in `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that are given belong to
-        the data, and become None.
+    family, ..., effect
+        Those of the same name of `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that
+        are given belong to the data, and become None.
     """
 
     family: Any = "gaussian"
@@ -78,7 +78,7 @@ class ModelOptions:
         one_of("propensity_loss", self.propensity_loss, LOSSES)
         one_of("effect", self.effect, tuple(SCALES))
         whole_number("n_folds", self.n_folds, 2)
-        outcome_family(self.family, self.link)
+        _ = self.outcome_family  # checks itself
         object.__setattr__(self, "target", _target(self.target))
         self._check_calibrated()
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):

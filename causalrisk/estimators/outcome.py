@@ -119,7 +119,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     family, rows = sample.family, sample.slices[arm]
     own = sample.observed[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
-    low, high = y == 0, (y == 1) & (family.name == "binomial")
+    low, high = y == family.low, y == family.high
     if family.name not in BOUNDED or not (low | high).any():
         return []
     inside = columns[~(low | high)]
@@ -153,7 +153,7 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         if failed[a] == Failure.OK:
             continue
         y = sample.y[rows][sample.observed[rows] > 0]
-        if np.ptp(y) == 0 and y[0] in (0, 1):
+        if np.ptp(y) == 0 and y[0] in (sample.family.low, sample.family.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
                 f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'

@@ -22,6 +22,12 @@ class Specification:
         What it is, for the methods paragraph.
     reference : str
         Where it comes from; empty where nobody needs to be told.
+    trained : str
+        How the outcome models are trained, for the explanation.
+    averaged : str
+        What is done to the averages of the predictions, for the explanation; empty where nothing is.
+    aliases : tuple of str
+        What others call it, in lower case.
     constants : bool
         Whether the hypothesis class is the constants, whatever the outcome formula names.
     weighted : bool
@@ -36,6 +42,9 @@ class Specification:
     title: str
     how: str
     reference: str = ""
+    trained: str = "without weights"
+    averaged: str = ""
+    aliases: tuple[str, ...] = ()
     constants: bool = False
     weighted: bool = False
     corrected: bool = False
@@ -57,6 +66,7 @@ OUTCOME_REGRESSION = Specification(
     name="OutcomeRegression",
     title="Outcome Regression Results",
     how="outcome regression: a regression in each arm, averaged over the target",
+    aliases=("ra", "regression", "gformula", "ols", "standardization"),
 )
 HAJEK = Specification(
     name="Hajek",
@@ -66,6 +76,7 @@ HAJEK = Specification(
         "Hajek, J. (1971). Comment on a paper by D. Basu. In Foundations of Statistical Inference, 236. Holt, Rinehart "
         "and Winston."
     ),
+    aliases=("iptw",),
     constants=True,
     weighted=True,
 )
@@ -77,6 +88,8 @@ IPWRA = Specification(
         "Wooldridge, J. M. (2007). Inverse probability weighted estimation for general missing data problems. Journal "
         "of Econometrics 141, 1281-1301."
     ),
+    trained="under these weights, so that it fits best where the target population lies",
+    aliases=("ipw_ra", "wra"),
     weighted=True,
 )
 AIPW = Specification(
@@ -87,6 +100,9 @@ AIPW = Specification(
         "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1994). Estimation of regression coefficients when some "
         "regressors are not always observed. Journal of the American Statistical Association 89, 846-866."
     ),
+    trained="without weights; its average errors are corrected in the next step",
+    averaged="plus the weighted mean of the residuals",
+    aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
     corrected=True,
 )
 JRE = Specification(
@@ -100,6 +116,7 @@ JRE = Specification(
         "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity "
         "Uncertainty. arXiv:2512.18083."
     ),
+    averaged="less the bias that the arms share",
     weighted=True,
     joint=True,
 )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from causalrisk.design import ColumnOptions
 from causalrisk.errors import listed, nearest_name, outside
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.propensity.targets import POPULATIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,11 +114,7 @@ REQUIRED = {
 }
 DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
-ESTIMATOR_WORDS = {
-    "ra": "OutcomeRegression", "regression": "OutcomeRegression", "gformula": "OutcomeRegression", "ols":
-    "OutcomeRegression", "standardization": "OutcomeRegression", "iptw": "Hajek", "ipw_ra": "IPWRA", "wra": "IPWRA",
-    "dr": "AIPW", "doubly_robust": "AIPW", "doublyrobust": "AIPW", "eif": "AIPW",
-}  # fmt: skip
+ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in spec.aliases}
 MATCHING_WORDS = {"matching", "psmatch", "nnmatch", "psm", "match"}
 
 
@@ -231,7 +228,8 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     if meant:
         return f"{message}\nType  causalrisk.{meant}."
     example = 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()'
-    return f"{message}\nThe estimators are OutcomeRegression, Hajek (IPW), IPWRA, AIPW and JRE, as in  {example}."
+    names = [spec.name for spec in ESTIMATORS if spec.name in known]
+    return f"{message}\nThe estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
 
 
 def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:

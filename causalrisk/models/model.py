@@ -58,10 +58,8 @@ class CausalModel:
         Treatment.
     exog_propensity : array_like, shape (n, q), optional
         Covariates of the propensity model; by default `exog`.
-    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, treated, reference, levels
-        As in `from_formula`.
-    weights, weight_type, cluster, trim, clip, effect, missing
-        As in `from_formula`.
+    **options
+        Those of `from_formula`.
 
     Attributes
     ----------
@@ -243,8 +241,7 @@ class CausalModel:
         Parameters
         ----------
         **changes
-            Any of family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip,
-            effect.
+            Any of the options of `from_formula` that do not belong to the data.
 
         Returns
         -------

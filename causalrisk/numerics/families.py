@@ -134,6 +134,16 @@ class OutcomeFamily:
     distribution: Any
 
     @property
+    def low(self) -> float:
+        """The smallest outcome."""
+        return FAMILIES[self.name].low
+
+    @property
+    def high(self) -> float:
+        """The largest outcome."""
+        return FAMILIES[self.name].high
+
+    @property
     def linear(self) -> bool:
         """Whether the model is linear least squares."""
         return self.name == "gaussian" and self.link == "identity"
@@ -235,7 +245,7 @@ class OutcomeFamily:
             Its name, for the message.
         """
         family = FAMILIES[self.name]
-        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
+        bad = (y < self.low) | (y > self.high) | ((y == self.low) & (not family.closed))
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "

@@ -16,7 +16,8 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.propensity.targets import TargetPopulation
 
-SPELLED = ("propensity_link", "propensity_loss", "n_folds", "trim", "clip", "effect", "link")
+SPECIAL = {"family", "propensity_score", "target"}  # options of a model that are no plain values
+SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
 def call_of(record: FitRecord) -> str:

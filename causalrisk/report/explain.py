@@ -185,12 +185,7 @@ def _outcome_models(record: FitRecord) -> list[str]:
     model = f"a {record.sample.family.label} regression of {name} with {size}"
     if record.joint is not None:
         return [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
-    how = {
-        (True, False): "under these weights, so that it fits best where the target population lies",
-        (False, False): "without weights",
-        (False, True): "without weights; its average errors are corrected in the next step",
-    }[spec.weighted, spec.corrected]
-    return [f"Each arm has {model}, fitted to the rows of that arm only, {how}."]
+    return [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
 
 
 def _joint_training(record: FitRecord) -> list[str]:
@@ -239,14 +234,13 @@ def _averages(record: FitRecord) -> list[str]:
         "averages of the predictions are the potential-outcome means (POM)"
     )
     numbers = joined([f"POM[{label}] = {format(m, spec)}" for label, m in zip(labels, means, strict=True)])
-    if not (record.spec.corrected or record.joint is not None):
+    if not record.spec.averaged:
         return [f"{text}: {numbers}."]
-    what = "plus the weighted mean of the residuals" if record.spec.corrected else "less the bias that the arms share"
     parts = []
     for label, model, mean in zip(labels, estimate.model_means, means, strict=True):
         change = format(mean - model, f"+{spec}")  # signed as printed: a rounding error is no minus
         parts.append(f"POM[{label}] = {format(model, spec)} {change[0]} {change[1:]} = {format(mean, spec)}")
-    return [f"{text}, {what}: {joined(parts)}."]
+    return [f"{text}, {record.spec.averaged}: {joined(parts)}."]
 
 
 def _effect(record: FitRecord) -> list[str]:

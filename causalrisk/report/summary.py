@@ -368,7 +368,8 @@ def _score_notes(record: FitRecord) -> list[str]:
     if record.cov_type == "bootstrap":
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
     if record.spec.corrected and record.target.separable:
-        return ["The propensity scores are cross-fitted; the standard error takes them as known, which AIPW allows."]
+        known = f"the standard error takes them as known, which {record.spec.name} allows"
+        return [f"The propensity scores are cross-fitted; {known}."]
     return [
         "The propensity scores are cross-fitted, and the standard error takes them as known, which only AIPW for a "
         'target that does not depend on them allows. Type  fit(cov_type="bootstrap").'

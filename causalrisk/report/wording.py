@@ -10,6 +10,7 @@ import numpy as np
 
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import rounded_se
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.numbers import column_format, format_number
@@ -218,9 +219,11 @@ def count(number: int, noun: str) -> str:
 
 
 def has_converged(record: FitRecord) -> bool:
-    """Whether the propensity model and, for a joint fit, the joint objective converged."""
+    """Whether the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
     propensity = record.weight_fit is None or record.weight_fit.converged
-    return propensity and (record.joint is None or bool(record.joint.estimate.result.success))
+    separate = record.estimate if record.joint is None else record.joint.start
+    outcome = all(reason == Failure.OK for reason in separate.failed)
+    return propensity and outcome and (record.joint is None or bool(record.joint.estimate.result.success))
 
 
 def propensity_text(record: FitRecord) -> str:

@@ -1067,7 +1067,7 @@ UNTRIED = {  # texts that no case tells, by the file they stand in and how they 
     "inference/bootstrap.py a worker process died": "a worker that dies: tests/numerics/test_parallel.py",
     "simulation/study.py a worker process died": "a worker that dies",
     "numerics/parallel.py joblib's {} does not hand": "a backend that cannot stream: tests/numerics/test_parallel.py",
-    "models/saving.py the pickle was written by causalrisk {}": "a pickle of later: tests/models/test_saving_versions.py",
+    "models/saving.py the pickle was written by causalrisk {}": "a pickle of later: tests/models/test_versions.py",
     "inference/heterogeneity.py the joint objective of the groups has no solution": "a solver that fails",
 }
 GROUPS = {
