@@ -112,6 +112,7 @@ def page_words(tables, made):
         words[key] = f"{series(shown)} at n = 200, 500 and 1000"
     words["right_low"], words["right_high"] = bounds(cells.loc[NOTHING_TO_GAIN])
     words["wrong_low"], words["wrong_high"] = bounds(cells.loc[CURVED])
+    words["real_low"], words["real_high"] = bounds(tables["real"], "SE ratio")
     words["means"] = series([number(*geometric_mean(*frame.to_numpy().T)) for frame in six])
     words["six"] = series([f"`{name}`" for name in MISSPECIFIED])
     for key, estimator in (("ipwra", "IPWRA"), ("jre", "JRE")):

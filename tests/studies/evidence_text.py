@@ -51,6 +51,8 @@ the same resamples.
 
 {real}
 
+Between {real_low} and {real_high}: on these data JRE gains nothing and loses nothing.
+
 ## What this does not say
 
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
