@@ -1,4 +1,4 @@
-"""The command that writes the evidence page, on the smallest grid."""
+"""The command that writes the pages of evidence, on the smallest grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation.designs import Strong
-from tests.studies import evidence, study_defaults
+from tests.studies import evidence, evidence_pages, study_defaults
 from tests.studies.study_defaults import LADDER, Rows, Setting, choose, fractional_weights, held_out, solve
 
 N = 150
@@ -17,27 +17,43 @@ COVARIATES = ["x1", "x2", "x3", "x4"]
 
 
 def test_tables_are_markdown():
-    assert evidence.markdown([["a", "1"]], ["x", "y"]) == "| x | y |\n| --- | --- |\n| a | 1 |"
-    assert evidence.number(0.5, 0.0123, 3) == "0.500 (0.012)"
+    assert evidence_pages.markdown([["a", "1"]], ["x", "y"]) == "|x|y|\n|---|---|\n|a|1|"
+    assert evidence_pages.number(0.5, 0.0123, 3) == "0.500 (0.012)"
+
+
+def test_lines_are_filled_but_tables_and_lists_kept():
+    words = "word " * 40
+    text = evidence_pages.filled(f"# Title\n\n{words}\n\n- {words}\n- short\n\n|a|\n|---|\n|{words}|")
+    assert [len(line) <= 120 for line in text.splitlines()].count(False) == 1
+    assert "\n- short\n\n|a|\n" in text
+
+
+def test_pages_are_those_of_the_stored_tables(tmp_path):
+    """The pages in the documentation are written by the command, not by hand, and the losses stand first."""
+    evidence_pages.write_pages(evidence_pages.TABLES, tmp_path, tmp_path)
+    for folder, name in (("explanation", "evidence.md"), ("reference", "evidence_notebook.md")):
+        assert (tmp_path / name).read_text("utf-8") == (evidence.DOCS / folder / name).read_text("utf-8")
+    assert (tmp_path / "evidence.svg").stat().st_size > 10_000
+    rows = [
+        line for line in (tmp_path / "evidence.md").read_text("utf-8").splitlines() if "(0." in line and "|" in line
+    ]
+    largest = [max(float(cell.split()[0]) for cell in row.split("|")[4:7]) for row in rows]
+    assert largest == sorted(largest, reverse=True)
 
 
 @pytest.mark.slow
-def test_command_writes_the_page_and_its_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2))
-    monkeypatch.setattr("sys.argv", ["evidence", "--quick", "--out", str(tmp_path), "--store", str(tmp_path / "s")])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_command_stores_tables_and_writes_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2, 20))
+    folders = ["--out", str(tmp_path), "--tables", str(tmp_path / "t"), "--store", str(tmp_path / "s")]
+    monkeypatch.setattr("sys.argv", ["evidence", "--quick", *folders])
     evidence.main()
-    page = (tmp_path / "evidence.md").read_text("utf-8")
-    for words in (
-        "geometric mean of these six",
-        "| lalonde_like |",
-        "-0.51 / 3.38",
-        "the default",
-        "--quick --jobs 1",
-    ):
-        assert words in page
-    assert (tmp_path / "evidence.svg").stat().st_size > 10_000
+    page = (tmp_path / "explanation" / "evidence.md").read_text("utf-8")
+    assert "|lalonde_like|" in page
+    assert "--quick --jobs 1" in page
+    assert "-0.51 / 3.38" in (tmp_path / "reference" / "evidence_notebook.md").read_text("utf-8")
     evidence.main()  # from the store, the same to the last digit
-    assert (tmp_path / "evidence.md").read_text("utf-8") == page
+    assert (tmp_path / "explanation" / "evidence.md").read_text("utf-8") == page
 
 
 # --- the prototype behind the defaults -------------------------------------------------------------------------------
