@@ -46,6 +46,7 @@ FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of 
 
 MARKDOWN = re.compile(r"([\\\\`*_<>|~$])|(?<=\])(\()")
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
+LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font-family: sans-serif; }}
@@ -194,7 +195,7 @@ class ResultTable(SimpleTable):
         if not center:
             return "\n".join(lines)
         title = [rf"\textbf{{{escape_latex(self.title)}}}\par\medskip"] if self.title else []
-        return "\n".join([r"\begin{center}", *title, *lines, r"\end{center}"])
+        return "\n".join([rf"\begin{{center}}{LATEX_SIZE}", *title, *lines, r"\end{center}"])
 
     def as_csv(self) -> str:
         """Return the table as comma-separated values, one line per row, the title first.

@@ -196,6 +196,9 @@ FORMULAS = {
     "braces": Formula("{x1**2}", "I(x1**2)"),
     "as.factor": Formula("as.factor(g)", "C(g)"),
     "dot": Formula(".", "x1 + x2 + x3", fill={"<treatment>": "d"}, data=DATA[["y", "d", "x1", "x2", "x3"]]),
+    "list": Formula("x1 x2", "x1 + x2"),
+    "power of a sum": Formula("(x1 + x2)^2", "(x1 + x2)**2"),
+    "package": Formula("splines::ns(x1, 3)", "cr(x1, df=3, constraints='center')"),
     "bar": Formula("x1 | k", "x1 + C(k)"),
     "bar meant": Formula("k | site", "I(k | site)", which=1),
     "random effect": Formula("(1|k)", "C(k)"),
@@ -295,7 +298,9 @@ MODEL = {
     "target far": Case(model, {"target": "zzz"}, {"target": "overlap"}, fill={"target=": 'target="overlap"'}),
     "cate": Expression(lambda: model(target="CATE"), lambda: BY_G().effects_by("g"), res=BY_G, fill={"column": "g"}),
     "trim": Case(model, {"trim": "crumpp"}, {"trim": "crump"}),
-    "clip": Case(model, {"clip": 0.1}, {"clip": (0.01, 0.99)}),
+    "clip": Case(model, {"clip": "narrow"}, {"clip": (0.01, 0.99)}),
+    "one limit": Case(model, {"clip": 0.025}, {"clip": (0.025, 0.975)}),
+    "level of another type": Case(model, {"treat": "k", "reference": [1]}, {"treat": "k", "reference": 1}),
     "effect": Case(model, {"effect": "RR"}, {"effect": "ratio"}),
     "folds": Case(model, {"n_folds": 1}, {"n_folds": 2}),
     "probit of several": Case(
@@ -848,7 +853,7 @@ FURTHER = {  # of covariates, tables and pooling
     ),
     "threshold": Case(lambda **o: fit().balance(**o), {"threshold": -1}, {"threshold": 0.1}),
     "groups by formula": Case(
-        lambda **o: fit().balance(data=DATA, **o), {"by": "~ x1"}, {"by": "g"}, fill={"sex": "g"}
+        lambda **o: fit().balance(data=DATA, **o), {"by": "~ x1 + x2"}, {"by": "g"}, fill={"sex": "g"}
     ),
     "nonlinear hypothesis": Expression(
         lambda: fit().t_test("POM[1] / POM[0]"),
@@ -959,6 +964,144 @@ JOINT = {
         res=joint(),
     ),
 }
+
+
+HABITS = {  # of Stata, R and statsmodels
+    "if": Case(model, {"formula": "y ~ x1 if x2 > 0"}, {"formula": "y ~ x1", "data": DATA[DATA.x2 > 0]}),
+    "list of the propensity": Case(
+        model, {"propensity": "x1 x2, probit"}, {"propensity": "x1 + x2", "propensity_link": "probit"}
+    ),
+    "no formula": Case(model, {"formula": "y x1 x2"}, {"formula": "y ~ x1 + x2"}),
+    "weights' formula": Case(model, {"formula": "d ~ x1"}, {"formula": "y ~ x1"}, fill={'"<outcome>': 'formula="y'}),
+    "tmle's order": Case(
+        lambda **o: IPWRA(**o),
+        {"endog": DATA.y, "exog": DATA.d, "treat": X},
+        {"endog": DATA.y, "exog": X, "treat": DATA.d},
+        fill={"endog=y, exog=X, treat=d": 'endog=data.y, exog=data[["x1", "x2"]].assign(const=1.0), treat=data.d'},
+    ),
+    "tmle's names": Expression(
+        lambda: IPWRA(Y=DATA.y, A=DATA.d, W=X), lambda: IPWRA(DATA.y, X, DATA.d), y=DATA.y, X=X, d=DATA.d
+    ),
+    "name without data": Case(
+        lambda **o: IPWRA(DATA.y, X, **o), {"treat": "d"}, {"treat": DATA.d}, fill={"data": "treat=data"}
+    ),
+    "in the index": Case(
+        model, {"data": DATA.set_index(["x1"])}, {"data": DATA}, fill={"data.": "data.set_index('x1')."}
+    ),
+    "group inside": Case(lambda **o: str(BY_G().effects_by(**o)), {"by": "C(g)"}, {"by": "g"}),
+    "one row": Expression(
+        lambda: fit().predict({"x1": 1.0, "x2": 2.0}),
+        lambda: fit().predict(pd.DataFrame({"x1": [1.0], "x2": [2.0]})),
+        fill={"pandas.DataFrame([data])": "res.predict(pandas.DataFrame([{'x1': 1.0, 'x2': 2.0}]))"},
+        res=res_of(),
+    ),
+    "confint": Case(lambda **o: fit().conf_int(**o), {"alpha": "ATE"}, {"cols": ["ATE"]}),
+    "predict a statistic": Expression(lambda: fit().predict("te"), lambda: fit().potential_outcomes, res=res_of()),
+    "predict, statistic": Expression(
+        lambda: fit().predict(statistic="ps"), lambda: fit().propensity_scores, which=1, res=res_of()
+    ),
+    "vce(cluster)": Expression(
+        lambda: fit(vce="cluster site"),
+        lambda: fitted(cluster="site"),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "vce(bootstrap)": Case(fit, {"vce": "bootstrap, reps(20)"}, {"n_boot": 20}),
+    "vcov": Case(fit, {"vcov": "HC3"}, {"cov_type": "HC1"}),
+    "vce of another kind": Case(fit, {"vce": "driscoll"}, {"cov_type": "HC0"}, fill={"cov_type=": "cov_type='HC0'"}),
+    "method": Case(model, {"method": "ebal"}, {"propensity_loss": "calibrated"}),
+    "scale": Expression(
+        lambda: res_of(formula="positive ~ x1")().summary(type="RR"),
+        lambda: fitted(formula="positive ~ x1", effect="ratio"),
+        res=res_of(formula="positive ~ x1"),
+    ),
+    "svydesign": Case(
+        model,
+        {"design": "des"},
+        {"weights": "w", "weight_type": "probability", "cluster": "site"},
+        fill={"psu": "site"},
+    ),
+    "common support": Case(model, {"pstolerance": 0.1}, {"trim": (0.1, 0.9)}),
+    "truncation": Case(model, {"gbound": 0.025}, {"clip": (0.025, 0.975)}),
+    "moments": Case(model, {"moments": 2}, {"propensity": "x1 + I(x1**2) + x1:x2"}),
+    "learners": Case(
+        lambda **o: fitted(**o).effect,
+        {"SL_library": "SL.glm"},
+        {"propensity_score": Classifier()},
+        fill={"LogisticRegression": "Classifier"},
+    ),
+    "outcome formula": Case(model, {"out_formula": "y ~ x1"}, {"formula": "y ~ x1"}),
+    "addl": Case(lambda **o: fit().balance(data=DATA, **o), {"addl": "~ x3"}, {"also": "~ x3"}),
+    "poly": Case(lambda **o: fit().balance(**o), {"poly": 2}, {"interactions": True}),
+    "thresholds": Case(lambda **o: fit().balance(**o), {"thresholds": {"m": 0.1}}, {"threshold": 0.1}),
+    "aequations": Case(lambda **o: fit().summary(**o), {"aequations": True}, {"coefficients": True}),
+    "r_matrix": Expression(
+        lambda: fit().cov_params(r_matrix=[1, 0, 0]),
+        lambda: str(fit().t_test([1, 0, 0])),
+        res=res_of(),
+        fill={"res.t_test([1, 0, 0])": "str(res.t_test([1, 0, 0]))"},
+    ),
+    "save without data": Expression(lambda: fit().save("a", remove_data=True), lambda: fit().tidy(), res=res_of()),
+    "vars": Case(
+        lambda **o: causalrisk.table_one(data=DATA, by="d", **o).frame, {"vars": ["x1"]}, {"covariates": ["x1"]}
+    ),
+    "nonnormal": Case(
+        lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame,
+        {"by": "d", "nonnormal": ["x1"]},
+        {"by": "d", "median": ["x1"]},
+    ),
+    "tables by strata": Case(lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame, {"strata": "d"}, {"by": "d"}),
+    "dfcom": Case(imputed, {"dfcom": 50}, {"df_complete": 50}),
+    "tables' errors": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"se": "iid"}, {"below": "se"}),
+    "tables' names": Case(
+        lambda **o: str(causalrisk.etable([fit()], **o)),
+        {"coef_map": {"ATE": "Effect"}},
+        {"rename": {"ATE": "Effect"}},
+        fill={"...": "{'ATE': 'Effect'}"},
+    ),
+    "tables' columns": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"model_names": ["a"]}, {"names": ["a"]}),
+    "tables' rows": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"coef_omit": ["ATE"]}, {"drop": ["ATE"]}),
+    "tables' statistics": Case(
+        lambda **o: str(causalrisk.etable([fit()], **o)), {"gof_map": ["N"]}, {"statistics": ["nobs"]}
+    ),
+    "tables' level": Case(
+        lambda **o: str(causalrisk.etable([fit()], below="ci", **o)), {"conf_level": 0.9}, {"alpha": 0.1}
+    ),
+    "several in a table": Expression(
+        lambda: causalrisk.etable(fit(), fit()),
+        lambda: str(causalrisk.etable([fit(), fit()])),
+        res1=fit(),
+        res2=fit(),
+        fill={"etable([res1, res2])": "str(causalrisk.etable([res1, res2]))"},
+    ),
+    "two formulas": Expression(lambda: IPWRA.from_formula("y ~ x1 + x2", "d ~ x1 + x2", DATA), model),
+    "treat by position": Case(lambda *a, **o: IPWRA.from_formula("y ~ x1 + x2", DATA, *a, **o), {}, {"treat": "d"}),
+    "no such attribute": Expression(lambda: fit().nothing_at_all, lambda: dir(fit()), res=res_of()),
+    "estimator of a model": Expression(
+        lambda: model().ipw_ra, fit, fill={"from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")'}
+    ),
+    "e(b)": attribute("e", lambda res: res.propensity_scores),
+    "overid": attribute(
+        "tebalance_overid", lambda res: str(res.balance_test()), fill={"res.balance_test()": "str(res.balance_test())"}
+    ),
+    "bootstrap": attribute("bootstrap", lambda res: res.model.fit(cov_type="bootstrap")),
+    "estat": attribute("estat", lambda res: res.glance()),
+    "estimates store": Expression(
+        lambda: fit().estimates_store,
+        lambda: ["m1.pickle"],
+        res=res_of(),
+        in_folder=in_folder,
+        fill={'res.save("m1.pickle")': 'in_folder(lambda: fit().save("m1.pickle"))'},
+        fit=fit,
+    ),
+    "match_data": attribute("match_data", lambda res: res.importance_weights),
+    "remove_data": attribute("remove_data", lambda res: res.tidy()),
+}
+HABITS["if"].follow = lambda heard: model(
+    formula="y ~ x1", data=eval(heard.codes()[0].partition("=")[2], {"data": DATA})
+)
+HABITS["treat by position"].provoke = lambda: told(lambda: IPWRA.from_formula("y ~ x1 + x2", DATA, "d"))
+for name in ("no formula", "outcome formula"):
+    HABITS[name].follow = lambda heard: model(formula=re.search('"(.*?)"', heard.codes()[0])[1])
 
 
 @dataclass
@@ -1072,7 +1215,8 @@ UNTRIED = {  # texts that no case tells, by the file they stand in and how they 
 }
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
-    "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "command": COMMANDS,
+    "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
+    "command": COMMANDS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}
@@ -1094,7 +1238,7 @@ def test_advice_gives_what_was_meant(name):
 
 def test_no_advice_is_untried():
     messages = [heard(name) for name in CASES]
-    untried = [site for site in sites() if not any(site.told_by(m.message, m.called) for m in messages)]
+    untried = [site for site in sites() if not any(site.told_by(m.message, m.run) for m in messages)]
     places = {f"{site.file} {site.text}" for site in untried}
     excused = {start: {place for place in places if place.startswith(start)} for start in UNTRIED}
     assert places - set().union(*excused.values()) == set()
