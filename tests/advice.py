@@ -21,6 +21,7 @@ from causalrisk.models.results import CausalResults
 
 PACKAGE = Path(causalrisk.__file__).parent
 ADVICE = re.compile(r"\b[Tt]ype  ")
+SAID_OTHERWISE = re.compile(r"\bType(?!  |\w)")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Site:
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, file: str) -> None:
-        self.file, self.scope, self.found = file, [], []
+    def __init__(self, file: str, wanted: re.Pattern[str]) -> None:
+        self.file, self.wanted, self.scope, self.found = file, wanted, [], []
 
     def _scoped(self, node: Any) -> None:
         self.scope.append(node)
@@ -75,21 +76,29 @@ class _Finder(ast.NodeVisitor):
             self._note(node.value, node)
 
     def _note(self, text: str, node: ast.expr) -> None:
-        if ADVICE.search(text):
+        if self.wanted.search(text):
             functions = [scope.name for scope in self.scope if isinstance(scope, ast.FunctionDef)]
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             self.found.append(Site(self.file, functions[-1] if functions else "", text, lines))
 
 
+def package_files() -> list[Path]:
+    """The modules of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def sites_of(source: str, file: str, wanted: re.Pattern[str] = ADVICE) -> list[Site]:
+    """All texts of a source that say what to type, docstrings aside."""
+    finder = _Finder(file, wanted)
+    finder.visit(ast.parse(source))
+    return finder.found
+
+
 @functools.cache
 def sites() -> list[Site]:
-    """All texts of the package that say what to type, each once."""
-    found: dict[Site, None] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        finder = _Finder(path.relative_to(PACKAGE).as_posix())
-        finder.visit(ast.parse(path.read_text("utf-8")))
-        found.update(dict.fromkeys(finder.found))
-    return list(found)
+    """All texts of the package that say what to type."""
+    files = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in package_files()}
+    return [site for file, source in files.items() for site in sites_of(source, file)]
 
 
 @dataclass

@@ -83,7 +83,8 @@ def design_from_arrays(
 
 def _check_order(exog: Any, treat: Any) -> None:
     """Refuse the treatment in the place of the covariates, which other packages have second."""
-    covariates, treatment = getattr(exog, "shape", ()), getattr(treat, "shape", ())
+    covariates: tuple[int, ...] = getattr(exog, "shape", ())
+    treatment: tuple[int, ...] = getattr(treat, "shape", ())
     if len(covariates) == 1 and len(treatment) == 2 and treatment[1] > 1:
         raise DesignError(
             f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
