@@ -55,7 +55,7 @@ def _stata(text: str, bare: str, model: str) -> str | None:
     if chosen and " else " not in text:
         return f"Stata's if; rows are chosen in the data.\nType  data=data.query({chosen[2]!r})."
     words = re.fullmatch(rf"(?:(\w+)\s*~\s*)?{STATA_LIST}", text)
-    return f"no + between its variables.\nType  {_from_list(*words.groups(), model)}." if words else None
+    return f"no + between its variables.\nType  {_from_list(words[1], words[2], words[3], model)}." if words else None
 
 
 def _other(text: str, bare: str) -> str | None:

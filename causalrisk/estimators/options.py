@@ -317,7 +317,7 @@ def penalty_grid(values: Any) -> np.ndarray:
     if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
         raise OptionError(
             f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
-            "Type, say,  grid=[0, 100, 10000]."
+            "Type  grid=[0, 100, 10000]  for example."
         )
     return grid
 

@@ -101,7 +101,7 @@ class Expressions:
 
     def _unreadable(self, reason: str, advice: str = "") -> OptionError:
         names = ", ".join(self.names)
-        usual = f'The parameters are {names}. Type, say,  "{self.names[-1]} / {self.names[-2]} - 1".'
+        usual = f'The parameters are {names}. Type  "{self.names[-1]} / {self.names[-2]} - 1"  for example.'
         return OptionError(f"cannot read the expression {self.text!r}: {reason}.\n{advice or usual}")
 
 

@@ -25,7 +25,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import sklearn.linear_model
 import statsmodels.api as sm
+from sklearn.linear_model import LinearRegression
 
 import causalrisk
 from causalrisk import IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
@@ -641,7 +643,7 @@ class Certain(Classifier):
     certain = True
 
 
-NAMES |= {"Classifier": Classifier}
+NAMES |= {"Classifier": Classifier, "sklearn": sklearn}
 HALF = np.ones((N, 4))
 HALF[DATA.d == 1, 2:] = 0  # half of the resamples lack an arm
 SMALL = {"design": "strong", "n": [100], "n_sims": 3, "estimators": ["Hajek"]}
@@ -1079,6 +1081,30 @@ HABITS = {  # of Stata, R and statsmodels
         res1=fit(),
         res2=fit(),
         fill={"etable([res1, res2])": "str(causalrisk.etable([res1, res2]))"},
+    ),
+    "hypothesis": Expression(
+        lambda: fit().t_test("x1 = 0"),
+        lambda: str(fit().t_test("ATE = 0")),
+        res=res_of(),
+        fill={'"ATE = 0"': 'str(res.t_test("ATE = 0"))'},
+    ),
+    "expression": Expression(
+        lambda: fit().nlcom("_b[x1]"),
+        lambda: str(fit().nlcom("POM[1] / POM[0] - 1")),
+        res=res_of(),
+        fill={'"POM[1] / POM[0] - 1"': 'str(res.nlcom("POM[1] / POM[0] - 1"))'},
+    ),
+    "regressor": Case(
+        fitted,
+        {"propensity_score": LinearRegression()},
+        {"propensity_score": sklearn.linear_model.LogisticRegression()},
+    ),
+    "tilt": Case(fitted, {"target": lambda e: e * np.nan}, {"target": lambda e: ((e > 0.1) & (e < 0.9)) * 1.0}),
+    "grid": Expression(
+        lambda: joint(objective="erm")().penalty_path(grid=-1),
+        lambda: joint(objective="erm")().penalty_path([0, 100, 10000]),
+        res=joint(objective="erm"),
+        fill={"grid=[0, 100, 10000]": "res.penalty_path(grid=[0, 100, 10000])"},
     ),
     "two formulas": Expression(lambda: IPWRA.from_formula("y ~ x1 + x2", "d ~ x1 + x2", DATA), model),
     "treat by position": Case(lambda *a, **o: IPWRA.from_formula("y ~ x1 + x2", DATA, *a, **o), {}, {"treat": "d"}),

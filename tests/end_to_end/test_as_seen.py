@@ -97,7 +97,7 @@ TILTS = {
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.JRE])
 def test_a_function_that_returns_nonsense_said_infs_or_nans(data, model, kind):
     tilt, words = TILTS[kind]
-    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\nType, say,  target="):
+    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\nType  target="):
         fitted(model, data, target=tilt)
 
 
@@ -245,7 +245,7 @@ def test_text_given_as_resamples_said_could_not_convert_string(data, model, name
 @pytest.mark.parametrize("grid", [[-1.0], [np.nan], "x", [1.0, "n"], [], [np.inf], 3.0])
 def test_a_penalty_below_zero_said_svd_did_not_converge(data, grid):
     res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=20, objective="erm", n_replicates=500)
-    with pytest.raises(cr.OptionError, match=r"grid=.*; expected a list of penalties.*\nType, say,  grid="):
+    with pytest.raises(cr.OptionError, match=r"grid=.*; expected a list of penalties.*\nType  grid="):
         res.penalty_path(grid)
 
 
