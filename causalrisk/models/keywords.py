@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -384,9 +385,10 @@ def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:
         The message.
     """
     known, word = list(known), str(getattr(given, "__name__", given)).casefold()
-    meant = ESTIMATOR_WORDS.get(word) or nearest_name(word, [*known, "IPW"], 0.6)
+    words = re.split(r"[\s,]+", word.strip())
+    found = [ESTIMATOR_WORDS.get(w) or nearest_name(w, [*known, "IPW"], 0.6) for w in words]
     if word in MATCHING_WORDS:
         advice = outside("matching")
     else:
-        advice = f'Type  estimators=["{meant}"].' if meant else "Type  estimators=  any of them."
+        advice = f"Type  estimators={json.dumps(found)}." if all(found) else "Type  estimators=  any of them."
     return f"estimators: {given!r} is not known; expected any of {listed(tuple(known))}{also}.\n{advice}"
