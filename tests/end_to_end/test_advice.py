@@ -1108,6 +1108,9 @@ HABITS = {  # of Stata, R and statsmodels
     ),
     "two formulas": Expression(lambda: IPWRA.from_formula("y ~ x1 + x2", "d ~ x1 + x2", DATA), model),
     "treat by position": Case(lambda *a, **o: IPWRA.from_formula("y ~ x1 + x2", DATA, *a, **o), {}, {"treat": "d"}),
+    "to_latex": Expression(
+        lambda: fit().summary().to_latex(), lambda: fit().summary().as_latex(), table=fit().summary()
+    ),
     "no such attribute": Expression(lambda: fit().nothing_at_all, lambda: dir(fit()), res=res_of()),
     "estimator of a model": Expression(
         lambda: model().ipw_ra, fit, fill={"from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")'}
