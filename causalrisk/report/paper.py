@@ -112,7 +112,9 @@ class PaperTable(ResultSummary):
         heads = [rf"\caption{{{escape_latex(caption or '')}}}"]
         heads += [] if label is None else [rf"\label{{{label}}}"]
         tabular = self.tables[0].as_latex_tabular(center=False)
-        return "\n".join([r"\begin{table}[htbp]", r"\centering", *heads, tabular, *notes, r"\end{table}"])
+        return "\n".join(
+            [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip", tabular, *notes, r"\end{table}"]
+        )
 
     def as_markdown(self) -> str:
         """Return the table as Markdown, everything escaped.
