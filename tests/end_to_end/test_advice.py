@@ -1352,7 +1352,7 @@ INSTALLED = {
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
     "word": Missing(lambda: in_folder(lambda: fit().summary().save("a.docx")), "python-docx", "docx"),
-    "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=1), "statsmodels", "statsmodels"),
+    "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=2), "statsmodels", "statsmodels"),
 }
 
 
@@ -1377,8 +1377,9 @@ BROKEN = {
         fill={"fit(": "model.fit(n_boot=20, "}, model=model,
     ),
     "worker of a study": Under(
-        "causalrisk.simulation.study.worker_processes", broken_pool, lambda: study(n=[50, 60], n_sims=1, n_jobs=2),
-        lambda: study(n=[50, 60], n_sims=1), which=1, fill={"n_jobs=1": "study(n=[50, 60], n_sims=1, n_jobs=1)"}, study=study,
+        "causalrisk.simulation.study.worker_processes", broken_pool, lambda: study(n=[50, 60], n_sims=2, n_jobs=2),
+        lambda: study(n=[50, 60], n_sims=2), which=1,
+        fill={"n_jobs=1": "study(n=[50, 60], n_sims=2, n_jobs=1)"}, study=study,
     ),
     "pickle of later": Under(
         "causalrisk.models.pickles.__version__", "0.0.1", lambda: pickle.loads(WRITTEN), fit,
