@@ -303,7 +303,7 @@ def _limits(text: str | None) -> Any:
 def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options that every command with a file has, as the library spells them."""
     if options.target_file is not None and options.target != "all":
-        raise OptionError("--target and --target-file were both given.\nType one of them.")
+        raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
     more = ("weights", "weight_type", "cluster", "effect", "missing")

@@ -109,4 +109,4 @@ def _not_there(path: Path) -> str:
     here = f"there is no file {path.name!r} in {str(path.parent.resolve())!r}.\n"
     if close:
         return f"{here}Type  {path.with_name(close[0])}"
-    return here + ("Data files there: " + ", ".join(sorted(names)[:8]) + "." if names else "Type the path to the file.")
+    return here + ("Data files there: " + ", ".join(sorted(names)[:8]) + "." if names else "Give the path to the file.")

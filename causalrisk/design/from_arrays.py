@@ -50,6 +50,7 @@ def design_from_arrays(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
+    _check_order(exog, columns.treat)
     by_row = (columns.treat, columns.weights, columns.cluster, columns.propensity_score)
     index = common_index((endog, exog, exog_propensity, *by_row), _length(endog))
     y = align(endog, index, "endog", notes)
@@ -78,6 +79,17 @@ def design_from_arrays(
         categories={},
     )
     return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+
+
+def _check_order(exog: Any, treat: Any) -> None:
+    """Refuse the treatment in the place of the covariates, which other packages have second."""
+    covariates: tuple[int, ...] = getattr(exog, "shape", ())
+    treatment: tuple[int, ...] = getattr(treat, "shape", ())
+    if len(covariates) == 1 and len(treatment) == 2 and treatment[1] > 1:
+        raise DesignError(
+            f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
+            "Type  endog=y, exog=X, treat=d."
+        )
 
 
 def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:

@@ -191,6 +191,11 @@ def check_roles(formulas: Formulas, treat: str) -> None:
             f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
             f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
         )
+    if treat in left.variables:
+        raise DesignError(
+            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there, as the weights and "
+            f'the effect are estimated in one call.\nType  "<outcome> ~ {outcome.right_text}".'
+        )
     own_models = "each arm has its own outcome model"
     reasons = (own_models, own_models, "it would predict itself")
     for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):

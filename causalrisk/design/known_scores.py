@@ -49,7 +49,7 @@ def is_classifier(value: Any) -> bool:
     if not hasattr(value, "predict_proba"):
         raise OptionError(
             f"propensity_score is a {type(value).__name__}, which has no predict_proba; expected a classifier.\n"
-            "Type, say,  propensity_score=sklearn.linear_model.LogisticRegression()."
+            "Type  propensity_score=sklearn.linear_model.LogisticRegression()  for example."
         )
     return True
 

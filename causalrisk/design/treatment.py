@@ -145,7 +145,7 @@ def _check_options(treated: Any, reference: Any) -> None:
         if value is not None and not dtypes.is_scalar(value):
             raise OptionError(
                 f"{option}={value!r} is of type {type(value).__name__}; expected one level of the treatment.\n"
-                f'Type e.g. {option}=1 or {option}="smoker".'
+                f'Type  {option}=1  or  {option}="smoker".'
             )
     if treated is not None and reference is not None and _same(treated, reference, False):
         raise OptionError(

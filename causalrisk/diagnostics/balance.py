@@ -372,7 +372,8 @@ def balance(
 
 def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
-    if threshold is not None and (isinstance(threshold, bool) or not threshold > 0):
+    number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and threshold > 0):
         raise OptionError(f"threshold={threshold!r}; expected a positive number.\nType  threshold=0.1.")
 
 
@@ -380,9 +381,9 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     """Return which rows are in which group, each of which needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
-        raise OptionError(
-            f'by={by!r} is a formula; expected a grouping variable.\nType  by="sex"  with the name of yours.'
-        )
+        only = by.strip(" ~") if isinstance(by, str) else ""
+        advice = f'by="{only}".' if only.isidentifier() else 'by="sex"  with the name of yours.'
+        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nType  {advice}")
     names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
     members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
     for name, rows in members.items():

@@ -12,7 +12,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.known_scores import is_classifier
-from causalrisk.errors import OptionError, listed, nearest_name, one_of, outside, whole_number
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, outside, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
@@ -47,6 +47,9 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """Return the options of one kind, a dataclass, from all those of a call."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in given.items() if name in names})
+
+
+COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,11 @@ def _target(value: Any) -> Any:
     return name
 
 
+def limits_meant(given: Any, example: tuple[float, float]) -> tuple[float, float]:
+    """Return limits of the propensity score for one number, its distance from 0 and from 1; else an example."""
+    return (given, round(1 - given, 12)) if isinstance(given, float) and 0 < given < HALF else example
+
+
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
     """Check a pair of limits of the propensity score."""
     try:
@@ -201,7 +209,7 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         close = nearest_name(value, names)
         raise OptionError(
             f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-            f"Type  {name}={repr(close) if close else example}."
+            f"Type  {name}={repr(close) if close else limits_meant(value, example)}."
         )
     return low, high
 
@@ -228,7 +236,7 @@ class InferenceOptions:
     resamples: Any = None
 
     def __post_init__(self) -> None:
-        one_of("cov_type", self.cov_type, (None, "robust", "HC0", "HC1", "cluster", "bootstrap"))
+        one_of("cov_type", self.cov_type, (None, *COV_TYPES))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2)
@@ -309,7 +317,7 @@ def penalty_grid(values: Any) -> np.ndarray:
     if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
         raise OptionError(
             f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
-            "Type, say,  grid=[0, 100, 10000]."
+            "Type  grid=[0, 100, 10000]  for example."
         )
     return grid
 

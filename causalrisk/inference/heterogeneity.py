@@ -224,9 +224,9 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> res.differences_by("mmarried")[["estimate", "std err", "z"]].round(1)
                     estimate  std err    z
     mmarried minus
@@ -265,9 +265,9 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
     0.018
     """

@@ -292,6 +292,8 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
+    if isinstance(alpha, str) and alpha in record.names:
+        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nType  cols=[{alpha!r}].")
     check_alpha(alpha)
     one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))

@@ -101,7 +101,7 @@ class Expressions:
 
     def _unreadable(self, reason: str, advice: str = "") -> OptionError:
         names = ", ".join(self.names)
-        usual = f'The parameters are {names}. Type, say,  "{self.names[-1]} / {self.names[-2]} - 1".'
+        usual = f'The parameters are {names}. Type  "{self.names[-1]} / {self.names[-2]} - 1"  for example.'
         return OptionError(f"cannot read the expression {self.text!r}: {reason}.\n{advice or usual}")
 
 
@@ -128,9 +128,9 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     >>> change = res.nlcom("POM[1] / POM[0] - 1")
     >>> print(f"{change.effect[0]:.4f} ({change.sd[0]:.4f})")
     -0.0754 (0.0071)

@@ -85,6 +85,11 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
+    if isinstance(data, str) and data.isidentifier():
+        raise TypeError(
+            f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
+            "sample in each arm, or  res.propensity_scores."
+        )
     theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
     if data is None:
         fitted = sample.restore(record.estimate.predicted.T.copy())

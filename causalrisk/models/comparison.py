@@ -20,7 +20,7 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
+from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, OF_RESULTS, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults
 from causalrisk.models.saving import stamped
@@ -109,6 +109,7 @@ class ComparisonResults:
         text = np.array([TEXT[reason] for reason in Failure], dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
+    @check_keywords(OF_RESULTS)
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -128,6 +129,7 @@ class ComparisonResults:
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
+    @check_keywords(OF_RESULTS)
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -164,6 +166,7 @@ class ComparisonResults:
         """Draw `plot`, under a name like those of the plots of a fit."""
         return self.plot(ax, alpha)
 
+    @check_keywords(OF_RESULTS)
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their normal intervals.
 

@@ -29,6 +29,7 @@ from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
 from causalrisk.models.keywords import (
     DATA_OPTIONS,
+    ESTIMATOR_WORDS,
     FIT_INSTEAD,
     FIT_SEPARATE,
     FROM_ARRAYS,
@@ -36,6 +37,7 @@ from causalrisk.models.keywords import (
     NEW_MODEL,
     check_keywords,
     typed,
+    unknown_attribute,
     unknown_keyword,
 )
 from causalrisk.models.results import CausalResults, JREResults
@@ -274,6 +276,13 @@ class CausalModel:
             raise UnavailableError(
                 f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
             )
+        if name in ESTIMATOR_WORDS:
+            meant = ESTIMATOR_WORDS[name]
+            raise UnavailableError(
+                f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
+            )
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise UnavailableError(unknown_attribute("a model has", name, dir(self), "model"))
         return object.__getattribute__(self, name)
 
     @property

@@ -10,6 +10,7 @@ import pandas as pd
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.pooling import Pooled, rubin
+from causalrisk.models.keywords import OF_RESULTS, OF_TABLES, check_keywords
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.pooled import pooled_line, summarize_pooled
@@ -94,12 +95,14 @@ class PooledResults:
         """Fraction of missing information."""
         return self._named(self._pooled.fmi, "fmi")
 
+    @check_keywords(OF_RESULTS)
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._records[0].names
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
+    @check_keywords(OF_RESULTS)
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -117,6 +120,7 @@ class PooledResults:
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
+    @check_keywords(OF_RESULTS)
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -148,6 +152,7 @@ class PooledResults:
         names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
 
+    @check_keywords(OF_RESULTS)
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -168,6 +173,7 @@ class PooledResults:
             self.n_imputations, title,
         )  # fmt: skip
 
+    @check_keywords(OF_RESULTS)
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
@@ -205,6 +211,7 @@ class PooledResults:
         return _reported(self._records[0], values)[0]
 
 
+@check_keywords(OF_TABLES)
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 

@@ -6,12 +6,13 @@ dispersion that cancels, so that fractions under "binomial" or non-integers unde
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import DesignError, OptionError, nearest_name, outside
+from causalrisk.errors import DesignError, OptionError, meant, nearest_name, outside
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.links import BINARY_LINKS, Link
 
@@ -75,7 +76,7 @@ _ENTRIES = (
         low=0.0,
         high=1.0,
         aliases=("logistic", "bernoulli"),
-        meant=("logit", "probit", "binary"),
+        meant=("logit", "probit", "binary", "fracreg", "flogit", "fprobit", "fractional"),
     ),
     FamilyEntry(
         name="poisson",
@@ -253,6 +254,24 @@ class OutcomeFamily:
             )
 
 
+def _unknown(given: Any, name: str) -> OptionError:
+    """Say which family is probably meant, or which package has it."""
+    names = [known for known in FAMILIES if known != "negativebinomial"]
+    called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)  # as R calls them
+    word = called[1] if called else name
+    close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
+    link = f", link={called[2]!r}" if called and called[2] else ""
+    if close:
+        advice = f"Type  family={close!r}{link}."
+    else:
+        advice = outside(OUTSIDE_FAMILIES[name]) if name in OUTSIDE_FAMILIES else "Type  family=  one of them."
+    shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    return OptionError(
+        f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
+        f"such as sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
+    )
+
+
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     """Return a family by name, or one of statsmodels.
 
@@ -282,20 +301,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
     name = SPELLINGS.get(name, name)
     if name not in FAMILIES:
-        names = [known for known in FAMILIES if known != "negativebinomial"]
-        close = MEANT.get(name) or SPELLINGS.get(nearest_name(name, SPELLINGS) or "")
-        shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
-        raise OptionError(
-            f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
-            f"such as sm.families.NegativeBinomial(alpha=1.0).\n"
-            + (
-                f"Type  family={close!r}."
-                if close
-                else outside(OUTSIDE_FAMILIES[name])
-                if name in OUTSIDE_FAMILIES
-                else "Type  family=  one of them."
-            )
-        )
+        raise _unknown(given, name)
     if name == "negativebinomial" and not hasattr(family, "alpha"):
         raise OptionError(
             f"family={given!r} does not say its alpha, which is not estimated.\n"
@@ -309,7 +315,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Type  link={links[0]!r}."
+            f"Type  link={(meant('link', link, links) or links[0])!r}."
         )
     extra = {"alpha": family.alpha} if hasattr(family, "alpha") else {}
     made = getattr(families, FAMILIES[name].statsmodels)(getattr(families.links, CLASSES[link])(), **extra)

@@ -126,7 +126,7 @@ def _bad_tilt(name: str, found: str) -> OptionError:
     return OptionError(
         f"the function {name} given as target= returned {found}; expected for each propensity score a finite number, "
         "zero or more: how much a row with that score counts.\n"
-        "Type, say,  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0."
+        "Type  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0  for example."
     )
 
 

@@ -203,9 +203,9 @@ def balance_for_paper(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> table = res.table_one(names={"mage": "Mother's age", "mmarried": "Married"})
     >>> table.frame[["SMD before", "SMD after"]].round(3)
                   SMD before  SMD after

@@ -86,7 +86,7 @@ def test_the_longest_name_is_read():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("POM[1] / mage", r"'mage' is not a parameter[^$]*The parameters are ATE, POM\[0\], POM\[1\]. Type, say"),
+        ("POM[1] / mage", r"'mage' is not a parameter[^$]*The parameters are ATE, POM\[0\], POM\[1\]. Type  "),
         ("POM[1]^2", r"\^ is not a power[^$]*Type  \*\*"),
         ("POM[1] /", "cannot read the expression 'POM"),
         ("sin(ATE)", "sin is no function it knows; expected 'log', 'exp', 'sqrt'"),
