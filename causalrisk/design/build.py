@@ -11,6 +11,7 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.known_scores import score_matrix
+from causalrisk.design.offsets import read_offset
 from causalrisk.design.rank import check_arms, check_magnitude, usable_columns
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
 from causalrisk.design.size import check_size
@@ -100,6 +101,10 @@ def freeze(
     cluster = None
     if by.cluster is not None:
         cluster = cluster_codes(by.cluster.values[rows.keep], by.cluster.name)
+    offset = None
+    if by.offset is not None and by.offset_kind is not None:
+        kept = Named(by.offset.values[rows.keep], by.offset.name)
+        offset = read_offset(kept, by.offset_kind, (by.treat.name, models.endog_name))
     for model, design in (("outcome", models.X), ("propensity", models.Z)):
         check_size(n, design.shape[1], f"the {model} model")
     check_magnitude(models.y, f"outcome {models.endog_name!r}")
@@ -127,6 +132,8 @@ def freeze(
         weights=weights,
         weight_type=by.weight_type,
         cluster=cluster,
+        offset=offset,
+        offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
@@ -142,6 +149,7 @@ def freeze(
         notes=tuple(notes),
         weights_name=None if by.weights is None else by.weights.name,
         cluster_name=None if by.cluster is None else by.cluster.name,
+        offset_name=None if by.offset is None else by.offset.name,
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
         missing=missing,

@@ -51,6 +51,9 @@ def refuse_foreign(text: str, model: str) -> None:
     if re.search(r"\bas\.(factor|numeric|character)\(", bare):
         typed = re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
         raise DesignError(f'{start}a function of R.\nType  "{typed}".')
+    if re.search(r"\boffset\(", bare):
+        what = "an option here" if model == "outcome" else "one of the outcome model only"
+        raise DesignError(f"{start}R's offset(), which is {what}.\nType  {_offset_as_option(text, model)}.")
     if re.search(r"[~+]\s*\.\s*($|[-+])", bare):
         left = text.split("~")[0].strip() if "~" in text else "y"
         raise DesignError(
@@ -58,6 +61,25 @@ def refuse_foreign(text: str, model: str) -> None:
             f'Type  "{left} ~ " + " + ".join(data.columns.drop(["{left}", "<treatment>"]))  without what else is no '
             "covariate."
         )
+
+
+def _offset_as_option(text: str, model: str) -> str:
+    """Return a formula without its offset, and the option that takes its place."""
+    start = text.index("offset(")
+    end, depth = start + len("offset("), 1
+    while end < len(text) and depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    inner, after = text[start + len("offset(") : end - 1].strip(), text[end:].strip()
+    before = text[:start].rstrip().removesuffix("+").rstrip()
+    alone = before in ("", "~") or before.endswith("~")
+    rest = after.removeprefix("+").strip() if alone else after
+    formula = f"{before} {rest or '1' * alone}".strip()
+    if model == "propensity":
+        return f'propensity="{formula}"'
+    log = re.fullmatch(r"(?:np\.)?log\((\w+)\)", inner)
+    option = f'offset="{inner}"' if inner.isidentifier() else f'offset=data.eval("{inner}")'
+    return f'formula="{formula}", ' + (f'exposure="{log[1]}"' if log else option)
 
 
 def from_stata(text: str) -> str:

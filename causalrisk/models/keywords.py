@@ -78,6 +78,8 @@ MODEL_INSTEAD = _named(
         "Type  clip={value}  to set scores to the limits, or  trim={value}  to leave rows out.",
     ),
     ("trimming", "Type  trim={value}."),
+    ("person_time person_years at_risk time_at_risk exposures", "Type  exposure={value}."),
+    ("log_exposure offsets", "Type  offset={value}."),
     (
         "covariates controls confounders common_causes x X",
         'They stand in the formula: from_formula("y ~ x1 + x2", ...).',
@@ -111,7 +113,8 @@ OF_RESULTS = _named(
 REQUIRED = {
     "treat": 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").',
 }
-DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
+DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster", "offset",
+                "exposure")  # fmt: skip
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
 ESTIMATOR_WORDS = {
     "ra": "OutcomeRegression", "regression": "OutcomeRegression", "gformula": "OutcomeRegression", "ols":
