@@ -52,8 +52,8 @@ def read_offset(given: Named, kind: str, taken: Sequence[str] = ()) -> np.ndarra
         column = f'data["{name}"]'
         raise DesignError(
             f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected "
-            f"{_meaning(kind)}, more than zero.\nCorrect them, or type  exposure={column}.where({column} > 0)  to leave out "
-            "these rows."
+            f"{_meaning(kind)}, more than zero.\n"
+            f"Correct them, or type  exposure={column}.where({column} > 0)  to leave these rows out."
         )
     return np.log(values)
 
