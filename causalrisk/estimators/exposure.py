@@ -90,9 +90,9 @@ def check_means(design: Design, options: ModelOptions, spec: Specification) -> N
     why = "corrects the means by the residuals" if spec.corrected else "judges its bias by the residuals"
     raise OptionError(
         f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); the "
-        f"means are asked for at exposure {stated:g}, where nothing was observed.\n"
-        'Type  at_exposure="observed"; effect="ratio" is then a rate ratio. OutcomeRegression, IPWRA and Hajek have '
-        "means at a stated exposure."
+        f"means are asked for at exposure {stated:g}, where nothing was observed (OutcomeRegression, IPWRA and Hajek have "
+        "means there).\n"
+        'Type  at_exposure="observed"  for means of the outcome as it was observed; their ratio is a rate ratio.'
     )
 
 

@@ -164,7 +164,8 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     name = sample.family.label
-    instead = 'type  family="gaussian"' + (" without exposure=" if design.offset_kind == "exposure" else "")
+    counted = design.offset_kind == "exposure"
+    instead = 'Type  exposure=None, family="gaussian"' if counted else 'Type  family="gaussian"'
     for a, rows in enumerate(sample.slices):
         if failed[a] == Failure.OK:
             continue
@@ -172,7 +173,7 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         if np.ptp(y) == 0 and y[0] in (0, 1):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
-                f"outcome model ({name}) has no finite fit.\n{instead.capitalize()}, or merge that arm."
+                f"outcome model ({name}) has no finite fit.\n{instead}, or merge that arm."
             )
         found = _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
@@ -180,6 +181,6 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
             raise SeparationError(
                 f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula, or {instead}."
+                f"finite fit.\nSimplify the outcome formula. {instead}  for a fit in any case."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

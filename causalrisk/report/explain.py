@@ -311,6 +311,7 @@ def _disagreement(record: FitRecord) -> Section:
 
 def _untestable(record: FitRecord) -> Section:
     names, treat, name = variables_of(record), record.design.treat_name, record.design.endog_name
+    names += [record.design.offset_name] if record.design.offset_name is not None else []
     asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
     return Section(
         "The question no test answers",

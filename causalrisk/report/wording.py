@@ -152,9 +152,10 @@ def choice_words(record: FitRecord) -> str:
 
 def arms_words(record: FitRecord) -> str:
     """Return the number of observations and the raw mean of each arm."""
-    design = record.design
+    design, stated = record.design, record.stated_exposure
+    what = design.endog_name if stated is None else f"{outcome_text(record)}:"
     parts = [
-        f"{label} ({count(int(n), design.unit_name)}, mean {outcome_text(record)} {format_number(mean)})"
+        f"{label} ({count(int(n), design.unit_name)}, mean {what} {format_number(mean)})"
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
     ]
     return joined(parts)
