@@ -89,9 +89,8 @@ def check_means(design: Design, options: ModelOptions, spec: Specification) -> N
         return
     why = "corrects the means by the residuals" if spec.corrected else "judges its bias by the residuals"
     raise OptionError(
-        f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); the "
-        f"means are asked for at exposure {stated:g}, where nothing was observed (OutcomeRegression, IPWRA and Hajek have "
-        "means there).\n"
+        f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); means "
+        f"are asked for at exposure {stated:g}, as OutcomeRegression, IPWRA and Hajek have them.\n"
         'Type  at_exposure="observed"  for means of the outcome as it was observed; their ratio is a rate ratio.'
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.estimators.options import OBSERVED
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference import intervals
 from causalrisk.inference.wald import delta_tests, parameter_tests
@@ -88,7 +89,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "contrast": design.contrast,
         "outcome_model": outcome_model_text(record),
         "offset": design.offset_name,
-        "at_exposure": np.nan if record.stated_exposure is None else record.stated_exposure,
+        "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
         "propensity_model": propensity_text(record),
         "std_errors": covariance_name(record),
         "n_boot": np.nan if boot is None else len(boot.failures),

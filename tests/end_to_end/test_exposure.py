@@ -372,6 +372,9 @@ def test_what_a_fit_says_of_its_exposure(tmp_path):
     assert "constants, poisson (log)" in str(fit(Hajek).summary())
     row = res.glance().iloc[0]
     assert (row["offset"], row["at_exposure"]) == ("t", 2.0)
+    others = fit(at_exposure="observed"), fit(exposure=None, offset="x2"), fit(exposure=None)
+    found = pd.concat([other.glance() for other in others])[["offset", "at_exposure"]].to_numpy().tolist()
+    assert found == [["t", "observed"], ["x2", "observed"], [None, None]]
     text = " ".join(str(res.explain()).split())
     assert "the mean of y at t = 2 change" in text
     assert "The outcome models have the logarithm of the exposure t as offset; means are at t = 2." in text
@@ -424,3 +427,13 @@ def test_diagnostics_of_residuals_are_at_the_observed_exposures():
             getattr(fit(), name)()
     with pytest.raises(cr.OptionError, match="an exposure"):
         cr.simulation.plasmode(fit(), n_sims=2)
+
+
+def test_weighted_rates_are_standardised_by_time():
+    """The way to rates by AIPW and JRE: coefficients as with the exposure, and averages over years."""
+    options = {"treat": "d", "family": "poisson", "weights": "t", "weight_type": "probability"}
+    rates = OutcomeRegression.from_formula("I(y / t) ~ x1 + x2", DATA, **options).fit()
+    hand = ByHand(OutcomeRegression, 1.0)
+    np.testing.assert_allclose(rates.outcome_params.to_numpy().T, hand.beta, rtol=1e-8)
+    standardised = [np.average(hand.mean(beta), weights=DATA.t) for beta in hand.beta]
+    np.testing.assert_allclose(rates.params.iloc[1:], standardised, rtol=1e-8)
