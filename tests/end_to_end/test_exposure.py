@@ -14,6 +14,7 @@ import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.model import Unadjusted
 from causalrisk.report.call import call_of
+from causalrisk.report.methods import methods_paragraph
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 STATED = (Unadjusted, OutcomeRegression, Hajek, IPWRA)
@@ -167,6 +168,8 @@ def test_predictions_are_those_of_statsmodels(estimator, at):
     np.testing.assert_allclose(res.predict(DATA), expected, rtol=1e-7)
     np.testing.assert_allclose(res.predict(), expected, rtol=1e-7)
     assert res.predict(DATA.head(3).reset_index(drop=True), arm=1).to_numpy() == pytest.approx(expected[:3, 1])
+    np.testing.assert_allclose(res.get_prediction(arm=0).predicted_mean, expected[:, 0], rtol=1e-7)
+    np.testing.assert_allclose(np.exp(res.get_prediction(arm=0)._predictor), expected[:, 0], rtol=1e-7)
     by_arm = res.get_prediction(DATA, arm=1)
     np.testing.assert_allclose(by_arm.predicted_mean, expected[:, 1], rtol=1e-7)
     limits = by_arm.summary_frame()
@@ -221,6 +224,9 @@ def test_the_offset_of_a_linear_model_is_subtracted_from_the_outcome(estimator):
     assert shifted.effect == pytest.approx(plain.effect, rel=1e-9)
     assert shifted.effect_se == pytest.approx(plain.effect_se, rel=1e-9)
     np.testing.assert_allclose(shifted.params.iloc[1:], plain.params.iloc[1:] + data.o.mean(), rtol=1e-9)
+    if estimator is not JRE:
+        resampled = [res.model.fit(n_boot=3).boot_params["ATE"] for res in (shifted, plain)]
+        np.testing.assert_allclose(*resampled, rtol=1e-9)
 
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
@@ -347,6 +353,27 @@ def test_an_exposure_that_is_none_is_refused(values, text):
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "role"), [("d", "treatment"), ("y", "outcome")])
+def test_the_treatment_and_the_outcome_are_no_exposure(name, role):
+    with pytest.raises(cr.DesignError, match=f"exposure='{name}' is the {role}"):
+        fit(exposure=name)
+    with pytest.raises(cr.OptionError, match="offset= and exposure= were both given"):
+        fit(offset="x2")
+
+
+def test_one_event_in_every_row_is_not_constant():
+    """The time until it varies: no warning, and a rate."""
+    data = DATA.assign(y=1)
+    np.testing.assert_allclose(fit(IPWRA, data).params.iloc[1:], ByHand(IPWRA, 1.0, data).means, rtol=1e-8)
+
+
+def test_fits_at_different_exposures_are_not_pooled():
+    fits = [fit(IPWRA, counts(seed=seed), at_exposure=2) for seed in (1, 2)]
+    assert re.search(r"Exposure: +t \(means at 2\)", str(cr.pool(fits).summary()))
+    with pytest.raises(cr.DesignError, match="differ in their offset"):
+        cr.pool([fits[0], fit(at_exposure=3)])
+
+
 def test_an_exposure_of_zero_in_a_row_that_is_left_out_is_no_matter():
     data = DATA.assign(t=DATA.t.where(DATA.index > 2, 0.0), x1=DATA.x1.where(DATA.index > 2))
     np.testing.assert_allclose(fit(IPWRA, data).params, fit(IPWRA, DATA.iloc[3:]).params, rtol=1e-12)
@@ -364,7 +391,7 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
         observed.get_prediction(new.assign(t=[1.0, 0.0, 2.0]))
 
 
-def test_what_a_fit_says_of_its_exposure(tmp_path):
+def test_what_a_fit_says_of_its_exposure():
     res = fit(at_exposure=2)
     assert re.search(r"Exposure: +t \(means at 2\)", str(res.summary()))
     assert "t (means as observed)" in str(fit(at_exposure="observed").summary())
@@ -381,9 +408,7 @@ def test_what_a_fit_says_of_its_exposure(tmp_path):
     crude = [2 * DATA.y[DATA.d == a].sum() / DATA.t[DATA.d == a].sum() for a in (0, 1)]
     assert f"mean y at t = 2: {crude[0]:.4g}" in text
     assert "Ask it of each: x1, x2 and t." in text
-    page = res.report(tmp_path / "page.html").read_text()
-    assert "on y at t = 2, over" in page
-    assert "Not available for this fit" in page
+    assert "on y at t = 2, over all 300 rows, by" in methods_paragraph(res._record)
     assert "a weighted poisson (log) regression of y with a constant beside the offset" in " ".join(
         str(fit(Hajek).explain()).split()
     )
@@ -403,7 +428,7 @@ def test_the_call_repeats_the_fit_and_files_keep_it(options, tmp_path):
 
 def test_compare_has_all_estimators_at_the_observed_exposures():
     options = {"treat": "d", "family": "poisson", "exposure": "t", "at_exposure": "observed", "n_boot": 5}
-    both = cr.compare("y ~ x1 + x2", DATA, n_replicates=20, **options)
+    both = cr.compare("y ~ x1 + x2", DATA, n_replicates=5, anchor=1.0, **options)
     for name, res in both.results.items():
         if name not in ("JRE",):
             alone = fit(dict(zip((e.__name__ for e in EVERY), EVERY, strict=True))[name], at_exposure="observed")
@@ -421,7 +446,6 @@ def test_diagnostics_of_residuals_are_at_the_observed_exposures():
     fitted = np.where(DATA.d == 1, hand.mean(hand.beta[1]), hand.mean(hand.beta[0]))
     size = np.sqrt(((DATA.y - fitted) ** 2).mean() * (w**2).mean())
     assert observed.sensitivity()["scale"].iloc[0] == pytest.approx(size, rel=1e-7)
-    assert set(observed.risk_table().index) == {e.__name__ for e in (*EVERY, JRE)}
     for name in ("sensitivity", "sensitivity_bounds", "risk_table"):
         with pytest.raises(cr.UnavailableError, match="go by the residuals at the observed exposures"):
             getattr(fit(), name)()
@@ -437,3 +461,25 @@ def test_weighted_rates_are_standardised_by_time():
     np.testing.assert_allclose(rates.outcome_params.to_numpy().T, hand.beta, rtol=1e-8)
     standardised = [np.average(hand.mean(beta), weights=DATA.t) for beta in hand.beta]
     np.testing.assert_allclose(rates.params.iloc[1:], standardised, rtol=1e-8)
+
+
+@pytest.mark.parametrize("estimator", [IPWRA, JRE])
+def test_every_table_is_as_without_an_exposure_where_it_is_the_same_for_all(estimator):
+    """What is derived from the outcome models has the offset in its means and in their derivatives."""
+    data = DATA.assign(t=2.0)
+    options = {"cov_type": "robust", "n_replicates": 10, "objective": "erm"} if estimator is JRE else {}
+    alike = model(estimator, data, at_exposure="observed").fit(**options)
+    without = model(estimator, exposure=None).fit(**options)
+    calls = {
+        "se_decomposition": (),
+        "sensitivity": (),
+        "sensitivity_bounds": (),
+        "effects_by": (DATA.x1.to_numpy() > 0,),
+    }
+    if estimator is JRE:
+        calls = {"risk_table": (), "penalty_path": ([0.0, 10.0],)}
+    for name, given in calls.items():
+        tables = [getattr(res, name)(*given).select_dtypes("number") for res in (alike, without)]
+        one, other = (table.to_numpy(dtype=float) for table in tables)
+        scale = np.abs(np.where(np.isfinite(other), other, 0)).max()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7 * scale, err_msg=name)

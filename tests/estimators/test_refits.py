@@ -71,8 +71,8 @@ def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outco
     assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES, ids=str)
-@pytest.mark.parametrize(("offset", "target"), [("observed", "treated"), (0.3, "all"), (0.3, "frame")])
+@pytest.mark.parametrize("outcome", OUTCOMES[:3], ids=str)
+@pytest.mark.parametrize(("offset", "target"), [("observed", "treated"), (0.3, "frame")])
 def test_influence_functions_with_an_offset(outcome, offset, target):
     family, link, effect = outcome
     parts = problem(2, family, link, target=target, effect=effect, offset=offset)
