@@ -164,7 +164,12 @@ def seen(value: Any) -> Any:
     if isinstance(value, CausalModel):
         design = value.design
         options = re.sub(r" at 0x\w+", "", repr(value.options))
-        return type(value), repr(value), options, *(a.tobytes() for a in (design.X, design.Z, design.y))
+        return (
+            type(value),
+            repr(value),
+            options,
+            *(None if a is None else a.tobytes() for a in (design.X, design.Z, design.y, design.offset)),
+        )
     if type(value).__module__.startswith("matplotlib"):
         return "a figure"
     if isinstance(value, pd.DataFrame | pd.Series):

@@ -5,6 +5,7 @@ from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.from_arrays import design_from_arrays
 from causalrisk.design.from_formula import check_scored, design_from_formula
 from causalrisk.design.moderators import Moderators, moderators
+from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.target_frame import TargetRows, target_rows
 
@@ -18,5 +19,6 @@ __all__ = [
     "design_from_formula",
     "linear_constraint",
     "moderators",
+    "new_offset",
     "target_rows",
 ]

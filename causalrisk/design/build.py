@@ -11,6 +11,7 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.known_scores import score_matrix
+from causalrisk.design.offsets import read_offset
 from causalrisk.design.rank import check_arms, check_magnitude, usable_columns
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
 from causalrisk.design.size import check_size
@@ -88,6 +89,13 @@ def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndar
     return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
 
 
+def kept_offset(by: ByRows, rows: Rows, roles: tuple[str, str]) -> np.ndarray | None:
+    """Return the offset of the rows that are used; `roles` are the names of treatment and outcome."""
+    if by.offset is None or by.offset_kind is None:
+        return None
+    return read_offset(Named(by.offset.values[rows.keep], by.offset.name), by.offset_kind, roles)
+
+
 def freeze(
     models: Models,
     coding: Coding,
@@ -128,6 +136,8 @@ def freeze(
         weights=weights,
         weight_type=by.weight_type,
         cluster=None if by.cluster is None else cluster_codes(by.cluster.values[rows.keep], by.cluster.name),
+        offset=kept_offset(by, rows, (by.treat.name, models.endog_name)),
+        offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
@@ -143,6 +153,7 @@ def freeze(
         notes=tuple(notes),
         weights_name=None if by.weights is None else by.weights.name,
         cluster_name=None if by.cluster is None else by.cluster.name,
+        offset_name=None if by.offset is None else by.offset.name,
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
         missing=missing,

@@ -51,7 +51,14 @@ def design_from_arrays(
     """
     notes: list[str] = []
     _check_order(exog, columns.treat)
-    by_row = (columns.treat, columns.weights, columns.cluster, columns.propensity_score)
+    by_row = (
+        columns.treat,
+        columns.weights,
+        columns.cluster,
+        columns.offset,
+        columns.exposure,
+        columns.propensity_score,
+    )
     index = common_index((endog, exog, exog_propensity, *by_row), _length(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import (
     IPWRA,
@@ -85,6 +87,7 @@ def joint_of(record: FitRecord) -> JointRecord:
     """Return the joint part of a fit; for another estimator that of JRE on the same data, with its default options."""
     if record.joint is not None:
         return record.joint
+    check_observed(record.design, record.options, "The risks of the estimators")
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
     start = dataclasses.replace(record, spec=IPWRA, estimate=ipwra)
     return train_from(start, JREOptions(), Notes(()))
@@ -222,7 +225,8 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     for penalty in chosen:
         found = trainer.estimate(trainer.train(dataclasses.replace(joint.criterion, penalty=float(penalty))))
         at = dataclasses.replace(record, estimate=found.estimate, cov_type=record.robust_type)
-        loss = sample.family.loss(sample.y, sample.own(found.estimate.theta @ sample.X.columns.T))
+        eta = shifted(sample.own(found.estimate.theta @ sample.X.columns.T), sample.offset)
+        loss = sample.family.loss(sample.y, eta)
         rows.append(
             {
                 "effect": float(found.estimate.params[0]),

@@ -12,7 +12,9 @@ from scipy.stats import norm
 
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA, Estimate
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
@@ -172,10 +174,11 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     list of BiasScale
         One for each arm but the reference.
     """
+    check_observed(record.design, record.options, "Bounds for an omitted confounder")
     sample, estimate = record.sample, regression_of(record, fit)
     q, n_arms = sample.X.columns, sample.n_arms
     residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
-    slope = sample.own(sample.family.mean_deriv(estimate.theta @ q.T))
+    slope = sample.family.mean_deriv(shifted(sample.own(estimate.theta @ q.T), sample.offset))
     by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
     moved = np.einsum("ap,nap->n", by_theta, influence)

@@ -8,6 +8,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
+from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
@@ -57,6 +58,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
 
 def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes: Notes) -> Estimate:
     """Estimate, refuse an outcome model without a finite fit, warn of one that did not converge."""
+    check_means(data.design, options, spec)
     weights = row_weights(data.sample, data.weight_fit, data.target)
     estimate = estimate_separately(data.sample, spec, weights, options.effect_scale)
     arms = check_outcome_fits(data.design, data.sample, estimate.failed)
@@ -90,6 +92,7 @@ def fit_joint(
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
     method = _method(joint_options, options)
+    check_means(design, options, JRE)
     notes = Notes(design.notes)
     data = prepare(design, options, True, notes)
     overlap = _overlap(data, JRE, notes)
@@ -221,6 +224,8 @@ def _check_clusters(design: Design, notes: Notes) -> None:
 
 def _check_outcome(design: Design, notes: Notes) -> None:
     """Warn of an outcome that is constant, in all rows or within an arm."""
+    if design.offset is not None:  # what varies is the outcome given its offset
+        return
     name = design.endog_name
     if np.ptp(design.y) == 0:
         notes.warn(

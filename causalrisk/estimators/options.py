@@ -25,6 +25,7 @@ DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 N_BOOT = 999
+OBSERVED = "observed"  # exposures
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
@@ -65,6 +66,7 @@ class ModelOptions:
 
     family: Any = "gaussian"
     link: Any = None
+    at_exposure: Any = None
     propensity_link: str = "logit"
     propensity_loss: str = "ml"
     propensity_score: Any = None
@@ -82,12 +84,26 @@ class ModelOptions:
         one_of("effect", self.effect, tuple(SCALES))
         whole_number("n_folds", self.n_folds, 2)
         _ = self.outcome_family  # checks itself
+        self._check_exposure()
         object.__setattr__(self, "target", _target(self.target))
         self._check_calibrated()
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
+
+    def _check_exposure(self) -> None:
+        given = self.at_exposure
+        if given is None or (isinstance(given, str) and given == OBSERVED):
+            return
+        if not _finite_number("at_exposure", given) or given <= 0:
+            word = isinstance(given, str) and given.lower() in ("asobserved", "mean", "margins", "n", "sample")
+            advice = f'Type  at_exposure="{OBSERVED}".' if word else "Type  at_exposure=1."
+            raise OptionError(
+                f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
+                f'"{OBSERVED}".\n{advice}'
+            )
+        object.__setattr__(self, "at_exposure", float(given))
 
     def _check_calibrated(self) -> None:
         if self.propensity_loss != "calibrated":

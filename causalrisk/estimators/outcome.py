@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
@@ -34,25 +34,33 @@ class OutcomeLikelihood:
         Family and link.
     y : ndarray, shape (n,)
         Outcome.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
     """
 
     n_predictors = 1
 
-    def __init__(self, family: OutcomeFamily, y: Array) -> None:
+    def __init__(self, family: OutcomeFamily, y: Array, offset: Array | None = None) -> None:
         self.family, self.y = family, y[:, None]
+        self.offset = None if offset is None else offset[:, None]
         self.bounded = family.name == "binomial"
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
         """As in `newton.Likelihood`."""
-        score, information, _ = self.family.score(self.y, eta[0])
+        score, information, _ = self.family.score(self.y, self._shifted(eta[0]))
         return score[None], {(0, 0): information}
 
     def value(self, eta: Array) -> Array:
         """As in `newton.Likelihood`."""
-        return -self.family.loss(self.y, eta[0])
+        return -self.family.loss(self.y, self._shifted(eta[0]))
+
+    def _shifted(self, eta: Array) -> Array:
+        return eta if self.offset is None else eta + self.offset
 
 
-def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily) -> NewtonFits:
+def fit_outcome(
+    columns: Array, y: Array, weights: Array, family: OutcomeFamily, offset: Array | None = None
+) -> NewtonFits:
     """Fit the outcome model of one arm.
 
     Parameters
@@ -63,16 +71,19 @@ def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily)
         Outcome and training weights.
     family : OutcomeFamily
         Family and link.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
 
     Returns
     -------
     NewtonFits
         Coefficients, shape (p, 1), and the reason where they did not settle.
     """
+    known = 0.0 if offset is None else offset
     if family.linear:
-        return NewtonFits(weighted_least_squares(columns, y, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
-    start = weighted_least_squares(columns, family.start(y), weights)
-    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y)
+        return NewtonFits(weighted_least_squares(columns, y - known, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
+    start = weighted_least_squares(columns, family.start(y) - known, weights)
+    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y, offset)
     fits = newton_batch(columns, pairs, likelihood, weights[:, None], start, damped=True)
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
@@ -90,13 +101,17 @@ class OutcomeRefitter:
         Family and link.
     theta : ndarray, shape (p,)
         The full-sample coefficients; refits start there, and linear ones are deviations from them.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
     """
 
-    def __init__(self, columns: Array, y: Array, family: OutcomeFamily, theta: Array) -> None:
+    def __init__(
+        self, columns: Array, y: Array, family: OutcomeFamily, theta: Array, offset: Array | None = None
+    ) -> None:
         self.columns, self.family, self.theta = columns, family, theta
         self.pairs = pairwise_columns(columns)
-        self.likelihood = OutcomeLikelihood(family, y)
-        self.weighted_residual = columns * (y - family.mean(columns @ theta))[:, None]
+        self.likelihood = OutcomeLikelihood(family, y, offset)
+        self.weighted_residual = columns * (y - family.mean(shifted(columns @ theta, offset)))[:, None]
 
     def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
         """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
@@ -149,6 +164,8 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     name = sample.family.label
+    counted = design.offset_kind == "exposure"
+    instead = 'Type  exposure=None, family="gaussian"' if counted else 'Type  family="gaussian"'
     for a, rows in enumerate(sample.slices):
         if failed[a] == Failure.OK:
             continue
@@ -156,7 +173,7 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         if np.ptp(y) == 0 and y[0] in (sample.family.low, sample.family.high):
             raise SeparationError(
                 f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
-                f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'
+                f"outcome model ({name}) has no finite fit.\n{instead}, or merge that arm."
             )
         found = _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
@@ -164,6 +181,6 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
             raise SeparationError(
                 f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
-                'finite fit.\nSimplify the outcome formula, or type  family="gaussian".'
+                f"finite fit.\nSimplify the outcome formula. {instead}  for a fit in any case."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

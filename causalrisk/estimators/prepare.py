@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows, target_rows
 from causalrisk.errors import ConvergenceWarning, Notes, OptionError
+from causalrisk.estimators.exposure import check_offset, mean_offset
 from causalrisk.estimators.options import ModelOptions, is_frame
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.numerics.linalg import Array
@@ -79,6 +80,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
         The data of the fit.
     """
     _check_arms(design, options)
+    check_offset(design, options)
     options.outcome_family.check(design.y, design.endog_name)
     full_design = design
     design, trimmed = _trimmed(full_design, options, notes)
@@ -89,12 +91,27 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
         if design.weight_type is not None:
             notes.append("The rows of the target frame count alike; weights= are those of the sample.")
     rows = None if frame is None else (frame.X, frame.Z)
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome_family, rows)
+    sample = make_sample(
+        y=design.y,
+        X=design.X,
+        Z=design.Z,
+        arm=design.arm,
+        weights=design.weights,
+        family=options.outcome_family,
+        frame=rows,
+        offsets=_offsets(design, options),
+    )
     target = make_target(options.target, sample.Z.columns, sample.observed == 0)
     weights = None
     if uses_propensity or isinstance(target, TiltTarget):
         weights = _fit_weights(design, sample, target, options, frame, notes)
     return FitData(design, full_design, sample, target, frame, weights, trimmed)
+
+
+def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
+    """Offsets as observed, and where the means are taken."""
+    at = mean_offset(design, options)
+    return None if design.offset is None or at is None else (design.offset, at)
 
 
 def _check_arms(design: Design, options: ModelOptions) -> None:

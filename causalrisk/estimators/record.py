@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, TargetRows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
+from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
@@ -176,6 +177,11 @@ class FitRecord:
     def null(self) -> Array:
         """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
         return np.r_[np.full(len(self.effect_names), self.options.effect_scale.null), np.zeros(self.design.n_arms)]
+
+    @property
+    def stated_exposure(self) -> float | None:
+        """Exposure that the means are at; None where they are at the observed ones, or there are none."""
+        return stated_exposure(self.design, self.options)
 
     @property
     def frequency(self) -> bool:

@@ -38,6 +38,10 @@ class Sample:
         Position in the design of each row that is not of a target frame.
     family : OutcomeFamily
         Family of the outcome models.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
+    mean_offset : ndarray, shape (n,), optional
+        The same where the means of the arms are taken; present where `offset` is.
     """
 
     y: Array
@@ -48,6 +52,8 @@ class Sample:
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
     family: OutcomeFamily
+    offset: Array | None = None
+    mean_offset: Array | None = None
 
     @property
     def n(self) -> int:
@@ -135,6 +141,7 @@ def make_sample(
     weights: Array,
     family: OutcomeFamily,
     frame: tuple[Array, Array] | None = None,
+    offsets: tuple[Array, Array] | None = None,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -152,6 +159,9 @@ def make_sample(
         Family of the outcome models.
     frame : tuple of ndarray, optional
         Outcome and propensity designs of the rows of a target frame.
+    offsets : tuple of ndarray, shape (n,), optional
+        Offsets of the outcome models as observed, and where the means are taken; with a target frame the latter are
+        all alike.
 
     Returns
     -------
@@ -166,4 +176,21 @@ def make_sample(
     s = np.concatenate([np.ones(n_frame), weights[order]])
     arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
     y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
-    return Sample(y_all, orthonormal_basis(x, s), orthonormal_basis(z, s), arms, s, slices, order, family)
+    offset, mean_offset = None, None
+    if offsets is not None:
+        offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
+        mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
+    bases = orthonormal_basis(x, s), orthonormal_basis(z, s)
+    return Sample(y_all, *bases, arms, s, slices, order, family, offset, mean_offset)
+
+
+def shifted(eta: Array, offset: Array | None) -> Array:
+    """Linear predictors with their offset, if there is one: rows are the last axis, or the last but one of three."""
+    if offset is None:
+        return eta
+    return eta + (offset if eta.ndim < 3 else offset[:, None])
+
+
+def part_of(offset: Array | None, rows: slice) -> Array | None:
+    """Offset of some of the rows."""
+    return None if offset is None else offset[rows]

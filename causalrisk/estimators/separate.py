@@ -21,7 +21,7 @@ import numpy as np
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome
 from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
@@ -41,8 +41,8 @@ def training_columns(sample: Sample, spec: Specification) -> Array:
 
 
 def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
-    """Family of the outcome models; the best constant is the weighted mean under every one."""
-    return LINEAR if spec.constants else sample.family
+    """Family of the outcome models; without offset the best constant is the weighted mean under every one."""
+    return LINEAR if spec.constants and sample.offset is None else sample.family
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ def outcome_level(sample: Sample, spec: Specification) -> Level:
     direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
     if not training_family(sample, spec).linear or np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
         return Level(0.0, np.zeros(q.shape[1]))
-    mean = float(np.average(sample.y, weights=sample.s * sample.observed))
-    spread = float(np.sqrt(np.average((sample.y - mean) ** 2, weights=sample.s * sample.observed)))
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+    mean = float(np.average(y, weights=sample.s * sample.observed))
+    spread = float(np.sqrt(np.average((y - mean) ** 2, weights=sample.s * sample.observed)))
     return Level(mean if abs(mean) > FAR * spread else 0.0, direction)
 
 
@@ -127,11 +128,15 @@ def estimate_separately(
     training = weights.w if spec.weighted else sample.observed
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
-    fits = [fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family) for a in sample.slices]
+    fits = [
+        fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family, part_of(sample.offset, a))
+        for a in sample.slices
+    ]
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
     eta = theta @ q.T
-    predicted, slope = family.mean(eta), family.mean_deriv(eta)
-    score, curvature, _ = family.score(centred.y, sample.own(eta))
+    at_means = shifted(eta, sample.mean_offset)
+    predicted, slope = family.mean(at_means), family.mean_deriv(at_means)
+    score, curvature, _ = family.score(centred.y, shifted(sample.own(eta), sample.offset))
     theta_influence = _influence_of_theta(sample, spec, weights, training, score, curvature)
     means, mean_influence = [], []
     for arm in range(sample.n_arms):
@@ -261,7 +266,7 @@ class SeparateRefitter:
         self.level = outcome_level(sample, spec)
         self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
         self.outcome = [
-            OutcomeRefitter(self.q[rows], self.y[rows], self.family, theta)
+            OutcomeRefitter(self.q[rows], self.y[rows], self.family, theta, part_of(sample.offset, rows))
             for rows, theta in zip(sample.slices, self.theta, strict=True)
         ]
 
@@ -283,7 +288,7 @@ class SeparateRefitter:
             change[a], outcome_failures = self.outcome[a].refit(training[rows])
             failures.append(outcome_failures)
         theta = self.theta[..., None] + change
-        predicted = self.family.mean(self.q @ theta)
+        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset))
         means = (share * tilt * predicted).sum(axis=1)
         if spec.corrected:
             residual = share * w * (self.y[:, None] - sample.own(predicted))

@@ -15,8 +15,8 @@ from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableEr
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import (
-    LINEAR,
     estimate_separately,
     project_arm,
     row_weights,
@@ -77,11 +77,17 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     sample, spec, estimate = record.sample, record.spec, record.estimate
     if spec.constants:  # the class of constants becomes that of the columns
         basis = replace(sample.X, columns=columns)
-        sample, spec = replace(sample, X=basis, family=LINEAR), replace(spec, constants=False)
+        sample = replace(sample, X=basis, family=training_family(sample, spec))
+        spec = replace(spec, constants=False)
         estimate = estimate_separately(sample, spec, row_weights(sample, record.weight_fit, record.target))
+        if any(estimate.failed):
+            raise CausalRiskError(
+                f"the {sample.family.label} model of the groups has no finite fit: in some group an arm has no outcome "
+                "above zero.\nMerge small groups, or leave these rows out."
+            )
     weights = row_weights(sample, record.weight_fit, record.target)
     q, family = training_columns(sample, spec), training_family(sample, spec)
-    slope, n_arms = family.mean_deriv(estimate.theta @ q.T), sample.n_arms
+    slope, n_arms = family.mean_deriv(shifted(estimate.theta @ q.T, sample.mean_offset)), sample.n_arms
     means, influence = [], []
     for arm in range(n_arms):
         mean, by_theta, known = project_arm(

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import new_offset
 from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.separate import training_family
 from causalrisk.inference.coefficients import outcome_covariances
 from causalrisk.inference.wald import normal_interval
+from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
 
@@ -71,6 +74,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
+        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
+        have a column of them.
     arm : level or label, optional
         One arm; by default all.
 
@@ -90,14 +95,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
             f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
             "sample in each arm, or  res.propensity_scores."
         )
-    theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
+    labels = list(record.design.labels)
     if data is None:
-        fitted = sample.restore(record.estimate.predicted.T.copy())
+        fitted = record.sample.restore(record.estimate.predicted.T.copy())
         frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
         return frame if arm is None else frame[record.arm_label(arm)]
-    predicted = _new_rows(record, data) @ _columns(record, theta)
-    means = predicted if record.spec.constants else sample.family.mean(predicted)
-    frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
+    frame = pd.DataFrame(_family(record).mean(_predictors(record, data)), index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -128,13 +131,11 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     """
     check_unit_level(record, "get_prediction(data)")
     means = predict(record, data)
-    rows, constants = _new_rows(record, data), record.spec.constants
-    predictors = rows @ _columns(record, record.estimate.theta)
-    slope = np.ones_like(predictors) if constants else record.sample.family.mean_deriv(predictors)
+    rows, predictors, mean = _new_rows(record, data), _predictors(record, data), _family(record).mean
+    slope = _family(record).mean_deriv(predictors)
     se_predictor = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
     se_predictor = np.sqrt(np.clip(np.column_stack(se_predictor), 0, None))
     errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
-    mean = _same if constants else record.sample.family.mean
     if arm is not None:
         label = record.arm_label(arm)
         k = list(means.columns).index(label)
@@ -151,13 +152,21 @@ def _new_rows(record: FitRecord, data: Any) -> Array:
     return np.asarray(record.design.outcome_encoder.encode(data))
 
 
-def _columns(record: FitRecord, theta: Array) -> Array:
-    """Coefficients of these columns, an arm a column, shape (p, K)."""
-    return theta.T if record.spec.constants else record.sample.X.coefficients(theta.T)
+def _family(record: FitRecord) -> OutcomeFamily:
+    """Family of the outcome models."""
+    return training_family(record.sample, record.spec)
 
 
-def _same(values: Array) -> Array:
-    return values
+def _predictors(record: FitRecord, data: Any) -> Array:
+    """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
+    theta, sample = record.estimate.theta.T, record.sample
+    eta = _new_rows(record, data) @ (theta if record.spec.constants else sample.X.coefficients(theta))
+    if sample.mean_offset is None:
+        return eta
+    if data is None:
+        return eta + sample.restore(sample.mean_offset)[:, None]
+    stated = record.stated_exposure
+    return eta + (np.log(stated) if stated is not None else new_offset(record.design, data)[:, None])
 
 
 def _index_of(data: Any) -> pd.Index | None:

@@ -131,6 +131,8 @@ MODEL_INSTEAD = _named(
     ("pstolerance discard common osample", 'Type  trim={pair}  or  trim="crump"  to leave rows out by their score.'),
     ("stabilize stabilized", "It multiplies all weights of an arm by one number; the effect stays. Leave it out."),
     ("moments int poly", 'They are terms of the formula.\nType  propensity="x1 + I(x1**2) + x1:x2".'),
+    ("person_time person_years at_risk time_at_risk exposures", "Type  exposure={value}."),
+    ("log_exposure offsets", "Type  offset={value}."),
     (
         "Q_SL_library g_SL_library SL_library ml_g ml_m learner",
         "Outcome models are formulas; scores may come from a classifier.\nType  propensity_score=LogisticRegression().",
@@ -204,7 +206,8 @@ OF_TABLES = _named(
 REQUIRED = {
     "treat": 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").',
 }
-DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
+DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster", "offset",
+                "exposure")  # fmt: skip
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
 ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in spec.aliases}
 MATCHING_WORDS = {"matching", "psmatch", "nnmatch", "psm", "match"}

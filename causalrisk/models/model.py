@@ -97,6 +97,9 @@ class CausalModel:
         weights: Any = None,
         weight_type: str | None = None,
         cluster: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+        at_exposure: Any = None,
         trim: Any = None,
         clip: Any = None,
         effect: str = "difference",
@@ -146,6 +149,16 @@ class CausalModel:
             What the weights mean; needed with `weights`.
         cluster : str or array_like, optional
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
+        offset : str or array_like, optional
+            Known part of the linear predictor of the outcome models, under any link. The means are averages at the
+            observed offsets.
+        exposure : str or array_like, optional
+            How long, or over how much, each unit was observed: its logarithm is the offset, under a log link.
+        at_exposure : float or "observed", optional
+            Exposure that the means of the arms are at, by default 1: rates per unit of `exposure`. "observed" gives
+            means of the outcome at each unit's own exposure; AIPW and JRE have no others, as they go by the residuals
+            of what was observed. For "Unadjusted" and Hajek the outcome models are a constant rate (under "poisson"
+            weighted sum of outcomes over weighted sum of exposures).
         trim : {"crump", "separated"} or tuple of float, optional
             Leave out rows with a propensity score outside of limits (several arms: any of their scores), of those that
             minimise the variance (several arms: a limit of the sum of inverse scores), or that the propensity model

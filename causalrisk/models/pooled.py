@@ -300,6 +300,7 @@ def _check_alike(records: list[FitRecord]) -> None:
         "parameters": lambda r: ", ".join(r.names),
         "outcome formula": lambda r: r.design.formula,
         "propensity formula": lambda r: r.design.propensity_formula,
+        "offset": lambda r: (r.design.offset_kind, r.design.offset_name, r.stated_exposure),
         "scale of the effect": lambda r: r.options.effect,
         "standard errors": lambda r: r.cov_type,
         "number of observations": lambda r: r.design.nobs,

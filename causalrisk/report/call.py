@@ -67,6 +67,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
     if design.cluster is not None:
         given["cluster"] = repr(design.cluster_name)
+    if design.offset_kind is not None:
+        given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
         given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
     if design.missing != "drop":

@@ -28,6 +28,8 @@ from causalrisk.report.wording import (
     covariance_name,
     has_converged,
     in_population,
+    offset_row,
+    outcome_model_text,
     propensity_text,
     target_text,
 )
@@ -160,7 +162,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Treatment:", design.treat_name),
         ("Model:", record.spec.name),
         ("Target:", target_text(record)),
-        ("Outcome model:", "constants" if record.spec.constants else record.sample.family.label),
+        ("Outcome model:", outcome_model_text(record)),
+        *offset_row(record),
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
@@ -404,7 +407,8 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),
         ("Target:", target_text(records[0])),
-        ("Outcome model:", "constants" if all(r.spec.constants for r in records) else records[0].sample.family.label),
+        ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
+        *offset_row(records[0]),
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [

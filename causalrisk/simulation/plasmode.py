@@ -138,7 +138,7 @@ def plasmode(
     Raises
     ------
     OptionError
-        If the fit has observation weights or clusters, another target than all, or a nonlinear outcome model.
+        If the fit has observation weights, clusters or an offset, another target than all, or a nonlinear model.
     UnavailableError
         If the fit has no propensity score.
 
@@ -226,6 +226,7 @@ def _check(res: CausalResults) -> None:
     for what, bad in (
         ("observation weights", design.weight_type is not None),
         ("clusters", design.cluster is not None),
+        (f"an {design.offset_kind}", design.offset is not None),
         ("more than two arms", design.n_arms > 2),
         (f"target {options.target!r}", options.target != "all"),
         (f"family {options.family!r}", options.family not in (None, "gaussian")),

@@ -10,6 +10,7 @@ import pandas as pd
 
 ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW")
 SMALLEST = 60
+STATED = 2.5  # exposure
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Case:
 
     `rows` are those of the data before anything is left out, `arms` their number of arms, `covariates` the numeric
     ones, `factor` whether there is a categorical one too. `shift` and `scale` move the covariates; `missing` is the
-    share of rows that miss one. The other fields are options of the fit.
+    share of rows that miss one. `offset` says what the column `t` is: an offset, or an exposure with means at the
+    observed ones or at `STATED`. The other fields are options of the fit.
     """
 
     seed: int = 0
@@ -46,6 +48,7 @@ class Case:
     scale: float = 1.0
     missing: float = 0.0
     resamples: str = ""
+    offset: str = ""
 
 
 def draw(seed: int) -> Case:
@@ -68,9 +71,13 @@ def draw(seed: int) -> Case:
     effects = ("difference", "ratio", "percent", *(("odds_ratio",) if family == "binomial" else ()))
     trim = some((None, (0.05, 0.95), (0.1, 0.9)), usual=0.7) if target != "frame" else None
     plain = arms == 2 and target == "all" and trim is None
+    estimator = some(ESTIMATORS)
+    log = link == "log"
+    offsets = ("", *(("offset", "observed") if log else ("offset",)) * (target != "frame"))
+    offsets += ("stated",) * (log and estimator != "AIPW")
     return Case(
         seed=seed,
-        estimator=some(ESTIMATORS),
+        estimator=estimator,
         rows=int(rng.integers(100, 400)) + 100 * (arms - 2),
         covariates=int(rng.integers(1, 4)),
         factor=bool(rng.random() < 0.4),
@@ -94,6 +101,7 @@ def draw(seed: int) -> Case:
         scale=float(some((1.0, 1e-6, 1e6, 1e-12, 1e12), usual=0.6)),
         missing=float(some((0.0, 0.02, 0.1), usual=0.6)),
         resamples=some(("", "given", "pairs", "bayesian", "stratified", "cluster"), usual=0.5),
+        offset=some(offsets, usual=0.6),
     )
 
 
@@ -128,6 +136,9 @@ def data_of(case: Case) -> Data:
     own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
     for name in names:
         own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
+    own["t"] = 0.5 * rng.normal(size=n)
+    if case.offset in ("observed", "stated"):
+        own["t"] = np.exp(own["t"])
     return Data(own, elsewhere, names)
 
 
@@ -157,7 +168,7 @@ def smaller(case: Case) -> Iterator[Case]:
             continue
         changed = replace(case, **{field.name: value})
         if field.name == "family":
-            changed = replace(changed, outcome_link="", effect="difference")
+            changed = replace(changed, outcome_link="", effect="difference", offset="")
         yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))

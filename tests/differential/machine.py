@@ -56,6 +56,9 @@ def model_of(case: Case, data: Data) -> Any:
         "family": family, "link": link, "propensity_link": case.propensity_link, "target": target, "trim": case.trim,
         "clip": case.clip, "effect": case.effect, "reference": reference_level,
     }  # fmt: skip
+    if case.offset:
+        options |= {"offset" if case.offset == "offset" else "exposure": frame["t"] if case.arrays else "t"}
+        options["at_exposure"] = {"observed": "observed", "stated": cases.STATED}.get(case.offset)
     model = getattr(cr, case.estimator)
     if case.arrays and case.target != "frame" and not case.factor:
         # column by column: old pandas cannot select several big-endian columns at once

@@ -15,7 +15,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.special import erf
 
-from tests.differential.cases import Case, Data
+from tests.differential.cases import STATED, Case, Data
 
 STEP = 1e-30
 ALPHA = 0.7  # of the negative binomial
@@ -51,6 +51,8 @@ class Problem:
     observed: Vector
     cluster: Vector
     g: Vector
+    offset: Vector
+    mean_offset: Vector
 
     @property
     def n_arms(self) -> int:
@@ -81,10 +83,14 @@ def problem_of(case: Case, data: Data) -> Problem:
         s = s / s.mean()
     cluster = own["c"].to_numpy() if case.clusters else np.arange(n)
     pad = np.zeros(m)
+    t = own["t"].to_numpy()
+    offset = np.r_[{"": np.zeros(n), "offset": t}.get(case.offset, np.log(np.abs(t))), pad]
+    stated = case.offset == "stated"
     problem = Problem(
         case, X, Z, np.r_[own["y"].to_numpy(float), pad], np.r_[own["d"].to_numpy(int), pad.astype(int)],
         np.r_[s, np.ones(m)], np.r_[np.ones(n), pad],
         np.r_[cluster, 10_000 + np.arange(m)], both["g"].to_numpy(),
+        offset, np.full(n + m, np.log(STATED)) if stated else offset,
     )  # fmt: skip
     return problem if case.trim is None else trimmed(problem)
 
@@ -100,7 +106,8 @@ def trimmed(problem: Problem) -> Problem:
     e = probabilities(problem, gamma)
     scores = e[1:] if problem.n_arms == 2 else e
     keep = ((scores >= low) & (scores <= high)).all(axis=0)
-    parts = (getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g"))
+    names = ("X", "Z", "y", "d", "s", "observed", "cluster", "g", "offset", "mean_offset")
+    parts = (getattr(problem, name)[keep] for name in names)
     smaller = Problem(problem.case, *parts)
     if problem.case.weight_type == "probability":
         smaller.s = smaller.s / smaller.s.mean()
@@ -129,7 +136,7 @@ def usual_link(case: Case) -> str:
 def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
     """Mean of the outcome model, and derivative over variance."""
     case = problem.case
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return eta, np.ones_like(eta)
     m, slope = inverse_link(usual_link(case), eta)
     variance = {
@@ -208,7 +215,7 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
     """Start from statsmodels' fit of an arm."""
     case, f = problem.case, sm.families
     y = problem.y[rows]
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return np.array([np.average(y, weights=w)])
     link = {"logit": f.links.Logit, "probit": f.links.Probit, "cloglog": f.links.CLogLog, "log": f.links.Log,
             "identity": f.links.Identity}[usual_link(case)]()  # fmt: skip
@@ -218,10 +225,15 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
     }[case.family]()  # fmt: skip
     start = None
     if case.family == "gaussian" and usual_link(case) == "log":
-        start = np.r_[np.log(np.average(y, weights=w)), np.zeros(X.shape[1] - 1)]
+        t = np.exp(problem.offset[rows])
+        start = np.r_[np.log((w @ y) / (w @ t)), np.zeros(X.shape[1] - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return np.asarray(sm.GLM(y, X[rows], family=family, freq_weights=w).fit(start_params=start).params)
+        return np.asarray(
+            sm.GLM(y, X[rows], family=family, freq_weights=w, offset=problem.offset[rows])
+            .fit(start_params=start)
+            .params
+        )
 
 
 # --- the stack -----------------------------------------------------------------------------------------------------
@@ -237,12 +249,17 @@ class Stack:
         self.scored = case.estimator != "OutcomeRegression" or case.target in ("overlap", "matching", "entropy", "tilt")
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
-        grouped = case.factor and case.target != "frame"
+        grouped = case.factor and case.target != "frame" and not self.refitted
         self.masks = [np.ones(len(problem.y))]
         self.masks += [(problem.g == level).astype(float) for level in "abc"] if grouped else []
         sizes = [q * (K - 1) * self.scored, q * self.joined, K * p, K * len(self.masks)]
         sizes.append(K * len(self.masks) * (case.estimator == "AIPW"))
         self.parts = [slice(int(b - a), int(b)) for a, b in zip(sizes, np.cumsum(sizes), strict=True)]
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the constants of a group are not those of its weighted means."""
+        return self.problem.case.estimator == "Hajek" and bool(self.problem.case.offset)
 
     def weights(self, gamma: Vector, mu: Vector) -> tuple[Vector, Vector, Vector]:
         """Importance weight of each row in its own arm, tilt and measure, shape (n,)."""
@@ -284,14 +301,15 @@ class Stack:
             blocks.append((1 - own - member)[:, None] * problem.Z)
         w, tilt, measure = self.weights(gamma, mu)
         training = w if case.estimator in ("IPWRA", "Hajek") else np.ones(len(own))
-        fits = [outcome_mean(problem, X @ b) for b in beta.reshape(K, -1)]
+        fits = [outcome_mean(problem, X @ b + problem.offset) for b in beta.reshape(K, -1)]
+        at = [outcome_mean(problem, X @ b + problem.mean_offset)[0] for b in beta.reshape(K, -1)]
         inside = [own * (problem.d == a) for a in range(K)]
         for a, (m, slope) in enumerate(fits):
             blocks.append((inside[a] * training * (problem.y - m) * slope)[:, None] * X)
         for j, mask in enumerate(self.masks):
-            for a, (m, _) in enumerate(fits):
+            for a, m in enumerate(at):
                 t = tau.reshape(len(self.masks), K)[j, a]
-                if case.estimator == "Hajek":  # weighted means of a group are those of its rows
+                if case.estimator == "Hajek" and not self.refitted:  # weighted means of a group are those of its rows
                     blocks.append((mask * inside[a] * w * (problem.y - t))[:, None])
                 else:
                     blocks.append((mask * tilt * (m - t))[:, None])
@@ -372,7 +390,7 @@ def answer(case: Case, data: Data) -> Answer:
     n = (s * problem.observed).sum() if case.weight_type == "frequency" else len(s)
     factor = small_sample(case, problem, stack, n)
     beta = theta[stack.parts[2]].reshape(case.arms, -1)
-    predicted = np.column_stack([outcome_mean(problem, stack.X[:5] @ b)[0] for b in beta])
+    predicted = np.column_stack([outcome_mean(problem, stack.X[:5] @ b + problem.mean_offset[:5])[0] for b in beta])
     own = problem.observed > 0
     return Answer(
         values[:count], factor * spread[:count, :count], predicted, values[count:],

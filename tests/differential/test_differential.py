@@ -29,7 +29,7 @@ def test_random_fits_agree_with_the_reference(part):
 def test_the_cases_are_of_every_kind():
     drawn = [cases.draw(seed) for seed in range(CASES)]
     for field in ("estimator", "arms", "family", "propensity_link", "target", "weight_type", "effect", "coding",
-                  "dtype", "resamples"):  # fmt: skip
+                  "dtype", "resamples", "offset"):  # fmt: skip
         found = {getattr(case, field) for case in drawn}
         everything = {getattr(cases.draw(seed), field) for seed in range(2000)}
         assert found == everything, field

@@ -30,7 +30,7 @@ import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression
 
 import causalrisk
-from causalrisk import IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
@@ -359,12 +359,64 @@ KEYWORDS = {
         ("sample_weight", "w", {"weights": "w", "weight_type": "probability"}, 0, None),
         ("ps_bounds", (0.2, 0.8), {"clip": (0.2, 0.8)}, 0, None),
         ("trimming", (0.2, 0.8), {"trim": (0.2, 0.8)}, 0, None),
+        ("log_exposure", "x3", {"offset": "x3"}, 0, None),
         ("baseline", 0, {"reference": 0}, 0, None),
         ("treated_level", 1, {"treated": 1}, 0, None),
         ("na_action", "omit", {"missing": "drop"}, 0, None),
         ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
     ]
 }
+COUNTS = {"formula": "ill ~ x1", "family": "poisson"}
+RATES = COUNTS | {"exposure": "u"}
+EXPOSURE = {
+    "person_time": Case(model, COUNTS | {"person_time": "u"}, RATES),
+    "offset of R": Case(model, COUNTS | {"formula": "ill ~ x1 + offset(log(u))"}, RATES),
+    "offset of R first": Case(model, COUNTS | {"formula": "ill ~ offset(np.log(u)) + x1"}, RATES),
+    "offset of R alone": Case(
+        model, COUNTS | {"formula": "ill ~ offset(log(u))", "propensity": "x1"},
+        RATES | {"formula": "ill ~ 1", "propensity": "x1"},
+    ),
+    "offset of R, a column": Case(model, COUNTS | {"formula": "ill ~ x1 + offset(x3)"}, COUNTS | {"offset": "x3"}),
+    "offset of R, computed": Case(
+        model, COUNTS | {"formula": "ill ~ offset(2 * (x3 - 1)) + x1"}, COUNTS | {"offset": 2 * (DATA.x3 - 1)}
+    ),
+    "offset of the propensity": Case(model, {"propensity": "x1 + offset(x3)"}, {"propensity": "x1"}),
+    "exposure of zero": Case(model, COUNTS | {"exposure": "k"}, COUNTS | {"exposure": DATA.k.where(DATA.k > 0)}),
+    "exposure of a difference": Case(
+        lambda **o: model(**o).fit(), {"formula": "ill ~ x1", "exposure": "u", "family": "gaussian"}, RATES
+    ),
+    "exposure of a difference, log": Case(
+        lambda **o: model(**o).fit(), {"formula": "positive ~ x1", "exposure": "u"},
+        {"formula": "positive ~ x1", "exposure": "u", "link": "log"}, which=1,
+    ),
+    "at_exposure alone": Case(
+        lambda **o: model(**o).fit(), COUNTS | {"at_exposure": 2}, RATES | {"at_exposure": 2}, fill={"<column>": "u"}
+    ),
+    "at_exposure word": Case(model, RATES | {"at_exposure": "asobserved"}, RATES | {"at_exposure": "observed"}),
+    "at_exposure of nothing": Case(model, RATES | {"at_exposure": -1}, RATES | {"at_exposure": 1}),
+    "AIPW at a stated exposure": Case(
+        lambda **o: model(AIPW, **o).fit(), RATES | {"at_exposure": 1}, RATES | {"at_exposure": "observed"}
+    ),
+    "JRE at a stated exposure": Case(
+        lambda **o: model(JRE, **o).fit(cov_type="robust", n_replicates=5), RATES, RATES | {"at_exposure": "observed"}
+    ),
+    "exposure of a target frame": Case(
+        lambda **o: model(OutcomeRegression, target=DATA.head(50), **o).fit(),
+        RATES | {"at_exposure": "observed"}, RATES | {"at_exposure": 1},
+    ),
+    "no events in an arm": Case(
+        lambda **o: model(data=DATA.assign(ill=DATA.ill * DATA.d), **o).fit(), RATES,
+        RATES | {"exposure": None, "family": "gaussian"},
+    ),
+    "exposure of new data": Case(
+        lambda **o: model(**o).fit().predict(DATA[["x1"]]),
+        RATES | {"at_exposure": "observed"}, RATES | {"at_exposure": 1},
+    ),
+    "diagnostic of residuals": Expression(
+        lambda: model(**RATES).fit().sensitivity(), lambda: model(**RATES, at_exposure="observed").fit(),
+        model=lambda: model(**RATES),
+    ),
+}  # fmt: skip
 KEYWORDS["treatment"].call = lambda **o: IPWRA.from_formula("y ~ x1 + x2", DATA, **{"treat": "d"} | o)
 KEYWORDS["treatment"].wrong, KEYWORDS["treatment"].meant = {"treatment": "d"}, {"treat": "d"}
 OF_FIT = {
@@ -1416,7 +1468,7 @@ BENCHMARK["list"].follow = lambda heard: listed_questions(heard.codes()[0])
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
-    "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK,
+    "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

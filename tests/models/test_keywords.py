@@ -22,7 +22,7 @@ def res(data):
     return IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit()
 
 
-@pytest.mark.parametrize("name", ["offset_", "stratum", "instrument", "zzz"])
+@pytest.mark.parametrize("name", ["strata_", "stratum", "instrument", "zzz"])
 def test_a_suggestion_never_changes_the_question(data, name):
     """The names that are merely alike (treat for strata) are not proposed."""
     with pytest.raises(TypeError) as caught:

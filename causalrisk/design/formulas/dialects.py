@@ -42,7 +42,7 @@ def refuse_foreign(text: str, model: str) -> None:
         ``^`` of a sum; or the braces of formulaic.
     """
     bare = re.sub(QUOTED, "", text)
-    for found in (_stata(text, bare, model), _other(text, bare)):
+    for found in (_stata(text, bare, model), _other(text, bare, model)):
         if found is not None:
             raise DesignError(f"the {model} formula {text!r} has {found}")
 
@@ -58,7 +58,7 @@ def _stata(text: str, bare: str, model: str) -> str | None:
     return f"no + between its variables.\nType  {_from_list(words[1], words[2], words[3], model)}." if words else None
 
 
-def _other(text: str, bare: str) -> str | None:
+def _other(text: str, bare: str, model: str) -> str | None:
     """Say what of R or formulaic a formula has, and what to type."""
     if "`" in bare:
         typed = re.sub("`([^`]*)`", lambda m: m[1] if m[1].isidentifier() else f"Q('{m[1]}')", text)
@@ -69,6 +69,9 @@ def _other(text: str, bare: str) -> str | None:
     if re.search(r"\bas\.(factor|numeric|character)\(", bare):
         typed = re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
         return f'a function of R.\nType  "{typed}".'
+    if re.search(r"\boffset\(", bare):
+        what = "an option here" if model == "outcome" else "one of the outcome model only"
+        return f"R's offset(), which is {what}.\nType  {_offset_as_option(text, model)}."
     qualified = re.search(r"\b[\w.]+::(\w+)\(", bare)
     if qualified:
         here = called_elsewhere(qualified[1], text)
@@ -84,6 +87,25 @@ def _other(text: str, bare: str) -> str | None:
             "covariate."
         )
     return None
+
+
+def _offset_as_option(text: str, model: str) -> str:
+    """Return a formula without its offset, and the option that takes its place."""
+    start = text.index("offset(")
+    end, depth = start + len("offset("), 1
+    while end < len(text) and depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    inner, after = text[start + len("offset(") : end - 1].strip(), text[end:].strip()
+    before = text[:start].rstrip().removesuffix("+").rstrip()
+    alone = before in ("", "~") or before.endswith("~")
+    rest = after.removeprefix("+").strip() if alone else after
+    formula = f"{before} {rest or '1' * alone}".strip()
+    if model == "propensity":
+        return f'propensity="{formula}"'
+    log = re.fullmatch(r"(?:np\.)?log\((\w+)\)", inner)
+    option = f'offset="{inner}"' if inner.isidentifier() else f'offset=data.eval("{inner}")'
+    return f'formula="{formula}", ' + (f'exposure="{log[1]}"' if log else option)
 
 
 def from_stata(text: str) -> str:

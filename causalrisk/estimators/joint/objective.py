@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.variance import EffectVariance
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, triangular_factor
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
@@ -149,7 +149,7 @@ class JointObjective:
     def means(self, theta: Array) -> OutcomeMeans:
         """Outcome models at theta, shape (K, p, m)."""
         sample, family = self.sample, self.sample.family
-        eta = self.q @ theta
+        eta = shifted(self.q @ theta, sample.offset)
         mean = family.mean(eta)
         return OutcomeMeans(theta, eta, mean, family.mean_deriv(eta), sample.y[:, None] - sample.own(mean))
 

@@ -10,7 +10,7 @@ from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, solve_curved, solve_stacked, spectral_equations
 from causalrisk.numerics.newton import NewtonFits, halve_until_no_worse
@@ -76,7 +76,7 @@ class JointRefitter:
         resampled = ResampledWeights.of(share, at, replicated)
         theta, outcome_failures = self._solve(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
-        predicted = sample.family.mean(sample.X.columns @ theta)
+        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset))
         if self.objective.groups is not None:
             views = resampled.views(self.objective.groups)
             means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])

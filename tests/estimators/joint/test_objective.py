@@ -21,6 +21,8 @@ CASES = [
     (3, "gaussian", None, "all", "difference"),
     (3, "binomial", "logit", "control", "percent"),
     (3, "gamma", "log", "overlap", "ratio"),
+    (2, "poisson", "log", "all", "ratio", "observed"),
+    (2, "gaussian", None, "treated", "difference", "observed"),
 ]
 
 
@@ -28,9 +30,9 @@ class Setting:
     """A small problem with its objective at the full sample."""
 
     def __init__(self, case, criterion):
-        n_arms, family, link, target, effect = case
+        n_arms, family, link, target, effect, *offset = case
         model = "logit" if n_arms == 2 else "multinomial"
-        self.parts = problem(n_arms, family, link, model, target, effect, n=60, seed=2)
+        self.parts = problem(n_arms, family, link, model, target, effect, n=60, seed=2, offset=next(iter(offset), None))
         self.target = target
         self.trained, self.joint, self.refit = self.parts.joint(criterion, count=3)
         self.start = self.trained.start.theta
@@ -71,7 +73,7 @@ class Setting:
         """J(theta) from its definition, a loop a sum."""
         sample, criterion = self.parts.sample, self.criterion
         family, n = sample.family, sample.n
-        mean = [[family.mean(np.array(sample.X.columns[i] @ row)).item() for row in theta] for i in range(n)]
+        mean = [[family.mean(np.array(self.predictor(i, row))).item() for row in theta] for i in range(n)]
         risk, fitted = criterion.full_risk, self.parts.fit.gamma
         value = 0.0
         for state in (fitted,) if risk else self.states.T:
@@ -83,12 +85,17 @@ class Setting:
             value += self.variance(mean) / 2
         return value
 
+    def predictor(self, i, row):
+        """Linear predictor of a row, with its offset."""
+        sample = self.parts.sample
+        return sample.X.columns[i] @ row + (0.0 if sample.offset is None else sample.offset[i])
+
     def loss(self, theta, state):
         """Importance-weighted loss of all arms, with the factor of the objective."""
         sample, (w, _, total) = self.parts.sample, self.weights(state)
         value = 0.0
         for i in range(sample.n):
-            row = np.array(sample.X.columns[i] @ theta[sample.arm[i]])
+            row = np.array(self.predictor(i, theta[sample.arm[i]]))
             value += w[i] * float(sample.family.loss(sample.y[i], row)) / total
         return self.criterion.alpha_sigma2 * value
 
