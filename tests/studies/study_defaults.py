@@ -242,11 +242,17 @@ def mixture(squares, setting):
     return share, best
 
 
+@functools.lru_cache(maxsize=8)  # the settings of one sample share them
+def path(rows, ladder):
+    """Psi held out, shape (r, n), and effect, shape (r,), under each anchor of a ladder."""
+    psi = np.array([held_out(rows, anchor) for anchor in ladder])
+    return psi, np.array([rows.effect(solve(rows, anchor)) for anchor in ladder])
+
+
 def choose(rows, setting):
     """Effect by the best of a ladder, its standard error from psi held out, and the number of the rung."""
-    psi = np.array([held_out(rows, anchor) for anchor in setting.ladder])
+    psi, effects = path(rows, setting.ladder)
     share, best = mixture(psi**2, setting)
-    effects = np.array([rows.effect(solve(rows, anchor)) for anchor in setting.ladder])
     return share @ effects, rows.scale * np.sqrt(((share @ psi) ** 2).mean() / rows.n), best
 
 
