@@ -20,6 +20,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
+import copy
 import functools
 import multiprocessing
 import time
@@ -118,14 +119,24 @@ class Rows:
     """
 
     def __init__(self, data, outcome, propensity, weights):
-        n = self.n = len(data)
-        x, self.z = orthonormal(data[outcome]), orthonormal(data[propensity])
+        x, z = orthonormal(data[outcome]), orthonormal(data[propensity])
         y, d = data["y"].to_numpy(float), data["d"].to_numpy(int)
+        gamma = logit_fits(z, d, np.ones((len(data), 1)))
+        self._set(x, z, y, d, gamma, logit_fits(z, d, weights, gamma) - gamma)
+
+    def resampled(self, picked):
+        """Return the same of rows picked with replacement, the replicates as far from the propensity fit as here."""
+        other, z, d = copy.copy(self), self.z[picked], self.d[picked]
+        other._set(self.x[picked], z, self.y[picked], d, logit_fits(z, d, np.ones((len(picked), 1))), self.shifts)
+        return other
+
+    def _set(self, x, z, y, d, gamma, shifts):
+        n = self.n = len(y)
+        self.x, self.z, self.y, self.d, self.shifts = x, z, y, d, shifts
         p, self.sign = x.shape[1], np.where(d == 1, 1.0, -1.0)
-        gamma = logit_fits(self.z, d, np.ones((n, 1)))
         index = (self.z @ gamma)[:, 0]
         self.weight = 1 + np.exp(-self.sign * index)
-        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ logit_fits(self.z, d, weights, gamma)))
+        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ (gamma + shifts)))
         self.scores = (d - expit(index))[:, None] * self.z
         self.block = np.zeros((n, 2 * p))
         self.block[d == 0, :p], self.block[d == 1, p:] = x[d == 0], x[d == 1]
