@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.simulation.designs import find_design
 from tests.conftest import RHS, simulate
-from tests.studies import designs, study_coverage, study_left_out, study_nested, study_real
+from tests.studies import designs, study_coverage, study_intervals, study_left_out, study_nested, study_real
 from tests.studies.averages import geometric_mean
 
 
@@ -97,3 +98,12 @@ def test_rows_left_out_at_the_anchor_of_the_fit_are_those_of_influence():
     expected = res.influence(method="exact")["change"].to_numpy()[[4, 17]]
     np.testing.assert_allclose(effects - res.effect, expected, rtol=1e-3)
     assert set(anchors) == {res._record.joint.anchor}
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_intervals_without_the_factor_are_narrower_by_it():
+    table = study_intervals.coverage(find_design("strong"), n=150, n_boot=40, sims=1, seed=1).reset_index()
+    widths = table[table.estimator == "JRE"].pivot(index="method", columns="factor", values="width")
+    ratios = widths["with"] / widths["without"]
+    np.testing.assert_allclose(ratios, ratios.iloc[0], rtol=1e-9)
+    assert ratios.iloc[0] > 1.01
