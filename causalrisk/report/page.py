@@ -23,7 +23,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
 from causalrisk.propensity.targets import ALL
@@ -430,9 +430,10 @@ def _bootstrap(record: FitRecord, alpha: float) -> Part:
     boot = record.used_boot
     intervals = [conf_int(record, alpha, method).to_numpy() for method in ("normal", "percentile")]
     drawn, readings, figures = len(boot.failures), {}, []
+    used = with_choice(record, boot.used[:, : len(record.estimate.params)])
     for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
         limits, of = [rows[k] for rows in intervals], _of(record, contrast)
-        reading = read_bootstrap(boot.used[:, k], record.estimate.params[k], limits, drawn, alpha)
+        reading = read_bootstrap(used[:, k], record.estimate.params[k], limits, drawn, alpha)
         readings[contrast] = reading
         figure = figure_html(
             partial(plots.plot_bootstrap, record, alpha=alpha, arm=label),

@@ -9,7 +9,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation.designs import Strong
-from tests.studies import evidence, evidence_pages, study_defaults
+from tests.studies import evidence, evidence_pages, study_choice, study_defaults
 from tests.studies.study_defaults import LADDER, Rows, Setting, choose, fractional_weights, held_out, solve
 
 N = 150
@@ -111,6 +111,44 @@ def test_choice_is_one_of_the_rungs(rows):
     effect, _, best = choose(rows, Setting())
     assert effect == effects[best]
     assert choose(rows, Setting(caution=1e9))[0] == effects[0]
+
+
+def test_factor_for_the_choice_is_that_of_the_package(drawn, rows):
+    model = cr.JRE.from_formula(Strong().formula, drawn[0], treat="d")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cr.CausalRiskWarning)
+        res = model.fit(cov_type="robust", replicates=drawn[1])
+    best, squares = study_choice.chosen(rows)
+    path = res.anchor_path()
+    assert LADDER[best] == path.index[path["chosen"]].item() != LADDER[0]
+    of_package, of_own = study_choice.factors(squares, best)
+    ratio = path.loc[LADDER[best]]
+    expected = np.sqrt(1 + ratio["ratio std err"] / ratio["variance ratio"])
+    assert of_package == pytest.approx(expected, rel=1e-3)
+    assert 1 < of_own < of_package
+
+
+def test_resample_of_every_row_is_the_sample(rows):
+    again = rows.resampled(np.arange(N))
+    assert again.effect(solve(again, 0.3)) == pytest.approx(rows.effect(solve(rows, 0.3)), rel=1e-9)
+    twice = rows.resampled(np.zeros(N, dtype=int) + np.arange(N) // 2)
+    assert twice.start != pytest.approx(rows.start, rel=1e-3)
+
+
+@pytest.mark.parametrize(("mixed", "expected"), [("", [0, 0, 1]), ("half", [0.5, 0, 0.5])])
+def test_shares_of_the_anchors(mixed, expected):
+    squares = np.array([[4.0] * 50, [3.0] * 50, [1.0] * 50])
+    share, best = study_defaults.mixture(squares, Setting((30.0, 1.0, 0.1), mixed=mixed))
+    assert best == 2
+    np.testing.assert_array_equal(share, expected)
+
+
+def test_bagged_shares_follow_the_rows_that_tip_the_choice():
+    rng = np.random.default_rng(0)
+    close = np.stack([np.full(200, 1.0), rng.exponential(size=200)])
+    share, _ = study_defaults.mixture(close, Setting((30.0, 1.0), caution=0.0, mixed="bagged"))
+    assert share.sum() == pytest.approx(1)
+    assert share.min() > 0.05
 
 
 def test_command_prints_its_tables(monkeypatch, capsys):
