@@ -188,46 +188,13 @@ def solve_stacked(equations: Array) -> tuple[Array, NDArray[np.bool_]]:
     singular : ndarray of bool, shape (m,)
         True where the triangular factor has a negligible diagonal element.
     """
-    left, right, singular = _triangular_systems(equations)
+    left, right, singular = triangular_systems(equations)
     solutions = solve(left, right[:, :, None])[:, :, 0].T
     solutions[:, singular] = np.nan
     return solutions, singular
 
 
-def solve_curved(equations: Array, curvature: Array) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return Newton steps of sums of squares with further curvature.
-
-    Parameters
-    ----------
-    equations : ndarray, shape (m, r, p + 1)
-        Equation k of problem j says equations[j, k, :p] @ z = equations[j, k, p].
-    curvature : ndarray, shape (m, p, p)
-        The part of the Hessian that is not the Gram matrix of the equations.
-
-    Returns
-    -------
-    steps : ndarray, shape (p, m)
-        Newton steps; where the Hessian is not positive definite, Gauss-Newton steps, which lead downwards.
-    decrease : ndarray, shape (m,)
-        How much they lower the objective, twice, to second order.
-    singular : ndarray of bool, shape (m,)
-        True where the equations do not determine a step.
-    convex : ndarray of bool, shape (m,)
-        True where the Hessian is positive definite.
-    """
-    left, right, singular = _triangular_systems(equations)
-    p = left.shape[1]
-    half = np.linalg.solve(left.transpose(0, 2, 1), np.where(_finite(curvature), curvature, 0.0))
-    inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
-    values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
-    right = np.einsum("mij,mi->mj", vectors, right)
-    convex = values[:, 0] > 1e-9
-    scaled = right / np.where(convex[:, None], values, 1.0)
-    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, scaled)[:, :, None])[:, :, 0].T
-    return steps, (right * scaled).sum(axis=1), singular, convex
-
-
-def _triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Triangular systems of stacked equations: left sides (m, p, p), right sides (m, p), and which are singular."""
     p = equations.shape[2] - 1
     triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))

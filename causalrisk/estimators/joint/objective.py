@@ -176,10 +176,29 @@ class JointObjective:
         """
         own = self.sample.own(at.deriv)[..., None] * self.q[:, None]
         rows = np.concatenate([own, -at.residual[..., None]], axis=2)
+        return self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
+
+    def _fitted_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
         weighted = resampled.share * resampled.at.w
-        fitted = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
-        replicated = resampled.replicated.sums(resampled.share, rows)
-        return self._contrasted(fitted[:, None]), self._contrasted(replicated)
+        forms = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
+        return self._contrasted(forms[:, None])
+
+    def _replicated_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
+        return self._contrasted(resampled.replicated.sums(resampled.share, rows))
+
+    def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
+        """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
+        sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
+        predicted = [
+            sample.family.mean(self.q[rows] @ of_arm) for rows, of_arm in zip(sample.slices, theta, strict=True)
+        ]
+        error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
+        if criterion.full_risk:
+            root, equations = np.sqrt(criterion.fitted_penalty), self._fitted_equations
+        else:
+            root, equations = np.sqrt(criterion.penalty / resampled.replicated.count), self._replicated_equations
+        found = np.concatenate([-equations(error, view)[..., -1] for view in views], axis=1)
+        return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
     def _contrasted(self, forms: Array) -> Array:
         """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
