@@ -72,8 +72,7 @@ def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily)
     if family.linear:
         return NewtonFits(weighted_least_squares(columns, y, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
     start = weighted_least_squares(columns, family.start(y), weights)
-    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y)
-    fits = newton_batch(columns, pairs, likelihood, weights[:, None], start, damped=True)
+    fits = newton_batch(columns, None, OutcomeLikelihood(family, y), weights[:, None], start, damped=True)
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 
