@@ -25,7 +25,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
-from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram
+from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
@@ -181,7 +181,7 @@ def _influence_of_theta(
             out[:, a] = weights.influence @ (inverse @ by_gamma).T
         else:
             out[:, a] = 0.0
-        out[rows, a] += (own * (training * score)[rows, None]) @ inverse.T
+        out[rows, a] += weighted_rows(own, (training * score)[rows], inverse.T)
 
 
 def project_arm(

@@ -72,7 +72,9 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
         shift = weights @ X / weights.sum() / X[0, constant]
         shift[constant] = 0.0
     root, total = np.sqrt(weights), float(weights.sum())
-    columns = X - shift * X[:, [constant]]
+    columns = np.empty(X.shape)
+    for rows in row_blocks(len(X)):
+        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
     factor = _orthonormalise(columns, root, total)
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
@@ -254,6 +256,14 @@ def weighted_gram(columns: Array, weights: Array, right: Array | None = None) ->
     for rows in row_blocks(len(columns)):
         total += (columns[rows] * weights[rows, None]).T @ right[rows]
     return total
+
+
+def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
+    """Rows of columns (n, p) times weights (n,) times a matrix (p, k), shape (n, k)."""
+    found = np.empty((len(columns), matrix.shape[1]))
+    for rows in row_blocks(len(columns)):
+        np.matmul(columns[rows] * weights[rows, None], matrix, out=found[rows])
+    return found
 
 
 def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.linalg import Array, pairwise_columns, weighted_rows
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import Likelihood, NewtonFits, information, newton_batch, predictors, refit_batch
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
@@ -142,7 +142,8 @@ class LikelihoodModel(PropensityModel):
         finite = np.where(np.isfinite(hessian), hessian, 0.0)
         inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
         parts = np.split(inverse, self.n_predictors)
-        return np.asarray(sum((self.columns * _finite(s)) @ part for s, part in zip(score, parts, strict=True)))
+        rows = [weighted_rows(self.columns, _finite(s[:, 0]), part) for s, part in zip(score, parts, strict=True)]
+        return np.asarray(sum(rows[1:], rows[0]))
 
 
 class BinaryModel(LikelihoodModel):

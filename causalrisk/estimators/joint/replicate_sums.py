@@ -7,7 +7,7 @@ measure of their replicate, which moves with the rows and with gamma: "centre" n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,41 +51,66 @@ class KnownScoreSums:
     moved_R_slope: Array
 
 
-def known_score_sums(solution: JointSolution, replicated: BlockwiseWeights) -> KnownScoreSums:
-    """Go through the replicates and collect what is needed where the propensity scores are known."""
-    sample, criterion, n_rep = solution.sample, solution.criterion, solution.replicates.count
-    contrasts, n, size = criterion.contrasts, sample.n, solution.theta.size
-    slopes = solution.root[:, None] * solution.u_whitened
-    pull_slope = np.tensordot(contrasts.T, slopes, axes=1)
-    pull_u = contrasts.T @ (solution.penalties * solution.u)
-    risk = (solution.u[..., None] * slopes).sum(axis=0)
-    w_times_slope, w_times_u, centre_risk = np.zeros((n, size)), np.zeros(n), np.zeros((n, size))
-    centre_loss, centre_variance = np.zeros((2, n, size))
-    moved = _MovedCentres.zeros(sample.n, sample.n_arms, solution.q.shape[1])
-    fitted = solution.weight_fit.as_resample()
-    for columns, at in with_fitted(fitted, replicated):
+def weight_products(solutions: Sequence[JointSolution], replicated: BlockwiseWeights) -> list[Array]:
+    """Go through the replicates once for several solutions of the same sample.
+
+    Parameters
+    ----------
+    solutions : sequence of JointSolution
+        The solutions.
+    replicated : BlockwiseWeights
+        Importance weights of the full sample under its replicates.
+
+    Returns
+    -------
+    list of ndarray, shape (n, K p + 1)
+        `w_times_slope` and `w_times_u` of `KnownScoreSums`, side by side, of each solution.
+    """
+    sample, pulls = solutions[0].sample, []
+    for solution in solutions:
+        slopes = solution.root[:, None] * solution.u_whitened
+        columns = np.concatenate([slopes, (solution.penalties * solution.u)[..., None]], axis=2)
+        pulls.append(np.tensordot(solution.criterion.contrasts.T, columns, axes=1))
+    pull = np.concatenate(pulls, axis=2)
+    total = np.zeros((sample.n, pull.shape[2]))
+    for replicates, at in with_fitted(solutions[0].weight_fit.as_resample(), replicated):
         w = at.w
         for a, rows in enumerate(sample.slices):
-            w_times_slope[rows] += w[rows] @ pull_slope[a, columns]
-            w_times_u[rows] += w[rows] @ pull_u[a, columns]
-        centre_risk += over_replicates(at.measure, risk[columns])
-    if criterion.full_risk:
-        centre_loss = fitted.measure * solution.loss_gradient
-    fixed_tilt = replicated.model.target.separable
-    for _, _, at in replicated.blocks():
-        if not criterion.full_risk:
-            centre_loss += over_replicates(at.measure, loss_gradients(solution, at)) / n_rep
-        elif not fixed_tilt:
+            total[rows] += w[rows] @ pull[a, replicates]
+    return np.split(total, len(solutions), axis=1)
+
+
+def known_score_sums(
+    solution: JointSolution, replicated: BlockwiseWeights, products: Array | None = None
+) -> KnownScoreSums:
+    """Collect what is needed where the propensity scores are known; the `weight_products` may be given."""
+    sample, criterion, n_rep = solution.sample, solution.criterion, solution.replicates.count
+    n, size = sample.n, solution.theta.size
+    products = weight_products([solution], replicated)[0] if products is None else products
+    risk = (solution.u[..., None] * solution.root[:, None] * solution.u_whitened).sum(axis=0)
+    moved = _MovedCentres.zeros(sample.n, sample.n_arms, solution.q.shape[1])
+    fitted, fixed_tilt = solution.weight_fit.as_resample(), replicated.model.target.separable
+    if fixed_tilt and criterion.full_risk:  # nothing but w varies over the replicates
+        centre_risk, centre_loss = fitted.measure * risk.sum(axis=0), fitted.measure * solution.loss_gradient
+        centre_variance = 2 * fitted.tilt * solution.variance_gradient
+        moved.add(solution, solution.resampled.moments.mean, 1)
+    else:
+        centre_risk = over_replicates(fitted.measure, risk[:1])
+        centre_loss, centre_variance = np.zeros((2, n, size))
+        for _, replicates, at in replicated.blocks():
+            centre_risk += over_replicates(at.measure, risk[1:][replicates])
+            if not criterion.full_risk:
+                centre_loss += over_replicates(at.measure, loss_gradients(solution, at)) / n_rep
+                continue
             of_tilt, of_measure = variance_gradients(solution, at)
             centre_variance += 2 * over_replicates(at.tilt, of_tilt) / n_rep
             centre_variance += 2 * over_replicates(at.measure, of_measure) / n_rep
             moved.add(solution, at, n_rep)
-    if criterion.full_risk and fixed_tilt:
-        centre_variance = 2 * fitted.tilt * solution.variance_gradient
-        moved.add(solution, solution.resampled.moments.mean, 1)
+        if criterion.full_risk:
+            centre_loss = fitted.measure * solution.loss_gradient
     return KnownScoreSums(
-        w_times_slope,
-        w_times_u,
+        products[:, :-1],
+        products[:, -1],
         centre_risk,
         centre_loss,
         centre_variance,
