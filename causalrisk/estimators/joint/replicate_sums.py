@@ -7,7 +7,7 @@ measure of their replicate, which moves with the rows and with gamma: "centre" n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +166,43 @@ def variance_gradients(solution: JointSolution, at: ImportanceWeights) -> tuple[
     return gradients[0], gradients[1]
 
 
+def _objective_gradients(solution: JointSolution, fixed_tilt: bool) -> Callable[[ImportanceWeights], Array]:
+    """How the gradient of the losses or of V / 2 under each replicate, shape (b, K p), follows from its weights."""
+    if not solution.criterion.full_risk:
+        return lambda at: loss_gradients(solution, at)
+    if not fixed_tilt:
+        return lambda at: np.add(*variance_gradients(solution, at))
+    return _fixed_tilt_gradients(solution)
+
+
+def _fixed_tilt_gradients(solution: JointSolution) -> Callable[[ImportanceWeights], Array]:
+    """`variance_gradients` where only w varies over the replicates: a quadratic in w, so that its terms are products.
+
+    With k the arm of a row, psi_a = base_a + 1{a = k} w e and psi'_a = (t - 1{a = k} w) m_a' q - t C_a.
+    """
+    variance, sample, q = solution.variance, solution.sample, solution.q
+    tilt, share, error = variance.moments.mean.tilt[:, 0], solution.share, -solution.error
+    base = tilt * (solution.predicted - variance.M - variance.R)
+    pulled, (_, centres) = variance.D @ base, variance.centring(variance.moments.mean)[0]
+    constant, linear, square = [], [], np.empty(q.shape)
+    for a, rows in enumerate(sample.slices):
+        centre, factor = centres[a, :, 0], tilt * solution.deriv[a]
+        own = variance.D[a, sample.arm] * error  # what w adds to D psi
+        constant.append((share * pulled[a] * factor) @ q - (share * pulled[a] * tilt).sum() * centre)
+        by_column, by_centre = share * own * factor, share * own * tilt
+        by_column[rows] -= (share * solution.deriv[a] * pulled[a])[rows]
+        linear.append(by_column[:, None] * q - by_centre[:, None] * centre)
+        square[rows] = -(share * own * solution.deriv[a])[rows, None] * q[rows]
+    of_w = np.concatenate(linear, axis=1)
+
+    def gradients(at: ImportanceWeights) -> Array:
+        w = at.w
+        squares = [(w[rows] ** 2).T @ square[rows] for rows in sample.slices]
+        return np.asarray(np.concatenate(constant) + w.T @ of_w + np.concatenate(squares, axis=1))
+
+    return gradients
+
+
 @dataclass
 class _MovedCentres:
     """Sums over the replicates of tilt or measure times the centres of psi under each; as in `KnownScoreSums`."""
@@ -241,13 +278,13 @@ def replicate_sums(solution: JointSolution, replicated: BlockwiseWeights) -> Rep
     u_by_gamma[:, 0] = contrasts @ np.stack([weighted[rows] @ fit.w_by_gamma[rows] for rows in sample.slices])
     by_gamma[1] = pull_u[sample.arm, 0][:, None] * fit.w_by_gamma
     moved = weighted[:, None] * model.columns
+    gradients_of = _objective_gradients(solution, model.target.separable)
     for columns, eta, at in replicate_blocks(model, solution.replicates.gamma, sample.s):
         slopes, w, later = model.slopes(eta, sample.s[:, None]), at.w, slice(columns.start + 1, columns.stop + 1)
         t = np.broadcast_to(at.tilt if at.measure is at.tilt else at.tilt + at.measure, w.shape)
         biases = np.stack([w[rows].T @ weighted[rows] for rows in sample.slices], axis=1)
         centre_bias += over_replicates(at.measure, biases) / n_rep
-        parts = variance_gradients(solution, at) if criterion.full_risk else (loss_gradients(solution, at),)
-        gradients[columns] = sum(parts)
+        gradients[columns] = gradients_of(at)
         for a, rows in enumerate(sample.slices):
             of_arm = (slopes.w[:, rows].transpose(0, 2, 1) @ moved[rows]).transpose(1, 0, 2)
             u_by_gamma[:, later] += contrasts[:, a, None, None] * of_arm.reshape(w.shape[1], width)
