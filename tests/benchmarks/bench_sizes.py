@@ -70,7 +70,7 @@ def case(name, n, p, options):
         record = model.fit(**(options or {"cov_type": "robust"}), rng=0)._record
         times.append(time.process_time() - begun)
     memory = peak_memory() - before
-    gemm, exponentials = machine_rates()
+    gemm, exponentials = machine_rates(time.process_time)
     flops, exps = (separate_work if record.joint is None else work)(record, options.get("n_boot", 0))
     design = model.design.X.nbytes / 2**20
     return {"seconds": min(times), "memory": memory, "design": design, "floor": flops / gemm + exps / exponentials}
