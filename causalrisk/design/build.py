@@ -96,6 +96,11 @@ def kept_offset(by: ByRows, rows: Rows, roles: tuple[str, str]) -> np.ndarray | 
     return read_offset(Named(by.offset.values[rows.keep], by.offset.name), by.offset_kind, roles)
 
 
+def with_columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return some columns of a matrix; the matrix itself where these are all."""
+    return np.ascontiguousarray(X if keep.all() else X[:, keep])
+
+
 def freeze(
     models: Models,
     coding: Coding,
@@ -114,7 +119,9 @@ def freeze(
     check_magnitude(models.y, f"outcome {models.endog_name!r}")
     keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
     keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
-    X, Z = np.ascontiguousarray(models.X[:, keep]), np.ascontiguousarray(models.Z[:, keep_z])
+    X, Z = with_columns(models.X, keep), with_columns(models.Z, keep_z)
+    if np.array_equal(X, Z):
+        Z = X  # one array in memory, and one basis of it
     outcome, propensity = models.outcome.keeping(keep), models.propensity.keeping(keep_z)
     check_arms(
         X,

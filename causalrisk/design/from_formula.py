@@ -255,11 +255,12 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
     for formula, scope in ((outcome, right), (assigned, assign)):
         check_levels(n, scope.variables, _codes(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    coded = _codes(outcome)
+    coded, X = _codes(outcome), encoder.sample_matrix(n)
+    same = assigned.right is outcome.right  # no propensity formula was given
     return Models(
         y=y[:, 0].copy(),
-        X=encoder.sample_matrix(n),
-        Z=assigning.sample_matrix(n),
+        X=X,
+        Z=X if same else assigning.sample_matrix(n),
         outcome=encoder,
         propensity=assigning,
         endog_name=name,

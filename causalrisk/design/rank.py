@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, row_blocks, triangular_factor
 
 LARGE_CONDITION = 1e7
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
@@ -55,20 +55,18 @@ def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[
     """
     for name, column in zip(names, X.T, strict=True):
         check_magnitude(column, f"column {name!r} of the {model} model")
-    keep = independent_columns(X)
+    keep, constant, condition = column_facts(X)
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
         notes.append(
             f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
             "is one of the intercept). Leave them out of the formula to silence this."
         )
-    kept_columns = X[:, keep]
-    if independent_columns(np.column_stack([kept_columns, np.ones(len(X))]))[-1]:
+    if not constant:
         notes.append(
             f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
             "Add one, unless a model through the origin is meant."
         )
-    condition = condition_number(kept_columns)
     if condition > LARGE_CONDITION:
         notes.append(
             f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring and "
@@ -131,7 +129,7 @@ def check_arms(
         return
     for k in range(len(labels)):
         rows = arm == k
-        dependent = np.flatnonzero(~independent_columns(X[rows]))
+        dependent = np.flatnonzero(~independent_columns(triangular_factor(X[rows])))
         if dependent.size:
             raise _not_estimable(X, arm, k, labels, names, dependent, variables or {})
 
@@ -180,6 +178,34 @@ def _arms(labels: Sequence[str]) -> str:
     return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))
 
 
+def column_facts(X: Array) -> tuple[NDArray[np.bool_], bool, float]:
+    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Design matrix.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (p,)
+        Columns that are not linear combinations of earlier ones.
+    constant : bool
+        Whether the constant is a linear combination of them.
+    condition : float
+        Condition number of these after centring, if a constant is among them, and scaling; 1.0 for a constant alone.
+    """
+    beside = [triangular_factor(np.column_stack([np.ones(len(X[rows])), X[rows]])) for rows in row_blocks(len(X))]
+    factor = triangular_factor(np.concatenate(beside))
+    ones, columns = factor[:, :1], factor[:, 1:]
+    keep = independent_columns(columns)
+    constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+    steady = np.ptp(X, axis=0) == 0
+    # the first row of the factor is along the constant: without it the columns are centred
+    varying = factor[1:, 1:][:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
+    return keep, constant, condition_number(varying)
+
+
 def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
     """Mark the columns that are not linear combinations of earlier ones.
 
@@ -211,21 +237,8 @@ def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
     return keep
 
 
-def condition_number(X: Array) -> float:
-    """Condition number of the design after centring (if a constant is among the columns) and scaling.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Design matrix.
-
-    Returns
-    -------
-    float
-        Ratio of the largest to the smallest singular value; 1.0 for a constant alone.
-    """
-    constant = np.ptp(X, axis=0) == 0
-    columns = X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X
+def condition_number(columns: Array) -> float:
+    """Ratio of the largest to the smallest singular value of scaled columns, shape (r, p); 1.0 where there is none."""
     if columns.shape[1] == 0:
         return 1.0
     norms = np.linalg.norm(columns, axis=0)

@@ -162,13 +162,13 @@ def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
 
 
 def _method(joint: JREOptions, options: ModelOptions) -> str:
-    """Return the optimiser: least squares where the objective is a sum of squares."""
+    """Return the optimiser; by default least squares where the objective is a sum of squares, else Newton's method."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(
             f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
             'squares.\nType  method="trust-exact", or leave method= out.'
         )
-    return joint.method or ("least_squares" if options.outcome_family.linear else "trust-exact")
+    return joint.method or ("least_squares" if options.outcome_family.linear else "newton")
 
 
 def _record(

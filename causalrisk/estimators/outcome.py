@@ -83,8 +83,7 @@ def fit_outcome(
     if family.linear:
         return NewtonFits(weighted_least_squares(columns, y - known, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
     start = weighted_least_squares(columns, family.start(y) - known, weights)
-    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y, offset)
-    fits = newton_batch(columns, pairs, likelihood, weights[:, None], start, damped=True)
+    fits = newton_batch(columns, None, OutcomeLikelihood(family, y, offset), weights[:, None], start, damped=True)
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis
+from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, weighted_gram
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Sample:
 
     def arm_products(self, left: Array, right: Array) -> Array:
         """For each arm the product left' diag(s) right over its rows / N, shape (K, a, b)."""
-        weighted = right * (self.s / self.total)[:, None]
-        return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
+        share = self.s / self.total
+        return np.stack([weighted_gram(left[rows], share[rows], right[rows]) for rows in self.slices])
 
     def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
         """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
@@ -170,7 +170,6 @@ def make_sample(
     """
     order = np.argsort(arm, kind="stable")
     n_frame = 0 if frame is None else len(frame[0])
-    x, z = (values[order] if frame is None else np.vstack([frame[k], values[order]]) for k, values in enumerate((X, Z)))
     ends = np.cumsum(np.bincount(arm)) + n_frame
     slices = tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
     s = np.concatenate([np.ones(n_frame), weights[order]])
@@ -180,8 +179,14 @@ def make_sample(
     if offsets is not None:
         offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
         mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
-    bases = orthonormal_basis(x, s), orthonormal_basis(z, s)
-    return Sample(y_all, *bases, arms, s, slices, order, family, offset, mean_offset)
+
+    def basis(values: Array, of_frame: int) -> Basis:
+        rows = values[order] if frame is None else np.vstack([frame[of_frame], values[order]])
+        return orthonormal_basis(rows, s)
+
+    outcome = basis(X, 0)
+    propensity = outcome if Z is X and frame is None else basis(Z, 1)
+    return Sample(y_all, outcome, propensity, arms, s, slices, order, family, offset, mean_offset)
 
 
 def shifted(eta: Array, offset: Array | None) -> Array:

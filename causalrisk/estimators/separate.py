@@ -25,7 +25,7 @@ from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
-from causalrisk.numerics.linalg import Array, solve, solve_or_nan
+from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
@@ -72,8 +72,10 @@ class Level:
 def outcome_level(sample: Sample, spec: Specification) -> Level:
     """Return the level of the outcome that the models of an estimator can leave out."""
     q = training_columns(sample, spec)
+    if not training_family(sample, spec).linear:
+        return Level(0.0, np.zeros(q.shape[1]))
     direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
-    if not training_family(sample, spec).linear or np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
+    if np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
         return Level(0.0, np.zeros(q.shape[1]))
     y = sample.y if sample.offset is None else sample.y - sample.offset
     mean = float(np.average(y, weights=sample.s * sample.observed))
@@ -137,7 +139,11 @@ def estimate_separately(
     at_means = shifted(eta, sample.mean_offset)
     predicted, slope = family.mean(at_means), family.mean_deriv(at_means)
     score, curvature, _ = family.score(centred.y, shifted(sample.own(eta), sample.offset))
-    theta_influence = _influence_of_theta(sample, spec, weights, training, score, curvature)
+    effects, n_theta = 2 * sample.n_arms - 1, theta.size
+    influence = np.empty((sample.n, effects + n_theta + weights.influence.shape[1]))
+    influence[:, effects + n_theta :] = weights.influence
+    theta_influence = influence[:, effects : effects + n_theta].reshape(sample.n, *theta.shape)  # a view of its columns
+    _influence_of_theta(sample, spec, weights, training, score, curvature, out=theta_influence)
     means, mean_influence = [], []
     for arm in range(sample.n_arms):
         mean, by_theta, known = project_arm(
@@ -147,29 +153,40 @@ def estimate_separately(
         mean_influence.append(known + theta_influence[:, arm] @ by_theta.T)
     mu, mu_influence = np.concatenate(means), np.concatenate(mean_influence, axis=1)
     with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-        influence_params = mu_influence @ effect_scale.jacobian(mu + level.height).T
+        influence[:, :effects] = mu_influence @ effect_scale.jacobian(mu + level.height).T
     return Estimate(
         params=level.params(effect_scale, mu),
         theta=theta + level.height * level.direction,
         gamma=weights.coefficients,
         predicted=predicted + level.height,
         model_means=sample.mean(weights.tilt[:, None] * predicted.T) + level.height,
-        influence=np.column_stack([influence_params, theta_influence.reshape(sample.n, -1), weights.influence]),
+        influence=influence,
         failed=tuple(Failure(fit.failures[0]) for fit in fits),
     )
 
 
 def _influence_of_theta(
-    sample: Sample, spec: Specification, weights: RowWeights, training: Array, score: Array, curvature: Array
-) -> Array:
-    """Influence function of the separately trained outcome coefficients, shape (n, K, p): bread^-1 times the scores."""
-    q = training_columns(sample, spec)
-    scores = sample.blocks((training * score)[:, None] * q)
-    if spec.weighted and weights.influence.shape[1]:
-        by_gamma = sample.arm_products(score[:, None] * q, weights.w_by_gamma)
-        scores += np.einsum("apq,nq->nap", by_gamma, weights.influence)
-    bread = sample.arm_products((training * curvature)[:, None] * q, q)
-    return np.stack([solve_or_nan(b, scores[:, a].T).T for a, b in enumerate(bread)], axis=1)
+    sample: Sample,
+    spec: Specification,
+    weights: RowWeights,
+    training: Array,
+    score: Array,
+    curvature: Array,
+    *,
+    out: Array,
+) -> None:
+    """Write the influence function of the separately trained coefficients, (n, K, p): bread^-1 times the scores."""
+    q, share = training_columns(sample, spec), sample.s / sample.total
+    for a, rows in enumerate(sample.slices):
+        own = q[rows]
+        bread = weighted_gram(own, (share * training * curvature)[rows])
+        inverse = solve_or_nan(bread, np.eye(len(bread)))
+        if spec.weighted and weights.influence.shape[1]:
+            by_gamma = weighted_gram(own, (share * score)[rows], weights.w_by_gamma[rows])
+            out[:, a] = weights.influence @ (inverse @ by_gamma).T
+        else:
+            out[:, a] = 0.0
+        out[rows, a] += weighted_rows(own, (training * score)[rows], inverse.T)
 
 
 def project_arm(
@@ -229,7 +246,7 @@ def project_arm(
             by_gamma = by_gamma - ((share * corrected)[:, None] * g).T @ weights.measure_by_gamma
         coefficients = coefficients + correction
     rows = rows + weights.influence @ by_gamma.T
-    return coefficients, solve(gram, by_theta), solve(gram, rows.T).T
+    return coefficients, solve(gram, by_theta), rows @ solve(gram, np.eye(len(gram)))  # the Gram matrix is symmetric
 
 
 class SeparateRefitter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, weighted_gram
 
 
 def sandwich(
@@ -47,11 +47,9 @@ def sandwich(
     total = float(weights.sum()) if total is None else total
     n = total if frequency else len(weights)
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    scaled = influence * (np.sqrt(weights) if frequency and cluster is None else weights)[:, None]
-    if cluster is not None:
-        groups = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
-        np.add.at(groups, cluster, scaled)
-        scaled = groups
-        if n_coefficients:
-            factor *= len(groups) / (len(groups) - 1) * (n - 1) / n
-    return factor * scaled.T @ scaled / total**2
+    if cluster is None:
+        return factor * weighted_gram(influence, weights if frequency else weights**2) / total**2
+    groups = np.stack([np.bincount(cluster, weights * column) for column in influence.T], axis=1)
+    if n_coefficients:
+        factor *= len(groups) / (len(groups) - 1) * (n - 1) / n
+    return np.asarray(factor * (groups.T @ groups) / total**2)

@@ -456,7 +456,7 @@ class JREResults(CausalResults):
 
     @property
     def optimize_result(self) -> Any:
-        """What scipy reported of the joint objective (JRE); it is free of units."""
+        """What the optimiser reported of the joint objective (JRE), which is free of units."""
         return copy.copy(self._joint.estimate.result)
 
     @property

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 Array = NDArray[np.float64]
+IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,28 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
     if steady.size:
         shift = weights @ X / weights.sum() / X[0, constant]
         shift[constant] = 0.0
-    root = np.sqrt(weights)[:, None]
-    q, r = np.linalg.qr((X - shift * X[:, [constant]]) * root)
+    root, total = np.sqrt(weights), float(weights.sum())
+    columns = np.empty(X.shape)
+    for rows in row_blocks(len(X)):
+        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
+    factor = _orthonormalise(columns, root, total)
+    if np.linalg.cond(factor) > STEEP:
+        factor = _orthonormalise(columns, root, total) @ factor
+    return Basis(columns, factor, shift, constant)
+
+
+def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
+    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R.
+
+    R is the triangular factor of the columns, and each row is solved for by itself, which no more loses digits than
+    Householder's Q does, and reads the rows twice rather than p times.
+    """
+    factor = triangular_factor(columns, root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
-    sign = np.where(np.diag(r) < 0, -1.0, 1.0)
-    scale = np.sqrt(weights.sum())
-    return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None], shift, constant)
+    factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
+    for rows in row_blocks(len(columns)):
+        columns[rows] = solve_triangular(factor, columns[rows].T, trans="T", check_finite=False).T
+    return factor
 
 
 def pairwise_columns(columns: Array) -> Array:
@@ -188,46 +206,13 @@ def solve_stacked(equations: Array) -> tuple[Array, NDArray[np.bool_]]:
     singular : ndarray of bool, shape (m,)
         True where the triangular factor has a negligible diagonal element.
     """
-    left, right, singular = _triangular_systems(equations)
+    left, right, singular = triangular_systems(equations)
     solutions = solve(left, right[:, :, None])[:, :, 0].T
     solutions[:, singular] = np.nan
     return solutions, singular
 
 
-def solve_curved(equations: Array, curvature: Array) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return Newton steps of sums of squares with further curvature.
-
-    Parameters
-    ----------
-    equations : ndarray, shape (m, r, p + 1)
-        Equation k of problem j says equations[j, k, :p] @ z = equations[j, k, p].
-    curvature : ndarray, shape (m, p, p)
-        The part of the Hessian that is not the Gram matrix of the equations.
-
-    Returns
-    -------
-    steps : ndarray, shape (p, m)
-        Newton steps; where the Hessian is not positive definite, Gauss-Newton steps, which lead downwards.
-    decrease : ndarray, shape (m,)
-        How much they lower the objective, twice, to second order.
-    singular : ndarray of bool, shape (m,)
-        True where the equations do not determine a step.
-    convex : ndarray of bool, shape (m,)
-        True where the Hessian is positive definite.
-    """
-    left, right, singular = _triangular_systems(equations)
-    p = left.shape[1]
-    half = np.linalg.solve(left.transpose(0, 2, 1), np.where(_finite(curvature), curvature, 0.0))
-    inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
-    values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
-    right = np.einsum("mij,mi->mj", vectors, right)
-    convex = values[:, 0] > 1e-9
-    scaled = right / np.where(convex[:, None], values, 1.0)
-    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, scaled)[:, :, None])[:, :, 0].T
-    return steps, (right * scaled).sum(axis=1), singular, convex
-
-
-def _triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Triangular systems of stacked equations: left sides (m, p, p), right sides (m, p), and which are singular."""
     p = equations.shape[2] - 1
     triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))
@@ -237,13 +222,52 @@ def _triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool
     return left, triangle[:, :p, p], np.asarray(singular)
 
 
-def triangular_factor(rows: Array) -> Array:
-    """Upper triangular R with R'R = rows'rows, shape (p, p); rows, shape (r, p), of full column rank."""
-    return np.asarray(np.linalg.qr(rows, mode="r"))
+def row_blocks(n: int) -> list[slice]:
+    """Slices of n rows that stay in the cache while they are worked on."""
+    return [slice(first, min(first + IN_CACHE, n)) for first in range(0, n, IN_CACHE)]
+
+
+def triangular_factor(rows: Array, root: Array | None = None) -> Array:
+    """Upper triangular R with R'R = rows'rows, shape (p, p), of full column rank.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (r, p)
+        The rows.
+    root : ndarray, shape (r,), optional
+        What each is multiplied by.
+
+    Returns
+    -------
+    ndarray, shape (p, p)
+        R: the factor of the stacked factors of blocks of rows, as exact as that of all of them.
+    """
+    factors = []
+    for block in row_blocks(len(rows)):
+        part = rows[block] if root is None else rows[block] * root[block, None]
+        factors.append(np.linalg.qr(part, mode="r"))
+    return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
+
+
+def weighted_gram(columns: Array, weights: Array, right: Array | None = None) -> Array:
+    """Sum over rows of weights times the outer products of columns (n, p) and right (n, k), by default columns."""
+    right = columns if right is None else right
+    total = np.zeros((columns.shape[1], right.shape[1]))
+    for rows in row_blocks(len(columns)):
+        total += (columns[rows] * weights[rows, None]).T @ right[rows]
+    return total
+
+
+def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
+    """Rows of columns (n, p) times weights (n,) times a matrix (p, k), shape (n, k)."""
+    found = np.empty((len(columns), matrix.shape[1]))
+    for rows in row_blocks(len(columns)):
+        np.matmul(columns[rows] * weights[rows, None], matrix, out=found[rows])
+    return found
 
 
 def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
     """Weighted least-squares coefficients by QR, shape (p,)."""
-    root = np.sqrt(weights)
-    q, r = np.linalg.qr(X * root[:, None])
-    return solve_triangular(r, q.T @ (y * root))
+    p = X.shape[1]
+    factor = triangular_factor(np.column_stack([X, y]), np.sqrt(weights))
+    return solve_triangular(factor[:p, :p], factor[:p, p])

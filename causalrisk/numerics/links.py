@@ -50,6 +50,11 @@ def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     return d - p, p * (1 - p)
 
 
+def _logit_odds(eta: Array, d: Array) -> Array:
+    signed = np.asarray((1 - 2 * d) * eta)
+    return np.exp(signed, out=signed)
+
+
 def _mills(x: Array) -> Array:
     """Ratio of the normal density to the distribution function, accurate in both tails."""
     return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
@@ -94,7 +99,7 @@ BINARY_LINKS = {
     "logit": Link(
         "logit",
         expit,
-        lambda eta, d: np.exp((1 - 2 * d) * eta),
+        _logit_odds,
         lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
         _logit_score,
         lambda eta, d: -np.logaddexp(0, (1 - 2 * d) * eta),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric
+from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
 MAX_ITERATIONS = 60
 STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
@@ -78,19 +78,24 @@ def predictors(columns: Array, gamma: Array) -> Array:
     return columns @ gamma.reshape(-1, q, gamma.shape[1])
 
 
-def information(pairs: Array, curvature: Curvature, weights: Array, n_predictors: int, q: int) -> Array:
-    """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q)."""
+def information(columns: Array, pairs: Array | None, curvature: Curvature, weights: Array, n_predictors: int) -> Array:
+    """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q); without pairs m is 1."""
+    q = columns.shape[1]
     size = n_predictors * q
     total = np.zeros((weights.shape[1], size, size))
     for (first, second), values in curvature.items():
-        block = unpack_symmetric(pairs.T @ (weights * values), q)
-        rows, columns = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
-        total[:, rows, columns] = total[:, columns, rows] = block
+        products = weights * values
+        if pairs is None:
+            block = weighted_gram(columns, products[:, 0])[None]
+        else:
+            block = unpack_symmetric(pairs.T @ products, q)
+        one, other = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
+        total[:, one, other] = total[:, other, one] = block
     return total
 
 
 def newton_batch(
-    columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, *, damped: bool = False
+    columns: Array, pairs: Array | None, likelihood: Likelihood, weights: Array, start: Array, *, damped: bool = False
 ) -> NewtonFits:
     """Fit a model under m columns of weights by Newton's method, all at once.
 
@@ -98,8 +103,8 @@ def newton_batch(
     ----------
     columns : ndarray, shape (n, q)
         Basis columns of the design.
-    pairs : ndarray, shape (n, q (q + 1) / 2)
-        `linalg.pairwise_columns` of them.
+    pairs : ndarray, shape (n, q (q + 1) / 2), or None
+        `linalg.pairwise_columns` of them, with which many columns of weights take one product; a single one needs none.
     likelihood : Likelihood
         The model of the rows.
     weights : ndarray, shape (n, m)
@@ -123,7 +128,7 @@ def newton_batch(
         eta = predictors(columns, gamma[:, active])
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = likelihood.derivatives(eta)
-            hessian = information(pairs, curvature, current, n_predictors, q)
+            hessian = information(columns, pairs, curvature, current, n_predictors)
             gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
         step, singular = solve_definite(hessian, np.where(np.isfinite(gradient), gradient, 0.0))
         step[:, singular] = 0.0

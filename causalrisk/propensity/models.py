@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.linalg import Array, pairwise_columns, weighted_rows
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import Likelihood, NewtonFits, information, newton_batch, predictors, refit_batch
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
@@ -103,6 +103,10 @@ class PropensityModel(ABC):
         """Return derivatives of `probabilities` by each predictor, shape (K, L, n, m)."""
 
 
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, 0.0)
+
+
 class LikelihoodModel(PropensityModel):
     """A model fitted by Newton's method on a likelihood or another smooth loss."""
 
@@ -119,7 +123,7 @@ class LikelihoodModel(PropensityModel):
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
         start = np.zeros(self.n_coefficients)
-        return newton_batch(self.columns, self.pairs, self.likelihood, weights, start, damped=True)
+        return newton_batch(self.columns, None, self.likelihood, weights, start, damped=True)
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
@@ -132,12 +136,14 @@ class LikelihoodModel(PropensityModel):
         """Influence function: the scores times the inverse of the information."""
         score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
         share = weights[:, None] / weights.sum()
-        hessian = information(self.pairs, curvature, share, self.n_predictors, self.columns.shape[1])[0]
-        rows = np.concatenate([self.columns * part for part in score], axis=1)
-        # A separated fit has no information left, or overflows; its influence function is never used, so that least
-        # squares of what is finite is enough.
-        hessian, rows = (np.where(np.isfinite(part), part, 0.0) for part in (hessian, rows))
-        return np.linalg.lstsq(hessian, rows.T, rcond=None)[0].T
+        hessian = information(self.columns, None, curvature, share, self.n_predictors)[0]
+        # A separated fit has no information left, or overflows; its influence function is never used, so that a
+        # pseudoinverse of what is finite is enough.
+        finite = np.where(np.isfinite(hessian), hessian, 0.0)
+        inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
+        parts = np.split(inverse, self.n_predictors)
+        rows = [weighted_rows(self.columns, _finite(s[:, 0]), part) for s, part in zip(score, parts, strict=True)]
+        return np.asarray(sum(rows[1:], rows[0]))
 
 
 class BinaryModel(LikelihoodModel):

@@ -57,7 +57,8 @@ class ArmTarget(Target):
         """Odds, and the indicator of the target."""
         rows = np.ones(len(model.arm), dtype=bool) if self.toward is None else model.arm == self.toward
         tilt = rows[:, None].astype(float)
-        return model.odds(eta, self.toward).sum(axis=0), tilt, tilt
+        terms = model.odds(eta, self.toward)
+        return terms[0] if len(terms) == 1 else terms.sum(axis=0), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Return derivatives of the odds."""

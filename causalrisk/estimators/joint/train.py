@@ -1,7 +1,7 @@
 """The Joint Robust Estimator: all arms trained together over the distribution of the propensity score.
 
-Flows in: a sample, the IPWRA fit, propensity replicates, the weights of the objective's terms. Flows out: theta by a
-scipy optimiser, the estimate with its influence function, and its risk beside that of the IPWRA fit.
+Flows in: a sample, the IPWRA fit, propensity replicates, the weights of the objective's terms. Flows out: theta by an
+optimiser, the estimate with its influence function, and its risk beside that of the IPWRA fit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
+from causalrisk.estimators.joint.minimum import ResampledObjectives
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights, objective_equations
 from causalrisk.estimators.joint.replicate_sums import replicate_sums
 from causalrisk.estimators.joint.solution import JointSolution
@@ -20,7 +21,7 @@ from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
+from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares, minimize_stepwise
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -54,8 +55,8 @@ class JointProblem:
 
     @property
     def usual_method(self) -> str:
-        """The optimiser unless one is named: least squares where the objective is a sum of squares."""
-        return "least_squares" if self.sample.family.linear else "trust-exact"
+        """The optimiser unless one is named: least squares where the objective is a sum of squares, else Newton's."""
+        return "least_squares" if self.sample.family.linear else "newton"
 
     def replicate_weights(self) -> BlockwiseWeights:
         """Return the importance weights of the full sample under each replicate."""
@@ -86,7 +87,7 @@ class JointEstimate:
     mc_se : ndarray, shape (K - 1,)
         Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
     result : OptimizeResult
-        What scipy reported.
+        What the optimiser reported.
     slopes : ndarray, shape (K,)
         What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
     """
@@ -173,7 +174,7 @@ class Trainer:
     problem : JointProblem
         What is trained.
     method : str
-        "least_squares" (linear models only), or a method of `scipy.optimize.minimize`.
+        "least_squares" (linear models only), "newton" (others only), or a method of `scipy.optimize.minimize`.
     starts : ndarray, shape (n_starts, K p), optional
         Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
         relative to it; the best of the minima found is kept.
@@ -208,20 +209,13 @@ class Trainer:
             Its minimum.
         """
         problem, objective, resampled = self.problem, self.objective(criterion), self.resampled
-        sample, start = problem.sample, problem.start.theta if near is None else near.theta
-        equations, shape = objective_equations(objective, start, resampled), start.shape
-
-        def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
-            with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                at = objective.expand(start[..., None] + z.reshape(*shape, 1), resampled)
-            return _derivatives(at)
-
-        if sample.family.linear:
+        start = problem.start.theta if near is None else near.theta
+        equations = objective_equations(objective, start, resampled)
+        if problem.sample.family.linear:
             z, result = minimize_squares(equations, self.method)
+            theta = start + objective.step_unit * z.reshape(start.shape)
         else:
-            z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
-        theta = start + objective.step_unit * z.reshape(shape)
-        if not sample.family.linear:
+            theta, result = self._minimum(objective, start, equations)
             equations = objective_equations(objective, theta, resampled)
         return JointSolution(
             objective=objective,
@@ -233,6 +227,23 @@ class Trainer:
             effect_scale=problem.effect_scale,
             result=result,
         )
+
+    def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
+        """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts."""
+
+        def at(z: Array) -> Array:
+            return start[..., None] + z.reshape(*start.shape, 1)
+
+        def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
+            with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
+                return _derivatives(objective.expand(at(z), self.resampled))
+
+        if self.method == "newton":
+            objectives = ResampledObjectives(objective, self.resampled)
+            z, result = minimize_stepwise(lambda z: objectives.minima(at(z)), equations, self.starts)
+            return z.reshape(start.shape), result
+        z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
+        return start + z.reshape(start.shape), result
 
     def estimate(self, solution: JointSolution) -> JointEstimate:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""

@@ -9,7 +9,6 @@ from scipy.optimize import approx_fprime
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_equations
 from causalrisk.estimators.joint.train import joint_criterion
-from causalrisk.numerics.linalg import solve_curved
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
 
@@ -205,14 +204,7 @@ def test_the_fit_has_the_units_of_the_squared_outcome(target):
     assert refit.criterion.alpha_sigma2 == pytest.approx(RISK.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
 
 
-def test_newton_steps_know_where_the_hessian_is_not_positive():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(3, 6, 4))
-    bend = np.array([0.1, -50.0, 0.0])[:, None, None] * np.eye(3)
-    steps, decrease, singular, convex = solve_curved(rows, bend)
-    assert convex.tolist() == [True, False, True] and not singular.any() and (decrease > 0).all()
-    left, right = rows[..., :3], rows[..., 3]
-    newton = np.linalg.solve(left[0].T @ left[0] + bend[0], left[0].T @ right[0])
-    gauss = np.linalg.lstsq(left[1], right[1], rcond=None)[0]
-    np.testing.assert_allclose(steps[:, 0], newton, rtol=1e-10)
-    np.testing.assert_allclose(steps[:, 1], gauss, rtol=1e-10)
+def test_strict_residuals_are_those_of_the_expansion(setting):
+    for theta in points(setting):
+        residuals = setting.objective.strict_residuals(theta.reshape(*setting.start.shape, 1), setting.resampled)
+        np.testing.assert_allclose(residuals, -setting.expand(theta).strict[..., -1], rtol=1e-9, atol=1e-14)
