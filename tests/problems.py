@@ -124,7 +124,7 @@ class Problem:
         )
         parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.observed.sum()))
         fixed = joint_criterion(parts, criterion)
-        trainer = Trainer(parts, parts.usual_method, starts)
+        trainer = Trainer(parts, starts=starts)
         joint = trainer.estimate(trainer.train(fixed))
         if fit.model.separable and not dense:
             distribution = ShiftedLogitReplicates(sample.slices, fit, replicates)

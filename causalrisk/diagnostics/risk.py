@@ -126,7 +126,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
     fitted["JRE"] = joint.estimate.estimate.predicted
-    trainer = Trainer(joint.problem, joint.problem.usual_method)
+    trainer = Trainer(joint.problem)
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
     errors *= sample.observed[:, None]
     sums = trainer.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
@@ -219,7 +219,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
-    sample, trainer = record.sample, Trainer(joint.problem, joint.problem.usual_method)
+    sample, trainer = record.sample, Trainer(joint.problem)
     mean_w = trainer.resampled.moments.mean.w[:, 0]
     rows = []
     for penalty in chosen:

@@ -140,7 +140,7 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         rng = resampler.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
     units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
-    trainer = Trainer(problem, options.method or problem.usual_method, starts)
+    trainer = Trainer(problem, options.method, starts)
     estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
@@ -162,13 +162,13 @@ def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
 
 
 def _method(joint: JREOptions, options: ModelOptions) -> str:
-    """Return the optimiser; by default least squares where the objective is a sum of squares, else Newton's method."""
+    """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(
             f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
             'squares.\nType  method="trust-exact", or leave method= out.'
         )
-    return joint.method or ("least_squares" if options.outcome_family.linear else "newton")
+    return joint.method or ("least_squares" if options.outcome_family.linear else "trust-exact")
 
 
 def _record(

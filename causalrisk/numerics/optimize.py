@@ -10,7 +10,6 @@ from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.numerics.linalg import Array, triangular_factor
-from causalrisk.numerics.trust_region import Minima
 
 SETTINGS: dict[str, dict[str, float]] = {
     "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
@@ -122,42 +121,6 @@ def minimize_objective(
     result = min((_polished(whitened, r) for r in results), key=lambda r: (not r.success, r.fun))
     result.starts = [float(r.fun) for r in results]
     return solve_triangular(factor, result.x), result
-
-
-def minimize_stepwise(
-    minima: Callable[[Array], Minima], equations: Array, starts: Array | None
-) -> tuple[Array, OptimizeResult]:
-    """Minimise a smooth objective from z = 0 by Newton's method in a trust region.
-
-    Parameters
-    ----------
-    minima : callable
-        z, shape (p,) -> coefficients of the minimum that is reached from there, one column.
-    equations, starts
-        As in `minimize_objective`.
-
-    Returns
-    -------
-    theta : ndarray, shape (p,)
-        Coefficients of the minimum.
-    result : OptimizeResult
-        As in `minimize_objective`; `x` are the coefficients, `hessian_min` is relative to the sums of squares there.
-    """
-    factor = determining_factor(equations)
-    points = np.zeros((1, len(factor))) if starts is None else np.vstack([np.zeros(len(factor)), starts])
-    found = [minima(solve_triangular(factor, point)) for point in points]
-    best = min(found, key=lambda run: (not run.settled[0], run.value[0]))
-    message = "a minimum was reached." if best.settled[0] else f"no minimum was reached in {best.steps} steps."
-    result = OptimizeResult(
-        x=best.theta[:, 0],
-        fun=float(best.value[0]),
-        nit=best.steps,
-        success=bool(best.settled[0]),
-        message=message,
-        hessian_min=float(best.lowest[0]),
-        starts=[float(run.value[0]) for run in found],
-    )
-    return result.x, result
 
 
 def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: OptimizeResult) -> OptimizeResult:

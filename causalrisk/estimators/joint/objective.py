@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.variance import EffectVariance
-from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, triangular_factor
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
@@ -218,9 +218,10 @@ class JointObjective:
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
         """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
         sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
-        predicted = [
-            sample.family.mean(self.q[rows] @ of_arm) for rows, of_arm in zip(sample.slices, theta, strict=True)
-        ]
+        predicted = []
+        for rows, of_arm in zip(sample.slices, theta, strict=True):
+            eta, offset = self.q[rows] @ of_arm, part_of(sample.offset, rows)
+            predicted.append(sample.family.mean(eta if offset is None else eta + offset[:, None]))
         error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
         if criterion.full_risk:
             root, equations = np.sqrt(criterion.fitted_penalty), self._fitted_equations

@@ -1,7 +1,7 @@
 """The Joint Robust Estimator: all arms trained together over the distribution of the propensity score.
 
-Flows in: a sample, the IPWRA fit, propensity replicates, the weights of the objective's terms. Flows out: theta by an
-optimiser, the estimate with its influence function, and its risk beside that of the IPWRA fit.
+Flows in: a sample, the IPWRA fit, propensity replicates, the weights of the objective's terms. Flows out: theta by a
+scipy optimiser, the estimate with its influence function, and its risk beside that of the IPWRA fit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares, minimize_stepwise
+from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -55,8 +55,8 @@ class JointProblem:
 
     @property
     def usual_method(self) -> str:
-        """The optimiser unless one is named: least squares where the objective is a sum of squares, else Newton's."""
-        return "least_squares" if self.sample.family.linear else "newton"
+        """The optimiser unless one is named: least squares where the objective is a sum of squares."""
+        return "least_squares" if self.sample.family.linear else "trust-exact"
 
     def replicate_weights(self) -> BlockwiseWeights:
         """Return the importance weights of the full sample under each replicate."""
@@ -87,7 +87,7 @@ class JointEstimate:
     mc_se : ndarray, shape (K - 1,)
         Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
     result : OptimizeResult
-        What the optimiser reported.
+        What scipy reported.
     slopes : ndarray, shape (K,)
         What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
     """
@@ -173,15 +173,16 @@ class Trainer:
     ----------
     problem : JointProblem
         What is trained.
-    method : str
-        "least_squares" (linear models only), "newton" (others only), or a method of `scipy.optimize.minimize`.
+    method : str, optional
+        "least_squares" (linear models only), or a method of `scipy.optimize.minimize`; by default that of the problem.
     starts : ndarray, shape (n_starts, K p), optional
         Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
         relative to it; the best of the minima found is kept.
     """
 
-    def __init__(self, problem: JointProblem, method: str, starts: Array | None = None) -> None:
-        self.problem, self.method, self.starts = problem, method, starts
+    def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
+        self.problem, self.starts = problem, starts
+        self.method, self.along_valleys = method or problem.usual_method, method is None
         self.replicated = problem.replicate_weights()
         share = (problem.sample.s / problem.sample.total)[:, None]
         self.resampled = ResampledWeights.of(share, problem.weight_fit.as_resample(), self.replicated)
@@ -229,19 +230,21 @@ class Trainer:
         )
 
     def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
-        """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts."""
+        """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
 
-        def at(z: Array) -> Array:
-            return start[..., None] + z.reshape(*start.shape, 1)
+        The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
+        steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
+        """
+        if self.along_valleys:
+            ahead = ResampledObjectives(objective, self.resampled).minima(start[..., None])
+            if np.isfinite(ahead.value[0]):
+                start = ahead.theta.reshape(start.shape)
+                equations = objective_equations(objective, start, self.resampled)
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                return _derivatives(objective.expand(at(z), self.resampled))
+                return _derivatives(objective.expand(start[..., None] + z.reshape(*start.shape, 1), self.resampled))
 
-        if self.method == "newton":
-            objectives = ResampledObjectives(objective, self.resampled)
-            z, result = minimize_stepwise(lambda z: objectives.minima(at(z)), equations, self.starts)
-            return z.reshape(start.shape), result
         z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
         return start + z.reshape(start.shape), result
 
@@ -297,5 +300,5 @@ def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
 
 def estimate_jointly(problem: JointProblem, criterion: JointCriterion) -> JointEstimate:
     """Train the arms jointly by the usual method and return the estimate."""
-    trainer = Trainer(problem, problem.usual_method)
+    trainer = Trainer(problem)
     return trainer.estimate(trainer.train(criterion))

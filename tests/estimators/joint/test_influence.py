@@ -94,7 +94,7 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     options = {"anchor": 1.0} if objective == "risk" else {"penalty": "n"}
     res = model.fit(cov_type="robust", objective=objective, n_replicates=N_REPLICATES, **options)
     joint = res._record.joint
-    trainer = Trainer(joint.problem, joint.problem.usual_method)
+    trainer = Trainer(joint.problem)
     solution = trainer.train(joint.criterion)
     sums = replicate_sums(solution, trainer.replicated)
     gamma = np.column_stack([solution.weight_fit.gamma, joint.replicates.gamma])
@@ -129,7 +129,7 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
 )
 def test_gradients_under_a_fixed_tilt_equal_those_of_any(case):
     parts, _, _ = problem(*case).joint(RISK)
-    trainer = Trainer(parts, parts.usual_method)
+    trainer = Trainer(parts)
     solution = trainer.train(joint_criterion(parts, RISK))
     for _, _, at in trainer.replicated.blocks():
         general = np.add(*variance_gradients(solution, at))
