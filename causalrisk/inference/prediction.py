@@ -10,7 +10,6 @@ import pandas as pd
 
 from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.coefficients import outcome_covariances
 from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.linalg import Array
 
@@ -90,7 +89,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         fitted = sample.restore(record.estimate.predicted.T.copy())
         frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
         return frame if arm is None else frame[record.arm_label(arm)]
-    predicted = _new_rows(record, data) @ _columns(record, theta)
+    predicted = _new_rows(record, data) @ theta.T
     means = predicted if record.spec.constants else sample.family.mean(predicted)
     frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
@@ -124,10 +123,12 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     check_unit_level(record, "get_prediction(data)")
     means = predict(record, data)
     rows, constants = _new_rows(record, data), record.spec.constants
-    predictors = rows @ _columns(record, record.estimate.theta)
+    theta = record.estimate.theta
+    predictors = rows @ theta.T
     slope = np.ones_like(predictors) if constants else record.sample.family.mean_deriv(predictors)
-    se_predictor = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
-    se_predictor = np.sqrt(np.clip(np.column_stack(se_predictor), 0, None))
+    blocks = [record.estimate.block("theta", arm) for arm in range(len(theta))]
+    variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
+    se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
     mean = _same if constants else record.sample.family.mean
     if arm is not None:
@@ -138,17 +139,11 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
-    """Columns of the outcome models for new rows, shape (m, p)."""
+    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
     if record.spec.constants:
         return np.ones((record.design.n if data is None else len(data), 1))
-    if data is None:
-        return np.asarray(record.design.X)
-    return np.asarray(record.design.outcome_encoder.encode(data))
-
-
-def _columns(record: FitRecord, theta: Array) -> Array:
-    """Coefficients of these columns, an arm a column, shape (p, K)."""
-    return theta.T if record.spec.constants else record.sample.X.coefficients(theta.T)
+    rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
+    return record.sample.X.of_rows(np.asarray(rows))
 
 
 def _same(values: Array) -> Array:
