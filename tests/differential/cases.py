@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
-ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW")
+ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
 SMALLEST = 60
 
 
@@ -20,7 +20,7 @@ class Case:
     ones, `factor` whether there is a categorical one too, `square` whether the models have the square of the first.
     `shift` and `scale` move the covariates; `missing` is the share of rows that miss one. `blocks` asks for a bootstrap
     in two blocks once more with little memory and two workers, `multinomial` for the logit of two arms as the
-    multinomial one it is. The other fields are options of the fit.
+    multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. The other fields are options of the fit.
     """
 
     seed: int = 0
@@ -52,6 +52,9 @@ class Case:
     resamples: str = ""
     blocks: bool = False
     multinomial: bool = False
+    objective: str = "risk"
+    anchor: float = 1.0
+    replicates: int = 4
 
 
 def draw(seed: int) -> Case:
@@ -107,6 +110,9 @@ def draw(seed: int) -> Case:
         resamples=some(("", "given", "pairs", "bayesian", "stratified", "cluster"), usual=0.5),
         blocks=bool(rng.random() < 0.15),
         multinomial=bool(rng.random() < 0.3),
+        objective=some(("risk", "risk", "erm")),
+        anchor=float(some((30.0, 3.0, 0.3, 0.03))),
+        replicates=int(some((2, 4, 6))),
     )
 
 

@@ -27,6 +27,8 @@ from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.differential import cases, reference
 from tests.differential.cases import Case, Data
 from tests.differential.digits import orthonormalised
+from tests.differential.joint import JointReference, replicate_weights
+from tests.differential.reference import meat
 
 POINT, ERROR = 1e-6, 1e-5  # of a standard error; relative
 KINDS = ("agreed", "refused", "no reference", "not converged", "re-checked", "wrong")
@@ -113,11 +115,13 @@ def coded(case: Case, frame: pd.DataFrame, data: Data) -> pd.DataFrame:
 def check(case: Case) -> Verdict:
     """Fit a case by the package and by the reference, and compare."""
     data = cases.data_of(case)
-    expected = quietly(reference.answer, case, data)
+    joint = case.estimator == "JRE"
+    expected = quietly(JointReference if joint else reference.answer, case, data)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            res = model_of(case, data).fit(small_sample=case.small_sample, **how(case))
+            model = model_of(case, data)
+            res = model.fit(small_sample=case.small_sample, **how(case, expected if joint else None))
         except cr.CausalRiskError as error:
             return Verdict("refused", f"{type(error).__name__}: {str(error).splitlines()[0]}")
         except Exception as error:  # whatever is raised is what is looked for
@@ -127,13 +131,14 @@ def check(case: Case) -> Verdict:
         return Verdict("wrong", f"a warning that is not the package's: {raw[0].message}")
     if expected is None:
         return Verdict("no reference")
-    found = [text for text in differences(case, data, res, expected) if text]
+    compare = joint_differences if joint else differences
+    found = [text for text in compare(case, data, res, expected) if text]
     if not found:
         return Verdict("agreed")
     if not res.converged:
         return Verdict("not converged", "; ".join(found))
-    exact = quietly(reference.answer, case, data, orthonormalised)
-    if exact is not None and not any(differences(case, data, res, exact)):
+    exact = quietly(JointReference if joint else reference.answer, case, data, orthonormalised)
+    if exact is not None and not any(compare(case, data, res, exact)):
         return Verdict("re-checked", "; ".join(found))
     return Verdict("wrong", "; ".join(found))
 
@@ -144,13 +149,61 @@ def quietly(compute: Callable[..., Any], *args: Any) -> Any:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return compute(*args)
-    except (reference.NoReferenceError, np.linalg.LinAlgError, ValueError, FloatingPointError):
+    except (reference.NoReferenceError, np.linalg.LinAlgError):
         return None
 
 
-def how(case: Case) -> dict[str, Any]:
-    """Options of the fit: standard errors without resamples."""
-    return {"cov_type": "cluster"} if case.clusters else {"cov_type": "HC1" if case.small_sample else "robust"}
+def how(case: Case, joint: JointReference | None) -> dict[str, Any]:
+    """Options of the fit: standard errors without resamples; of the joint estimator also how it is trained."""
+    cov_type = "cluster" if case.clusters else "HC1" if case.small_sample else "robust"
+    options: dict[str, Any] = {"cov_type": cov_type}
+    return options | (trained(case, joint) if joint else {})
+
+
+def trained(case: Case, joint: JointReference) -> dict[str, Any]:
+    """Options of the joint estimator: its replicates weigh observations, which frequency weights count."""
+    anchor = {"anchor": case.anchor} if case.objective == "risk" else {}
+    counted = joint.problem.s[: joint.n_own, None] if case.weight_type == "frequency" else 1.0
+    return {"objective": case.objective, "replicates": counted * replicate_weights(case, joint.n_own)} | anchor
+
+
+def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -> Iterator[str]:
+    """Yield what disagrees of a joint fit: estimates, a derivative by the weights, the sandwich, two resamples."""
+    record = res._record
+    sample = record.sample
+
+    def near(theta: np.ndarray) -> np.ndarray:
+        """Where Newton's method begins."""
+        predictors = sample.X.columns @ theta.reshape(case.arms, -1).T
+        return joint.start if sample.family.linear else joint.coefficients(sample.restore(predictors))
+
+    found = quietly(joint.params, joint.problem.s, near(record.estimate.theta))
+    if found is None:
+        yield "the reference does not settle near the coefficients"
+        return
+    params, theta = found
+    influence = record.estimate.influence[:, : len(params)]
+    se = np.sqrt(np.diag(res.cov_params()))
+    yield apart("effects and means", res.params, params, se)
+    direction = np.random.default_rng([13, case.seed]).normal(size=joint.n_own)
+    moved = quietly(joint.moved, direction, theta)
+    if moved is not None:
+        grown = sample.arrange(np.r_[direction, np.zeros(sample.n_frame)]) * sample.s / sample.total
+        yield apart("derivative by the weights", grown @ influence, moved, se * np.sqrt(joint.n_own), ERROR)
+    rows = np.zeros_like(influence)
+    rows[np.r_[joint.n_own + np.arange(sample.n_frame), sample.order]] = influence
+    total = joint.problem.s @ joint.own
+    wanted = meat(joint.problem, rows) / total**2
+    n = total if case.weight_type == "frequency" else len(rows)
+    wanted = wanted * reference.small_sample(case, joint.problem, joint.stack, n)
+    yield apart("covariance", res.cov_params(), wanted, np.sqrt(np.outer(se, se) ** 2), ERROR)
+    if case.resamples:
+        block = record.estimate.block("theta")
+
+        def refit(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+            return joint.params(counts, near(values[block]))[0]
+
+        yield from resamples(case, res, se, refit, trained(case, joint))
 
 
 def differences(case: Case, data: Data, res: Any, expected: reference.Answer) -> Iterator[str]:
@@ -170,7 +223,7 @@ def differences(case: Case, data: Data, res: Any, expected: reference.Answer) ->
     if case.multinomial and case.arms == 2:
         yield from as_multinomial(res)
     if case.resamples:
-        yield from resamples(case, data, res, se)
+        yield from resamples(case, res, se, lambda counts, values: reference.resampled(case, data, counts), {})
 
 
 def as_multinomial(res: Any) -> Iterator[str]:
@@ -201,17 +254,19 @@ def predictions(case: Case, data: Data, res: Any, expected: reference.Answer, se
     yield apart("their standard errors", found, expected.predicted_se, expected.predicted_se, ERROR)
 
 
-def resamples(case: Case, data: Data, res: Any, se: np.ndarray) -> Iterator[str]:
+def resamples(
+    case: Case, res: Any, se: np.ndarray, refit: Callable[..., np.ndarray], how: dict[str, Any]
+) -> Iterator[str]:
     """Compare two resamples with fits under their multiplicities, and check what a kind of resampling promises."""
     record, kind = res._record, case.resamples
     if kind == "given":
         n = record.design.n
         drawn = np.random.default_rng(case.seed).multinomial(n, np.full(n, 1 / n), 2)
-        options: dict[str, Any] = {"resamples": drawn.T}
+        options: dict[str, Any] = how | {"resamples": drawn.T}
     else:
         if (kind == "cluster") != bool(case.clusters):
             return
-        options = {"bootstrap": kind, "n_boot": TWO_BLOCKS if case.blocks else 2}
+        options = how | {"bootstrap": kind, "n_boot": TWO_BLOCKS if case.blocks else 2}
     again = bootstrapped(res, **options)
     np.testing.assert_array_equal(again.params, res.params)
     if case.blocks:
@@ -225,7 +280,7 @@ def resamples(case: Case, data: Data, res: Any, se: np.ndarray) -> Iterator[str]
     if kind != "given":
         yield promise(kind, own if case.weight_type != "probability" else own / design.weights[:, None], design)
     for b in np.flatnonzero(again.boot_ledger["used"].to_numpy()[:2]):
-        wanted = quietly(reference.resampled, case, data, np.r_[own[:, b], counts[: sample.n_frame, b]])
+        wanted = quietly(refit, np.r_[own[:, b], counts[: sample.n_frame, b]], record.boot.values[b])
         if wanted is not None:
             yield apart(f"resample {b}", again.boot_params.iloc[b], wanted, se)
 

@@ -241,8 +241,8 @@ def jacobian(total: Callable[[Vector], Vector], theta: Vector) -> Vector:
     return np.column_stack(columns)
 
 
-def newton(total: Callable[[Vector], Vector], start: Vector) -> Vector:
-    """Solve total(theta) = 0, halving steps that make it larger."""
+def newton(total: Callable[[Vector], Vector], start: Vector, enough: float = 1e-12) -> Vector:
+    """Solve total(theta) = 0, halving steps that make it larger; one shorter than `enough` is the last."""
     theta = start.astype(float)
     value = total(theta)
     for _ in range(60):
@@ -259,7 +259,7 @@ def newton(total: Callable[[Vector], Vector], start: Vector) -> Vector:
                 break
             step = step / 2
         theta, value = theta - step, tried
-        if np.abs(step).max() < 1e-12 * (1 + np.abs(theta).max()):
+        if np.abs(step).max() < enough * (1 + np.abs(theta).max()):
             return theta
     raise NoReferenceError("not solved")
 
@@ -303,7 +303,10 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
         start = np.r_[np.log(np.average(y, weights=w)), np.zeros(X.shape[1] - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return np.asarray(sm.GLM(y, X[rows], family=family, freq_weights=w).fit(start_params=start).params)
+        try:
+            return np.asarray(sm.GLM(y, X[rows], family=family, freq_weights=w).fit(start_params=start).params)
+        except ValueError as error:  # no weights of its own steps are left
+            raise NoReferenceError(str(error)) from error
 
 
 # --- the stack -----------------------------------------------------------------------------------------------------
@@ -497,15 +500,18 @@ def intervals(stack: Stack, theta: Vector, cov: Vector) -> tuple[Vector, Vector]
 
 
 def meat_and_bread(problem: Problem, stack: Stack, theta: Vector, bread: Vector) -> Vector:
-    rows, s, case = stack.rows(theta), problem.s, problem.case
+    half = np.linalg.solve(bread, meat(problem, stack.rows(theta)))
+    return np.linalg.solve(bread, half.T)
+
+
+def meat(problem: Problem, rows: Vector) -> Vector:
+    """Sum of squares of the weighted contributions, of clusters where there are any."""
+    s, case = problem.s, problem.case
     if case.clusters:
         sums = pd.DataFrame(s[:, None] * rows).groupby(problem.cluster).sum().to_numpy()
-        meat = sums.T @ sums
-    else:
-        power = 1 if case.weight_type == "frequency" else 2
-        meat = (rows * (s**power)[:, None]).T @ rows
-    half = np.linalg.solve(bread, meat)
-    return np.linalg.solve(bread, half.T)
+        return sums.T @ sums
+    power = 1 if case.weight_type == "frequency" else 2
+    return (rows * (s**power)[:, None]).T @ rows
 
 
 def small_sample(case: Case, problem: Problem, stack: Stack, n: float) -> float:
