@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from causalrisk.errors import DesignError, UnavailableError
+from causalrisk.report.files import write_whole
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file.
+    """Write results to a file, which is there whole or not at all.
 
     Parameters
     ----------
@@ -37,9 +38,7 @@ def save(results: Any, path: str | os.PathLike[str]) -> Path:
             f"the results hold something that cannot be written: {error}.\n"
             "Define it at the top level of a module (def, not lambda), then fit again."
         ) from error
-    target = Path(path)
-    target.write_bytes(content)
-    return target
+    return write_whole(path, content)
 
 
 def load(path: str | os.PathLike[str]) -> Any:

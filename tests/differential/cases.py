@@ -73,6 +73,7 @@ def draw(seed: int) -> Case:
     by_arm = ("all", "control", "treated" if arms == 2 else "arm")
     others = ("overlap", "matching", "entropy", "frame", *(("tilt",) if arms == 2 else ()))
     target = some(by_arm if propensity == "calibrated" else (*by_arm, *others), usual=0.3)
+    binary = arms == 2 and propensity == "ml"
     weight_type = some(("", "frequency", "probability"), usual=0.3)
     clusters = int(some((0, 15, 40), usual=0.5))
     positive = family != "gaussian" or link == "log"
@@ -90,7 +91,7 @@ def draw(seed: int) -> Case:
         arms=arms,
         family=family,
         outcome_link=link,
-        propensity_link=some(("logit", "probit", "cloglog"), usual=0.4) if arms == 2 and propensity == "ml" else "logit",
+        propensity_link=some(("logit", "probit", "cloglog"), usual=0.4) if binary else "logit",
         propensity=propensity,
         target=target,
         weight_type=weight_type,

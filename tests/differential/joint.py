@@ -65,7 +65,7 @@ class JointReference:
         self.slopes = reference.jacobian(lambda m: reference.on_scale(case, m), means).diagonal()
         at = self._weighted(problem.s, gamma, mu)
         trained = problem.s * at.w * self.own
-        m, over_variance, slope = self._means(self.start)
+        _, over_variance, slope = self._means(self.start)
         self.sigma2 = trained @ sum(self.stack.inside[a] * slope[a] / over_variance[a] for a in range(case.arms))
         self.sigma2 = self.sigma2 / trained.sum()
 

@@ -87,7 +87,8 @@ def model_of(case: Case, data: Data) -> Any:
 
 def level(case: Case, arm: int) -> Any:
     """Return the level of the treatment that an arm is stored as."""
-    return {"text": f"arm {arm}", "category": f"arm {arm}", "float": float(arm), "bool": bool(arm)}.get(case.coding, arm)
+    label = f"arm {arm}"
+    return {"text": label, "category": label, "float": float(arm), "bool": bool(arm), "int": arm}[case.coding]
 
 
 def array_of(case: Case, frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
