@@ -12,8 +12,8 @@ PART = ".part"  # ending of a file that is not yet whole
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file so that it is there whole or not at all.
 
-    The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one step.
-    A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
+    The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
+    step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
 
     Parameters
     ----------

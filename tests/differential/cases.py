@@ -18,9 +18,10 @@ class Case:
 
     `rows` are those of the data before anything is left out, `arms` their number of arms, `covariates` the numeric
     ones, `factor` whether there is a categorical one too, `square` whether the models have the square of the first.
-    `shift` and `scale` move the covariates; `missing` is the share of rows that miss one. `blocks` asks for a bootstrap
-    in two blocks once more with little memory and two workers, `multinomial` for the logit of two arms as the
-    multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. The other fields are options of the fit.
+    `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
+    `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
+    logit of two arms as the multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. The other fields
+    are options of the fit.
     """
 
     seed: int = 0
@@ -46,6 +47,7 @@ class Case:
     coding: str = "int"
     dtype: str = "float64"
     arrays: bool = False
+    level: float = 0.0
     shift: float = 0.0
     scale: float = 1.0
     missing: float = 0.0
@@ -76,7 +78,8 @@ def draw(seed: int) -> Case:
     binary = arms == 2 and propensity == "ml"
     weight_type = some(("", "frequency", "probability"), usual=0.3)
     clusters = int(some((0, 15, 40), usual=0.5))
-    positive = family != "gaussian" or link == "log"
+    level = float(some((0.0, 1e3, -1e6), usual=0.6)) if (family, link) == ("gaussian", "identity") else 0.0
+    positive = family != "gaussian" or link == "log" or level > 0
     effects = ("difference", "ratio", "percent", *(("odds_ratio",) if family == "binomial" else ()))
     trim = some((None, (0.05, 0.95), (0.1, 0.9), "crump"), usual=0.6) if target != "frame" else None
     if arms > 2 and isinstance(trim, tuple):
@@ -105,6 +108,7 @@ def draw(seed: int) -> Case:
         coding=some(("int", "float", "text", "category", "bool") if arms == 2 else ("int", "text", "category")),
         dtype=some(("float64", "float32", "Float64", "object", ">f8"), usual=0.5),
         arrays=bool(rng.random() < 0.2),
+        level=level,
         shift=float(some((0.0, -3.0, 100.0, 1e4), usual=0.6)),
         scale=float(some((1.0, 1e-6, 1e6, 1e-12, 1e12), usual=0.6)),
         missing=float(some((0.0, 0.02, 0.1), usual=0.6)),
@@ -165,7 +169,7 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
         return np.exp(0.5 * level) * rng.gamma(2, 0.5, n)
     if case.outcome_link == "log":
         return np.exp(0.4 * level) + 0.2 * rng.normal(size=n)
-    return level + rng.normal(size=n)
+    return case.level + level + rng.normal(size=n)
 
 
 def smaller(case: Case) -> Iterator[Case]:
@@ -179,7 +183,7 @@ def smaller(case: Case) -> Iterator[Case]:
             continue
         changed = replace(case, **{field.name: value})
         if field.name == "family":
-            changed = replace(changed, outcome_link="", effect="difference")
+            changed = replace(changed, outcome_link="", effect="difference", level=0.0)
         yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))

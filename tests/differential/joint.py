@@ -50,6 +50,7 @@ class JointReference:
     def __init__(self, case: Case, data: Data, basis: Callable[[Vector], Vector] = reference.standardised) -> None:
         self.case = case
         problem = reference.problem_of(replace(case, estimator="IPWRA"), data, basis)
+        problem.y = problem.y - case.level  # what is computed from deviations keeps its digits
         self.problem, self.stack = problem, Stack(problem)
         self.X, self.own = problem.X, problem.observed
         self.n_own = int(self.own.sum())
@@ -61,7 +62,7 @@ class JointReference:
         self.shifts = [
             (self._propensity(s) - gamma, self._membership(s) - mu) for s in (problem.s[:, None] * c).T
         ] if gamma.size else [(gamma, 0 * mu)]  # fmt: skip
-        means = self.stack.means(start)[0]
+        means = self.stack.means(start)[0] + case.level
         self.slopes = reference.jacobian(lambda m: reference.on_scale(case, m), means).diagonal()
         at = self._weighted(problem.s, gamma, mu)
         trained = problem.s * at.w * self.own
@@ -137,7 +138,7 @@ class JointReference:
         replicates = [self._weighted(s, gamma + a, mu + b) for a, b in self.shifts]
         theta = reference.newton(lambda t: self.gradient(t, s, at, replicates), begin, ENOUGH)
         share, (m, _, _) = s / (s @ self.own), self._means(theta)
-        raw = m @ (share * at.tilt)
+        raw = m @ (share * at.tilt) + case.level
         w = sum(r.w for r in replicates) / len(replicates)
         bias = (np.stack(self.stack.inside) * w * (m - self.problem.y)) @ share
         moved = reference.on_scale(case, raw) - (self.slopes * bias).mean()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import faulthandler
 import io
 import multiprocessing
 import os
@@ -217,6 +218,7 @@ def begin(do: Callable[[Path], None], folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (folder / "errors").open("w") as stream:
         os.dup2(stream.fileno(), 2)
+    faulthandler.register(signal.SIGUSR1)
     do(folder)
 
 
@@ -250,7 +252,9 @@ def interrupt(work: str, how: str, wait: float) -> Outcome:
             process.join(kind.limit)
             seconds = time.monotonic() - begun
             if process.exitcode is None:
-                return Outcome(seconds, "hangs")
+                os.kill(leader, signal.SIGUSR1)
+                time.sleep(0.5)
+                return Outcome(seconds, f"hangs: {(folder / 'errors').read_text()}")
             while session(leader) and time.monotonic() - begun < kind.limit:
                 time.sleep(0.05)
             return Outcome(seconds, _judged(folder, leader, how, process.exitcode))
