@@ -134,7 +134,7 @@ def largest_cost(cost: Vector, s: Vector) -> float:
     """Crump's rule: the largest cut that is no more than twice the mean of the costs below it."""
     best = np.inf
     order = np.argsort(cost)
-    for count in range(len(cost), 0, -1):
+    for count in range(int(np.isfinite(cost).sum()), 0, -1):
         below = order[:count]
         best = 2 * (s[below] @ cost[below]) / s[below].sum()
         if cost[below[-1]] <= best:
