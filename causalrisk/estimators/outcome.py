@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
 from causalrisk.numerics.newton import Curvature, NewtonFits, newton_batch, refit_batch
@@ -124,7 +124,7 @@ class OutcomeRefitter:
 
 def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:
     """Turn the failures of Newton's method into those of an outcome model."""
-    table = np.array([OUTCOME_FAILURES.get(failure, failure) for failure in Failure], dtype=np.int8)
+    table = np.array([OUTCOME_FAILURES.get(failure, failure) for failure in TEXT], dtype=np.int8)
     return table[failures]
 
 
@@ -145,7 +145,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     return [design.exog_names[j] for j in order[:SHOWN]]
 
 
-def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ...]) -> str:
+def check_outcome_fits(design: Design, sample: Sample, failed: tuple[int, ...]) -> str:
     """Raise a SeparationError where an arm's outcome model has no finite fit.
 
     Parameters
@@ -154,8 +154,8 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         The data with their names.
     sample : Sample
         The same data as numbers.
-    failed : tuple of Failure
-        How the fit of each arm ended.
+    failed : tuple of int
+        How the fit of each arm ended, a `Failure`.
 
     Returns
     -------

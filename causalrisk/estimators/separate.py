@@ -23,7 +23,7 @@ from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome
 from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
-from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
@@ -161,7 +161,7 @@ def estimate_separately(
         predicted=predicted + level.height,
         model_means=sample.mean(weights.tilt[:, None] * predicted.T) + level.height,
         influence=influence,
-        failed=tuple(Failure(fit.failures[0]) for fit in fits),
+        failed=tuple(int(fit.failures[0]) for fit in fits),
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
 
@@ -142,7 +141,7 @@ class Estimate:
         Averages of `fitted` over the target.
     influence : ndarray, shape (n, 2 K - 1 + K p + Q)
         Influence function of (params, theta, gamma).
-    failed : tuple of Failure
+    failed : tuple of int
         For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """
 
@@ -152,7 +151,7 @@ class Estimate:
     predicted: Array
     model_means: Array
     influence: Array
-    failed: tuple[Failure, ...] = ()
+    failed: tuple[int, ...] = ()
 
     def block(self, name: str, arm: int | None = None) -> slice:
         """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.

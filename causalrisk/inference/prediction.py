@@ -12,7 +12,6 @@ from causalrisk.design import new_offset
 from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import training_family
-from causalrisk.inference.coefficients import outcome_covariances
 from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -133,8 +132,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     means = predict(record, data)
     rows, predictors, mean = _new_rows(record, data), _predictors(record, data), _family(record).mean
     slope = _family(record).mean_deriv(predictors)
-    se_predictor = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
-    se_predictor = np.sqrt(np.clip(np.column_stack(se_predictor), 0, None))
+    blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+    variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
+    se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
     if arm is not None:
         label = record.arm_label(arm)
@@ -144,12 +144,11 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
-    """Columns of the outcome models for new rows, shape (m, p)."""
+    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
     if record.spec.constants:
         return np.ones((record.design.n if data is None else len(data), 1))
-    if data is None:
-        return np.asarray(record.design.X)
-    return np.asarray(record.design.outcome_encoder.encode(data))
+    rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
+    return record.sample.X.of_rows(np.asarray(rows))
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
@@ -159,8 +158,8 @@ def _family(record: FitRecord) -> OutcomeFamily:
 
 def _predictors(record: FitRecord, data: Any) -> Array:
     """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
-    theta, sample = record.estimate.theta.T, record.sample
-    eta = _new_rows(record, data) @ (theta if record.spec.constants else sample.X.coefficients(theta))
+    sample = record.sample
+    eta = _new_rows(record, data) @ record.estimate.theta.T
     if sample.mean_offset is None:
         return eta
     if data is None:

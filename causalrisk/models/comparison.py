@@ -106,7 +106,7 @@ class ComparisonResults:
     @property
     def boot_ledger(self) -> pd.DataFrame:
         """Whether each resample was used for each estimator, and why not."""
-        text = np.array([TEXT[reason] for reason in Failure], dtype=object)[self._data.failures]
+        text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
     @check_keywords(OF_RESULTS)

@@ -13,10 +13,11 @@ from typing import Any
 
 from causalrisk._version import __version__
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
+from causalrisk.report.files import write_whole
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file.
+    """Write results to a file, which is there whole or not at all.
 
     Parameters
     ----------
@@ -42,9 +43,7 @@ def save(results: Any, path: str | os.PathLike[str]) -> Path:
             f"the results hold something that cannot be written: {error}.\n"
             "Define it at the top level of a module (def, not lambda), then fit again."
         ) from error
-    target = Path(path)
-    target.write_bytes(content)
-    return target
+    return write_whole(path, content)
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -44,6 +44,15 @@ class Basis:
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
 
+    def of_rows(self, X: Array) -> Array:
+        """Return other rows of the design, shape (m, p), in the columns of the basis.
+
+        What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
+        where these are nearly dependent.
+        """
+        centred = X - self.shift * X[:, [self.constant]]
+        return np.asarray(solve_triangular(self.factor, centred.T, trans="T", check_finite=False)).T
+
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
     """Return an orthonormal basis of the columns of X under the observation weights.

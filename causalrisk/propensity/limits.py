@@ -146,7 +146,8 @@ def overlap_message(
 
 def inverse_sum(scores: Array) -> Array:
     """Sum over the arms of the inverse propensity scores, (K, n) -> (n,): what a row costs in variance."""
-    return np.asarray((1 / scores).sum(axis=0))
+    with np.errstate(divide="ignore"):  # a score of zero to the last digit costs without end
+        return np.asarray((1 / scores).sum(axis=0))
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
@@ -175,7 +176,7 @@ def crump_cut(scores: Array, weights: Array) -> float:
     order = np.argsort(cost)
     cost, weights = cost[order], weights[order]
     means = np.cumsum(cost * weights) / np.cumsum(weights)
-    below = cost <= 2 * means
+    below = (cost <= 2 * means) & np.isfinite(cost)
     # The largest cut at which the marginal row costs no more than twice the average of those below it.
     return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
 
