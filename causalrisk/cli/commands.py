@@ -341,7 +341,14 @@ def _data(options: argparse.Namespace) -> pd.DataFrame:
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
     words = frozenset() if options.na is None else frozenset(options.na.split(","))
-    data, notes = read_file(path, options.sep, options.decimal, options.thousands, options.encoding, words)
+    data, notes = read_file(
+        path,
+        sep=options.sep,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        missing=words,
+    )
     used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
     for note in notes:
         name = note.split("'")[1]
@@ -394,7 +401,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     }
     tables = {name: make() for name, (wanted, make) in asked.items() if wanted}
     explained = res.explain(options.alpha) if options.explain else None
-    return _shown(options, summary, values, explained, tables), res.converged
+    return _shown(options, summary=summary, values=values, explained=explained, tables=tables), res.converged
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:

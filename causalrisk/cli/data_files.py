@@ -60,7 +60,14 @@ def read_file(
         raise DesignError(_not_there(path))
     if ending in TEXT or not ending:
         usual = "\t" if ending in (".tsv", ".tab") else ","
-        return _read_text(path, (sep or usual).replace("\\t", "\t"), decimal, thousands, encoding, missing)
+        return _read_text(
+            path,
+            sep=(sep or usual).replace("\\t", "\t"),
+            decimal=decimal,
+            thousands=thousands,
+            encoding=encoding,
+            missing=missing,
+        )
     if ending not in OTHERS:
         raise DesignError(
             f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"

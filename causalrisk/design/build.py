@@ -18,6 +18,8 @@ from causalrisk.design.size import check_size
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
 
+Encoder = FormulaEncoder | ArrayEncoder
+
 
 @dataclass(frozen=True)
 class Models:
@@ -42,8 +44,8 @@ class Models:
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
-    outcome: FormulaEncoder | ArrayEncoder
-    propensity: FormulaEncoder | ArrayEncoder
+    outcome: Encoder
+    propensity: Encoder
     endog_name: str
     formula: str | None
     propensity_formula: str | None
@@ -96,9 +98,17 @@ def kept_offset(by: ByRows, rows: Rows, roles: tuple[str, str]) -> np.ndarray | 
     return read_offset(Named(by.offset.values[rows.keep], by.offset.name), by.offset_kind, roles)
 
 
-def with_columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Return some columns of a matrix; the matrix itself where these are all."""
-    return np.ascontiguousarray(X if keep.all() else X[:, keep])
+def check_models(models: Models) -> None:
+    """Refuse models too large for memory, and an outcome too large for its squares."""
+    for model, design in (("outcome", models.X), ("propensity", models.Z)):
+        check_size(len(models.y), design.shape[1], f"the {model} model")
+    check_magnitude(models.y, f"outcome {models.endog_name!r}")
+
+
+def independent_columns(X: np.ndarray, encoder: Encoder, model: str, notes: list[str]) -> tuple[np.ndarray, Encoder]:
+    """Return a design without its dependent columns, and its encoder."""
+    keep = usable_columns(X, encoder.names, model, notes)
+    return np.ascontiguousarray(X if keep.all() else X[:, keep]), encoder.keeping(keep)
 
 
 def freeze(
@@ -114,21 +124,17 @@ def freeze(
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
     weights = kept_weights(by, rows, observed)
-    for model, design in (("outcome", models.X), ("propensity", models.Z)):
-        check_size(len(models.y), design.shape[1], f"the {model} model")
-    check_magnitude(models.y, f"outcome {models.endog_name!r}")
-    keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
-    keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
-    X, Z = with_columns(models.X, keep), with_columns(models.Z, keep_z)
+    check_models(models)
+    X, outcome = independent_columns(models.X, models.outcome, "outcome", notes)
+    Z, propensity = independent_columns(models.Z, models.propensity, "propensity", notes)
     if np.array_equal(X, Z):
         Z = X  # one array in memory, and one basis of it
-    outcome, propensity = models.outcome.keeping(keep), models.propensity.keeping(keep_z)
     check_arms(
         X,
-        Z,
-        coding.arm,
-        coding.labels,
-        outcome.names,
+        Z=Z,
+        arm=coding.arm,
+        labels=coding.labels,
+        names=outcome.names,
         counts=weights if by.weight_type == "frequency" else None,
         variables=models.categories,
         constant_outcome=constant_outcome,

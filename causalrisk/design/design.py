@@ -212,7 +212,15 @@ class Design:
         arm, cluster = self.arm[keep], None
         weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
         counts = weights if self.weight_type == "frequency" else None
-        check_arms(X, Z, arm, self.labels, outcome.names, counts=counts, constant_outcome=self.constant_outcome)
+        check_arms(
+            X,
+            Z=Z,
+            arm=arm,
+            labels=self.labels,
+            names=outcome.names,
+            counts=counts,
+            constant_outcome=self.constant_outcome,
+        )
         if self.cluster is not None and self.cluster_name is not None:
             cluster = cluster_codes(pd.Series(self.cluster[keep]), self.cluster_name)
         return replace(

@@ -68,7 +68,7 @@ def design_from_arrays(
     for what, design in (("exog", right), ("exog_propensity", assign)):
         _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows, observed = draw_sample(sources, by, index, columns.missing, notes)
+    rows, observed = draw_sample(sources, by=by, index=index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
@@ -85,7 +85,16 @@ def design_from_arrays(
         propensity_formula=None,
         categories={},
     )
-    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+    return freeze(
+        models,
+        coding=coding,
+        by=by,
+        rows=rows,
+        observed=observed,
+        notes=notes,
+        constant_outcome=constant_outcome,
+        missing=columns.missing,
+    )
 
 
 def _check_order(exog: Any, treat: Any) -> None:

@@ -83,14 +83,23 @@ def design_from_formula(
     """
     notes: list[str] = []
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
-    formulas, table = read_formulas(formula, propensity, data, frame, notes)
+    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
-    rows, observed = draw_sample(sources, by, table.index, columns.missing, notes)
+    rows, observed = draw_sample(sources, by=by, index=table.index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
     models = formula_models(formulas, by.treat.name, sources, rows.keep)
-    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+    return freeze(
+        models,
+        coding=coding,
+        by=by,
+        rows=rows,
+        observed=observed,
+        notes=notes,
+        constant_outcome=constant_outcome,
+        missing=columns.missing,
+    )
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:

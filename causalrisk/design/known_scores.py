@@ -82,7 +82,9 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
         columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
         named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
         return Score("propensity_score", named, matched)
-    column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
+    column, name = find_column(
+        value, role="propensity score", default="propensity_score", table=table, frame=frame, notes=notes
+    )
     return Score(name, {name: column.rename(name)}, False)
 
 

@@ -130,7 +130,7 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
             f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
             f'Type  effects_by("{name}", data)  with the data the model was made from.'
         )
-    return find_column(name, "group", "group", table, {}, [])
+    return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
 
 
 def shown_level(level: Any) -> str:

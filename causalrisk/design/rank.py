@@ -131,7 +131,9 @@ def check_arms(
         rows = arm == k
         dependent = np.flatnonzero(~independent_columns(triangular_factor(X[rows])))
         if dependent.size:
-            raise _not_estimable(X, arm, k, labels, names, dependent, variables or {})
+            raise _not_estimable(
+                X, arm=arm, k=k, labels=labels, names=names, dependent=dependent, variables=variables or {}
+            )
 
 
 def _not_estimable(

@@ -362,11 +362,17 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
-        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
+        return (
+            None
+            if value is None
+            else Named(*find_column(value, role=role, default=role, table=table, frame=frame, notes=notes))
+        )
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
     return ByRows(
-        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
+        treat=Named(
+            *find_column(given.treat, role="treatment", default="treat", table=table, frame=frame, notes=notes)
+        ),
         weights=find(given.weights, "weights"),
         weight_type=given.weight_type,
         cluster=find(given.cluster, "cluster"),

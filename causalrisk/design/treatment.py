@@ -84,8 +84,8 @@ def code_levels(
     _check_kind(name, found, counts, treated is not None or reference is not None)
     if len(found) > MOST_NUMBERS and not isinstance(values.dtype, pd.CategoricalDtype):
         _refuse_counts(name, found, counts)
-    _check_several(name, found, counts, treated, reference)
-    first = _reference(name, found, counts, treated, reference, binary, call)
+    _check_several(name, found=found, counts=counts, treated=treated, reference=reference)
+    first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary, call=call)
     order = [first, *(i for i in range(len(found)) if i != first)]
     arm = np.empty(len(found), dtype=np.intp)
     arm[order] = np.arange(len(found))

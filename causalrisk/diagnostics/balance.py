@@ -239,7 +239,9 @@ def balance_table(
         binary = is_binary(values) & (np.arange(values.shape[1]) > 0)
         values = np.where(binary, values == values.max(axis=0), values)
         scale = standard_deviations(values, rows, denominator, binary)
-        found = contrast_balance(values, rows, arm, np.where(binary & raw_binary, 1.0, scale), binary)
+        found = contrast_balance(
+            values, rows=rows, arm=arm, scale=np.where(binary & raw_binary, 1.0, scale), binary=binary
+        )
         if means:
             found = arm_moments(values, rows, labels, binary) | found
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
@@ -351,7 +353,7 @@ def balance(
     one_of("binary", binary, ("raw", "std"))
     check_threshold(threshold)
     design, scores, rows = record.design, record.scores, weighted_rows(record)
-    covariates = chosen_covariates(record, also, data, interactions, names)
+    covariates = chosen_covariates(record, also=also, data=data, interactions=interactions, names=names)
     population = record.options.population
     denominator = population.balance_denominator if population.toward is None else population.toward
 
@@ -359,7 +361,13 @@ def balance(
         within = [replace(c, values=c.values[some]) for c in covariates]
         own = WeightedRows(rows.arm[some], rows.before[some], rows.after[some], rows.counts[some])
         return balance_table(
-            within, scores[:, some], own, design.labels, denominator, raw_binary=binary == "raw", means=means
+            within,
+            scores=scores[:, some],
+            rows=own,
+            labels=design.labels,
+            denominator=denominator,
+            raw_binary=binary == "raw",
+            means=means,
         )
 
     if by is None:

@@ -136,7 +136,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     scores = record.scores
     design = record.design
     if by == "arm":
-        return overlap_table(scores, design.arm, design.weights, design.units, record.overlap, design.labels)
+        return overlap_table(
+            scores,
+            arm=design.arm,
+            weights=design.weights,
+            units=design.units,
+            summaries=record.overlap,
+            labels=design.labels,
+        )
     compared = scores[1:] if design.n_arms == 2 else scores
     unit = pd.DataFrame(
         {

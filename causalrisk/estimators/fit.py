@@ -52,7 +52,15 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     estimate = estimate_of(data, spec, options, notes)
     _check_outcome(data.design, notes)
     _check_clusters(data.design, notes)
-    record = _record(data, spec, options, inference, estimate, overlap, (cov_type, kind))
+    record = _record(
+        data,
+        spec=spec,
+        options=options,
+        inference=inference,
+        estimate=estimate,
+        overlap=overlap,
+        kinds=(cov_type, kind),
+    )
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -97,7 +105,9 @@ def fit_joint(
     data = prepare(design, options, True, notes)
     overlap = _overlap(data, JRE, notes)
     ipwra = estimate_of(data, IPWRA, options, notes)
-    start = _record(data, IPWRA, options, inference, ipwra, overlap, (cov_type, kind))
+    start = _record(
+        data, spec=IPWRA, options=options, inference=inference, estimate=ipwra, overlap=overlap, kinds=(cov_type, kind)
+    )
     joint = train_from(start, joint_options, notes)
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
@@ -126,7 +136,14 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     """
     sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
-    replicates = fit_replicates(weight_fit, resampler, given, options.n_drawn, options.replicate_spread, notes)
+    replicates = fit_replicates(
+        weight_fit,
+        resampler=resampler,
+        given=given,
+        n_drawn=options.n_drawn,
+        spread=options.replicate_spread,
+        notes=notes,
+    )
     problem = JointProblem(
         sample=sample,
         weight_fit=weight_fit,
@@ -150,7 +167,14 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
             f"{remedy}, or keep the anchor that was chosen; res.anchor_path() shows each.",
             ConvergenceWarning,
         )
-    return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)
+    return JointRecord(
+        problem=problem,
+        estimate=estimate,
+        options=dataclasses.replace(options, replicates=None),
+        criterion=criterion,
+        path=path,
+        drawn=given,
+    )
 
 
 def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
@@ -269,4 +293,6 @@ def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeigh
     summaries = tuple(arm_weights(inverse[r], sample.s[r], units[r]) for r in rows)
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
-    return summaries, overlap_message(summaries, data.design.labels, scores, units, data.design.unit_name)
+    return summaries, overlap_message(
+        summaries, labels=data.design.labels, scores=scores, units=units, unit_name=data.design.unit_name
+    )

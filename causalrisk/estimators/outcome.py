@@ -83,7 +83,14 @@ def fit_outcome(
     if family.linear:
         return NewtonFits(weighted_least_squares(columns, y - known, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
     start = weighted_least_squares(columns, family.start(y) - known, weights)
-    fits = newton_batch(columns, None, OutcomeLikelihood(family, y, offset), weights[:, None], start, damped=True)
+    fits = newton_batch(
+        columns,
+        pairs=None,
+        likelihood=OutcomeLikelihood(family, y, offset),
+        weights=weights[:, None],
+        start=start,
+        damped=True,
+    )
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 
@@ -115,7 +122,14 @@ class OutcomeRefitter:
     def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
         """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
         if not self.family.linear:
-            fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, self.theta, self.theta)
+            fits = refit_batch(
+                self.columns,
+                pairs=self.pairs,
+                likelihood=self.likelihood,
+                weights=weights,
+                start=self.theta,
+                restart=self.theta,
+            )
             return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
         gram = gram_matrices(self.pairs, weights, len(self.theta))
         z, singular = solve_definite(gram, self.weighted_residual.T @ weights)

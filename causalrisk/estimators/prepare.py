@@ -104,8 +104,16 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     target = make_target(options.target, sample.Z.columns, sample.observed == 0)
     weights = None
     if uses_propensity or isinstance(target, TiltTarget):
-        weights = _fit_weights(design, sample, target, options, frame, notes)
-    return FitData(design, full_design, sample, target, frame, weights, trimmed)
+        weights = _fit_weights(design, sample=sample, target=target, options=options, frame=frame, notes=notes)
+    return FitData(
+        design=design,
+        full_design=full_design,
+        sample=sample,
+        target=target,
+        frame=frame,
+        weight_fit=weights,
+        trimmed=trimmed,
+    )
 
 
 def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
@@ -144,9 +152,16 @@ def make_model(
     elif options.propensity_score is not None:
         features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
         model = ClassifierModel(
-            columns, arm, design.n_arms, options.propensity_score, features, sample.observed, options.n_folds,
-            options.clip, sample.clusters(design.cluster),
-        )  # fmt: skip
+            columns=columns,
+            arm=arm,
+            n_arms=design.n_arms,
+            classifier=options.propensity_score,
+            features=features,
+            observed=sample.observed,
+            n_folds=options.n_folds,
+            limits=options.clip,
+            clusters=sample.clusters(design.cluster),
+        )
     elif options.propensity_loss == "calibrated":
         model = CalibratedModel(columns, arm, design.n_arms, target.toward)
     elif design.n_arms == 2:
@@ -160,7 +175,9 @@ def _fit_weights(
     design: Design, sample: Sample, target: Target, options: ModelOptions, frame: TargetRows | None, notes: Notes
 ) -> WeightFit:
     """Fit the importance weights, refuse separation, warn of non-convergence."""
-    model = WeightModel(make_model(design, sample, target, options, frame), target, sample.observed)
+    model = WeightModel(
+        make_model(design, sample=sample, target=target, options=options, frame=frame), target, sample.observed
+    )
     fit = fit_weights(model, sample.s)
     _check_separation(design, sample, fit, options.propensity_link)
     check_membership(fit)
@@ -194,10 +211,15 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
             "Leave trim= out, and the rows of the frame that have no like in the sample."
         )
     options = replace(options, clip=None)  # rows are trimmed by the scores as they are
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome_family)
+    sample = make_sample(
+        design.y, X=design.X, Z=design.Z, arm=design.arm, weights=design.weights, family=options.outcome_family
+    )
     everybody = ArmTarget(None)
     fit = fit_weights(
-        WeightModel(make_model(design, sample, everybody, options, None), everybody, sample.observed), sample.s
+        WeightModel(
+            make_model(design, sample=sample, target=everybody, options=options, frame=None), everybody, sample.observed
+        ),
+        sample.s,
     )
     if options.trim == "separated":
         found = find_separation(fit)

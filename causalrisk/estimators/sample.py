@@ -186,7 +186,18 @@ def make_sample(
 
     outcome = basis(X, 0)
     propensity = outcome if Z is X and frame is None else basis(Z, 1)
-    return Sample(y_all, outcome, propensity, arms, s, slices, order, family, offset, mean_offset)
+    return Sample(
+        y=y_all,
+        X=outcome,
+        Z=propensity,
+        arm=arms,
+        s=s,
+        slices=slices,
+        order=order,
+        family=family,
+        offset=offset,
+        mean_offset=mean_offset,
+    )
 
 
 def shifted(eta: Array, offset: Array | None) -> Array:

@@ -131,7 +131,9 @@ def estimate_separately(
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
     fits = [
-        fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family, part_of(sample.offset, a))
+        fit_outcome(
+            q[a], y=centred.y[a], weights=(sample.s * training)[a], family=family, offset=part_of(sample.offset, a)
+        )
         for a in sample.slices
     ]
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
@@ -143,11 +145,20 @@ def estimate_separately(
     influence = np.empty((sample.n, effects + n_theta + weights.influence.shape[1]))
     influence[:, effects + n_theta :] = weights.influence
     theta_influence = influence[:, effects : effects + n_theta].reshape(sample.n, *theta.shape)  # a view of its columns
-    _influence_of_theta(sample, spec, weights, training, score, curvature, out=theta_influence)
+    _influence_of_theta(
+        sample, spec=spec, weights=weights, training=training, score=score, curvature=curvature, out=theta_influence
+    )
     means, mean_influence = [], []
     for arm in range(sample.n_arms):
         mean, by_theta, known = project_arm(
-            centred, spec, weights, np.ones((sample.n, 1)), q, arm=arm, predicted=predicted[arm], slope=slope[arm]
+            centred,
+            spec=spec,
+            weights=weights,
+            g=np.ones((sample.n, 1)),
+            q=q,
+            arm=arm,
+            predicted=predicted[arm],
+            slope=slope[arm],
         )
         means.append(mean)
         mean_influence.append(known + theta_influence[:, arm] @ by_theta.T)
@@ -283,7 +294,13 @@ class SeparateRefitter:
         self.level = outcome_level(sample, spec)
         self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
         self.outcome = [
-            OutcomeRefitter(self.q[rows], self.y[rows], self.family, theta, part_of(sample.offset, rows))
+            OutcomeRefitter(
+                columns=self.q[rows],
+                y=self.y[rows],
+                family=self.family,
+                theta=theta,
+                offset=part_of(sample.offset, rows),
+            )
             for rows, theta in zip(sample.slices, self.theta, strict=True)
         ]
 

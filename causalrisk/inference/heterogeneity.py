@@ -91,7 +91,14 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     means, influence = [], []
     for arm in range(n_arms):
         mean, by_theta, known = project_arm(
-            sample, spec, weights, columns, q, arm=arm, predicted=estimate.predicted[arm], slope=slope[arm]
+            sample,
+            spec=spec,
+            weights=weights,
+            g=columns,
+            q=q,
+            arm=arm,
+            predicted=estimate.predicted[arm],
+            slope=slope[arm],
         )
         means.append(mean)
         influence.append(known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T)
@@ -132,7 +139,9 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
             "Merge small groups, or type  res.start.effects_by(...)."
         )
     resampling = record.resampler()
-    boot = bootstrap(refitter, resampling, sample, InferenceOptions(n_boot=n_boot), Notes())
+    boot = bootstrap(
+        refitter, resampler=resampling, sample=sample, inference=InferenceOptions(n_boot=n_boot), notes=Notes()
+    )
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
@@ -197,7 +206,9 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
             )
     effects = _projected(record, found)
     index = _index(record, list(found.names), found.levels if found.groups else ("term",))
-    frame = inference_frame(effects.values.ravel(), effects.se.ravel(), alpha, index, scale, effects.errors)
+    frame = inference_frame(
+        effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
+    )
     if found.groups:
         counts = found.columns.sum(axis=0).astype(int)
         frame.insert(0, "n", np.tile(counts, len(effects.values)))
@@ -252,7 +263,9 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
         for a, b in pairs
     ]
     se = errors * scale.report_slope(scale.contrast(values))
-    return inference_frame(values, se, alpha, _index(record, names, (*found.levels, "minus")), scale, errors)
+    return inference_frame(
+        values, se=se, alpha=alpha, index=_index(record, names, (*found.levels, "minus")), scale=scale, errors=errors
+    )
 
 
 def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
@@ -388,4 +401,4 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None
-    return inference_frame(np.array(values), np.array(se), alpha, index, scale, on_scale)
+    return inference_frame(np.array(values), se=np.array(se), alpha=alpha, index=index, scale=scale, errors=on_scale)

@@ -242,7 +242,7 @@ def bootstrap_interval(
     if method == "studentized":
         value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
         se = np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count])
-        return studentized_interval(estimate, se, drawn, value_se, alpha)
+        return studentized_interval(estimate, se=se, values=drawn, value_se=value_se, alpha=alpha)
     values = with_choice(record, drawn)
     if method == "percentile":
         return percentile_interval(values, alpha)
@@ -332,7 +332,9 @@ def conf_int(
     elif method == "delta":
         limits = normal_interval(estimate, record.std_errors, alpha)
     else:
-        limits = bootstrap_interval(record, record.used_boot, str(method), alpha, acceleration)
+        limits = bootstrap_interval(
+            record, boot=record.used_boot, method=str(method), alpha=alpha, acceleration=acceleration
+        )
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
 

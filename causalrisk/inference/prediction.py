@@ -139,8 +139,20 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     if arm is not None:
         label = record.arm_label(arm)
         k = list(means.columns).index(label)
-        return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], mean)
-    return Predictions(means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), mean)
+        return Predictions(
+            predicted_mean=means[label],
+            se_mean=errors[label],
+            predictor=predictors[:, k],
+            se_predictor=se_predictor[:, k],
+            mean=mean,
+        )
+    return Predictions(
+        predicted_mean=means.stack(),
+        se_mean=errors.stack(),
+        predictor=predictors.ravel(),
+        se_predictor=se_predictor.ravel(),
+        mean=mean,
+    )
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:

@@ -284,7 +284,13 @@ def compare(
     )
     if any(model.spec.uses_propensity for model in models):
         check_scored(design, options.get("propensity"), options.get("propensity_score"))
-    fitted = fit_estimators(design, [m.spec for m in models], model_options(design, options), inference, joint)
+    fitted = fit_estimators(
+        design,
+        specs=[m.spec for m in models],
+        options=model_options(design, options),
+        inference=inference,
+        joint_options=joint,
+    )
     try:
         resampled = resample_estimators(fitted, inference)
     except KeyboardInterrupt:

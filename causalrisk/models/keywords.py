@@ -249,7 +249,7 @@ def check_keywords(
             for name, value in keywords.items():
                 if name not in taken:
                     where = _caller_name(function, args)
-                    raise TypeError(unknown_keyword(where, name, list(taken), instead, value))
+                    raise TypeError(unknown_keyword(where, name=name, known=list(taken), instead=instead, value=value))
             if len(args) > len(positional) and all(p.kind is not p.VAR_POSITIONAL for p in own):
                 raise TypeError(_by_name(_caller_name(function, args), args, len(positional), list(taken.values())))
             for name in needed:

@@ -169,9 +169,13 @@ class PooledResults:
             As that of a fit.
         """
         return summarize_pooled(
-            self._records[0], self.summary_frame(alpha), self.missing_information, self.df_complete,
-            self.n_imputations, title,
-        )  # fmt: skip
+            self._records[0],
+            frame=self.summary_frame(alpha),
+            missing=self.missing_information,
+            df_complete=self.df_complete,
+            m=self.n_imputations,
+            title=title,
+        )
 
     @check_keywords(OF_RESULTS)
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:

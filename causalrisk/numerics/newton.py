@@ -128,15 +128,17 @@ def newton_batch(
         eta = predictors(columns, gamma[:, active])
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = likelihood.derivatives(eta)
-            hessian = information(columns, pairs, curvature, current, n_predictors)
+            hessian = information(columns, pairs=pairs, curvature=curvature, weights=current, n_predictors=n_predictors)
             gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
         step, singular = solve_definite(hessian, np.where(np.isfinite(gradient), gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
         # back all others; where every step is checked against the likelihood none is needed.
-        damp = _halved if damped else _limited
-        step = damp(step, columns, gamma[:, active], current, likelihood)
+        if damped:
+            step = _halved(step, gamma[:, active], columns=columns, weights=current, likelihood=likelihood)
+        else:
+            step = _limited(step, columns, current)
         gamma[:, active] += step
         far = likelihood.bounded & (np.abs(np.where(current > 0, eta, 0)).max(axis=(0, 1), initial=0) > SEPARATED)
         done = (whole <= STEP_TOLERANCE) & ~singular
@@ -154,17 +156,19 @@ def refit_batch(
     columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
 ) -> NewtonFits:
     """`newton_batch` from a good start; the few columns that do not settle are fitted again, damped, from `restart`."""
-    fits = newton_batch(columns, pairs, likelihood, weights, start)
+    fits = newton_batch(columns, pairs=pairs, likelihood=likelihood, weights=weights, start=start)
     again = np.flatnonzero(fits.failures == Failure.NOT_CONVERGED)
     if not again.size:
         return fits
-    second = newton_batch(columns, pairs, likelihood, weights[:, again], restart, damped=True)
+    second = newton_batch(
+        columns, pairs=pairs, likelihood=likelihood, weights=weights[:, again], start=restart, damped=True
+    )
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
 
 
-def _limited(step: Array, columns: Array, gamma: Array, weights: Array, likelihood: Likelihood) -> Array:
+def _limited(step: Array, columns: Array, weights: Array) -> Array:
     """Shorten steps that would move a linear predictor of a used row too far."""
     if np.abs(step).max(initial=0) * np.abs(columns).sum(axis=1).max() <= LARGEST_STEP:
         return step
@@ -172,7 +176,7 @@ def _limited(step: Array, columns: Array, gamma: Array, weights: Array, likeliho
     return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 
-def _halved(step: Array, columns: Array, gamma: Array, weights: Array, likelihood: Likelihood) -> Array:
+def _halved(step: Array, gamma: Array, *, columns: Array, weights: Array, likelihood: Likelihood) -> Array:
     """Halve each step until the likelihood does not fall."""
 
     def loss(g: Array) -> Array:

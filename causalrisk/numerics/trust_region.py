@@ -264,4 +264,6 @@ def _minimize(objectives: Objectives, theta: Array) -> Minima:
         if not go_on.all():
             active, theta, radius, at = active[go_on], theta[:, go_on], radius[go_on], at.subset(go_on)
             objectives = objectives.subset(go_on)
-    return Minima(found, values, lowest, minimum & ~degenerate, degenerate, steps)
+    return Minima(
+        theta=found, value=values, lowest=lowest, settled=minimum & ~degenerate, singular=degenerate, steps=steps
+    )

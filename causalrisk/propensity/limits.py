@@ -70,12 +70,12 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
     at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
     return ArmWeights(
-        n,
-        float(total**2 / (held * relative).sum()),
-        float(inverse.max()),
-        float((at_top * relative).sum() / total),
-        float(relative[0] / total),
-        int(units[inverse[order] > LARGE_WEIGHT].sum()),
+        n=n,
+        effective_n=float(total**2 / (held * relative).sum()),
+        largest=float(inverse.max()),
+        top_share=float((at_top * relative).sum() / total),
+        largest_share=float(relative[0] / total),
+        extreme=int(units[inverse[order] > LARGE_WEIGHT].sum()),
     )
 
 

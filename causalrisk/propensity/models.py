@@ -123,12 +123,16 @@ class LikelihoodModel(PropensityModel):
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
         start = np.zeros(self.n_coefficients)
-        return newton_batch(self.columns, None, self.likelihood, weights, start, damped=True)
+        return newton_batch(
+            self.columns, pairs=None, likelihood=self.likelihood, weights=weights, start=start, damped=True
+        )
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, start, zero)
+        fits = refit_batch(
+            self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights, start=start, restart=zero
+        )
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
@@ -136,7 +140,9 @@ class LikelihoodModel(PropensityModel):
         """Influence function: the scores times the inverse of the information."""
         score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
         share = weights[:, None] / weights.sum()
-        hessian = information(self.columns, None, curvature, share, self.n_predictors)[0]
+        hessian = information(
+            self.columns, pairs=None, curvature=curvature, weights=share, n_predictors=self.n_predictors
+        )[0]
         # A separated fit has no information left, or overflows; its influence function is never used, so that a
         # pseudoinverse of what is finite is enough.
         finite = np.where(np.isfinite(hessian), hessian, 0.0)

@@ -251,7 +251,15 @@ class RowWeights:
     def without_scores(cls, tilt: Array) -> RowWeights:
         """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
         none = np.empty((len(tilt), 0))
-        return cls(1 - tilt, tilt, tilt, none, None, None, none)
+        return cls(
+            excess=1 - tilt,
+            tilt=tilt,
+            measure=tilt,
+            w_by_gamma=none,
+            tilt_by_gamma=None,
+            measure_by_gamma=None,
+            influence=none,
+        )
 
     @property
     def w(self) -> Array:

@@ -150,7 +150,11 @@ def report(
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
-    body = [*front(record, heading, alpha, parts, len(stated)), contents(parts), *(part.html() for part in parts)]
+    body = [
+        *front(record, heading=heading, alpha=alpha, parts=parts, stated=len(stated)),
+        contents(parts),
+        *(part.html() for part in parts),
+    ]
     return write_whole(path, page(heading, body))
 
 
@@ -418,7 +422,7 @@ def _influence(record: FitRecord) -> Part:
 
 
 def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
-    return plots.draw_changes(record, table, ax, 5, position)
+    return plots.draw_changes(record, table=table, ax=ax, top=5, position=position)
 
 
 def _of(record: FitRecord, contrast: str) -> str:
@@ -433,7 +437,9 @@ def _bootstrap(record: FitRecord, alpha: float) -> Part:
     used = with_choice(record, boot.used[:, : len(record.estimate.params)])
     for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
         limits, of = [rows[k] for rows in intervals], _of(record, contrast)
-        reading = read_bootstrap(used[:, k], record.estimate.params[k], limits, drawn, alpha)
+        reading = read_bootstrap(
+            used[:, k], estimate=record.estimate.params[k], limits=limits, drawn=drawn, alpha=alpha
+        )
         readings[contrast] = reading
         figure = figure_html(
             partial(plots.plot_bootstrap, record, alpha=alpha, arm=label),

@@ -97,10 +97,10 @@ def summary(
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
         _estimates_table(
             estimates,
-            outcome,
-            alpha,
-            parameter_tests(record),
-            parameter_limits(record, alpha),
+            corner=outcome,
+            alpha=alpha,
+            tests=parameter_tests(record),
+            limits=parameter_limits(record, alpha),
             one_unit=record.options.effect == "difference",
         ),
         _arms_table(record),
@@ -297,7 +297,11 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
         blocks.append(("propensity", coefficients.propensity))
     return [
         _estimates_table(
-            block, corner, alpha, z_and_p(block.values, block.se), normal_interval(block.values, block.se, alpha)
+            block,
+            corner=corner,
+            alpha=alpha,
+            tests=z_and_p(block.values, block.se),
+            limits=normal_interval(block.values, block.se, alpha),
         )
         for corner, block in blocks
     ]

@@ -203,7 +203,12 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
     arms = [residual[design.arm == arm] for arm in (0, 1)]
     columns = {f"x{j}": c for j, c in _varying(design.X)} | {f"z{j}": c for j, c in _varying(design.Z)}
     return Plasmode(
-        wrong, strength, pd.DataFrame(columns), score, mean, (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
+        wrong=wrong,
+        strength=strength,
+        covariates=pd.DataFrame(columns),
+        score=score,
+        mean=mean,
+        residuals=(arms[0] - arms[0].mean(), arms[1] - arms[1].mean()),
     )
 
 

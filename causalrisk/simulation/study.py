@@ -165,11 +165,19 @@ def run_study(
         store = Store.open(Path(path), settings, entropy, fresh=rng is None)
         entropy = store.entropy
     tasks = [
-        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, int(n_boot), entropy)
+        Task(
+            design=what,
+            n=int(size),
+            first=first,
+            count=min(CHUNK, n_sims - first),
+            entries=entries,
+            n_boot=int(n_boot),
+            entropy=entropy,
+        )
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
     raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
-    return StudyResults(raw, tuple(designs), reference, entropy, int(n_boot))
+    return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
 
 
 def _designs(design: Any) -> list[Design]:

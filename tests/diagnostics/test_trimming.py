@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from causalrisk.propensity.overlap import crump_limits
 
 import causalrisk as cr
+from causalrisk.propensity.limits import crump_limits
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
 
 import causalrisk as cr
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.models import BinaryModel, MultinomialModel
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.differential import cases, reference

@@ -47,8 +47,8 @@ def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
     project = separate.project_arm
 
-    def turned(sample, spec, w, *args, **options):
-        return project(sample, spec, dataclasses.replace(w, excess=-w.w - w.tilt), *args, **options)
+    def turned(sample, *, weights, **options):
+        return project(sample, weights=dataclasses.replace(weights, excess=-weights.w - weights.tilt), **options)
 
     monkeypatch.setattr(separate, "project_arm", turned)
 

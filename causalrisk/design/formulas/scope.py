@@ -97,7 +97,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         elif meaning == "constant":
             constants[name] = frame[name]
         elif meaning == "unknown":
-            raise _unknown(name, role, formula, table, frame)
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
 
 

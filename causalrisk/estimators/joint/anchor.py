@@ -212,4 +212,6 @@ def _steps(solution: JointSolution, parts: RowParts, replicated: BlockwiseWeight
     shares = units.weights / solution.sample.total
     if len(units.counts) == solution.sample.n:
         return steps_without_rows(solution, parts, shares)
-    return steps_without_clusters(solution, parts, replicated, shares, units.codes)[units.codes]
+    return steps_without_clusters(solution, parts=parts, replicated=replicated, shares=shares, codes=units.codes)[
+        units.codes
+    ]

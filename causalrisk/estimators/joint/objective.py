@@ -170,12 +170,22 @@ class JointObjective:
         sample, family = self.sample, self.sample.family
         eta = shifted(self.q @ theta, sample.offset)
         mean = family.mean(eta)
-        return OutcomeMeans(theta, eta, mean, family.mean_deriv(eta), sample.y[:, None] - sample.own(mean))
+        return OutcomeMeans(
+            theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=sample.y[:, None] - sample.own(mean)
+        )
 
     def variance(self, at: OutcomeMeans, share: Array, moments: WeightMoments) -> EffectVariance:
         """V and its expansion about theta."""
         return EffectVariance(
-            self.q, self.pairs, self.sample.slices, self.D, share, moments, at.mean, at.deriv, at.residual
+            q=self.q,
+            pairs=self.pairs,
+            slices=self.sample.slices,
+            D=self.D,
+            share=share,
+            moments=moments,
+            mean=at.mean,
+            deriv=at.deriv,
+            residual=at.residual,
         )
 
     def loss_weights(self, resampled: ResampledWeights) -> Array:
@@ -256,7 +266,7 @@ class JointObjective:
         curved = _Curvature() if family.linear else _Curvature.of_fit(self, at, trained, second - expected)
         for view in views:
             fitted, replicated = self.penalised(*self.net_bias_equations(at, view), view.replicated.count)
-            curved.add_risk(self, at, view, fitted, replicated, len(views))
+            curved.add_risk(self, at=at, view=view, fitted=fitted, replicated=replicated, n_views=len(views))
             if not self.criterion.full_risk:
                 strict.append(replicated)
                 continue

@@ -109,15 +109,15 @@ def known_score_sums(
         if criterion.full_risk:
             centre_loss = fitted.measure * solution.loss_gradient
     return KnownScoreSums(
-        products[:, :-1],
-        products[:, -1],
-        centre_risk,
-        centre_loss,
-        centre_variance,
-        moved.M,
-        moved.R,
-        moved.M_slope,
-        moved.R_slope,
+        w_times_slope=products[:, :-1],
+        w_times_u=products[:, -1],
+        centre_risk=centre_risk,
+        centre_loss=centre_loss,
+        centre_variance=centre_variance,
+        moved_M=moved.M,
+        moved_R=moved.R,
+        moved_M_slope=moved.M_slope,
+        moved_R_slope=moved.R_slope,
     )
 
 

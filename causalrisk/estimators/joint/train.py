@@ -62,7 +62,13 @@ class JointProblem:
         """Return the importance weights of the full sample under each replicate."""
         sample, gamma = self.sample, self.replicates.gamma
         weights = sample.s[:, None]
-        return BlockwiseWeights(sample.slices, self.weight_fit.model, weights, [gamma], self.replicates.count)
+        return BlockwiseWeights(
+            slices=sample.slices,
+            model=self.weight_fit.model,
+            counts=weights,
+            gammas=[gamma],
+            count=self.replicates.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,14 @@ class Trainer:
         sums = replicate_sums(solution, self.replicated)
         influence = np.column_stack([influence_function(solution, sums), weight_fit.influence])
         params, predicted = solution.params(), solution.predicted
-        estimate = Estimate(params, solution.theta, weight_fit.coefficients, predicted, solution.raw_means, influence)
+        estimate = Estimate(
+            params=params,
+            theta=solution.theta,
+            gamma=weight_fit.coefficients,
+            predicted=predicted,
+            model_means=solution.raw_means,
+            influence=influence,
+        )
         errors = np.column_stack([solution.error, sample.own(start.predicted) - sample.y])
         share = self.resampled.share
         bias, start_bias = np.moveaxis(self.replicated.sums(share, errors[:, None])[:, :, 0], -1, 0)
@@ -278,7 +291,9 @@ class Trainer:
         residual = (sample.y - sample.own(predicted))[:, None]
         D = criterion.contrasts.T @ criterion.contrasts
         moments = self.resampled.moments
-        return predictions_variance(sample.slices, D, self.resampled.share, moments, predicted, residual)
+        return predictions_variance(
+            sample.slices, D=D, share=self.resampled.share, moments=moments, predicted=predicted, residual=residual
+        )
 
 
 def _derivatives(at: Expansion) -> tuple[float, Array, Array]:

@@ -239,6 +239,8 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
 def _word_table(table: SimpleTable) -> WordTable:
     """Return what a Word document shows of a table, which may be one that was added by hand."""
     if isinstance(table, ResultTable):
-        return WordTable(table.title or "", table.heads, table.body, table.aligns, table.rules)
+        return WordTable(
+            title=table.title or "", heads=table.heads, body=table.body, aligns=table.aligns, rules=table.rules
+        )
     rows = [[str(cell) for cell in row] for row in table]
-    return WordTable(table.title or "", [], rows, "l" * max(map(len, rows)), ())
+    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=())
