@@ -10,6 +10,7 @@ import pandas as pd
 
 ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
 SMALLEST = 60
+STATED = 2.5  # exposure
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Case:
     ones, `factor` whether there is a categorical one too, `square` whether the models have the square of the first.
     `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
     `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
-    logit of two arms as the multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. The other fields
+    logit of two arms as the multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. `offset` says
+    what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other fields
     are options of the fit.
     """
 
@@ -57,6 +59,7 @@ class Case:
     objective: str = "risk"
     anchor: float = 1.0
     replicates: int = 4
+    offset: str = ""
 
 
 def draw(seed: int) -> Case:
@@ -84,7 +87,7 @@ def draw(seed: int) -> Case:
     trim = some((None, (0.05, 0.95), (0.1, 0.9), "crump"), usual=0.6) if target != "frame" else None
     if arms > 2 and isinstance(trim, tuple):
         trim = (trim[0] / 2, 0.95)
-    return Case(
+    case = Case(
         seed=seed,
         estimator=some(ESTIMATORS),
         rows=int(rng.integers(100, 400)) + 100 * (arms - 2),
@@ -119,6 +122,15 @@ def draw(seed: int) -> Case:
         anchor=float(some((30.0, 3.0, 0.3, 0.03))),
         replicates=int(some((2, 4, 6))),
     )
+    return replace(case, offset=some(_offsets(case, log=link == "log"), usual=0.6))
+
+
+def _offsets(case: Case, *, log: bool) -> tuple[str, ...]:
+    """What the column of times may be: the estimators that have means there, and links that have exposures."""
+    if case.estimator == "JRE":
+        return ("",)
+    observed = () if case.target == "frame" else ("offset", "observed") if log else ("offset",)
+    return ("", *observed, *(("stated",) if log and case.estimator != "AIPW" else ()))
 
 
 @dataclass(frozen=True)
@@ -154,6 +166,9 @@ def data_of(case: Case) -> Data:
     own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
     for name in names:
         own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
+    own["t"] = 0.5 * rng.normal(size=n)
+    if case.offset in ("observed", "stated"):
+        own["t"] = np.exp(own["t"])
     return Data(own, elsewhere, names)
 
 
@@ -183,7 +198,7 @@ def smaller(case: Case) -> Iterator[Case]:
             continue
         changed = replace(case, **{field.name: value})
         if field.name == "family":
-            changed = replace(changed, outcome_link="", effect="difference", level=0.0)
+            changed = replace(changed, outcome_link="", effect="difference", level=0.0, offset="")
         yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))

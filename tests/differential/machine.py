@@ -69,6 +69,9 @@ def model_of(case: Case, data: Data) -> Any:
     elif case.propensity == "known":
         scores = frame[[f"e{k}" for k in range(case.arms)]]
         options["propensity_score"] = frame["e1"] if case.arms == 2 else scores.to_numpy()
+    if case.offset:
+        options |= {"offset" if case.offset == "offset" else "exposure": frame["t"]}
+        options["at_exposure"] = {"observed": "observed", "stated": cases.STATED}.get(case.offset)
     model = getattr(cr, case.estimator)
     if case.arrays and case.target != "frame" and not case.factor:
         # column by column: old pandas cannot select several big-endian columns at once

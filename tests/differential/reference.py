@@ -15,7 +15,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.special import erf
 
-from tests.differential.cases import Case, Data
+from tests.differential.cases import STATED, Case, Data
 
 STEP = 1e-30
 ALPHA = 0.7  # of the negative binomial
@@ -60,6 +60,8 @@ class Problem:
     cluster: Vector
     g: Vector
     e: Vector
+    offset: Vector
+    mean_offset: Vector
 
     @property
     def n_arms(self) -> int:
@@ -96,11 +98,14 @@ def problem_of(case: Case, data: Data, basis: Callable[[Vector], Vector] = stand
         s = s / s.mean()
     cluster = own["c"].to_numpy() if case.clusters else np.arange(n)
     pad = np.zeros(m)
+    t = own["t"].to_numpy()
+    offset = np.r_[{"": np.zeros(n), "offset": t}.get(case.offset, np.log(np.abs(t))), pad]
     problem = Problem(
         case, X, Z, np.r_[own["y"].to_numpy(float), pad], np.r_[own["d"].to_numpy(int), pad.astype(int)],
         np.r_[s, np.ones(m)], np.r_[np.ones(n), pad],
         np.r_[cluster, 10_000 + np.arange(m)], both["g"].to_numpy(),
         np.column_stack([own[[f"e{k}" for k in range(case.arms)]].to_numpy().T, np.full((case.arms, m), 0.5)]),
+        offset, np.full(n + m, np.log(STATED)) if case.offset == "stated" else offset,
     )  # fmt: skip
     return problem if case.trim is None else trimmed(problem)
 
@@ -123,7 +128,8 @@ def trimmed(problem: Problem) -> Problem:
         scores = e[1:] if case.arms == 2 else e
         keep = ((scores >= case.trim[0]) & (scores <= case.trim[1])).all(axis=0)
     smaller = replace(problem, **{
-        name: getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g")
+        name: getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g",
+                                                      "offset", "mean_offset")
     }, e=problem.e[:, keep])  # fmt: skip
     if case.weight_type == "probability":
         smaller.s = smaller.s / smaller.s.mean()
@@ -164,7 +170,7 @@ def usual_link(case: Case) -> str:
 def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
     """Mean of the outcome model, and derivative over variance."""
     case = problem.case
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return eta, np.ones_like(eta)
     m, slope = inverse_link(usual_link(case), eta)
     variance = {
@@ -290,7 +296,7 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
     """Start from statsmodels' fit of an arm."""
     case, f = problem.case, sm.families
     y = problem.y[rows]
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return np.array([np.average(y, weights=w)])
     link = {"logit": f.links.Logit, "probit": f.links.Probit, "cloglog": f.links.CLogLog, "log": f.links.Log,
             "identity": f.links.Identity}[usual_link(case)]()  # fmt: skip
@@ -300,11 +306,12 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
     }[case.family]()  # fmt: skip
     start = None
     if case.family == "gaussian" and usual_link(case) == "log":
-        start = np.r_[np.log(np.average(y, weights=w)), np.zeros(X.shape[1] - 1)]
+        start = np.r_[np.log((w @ y) / (w @ np.exp(problem.offset[rows]))), np.zeros(X.shape[1] - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return np.asarray(sm.GLM(y, X[rows], family=family, freq_weights=w).fit(start_params=start).params)
+            glm = sm.GLM(y, X[rows], family=family, freq_weights=w, offset=problem.offset[rows])
+            return np.asarray(glm.fit(start_params=start).params)
         except ValueError as error:  # no weights of its own steps are left
             raise NoReferenceError(str(error)) from error
 
@@ -322,7 +329,8 @@ class Stack:
         self.scored = case.estimator != "OutcomeRegression" or case.target in ("overlap", "matching", "entropy", "tilt")
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
-        grouped = case.factor and case.target != "frame"
+        self.constants = case.estimator == "Hajek" and not case.offset
+        grouped = case.factor and case.target != "frame" and (self.constants or case.estimator != "Hajek")
         self.masks = [np.ones(len(problem.y))]
         self.masks += [(problem.g == level).astype(float) for level in "abc"] if grouped else []
         self.inside = [problem.observed * (problem.d == a) for a in range(K)]
@@ -359,12 +367,12 @@ class Stack:
 
     def outcome_rows(self, arm: int, beta: Vector, training: Vector) -> Vector:
         """Contributions to the equations of an arm's outcome model."""
-        m, slope = outcome_mean(self.problem, self.X @ beta)
+        m, slope = outcome_mean(self.problem, self.X @ beta + self.problem.offset)
         return (self.inside[arm] * training * (self.problem.y - m) * slope)[:, None] * self.X
 
     def averaged(self, arm: int, m: Vector, w: Vector, tilt: Vector) -> tuple[Vector, Vector]:
         """Numerator and denominator of the mean of an arm, row by row."""
-        if self.problem.case.estimator == "Hajek":  # weighted means of a group are those of its rows
+        if self.constants:  # weighted means of a group are those of its rows
             return self.inside[arm] * w * self.problem.y, self.inside[arm] * w
         return tilt * m, tilt
 
@@ -382,7 +390,7 @@ class Stack:
         w, tilt, measure = self.weights(gamma, mu)
         training, beta = self.training(w), beta.reshape(K, -1)
         blocks += [self.outcome_rows(a, beta[a], training) for a in range(K)]
-        means = [outcome_mean(problem, self.X @ b)[0] for b in beta]
+        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
         for parameters, kind, last in ((tau, self.averaged, tilt), (rho, self.corrections, measure)):
             for k, value in enumerate(parameters):
                 above, below = kind(k % K, means[k % K], w, last)
@@ -401,7 +409,7 @@ class Stack:
         training = self.training(w)
         beta = [self.solve_outcome(a, s, training) for a in range(K)]
         theta[self.parts[2]] = np.concatenate(beta)
-        means = [outcome_mean(problem, self.X @ b)[0] for b in beta]
+        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
         for part, kind, last in ((self.parts[3], self.averaged, tilt), (self.parts[4], self.corrections, measure)):
             for k in range(part.stop - part.start):
                 above, below = kind(k % K, means[k % K], w, last)
@@ -472,7 +480,9 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
 
     def predicted(t: Vector) -> Vector:
         beta = t[stack.parts[2]].reshape(case.arms, -1)
-        return np.column_stack([outcome_mean(problem, stack.X[:5] @ b)[0] for b in beta]).ravel()
+        return np.column_stack(
+            [outcome_mean(problem, stack.X[:5] @ b + problem.mean_offset[:5])[0] for b in beta]
+        ).ravel()
 
     by_theta = jacobian(predicted, theta)
     own = problem.observed > 0

@@ -28,8 +28,11 @@ def test_random_fits_agree_with_the_reference(part):
 
 def test_the_cases_are_of_every_kind():
     everything = [cases.draw(seed) for seed in range(2000)]
-    for field in ("estimator", "arms", "family", "propensity_link", "propensity", "target", "weight_type", "effect",
-                  "trim", "clip", "coding", "dtype", "square", "resamples", "objective", "anchor"):  # fmt: skip
+    fields = (
+        "estimator arms family propensity_link propensity target weight_type effect trim clip coding dtype square "
+        "resamples objective anchor offset"
+    )
+    for field in fields.split():
         in_the_suite = {getattr(case, field) for case in everything[:CASES]}
         assert in_the_suite == {getattr(case, field) for case in everything}, field
     assert len({(case.estimator, case.target) for case in everything}) == 5 * 9
