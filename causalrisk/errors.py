@@ -216,6 +216,9 @@ def meant(name: str, value: object, names: Iterable[str]) -> str | None:
     return MEANT.get(name, {}).get(word.casefold()) or nearest_name(word, names)
 
 
+NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
+
+
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise an OptionError unless the value is among the allowed ones."""
     if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
@@ -227,8 +230,10 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         advice = 'Type  cov_type="bootstrap".'
     elif hint in names:
         advice = f"Type  {name}={hint!r}."
+    elif names:
+        advice = f"Type  {name}=  one of them."
     else:
-        advice = f"Type  {name}=  one of them." if names else f"Leave {name}= out."
+        advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
     why = f" {EXPLAINED[name, word]}" if (name, word) in EXPLAINED else ""
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.{why}\n{advice}")
 

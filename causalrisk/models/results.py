@@ -116,7 +116,10 @@ INSTEAD = {
     **dict.fromkeys(("to_latex", "as_latex"), "Type  res.summary().as_latex()."),
     **dict.fromkeys(("to_html", "as_html"), "Type  res.summary().as_html()."),
     **dict.fromkeys(("refit", "fit"), "Type  res.model.fit()."),
-    **dict.fromkeys(("get_robustcov_results", "cov_HC1", "HC1_se"), 'Type  res.model.fit(cov_type="HC1").'),
+    **dict.fromkeys(
+        ("get_robustcov_results", "cov_HC1", "HC1_se"),
+        'Clusters are given to the model, by cluster=. Type  res.model.fit(cov_type="HC1").',
+    ),
     **dict.fromkeys(("cov_HC0", "HC0_se"), 'Type  res.model.fit(cov_type="robust").'),
     **dict.fromkeys(("get_influence", "outlier_test", "dfbetas"), "Type  res.influence()."),
 }

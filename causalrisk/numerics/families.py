@@ -112,6 +112,7 @@ _ENTRIES = (
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
+LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that say its link too
 OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
     ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
 )
@@ -260,7 +261,8 @@ def _unknown(given: Any, name: str) -> OptionError:
     called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)  # as R calls them
     word = called[1] if called else name
     close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
-    link = f", link={called[2]!r}" if called and called[2] else ""
+    linked = called[2] if called and called[2] else LINKS_IN_NAMES.get(word)
+    link = f", link={linked!r}" if linked else ""
     if close:
         advice = f"Type  family={close!r}{link}."
     else:

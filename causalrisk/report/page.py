@@ -143,9 +143,15 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of the three.
+        If an assumption is not one of the three, or the ending of the file is not that of a web page.
     """
     check_alpha(alpha)
+    if Path(path).suffix.lower() not in ("", ".html", ".htm"):
+        page_path = Path(path).with_suffix(".html").as_posix()
+        raise OptionError(
+            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
+            f'as PDF.\nType  res.report("{page_path}").'
+        )
     stated = _stated(assumptions or {})
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"

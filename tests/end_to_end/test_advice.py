@@ -1173,6 +1173,14 @@ HABITS = {  # of Stata, R and statsmodels
     ),
     "bootstrap": attribute("bootstrap", lambda res: res.model.fit(cov_type="bootstrap")),
     "estat": attribute("estat", lambda res: res.glance()),
+    "levels of stars": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"stars": (0.05, 0.01)}, {"stars": True}),
+    "report as PDF": Expression(
+        lambda: in_folder(lambda: fit().report("a.pdf")),
+        lambda: ["a.html"],
+        in_folder=in_folder,
+        fill={'res.report("a.html")': 'in_folder(lambda: fit().report("a.html"))'},
+        fit=fit,
+    ),
     "estimates store": Expression(
         lambda: fit().estimates_store,
         lambda: ["m1.pickle"],

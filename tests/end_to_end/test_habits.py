@@ -35,6 +35,8 @@ Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", neighbor=1, caliper=0.0
     That is not in this package; R's MatchIt matches.
 Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link="hetprobit").fit()
     Type  propensity_link='probit'.
+IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="probit").fit()
+    Type  family='binomial', link='probit'.
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="fracreg").fit()
     Type  family='binomial'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", psu="mage", strata="mmarried").fit()
@@ -155,7 +157,9 @@ etable(fit, fit)
 etable([fit], se="hetero")
     Type  below="se"  for where they stand.
 etable([fit], stars={"*": 0.05})
-    Leave stars= out.
+    Type  stars=True.
+fit.report("r.pdf")
+    Type  res.report("r.html").
 # statsmodels
 IPWRA(sm.OLS.from_formula("bweight ~ mage", b), b.mbsmoke).fit()
     Type  IPWRA(y, X, d), or  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
