@@ -41,21 +41,17 @@ class OutcomeLikelihood:
     n_predictors = 1
 
     def __init__(self, family: OutcomeFamily, y: Array, offset: Array | None = None) -> None:
-        self.family, self.y = family, y[:, None]
-        self.offset = None if offset is None else offset[:, None]
+        self.family, self.y, self.offset = family, y[:, None], offset
         self.bounded = family.name == "binomial"
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
         """As in `newton.Likelihood`."""
-        score, information, _ = self.family.score(self.y, self._shifted(eta[0]))
+        score, information, _ = self.family.score(self.y, shifted(eta[0], self.offset, axis=-2))
         return score[None], {(0, 0): information}
 
     def value(self, eta: Array) -> Array:
         """As in `newton.Likelihood`."""
-        return -self.family.loss(self.y, self._shifted(eta[0]))
-
-    def _shifted(self, eta: Array) -> Array:
-        return eta if self.offset is None else eta + self.offset
+        return -self.family.loss(self.y, shifted(eta[0], self.offset, axis=-2))
 
 
 def fit_outcome(

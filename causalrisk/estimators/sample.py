@@ -200,11 +200,11 @@ def make_sample(
     )
 
 
-def shifted(eta: Array, offset: Array | None) -> Array:
-    """Linear predictors with their offset, if there is one: rows are the last axis, or the last but one of three."""
+def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
+    """Linear predictors with their offset, if there is one; rows are the last axis, or the last but one (-2)."""
     if offset is None:
         return eta
-    return eta + (offset if eta.ndim < 3 else offset[:, None])
+    return eta + (offset if axis == -1 else offset[:, None])
 
 
 def part_of(offset: Array | None, rows: slice) -> Array | None:

@@ -322,7 +322,7 @@ class SeparateRefitter:
             change[a], outcome_failures = self.outcome[a].refit(training[rows])
             failures.append(outcome_failures)
         theta = self.theta[..., None] + change
-        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset))
+        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))
         means = (share * tilt * predicted).sum(axis=1)
         if spec.corrected:
             residual = share * w * (self.y[:, None] - sample.own(predicted))

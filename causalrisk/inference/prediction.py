@@ -89,17 +89,13 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
-    if isinstance(data, str) and data.isidentifier():
-        raise TypeError(
-            f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
-            "sample in each arm, or  res.propensity_scores."
-        )
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
         return frame if arm is None else frame[record.arm_label(arm)]
-    frame = pd.DataFrame(_family(record).mean(_predictors(record, data)), index=_index_of(data), columns=labels)
+    predictors = _predictors(record, _new_rows(record, data), data)
+    frame = pd.DataFrame(_family(record).mean(predictors), index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -129,34 +125,40 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     1  3151.9     26.6         3099.8         3203.9
     """
     check_unit_level(record, "get_prediction(data)")
-    means = predict(record, data)
-    rows, predictors, mean = _new_rows(record, data), _predictors(record, data), _family(record).mean
-    slope = _family(record).mean_deriv(predictors)
+    rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
+    predictors = _predictors(record, rows, data)
+    index = record.design.index if data is None else _index_of(data)
+    means = pd.DataFrame(family.mean(predictors), index=index, columns=labels)
     blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
-    errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
+    errors = pd.DataFrame(np.abs(family.mean_deriv(predictors)) * se_predictor, index=means.index, columns=labels)
     if arm is not None:
         label = record.arm_label(arm)
-        k = list(means.columns).index(label)
+        k = labels.index(label)
         return Predictions(
             predicted_mean=means[label],
             se_mean=errors[label],
             predictor=predictors[:, k],
             se_predictor=se_predictor[:, k],
-            mean=mean,
+            mean=family.mean,
         )
     return Predictions(
         predicted_mean=means.stack(),
         se_mean=errors.stack(),
         predictor=predictors.ravel(),
         se_predictor=se_predictor.ravel(),
-        mean=mean,
+        mean=family.mean,
     )
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
     """Columns of the basis of the outcome models for new rows, shape (m, p)."""
+    if isinstance(data, str) and data.isidentifier():
+        raise TypeError(
+            f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
+            "sample in each arm, or  res.propensity_scores."
+        )
     if record.spec.constants:
         return np.ones((record.design.n if data is None else len(data), 1))
     rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
@@ -168,10 +170,10 @@ def _family(record: FitRecord) -> OutcomeFamily:
     return training_family(record.sample, record.spec)
 
 
-def _predictors(record: FitRecord, data: Any) -> Array:
+def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
     """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
     sample = record.sample
-    eta = _new_rows(record, data) @ record.estimate.theta.T
+    eta = rows @ record.estimate.theta.T
     if sample.mean_offset is None:
         return eta
     if data is None:

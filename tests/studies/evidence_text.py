@@ -60,7 +60,7 @@ Between {real_low} and {real_high}: on these data JRE gains nothing and loses no
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
 [compare](../howto/compare.md) the estimators on your data. Nothing here concerns unrecorded confounders. Every
 estimator, coverage at n = 200, and the settings that were tried are in the
-[notebook](../reference/evidence_notebook.md); rows left out, time, and intervals of every kind among the
+[notebook](../reference/evidence_notebook.md); rows left out and intervals of every kind among the
 [measurements](../reference/measurements.md).
 
 {made}

@@ -168,7 +168,7 @@ class JointObjective:
     def means(self, theta: Array) -> OutcomeMeans:
         """Outcome models at theta, shape (K, p, m)."""
         sample, family = self.sample, self.sample.family
-        eta = shifted(self.q @ theta, sample.offset)
+        eta = shifted(self.q @ theta, sample.offset, axis=-2)
         mean = family.mean(eta)
         return OutcomeMeans(
             theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=sample.y[:, None] - sample.own(mean)
@@ -228,10 +228,10 @@ class JointObjective:
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
         """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
         sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
-        predicted = []
-        for rows, of_arm in zip(sample.slices, theta, strict=True):
-            eta, offset = self.q[rows] @ of_arm, part_of(sample.offset, rows)
-            predicted.append(sample.family.mean(eta if offset is None else eta + offset[:, None]))
+        predicted = [
+            sample.family.mean(shifted(self.q[rows] @ of_arm, part_of(sample.offset, rows), axis=-2))
+            for rows, of_arm in zip(sample.slices, theta, strict=True)
+        ]
         error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
         if criterion.full_risk:
             root, equations = np.sqrt(criterion.fitted_penalty), self._fitted_equations

@@ -74,7 +74,7 @@ class JointRefitter:
         resampled = ResampledWeights.of(share, at, replicated)
         theta, outcome_failures = self._solve(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
-        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset))
+        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
         if self.objective.groups is not None:
             views = resampled.views(self.objective.groups)
             means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])

@@ -182,8 +182,8 @@ class Trainer:
     method : str, optional
         "least_squares" (linear models only), or a method of `scipy.optimize.minimize`; by default that of the problem.
     starts : ndarray, shape (n_starts, K p), optional
-        Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
-        relative to it; the best of the minima found is kept.
+        Further starting points of the optimiser, in coordinates where the Hessian where it begins is the identity and
+        relative to that point; the best of the minima found is kept.
     """
 
     def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
