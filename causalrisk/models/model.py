@@ -551,7 +551,8 @@ class JRE(CausalModel):
         method : str, optional
             "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
             "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
-            default for other outcome models is Newton's method with steps that follow the valley of small net biases.
+            default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
+            end.
         bootstrap_replicates : {"shifted", "nested"}
             Replicates within a resample: the full sample's, moved along with the resample's propensity fit, or drawn
             and fitted afresh (exact, and n_boot times the work).

@@ -459,7 +459,7 @@ class JREResults(CausalResults):
 
     @property
     def optimize_result(self) -> Any:
-        """What the optimiser reported of the joint objective (JRE), which is free of units."""
+        """What scipy reported of the joint objective (JRE); it is free of units."""
         return copy.copy(self._joint.estimate.result)
 
     @property
