@@ -323,8 +323,8 @@ def find_design(design: Any) -> Design:
     --------
     >>> from causalrisk.simulation.designs import find_design
     >>> find_design("strong")
-    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0, heterogeneity=0.5, n_covariates=4,
-        tails=inf, baseline=0.0)
+    Strong(confounding=1.2, curvature=0.35, shape='square', score_curvature=0.0,
+        heterogeneity=0.5, n_covariates=4, tails=inf, baseline=0.0)
     """
     if isinstance(design, Design):
         return design
