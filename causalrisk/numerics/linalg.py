@@ -187,10 +187,10 @@ def _factors(matrices: Array) -> _Factors | None:
     The product of the traces of a matrix and of its inverse bounds the condition number.
     """
     try:
-        lower = np.linalg.cholesky(matrices)
+        lower: Array = np.asarray(np.linalg.cholesky(matrices), dtype=float)
     except np.linalg.LinAlgError:
         return None
-    inverse = np.linalg.inv(lower)
+    inverse: Array = np.asarray(np.linalg.inv(lower), dtype=float)
     condition = np.trace(matrices, axis1=1, axis2=2) * np.square(inverse).sum(axis=(1, 2))
     return _Factors(lower, inverse) if condition.max(initial=0) < WELL_CONDITIONED else None
 
