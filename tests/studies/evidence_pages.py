@@ -182,7 +182,7 @@ def notebook_words(tables, made):
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "coverage": coverage_table(tables["coverage"]), "covered": tables["coverage"]["samples"].min(),
         "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
-        "coverage_apart": number(apart), "made": made_by(made),
+        "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),
     }  # fmt: skip
 
 

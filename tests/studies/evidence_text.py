@@ -53,8 +53,9 @@ and {ipwra_doubly} for IPWRA.
 ## Real data
 
 The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
-same resamples. Formulas are those of the [first estimate](../tutorials/first_estimate.md) for cattaneo2 and of [Redo
-three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for NHEFS is Hajek's.)
+same resamples, with JRE's 200 replicates. Formulas are those of the [first estimate](../tutorials/first_estimate.md)
+for cattaneo2 and of [Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for
+NHEFS is Hajek's.)
 
 {real}
 
@@ -94,14 +95,14 @@ wrong the bias decides, and the numbers grow with n.
 
 The mean of an outcome that is seen only for the treated, n = 200, both models wrong, {mean_samples} samples. The
 true mean is 210. With the outcome set to 0 where it is not seen, the effect is that mean. Kang and Schafer (2007)
-printed the bias and the root mean squared error of ordinary least squares.
+printed the bias and the root mean squared error of ordinary least squares. JRE has its 200 replicates here.
 
 {mean}
 
 ## Coverage of the 95% interval
 
-Normal intervals from the bootstrap, {covered} samples a row; SE / SD is the mean standard error over the standard
-deviation of the estimates. JRE's standard error allows for the choice of the anchor.
+Normal intervals from the bootstrap ({n_boot} resamples), {covered} samples a row; SE / SD is the mean standard error
+over the standard deviation of the estimates. JRE's standard error allows for the choice of the anchor.
 
 {coverage}
 
