@@ -40,7 +40,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     for item in given:
         model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
         if model is None:
-            raise OptionError(unknown_estimator(item, BY_NAME))
+            raise OptionError(unknown_estimator(item, BY_NAME, among=given))
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
         models.append(model)
