@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
 CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of JRE only."
+AS_FORMULA, AS_PROPENSITY = "Type  from_formula({value}, data, ...).", "Type  propensity={value}."
 
 
 Advice = str | Callable[[Any], str]  # for a keyword; a function of what was given where that decides
@@ -78,13 +79,13 @@ def _method(given: Any) -> str:
 def _outcome_model(given: Any) -> str:
     """Translate omodel= of Stata, whose word names a family; a formula else."""
     family = family_meant(given) if isinstance(given, str) else None
-    return f"Type  {family}." if family else "Type  from_formula({value}, data, ...)."
+    return f"Type  {family}." if family else AS_FORMULA
 
 
 def _treatment_model(given: Any) -> str:
     """Translate tmodel= of Stata, whose word names a link; a formula else."""
     if given not in BINARY_LINKS and given not in MEANT["propensity_link"]:
-        return "Type  propensity={value}."
+        return AS_PROPENSITY
     link = meant("propensity_link", given, BINARY_LINKS)
     return (
         f'Type  propensity_link="{link}".' if link else f"Type  propensity_link=  one of {listed(tuple(BINARY_LINKS))}."
@@ -154,11 +155,11 @@ MODEL_INSTEAD = named(
     ("eval_env", "Variables are taken from data=, or from where from_formula is called. Leave it out."),
     (
         "ps_formula propensity_formula treatment_formula exposure_model gform results_select",
-        "Type  propensity={value}.",
+        AS_PROPENSITY,
     ),
     ("tmodel ps_model", _treatment_model),
     ("omodel outcome_model", _outcome_model),
-    ("outcome_formula out_formula Qform", "Type  from_formula({value}, data, ...)."),
+    ("outcome_formula out_formula Qform", AS_FORMULA),
     ("ps pscore propensity_scores", "Type  propensity_score={value}."),
     ("strata stratum", f"{outside('survey')}\nFor strata as covariates type  C({{bare}})  in both formulas."),
     (
@@ -342,7 +343,11 @@ def check_keywords(
                     raise TypeError(_given_twice(_caller_name(function, args), name, args[placed.index(name)], known))
             for name in needed:
                 if name not in keywords and name not in placed:
-                    advice = REQUIRED[name](args) if name in REQUIRED else f"Its options are {', '.join(known)}."
+                    advice = (
+                        REQUIRED[name]([*args, *keywords.values()])
+                        if name in REQUIRED
+                        else f"Its options are {', '.join(known)}."
+                    )
                     raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{advice}")
             return function(*args, **keywords)
 

@@ -172,7 +172,7 @@ def _check_arguments(covariates: Any, data: Any) -> None:
         left, group = (part.strip() for part in covariates.split("|"))
         raise OptionError(
             f"the covariates {covariates!r} have groups behind a bar, which are an option here.\n"
-            f'Type  "{left}", by="{group}".'
+            f'Type  covariates="{left}", by="{group}".'
         )
 
 

@@ -298,7 +298,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
         raise _failed(error, formula, scope) from error
     except CausalRiskError:
         raise
-    except Exception as error:  # of a function that patsy calls unguarded, such as a spline or a contrast
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of a spline or a contrast
         raise _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope) from error
 
 
