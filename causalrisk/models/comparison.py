@@ -81,7 +81,8 @@ class ComparisonResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, a row an estimator (and arm): bootstrap ("std err") and robust errors, z test, normal interval."""
+        """Effects, a row an estimator (and arm), under the names of `summary_frame`, and robust se; std err and
+        intervals are the bootstrap's."""
         return effects_frame(self._data, 0.05)
 
     @property
@@ -263,10 +264,10 @@ def compare(
     >>> both = compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
-    >>> both.differences[["difference", "std err"]].round(1)
-                      difference  std err
+    >>> both.differences[["estimate", "std err"]].round(1)
+                      estimate  std err
     estimator  minus
-    Unadjusted IPWRA       -18.4     11.0
+    Unadjusted IPWRA     -18.4     11.0
     """
     models = chosen_models(estimators)
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})

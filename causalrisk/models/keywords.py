@@ -122,6 +122,7 @@ FIT_INSTEAD = named(
     ("disp verbose", "fit prints nothing; progress=True shows the bootstrap."),
     ("maxiter tol", "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out."),
     ("start_params", "The search finds its start. Leave it out."),
+    ("optimizer solver", "Each model has its own search. Leave it out."),
     ("effect_group", "It belongs to the model.\nType  from_formula(..., target={value}).fit()."),
     ("seed random_state", "Type  rng={value}."),
     ("reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples B R", "Type  n_boot={value}."),
@@ -136,9 +137,15 @@ FIT_INSTEAD = named(
         for name in (*_fields(ColumnOptions), *_fields(ModelOptions))
     ),
 )
-FIT_SEPARATE = FIT_INSTEAD | {
-    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
-}
+FIT_SEPARATE = (
+    FIT_INSTEAD
+    | {
+        name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)."
+        for name in _fields(JREOptions)
+        if name != "method"
+    }
+    | {"method": "Each model has its own search. Leave it out."}
+)
 MODEL_INSTEAD = named(
     ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),
     ("groups clusters cluster_var psu ids", "Type  cluster={value}."),

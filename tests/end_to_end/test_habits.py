@@ -160,6 +160,10 @@ AIPW.from_formula("bweight ~ C(mage, 3)", b, treat="mbsmoke").fit()
     Check that term; arithmetic belongs inside I(...), odd names inside Q("...").
 AIPW.from_formula("bweight ~ prenatal %in% c(1, 2)", b, treat="mbsmoke").fit()
     Type  "bweight ~ prenatal.isin([1, 2])".
+AIPW.from_formula("bweight ~ C(prenatal, contr.sum)", b, treat="mbsmoke").fit()
+    Type  "bweight ~ C(prenatal, Sum)".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", target="ATOS").fit()
+    Type  trim="crump"  for the rows of the optimal subset.
 AIPW.from_formula("bweight ~ b$mage + b$medu", b, treat="mbsmoke").fit()
     Type  "bweight ~ mage + medu".
 AIPW.from_formula("bweight = mage + medu", b, treat="mbsmoke").fit()
@@ -309,6 +313,8 @@ IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"], hasconst=True).f
     No constant is added, and a missing one is warned of. Leave it out.
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     Type  data=data.reset_index().
+fit.model.fit(method="bfgs")
+    Each model has its own search. Leave it out.
 fit.cov_params(r_matrix=[1, 0, 0])
     Type  res.t_test([1, 0, 0])  for linear combinations.
 fit.wald_test("ATE = 0", use_f=False, scalar=True)

@@ -162,6 +162,10 @@ NOTATIONS = (
         _whole(lambda text: re.sub(r"\{([^}]*)\}", r"I(\1)", text)),
     ),
     Notation(r"\bas\.(factor|numeric|character)\(", "a function of R.", _whole(_rs_types)),
+    Notation(
+        r"\bcontr\.(sum|treatment|helmert|poly)\b", "a contrast of R.",
+        _whole(lambda text: re.sub(r"\bcontr\.(\w+)", lambda m: m[1].capitalize(), text)),
+    ),
     Notation(r"\boffset\(", "R's offset(), which is an option here.", _offset_as_option),
     Notation(r"\b[\w.]+::(\w+)\(", "a function of a package of R.", _of_package),
     Notation(
