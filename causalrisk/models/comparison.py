@@ -81,8 +81,7 @@ class ComparisonResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, a row an estimator (and arm), under the names of `summary_frame`, and robust se; std err and
-        intervals are the bootstrap's."""
+        """Effects, a row an estimator (and arm): the columns of `summary_frame`, by the bootstrap, and "robust se"."""
         return effects_frame(self._data, 0.05)
 
     @property

@@ -154,7 +154,7 @@ MODEL_INSTEAD = named(
     ("focal", "Type  target={value}."),
     (
         "tlevel",
-        "Type  treated={value}  for the level that is treated, or  target={value}  for the effect on its rows.",
+        "Type  target={value}  for the effect on its rows, or  treated={value}  for the level that is treated.",
     ),
     ("subset subpop", _rows),
     ("weight", _weight),

@@ -1120,7 +1120,7 @@ HABITS = {  # of Stata, R and statsmodels
         fill={"propensity_link=": 'propensity_link="logit"'},
     ),
     "optimal subset": Case(model, {"target": "ATOS"}, {"trim": "crump"}),
-    "tlevel": Case(model, {"tlevel": 1}, {"treated": 1}),
+    "tlevel": Case(model, {"tlevel": 1}, {"target": 1}),
     "weight of a population": Case(model, {"weight": "overlap"}, {"target": "overlap"}),
     "weight of rows": Case(model, {"weight": "w"}, {"weights": "w", "weight_type": "probability"}),
     "subset by a text": Case(model, {"subset": "x1 > 0"}, {"data": POSITIVE}),

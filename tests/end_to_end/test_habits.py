@@ -44,7 +44,7 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", omodel="flogit", tmodel
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tmodel="hetprobit")
     Type  propensity_link=  one of 'logit', 'probit', 'cloglog'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tlevel="1")
-    Type  treated="1"  for the level that is treated, or  target="1"  for the effect on its rows.
+    Type  target="1"  for the effect on its rows, or  treated="1"  for the level that is treated.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", subset="mage > 20")
     Type  data=data.query("mage > 20").
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", svy=True)

@@ -277,7 +277,10 @@ def test_warnings_are_given_once(frame):
 @pytest.mark.parametrize(
     ("estimators", "words"),
     [
-        (["IPWRA", "jre"], ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["JRE"]']),
+        (
+            ["IPWRA", "jre"],
+            ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["IPWRA", "JRE"]'],
+        ),
         ("outcomeregresion", ['Type  estimators=["OutcomeRegression"]']),
         ([cr.CausalResults], ["CausalResults", "Type  estimators="]),
         ([3], ["3 is not known", "Type  estimators="]),
