@@ -71,7 +71,7 @@ def check_unit_level(record: FitRecord, what: str) -> None:
 
 def _check_arm(record: FitRecord, arm: Any) -> None:
     """Refuse a statistic of other packages in the place of the arm."""
-    if arm in STATISTICS and record.design.arm_named(arm) is None:
+    if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
         raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
 
 

@@ -84,7 +84,7 @@ def _outcome_model(given: Any) -> str:
 
 def _treatment_model(given: Any) -> str:
     """Translate tmodel= of Stata, whose word names a link; a formula else."""
-    if given not in BINARY_LINKS and given not in MEANT["propensity_link"]:
+    if not isinstance(given, str) or given not in {*BINARY_LINKS, *MEANT["propensity_link"]}:
         return AS_PROPENSITY
     link = meant("propensity_link", given, BINARY_LINKS)
     return (

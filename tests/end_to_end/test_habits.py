@@ -43,6 +43,8 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", omodel="flogit", tmodel
     Type  family='binomial'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tmodel="hetprobit")
     Type  propensity_link=  one of 'logit', 'probit', 'cloglog'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tmodel=["mage"])
+    Type  propensity=['mage'].
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tlevel="1")
     Type  target="1"  for the effect on its rows, or  treated="1"  for the level that is treated.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", subset="mage > 20")
