@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
-from causalrisk.errors import one_of
+from causalrisk.errors import nearest_name, one_of
 
 __all__ = ["load_cattaneo2", "load_lalonde", "load_nhefs", "load_tutoring"]
 CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
@@ -15,6 +16,12 @@ CONTROLS = {"experimental": "nsw", "cps": "cps", "cps3": "cps3"}
 def _read(name: str) -> pd.DataFrame:
     with files(__name__).joinpath(f"{name}.csv.gz").open("rb") as stream:
         return pd.read_csv(stream, compression="gzip")
+
+
+def __getattr__(name: str) -> Any:
+    message = f"module 'causalrisk.datasets' has no attribute {name!r}."
+    close = None if name.startswith("_") else nearest_name(f"load_{name.removeprefix('load_')}", __all__)
+    raise AttributeError(f"{message}\nType  causalrisk.datasets.{close}()." if close else message)
 
 
 def load_cattaneo2() -> pd.DataFrame:
