@@ -200,7 +200,7 @@ class CausalModel:
 
     @check_keywords(FROM_ARRAYS, from_formula, without=("treat", "propensity"))
     def __init__(
-        self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
         """Make a model from arrays.
 
@@ -237,7 +237,8 @@ class CausalModel:
                 "own.\n"
                 f"Type  {name}.from_formula({typed(endog)}, data, treat={column})."
             )
-        missing = [what for what, given in (("exog", exog), ("treat", treat)) if given is None]
+        given = {"endog": endog, "exog": exog, "treat": treat}
+        missing = [name for name, values in given.items() if values is None]
         if missing:
             raise TypeError(
                 f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
