@@ -343,7 +343,9 @@ def balance(
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> res.balance()[["unit", "diff before", "diff after"]].round(2)
                      unit  diff before  diff after
     covariate

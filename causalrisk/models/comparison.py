@@ -260,7 +260,13 @@ def compare(
     >>> from causalrisk import compare, datasets
     >>> births = datasets.load_cattaneo2()
     >>> names = ["Unadjusted", "IPWRA"]
-    >>> both = compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
+    >>> both = compare(
+    ...     "bweight ~ mage + medu",
+    ...     births,
+    ...     treat="mbsmoke",
+    ...     estimators=names,
+    ...     n_boot=99,
+    ... )
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
     >>> both.differences[["estimate", "std err"]].round(1)

@@ -422,7 +422,9 @@ class OutcomeRegression(CausalModel):
     --------
     >>> from causalrisk import OutcomeRegression, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> OutcomeRegression.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
     OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
     """
 
@@ -436,7 +438,9 @@ class Hajek(CausalModel):
     --------
     >>> from causalrisk import Hajek, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
+    >>> Hajek.from_formula(
+    ...     "bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu"
+    ... ).fit()
     Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
     """
 
@@ -494,7 +498,9 @@ class JRE(CausalModel):
     --------
     >>> from causalrisk import JRE, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
+    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(
+    ...     n_boot=99
+    ... )
     >>> res
     JRE: ATE -256.37 (24.20), 1 vs 0, n 4642
     """

@@ -403,8 +403,9 @@ def _cancellation(record: FitRecord) -> Part:
             "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
         )
     )
-    shown = table_html(formatted(table, {str(c): format_number for c in table}), "Biases by estimator")
-    return Part("cancellation", "How the biases cancel", "\n".join([*figures, shown]), reading)
+    shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
+    body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
+    return Part("cancellation", "How the biases cancel", body, reading)
 
 
 def _influence(record: FitRecord) -> Part:

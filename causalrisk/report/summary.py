@@ -43,7 +43,7 @@ NOTE_JOINT = (
 )
 NOTE_RISK = (
     "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "
-    "over propensity scores that vary as the estimated one does. It is measured in this sample and says nothing of "
+    "over propensity scores scattered about the estimated one. It is measured in this sample and says nothing of "
     "unmeasured confounders or missing overlap."
 )
 

@@ -115,7 +115,12 @@ def table_one(
     --------
     >>> from causalrisk import datasets, table_one
     >>> births = datasets.load_cattaneo2()
-    >>> table_one(["mage", "mmarried"], births, by="mbsmoke", levels={0: "nonsmoker", 1: "smoker"})
+    >>> table_one(
+    ...     ["mage", "mmarried"],
+    ...     births,
+    ...     by="mbsmoke",
+    ...     levels={0: "nonsmoker", 1: "smoker"},
+    ... )
     ==============================================================================
                              nonsmoker                    smoker               SMD
                                 n 3778                     n 864
@@ -221,7 +226,9 @@ def balance_for_paper(
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> table = res.table_one(names={"mage": "Mother's age", "mmarried": "Married"})
     >>> table.frame[["SMD before", "SMD after"]].round(3)
                   SMD before  SMD after
