@@ -137,14 +137,11 @@ FIT_INSTEAD = named(
         for name in (*_fields(ColumnOptions), *_fields(ModelOptions))
     ),
 )
-FIT_SEPARATE = (
-    FIT_INSTEAD
-    | {
-        name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)."
-        for name in _fields(JREOptions)
-        if name != "method"
-    }
-    | {"method": "Each model has its own search. Leave it out."}
+FIT_SEPARATE = FIT_INSTEAD | {
+    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
+}
+FIT_SEPARATE["method"] = (
+    "Each model has its own search; JRE alone has several, JRE.from_formula(...).fit(method=...). Leave it out."
 )
 MODEL_INSTEAD = named(
     ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),

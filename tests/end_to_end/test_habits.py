@@ -316,7 +316,7 @@ IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"], hasconst=True).f
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     Type  data=data.reset_index().
 fit.model.fit(method="bfgs")
-    Each model has its own search. Leave it out.
+    Each model has its own search; JRE alone has several, JRE.from_formula(...).fit(method=...). Leave it out.
 fit.cov_params(r_matrix=[1, 0, 0])
     Type  res.t_test([1, 0, 0])  for linear combinations.
 fit.wald_test("ATE = 0", use_f=False, scalar=True)

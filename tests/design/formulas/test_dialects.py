@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from causalrisk.design.formulas.dialects import bitwise_or_and, called_elsewhere
-from causalrisk.design.formulas.stata import stata_formula
 from causalrisk.errors import DesignError
 from tests.conftest import formula_design
 
@@ -108,4 +107,3 @@ def test_names_with_a_hash_inside_quotes():
 
 def test_unknown_functions_have_no_translation():
     assert called_elsewhere("foo", "y ~ foo(x)") is None
-    assert stata_formula("y ~ age") == "y ~ age"
