@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_scalar
+from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.frames import as_pandas
@@ -139,7 +140,11 @@ def shown_level(level: Any) -> str:
 
 
 def data_on_sample(design: Design, data: Any = None) -> Table:
-    """Return the rows of the data that are in the sample; of no data, the variables of both formulas."""
+    """Return the rows of the data that are in the sample; of no data, the variables of both formulas.
+
+    Rows are matched by their labels where these are those of the fit, else by position; either way what the data and
+    the formulas have in common has to be the same.
+    """
     return _known(design) if data is None else _on_sample(design, as_table(data, []))
 
 
@@ -159,8 +164,50 @@ def _on_sample(design: Design, table: Table) -> Table:
             f"data has {len(table.index)} rows, the model was made from {len(design.in_sample)}; expected the same "
             "data.\nType  data=  with the DataFrame that from_formula was given."
         )
-    keep = design.in_sample.to_numpy()
-    return Table(table.index[keep], None, {str(name): table.column(name)[keep] for name in table.names})
+    rows = np.flatnonzero(design.in_sample)
+    position = _position(design.in_sample.index, table.index)
+    rows = rows if position is None else position[rows]
+    found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
+    shared = _shared(design, found)
+    changed = [name for name, values in shared.items() if not _same(values, found[name])]
+    if changed:
+        raise DesignError(
+            f"{listing(changed)} of data differ from what the model was made from; expected the same rows, in the same "
+            "order or with the same labels.\nType  data=  with the DataFrame that from_formula was given."
+        )
+    if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
+        raise DesignError(
+            "data has other row labels than the data of the model and no variable of its formulas, so rows cannot be "
+            "matched.\nType  data=data.reset_index(drop=True)  if its rows are in the same order."
+        )
+    return Table(design.index, None, found)
+
+
+def _position(labels: pd.Index, others: pd.Index) -> np.ndarray | None:
+    """Where each label stands among the others; None if these are not the same labels."""
+    if labels.equals(others):
+        return np.arange(len(labels))
+    if not (labels.is_unique and others.is_unique):
+        return None
+    position = others.get_indexer(labels)
+    return position if np.all(position >= 0) else None
+
+
+def _shared(design: Design, found: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    """Variables of the fit, its outcome among them, that the data have as well."""
+    known = _known(design).extra
+    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]):
+        known = {**known, design.endog_name: pd.Series(design.y)}
+    return {name: values for name, values in known.items() if name in found}
+
+
+def _same(values: pd.Series, others: pd.Series) -> bool:
+    """Whether complete values are the same ones in the same order."""
+    if missing_mask(others).any():
+        return False
+    numeric = is_numeric_dtype(values) and is_numeric_dtype(others)
+    kind = float if numeric else object
+    return np.array_equal(values.to_numpy(dtype=kind), others.to_numpy(dtype=kind))
 
 
 def _projection(design: Design, text: str, table: Table) -> Moderators:

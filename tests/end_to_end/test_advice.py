@@ -661,6 +661,19 @@ RESULTS = {
         fill={"data=": "res.effects_by('g', data)"},
         res=res_of(),
     ),
+    "sorted rows": Expression(
+        lambda: res_of()().effects_by("g", DATA.sort_values("x1").reset_index(drop=True)),
+        lambda: res_of()().effects_by("g", DATA),
+        fill={"data=": "res.effects_by('g', data)"},
+        res=res_of(),
+    ),
+    "rows by other labels": Expression(
+        lambda: res_of()().effects_by("g", DATA[["g"]].add_prefix("row ", axis=0)),
+        lambda: res_of()().effects_by("g", DATA),
+        fill={"data=data.reset_index(drop=True)": "res.effects_by('g', data=data.reset_index(drop=True))"},
+        res=res_of(),
+        data=DATA[["g"]].add_prefix("row ", axis=0),
+    ),
     "projection of a ratio": Expression(
         lambda: model(formula="positive ~ x1", effect="ratio").fit().effects_by("~ x1"),
         lambda: model(formula="positive ~ x1").fit().effects_by("~ x1"),

@@ -29,6 +29,34 @@ def fitted(model, data, formula=f"y ~ {RHS}", **options):
     return model.from_formula(formula, data, treat="d", **options).fit()
 
 
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [["x1", "x2", "g"], ["g"]], ids=["with a variable of the fit", "without"])
+def test_a_sorted_frame_gave_the_groups_the_effects_of_other_rows(data, columns):
+    data = data.assign(g=np.arange(len(data)) % 3)
+    res = fitted(cr.IPWRA, data, trim=(0.05, 0.95))
+    again = data[columns].sort_values("g", kind="stable")
+    pd.testing.assert_frame_equal(res.effects_by("g", again), res.effects_by("g", data))
+    pd.testing.assert_frame_equal(res.differences_by("g", again), res.differences_by("g", data))
+    pd.testing.assert_frame_equal(res.balance(also=["g"], data=again), res.balance(also=["g"], data=data))
+    pd.testing.assert_frame_equal(res.balance(also=again[["g"]]), res.balance(also=["g"], data=data))
+    assert str(res.table_one(also=["g"], data=again)) == str(res.table_one(also=["g"], data=data))
+    by_position = {name: data[name].to_numpy() for name in columns}
+    pd.testing.assert_frame_equal(res.effects_by("g", by_position), res.effects_by("g", data))
+
+
+def test_a_sorted_frame_without_its_labels_is_told_by_the_variables_of_the_fit(data):
+    data = data.assign(g=np.arange(len(data)) % 3, name=np.where(data.x2 > 0, "a", "b"))
+    res = fitted(cr.IPWRA, data, "y ~ x1 + C(name)")
+    again = data.sort_values("g", kind="stable", ignore_index=True)
+    for there, told in ((again, "'x1', 'name', 'y'"), (again[["g", "name"]], "'name'"), (again[["g", "y"]], "'y'")):
+        with pytest.raises(cr.DesignError, match=rf"^{told} of data differ"):
+            res.effects_by("g", there)
+    with pytest.raises(cr.DesignError, match="other row labels"):
+        res.effects_by("g", again[["g"]].add_prefix("row ", axis=0))
+
+
 # --- weights -------------------------------------------------------------------------------------------------------
 
 
