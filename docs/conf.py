@@ -86,18 +86,19 @@ FIGURES: dict[str, Any] = {
 
 
 class Examples(doctest.DocTestRunner):
-    """Runs examples, and keeps the figures that they close."""
+    """Runs examples, and keeps the figures that they show."""
 
     def __init__(self) -> None:
         import matplotlib.pyplot as plt
 
         super().__init__(optionflags=doctest_flags())
         plt.rcParams.update(FIGURES)
+        plt.show = lambda: plt.close("all")  # the build opens no window
         self.figures: dict[int, str] = {}
 
     def report_start(self, out: Any, test: Any, example: Any) -> None:
-        """Draw the open figure, as SVG, before an example that starts with ``plt.close``."""
-        if example.source.startswith("plt.close("):
+        """Draw the open figure, as SVG, before an example that starts with ``plt.show``."""
+        if example.source.startswith("plt.show("):
             import matplotlib.pyplot as plt
 
             text, figure = io.StringIO(), plt.gcf()

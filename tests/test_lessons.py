@@ -33,7 +33,7 @@ def test_code_of_lessons_fits_an_answer(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_figures_have_captions(page):
     """Figures and captions alternate, and a caption, which is also the alternative text, is plain text."""
-    found = [line for line in lines_of(page) if line.startswith((">>> plt.close(", "Figure: "))]
+    found = [line for line in lines_of(page) if line.startswith((">>> plt.show(", "Figure: "))]
     assert [line.startswith("Figure: ") for line in found] == [False, True] * (len(found) // 2)
     captions = re.findall(r"^Figure: .*?(?=\n\n|\Z)", page.read_text("utf-8"), re.M | re.S)
     assert not [caption for caption in captions if re.search(r"[`*$]|\]\(", caption)]
@@ -42,7 +42,7 @@ def test_figures_have_captions(page):
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
 def test_lessons_have_a_figure(page):
     if page.stem not in ("index", "problem_set"):
-        assert any(line.startswith(">>> plt.close(") for line in lines_of(page))
+        assert any(line.startswith(">>> plt.show(") for line in lines_of(page))
 
 
 def test_every_task_has_a_solution():
