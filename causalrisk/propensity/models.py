@@ -16,7 +16,15 @@ from scipy.special import expit
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, pairwise_columns
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.numerics.newton import Likelihood, NewtonFits, information, newton_batch, predictors, refit_batch
+from causalrisk.numerics.newton import (
+    Likelihood,
+    NewtonFits,
+    WeightedRows,
+    information,
+    maximize,
+    predictors,
+    refit_batch,
+)
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
 
@@ -116,10 +124,13 @@ class LikelihoodModel(PropensityModel):
             self._pairs = pairwise_columns(self.columns)
         return self._pairs
 
+    def weighted(self, weights: Array) -> WeightedRows:
+        """Return the likelihood of the rows under weights of shape (n, m), with damped steps."""
+        return WeightedRows(self.columns, self.pairs, self.likelihood, weights, halving=True)
+
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
-        start = np.zeros(self.n_coefficients)
-        return newton_batch(self.columns, self.pairs, self.likelihood, weights, start, damped=True)
+        return maximize(self.weighted(weights), np.zeros((self.n_coefficients, weights.shape[1])))
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
@@ -128,11 +139,15 @@ class LikelihoodModel(PropensityModel):
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
-    def influence(self, gamma: Array, weights: Array) -> Array:
+    def information(self, gamma: Array, share: Array) -> Array:
+        """Return the mean of minus the second derivatives, a sum over rows of shares (n,) of the weight of all."""
+        _, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
+        return information(self.pairs, curvature, share[:, None], self.n_predictors, self.columns.shape[1])[0]
+
+    def influence(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
         """Influence function: the scores times the inverse of the information."""
-        score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        share = weights[:, None] / weights.sum()
-        hessian = information(self.pairs, curvature, share, self.n_predictors, self.columns.shape[1])[0]
+        hessian = self.information(gamma, weights / weights.sum()) if whole is None else whole
+        score, _ = self.likelihood.derivatives(self.predictors(gamma[:, None]))
         rows = np.concatenate([self.columns * part for part in score], axis=1)
         # A separated fit has no information left, or overflows; its influence function is never used, so that least
         # squares of what is finite is enough.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.models import ClippedModel, PropensityModel
+from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
 from causalrisk.propensity.targets import FrameTarget, Target
 
 
@@ -118,8 +118,10 @@ class WeightModel:
         """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
         return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
 
-    def influence(self, gamma: Array, s: Array) -> Array:
+    def influence(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> Array:
         """Influence function of all coefficients, relative to the total weight of the sample, shape (n, Q)."""
+        if whole is not None and isinstance(self.propensity, LikelihoodModel):
+            return self.propensity.influence(gamma, s, whole.information)
         own = self.propensity.influence(gamma[: self.propensity.n_gamma], s * self.observed)
         if self.membership is None:
             return own
@@ -134,23 +136,35 @@ class WeightModel:
         cut = self.propensity.n_gamma
         return np.concatenate([self.propensity.predictors(gamma[:cut]), self.membership.predictors(gamma[cut:])])
 
-    def weights_at(self, eta: Array, counts: Array) -> ImportanceWeights:
-        """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1)."""
-        excess, tilt, measure = self.target.parts(self.propensity, eta)
-        return self._divided(excess, tilt, measure, counts)
+    @property
+    def divided(self) -> bool:
+        """Whether the mean tilt is other than one, so that everything is divided by it."""
+        return not self.target.separable or self.target.toward is not None
 
-    def _divided(self, excess: Array, tilt: Array, measure: Array, counts: Array) -> ImportanceWeights:
-        """Divide excess, tilt and measure by the means of tilt and measure under the multiplicities."""
-        if self.target.separable and self.target.toward is None:
+    def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
+        """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
+
+        Where the rows are a block of others, `whole` has the sums over all of them.
+        """
+        excess, tilt, measure = self.target.parts(self.propensity, eta)
+        if not self.divided:
             return ImportanceWeights(excess, tilt, measure)
-        total = _positive(self.observed @ counts)
-        mean_measure = _positive((counts * measure).sum(axis=0) / total)
+        means = self._sums(tilt, measure, counts) if whole is None else whole
         if measure is tilt:
-            tilt = tilt / mean_measure
-            return ImportanceWeights(excess / mean_measure, tilt, tilt)
-        mean_tilt = _positive((counts * tilt).sum(axis=0) / total)
-        shifted = tilt / mean_tilt
-        return ImportanceWeights((excess + tilt) / mean_measure - shifted, shifted, measure / mean_measure)
+            tilt = tilt / means.mean_measure
+            return ImportanceWeights(excess / means.mean_measure, tilt, tilt)
+        shifted = tilt / means.mean_tilt
+        return ImportanceWeights((excess + tilt) / means.mean_measure - shifted, shifted, measure / means.mean_measure)
+
+    def target_sums(self, eta: Array, counts: Array) -> TargetSums:
+        """Sums over the rows that weights are divided by; they add up over blocks."""
+        _, tilt, measure = self.target.parts(self.propensity, eta)
+        return self._sums(tilt, measure, counts)
+
+    def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
+        of_measure = (counts * measure).sum(axis=0)
+        of_tilt = of_measure if measure is tilt else (counts * tilt).sum(axis=0)
+        return TargetSums(self.observed @ counts, of_tilt, of_measure)
 
     def odds(self, eta: Array) -> Array:
         """Terms of the undivided excess of a separable weight model, shape (T, n, m)."""
@@ -171,18 +185,57 @@ class WeightModel:
         mean_tilt = _positive((counts * tilt).sum(axis=0) / _positive(self.observed @ counts))
         return tilt / mean_tilt, mean_tilt
 
-    def slopes(self, eta: Array, counts: Array) -> WeightSlopes:
-        """Return the derivatives of importance weights and measure under predictors (L, n, m)."""
+    def slopes(
+        self, eta: Array, counts: Array, whole: TargetSums | None = None, log_mean: Array | None = None
+    ) -> WeightSlopes:
+        """Return the derivatives of importance weights and measure under predictors (L, n, m).
+
+        Where the rows are a block of others, `whole` and `log_mean` are those of all of them.
+        """
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
-        if self.target.separable and self.target.toward is None:
+        if not self.divided:
             return WeightSlopes(w_slope, None, None)
-        _, _, measure = self.target.parts(self.propensity, eta)
-        mean_measure = _positive((counts * measure).sum(axis=0) / _positive(self.observed @ counts))
+        whole = self.target_sums(eta, counts) if whole is None else whole
         if measure_slope is None:
-            return WeightSlopes(w_slope / mean_measure, None, None)
-        mass = counts * measure_slope / (counts * measure).sum(axis=0)
-        log_measure = (self.columns.T @ mass).reshape(-1, eta.shape[2])
-        return WeightSlopes(w_slope / mean_measure, measure_slope / mean_measure, log_measure)
+            return WeightSlopes(w_slope / whole.mean_measure, None, None)
+        log_mean = self._log_mean(measure_slope, counts, whole) if log_mean is None else log_mean
+        return WeightSlopes(w_slope / whole.mean_measure, measure_slope / whole.mean_measure, log_mean)
+
+    def log_mean(self, eta: Array, counts: Array, whole: TargetSums) -> Array | None:
+        """As in `WeightSlopes`, of all rows; the parts of blocks add up."""
+        measure_slope = self.target.slopes(self.propensity, eta)[1]
+        return None if measure_slope is None else self._log_mean(measure_slope, counts, whole)
+
+    def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
+        mass = counts * measure_slope / whole.measure
+        return (self.columns.T @ mass).reshape(-1, mass.shape[2])
+
+
+@dataclass(frozen=True)
+class TargetSums:
+    """What importance weights are divided by, as sums over rows under m multiplicities.
+
+    Parameters
+    ----------
+    total : ndarray, shape (m,)
+        Weight of the rows of the sample.
+    tilt, measure : ndarray, shape (m,)
+        Sums of tilt and measure.
+    """
+
+    total: Array
+    tilt: Array
+    measure: Array
+
+    @property
+    def mean_tilt(self) -> Array:
+        """Mean tilt, shape (m,)."""
+        return _positive(self.tilt / _positive(self.total))
+
+    @property
+    def mean_measure(self) -> Array:
+        """Mean measure, shape (m,)."""
+        return _positive(self.measure / _positive(self.total))
 
 
 @dataclass(frozen=True)
@@ -326,6 +379,25 @@ class WeightFit(RowWeights):
         return self.model.refit(counts, self.gamma if start is None else start)
 
 
+@dataclass(frozen=True)
+class WeightSums:
+    """What the importance weights of a block of rows need of all rows.
+
+    Parameters
+    ----------
+    target : TargetSums
+        What weights are divided by.
+    log_mean : ndarray, shape (Q, 1), or None
+        As in `WeightSlopes`.
+    information : ndarray, shape (Q, Q)
+        Mean information of the propensity model.
+    """
+
+    target: TargetSums
+    log_mean: Array | None
+    information: Array
+
+
 def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     """Fit a weight model to a sample.
 
@@ -341,13 +413,34 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     WeightFit
         The fit; `converged` is False when the iterations did not settle, as under separation.
     """
-    fits = model.fit(s)
+    return weigh_rows(model, s, model.fit(s))
+
+
+def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums | None = None) -> WeightFit:
+    """Weigh rows under the coefficients of a fit.
+
+    Parameters
+    ----------
+    model : WeightModel
+        Propensity model and target, on the rows.
+    s : ndarray, shape (n,)
+        Observation weights.
+    fits : NewtonFits
+        Coefficients, shape (S, 1).
+    whole : WeightSums, optional
+        Sums over all rows, where these are a block of them.
+
+    Returns
+    -------
+    WeightFit
+        The importance weights of the rows, with their derivatives.
+    """
     gamma = fits.coefficients[:, 0]
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         eta = model.predictors(gamma[:, None])
-        at = model.weights_at(eta, s[:, None])
-        w_by_gamma, measure_by_gamma = _by_gamma(model, eta, s[:, None], at)
-        influence = model.influence(gamma, s)
+        at = model.weights_at(eta, s[:, None], None if whole is None else whole.target)
+        w_by_gamma, measure_by_gamma = _by_gamma(model, eta, s[:, None], at, whole)
+        influence = model.influence(gamma, s, whole)
     same = at.measure is at.tilt
     tilt = np.ascontiguousarray(at.tilt[:, 0])
     return WeightFit(
@@ -366,9 +459,12 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     )
 
 
-def _by_gamma(model: WeightModel, eta: Array, s: Array, at: ImportanceWeights) -> tuple[Array, Array | None]:
+def _by_gamma(
+    model: WeightModel, eta: Array, s: Array, at: ImportanceWeights, whole: WeightSums | None
+) -> tuple[Array, Array | None]:
     """Return derivatives of weights and measure by the coefficients, shape (n, Q); None where the latter has none."""
-    slopes, one = model.slopes(eta, s), np.ones_like(at.excess)
+    sums = (None, None) if whole is None else (whole.target, whole.log_mean)
+    slopes, one = model.slopes(eta, s, *sums), np.ones_like(at.excess)
     w_by_gamma = slopes.of_w(model.columns, at.w, one)
     return w_by_gamma, None if slopes.measure is None else slopes.of_measure(model.columns, at.measure, one)
 
