@@ -77,6 +77,11 @@ def outcome_level(sample: Sample, spec: Specification) -> Level:
         return Level(0.0, np.zeros(q.shape[1]))
     mean = float(np.average(sample.y, weights=sample.s * sample.observed))
     spread = float(np.sqrt(np.average((sample.y - mean) ** 2, weights=sample.s * sample.observed)))
+    return level_at(mean, spread, direction)
+
+
+def level_at(mean: float, spread: float, direction: Array) -> Level:
+    """Return the level of outcomes of that mean and standard deviation, for linear models with a constant."""
     return Level(mean if abs(mean) > FAR * spread else 0.0, direction)
 
 
@@ -123,48 +128,117 @@ def estimate_separately(
     Estimate
         Point estimate and influence function.
     """
-    q, family = training_columns(sample, spec), training_family(sample, spec)
-    training = weights.w if spec.weighted else sample.observed
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
+    q, family, training = training_columns(sample, spec), training_family(sample, spec), training_of(sample, spec, weights)
     fits = [fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family) for a in sample.slices]
-    theta = np.stack([fit.coefficients[:, 0] for fit in fits])
-    eta = theta @ q.T
-    predicted, slope = family.mean(eta), family.mean_deriv(eta)
-    score, curvature, _ = family.score(centred.y, sample.own(eta))
-    theta_influence = _influence_of_theta(sample, spec, weights, training, score, curvature)
+    rows = trained_rows(centred, spec, weights, np.stack([fit.coefficients[:, 0] for fit in fits]))
+    theta_influence = influence_of_theta(rows, theta_sums(rows))
+    ones = np.ones((sample.n, 1))
     means, mean_influence = [], []
     for arm in range(sample.n_arms):
         mean, by_theta, known = project_arm(
-            centred, spec, weights, np.ones((sample.n, 1)), q, arm=arm, predicted=predicted[arm], slope=slope[arm]
+            centred, spec, weights, ones, q, arm=arm, predicted=rows.predicted[arm], slope=rows.slope[arm]
         )
         means.append(mean)
         mean_influence.append(known + theta_influence[:, arm] @ by_theta.T)
     mu, mu_influence = np.concatenate(means), np.concatenate(mean_influence, axis=1)
-    with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-        influence_params = mu_influence @ effect_scale.jacobian(mu + level.height).T
     return Estimate(
         params=level.params(effect_scale, mu),
-        theta=theta + level.height * level.direction,
+        theta=rows.theta + level.height * level.direction,
         gamma=weights.coefficients,
-        predicted=predicted + level.height,
-        model_means=sample.mean(weights.tilt[:, None] * predicted.T) + level.height,
-        influence=np.column_stack([influence_params, theta_influence.reshape(sample.n, -1), weights.influence]),
+        predicted=rows.predicted + level.height,
+        model_means=sample.mean(weights.tilt[:, None] * rows.predicted.T) + level.height,
+        influence=stacked_influence(mu_influence, mu + level.height, effect_scale, theta_influence, weights),
         failed=tuple(Failure(fit.failures[0]) for fit in fits),
     )
 
 
-def _influence_of_theta(
-    sample: Sample, spec: Specification, weights: RowWeights, training: Array, score: Array, curvature: Array
-) -> Array:
+def training_of(sample: Sample, spec: Specification, weights: RowWeights) -> Array:
+    """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
+    return weights.w if spec.weighted else sample.observed
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """Rows under trained outcome models.
+
+    Parameters
+    ----------
+    sample : Sample
+        The rows, outcomes measured from the level; all there are, or a block.
+    spec : Specification
+        The estimator.
+    weights : RowWeights
+        Their importance weights.
+    theta : ndarray, shape (K, p)
+        Outcome coefficients.
+    predicted, slope : ndarray, shape (K, n)
+        Means of the models of each arm, and their derivatives by the linear predictor.
+    score, curvature : ndarray, shape (n,)
+        Score of each row in the model of its own arm, and minus its derivative.
+    """
+
+    sample: Sample
+    spec: Specification
+    weights: RowWeights
+    theta: Array
+    predicted: Array
+    slope: Array
+    score: Array
+    curvature: Array
+
+
+def trained_rows(sample: Sample, spec: Specification, weights: RowWeights, theta: Array) -> TrainedRows:
+    """Evaluate trained outcome models on rows."""
+    family = training_family(sample, spec)
+    eta = theta @ training_columns(sample, spec).T
+    score, curvature, _ = family.score(sample.y, sample.own(eta))
+    return TrainedRows(sample, spec, weights, theta, family.mean(eta), family.mean_deriv(eta), score, curvature)
+
+
+@dataclass(frozen=True)
+class ThetaSums:
+    """Sums over rows that the influence function of the outcome coefficients is made of; those of blocks add up.
+
+    Parameters
+    ----------
+    bread : ndarray, shape (K, p, p)
+        Mean of minus the derivatives of the scores.
+    by_gamma : ndarray, shape (K, p, Q), or None
+        Mean of the derivatives by the propensity coefficients, where these matter.
+    """
+
+    bread: Array
+    by_gamma: Array | None
+
+
+def theta_sums(rows: TrainedRows) -> ThetaSums:
+    """Sum the derivatives of the scores over rows."""
+    sample, weights, by_gamma = rows.sample, rows.weights, None
+    q, training = training_columns(sample, rows.spec), training_of(sample, rows.spec, weights)
+    if rows.spec.weighted and weights.influence.shape[1]:
+        by_gamma = sample.arm_products(rows.score[:, None] * q, weights.w_by_gamma)
+    return ThetaSums(sample.arm_products((training * rows.curvature)[:, None] * q, q), by_gamma)
+
+
+def influence_of_theta(rows: TrainedRows, sums: ThetaSums) -> Array:
     """Influence function of the separately trained outcome coefficients, shape (n, K, p): bread^-1 times the scores."""
-    q = training_columns(sample, spec)
-    scores = sample.blocks((training * score)[:, None] * q)
-    if spec.weighted and weights.influence.shape[1]:
-        by_gamma = sample.arm_products(score[:, None] * q, weights.w_by_gamma)
-        scores += np.einsum("apq,nq->nap", by_gamma, weights.influence)
-    bread = sample.arm_products((training * curvature)[:, None] * q, q)
-    return np.stack([solve_or_nan(b, scores[:, a].T).T for a, b in enumerate(bread)], axis=1)
+    sample, weights = rows.sample, rows.weights
+    q, training = training_columns(sample, rows.spec), training_of(sample, rows.spec, weights)
+    scores = sample.blocks((training * rows.score)[:, None] * q)
+    if sums.by_gamma is not None:
+        scores += np.einsum("apq,nq->nap", sums.by_gamma, weights.influence)
+    return np.stack([solve_or_nan(b, scores[:, a].T).T for a, b in enumerate(sums.bread)], axis=1)
+
+
+def stacked_influence(
+    mu_influence: Array, means: Array, effect_scale: EffectScale, theta_influence: Array, weights: RowWeights
+) -> Array:
+    """Influence function of all estimates, from those of the arm means (n, K), the outcome and the propensity models."""
+    with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
+        influence_params = mu_influence @ effect_scale.jacobian(means).T
+    return np.column_stack([influence_params, theta_influence.reshape(len(mu_influence), -1), weights.influence])
 
 
 def project_arm(
@@ -202,29 +276,122 @@ def project_arm(
     influence : ndarray, shape (n, k)
         Its influence function at known outcome coefficients.
     """
-    share = sample.s / sample.total
-    weighted = (share * weights.tilt)[:, None] * g
-    gram = weighted.T @ g
-    coefficients = solve(gram, weighted.T @ predicted)
-    error = predicted - g @ coefficients
-    rows = (weights.tilt * error)[:, None] * g
-    by_theta = (weighted * slope[:, None]).T @ q
-    by_gamma = np.zeros((g.shape[1], weights.influence.shape[1]))
-    if weights.tilt_by_gamma is not None:
-        by_gamma = by_gamma + ((share * error)[:, None] * g).T @ weights.tilt_by_gamma
-    if spec.corrected:
-        inside = sample.indicators[:, arm] * sample.observed
-        residual = inside * (sample.y - predicted)
-        correction = solve(gram, (share * weights.w * residual) @ g)
-        corrected = g @ correction
-        rows = rows + (weights.w * residual - weights.measure * corrected)[:, None] * g
-        by_theta = by_theta - ((share * weights.w * inside * slope)[:, None] * g).T @ q
-        by_gamma = by_gamma + ((share * residual)[:, None] * g).T @ weights.w_by_gamma
-        if weights.measure_by_gamma is not None:
-            by_gamma = by_gamma - ((share * corrected)[:, None] * g).T @ weights.measure_by_gamma
-        coefficients = coefficients + correction
-    rows = rows + weights.influence @ by_gamma.T
-    return coefficients, solve(gram, by_theta), solve(gram, rows.T).T
+    rows = ArmRows(sample, spec, weights, g, q, arm, predicted, slope)
+    at = rows.solved(rows.equations())
+    by_theta, by_gamma = rows.derivatives(at)
+    return at.coefficients + at.correction, solve(at.gram, by_theta), rows.influence(at, by_gamma)
+
+
+@dataclass(frozen=True)
+class ProjectionEquations:
+    """Sums over rows that determine a projection; those of blocks add up.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (k, k)
+        mean t g g'.
+    predicted, residual : ndarray, shape (k,)
+        mean t g m_a, and for AIPW mean w g (y - m_a).
+    """
+
+    gram: Array
+    predicted: Array
+    residual: Array
+
+
+@dataclass(frozen=True)
+class SolvedProjection:
+    """A projection.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (k, k)
+        mean t g g'.
+    coefficients, correction : ndarray, shape (k,)
+        That of the predictions, and for AIPW that of the residuals.
+    """
+
+    gram: Array
+    coefficients: Array
+    correction: Array
+
+
+@dataclass(frozen=True)
+class ArmRows:
+    """Rows whose mean in one arm is projected, as in `project_arm`; all there are, or a block of them.
+
+    Parameters
+    ----------
+    sample, spec, weights, g, q, arm, predicted, slope
+        As in `project_arm`.
+    """
+
+    sample: Sample
+    spec: Specification
+    weights: RowWeights
+    g: Array
+    q: Array
+    arm: int
+    predicted: Array
+    slope: Array
+
+    @property
+    def share(self) -> Array:
+        """Share of each row in the weight of all, shape (n,)."""
+        return self.sample.s / self.sample.total
+
+    @property
+    def inside(self) -> Array:
+        """1.0 for the rows of the arm, shape (n,)."""
+        return self.sample.indicators[:, self.arm] * self.sample.observed
+
+    @property
+    def residual(self) -> Array:
+        """Residual of the rows of the arm, shape (n,)."""
+        return self.inside * (self.sample.y - self.predicted)
+
+    @property
+    def weighted(self) -> Array:
+        """Share and tilt times the columns, shape (n, k)."""
+        return (self.share * self.weights.tilt)[:, None] * self.g
+
+    def equations(self) -> ProjectionEquations:
+        """Sum over the rows what determines the projection."""
+        weighted, residual = self.weighted, np.zeros(self.g.shape[1])
+        if self.spec.corrected:
+            residual = (self.share * self.weights.w * self.residual) @ self.g
+        return ProjectionEquations(weighted.T @ self.g, weighted.T @ self.predicted, residual)
+
+    def solved(self, equations: ProjectionEquations) -> SolvedProjection:
+        """Solve the equations of all rows."""
+        gram = equations.gram
+        correction = solve(gram, equations.residual) if self.spec.corrected else equations.residual
+        return SolvedProjection(gram, solve(gram, equations.predicted), correction)
+
+    def derivatives(self, at: SolvedProjection) -> tuple[Array, Array]:
+        """Sum over the rows the derivatives of the equations by theta, (k, p), and by gamma, (k, Q)."""
+        g, weights = self.g, self.weights
+        by_theta = (self.weighted * self.slope[:, None]).T @ self.q
+        by_gamma = np.zeros((g.shape[1], weights.influence.shape[1]))
+        if weights.tilt_by_gamma is not None:
+            error = self.predicted - g @ at.coefficients
+            by_gamma = by_gamma + ((self.share * error)[:, None] * g).T @ weights.tilt_by_gamma
+        if self.spec.corrected:
+            by_theta = by_theta - ((self.share * weights.w * self.inside * self.slope)[:, None] * g).T @ self.q
+            by_gamma = by_gamma + ((self.share * self.residual)[:, None] * g).T @ weights.w_by_gamma
+            if weights.measure_by_gamma is not None:
+                corrected = g @ at.correction
+                by_gamma = by_gamma - ((self.share * corrected)[:, None] * g).T @ weights.measure_by_gamma
+        return by_theta, by_gamma
+
+    def influence(self, at: SolvedProjection, by_gamma: Array) -> Array:
+        """Influence function of the projection at known outcome coefficients, shape (n, k)."""
+        g, weights = self.g, self.weights
+        rows = (weights.tilt * (self.predicted - g @ at.coefficients))[:, None] * g
+        if self.spec.corrected:
+            rows = rows + (weights.w * self.residual - weights.measure * (g @ at.correction))[:, None] * g
+        rows = rows + weights.influence @ by_gamma.T
+        return solve(at.gram, rows.T).T
 
 
 class SeparateRefitter:
