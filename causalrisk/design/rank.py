@@ -56,25 +56,44 @@ def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[
     for name, column in zip(names, X.T, strict=True):
         check_magnitude(column, f"column {name!r} of the {model} model")
     keep = independent_columns(X)
+    kept_columns = X[:, keep]
+    without_constant = bool(independent_columns(np.column_stack([kept_columns, np.ones(len(X))]))[-1])
+    note_columns(keep, names, model, notes, without_constant=without_constant, condition=condition_number(kept_columns))
+    return keep
+
+
+def note_columns(
+    keep: np.ndarray, names: Sequence[str], model: str, notes: list[str], *, without_constant: bool, condition: float
+) -> None:
+    """Note dependent columns, a missing constant and near-collinearity.
+
+    Parameters
+    ----------
+    keep : ndarray of bool, shape (p,)
+        The columns that are kept.
+    names, model, notes
+        As in `usable_columns`.
+    without_constant : bool
+        Whether no combination of the columns kept is the constant.
+    condition : float
+        Their `condition_number`.
+    """
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
         notes.append(
             f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
             "is one of the intercept). Leave them out of the formula to silence this."
         )
-    kept_columns = X[:, keep]
-    if independent_columns(np.column_stack([kept_columns, np.ones(len(X))]))[-1]:
+    if without_constant:
         notes.append(
             f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
             "Add one, unless a model through the origin is meant."
         )
-    condition = condition_number(kept_columns)
     if condition > LARGE_CONDITION:
         notes.append(
             f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring and "
             "scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
-    return keep
 
 
 def check_arms(
@@ -113,20 +132,7 @@ def check_arms(
         Naming the arm, its number of rows and of coefficients, or the term that it cannot estimate.
     """
     size = np.bincount(arm, weights=counts, minlength=len(labels))
-    p = 1 if constant_outcome else X.shape[1]
-    noun = "coefficient" if p == 1 else "coefficients"
-    for k, label in enumerate(labels):
-        if size[k] <= p:
-            raise DesignError(
-                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
-                "Use fewer outcome terms, or more data."
-            )
-    n, q = size.sum(), Z.shape[1]
-    if n <= q:
-        raise DesignError(
-            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
-            "Use fewer terms in propensity=, or more data."
-        )
+    check_arm_sizes(size, labels, 1 if constant_outcome else X.shape[1], Z.shape[1])
     if constant_outcome:
         return
     for k in range(len(labels)):
@@ -134,6 +140,33 @@ def check_arms(
         dependent = np.flatnonzero(~independent_columns(X[rows]))
         if dependent.size:
             raise _not_estimable(X, arm, k, labels, names, dependent, variables or {})
+
+
+def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> None:
+    """Raise a DesignError where an arm has no more observations than its outcome model has coefficients.
+
+    Parameters
+    ----------
+    size : ndarray, shape (K,)
+        Observations in each arm.
+    labels : sequence of str
+        Printed arm labels.
+    p, q : int
+        Coefficients of the outcome model of an arm, and of the propensity model.
+    """
+    noun = "coefficient" if p == 1 else "coefficients"
+    for k, label in enumerate(labels):
+        if size[k] <= p:
+            raise DesignError(
+                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
+                "Use fewer outcome terms, or more data."
+            )
+    n = size.sum()
+    if n <= q:
+        raise DesignError(
+            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
+            "Use fewer terms in propensity=, or more data."
+        )
 
 
 def _not_estimable(
@@ -225,7 +258,11 @@ def condition_number(X: Array) -> float:
         Ratio of the largest to the smallest singular value; 1.0 for a constant alone.
     """
     constant = np.ptp(X, axis=0) == 0
-    columns = X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X
+    return scaled_condition(X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X)
+
+
+def scaled_condition(columns: Array) -> float:
+    """Condition number of columns (n, p) after scaling; 1.0 of none."""
     if columns.shape[1] == 0:
         return 1.0
     norms = np.linalg.norm(columns, axis=0)

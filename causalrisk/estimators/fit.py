@@ -16,8 +16,10 @@ from causalrisk.estimators.outcome import check_outcome_fits
 from causalrisk.estimators.prepare import FitData, prepare
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
+from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.resample import START_STREAM, seed_sequence
 from causalrisk.propensity.overlap import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity.weights import WeightFit
@@ -205,13 +207,13 @@ def _record(
 
 def _check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster is None:
+    if design.cluster_name is None:
         return
-    counts = [len(np.unique(design.cluster[design.arm == arm])) for arm in range(design.n_arms)]
+    counts = design.arm_clusters
     fewest = int(np.argmin(counts))
     if counts[fewest] < FEW_CLUSTERS:
         notes.warn(
-            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {int(design.cluster.max()) + 1} "
+            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {design.n_clusters} "
             f"clusters of {design.cluster_name!r}; clustered standard errors are too small with fewer than about "
             f"{FEW_CLUSTERS} clusters in an arm.\nRead the intervals as optimistic, or type  "
             'fit(cov_type="cluster", small_sample=True).',
@@ -221,16 +223,16 @@ def _check_clusters(design: Design, notes: Notes) -> None:
 
 def _check_outcome(design: Design, notes: Notes) -> None:
     """Warn of an outcome that is constant, in all rows or within an arm."""
-    name = design.endog_name
-    if np.ptp(design.y) == 0:
+    name, limits = design.endog_name, design.outcome_limits
+    if np.ptp(limits) == 0:
         notes.warn(
-            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard "
+            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows; the effect is 0 with standard "
             "error 0, and there is no test.\nCheck that it is the column you mean.",
             DesignWarning,
         )
         return
-    values = [design.y[design.arm == arm] for arm in range(design.n_arms)]
-    constant = [f"{y[0]:g} in arm {label!r}" for y, label in zip(values, design.labels, strict=True) if np.ptp(y) == 0]
+    arms = zip(limits, design.labels, strict=True)
+    constant = [f"{low:g} in arm {label!r}" for (low, high), label in arms if low == high]
     if constant:
         notes.warn(
             f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
@@ -258,10 +260,15 @@ def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeigh
 def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
     """Summaries of the importance weights per arm, and the message where few dominate."""
     sample = data.sample
-    inverse = np.ones(sample.n) if weights is None else weights.undivided
-    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
     units = sample.arrange(np.concatenate([data.design.units, np.ones(sample.n_frame)]))
-    summaries = tuple(arm_weights(inverse[r], sample.s[r], units[r]) for r in rows)
+    summaries = tuple(weights_of_arms(sample, weights, units).values())
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
     return summaries, overlap_message(summaries, data.design.labels, scores, units, data.design.unit_name)
+
+
+def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:
+    """Summaries of the importance weights of each arm that has rows; units, shape (n,), as in `Design.units`."""
+    inverse = np.ones(sample.n) if weights is None else weights.undivided
+    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+    return {a: arm_weights(inverse[r], sample.s[r], units[r]) for a, r in enumerate(rows) if r.size}

@@ -112,11 +112,12 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
     """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
-    estimate, level = record.estimate, record.design.y[0]
+    estimate, limits = record.estimate, record.design.outcome_limits
+    level = limits[0, 0]
     count, n_arms = len(estimate.params), len(estimate.theta)
     null = record.options.effect_scale.null
     exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
-    if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+    if np.ptp(limits) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
         return record
     boot = record.boot
     if boot is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,13 +48,72 @@ def sandwich(
     .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
     """
     total = float(weights.sum()) if total is None else total
-    n = total if frequency else len(weights)
+    return sandwich_of_blocks(
+        [InfluenceRows(influence, weights, cluster)],
+        n=total if frequency else len(weights),
+        total=total,
+        frequency=frequency,
+        n_clusters=None if cluster is None else int(cluster.max()) + 1,
+        n_coefficients=n_coefficients,
+    )
+
+
+@dataclass(frozen=True)
+class InfluenceRows:
+    """Influence function of a block of rows.
+
+    Parameters
+    ----------
+    influence, weights, cluster
+        As in `sandwich`.
+    """
+
+    influence: Array
+    weights: Array
+    cluster: NDArray[np.intp] | None
+
+
+def sandwich_of_blocks(
+    blocks: Iterable[InfluenceRows],
+    *,
+    n: float,
+    total: float,
+    frequency: bool,
+    n_clusters: int | None,
+    n_coefficients: int,
+) -> Array:
+    """As `sandwich`, of rows that come in blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of InfluenceRows
+        The rows, at least one block.
+    n : float
+        Observations: rows, or the sum of frequency weights.
+    total, frequency, n_coefficients
+        As in `sandwich`.
+    n_clusters : int or None
+        G; None without clusters.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        The covariance.
+    """
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    scaled = influence * (np.sqrt(weights) if frequency and cluster is None else weights)[:, None]
-    if cluster is not None:
-        groups = np.zeros((int(cluster.max()) + 1, influence.shape[1]))
-        np.add.at(groups, cluster, scaled)
-        scaled = groups
+    groups: Array | None = None
+    meat: Array | None = None
+    for rows in blocks:
+        root = np.sqrt(rows.weights) if frequency and n_clusters is None else rows.weights
+        scaled = rows.influence * root[:, None]
+        if n_clusters is None:
+            part = factor * scaled.T @ scaled
+            meat = part if meat is None else meat + part
+        else:
+            groups = np.zeros((n_clusters, scaled.shape[1])) if groups is None else groups
+            np.add.at(groups, rows.cluster, scaled)
+    if groups is not None and n_clusters is not None:
         if n_coefficients:
-            factor *= len(groups) / (len(groups) - 1) * (n - 1) / n
-    return factor * scaled.T @ scaled / total**2
+            factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
+        meat = factor * groups.T @ groups
+    return np.asarray(meat) / total**2

@@ -6,7 +6,7 @@ a multiple of the identity and loses no digits; coefficients of the columns them
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,12 @@ class Basis:
     factor: Array
     shift: Array
     constant: int
+
+    def of(self, X: Array) -> Basis:
+        """Return the same basis on other rows of the design, shape (m, p)."""
+        centred = _centred(X, self.shift, self.constant)
+        columns = solve_triangular(self.factor, centred.T, trans="T", check_finite=False).T
+        return replace(self, columns=np.ascontiguousarray(columns))
 
     def coefficients(self, z: Array) -> Array:
         """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
@@ -70,11 +76,46 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
         shift = weights @ X / weights.sum() / X[0, constant]
         shift[constant] = 0.0
     root = np.sqrt(weights)[:, None]
-    q, r = np.linalg.qr((X - shift * X[:, [constant]]) * root)
+    q, r = np.linalg.qr(_centred(X, shift, constant) * root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     sign = np.where(np.diag(r) < 0, -1.0, 1.0)
     scale = np.sqrt(weights.sum())
     return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None], shift, constant)
+
+
+def _centred(X: Array, shift: Array, constant: int) -> Array:
+    """Subtract multiples of the constant column."""
+    return X - shift * X[:, [constant]]
+
+
+def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
+    """Return the basis of `orthonormal_basis` without rows, from what blocks of rows leave of a design.
+
+    Parameters
+    ----------
+    triangle : ndarray, shape (p + 1, p + 1)
+        Triangular factor of the columns (1, X - origin), each row times the root of its weight.
+    origin : ndarray, shape (p,)
+        What was subtracted from each column, near its mean.
+    constant : int or None
+        Position of the constant column, where there is one; its value is that of `origin`.
+
+    Returns
+    -------
+    Basis
+        With columns of shape (0, p); its `of` has them for rows.
+    """
+    p, unit = len(origin), triangle[0, 0]
+    columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
+    if constant is not None:
+        shift = (origin + triangle[0, 1:] / unit) / origin[constant]
+        shift[constant] = 0.0
+        columns = np.vstack([np.zeros((1, p)), triangle[1:, 1:]])
+        columns[:, constant] = 0.0
+        columns[0, constant] = unit * origin[constant]
+    r = triangular_factor(columns)
+    sign, scale = np.where(np.diag(r) < 0, -1.0, 1.0), abs(unit)
+    return Basis(np.empty((0, p)), r * (sign / scale)[:, None], shift, constant or 0)
 
 
 def pairwise_columns(columns: Array) -> Array:
@@ -242,8 +283,16 @@ def triangular_factor(rows: Array) -> Array:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
-def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
-    """Weighted least-squares coefficients by QR, shape (p,)."""
+def triangular_equations(X: Array, y: Array, weights: Array) -> tuple[Array, Array]:
+    """At most p equations, shapes (r, p) and (r,), with the least-squares solution of the weighted rows.
+
+    Those of blocks of rows, one below the other, have the solution of all rows.
+    """
     root = np.sqrt(weights)
     q, r = np.linalg.qr(X * root[:, None])
-    return solve_triangular(r, q.T @ (y * root))
+    return r, q.T @ (y * root)
+
+
+def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
+    """Weighted least-squares coefficients by QR, shape (p,)."""
+    return solve_triangular(*triangular_equations(X, y, weights))

@@ -73,7 +73,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 def _formula(record: FitRecord) -> list[str]:
     design, options = record.design, record.options
-    dropped = len(design.in_sample) - design.n
+    dropped = design.n_dropped
     if record.spec.constants:
         models = f"No covariates predict {design.endog_name} here: this estimator compares means."
     elif design.formula:

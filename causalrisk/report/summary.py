@@ -164,7 +164,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
-        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Rows dropped:", f"{design.n_dropped}"),
     ]
     inference = [
         ("Propensity:", propensity_text(record)),
@@ -189,8 +189,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster is not None:
-        left.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    if design.cluster_name is not None:
+        left.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
@@ -378,7 +378,7 @@ def _score_notes(record: FitRecord) -> list[str]:
 def _ledger_notes(record: FitRecord) -> Sequence[str]:
     """One note that says which rows were dropped for what."""
     ledger = record.design.sample_ledger
-    dropped = len(record.design.in_sample) - record.design.n
+    dropped = record.design.n_dropped
     if not dropped:
         return []
     used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
@@ -408,15 +408,15 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
-        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Rows dropped:", f"{design.n_dropped}"),
         ("Std. errors:", f"bootstrap ({kind})"),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", f"{records[0].seed.entropy}"),
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster is not None:
-        right.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    if design.cluster_name is not None:
+        right.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
@@ -435,7 +435,7 @@ def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, names = comparison.design, comparison.names
-    dropped = len(design.in_sample) - design.n
+    dropped = design.n_dropped
     notes = [
         f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
         "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations."
