@@ -281,6 +281,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         return fitted.iloc[:0]
     values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
     if isinstance(values.dtype, pd.CategoricalDtype):
+        if isinstance(fitted.dtype, pd.CategoricalDtype) and set(values.cat.categories) <= set(fitted.cat.categories):
+            return values.cat.set_categories(fitted.cat.categories).rename(name)
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
     if not isinstance(fitted.dtype, pd.CategoricalDtype):
         if fitted.dtype.kind in "if" and values.dtype.kind not in "bif":
