@@ -91,6 +91,11 @@ class FormulaEncoder:
                 found.append((f"{factor.name()} = {absent[0]}", others))
         return found
 
+    def categorical_factors(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the code and the levels of each categorical factor."""
+        infos = self._compile()[2].factor_infos.items()
+        return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
+
     def sample_terms(self) -> tuple[Formula, Scope]:
         """Return the formula and what its names mean on the estimation sample."""
         return self._compile()[:2]

@@ -236,12 +236,17 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
         return weights
     scaled = weights / weights.max()
     scaled = scaled / scaled.mean()
-    if scaled.min() < SMALLEST_SHARE:
-        raise DesignError(
-            f"weights {name!r} range from {weights.min():.3g} to {weights.max():.3g}: the smallest is nothing beside "
-            "the largest.\nSet weights of no size to 0, which leaves their rows out."
-        )
+    check_smallest(weights.min(), weights.max(), scaled.min(), name)
     return scaled
+
+
+def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
+    """Raise a DesignError where the smallest weight, as a share of the mean one, is nothing beside the largest."""
+    if share < SMALLEST_SHARE:
+        raise DesignError(
+            f"weights {name!r} range from {low:.3g} to {high:.3g}: the smallest is nothing beside the largest.\n"
+            "Set weights of no size to 0, which leaves their rows out."
+        )
 
 
 def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
@@ -265,12 +270,17 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
         If there is only one cluster.
     """
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
+    check_groups(groups, len(codes), name)
+    return codes.astype(np.intp)
+
+
+def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
+    """Raise a DesignError unless n rows have at least two clusters."""
     if len(groups) < 2:
         raise DesignError(
-            f"cluster {name!r} has one group in {len(codes)} rows ({listing(groups)}); expected at least two.\n"
+            f"cluster {name!r} has one group in {n} rows ({listing(groups)}); expected at least two.\n"
             "Give another cluster variable, or leave cluster= out."
         )
-    return codes.astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -376,6 +386,14 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     )
 
 
+def zero_note(name: str, count: int) -> str:
+    """Say that rows of weight zero are left out."""
+    return (
+        f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
+        "this."
+    )
+
+
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     """List the variables that a row must have: those of both models, then what else goes by rows."""
     named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster}
@@ -414,8 +432,5 @@ def draw_sample(
     zero = None if weights is None else weights == 0
     rows = estimation_sample(used, index, missing, zero)
     if by.weights is not None and zero is not None and zero.any():
-        notes.append(
-            f"weights {by.weights.name!r}: {int(zero.sum())} rows of weight 0 are left out of the sample. "
-            "Filter them out beforehand to silence this."
-        )
+        notes.append(zero_note(by.weights.name, int(zero.sum())))
     return rows, weights

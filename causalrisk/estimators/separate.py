@@ -130,7 +130,11 @@ def estimate_separately(
     """
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
-    q, family, training = training_columns(sample, spec), training_family(sample, spec), training_of(sample, spec, weights)
+    q, family, training = (
+        training_columns(sample, spec),
+        training_family(sample, spec),
+        training_of(sample, spec, weights),
+    )
     fits = [fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family) for a in sample.slices]
     rows = trained_rows(centred, spec, weights, np.stack([fit.coefficients[:, 0] for fit in fits]))
     theta_influence = influence_of_theta(rows, theta_sums(rows))
@@ -235,7 +239,7 @@ def influence_of_theta(rows: TrainedRows, sums: ThetaSums) -> Array:
 def stacked_influence(
     mu_influence: Array, means: Array, effect_scale: EffectScale, theta_influence: Array, weights: RowWeights
 ) -> Array:
-    """Influence function of all estimates, from those of the arm means (n, K), the outcome and the propensity models."""
+    """Influence function of all estimates, from those of arm means (n, K), outcome and propensity models."""
     with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
         influence_params = mu_influence @ effect_scale.jacobian(means).T
     return np.column_stack([influence_params, theta_influence.reshape(len(mu_influence), -1), weights.influence])

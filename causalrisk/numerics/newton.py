@@ -120,12 +120,15 @@ class WeightedLikelihood(Protocol):
     """
 
     @property
-    def n_predictors(self) -> int: ...
+    def n_predictors(self) -> int:
+        """L."""
+
     @property
-    def bounded(self) -> bool: ...
+    def bounded(self) -> bool:
+        """As in `Likelihood`."""
 
     def sums(self, gamma: Array) -> LikelihoodSums:
-        """Sums over the rows under gammas of shape (L q, m)."""
+        """Return sums over the rows under gammas of shape (L q, m)."""
 
     def loss(self, gamma: Array) -> Array:
         """Minus the log likelihood under each gamma, shape (m,)."""

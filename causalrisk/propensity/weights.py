@@ -157,7 +157,7 @@ class WeightModel:
         return ImportanceWeights((excess + tilt) / means.mean_measure - shifted, shifted, measure / means.mean_measure)
 
     def target_sums(self, eta: Array, counts: Array) -> TargetSums:
-        """Sums over the rows that weights are divided by; they add up over blocks."""
+        """Return sums over the rows that weights are divided by; they add up over blocks."""
         _, tilt, measure = self.target.parts(self.propensity, eta)
         return self._sums(tilt, measure, counts)
 

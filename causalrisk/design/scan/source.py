@@ -162,9 +162,7 @@ def _matching(pattern: str) -> list[str]:
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
     if os.path.isdir(found[0]):
-        raise DesignError(
-            f'{found[0]!r} is a folder; expected files.\nType  scan("{found[0].rstrip("/")}/*.parquet").'
-        )
+        raise DesignError(f'{found[0]!r} is a folder; expected files.\nType  scan("{found[0].rstrip("/")}/*.parquet").')
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
     if odd is not None:
         raise DesignError(
@@ -239,8 +237,8 @@ def _check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: s
     for name in columns or ():
         if name not in known:
             raise DesignError(
-                f"{where} has no column {name!r}, which the model uses and other blocks have; expected the same columns "
-                f"in all.\n{nearest(name, known)}"
+                f"{where} has no column {name!r}, which the model uses and other blocks have; expected the same "
+                f"columns in all.\n{nearest(name, known)}"
             )
 
 
@@ -261,7 +259,7 @@ def _parquet_frames(path: str, columns: Sequence[str] | None, block_rows: int) -
 
 
 def _schema(path: str) -> Any:
-    """Schema of a Parquet file."""
+    """Return the schema of a Parquet file."""
     try:
         from pyarrow.parquet import read_schema
     except ImportError as error:

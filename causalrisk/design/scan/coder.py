@@ -1,0 +1,140 @@
+"""Blocks of a scan as numbers: the outcome, both designs, arms and weights of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas.evaluation import Scope
+from causalrisk.design.from_formula import outcome_values
+from causalrisk.design.scan.levels import ArmLevels
+from causalrisk.design.scan.reader import KeptRows, ScanReader, named
+from causalrisk.errors import DesignError
+
+OTHER_DATA = "the data are not those of the first pass: "
+
+
+@dataclass(frozen=True)
+class CodedBlock:
+    """The rows of a block that are in the sample.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the block.
+    y : ndarray, shape (n,)
+        Outcome.
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (n,)
+        Observation weights; probability weights over their mean in all rows.
+    cluster : ndarray of int, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    """
+
+    name: str
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    cluster: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class BlockCoder:
+    """Codes the blocks of a scan, every pass in the same way.
+
+    Parameters
+    ----------
+    reader : ScanReader
+        The data.
+    outcome, propensity : FormulaEncoder
+        Coding of both right-hand sides.
+    arms : ArmLevels
+        Coding of the treatment.
+    clusters : Index or None
+        The clusters, in the order of their numbers.
+    unit : float
+        What weights are divided by.
+    n, read : int
+        Rows of the sample and of the data.
+    """
+
+    reader: ScanReader
+    outcome: FormulaEncoder
+    propensity: FormulaEncoder
+    arms: ArmLevels
+    clusters: pd.Index | None
+    unit: float
+    n: int
+    read: int
+
+    def blocks(self) -> Iterator[CodedBlock]:
+        """Begin a pass over the blocks that have rows in the sample.
+
+        Raises
+        ------
+        DesignError
+            If the data are not those of the first pass.
+        """
+        n = read = 0
+        for rows in self.reader.blocks():
+            n, read = n + rows.n, read + rows.read
+            if rows.n:
+                with named(rows.name, OTHER_DATA):
+                    coded = self._coded(rows)
+                yield coded
+        if (n, read) != (self.n, self.read):
+            raise DesignError(
+                f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
+                "pass has to read the same rows.\n"
+                "Give scan a function that begins anew whenever it is called, and data that do not change."
+            )
+
+    def _coded(self, rows: KeptRows) -> CodedBlock:
+        cluster = None
+        if rows.cluster is not None and self.clusters is not None:
+            cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
+            if (cluster < 0).any():
+                raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
+        return CodedBlock(
+            name=rows.name,
+            y=self.outcome_of(rows, slice(None)),
+            X=self.outcome.encode(rows.table),
+            Z=self.propensity.encode(rows.table),
+            arm=self.arms.arms(rows.treat, self.reader.columns.treat),
+            weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
+            cluster=cluster,
+        )
+
+    def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:
+        """Outcome of some rows of a block."""
+        variables, left = rows.variables(), rows.formulas.left
+        own = {name: variables[name].iloc[which].reset_index(drop=True) for name in left.variables}
+        return outcome_values(self.reader.outcome, Scope(own, left.constants), len(range(rows.n)[which]))
+
+    def check_by_rows(self, rows: KeptRows) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
+        some = slice(None, None, -2)  # from the last row on, every other one
+        table = rows.table.iloc[some]
+        parts = {
+            self.reader.outcome.text: [
+                (self.outcome.encode(rows.table)[some], self.outcome.encode(table)),
+                (self.outcome_of(rows, slice(None))[some], self.outcome_of(rows, some)),
+            ],
+            self.reader.assigned.text: [(self.propensity.encode(rows.table)[some], self.propensity.encode(table))],
+        }
+        for text, pairs in parts.items():
+            if not all(np.allclose(whole, alone, rtol=1e-9, atol=0) for whole, alone in pairs):
+                raise DesignError(
+                    f"the formula {text!r} codes a row differently beside other rows (as  I(x - x.mean())  would); "
+                    "expected terms of one row, as a scan has one block of rows at a time.\n"
+                    "Write the number itself, or make a column of the files of it."
+                )
