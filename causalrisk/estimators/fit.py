@@ -51,8 +51,8 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     data = prepare(design, options, spec.uses_propensity, notes)
     overlap = _overlap(data, spec, notes)
     estimate = estimate_of(data, spec, options, notes)
-    _check_outcome(data.design, notes)
-    _check_clusters(data.design, notes)
+    check_outcome(data.design, notes)
+    check_clusters(data.design, notes)
     record = _record(data, spec, options, inference, estimate, overlap, (cov_type, kind))
     return dataclasses.replace(record, notes=tuple(notes))
 
@@ -64,7 +64,7 @@ def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes
     arms = check_outcome_fits(data.design, data.sample, estimate.failed)
     if arms:
         message = f"the outcome model ({data.sample.family.label}) of {arms}"
-        notes.warn(_not_converged(message, "it did not settle."), ConvergenceWarning)
+        notes.warn(not_converged(message, "it did not settle."), ConvergenceWarning)
     options.effect_scale.check(estimate.params[-data.design.n_arms :], data.design.labels)
     return estimate
 
@@ -100,9 +100,9 @@ def fit_joint(
     joint = train_from(start, joint_options, notes)
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
-        notes.warn(_not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
-    _check_outcome(data.design, notes)
-    _check_clusters(data.design, notes)
+        notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    check_outcome(data.design, notes)
+    check_clusters(data.design, notes)
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
 
 
@@ -205,7 +205,7 @@ def _record(
     )
 
 
-def _check_clusters(design: Design, notes: Notes) -> None:
+def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
     if design.cluster_name is None:
         return
@@ -221,7 +221,7 @@ def _check_clusters(design: Design, notes: Notes) -> None:
         )
 
 
-def _check_outcome(design: Design, notes: Notes) -> None:
+def check_outcome(design: Design, notes: Notes) -> None:
     """Warn of an outcome that is constant, in all rows or within an arm."""
     name, limits = design.endog_name, design.outcome_limits
     if np.ptp(limits) == 0:
@@ -241,7 +241,8 @@ def _check_outcome(design: Design, notes: Notes) -> None:
         )
 
 
-def _not_converged(what: str, message: str) -> str:
+def not_converged(what: str, message: str) -> str:
+    """Say that an optimiser stopped before it converged."""
     return (
         f"the optimiser of {what} stopped before it converged: {message}\n"
         "Standardise the covariates or simplify the formula; res.converged is False."

@@ -78,7 +78,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     FitData
         The data of the fit.
     """
-    _check_arms(design, options)
+    check_target(design, options)
     options.outcome_family.check(design.y, design.endog_name)
     full_design = design
     design, trimmed = _trimmed(full_design, options, notes)
@@ -97,7 +97,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     return FitData(design, full_design, sample, target, frame, weights, trimmed)
 
 
-def _check_arms(design: Design, options: ModelOptions) -> None:
+def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
     if design.n_arms == 2:
         return

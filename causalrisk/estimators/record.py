@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,25 @@ class JointRecord:
 
 
 @dataclass(frozen=True)
+class BlockInfluence:
+    """Influence function of all estimates on a block of rows.
+
+    Parameters
+    ----------
+    influence : ndarray, shape (n, d)
+        As in `Estimate`.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
+    """
+
+    influence: Array
+    weights: Array
+    cluster: NDArray[np.intp] | None
+
+
+@dataclass(frozen=True)
 class FitRecord:
     """Everything a fit produced.
 
@@ -126,6 +146,8 @@ class FitRecord:
         Root of the random streams.
     notes : tuple of str
         Text of every warning.
+    blockwise : callable, optional
+        Of a fit to a scan until it has a covariance: begins a pass over `BlockInfluence`.
     """
 
     design: Design
@@ -147,6 +169,7 @@ class FitRecord:
     given_resamples: bool
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
+    blockwise: Callable[[], Iterator[BlockInfluence]] | None = None
 
     @property
     def estimand(self) -> str:

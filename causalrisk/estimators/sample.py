@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis
 
@@ -158,12 +160,70 @@ def make_sample(
     Sample
         The sorted sample.
     """
-    order = np.argsort(arm, kind="stable")
     n_frame = 0 if frame is None else len(frame[0])
+    order, slices = _by_arm(arm, 0, n_frame)
     x, z = (values[order] if frame is None else np.vstack([frame[k], values[order]]) for k, values in enumerate((X, Z)))
-    ends = np.cumsum(np.bincount(arm)) + n_frame
-    slices = tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
     s = np.concatenate([np.ones(n_frame), weights[order]])
     arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
     y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
     return Sample(y_all, orthonormal_basis(x, s), orthonormal_basis(z, s), arms, s, slices, order, family)
+
+
+def _by_arm(arm: NDArray[np.intp], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
+    """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
+    order = np.argsort(arm, kind="stable")
+    ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
+    return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
+
+
+@dataclass(frozen=True)
+class BlockSample(Sample):
+    """A block of the rows of a sample; an arm may have none in it.
+
+    Parameters
+    ----------
+    whole : float
+        Sum of the observation weights of all rows.
+    """
+
+    whole: float
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights of all rows, N, so that means over them are sums over blocks."""
+        return self.whole
+
+
+def block_sample(
+    block: CodedBlock, X: Basis, Z: Basis, family: OutcomeFamily, *, n_arms: int, total: float
+) -> BlockSample:
+    """Sort the rows of a block by arm.
+
+    Parameters
+    ----------
+    block : CodedBlock
+        The rows.
+    X, Z : Basis
+        Bases of the designs of all rows.
+    family : OutcomeFamily
+        Family of the outcome models.
+    n_arms : int
+        K.
+    total : float
+        Sum of the observation weights of all rows.
+
+    Returns
+    -------
+    BlockSample
+        The sorted rows.
+    """
+    order, slices = _by_arm(block.arm, n_arms, 0)
+    x, z = X.of(block.X[order]), Z.of(block.Z[order])
+    return BlockSample(block.y[order], x, z, block.arm[order], block.weights[order], slices, order, family, total)
+
+
+class ScannedSample(Rowless, Sample):
+    """A sample whose rows come in blocks: bases without rows, the family, `total` and `n_arms`."""
+
+    total = 0.0
+    n_arms = 0

@@ -85,17 +85,18 @@ def level_at(mean: float, spread: float, direction: Array) -> Level:
     return Level(mean if abs(mean) > FAR * spread else 0.0, direction)
 
 
-def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target) -> RowWeights:
+def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target, mean: Array | None = None) -> RowWeights:
     """Return the fitted importance weights; without a fit weights of one and the tilt of a target that needs none."""
     if weight_fit is not None:
         return weight_fit
-    return RowWeights.without_scores(plain_tilt(sample, target, sample.s[:, None])[:, 0])
+    return RowWeights.without_scores(plain_tilt(sample, target, sample.s[:, None], mean)[:, 0])
 
 
-def plain_tilt(sample: Sample, target: Target, counts: Array) -> Array:
+def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None = None) -> Array:
     """Tilt of a target that needs no propensity score, over its mean under counts (n, m); shape (n, 1) or (n, m).
 
-    That is everybody, the rows of one arm, or a target frame.
+    That is everybody, the rows of one arm, or a target frame. Where the rows are a block of others, `mean`, shape (m,),
+    is that of all.
     """
     if sample.n_frame:
         tilt = 1 - sample.observed
@@ -103,7 +104,7 @@ def plain_tilt(sample: Sample, target: Target, counts: Array) -> Array:
         tilt = (sample.arm == target.toward).astype(float)
     else:
         return np.ones((sample.n, 1))
-    mean = (tilt @ counts) / count_totals(sample, counts)
+    mean = (tilt @ counts) / count_totals(sample, counts) if mean is None else mean
     return tilt[:, None] / np.where(mean > 0, mean, 1.0)
 
 
@@ -281,7 +282,7 @@ def project_arm(
         Its influence function at known outcome coefficients.
     """
     rows = ArmRows(sample, spec, weights, g, q, arm, predicted, slope)
-    at = rows.solved(rows.equations())
+    at = rows.equations().solved(spec)
     by_theta, by_gamma = rows.derivatives(at)
     return at.coefficients + at.correction, solve(at.gram, by_theta), rows.influence(at, by_gamma)
 
@@ -301,6 +302,11 @@ class ProjectionEquations:
     gram: Array
     predicted: Array
     residual: Array
+
+    def solved(self, spec: Specification) -> SolvedProjection:
+        """Solve the equations of all rows."""
+        correction = solve(self.gram, self.residual) if spec.corrected else self.residual
+        return SolvedProjection(self.gram, solve(self.gram, self.predicted), correction)
 
 
 @dataclass(frozen=True)
@@ -365,12 +371,6 @@ class ArmRows:
         if self.spec.corrected:
             residual = (self.share * self.weights.w * self.residual) @ self.g
         return ProjectionEquations(weighted.T @ self.g, weighted.T @ self.predicted, residual)
-
-    def solved(self, equations: ProjectionEquations) -> SolvedProjection:
-        """Solve the equations of all rows."""
-        gram = equations.gram
-        correction = solve(gram, equations.residual) if self.spec.corrected else equations.residual
-        return SolvedProjection(gram, solve(gram, equations.predicted), correction)
 
     def derivatives(self, at: SolvedProjection) -> tuple[Array, Array]:
         """Sum over the rows the derivatives of the equations by theta, (k, p), and by gamma, (k, Q)."""

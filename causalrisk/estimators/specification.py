@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
@@ -163,3 +164,7 @@ class Estimate:
     def values(self) -> Array:
         """All estimates in the order of the columns of `influence`."""
         return np.concatenate([self.params, self.theta.ravel(), self.gamma])
+
+
+class ScannedEstimate(Rowless, Estimate):
+    """A point estimate on rows that come in blocks; predictions and influence function are not kept."""

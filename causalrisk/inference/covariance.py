@@ -11,7 +11,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
-from causalrisk.inference.sandwich import sandwich
+from causalrisk.inference.sandwich import sandwich, sandwich_of_blocks
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
@@ -51,7 +51,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
         record = dataclasses.replace(record, boot=boot, covariance=covariance)
     else:
-        record = dataclasses.replace(record, covariance=robust_covariance(record, inference.small_sample))
+        covariance = robust_covariance(record, inference.small_sample)
+        record = dataclasses.replace(record, covariance=covariance, blockwise=None)
     record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
@@ -107,6 +108,15 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
+    if record.blockwise is not None:
+        return sandwich_of_blocks(
+            record.blockwise(),
+            n=record.design.nobs,
+            total=record.sample.total,
+            frequency=record.frequency,
+            n_clusters=record.design.n_clusters or None,
+            n_coefficients=n_coefficients,
+        )
     return influence_covariance(record, record.estimate.influence, n_coefficients)
 
 

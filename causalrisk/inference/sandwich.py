@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.estimators.record import BlockInfluence
 from causalrisk.numerics.linalg import Array
 
 
@@ -49,7 +49,7 @@ def sandwich(
     """
     total = float(weights.sum()) if total is None else total
     return sandwich_of_blocks(
-        [InfluenceRows(influence, weights, cluster)],
+        [BlockInfluence(influence, weights, cluster)],
         n=total if frequency else len(weights),
         total=total,
         frequency=frequency,
@@ -58,23 +58,8 @@ def sandwich(
     )
 
 
-@dataclass(frozen=True)
-class InfluenceRows:
-    """Influence function of a block of rows.
-
-    Parameters
-    ----------
-    influence, weights, cluster
-        As in `sandwich`.
-    """
-
-    influence: Array
-    weights: Array
-    cluster: NDArray[np.intp] | None
-
-
 def sandwich_of_blocks(
-    blocks: Iterable[InfluenceRows],
+    blocks: Iterable[BlockInfluence],
     *,
     n: float,
     total: float,
@@ -86,7 +71,7 @@ def sandwich_of_blocks(
 
     Parameters
     ----------
-    blocks : iterable of InfluenceRows
+    blocks : iterable of BlockInfluence
         The rows, at least one block.
     n : float
         Observations: rows, or the sum of frequency weights.

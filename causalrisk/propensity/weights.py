@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
@@ -377,6 +378,10 @@ class WeightFit(RowWeights):
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
         """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default that of this fit."""
         return self.model.refit(counts, self.gamma if start is None else start)
+
+
+class ScannedWeights(Rowless, WeightFit):
+    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended."""
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,9 @@ def _arms_table(record: FitRecord) -> TableContent:
         (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
     ]
     rows = tuple((label, *numbers) for label, numbers in zip(labels, cells, strict=True))
-    return TableContent(rows=rows, header=header, widths=(0, 11, 12, 10, 11))
+    known = 5 if np.isfinite([arm.top_share for arm in overlap]).all() else 4  # a scan does not know the last
+    shown = tuple(row[:known] for row in rows), tuple(row[:known] for row in header)
+    return TableContent(rows=shown[0], header=shown[1], widths=(0, 11, 12, 10, 11)[:known])
 
 
 def _risk_table(joint: JointRecord) -> TableContent:
