@@ -46,7 +46,7 @@ from causalrisk.estimators.specification import ScannedEstimate, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, pairwise_columns, solve, triangular_equations, weighted_least_squares
+from causalrisk.numerics.linalg import Array, solve, triangular_equations, weighted_least_squares
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.numerics.resample import seed_sequence
 from causalrisk.propensity.models import LikelihoodModel
@@ -268,7 +268,8 @@ def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
 
     def likelihoods() -> Iterator[tuple[WeightedRows]]:
         for block in problem.blocks():
-            yield (_propensity(block).weighted(block.sample.s[:, None]),)
+            model = _propensity(block)
+            yield (WeightedRows(model.columns, None, model.likelihood, block.sample.s[:, None], halving=True),)
 
     empty = _propensity(problem.without_rows())
     rows = BlockedLikelihood(likelihoods, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
@@ -384,10 +385,7 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
 
     def likelihoods() -> Iterator[list[WeightedRows]]:
         for arms in training():
-            yield [
-                WeightedRows(q, pairwise_columns(q), OutcomeLikelihood(family, y), s[:, None], halving=True)
-                for q, y, s in arms
-            ]
+            yield [WeightedRows(q, None, OutcomeLikelihood(family, y), s[:, None], halving=True) for q, y, s in arms]
 
     equations: list[list[tuple[Array, Array]]] = [[] for _ in range(n_arms)]
     for arms in training():
@@ -400,7 +398,7 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
         bounded = OutcomeLikelihood(family, empty.y).bounded
         fits = maximize(BlockedLikelihood(likelihoods, 1, bounded, tuple(range(n_arms))), theta.T)
         theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
-    failed = tuple(Failure(code) for code in failures)
+    failed = tuple(Failure(int(code)) for code in failures)
     _check_outcome_fits(problem, failed, notes)
     return BlockedFit(problem, weights, level, theta, failed)
 

@@ -218,7 +218,8 @@ def block_sample(
         The sorted rows.
     """
     order, slices = _by_arm(block.arm, n_arms, 0)
-    x, z = X.of(block.X[order]), Z.of(block.Z[order])
+    x = X.of(block.X[order])
+    z = x if block.Z is block.X else Z.of(block.Z[order])
     return BlockSample(block.y[order], x, z, block.arm[order], block.weights[order], slices, order, family, total)
 
 

@@ -89,14 +89,14 @@ def sandwich_of_blocks(
     groups: Array | None = None
     meat: Array | None = None
     for rows in blocks:
-        root = np.sqrt(rows.weights) if frequency and n_clusters is None else rows.weights
+        root = np.sqrt(rows.weights) if frequency and rows.cluster is None else rows.weights
         scaled = rows.influence * root[:, None]
-        if n_clusters is None:
+        if rows.cluster is None or n_clusters is None:
             part = factor * scaled.T @ scaled
             meat = part if meat is None else meat + part
-        else:
-            groups = np.zeros((n_clusters, scaled.shape[1])) if groups is None else groups
-            np.add.at(groups, rows.cluster, scaled)
+            continue
+        groups = np.zeros((n_clusters, scaled.shape[1])) if groups is None else groups
+        np.add.at(groups, rows.cluster, scaled)
     if groups is not None and n_clusters is not None:
         if n_coefficients:
             factor *= n_clusters / (n_clusters - 1) * (n - 1) / n

@@ -34,7 +34,7 @@ def _added(first: Any, second: Any) -> Any:
         return None
     if isinstance(first, tuple):
         return tuple(_added(a, b) for a, b in zip(first, second, strict=True))
-    if dataclasses.is_dataclass(first):
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
         names = [field.name for field in dataclasses.fields(first)]
-        return type(first)(**{name: _added(getattr(first, name), getattr(second, name)) for name in names})
+        return dataclasses.replace(first, **{n: _added(getattr(first, n), getattr(second, n)) for n in names})
     return first + second

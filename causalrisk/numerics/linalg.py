@@ -133,6 +133,13 @@ def unpack_symmetric(packed: Array, p: int) -> Array:
     return full
 
 
+def weighted_grams(columns: Array, pairs: Array | None, weights: Array) -> Array:
+    """As `gram_matrices`; without the pairs of columns, which one column of weights is not worth."""
+    if pairs is not None:
+        return gram_matrices(pairs, weights, columns.shape[1])
+    return np.stack([(columns * w[:, None]).T @ columns for w in weights.T])
+
+
 def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
     """Weighted Gram matrices sum_i w_im x_i x_i', shape (m, p, p), one for each column of the weights.
 

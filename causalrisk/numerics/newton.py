@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric
+from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
 
 MAX_ITERATIONS = 60
 STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
@@ -78,14 +78,15 @@ def predictors(columns: Array, gamma: Array) -> Array:
     return columns @ gamma.reshape(-1, q, gamma.shape[1])
 
 
-def information(pairs: Array, curvature: Curvature, weights: Array, n_predictors: int, q: int) -> Array:
+def information(columns: Array, pairs: Array | None, curvature: Curvature, weights: Array, n_predictors: int) -> Array:
     """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q)."""
+    q = columns.shape[1]
     size = n_predictors * q
     total = np.zeros((weights.shape[1], size, size))
     for (first, second), values in curvature.items():
-        block = unpack_symmetric(pairs.T @ (weights * values), q)
-        rows, columns = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
-        total[:, rows, columns] = total[:, columns, rows] = block
+        block = weighted_grams(columns, pairs, weights * values)
+        one, other = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
+        total[:, one, other] = total[:, other, one] = block
     return total
 
 
@@ -148,8 +149,8 @@ class WeightedRows:
     ----------
     columns : ndarray, shape (n, q)
         Basis columns of the design.
-    pairs : ndarray, shape (n, q (q + 1) / 2)
-        `linalg.pairwise_columns` of them.
+    pairs : ndarray, shape (n, q (q + 1) / 2), or None
+        `linalg.pairwise_columns` of them, which many columns of weights share.
     likelihood : Likelihood
         The model of the rows.
     weights : ndarray, shape (n, m)
@@ -160,7 +161,7 @@ class WeightedRows:
     """
 
     columns: Array
-    pairs: Array
+    pairs: Array | None
     likelihood: Likelihood
     weights: Array
     halving: bool = False
@@ -181,7 +182,7 @@ class WeightedRows:
         eta = predictors(self.columns, gamma)
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
-            hessian = information(self.pairs, curvature, self.weights, self.n_predictors, q)
+            hessian = information(self.columns, self.pairs, curvature, self.weights, self.n_predictors)
             gradient = (self.columns.T @ (self.weights * score)).reshape(self.n_predictors * q, -1)
         farthest = np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0)
         return LikelihoodSums(hessian, gradient, farthest)

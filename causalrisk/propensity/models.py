@@ -124,13 +124,10 @@ class LikelihoodModel(PropensityModel):
             self._pairs = pairwise_columns(self.columns)
         return self._pairs
 
-    def weighted(self, weights: Array) -> WeightedRows:
-        """Return the likelihood of the rows under weights of shape (n, m), with damped steps."""
-        return WeightedRows(self.columns, self.pairs, self.likelihood, weights, halving=True)
-
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
-        return maximize(self.weighted(weights), np.zeros((self.n_coefficients, weights.shape[1])))
+        rows = WeightedRows(self.columns, self.pairs, self.likelihood, weights, halving=True)
+        return maximize(rows, np.zeros((self.n_coefficients, weights.shape[1])))
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
@@ -142,7 +139,7 @@ class LikelihoodModel(PropensityModel):
     def information(self, gamma: Array, share: Array) -> Array:
         """Return the mean of minus the second derivatives, a sum over rows of shares (n,) of the weight of all."""
         _, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        return information(self.pairs, curvature, share[:, None], self.n_predictors, self.columns.shape[1])[0]
+        return information(self.columns, self.pairs, curvature, share[:, None], self.n_predictors)[0]
 
     def influence(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
         """Influence function: the scores times the inverse of the information."""

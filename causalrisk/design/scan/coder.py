@@ -29,7 +29,7 @@ class CodedBlock:
     y : ndarray, shape (n,)
         Outcome.
     X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity designs.
+        Outcome and propensity designs; one object where both are the same.
     arm : ndarray of int, shape (n,)
         Arm of each row.
     weights : ndarray, shape (n,)
@@ -76,6 +76,11 @@ class BlockCoder:
     n: int
     read: int
 
+    @property
+    def one_design(self) -> bool:
+        """Whether both right-hand sides are the same, so that their columns are."""
+        return self.reader.outcome.right_text == self.reader.assigned.right_text
+
     def blocks(self) -> Iterator[CodedBlock]:
         """Begin a pass over the blocks that have rows in the sample.
 
@@ -104,11 +109,12 @@ class BlockCoder:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
             if (cluster < 0).any():
                 raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
+        X = self.outcome.encode(rows.table)
         return CodedBlock(
             name=rows.name,
             y=self.outcome_of(rows, slice(None)),
-            X=self.outcome.encode(rows.table),
-            Z=self.propensity.encode(rows.table),
+            X=X,
+            Z=X if self.one_design else self.propensity.encode(rows.table),
             arm=self.arms.arms(rows.treat, self.reader.columns.treat),
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
             cluster=cluster,

@@ -161,7 +161,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         outcome_limits=seen.outcome_limits,
         counts=size.astype(np.intp),
         outcome_basis=basis,
-        propensity_basis=seen.Z.basis(keep_z)[0],
+        propensity_basis=basis if coder.one_design else seen.Z.basis(keep_z)[0],
         constant=constant,
         arm_totals=seen.totals,
         outcome_mean=mean,

@@ -140,8 +140,14 @@ def moments(coder: BlockCoder) -> Moments:
     for block in coder.blocks():
         y = block.y[:, None]
         if found is None:
-            parts = [ColumnMoments(columns, k) for columns in (block.X, block.Z, y)]
-            found = Moments(*parts, np.zeros(k, dtype=np.intp), np.zeros(k), np.zeros((groups, k), dtype=bool))
+            found = Moments(
+                X=ColumnMoments(block.X, k),
+                Z=ColumnMoments(block.Z, k),
+                y=ColumnMoments(y, k),
+                rows=np.zeros(k, dtype=np.intp),
+                totals=np.zeros(k),
+                members=np.zeros((groups, k), dtype=bool),
+            )
         for part, columns in ((found.X, block.X), (found.Z, block.Z), (found.y, y)):
             part.add(columns, block.arm, block.weights)
         found.rows += np.bincount(block.arm, minlength=k)

@@ -40,6 +40,6 @@ class Rowless:
 
 
 def _restore(kind: type, state: dict[str, Any]) -> Any:
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     made.__dict__.update(state)
     return made
