@@ -184,6 +184,11 @@ class CausalModel:
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # past the keyword check
+        if isinstance(data, Scan) and cls.spec.joint:
+            raise UnavailableError(
+                f"{cls.spec.name} is not there for a scan: it trains over propensity replicates of all rows at once.\n"
+                "Use IPWRA or AIPW, or, if the rows fit into memory, type  data=data.collect()."
+            )
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         design = make(
             formula,

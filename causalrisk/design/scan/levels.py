@@ -108,6 +108,11 @@ def survey(reader: ScanReader) -> Survey:
         if rows.n:
             with named(rows.name):
                 _note_rows(found, rows)
+    if not found.read and reader.names:
+        raise DesignError(
+            "the function given to scan gave rows when it was called first, and none the second time; every pass over "
+            "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
+        )
     if not found.n:
         raise no_rows_left(found.lines, found.read)
     return found
@@ -147,7 +152,7 @@ def _note(
         raise DesignError(
             f"column {str(values.name)!r} has {'numbers' if numeric else 'text or categories'}, and in {seen.block} "
             f"{'text or categories' if numeric else 'numbers'}; expected the same in every block.\n"
-            'Read the files alike: for CSV type  scan(lambda: pandas.read_csv(..., dtype={"column": str}, '
+            'Read the files alike: for CSV by  scan(lambda: pandas.read_csv(..., dtype={"column": str}, '
             "chunksize=100_000))."
         )
     seen.dtypes.add(values.dtype.kind if numeric else "O")

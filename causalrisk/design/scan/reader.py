@@ -19,7 +19,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
 from causalrisk.design.scan.source import NamedBlock, Scan
-from causalrisk.errors import DesignError
+from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
 
@@ -87,7 +87,7 @@ class ScanReader:
     def __init__(
         self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
-        names = scan.column_names()
+        self.names = names = scan.column_names()
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity}")
@@ -153,12 +153,12 @@ def check_names(columns: ColumnOptions) -> None:
         if value is not None and not isinstance(value, str):
             raise DesignError(
                 f"{option}= is a {type(value).__name__}; expected the name of a column, as the rows of a scan come in "
-                f'blocks.\nWrite it to the files, and type  {option}="{option}"  with its name.'
+                f'blocks.\nWrite it to the files, and type its name:  {option}="..."'
             )
     if columns.propensity_score is not None:
-        raise DesignError(
+        raise UnavailableError(
             "propensity_score= is not there for a scan yet; expected a propensity model that is fitted to it.\n"
-            "Leave propensity_score= out, or type  data=data.collect()  if the rows fit into memory."
+            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
         )
 
 
@@ -184,7 +184,7 @@ def _refuse_state(formula: Formula, frame: Mapping[str, Any]) -> None:
             advice = (
                 "It does not change the estimates: type the variable itself."
                 if name in plain_name
-                else "Type, say,  x + I(x**2), or write columns of the basis to the files."
+                else "Use powers, such as x + I(x**2), or write columns of the basis to the files."
             )
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "

@@ -26,7 +26,7 @@ class Rowless:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise UnavailableError(
             "that goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
-            "If they fit into memory, type  data=data.collect()  in from_formula; else take a part of them."
+            "If they fit into memory, make the model anew: type  data=data.collect()."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -35,7 +35,7 @@ class File(NamedTuple):
     changed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scan:
     """Rows that are read in blocks, as often as they are needed; made by `causalrisk.scan`.
 
@@ -50,8 +50,12 @@ class Scan:
     """
 
     files: tuple[File, ...]
-    frames: Callable[[], Iterable[Any]] | None = field(repr=False)
+    frames: Callable[[], Iterable[Any]] | None
     block_rows: int
+
+    def __repr__(self) -> str:
+        what = f"{len(self.files)} files, the first {self.files[0].path!r}" if self.files else "frames"
+        return f"Scan: {what}, in blocks of {self.block_rows:,} rows"
 
     def blocks(self, columns: Sequence[str] | None = None) -> Iterator[NamedBlock]:
         """Begin a pass over the blocks that have rows.
@@ -142,7 +146,7 @@ def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
     raise TypeError(
         f"scan got a {type(source).__name__}{passed}; expected names of files, a list of data frames, or a function "
         "that begins a pass over frames.\n"
-        'Type  scan("folder/*.parquet"),  or  scan(lambda: pandas.read_csv("file.csv", chunksize=100_000)).'
+        'Type  scan("folder/*.parquet")  or  scan(lambda: pandas.read_csv("file.csv", chunksize=100_000)).'
     )
 
 
@@ -167,9 +171,14 @@ def _matching(pattern: str) -> list[str]:
     if odd is not None:
         raise DesignError(
             f"{odd!r} is neither Parquet nor CSV by its name; expected one of {listing((*PARQUET, *CSV))}.\n"
-            f'Type  scan(lambda: pandas.read_csv("{odd}", chunksize=100_000))  with the reader of such files.'
+            f'Type  scan(lambda: pandas.read_{_reader(odd)}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
+
+
+def _reader(path: str) -> str:
+    """Name of the pandas function that reads such a file in chunks."""
+    return {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}.get(os.path.splitext(path)[1].lower(), "csv")
 
 
 def _file(path: str) -> File:
