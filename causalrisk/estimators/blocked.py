@@ -278,8 +278,8 @@ def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     if fits.failures[0] == Failure.SEPARATION:
         raise SeparationError(
             f"the propensity model ({link}) predicts {name!r} perfectly in some rows, as far as its iterations went, "
-            "so no weight exists.\nMerge or drop a level or term in propensity=. A fit in memory names it: type  "
-            "data=data.collect()."
+            "so no weight exists.\nMerge or drop a level or term in propensity=; a fit in memory to a part of the rows "
+            "names it."
         )
     if fits.failures[0] != Failure.OK:
         notes.warn(

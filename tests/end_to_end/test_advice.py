@@ -1048,12 +1048,55 @@ COMMANDS = {
         fill={"--assumption": "--assumption unconfoundedness=..."},
     ),
 }
+SCAN = causalrisk.scan([DATA[:200], DATA[200:]])
+COLLECTED = {"data.collect()": "causalrisk.scan([data]).collect()"}
+FOLDER = Path(__file__).parents[1] / "reference"
+FILE = FOLDER / "lalonde614.csv.gz"
+
+
+def names_of(source):
+    """Names of the columns of a scan."""
+    return causalrisk.scan(source).column_names()
+
+
+def scanned(**fixed):
+    """A fit to a scan, or to whatever data are given, as a function of the options of the model."""
+    return lambda **options: model(**({"data": SCAN} | fixed | options)).fit()
+
+
+SCANS = {
+    "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "jre": Case(lambda **o: model(JRE, **o), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    **{
+        name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
+        for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
+    },
+    "bootstrap": Expression(
+        lambda: model(data=SCAN).fit(n_boot=20),
+        lambda: model(data=SCAN).fit(cov_type="robust"),
+        fit=lambda **options: model(data=SCAN).fit(**options),
+    ),
+    "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
+    "no source": Expression(
+        lambda: causalrisk.scan(3), lambda: names_of(str(FILE)), scan=names_of, fill={"folder/*.parquet": str(FILE)}
+    ),
+    "folder": Expression(
+        lambda: causalrisk.scan(str(FOLDER)),
+        lambda: names_of(f"{FOLDER}/*.csv.gz"),
+        scan=names_of,
+        fill={"*.parquet": "*.csv.gz"},
+    ),
+    "ending": Expression(
+        lambda: causalrisk.scan(__file__), lambda: names_of(FILE), scan=names_of, fill={__file__: str(FILE)}
+    ),
+}
 WITHOUT = "another package is not installed: the tests of the module"
 HLE = "files of a benchmark: tests/hle/test_hle.py"
 UNTRIED = {  # texts that no case tells, by the file they stand in and how they begin, and what provokes them
     "cli/data_files.py {}: reading {} needs {}, which is not installed.": WITHOUT,
     "design/columns/frames.py data of type {}.{} are read through Arrow": WITHOUT,
     "hle/loading.py {}: reading Parquet needs pyarrow": WITHOUT,
+    "design/scan/source.py {} is a Parquet file, which needs pyarrow": WITHOUT,
     "report/html.py the plots of a report need matplotlib": WITHOUT,
     "report/plots/axes.py plots need matplotlib": WITHOUT,
     "report/tables/word.py Word documents need python-docx": WITHOUT,
@@ -1073,6 +1116,7 @@ UNTRIED = {  # texts that no case tells, by the file they stand in and how they 
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "command": COMMANDS,
+    "scan": SCANS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

@@ -222,6 +222,8 @@ def _named(
         if frame is None:
             return
         _check_columns(frame.columns, columns, where)
+        if columns is not None:
+            frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
         for start in range(0, len(frame), block_rows):
             piece = frame.iloc[start : start + block_rows]
             yield NamedBlock(f"{where}, rows {first} to {first + len(piece) - 1}", piece)
