@@ -62,9 +62,9 @@ def compare(model, data, formula=F, fit=None, **options):
 
 FITS = [
     *((IPWRA, target) for target in ("all", "treated", "overlap")),
-    *((AIPW, target) for target in ("control", "entropy")),
-    *((OutcomeRegression, target) for target in ("treated", "overlap")),
-    (Hajek, "treated"),
+    (AIPW, "entropy"),
+    (OutcomeRegression, "treated"),
+    (Hajek, "control"),
     (Unadjusted, "all"),
 ]
 
@@ -79,18 +79,15 @@ def test_parquet_agrees_with_memory(births, tmp_path):
         part.to_parquet(tmp_path / f"{k}.parquet")
     for target in ("ATE", "ATT"):
         whole = IPWRA.from_formula(F, births, treat="mbsmoke", target=target).fit()
-        source = scan(f"{tmp_path}/*.parquet", block_rows=1999)
+        source = scan(f"{tmp_path}/*.parquet", block_rows=4000)
         agree(IPWRA.from_formula(F, source, treat="mbsmoke", target=target).fit(), whole)
 
 
 OPTIONS = {
     "frequency weights": {"weights": "w", "weight_type": "frequency"},
     "clusters": {"cluster": "clinic", "fit": {"small_sample": True}},
-    "arms": {"treat": "dose", "reference": "none", "target": "low"},
-    "probit": {"propensity_link": "probit", "propensity": "mage + medu"},
-    "calibrated": {"propensity_loss": "calibrated", "target": "treated"},
-    "ratio": {"effect": "ratio", "fit": {"cov_type": "HC1"}},
-    "binomial": {"formula": "low ~ mage + medu", "family": "binomial"},
+    "probit": {"propensity_link": "probit", "propensity": "mage + medu", "effect": "ratio", "fit": {"cov_type": "HC1"}},
+    "calibrated": {"formula": "low ~ mage", "family": "binomial", "propensity_loss": "calibrated", "target": "treated"},
     "poisson": {"formula": "low ~ mage", "family": "poisson", "target": "matching"},
     "no intercept": {"formula": "far ~ 0 + C(site) + mage"},
 }
@@ -111,7 +108,7 @@ def test_sorted_rows_and_missing_values(births):
     blocks, whole = compare(IPWRA, frame)
     pd.testing.assert_frame_equal(blocks.sample_ledger, whole.sample_ledger)
     head = [res.summary(coefficients=False).as_text().split("By arm")[0].splitlines() for res in (blocks, whole)]
-    assert head[0][:15] == head[1][:15]
+    assert head[0][:13] == head[1][:13]
 
 
 def test_results_that_need_no_rows(births):
@@ -124,17 +121,16 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["balance", "overlap", "influence", "calibration", "se_decomposition", "explain", "trim_curve", "predict"],
-)
+@pytest.mark.parametrize("name", ["balance", "overlap", "influence", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
+    births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
     with pytest.raises(UnavailableError, match="goes by rows, and the model was made from a scan"):
         getattr(res, name)()
 
 
 def test_what_is_not_there_for_a_scan(births):
+    births = births[:800]
     data = scan([births])
     with pytest.raises(UnavailableError, match="bootstrap is not there for a scan"):
         IPWRA.from_formula(F, data, treat="mbsmoke").fit(n_boot=20)
@@ -172,18 +168,18 @@ def test_a_basis_on_other_rows_is_the_basis():
 
 def test_memory_is_that_of_a_block(tmp_path):
     """Three times the rows take no more memory, for rows go with their block."""
-    frame = simulate(n=10_000, seed=1)
+    frame = simulate(n=6_000, seed=1)
     frame[:500].to_parquet(tmp_path / "few.parquet")
-    for k in range(3):
+    for k in range(6):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=10_000)
+        source = scan(f"{tmp_path}/{pattern}.parquet")
         tracemalloc.start()
-        IPWRA.from_formula("y ~ x1 + x2", source, treat="d").fit()
+        Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
 
     peak("few")  # what is made once
-    assert peak("[0-2]") < 1.2 * peak("0")
+    assert peak("[0-5]") < 1.1 * peak("[01]")  # a block is there until the next is read

@@ -15,6 +15,7 @@ from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, ScanReader, named
 from causalrisk.errors import DesignError
 
+TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 OTHER_DATA = "the data are not those of the first pass: "
 
 
@@ -128,19 +129,22 @@ class BlockCoder:
 
     def check_by_rows(self, rows: KeptRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        some = slice(None, None, -2)  # from the last row on, every other one
-        table = rows.table.iloc[some]
-        parts = {
-            self.reader.outcome.text: [
-                (self.outcome.encode(rows.table)[some], self.outcome.encode(table)),
-                (self.outcome_of(rows, slice(None))[some], self.outcome_of(rows, some)),
-            ],
-            self.reader.assigned.text: [(self.propensity.encode(rows.table)[some], self.propensity.encode(table))],
-        }
-        for text, pairs in parts.items():
-            if not all(np.allclose(whole, alone, rtol=1e-9, atol=0) for whole, alone in pairs):
+        every = slice(None)
+        whole = self.outcome.encode(rows.table), self.propensity.encode(rows.table), self.outcome_of(rows, every)
+        for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
+            one = slice(k, k + 1)
+            try:
+                alone = (
+                    *(code.encode(rows.table[one]) for code in (self.outcome, self.propensity)),
+                    self.outcome_of(rows, one),
+                )
+            except DesignError:  # such as a division by what is zero for this row
+                alone = tuple(np.full_like(part[one], np.nan) for part in whole)
+            same = [np.allclose(part[one], own, rtol=1e-9, atol=0) for part, own in zip(whole, alone, strict=True)]
+            if not all(same):
+                formula = self.reader.assigned if same[0] and same[2] else self.reader.outcome
                 raise DesignError(
-                    f"the formula {text!r} codes a row differently beside other rows (as  I(x - x.mean())  would); "
-                    "expected terms of one row, as a scan has one block of rows at a time.\n"
+                    f"the formula {formula.text!r} codes a row differently beside other rows (as  I(x - x.mean())  "
+                    "would); expected terms of one row, as a scan has one block of rows at a time.\n"
                     "Write the number itself, or make a column of the files of it."
                 )

@@ -15,9 +15,11 @@ from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.from_formula import codes_of
 from causalrisk.design.rows import no_rows_left
 from causalrisk.design.scan.reader import KeptRows, Line, ScanReader, named
-from causalrisk.design.size import check_size
+from causalrisk.design.size import memory
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
+
+COPIES = 12  # of the coded columns of a block, at the most, at a time
 
 
 @dataclass
@@ -125,7 +127,7 @@ def _note_rows(found: Survey, rows: KeptRows) -> None:
         raw = rows.table[name].dtype
         order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
         found.columns[name] = _note(found.columns.get(name), values, order, rows.name, name in codes)
-        check_size(found.reader.scan.block_rows, len(found.columns[name].levels), f"a model with {name!r}")
+        _check_levels(name, len(found.columns[name].levels), found.reader.scan.block_rows)
     levels = treatment_levels(rows.treat, found.reader.columns.treat)
     for level, count in zip(levels[1], np.bincount(levels[0], minlength=len(levels[1])), strict=True):
         found.counts[level] = found.counts.get(level, 0) + int(count)
@@ -138,6 +140,17 @@ def _note_rows(found: Survey, rows: KeptRows) -> None:
         low, high = found.weight_limits
         found.weight_limits = min(low, rows.weights.min()), max(high, rows.weights.max())
         found.weight_sum += rows.weights.sum()
+
+
+def _check_levels(name: str, levels: int, block_rows: int) -> None:
+    """Raise a DesignError where blocks with a column a level, or the products of these columns, do not fit memory."""
+    needed, there = 8.0 * COPIES * levels * max(block_rows, levels), memory()
+    if needed > there:
+        raise DesignError(
+            f"column {name!r} has {levels:,} levels and more may come: coded in blocks of {block_rows:,} rows they "
+            f"take about {needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
+            "Merge levels, or give scan a smaller block_rows=."
+        )
 
 
 def _note(
@@ -156,6 +169,8 @@ def _note(
             "chunksize=100_000))."
         )
     seen.dtypes.add(values.dtype.kind if numeric else "O")
+    if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
+        plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers and dates as text
     if not numeric or coded:
         seen.levels.update(dict.fromkeys(pd.unique(values)))
         if order is not None:
@@ -197,8 +212,6 @@ def _few_rows(seen: SeenColumn, name: str, coded: bool, n: int) -> pd.Series:
     """Every level of a column, repeated to n rows; of numbers any."""
     if seen.kind == "levels":
         levels = seen.sorted_levels()
-        if all(isinstance(level, str) for level in levels) and not coded:
-            plain(pd.Series(levels, dtype=object), name)  # refuses numbers and dates as text
         return pd.Series(pd.Categorical(np.resize(np.array(levels, dtype=object), n), categories=levels), name=name)
     if seen.dtypes == {"b"}:
         return pd.Series(np.resize([False, True], n), name=name)

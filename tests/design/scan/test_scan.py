@@ -14,6 +14,7 @@ from tests.conftest import formula_design, simulate
 
 N = 600
 F = "y ~ x1 + g"
+ARRAY = np.arange(N)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def refused(message, source, *more, error=DesignError, **options):
 
 def test_a_file_without_a_column(data, files):
     data[:200].drop(columns="x1").to_parquet(files / "part-1.parquet")
-    refused(r"part-1.parquet has no column 'x1', which the model uses.*\n.*Did you mean 'x2'", f"{files}/*.parquet")
+    refused(r"part-1.parquet has no column 'x1', which the model uses.*\nType one of: 'y'", f"{files}/*.parquet")
 
 
 def test_a_file_with_text_for_numbers(data, files):
@@ -126,6 +127,12 @@ def test_a_file_with_text_for_numbers(data, files):
 
 def test_numbers_as_text_are_refused_as_in_memory(data):
     refused("holds numbers as text", parts(data.assign(x1=data.x1.round(2).astype(str)), 300))
+
+
+def test_more_levels_than_blocks_can_hold(data):
+    many = data.assign(g=[f"code {k}" for k in range(N)])
+    with pytest.raises(DesignError, match=r"'g' has 600 levels and more may come.*\n.*smaller block_rows="):
+        IPWRA.from_formula(F, scan([many], block_rows=10**9), treat="d")
 
 
 def test_a_truncated_file(files):
@@ -199,8 +206,7 @@ def test_categories_that_are_computed_are_refused_but_not_flags(data):
 
 
 def test_arrays_of_the_calling_scope_are_refused(data):
-    z = np.arange(N)  # noqa: F841
-    refused("'z', which is no column of the scan but a ndarray", parts(data, 300), "y ~ I(x1 + z)")
+    refused("'ARRAY', which is no column of the scan but a ndarray", parts(data, 300), "y ~ I(x1 + ARRAY)")
     refused("treat= is a Series; expected the name of a column", parts(data, 300), treat=data.d)
 
 
@@ -213,7 +219,7 @@ def test_an_arm_that_cannot_support_its_model(data):
 
 def test_what_goes_by_rows_is_not_there(data):
     design = scanned(parts(data, 300))
-    for name in ("y", "X", "index", "in_sample", "units"):
+    for name in ("y", "X", "index", "in_sample", "members"):
         with pytest.raises(UnavailableError, match=r"goes by rows.*\n.*data=data.collect\(\)"):
             getattr(design, name)
     again = pickle.loads(pickle.dumps(design))
