@@ -80,8 +80,13 @@ class Scan:
             reader = _csv_frames if file.path.lower().endswith(CSV) else _parquet_frames
             yield from _named(reader(file.path, columns, self.block_rows), file.path, columns, self.block_rows)
         if self.frames is not None:
-            for k, given in enumerate(self.frames()):
-                yield from _named([_frame(given, k)], f"block {k + 1}", columns, self.block_rows)
+            frames = self.frames()
+            try:
+                for k, given in enumerate(frames):
+                    yield from _named([_frame(given, k)], f"block {k + 1}", columns, self.block_rows)
+            finally:
+                if hasattr(frames, "close"):  # a reader of pandas that is not at its end has its file open
+                    frames.close()
 
     def column_names(self) -> list[str]:
         """Names of the columns of the first file or frame."""
