@@ -174,10 +174,7 @@ def fit_blocks(
     """
     cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
     _check_available(options, cov_type)
-    check_target(design, options)
-    notes = Notes(design.notes)
-    target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
-    problem = Problem(design, spec, options, target, options.outcome_family)
+    notes, problem = Notes(design.notes), _problem(design, spec, options)
     weights = _fit_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
     estimate, blockwise, overlap = _estimate(problem, fit, notes)
@@ -190,10 +187,8 @@ def fit_blocks(
         full_design=design,
         spec=spec,
         options=options,
-        sample=ScannedSample(
-            X=empty.sample.X, Z=empty.sample.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms
-        ),
-        target=target,
+        sample=_kept_sample(problem, empty.sample),
+        target=problem.target,
         frame=None,
         trimmed="",
         weight_fit=None if weights is None else weights.summary(empty.model),
@@ -209,6 +204,17 @@ def fit_blocks(
         notes=tuple(notes),
         blockwise=blockwise,
     )
+
+
+def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions) -> Problem:
+    check_target(design, options)
+    target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
+    return Problem(design, spec, options, target, options.outcome_family)
+
+
+def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
+    """Return what is kept of the sample, given a block without rows."""
+    return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
 def _check_available(options: ModelOptions, cov_type: str) -> None:

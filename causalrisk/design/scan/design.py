@@ -138,8 +138,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
     """Drop dependent columns, check what the arms support, and freeze."""
     reader, columns, arms = found.reader, found.reader.columns, coder.arms
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
-    check_magnitude(seen.outcome_limits, f"outcome {name!r}")
-    _check_varies(seen.outcome_limits, name)
+    _check_outcome(seen.outcome_limits, name)
     keep = seen.X.usable(coder.outcome.names, "outcome", notes)
     keep_z = seen.Z.usable(coder.propensity.names, "propensity", notes)
     outcome, propensity = coder.outcome.keeping(keep), coder.propensity.keeping(keep_z)
@@ -188,8 +187,9 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
     )
 
 
-def _check_varies(limits: Array, name: str) -> None:
-    """Refuse an outcome that is the same in all rows."""
+def _check_outcome(limits: Array, name: str) -> None:
+    """Refuse an outcome too large for its squares, or the same in all rows."""
+    check_magnitude(limits, f"outcome {name!r}")
     if np.ptp(limits) == 0:
         raise DesignError(
             f"outcome {name!r} is constant: {limits[0, 0]:g} in all rows; the effect is 0.\n"
