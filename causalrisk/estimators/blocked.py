@@ -176,12 +176,10 @@ def fit_blocks(
     _check_available(options, cov_type)
     notes, problem = Notes(design.notes), _problem(design, spec, options)
     weights = _fit_weights(problem, notes) if problem.weighs else None
-    fit = _fit_outcome(problem, weights, notes)
-    estimate, blockwise, overlap = _estimate(problem, fit, notes)
+    estimate, blockwise, overlap = _estimate(problem, _fit_outcome(problem, weights, notes), notes)
     check_outcome(design, notes)
     check_clusters(design, notes)
-    size = len(estimate.values)
-    empty = problem.without_rows()
+    size, empty = len(estimate.values), problem.without_rows()
     return FitRecord(
         design=design,
         full_design=design,
@@ -372,7 +370,7 @@ def _level(problem: Problem) -> Level:
     linear = problem.spec.constants or problem.family.linear
     if not linear or abs(direction @ direction - 1) > LEVEL_TOLERANCE:
         return Level(0.0, np.zeros(len(direction)))
-    return level_at(design.outcome_mean, design.outcome_sd, direction)
+    return level_at(*design.outcome_moments, direction)
 
 
 def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes) -> BlockedFit:

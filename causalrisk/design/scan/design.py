@@ -38,8 +38,8 @@ class ScannedDesign(Rowless, Design):
         Coefficients of the outcome basis that give the constant, as nearly as its columns can.
     arm_totals : ndarray, shape (K,)
         Sum of the observation weights of each arm.
-    outcome_mean, outcome_sd : float
-        Of the outcome under the weights.
+    outcome_moments : tuple of float
+        Mean and standard deviation of the outcome under the weights.
     **known
         Fields of `Design`.
     """
@@ -52,8 +52,7 @@ class ScannedDesign(Rowless, Design):
     propensity_basis: Basis
     constant: Array
     arm_totals: Array
-    outcome_mean: float
-    outcome_sd: float
+    outcome_moments: tuple[float, float]
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Begin a pass over the coded blocks."""
@@ -149,7 +148,6 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
     for note in notes:
         warn_user(note, DesignWarning)
     basis, constant = seen.X.basis(keep)
-    mean, sd = seen.outcome()
     return ScannedDesign(
         coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity),
         n=found.n,
@@ -163,8 +161,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         propensity_basis=basis if coder.one_design else seen.Z.basis(keep_z)[0],
         constant=constant,
         arm_totals=seen.totals,
-        outcome_mean=mean,
-        outcome_sd=sd,
+        outcome_moments=seen.outcome(),
         weight_type=columns.weight_type,
         score=None,
         labels=arms.labels,
