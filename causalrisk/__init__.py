@@ -21,7 +21,7 @@ from causalrisk.errors import (
     UnavailableError,
 )
 from causalrisk.models.comparison import ComparisonResults, compare
-from causalrisk.models.keywords import unknown_name
+from causalrisk.models.keywords import OF_TABLES, check_keywords, unknown_name
 from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.pooled import PooledResults, pool
 from causalrisk.models.results import CausalResults, JREResults
@@ -65,6 +65,10 @@ __all__ = [
     "simulation",
     "table_one",
 ]
+
+
+etable = check_keywords(OF_TABLES)(etable)
+table_one = check_keywords(OF_TABLES)(table_one)
 
 
 def __getattr__(name: str) -> Any:

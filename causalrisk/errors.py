@@ -166,11 +166,12 @@ NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a 
 MEANT = {
     "effect": {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent",
                "risk_difference": "difference", "log_ratio": "ratio", "lnratio": "ratio", "logrr": "ratio",
-               "log_odds_ratio": "odds_ratio", "logor": "odds_ratio"},
+               "log_odds_ratio": "odds_ratio", "logor": "odds_ratio", "lnor": "odds_ratio", "lnrr": "ratio",
+               "pomeans": "difference", "pomean": "difference"},
     "cov_type": {"nonrobust": "robust", "unadjusted": "robust", "sandwich": "robust", "hc": "robust", "vce": "robust",
                  "boot": "bootstrap", "hc2": "HC1", "hc3": "HC1", "clustered": "cluster"},
     "propensity_loss": {"cbps": "calibrated", "ebal": "calibrated", "entropy": "calibrated", "ipt": "calibrated",
-                        "mle": "ml", "logit": "ml"},
+                        "mle": "ml", "logit": "ml", "glm": "ml", "ps": "ml"},
     "propensity_link": {"logistic": "logit", "normal": "probit"},
     "bootstrap": {"bayes": "bayesian", "rows": "pairs", "nonparametric": "pairs", "clustered": "cluster",
                   "block": "cluster"},
@@ -179,6 +180,7 @@ EXPLAINED = {
     ("cov_type", "hc2"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
     ("cov_type", "hc3"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
     ("cov_type", "nonrobust"): "The standard errors of an effect are always robust.",
+    ("effect", "pomeans"): "The potential-outcome means are estimated along with every effect.",
     ("propensity_loss", "entropy"): "Calibrated scores towards one arm are entropy balancing.",
     ("propensity_loss", "ebal"): "Calibrated scores towards one arm are entropy balancing.",
     ("propensity_loss", "cbps"): "Calibrated scores balance the covariates exactly, as CBPS does.",
@@ -205,19 +207,33 @@ def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> s
     return folded[close[0]] if close else None
 
 
+def meant(name: str, value: object, names: Iterable[str]) -> str | None:
+    """Return the value of an option that is probably meant: by other packages' words, else the nearest, else None.
+
+    An object, such as a link of statsmodels, goes by the name of its class.
+    """
+    word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+    return MEANT.get(name, {}).get(word.casefold()) or nearest_name(word, names)
+
+
+NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
+
+
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise an OptionError unless the value is among the allowed ones."""
     if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
         return
     names = [a for a in allowed if isinstance(a, str)]
     word = str(value).casefold()
-    hint = MEANT.get(name, {}).get(word) or nearest_name(value, names)
+    hint = meant(name, value, names)
     if name == "bootstrap" and value is True:
         advice = 'Type  cov_type="bootstrap".'
     elif hint in names:
         advice = f"Type  {name}={hint!r}."
+    elif names:
+        advice = f"Type  {name}=  one of them."
     else:
-        advice = f"Type  {name}=  one of them." if names else f"Leave {name}= out."
+        advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
     why = f" {EXPLAINED[name, word]}" if (name, word) in EXPLAINED else ""
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.{why}\n{advice}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import html
 import io
 import os
 import re
@@ -70,11 +71,27 @@ def doctest_flags() -> int:
     return sum(doctest.OPTIONFLAGS_BY_NAME[name] for name in settings["doctest_optionflags"])
 
 
+# Legible on a telephone, where a figure of 4.8 inches is drawn at three quarters of its size.
+FIGURES: dict[str, Any] = {
+    "figure.figsize": (4.8, 3.4),
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
 class Examples(doctest.DocTestRunner):
     """Runs examples, and keeps the figures that they close."""
 
     def __init__(self) -> None:
+        import matplotlib.pyplot as plt
+
         super().__init__(optionflags=doctest_flags())
+        plt.rcParams.update(FIGURES)
         self.figures: dict[int, str] = {}
 
     def report_start(self, out: Any, test: Any, example: Any) -> None:
@@ -82,9 +99,10 @@ class Examples(doctest.DocTestRunner):
         if example.source.startswith("plt.close("):
             import matplotlib.pyplot as plt
 
-            text = io.StringIO()
+            text, figure = io.StringIO(), plt.gcf()
+            figure.set_figwidth(min(figure.get_figwidth(), FIGURES["figure.figsize"][0]))
             with plt.rc_context({"svg.hashsalt": test.name}):
-                plt.gcf().savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+                figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
             self.figures[example.lineno] = text.getvalue()
 
 
@@ -103,23 +121,28 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
         failed, _ = runner.run(test, out=report.write)
     if failed:
         logger.warning(report.getvalue(), location=docname)
-    source[0] = show_figures(app, docname, source[0], runner.figures)
+    shown = show_figures(app, docname, source[0], runner.figures)
+    source[0] = re.sub(r"\n\n```$", "\n```", shown, flags=re.M)  # the empty line that ends an example
 
 
 def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> str:
-    """Put each figure below the block whose code closes it."""
+    """Put each figure before the next paragraph that begins with "Figure:", its caption and alternative text."""
     lines = text.split("\n")
+    stops = [*list(figures)[1:], len(lines)]
     for number, (line, svg) in reversed(list(enumerate(figures.items()))):
+        begin = next((k for k in range(line, stops[number]) if lines[k].startswith("Figure: ")), None)
+        if begin is None:
+            raise ValueError(f"{docname}, line {line + 1}: no paragraph 'Figure: ...' says what the figure shows")
         name = f"{docname.replace('/', '-')}-{number}.svg"
         folder = Path(app.outdir) / "_images"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(svg, encoding="utf-8")
-        end = lines.index("```", line)
+        end = next(k for k in range(begin, len(lines) + 1) if k == len(lines) or not lines[k].strip())
+        caption = html.escape(" ".join(lines[begin:end]).removeprefix("Figure: "))
         up = "../" * docname.count("/")
-        lines[end + 1 : end + 1] = [
-            "",
-            f'<p><img class="drawn" src="{up}_images/{name}" alt="Figure of the code above"></p>',
-            "",
+        lines[begin:end] = [
+            f'<figure><img class="drawn" src="{up}_images/{name}" alt="{caption}">',
+            f"<figcaption>{caption}</figcaption></figure>",
         ]
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import warnings
@@ -20,6 +21,7 @@ from causalrisk.models.results import CausalResults
 
 PACKAGE = Path(causalrisk.__file__).parent
 ADVICE = re.compile(r"\b[Tt]ype  ")
+SAID_OTHERWISE = re.compile(r"\bType(?!  |\w)")
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,25 @@ class Site:
         Where it stands; the function is empty at the top level of a module.
     text : str
         The text, with ``{}`` for what is filled in.
-    owner : str
-        The class it stands in, if any.
+    lines : range
+        Where it stands in the file.
     """
 
     file: str
     function: str
     text: str
-    owner: str = ""
+    lines: range
 
-    def told_by(self, message: str, called: set[tuple[str, str]]) -> bool:
-        """Whether a message has this text, and the function that makes it was called."""
+    def told_by(self, message: str, run: set[tuple[str, int]]) -> bool:
+        """Whether a message has this text, and one of its lines was run; at the top level of a module all are."""
         pattern = ".*?".join(re.escape(part) for part in re.split(r"\{\w*\}", self.text))
-        made = not self.function or (self.file, self.function) in called
+        made = not self.function or any((self.file, line) in run for line in self.lines)
         return made and re.search(pattern, message, re.DOTALL) is not None
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, file: str) -> None:
-        self.file, self.scope, self.found = file, [], []
+    def __init__(self, file: str, wanted: re.Pattern[str]) -> None:
+        self.file, self.wanted, self.scope, self.found = file, wanted, [], []
 
     def _scoped(self, node: Any) -> None:
         self.scope.append(node)
@@ -64,38 +66,47 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        self._note("".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values))
+        self._note("".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values), node)
         for value in node.values:
             if isinstance(value, ast.FormattedValue):
                 self.visit(value.value)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
-            self._note(node.value)
+            self._note(node.value, node)
 
-    def _note(self, text: str) -> None:
-        if ADVICE.search(text):
-            functions = [node.name for node in self.scope if isinstance(node, ast.FunctionDef)]
-            classes = [node.name for node in self.scope if isinstance(node, ast.ClassDef)]
-            self.found.append(Site(self.file, functions[-1] if functions else "", text, "".join(classes)))
+    def _note(self, text: str, node: ast.expr) -> None:
+        if self.wanted.search(text):
+            functions = [scope.name for scope in self.scope if isinstance(scope, ast.FunctionDef)]
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            self.found.append(Site(self.file, functions[-1] if functions else "", text, lines))
 
 
+def package_files() -> list[Path]:
+    """The modules of the package."""
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def sites_of(source: str, file: str, wanted: re.Pattern[str] = ADVICE) -> list[Site]:
+    """All texts of a source that say what to type, docstrings aside."""
+    finder = _Finder(file, wanted)
+    finder.visit(ast.parse(source))
+    return finder.found
+
+
+@functools.cache
 def sites() -> list[Site]:
-    """All texts of the package that say what to type, each once."""
-    found: dict[Site, None] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        finder = _Finder(path.relative_to(PACKAGE).as_posix())
-        finder.visit(ast.parse(path.read_text("utf-8")))
-        found.update(dict.fromkeys(finder.found))
-    return list(found)
+    """All texts of the package that say what to type."""
+    files = {path.relative_to(PACKAGE).as_posix(): path.read_text("utf-8") for path in package_files()}
+    return [site for file, source in files.items() for site in sites_of(source, file)]
 
 
 @dataclass
 class Told:
-    """What a call told: its message, and the functions of the package that it called."""
+    """What a call told: its message, and which of the lines of texts that say what to type it ran."""
 
     message: str
-    called: set[tuple[str, str]] = field(default_factory=set)
+    run: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def advice(self) -> str:
@@ -111,27 +122,39 @@ class Told:
         return [re.sub(r"(?<=\.\.\.)\.$|(?<!\.)[.,]$", "", part) for part in parts]
 
 
+@functools.cache
+def _watched(code: Any) -> tuple[str, set[int]] | None:
+    """File of a function, and its lines on which a text stands that says what to type; None if it has none."""
+    if not code.co_filename.startswith(str(PACKAGE)):
+        return None
+    file = Path(code.co_filename).relative_to(PACKAGE).as_posix()
+    lines = {line for site in sites() if site.file == file for line in site.lines}
+    own = lines & {line for _, _, line in code.co_lines()}
+    return (file, own) if own else None
+
+
 def told(call: Callable[[], Any]) -> Told:
     """Return what a call raises, else warns of, else returns as text."""
-    called: set[tuple[str, str]] = set()
+    run: set[tuple[str, int]] = set()
 
-    def note(frame: Any, event: str, _: Any) -> None:
-        name = frame.f_code.co_filename
-        if event == "call" and name.startswith(str(PACKAGE)):
-            called.add((Path(name).relative_to(PACKAGE).as_posix(), frame.f_code.co_name))
+    def note(frame: Any, event: str, _: Any) -> Any:
+        watched = _watched(frame.f_code)
+        if event == "line" and watched is not None and frame.f_lineno in watched[1]:
+            run.add((watched[0], frame.f_lineno))
+        return note if watched is not None else None
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        before = sys.getprofile()
-        sys.setprofile(note)
+        before = sys.gettrace()
+        sys.settrace(note)
         try:
             message = str(call())
         except (ValueError, TypeError, AttributeError, ImportError) as error:
             message = str(error)
         finally:
-            sys.setprofile(before)
+            sys.settrace(before)
     texts = [str(w.message) for w in caught if ADVICE.search(str(w.message))]
-    return Told(texts[-1] if texts and not ADVICE.search(message) else message, called)
+    return Told(texts[-1] if texts and not ADVICE.search(message) else message, run)
 
 
 def seen(value: Any) -> Any:
@@ -141,7 +164,12 @@ def seen(value: Any) -> Any:
     if isinstance(value, CausalModel):
         design = value.design
         options = re.sub(r" at 0x\w+", "", repr(value.options))
-        return type(value), repr(value), options, *(a.tobytes() for a in (design.X, design.Z, design.y))
+        return (
+            type(value),
+            repr(value),
+            options,
+            *(None if a is None else a.tobytes() for a in (design.X, design.Z, design.y, design.offset)),
+        )
     if type(value).__module__.startswith("matplotlib"):
         return "a figure"
     if isinstance(value, pd.DataFrame | pd.Series):

@@ -32,8 +32,11 @@ def tilt_function(e):
     return e**2 * (1 - e)
 
 
-def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0):
-    """Sample of three-column outcome and four-column propensity designs, with `frame` rows of a target frame."""
+def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0, offset=None):
+    """Sample of three-column outcome and four-column propensity designs, with `frame` rows of a target frame.
+
+    With offsets the means are at the "observed" ones, or where `offset` is a number at that.
+    """
     rng = np.random.default_rng(seed)
     distribution = outcome_family(family, link)
 
@@ -53,8 +56,10 @@ def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0):
         "poisson": lambda: rng.poisson(mean).astype(float),
         "gamma": lambda: rng.gamma(2, mean / 2),
     }
-    rows = designs(frame, 0.8, 0.3)[1:] if frame else None
-    return make_sample(draw[distribution.name](), X, Z, arm, np.ones(n), distribution, rows)
+    y, rows = draw[distribution.name](), designs(frame, 0.8, 0.3)[1:] if frame else None
+    known = 0.4 * rng.normal(size=n) + 0.2 * x[:, 0]
+    offsets = {None: None, "observed": (known, known)}.get(offset, (known, np.full(n, offset)))
+    return make_sample(y, X, Z, arm, np.ones(n), distribution, rows, offsets)
 
 
 def target_of(name, sample) -> Target:
@@ -119,7 +124,7 @@ class Problem:
         )
         parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.observed.sum()))
         fixed = joint_criterion(parts, criterion)
-        trainer = Trainer(parts, parts.usual_method, starts)
+        trainer = Trainer(parts, starts=starts)
         joint = trainer.estimate(trainer.train(fixed))
         if fit.model.separable and not dense:
             distribution = ShiftedLogitReplicates(sample.slices, fit, replicates)

@@ -133,6 +133,20 @@ def test_only_one_module_imports_patsy():
     assert users == {"causalrisk.design.formulas.evaluation"}
 
 
+NODES = [node for tree in TREES.values() for node in ast.walk(tree)]
+ANY_NUMBER = {node.name for node in NODES if isinstance(node, ast.FunctionDef) and node.args.vararg}
+DEFINED = {node.name for node in NODES if isinstance(node, ast.FunctionDef | ast.ClassDef)} - ANY_NUMBER
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_more_than_four_arguments_are_named(module):
+    for call in ast.walk(TREES[module]):
+        if isinstance(call, ast.Call):
+            called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            positional = [a for a in call.args if not isinstance(a, ast.Starred)]
+            assert called not in DEFINED or len(positional) <= 4, f"{module}:{call.lineno} calls {called} by position"
+
+
 @pytest.mark.parametrize("module", TREES)
 def test_no_assert_and_no_broad_except(module):
     for node in ast.walk(TREES[module]):
@@ -194,7 +208,7 @@ def test_oldest_dependencies_are_tested(setup):
 
 
 def test_commands_of_the_site_agree():
-    for name in ("README.md", "docs/howto/contributing.md", ".ci/run"):
+    for name in ("docs/howto/contributing.md", ".ci/run"):
         text = (ROOT / name).read_text("utf-8")
         assert text.replace("sphinx -q", "sphinx").count(SITE_COMMAND) == 1, name
 

@@ -59,6 +59,7 @@ FIT_EXAMPLES = """examples:
   causalrisk fit trial.csv "y ~ age + C(site)" --treat group --treated drug --propensity "age + I(age**2)"
   causalrisk fit wages.csv "wage ~ educ" --treat union --estimator IPWRA --cov-type HC1 --target treated
   causalrisk fit survey.csv "ill ~ age" --treat smoker --family binomial --effect ratio --weights w --weight-type probability
+  causalrisk fit falls.csv "falls ~ age" --treat drug --family poisson --exposure years --estimator IPWRA
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --output table.tex
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --json | jq .estimates[0].estimate
 """  # noqa: E501
@@ -173,6 +174,8 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add("--weights", metavar="COLUMN", help="column of observation weights; needs --weight-type")
     add("--weight-type", metavar="TYPE", help="frequency or probability")
     add("--cluster", metavar="COLUMN", help="cluster column")
+    add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
+    add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     _add_models(parser)
@@ -199,6 +202,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--propensity-score", metavar="COLUMN", help="column of known propensity scores")
     add("--family", default="gaussian", metavar="NAME", help="gaussian (default), binomial, poisson or gamma")
     add("--link", metavar="NAME", help="outcome link (default: that of the family)")
+    add("--at-exposure", metavar="VALUE", help="exposure that the means are at: a number (default 1) or observed")
     add("--target", default="all", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all)")
     add("--target-file", type=Path, metavar="FILE", help="data file of another population to average over")
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
@@ -208,7 +212,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("estimator").add_argument
-    add("--estimator", default="JRE", metavar="NAME", help="JRE (default), OutcomeRegression, Hajek, IPWRA or AIPW")
+    add("--estimator", default="JRE", metavar="NAME", help=f"{', '.join(ESTIMATORS)} (default JRE)")
     add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
     add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
     add("--anchor", type=float, metavar="ALPHA", help="JRE, risk: weight of the fit (default: chosen by rows held out)")
@@ -294,6 +298,11 @@ def _number(text: str) -> float | None:
         return None
 
 
+def _number_or_text(text: str | None) -> float | str | None:
+    number = None if text is None else _number(text)
+    return text if number is None else number
+
+
 def _limits(text: str | None) -> Any:
     """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to judge."""
     parts = [] if text is None else [_number(part) for part in text.split(",")]
@@ -303,12 +312,13 @@ def _limits(text: str | None) -> Any:
 def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options that every command with a file has, as the library spells them."""
     if options.target_file is not None and options.target != "all":
-        raise OptionError("--target and --target-file were both given.\nType one of them.")
+        raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "cluster", "effect", "missing")
+    more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing")
     return {name: getattr(options, name) for name in (*same, *more)} | {
         "target": options.target if options.target_file is None else _read(options, options.target_file),
+        "at_exposure": _number_or_text(options.at_exposure),
         "levels": _labels(options.levels, treatment),
         "treated": _level(options.treated, treatment),
         "reference": _level(options.reference, treatment),
@@ -331,7 +341,14 @@ def _data(options: argparse.Namespace) -> pd.DataFrame:
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
     words = frozenset() if options.na is None else frozenset(options.na.split(","))
-    data, notes = read_file(path, options.sep, options.decimal, options.thousands, options.encoding, words)
+    data, notes = read_file(
+        path,
+        sep=options.sep,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        missing=words,
+    )
     used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
     for note in notes:
         name = note.split("'")[1]
@@ -359,7 +376,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
     if joint and options.estimator != "JRE":
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
     if "penalty" in joint:
-        joint["penalty"] = joint["penalty"] if _number(joint["penalty"]) is None else _number(joint["penalty"])
+        joint["penalty"] = _number_or_text(joint["penalty"])
     return model.fit(
         cov_type=options.cov_type, bootstrap=options.bootstrap, n_boot=options.n_boot, rng=options.seed,
         n_jobs=options.jobs, **joint,
@@ -384,7 +401,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     }
     tables = {name: make() for name, (wanted, make) in asked.items() if wanted}
     explained = res.explain(options.alpha) if options.explain else None
-    return _shown(options, summary, values, explained, tables), res.converged
+    return _shown(options, summary=summary, values=values, explained=explained, tables=tables), res.converged
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:

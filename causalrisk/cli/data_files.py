@@ -60,7 +60,14 @@ def read_file(
         raise DesignError(_not_there(path))
     if ending in TEXT or not ending:
         usual = "\t" if ending in (".tsv", ".tab") else ","
-        return _read_text(path, (sep or usual).replace("\\t", "\t"), decimal, thousands, encoding, missing)
+        return _read_text(
+            path,
+            sep=(sep or usual).replace("\\t", "\t"),
+            decimal=decimal,
+            thousands=thousands,
+            encoding=encoding,
+            missing=missing,
+        )
     if ending not in OTHERS:
         raise DesignError(
             f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"
@@ -109,4 +116,4 @@ def _not_there(path: Path) -> str:
     here = f"there is no file {path.name!r} in {str(path.parent.resolve())!r}.\n"
     if close:
         return f"{here}Type  {path.with_name(close[0])}"
-    return here + ("Data files there: " + ", ".join(sorted(names)[:8]) + "." if names else "Type the path to the file.")
+    return here + ("Data files there: " + ", ".join(sorted(names)[:8]) + "." if names else "Give the path to the file.")

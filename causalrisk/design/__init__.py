@@ -5,6 +5,7 @@ from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.from_arrays import design_from_arrays
 from causalrisk.design.from_formula import check_scored, design_from_formula
 from causalrisk.design.moderators import Moderators, moderators
+from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
 from causalrisk.design.scan.source import Scan, scan
@@ -23,6 +24,7 @@ __all__ = [
     "design_from_scan",
     "linear_constraint",
     "moderators",
+    "new_offset",
     "scan",
     "target_rows",
 ]

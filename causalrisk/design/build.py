@@ -11,11 +11,14 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.known_scores import score_matrix
+from causalrisk.design.offsets import read_offset
 from causalrisk.design.rank import check_arms, check_magnitude, usable_columns
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
 from causalrisk.design.size import check_size
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
+
+Encoder = FormulaEncoder | ArrayEncoder
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Models:
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
-    outcome: FormulaEncoder | ArrayEncoder
-    propensity: FormulaEncoder | ArrayEncoder
+    outcome: Encoder
+    propensity: Encoder
     endog_name: str
     formula: str | None
     propensity_formula: str | None
@@ -88,6 +91,26 @@ def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndar
     return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
 
 
+def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
+    """Return the offset of the rows to keep; `roles` are the names of treatment and outcome."""
+    if by.offset is None or by.offset_kind is None:
+        return None
+    return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles)
+
+
+def check_models(models: Models) -> None:
+    """Refuse models too large for memory, and an outcome too large for its squares."""
+    for model, design in (("outcome", models.X), ("propensity", models.Z)):
+        check_size(len(models.y), design.shape[1], f"the {model} model")
+    check_magnitude(models.y, f"outcome {models.endog_name!r}")
+
+
+def independent_columns(X: np.ndarray, encoder: Encoder, model: str, notes: list[str]) -> tuple[np.ndarray, Encoder]:
+    """Return a design without its dependent columns, and its encoder."""
+    keep = usable_columns(X, encoder.names, model, notes)
+    return np.ascontiguousarray(X if keep.all() else X[:, keep]), encoder.keeping(keep)
+
+
 def freeze(
     models: Models,
     coding: Coding,
@@ -101,19 +124,17 @@ def freeze(
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
     weights = kept_weights(by, rows, observed)
-    for model, design in (("outcome", models.X), ("propensity", models.Z)):
-        check_size(len(models.y), design.shape[1], f"the {model} model")
-    check_magnitude(models.y, f"outcome {models.endog_name!r}")
-    keep = usable_columns(models.X, models.outcome.names, "outcome", notes)
-    keep_z = usable_columns(models.Z, models.propensity.names, "propensity", notes)
-    X, Z = np.ascontiguousarray(models.X[:, keep]), np.ascontiguousarray(models.Z[:, keep_z])
-    outcome, propensity = models.outcome.keeping(keep), models.propensity.keeping(keep_z)
+    check_models(models)
+    X, outcome = independent_columns(models.X, models.outcome, "outcome", notes)
+    Z, propensity = independent_columns(models.Z, models.propensity, "propensity", notes)
+    if np.array_equal(X, Z):
+        Z = X  # one array in memory, and one basis of it
     check_arms(
         X,
-        Z,
-        coding.arm,
-        coding.labels,
-        outcome.names,
+        Z=Z,
+        arm=coding.arm,
+        labels=coding.labels,
+        names=outcome.names,
         counts=weights if by.weight_type == "frequency" else None,
         variables=models.categories,
         constant_outcome=constant_outcome,
@@ -128,6 +149,8 @@ def freeze(
         weights=weights,
         weight_type=by.weight_type,
         cluster=None if by.cluster is None else cluster_codes(by.cluster.values[rows.keep], by.cluster.name),
+        offset=kept_offset(by, rows.keep, (by.treat.name, models.endog_name)),
+        offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
@@ -143,6 +166,7 @@ def freeze(
         notes=tuple(notes),
         weights_name=None if by.weights is None else by.weights.name,
         cluster_name=None if by.cluster is None else by.cluster.name,
+        offset_name=None if by.offset is None else by.offset.name,
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
         missing=missing,

@@ -35,6 +35,10 @@ class Design:
         What the weights mean.
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
+    offset : ndarray of float64, shape (n,), or None
+        Known part of the linear predictor of the outcome models; of an exposure its logarithm.
+    offset_kind : {None, "offset", "exposure"}
+        What was given.
     score : ndarray of float64, shape (n, K), or None
         Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
     labels : tuple of str
@@ -55,8 +59,8 @@ class Design:
         Why rows are not in the sample: columns formula, variable, missing, dropped.
     notes : tuple of str
         Text of each warning given while the design was made.
-    weights_name, cluster_name, score_name : str or None
-        Names of the weights, the cluster variable and the known propensity score.
+    weights_name, cluster_name, offset_name, score_name : str or None
+        Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
     constant_outcome : bool
         Whether arms were checked for one constant each, and not for all columns of X.
     missing : {"drop", "raise"}
@@ -76,6 +80,8 @@ class Design:
     weights: np.ndarray
     weight_type: str | None
     cluster: np.ndarray | None
+    offset: np.ndarray | None
+    offset_kind: str | None
     score: np.ndarray | None
     labels: tuple[str, ...]
     levels: tuple[object, ...]
@@ -91,6 +97,7 @@ class Design:
     notes: tuple[str, ...]
     weights_name: str | None
     cluster_name: str | None
+    offset_name: str | None
     score_name: str | None
     constant_outcome: bool
     missing: str
@@ -98,7 +105,7 @@ class Design:
     propensity_encoder: FormulaEncoder | ArrayEncoder
 
     def __post_init__(self) -> None:
-        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.score):
+        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.offset, self.score):
             if array is not None:
                 array.flags.writeable = False
 
@@ -225,7 +232,15 @@ class Design:
         arm, cluster = self.arm[keep], None
         weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
         counts = weights if self.weight_type == "frequency" else None
-        check_arms(X, Z, arm, self.labels, outcome.names, counts=counts, constant_outcome=self.constant_outcome)
+        check_arms(
+            X,
+            Z=Z,
+            arm=arm,
+            labels=self.labels,
+            names=outcome.names,
+            counts=counts,
+            constant_outcome=self.constant_outcome,
+        )
         if self.cluster is not None and self.cluster_name is not None:
             cluster = cluster_codes(pd.Series(self.cluster[keep]), self.cluster_name)
         return replace(
@@ -236,6 +251,7 @@ class Design:
             arm=arm,
             weights=weights,
             cluster=cluster,
+            offset=None if self.offset is None else self.offset[keep],
             score=None if self.score is None else self.score[keep],
             exog_names=outcome.names,
             propensity_names=propensity.names,

@@ -29,7 +29,7 @@ def design_from_arrays(
     exog : array-like, shape (N, p)
         Outcome design. No constant is added; a missing one is warned of.
     columns : ColumnOptions
-        The treatment and what else goes by rows.
+        The treatment, weights, clusters and scores: one value per row each.
     exog_propensity : array-like, shape (N, q), optional
         Propensity design; `exog` by default.
     constant_outcome : bool
@@ -50,7 +50,15 @@ def design_from_arrays(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    by_row = (columns.treat, columns.weights, columns.cluster, columns.propensity_score)
+    _check_order(exog, columns.treat)
+    by_row = (
+        columns.treat,
+        columns.weights,
+        columns.cluster,
+        columns.offset,
+        columns.exposure,
+        columns.propensity_score,
+    )
     index = common_index((endog, exog, exog_propensity, *by_row), _length(endog))
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
@@ -60,7 +68,7 @@ def design_from_arrays(
     for what, design in (("exog", right), ("exog_propensity", assign)):
         _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows, observed = draw_sample(sources, by, index, columns.missing, notes)
+    rows, observed = draw_sample(sources, by=by, index=index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
@@ -77,7 +85,27 @@ def design_from_arrays(
         propensity_formula=None,
         categories={},
     )
-    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+    return freeze(
+        models,
+        coding=coding,
+        by=by,
+        rows=rows,
+        observed=observed,
+        notes=notes,
+        constant_outcome=constant_outcome,
+        missing=columns.missing,
+    )
+
+
+def _check_order(exog: Any, treat: Any) -> None:
+    """Refuse the treatment in the place of the covariates, which other packages have second."""
+    covariates: tuple[int, ...] = getattr(exog, "shape", ())
+    treatment: tuple[int, ...] = getattr(treat, "shape", ())
+    if len(covariates) == 1 and len(treatment) == 2 and treatment[1] > 1:
+        raise DesignError(
+            f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
+            "Type  endog=y, exog=X, treat=d."
+        )
 
 
 def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:

@@ -59,7 +59,7 @@ def design_from_formula(
     data : DataFrame, mapping of str to array-like, or None
         The columns; None takes them from `frame`.
     columns : ColumnOptions
-        The treatment and what else goes by rows.
+        The treatment, weights, clusters and scores: one value per row each.
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
     frame : mapping of str to object
@@ -83,14 +83,23 @@ def design_from_formula(
     """
     notes: list[str] = []
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
-    formulas, table = read_formulas(formula, propensity, data, frame, notes)
+    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
-    rows, observed = draw_sample(sources, by, table.index, columns.missing, notes)
+    rows, observed = draw_sample(sources, by=by, index=table.index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
     models = formula_models(formulas, by.treat.name, sources, rows.keep)
-    return freeze(models, coding, by, rows, observed, notes, constant_outcome=constant_outcome, missing=columns.missing)
+    return freeze(
+        models,
+        coding=coding,
+        by=by,
+        rows=rows,
+        observed=observed,
+        notes=notes,
+        constant_outcome=constant_outcome,
+        missing=columns.missing,
+    )
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -191,6 +200,11 @@ def check_roles(formulas: Formulas, treat: str) -> None:
             f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
             f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
         )
+    if treat in left.variables:
+        raise DesignError(
+            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there, as the weights and "
+            f'the effect are estimated in one call.\nType  "<outcome> ~ {outcome.right_text}".'
+        )
     own_models = "each arm has its own outcome model"
     reasons = (own_models, own_models, "it would predict itself")
     for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
@@ -244,11 +258,12 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
     for formula, scope in ((outcome, right), (assigned, assign)):
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    coded = codes_of(outcome)
+    coded, X = codes_of(outcome), encoder.sample_matrix(n)
+    same = assigned.right is outcome.right  # no propensity formula was given
     return Models(
         y=y,
-        X=encoder.sample_matrix(n),
-        Z=assigning.sample_matrix(n),
+        X=X,
+        Z=X if same else assigning.sample_matrix(n),
         outcome=encoder,
         propensity=assigning,
         endog_name=name,

@@ -1,4 +1,4 @@
-"""Known propensity scores, told from classifiers: found by name or given by rows, put in the order of the arms."""
+"""Known propensity scores, as distinct from classifiers: a column or one value per row, in the order of the arms."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def is_classifier(value: Any) -> bool:
     if not hasattr(value, "predict_proba"):
         raise OptionError(
             f"propensity_score is a {type(value).__name__}, which has no predict_proba; expected a classifier.\n"
-            "Type, say,  propensity_score=sklearn.linear_model.LogisticRegression()."
+            "Type  propensity_score=sklearn.linear_model.LogisticRegression()  for example."
         )
     return True
 
@@ -82,7 +82,9 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
         columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
         named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
         return Score("propensity_score", named, matched)
-    column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
+    column, name = find_column(
+        value, role="propensity score", default="propensity_score", table=table, frame=frame, notes=notes
+    )
     return Score(name, {name: column.rename(name)}, False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +123,14 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
     """Find a variable by name; say where else it could be where only those of the formulas are known."""
     if only_formulas and name not in table:
+        inside = [word for word in re.findall(r"\w+", name) if word in table]
+        if inside:
+            raise DesignError(f'group {name!r} is no variable; expected its name alone.\nType  by="{inside[0]}".')
         raise DesignError(
             f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
             f'Type  effects_by("{name}", data)  with the data the model was made from.'
         )
-    return find_column(name, "group", "group", table, {}, [])
+    return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
 
 
 def shown_level(level: Any) -> str:

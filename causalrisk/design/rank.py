@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, row_blocks, triangular_factor
 
 LARGE_CONDITION = 1e7
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
@@ -55,44 +56,29 @@ def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[
     """
     for name, column in zip(names, X.T, strict=True):
         check_magnitude(column, f"column {name!r} of the {model} model")
-    keep = independent_columns(X)
-    kept_columns = X[:, keep]
-    without_constant = bool(independent_columns(np.column_stack([kept_columns, np.ones(len(X))]))[-1])
-    note_columns(keep, names, model, notes, without_constant=without_constant, condition=condition_number(kept_columns))
-    return keep
+    found = column_facts(X)
+    note_columns(found, names, model, notes)
+    return found.keep
 
 
-def note_columns(
-    keep: np.ndarray, names: Sequence[str], model: str, notes: list[str], *, without_constant: bool, condition: float
-) -> None:
-    """Note dependent columns, a missing constant and near-collinearity.
-
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (p,)
-        The columns that are kept.
-    names, model, notes
-        As in `usable_columns`.
-    without_constant : bool
-        Whether no combination of the columns kept is the constant.
-    condition : float
-        Their `condition_number`.
-    """
+def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str]) -> None:
+    """Note dependent columns, a missing constant and near-collinearity; the arguments are those of `usable_columns`."""
+    keep = found.keep
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
         notes.append(
             f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
             "is one of the intercept). Leave them out of the formula to silence this."
         )
-    if without_constant:
+    if not found.constant:
         notes.append(
             f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
             "Add one, unless a model through the origin is meant."
         )
-    if condition > LARGE_CONDITION:
+    if found.condition > LARGE_CONDITION:
         notes.append(
-            f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring and "
-            "scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
+            f"{model} model: the columns are nearly dependent (condition number {found.condition:.2g} after centring "
+            "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
 
 
@@ -137,9 +123,11 @@ def check_arms(
         return
     for k in range(len(labels)):
         rows = arm == k
-        dependent = np.flatnonzero(~independent_columns(X[rows]))
+        dependent = np.flatnonzero(~independent_columns(triangular_factor(X[rows])))
         if dependent.size:
-            raise _not_estimable(X, arm, k, labels, names, dependent, variables or {})
+            raise _not_estimable(
+                X, arm=arm, k=k, labels=labels, names=names, dependent=dependent, variables=variables or {}
+            )
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> None:
@@ -213,6 +201,49 @@ def _arms(labels: Sequence[str]) -> str:
     return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))
 
 
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What the angles between the columns of a design tell.
+
+    Parameters
+    ----------
+    keep : ndarray of bool, shape (p,)
+        Columns that are not linear combinations of earlier ones.
+    constant : bool
+        Whether the constant is a linear combination of them.
+    condition : float
+        Condition number of these after centring, if a constant is among them, and scaling; 1.0 for a constant alone.
+    """
+
+    keep: NDArray[np.bool_]
+    constant: bool
+    condition: float
+
+
+def column_facts(X: Array) -> ColumnFacts:
+    """Tell what the angles between the columns of a design (n, p) tell."""
+    beside = [triangular_factor(np.column_stack([np.ones(len(X[rows])), X[rows]])) for rows in row_blocks(len(X))]
+    return factor_facts(triangular_factor(np.concatenate(beside)), np.ptp(X, axis=0) == 0)
+
+
+def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
+    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (r, 1 + p)
+        Triangular factor of a column of ones and the columns of a design.
+    steady : ndarray of bool, shape (p,)
+        Which of these are constant.
+    """
+    ones, columns = factor[:, :1], factor[:, 1:]
+    keep = independent_columns(columns)
+    constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+    # the first row of the factor is along the constant: without it the columns are centred
+    varying = factor[1:, 1:][:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
+    return ColumnFacts(keep, constant, condition_number(varying))
+
+
 def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
     """Mark the columns that are not linear combinations of earlier ones.
 
@@ -244,25 +275,8 @@ def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
     return keep
 
 
-def condition_number(X: Array) -> float:
-    """Condition number of the design after centring (if a constant is among the columns) and scaling.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Design matrix.
-
-    Returns
-    -------
-    float
-        Ratio of the largest to the smallest singular value; 1.0 for a constant alone.
-    """
-    constant = np.ptp(X, axis=0) == 0
-    return scaled_condition(X[:, ~constant] - X[:, ~constant].mean(axis=0) if constant.any() else X)
-
-
-def scaled_condition(columns: Array) -> float:
-    """Condition number of columns (n, p) after scaling; 1.0 of none."""
+def condition_number(columns: Array) -> float:
+    """Ratio of the largest to the smallest singular value of scaled columns, shape (r, p); 1.0 where there is none."""
     if columns.shape[1] == 0:
         return 1.0
     norms = np.linalg.norm(columns, axis=0)

@@ -285,11 +285,11 @@ def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """What the caller gave beside the two formulas: the treatment and its coding, and what else goes by rows.
+    """What the caller gave besides the formulas: the treatment and its coding, weights, clusters and scores.
 
     Parameters
     ----------
-    treat, treated, reference, levels, weights, weight_type, cluster, propensity_score, missing
+    treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score, missing
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
     """
 
@@ -300,10 +300,17 @@ class ColumnOptions:
     weights: Any = None
     weight_type: str | None = None
     cluster: Any = None
+    offset: Any = None
+    exposure: Any = None
     propensity_score: Any = None
     missing: str = "drop"
 
     def __post_init__(self) -> None:
+        if self.offset is not None and self.exposure is not None:
+            raise OptionError(
+                "offset= and exposure= were both given; the offset of an exposure is its logarithm.\nGive one of them, "
+                "the sum  offset + np.log(exposure)  as offset= if both are meant."
+            )
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
 
@@ -336,6 +343,10 @@ class ByRows:
         Observation weights and clusters, where they are given.
     weight_type : {None, "frequency", "probability"}
         What the weights mean.
+    offset : Named or None
+        Offset or exposure of the outcome models.
+    offset_kind : {None, "offset", "exposure"}
+        Which of them it is.
     score : Score or None
         Known propensity scores.
     """
@@ -344,11 +355,13 @@ class ByRows:
     weights: Named | None
     weight_type: str | None
     cluster: Named | None
+    offset: Named | None
+    offset_kind: str | None
     score: Score | None
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
-    """Find treatment, weights, cluster and propensity score, each by the name of a column or as one value per row.
+    """Find treatment, weights, cluster, offset and propensity score, each by a column's name or as one value per row.
 
     Parameters
     ----------
@@ -375,13 +388,22 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
-        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
+        return (
+            None
+            if value is None
+            else Named(*find_column(value, role=role, default=role, table=table, frame=frame, notes=notes))
+        )
 
+    kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
     return ByRows(
-        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
+        treat=Named(
+            *find_column(given.treat, role="treatment", default="treat", table=table, frame=frame, notes=notes)
+        ),
         weights=find(given.weights, "weights"),
         weight_type=given.weight_type,
         cluster=find(given.cluster, "cluster"),
+        offset=None if kind is None else find(getattr(given, kind), kind),
+        offset_kind=kind,
         score=find_score(given.propensity_score, table, frame, notes),
     )
 
@@ -396,7 +418,7 @@ def zero_note(name: str, count: int) -> str:
 
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     """List the variables that a row must have: those of both models, then what else goes by rows."""
-    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster}
+    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
     used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
     if by.score is not None:
         used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
@@ -413,7 +435,7 @@ def draw_sample(
     sources : sequence of Source
         The variables of both models.
     by : ByRows
-        Treatment, weights, cluster and propensity score.
+        Treatment, weights, cluster, offset and propensity score.
     index : pandas.Index
         Labels of the caller's rows.
     missing : {"drop", "raise"}

@@ -94,7 +94,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
             "these values to keep them."
         )
     X.flags.writeable = Z.flags.writeable = False
-    return TargetRows(X, Z, frame.index, dropped, tuple(notes))
+    return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
 
 
 def _check_names(design: Design) -> None:

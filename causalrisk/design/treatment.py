@@ -116,8 +116,8 @@ def order_levels(
     _check_kind(name, found, counts, treated is not None or reference is not None)
     if len(found) > MOST_NUMBERS and not named:
         _refuse_counts(name, found, counts)
-    _check_several(name, found, counts, treated, reference)
-    first = _reference(name, found, counts, treated, reference, binary, call)
+    _check_several(name, found=found, counts=counts, treated=treated, reference=reference)
+    first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary, call=call)
     order = [first, *(i for i in range(len(found)) if i != first)]
     return order, _labels(name, tuple(found[i] for i in order), levels)
 
@@ -174,7 +174,7 @@ def _check_options(treated: Any, reference: Any) -> None:
         if value is not None and not dtypes.is_scalar(value):
             raise OptionError(
                 f"{option}={value!r} is of type {type(value).__name__}; expected one level of the treatment.\n"
-                f'Type e.g. {option}=1 or {option}="smoker".'
+                f'Type  {option}=1  or  {option}="smoker".'
             )
     if treated is not None and reference is not None and _same(treated, reference, False):
         raise OptionError(

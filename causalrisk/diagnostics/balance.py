@@ -239,7 +239,9 @@ def balance_table(
         binary = is_binary(values) & (np.arange(values.shape[1]) > 0)
         values = np.where(binary, values == values.max(axis=0), values)
         scale = standard_deviations(values, rows, denominator, binary)
-        found = contrast_balance(values, rows, arm, np.where(binary & raw_binary, 1.0, scale), binary)
+        found = contrast_balance(
+            values, rows=rows, arm=arm, scale=np.where(binary & raw_binary, 1.0, scale), binary=binary
+        )
         if means:
             found = arm_moments(values, rows, labels, binary) | found
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
@@ -351,7 +353,7 @@ def balance(
     one_of("binary", binary, ("raw", "std"))
     check_threshold(threshold)
     design, scores, rows = record.design, record.scores, weighted_rows(record)
-    covariates = chosen_covariates(record, also, data, interactions, names)
+    covariates = chosen_covariates(record, also=also, data=data, interactions=interactions, names=names)
     population = record.options.population
     denominator = population.balance_denominator if population.toward is None else population.toward
 
@@ -359,7 +361,13 @@ def balance(
         within = [replace(c, values=c.values[some]) for c in covariates]
         own = WeightedRows(rows.arm[some], rows.before[some], rows.after[some], rows.counts[some])
         return balance_table(
-            within, scores[:, some], own, design.labels, denominator, raw_binary=binary == "raw", means=means
+            within,
+            scores=scores[:, some],
+            rows=own,
+            labels=design.labels,
+            denominator=denominator,
+            raw_binary=binary == "raw",
+            means=means,
         )
 
     if by is None:
@@ -372,7 +380,8 @@ def balance(
 
 def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
-    if threshold is not None and (isinstance(threshold, bool) or not threshold > 0):
+    number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+    if threshold is not None and not (number and threshold > 0):
         raise OptionError(f"threshold={threshold!r}; expected a positive number.\nType  threshold=0.1.")
 
 
@@ -380,9 +389,9 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     """Return which rows are in which group, each of which needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
-        raise OptionError(
-            f'by={by!r} is a formula; expected a grouping variable.\nType  by="sex"  with the name of yours.'
-        )
+        only = by.strip(" ~") if isinstance(by, str) else ""
+        advice = f'by="{only}".' if only.isidentifier() else 'by="sex"  with the name of yours.'
+        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nType  {advice}")
     names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
     members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
     for name, rows in members.items():

@@ -141,4 +141,11 @@ def balance_test(record: FitRecord) -> BalanceTest:
             "all, treated and control.\nType  res.balance()  for the differences themselves."
         )
     treated = (sample.arm == 1).astype(float)
-    return overid_test(sample.Z.columns, treated, sample.s, record.frequency, towards, fit.coefficients)
+    return overid_test(
+        sample.Z.columns,
+        treated=treated,
+        weights=sample.s,
+        frequency=record.frequency,
+        target=towards,
+        start=fit.coefficients,
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import DesignError, one_of, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 
 BINNINGS = ("all", "published")
 BIN_SIZE = 100

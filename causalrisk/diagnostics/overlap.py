@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import one_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
+from causalrisk.propensity.limits import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -136,7 +136,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     scores = record.scores
     design = record.design
     if by == "arm":
-        return overlap_table(scores, design.arm, design.weights, design.units, record.overlap, design.labels)
+        return overlap_table(
+            scores,
+            arm=design.arm,
+            weights=design.weights,
+            units=design.units,
+            summaries=record.overlap,
+            labels=design.labels,
+        )
     compared = scores[1:] if design.n_arms == 2 else scores
     unit = pd.DataFrame(
         {

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import (
     IPWRA,
@@ -85,6 +87,7 @@ def joint_of(record: FitRecord) -> JointRecord:
     """Return the joint part of a fit; for another estimator that of JRE on the same data, with its default options."""
     if record.joint is not None:
         return record.joint
+    check_observed(record.design, record.options, "The risks of the estimators")
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
     start = dataclasses.replace(record, spec=IPWRA, estimate=ipwra)
     return train_from(start, JREOptions(), Notes(()))
@@ -123,7 +126,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
     fitted["JRE"] = joint.estimate.estimate.predicted
-    trainer = Trainer(joint.problem, joint.problem.usual_method)
+    trainer = Trainer(joint.problem)
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
     errors *= sample.observed[:, None]
     sums = trainer.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
@@ -216,13 +219,14 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
-    sample, trainer = record.sample, Trainer(joint.problem, joint.problem.usual_method)
+    sample, trainer = record.sample, Trainer(joint.problem)
     mean_w = trainer.resampled.moments.mean.w[:, 0]
     rows = []
     for penalty in chosen:
         found = trainer.estimate(trainer.train(dataclasses.replace(joint.criterion, penalty=float(penalty))))
         at = dataclasses.replace(record, estimate=found.estimate, cov_type=record.robust_type)
-        loss = sample.family.loss(sample.y, sample.own(found.estimate.theta @ sample.X.columns.T))
+        eta = shifted(sample.own(found.estimate.theta @ sample.X.columns.T), sample.offset)
+        loss = sample.family.loss(sample.y, eta)
         rows.append(
             {
                 "effect": float(found.estimate.params[0]),

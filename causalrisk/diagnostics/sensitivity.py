@@ -12,7 +12,9 @@ from scipy.stats import norm
 
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA, Estimate
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
@@ -172,10 +174,11 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     list of BiasScale
         One for each arm but the reference.
     """
+    check_observed(record.design, record.options, "Bounds for an omitted confounder")
     sample, estimate = record.sample, regression_of(record, fit)
     q, n_arms = sample.X.columns, sample.n_arms
     residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
-    slope = sample.own(sample.family.mean_deriv(estimate.theta @ q.T))
+    slope = sample.family.mean_deriv(shifted(sample.own(estimate.theta @ q.T), sample.offset))
     by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
     moved = np.einsum("ap,nap->n", by_theta, influence)
@@ -187,9 +190,23 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.observed
         by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.w_by_gamma)
         divided = -2 * (share @ weight**2) * (fit.measure - sample.observed)  # the weights are over the mean measure
-        sigma, nu, of_scale = scale_influence(residual**2, moved, weight**2, by_state + divided, share)
+        sigma, nu, of_scale = scale_influence(
+            residual**2,
+            residual_influence=moved,
+            representer=weight**2,
+            representer_influence=by_state + divided,
+            mean_of=share,
+        )
         of_effect = mean_influence[:, arm] - mean_influence[:, 0]
-        scales.append(BiasScale(means[arm] - means[0], sigma, nu, of_effect, of_scale))
+        scales.append(
+            BiasScale(
+                effect=means[arm] - means[0],
+                residual=sigma,
+                representer=nu,
+                effect_influence=of_effect,
+                scale_influence=of_scale,
+            )
+        )
     return scales
 
 
@@ -400,4 +417,4 @@ def sensitivity_bounds(
         raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
     scales = bias_scales(record, record.used_weight_fit)
     grid = [(float(y), float(d)) for y, d in product(*shares)]
-    return bounds_table(record, scales, grid, float(rho), alpha)
+    return bounds_table(record, scales=scales, grid=grid, rho=float(rho), alpha=alpha)

@@ -18,39 +18,40 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.design.scan.reader import named
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
+from causalrisk.estimators.exposure import check_means, check_offset, stated_exposure
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
-from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures
+from causalrisk.estimators.outcome import (
+    ArmTraining,
+    OutcomeLikelihood,
+    check_bound,
+    gaussian_instead,
+    outcome_failures,
+)
 from causalrisk.estimators.prepare import check_target, make_model
 from causalrisk.estimators.record import BlockInfluence, FitRecord
 from causalrisk.estimators.sample import BlockSample, ScannedSample, block_sample
 from causalrisk.estimators.separate import (
     LEVEL_TOLERANCE,
-    ArmRows,
     Level,
-    ProjectionEquations,
-    SolvedProjection,
-    ThetaSums,
     TrainedRows,
-    influence_of_theta,
+    influence_of_estimates,
     level_at,
     row_weights,
-    stacked_influence,
-    theta_sums,
+    solve_means,
     trained_rows,
-    training_columns,
+    training_arms,
     training_family,
-    training_of,
 )
 from causalrisk.estimators.specification import ScannedEstimate, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, solve, triangular_equations, weighted_least_squares
+from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
+from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
 from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.overlap import ArmWeights, combined_weights, overlap_text, remote_units
 from causalrisk.propensity.targets import Target, TiltTarget, make_target
 from causalrisk.propensity.weights import (
     RowWeights,
@@ -131,16 +132,18 @@ class Problem:
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""
-        design = self.design
+        design, stated = self.design, stated_exposure(self.design, self.options)
         sample = block_sample(
             block,
             design.outcome_basis,
             design.propensity_basis,
-            self.family,
+            family=self.family,
             n_arms=self.n_arms,
             total=self.total,
+            at=None if stated is None else float(np.log(stated)),
         )
-        model = WeightModel(make_model(design, sample, self.target, self.options, None), self.target, sample.observed)
+        propensity = make_model(design, sample=sample, target=self.target, options=self.options, frame=None)
+        model = WeightModel(propensity, self.target, sample.observed)
         return Block(block.name, sample, model, None if block.cluster is None else block.cluster[sample.order])
 
     def without_rows(self) -> Block:
@@ -148,7 +151,18 @@ class Problem:
         design, none = self.design, np.empty(0)
         p, q = len(design.exog_names), len(design.propensity_names)
         arm = np.empty(0, dtype=np.intp)
-        return self.block(CodedBlock("no rows", none, np.empty((0, p)), np.empty((0, q)), arm, none, None))
+        return self.block(
+            CodedBlock(
+                name="no rows",
+                y=none,
+                X=np.empty((0, p)),
+                Z=np.empty((0, q)),
+                arm=arm,
+                weights=none,
+                cluster=None,
+                offset=None if design.offset_kind is None else none,
+            )
+        )
 
 
 def fit_blocks(
@@ -206,8 +220,10 @@ def fit_blocks(
 
 def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions) -> Problem:
     check_target(design, options)
+    check_offset(design, options)
+    check_means(design, options, spec)
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
-    return Problem(design, spec, options, target, options.outcome_family)
+    return Problem(design=design, spec=spec, options=options, target=target, family=options.outcome_family)
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
@@ -273,7 +289,7 @@ def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     def likelihoods() -> Iterator[tuple[WeightedRows]]:
         for block in problem.blocks():
             model = _propensity(block)
-            yield (WeightedRows(model.columns, None, model.likelihood, block.sample.s[:, None], halving=True),)
+            yield (model.weighted(block.sample.s[:, None]),)
 
     empty = _propensity(problem.without_rows())
     rows = BlockedLikelihood(likelihoods, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
@@ -327,29 +343,21 @@ class BlockedFit:
         Where the outcome lies.
     theta : ndarray, shape (K, p)
         Outcome coefficients, of outcomes measured from the level.
-    failed : tuple of Failure
-        How the fit of each arm ended.
+    failed : tuple of int
+        How the fit of each arm ended, a `Failure`.
     """
 
     problem: Problem
     weights: BlockedWeights | None
     level: Level
     theta: Array
-    failed: tuple[Failure, ...]
+    failed: tuple[int, ...]
 
-    def of(self, block: Block) -> TrainedRows:
-        """Evaluate the outcome models on the rows of a block."""
-        sample, weights = _centred(self.problem, block, self.weights, self.level)
-        return trained_rows(sample, self.problem.spec, weights, self.theta)
-
-    def arms(self, rows: TrainedRows) -> list[ArmRows]:
-        """Return the rows as those whose mean is taken in each arm."""
-        sample, ones = rows.sample, np.ones((rows.sample.n, 1))
-        q = training_columns(sample, rows.spec)
-        return [
-            ArmRows(sample, rows.spec, rows.weights, ones, q, arm, rows.predicted[arm], rows.slope[arm])
-            for arm in range(self.problem.n_arms)
-        ]
+    def blocks(self) -> Iterator[tuple[Block, TrainedRows]]:
+        """Begin a pass over the rows, each block with its rows under the outcome models."""
+        for block in self.problem.blocks():
+            sample, weights = _centred(self.problem, block, self.weights, self.level)
+            yield block, trained_rows(sample, self.problem.spec, weights, self.theta)
 
 
 def _centred(
@@ -367,7 +375,7 @@ def _level(problem: Problem) -> Level:
     """Return the level of the outcome that linear models with a constant can leave out."""
     design = problem.design
     direction = np.ones(1) if problem.spec.constants else design.constant
-    linear = problem.spec.constants or problem.family.linear
+    linear = training_family(problem.without_rows().sample, problem.spec).linear
     if not linear or abs(direction @ direction - 1) > LEVEL_TOLERANCE:
         return Level(0.0, np.zeros(len(direction)))
     return level_at(*design.outcome_moments, direction)
@@ -379,146 +387,72 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
     empty = problem.without_rows().sample
     family = training_family(empty, problem.spec)
 
-    def training() -> Iterator[list[tuple[Array, Array, Array]]]:
+    def training() -> Iterator[list[ArmTraining]]:
         for block in problem.blocks():
             with named(block.name):
                 problem.family.check(block.sample.y, problem.design.endog_name)
             sample, rows = _centred(problem, block, weights, level)
-            q, s = training_columns(sample, problem.spec), sample.s * training_of(sample, problem.spec, rows)
-            yield [(q[a], sample.y[a], s[a]) for a in sample.slices]
+            yield training_arms(sample, problem.spec, rows)
 
     def likelihoods() -> Iterator[list[WeightedRows]]:
         for arms in training():
-            yield [WeightedRows(q, None, OutcomeLikelihood(family, y), s[:, None], halving=True) for q, y, s in arms]
+            yield [arm.rows() for arm in arms]
 
-    equations: list[list[tuple[Array, Array]]] = [[] for _ in range(n_arms)]
+    factors = [np.empty((0, len(level.direction) + 1))] * n_arms
     for arms in training():
-        for found, (q, y, s) in zip(equations, arms, strict=True):
-            found.append(triangular_equations(q, y if family.linear else family.start(y), s))
-            found[:] = [_merged(found)]
-    theta = np.stack([weighted_least_squares(r, z, np.ones(len(z))) for [(r, z)] in equations])
+        parts = [arm.start() for arm in arms]
+        factors = [triangular_factor(np.vstack(pair)) for pair in zip(factors, parts, strict=True)]
+    theta = np.stack([factor_solution(factor) for factor in factors])
     failures = np.zeros(n_arms, dtype=np.int8)
     if not family.linear:
         bounded = OutcomeLikelihood(family, empty.y).bounded
         fits = maximize(BlockedLikelihood(likelihoods, 1, bounded, tuple(range(n_arms))), theta.T)
         theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
-    failed = tuple(Failure(int(code)) for code in failures)
+    failed = tuple(int(code) for code in failures)
     _check_outcome_fits(problem, failed, notes)
-    return BlockedFit(problem, weights, level, theta, failed)
+    return BlockedFit(problem=problem, weights=weights, level=level, theta=theta, failed=failed)
 
 
-def _merged(equations: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Equations that have the least-squares solution of several sets of them."""
-    left, right = np.vstack([r for r, _ in equations]), np.concatenate([z for _, z in equations])
-    return triangular_equations(left, right, np.ones(len(right)))
-
-
-def _check_outcome_fits(problem: Problem, failed: tuple[Failure, ...], notes: Notes) -> None:
+def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes) -> None:
     """Refuse an outcome model that separates; warn of one that did not settle."""
-    arms = [label for label, reason in zip(problem.design.labels, failed, strict=True) if reason != Failure.OK]
+    design, family = problem.design, problem.family
+    arms = [label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK]
     if not arms:
         return
-    what = f"the outcome model ({problem.family.label}) of {', '.join(arms)}"
+    for a, reason in enumerate(failed):
+        if reason != Failure.OK:
+            check_bound(design, family, a)
+    what = f"the outcome model ({family.label}) of {', '.join(arms)}"
     if Failure.OUTCOME_SEPARATION in failed:
         raise SeparationError(
-            f"{what} predicts {problem.design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
-            'Simplify the outcome formula, or type  family="gaussian".'
+            f"{what} predicts {design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
+            f"Simplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
         )
     notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
-
-
-@dataclass(frozen=True)
-class MeanSums:
-    """Sums over rows that the arm means and the outcome models are made of.
-
-    Parameters
-    ----------
-    theta : ThetaSums
-        Of the outcome models.
-    equations : tuple of ProjectionEquations
-        Of the mean of each arm.
-    model_means : ndarray, shape (K,)
-        Averages of the predictions over the target.
-    """
-
-    theta: ThetaSums
-    equations: tuple[ProjectionEquations, ...]
-    model_means: Array
 
 
 def _estimate(
     problem: Problem, fit: BlockedFit, notes: Notes
 ) -> tuple[ScannedEstimate, Callable[[], Iterator[BlockInfluence]], tuple[ArmWeights, ...]]:
-    """Average over the target, in a pass for the means and one for their derivatives; a third gives the influence."""
-    spread = _WeightSpread(problem)
-
-    def means() -> Iterator[MeanSums]:
-        for block in problem.blocks():
-            rows = fit.of(block)
-            spread.add(rows)
-            model_means = rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T)
-            yield MeanSums(theta_sums(rows), tuple(arm.equations() for arm in fit.arms(rows)), model_means)
-
-    def derivatives() -> Iterator[tuple[tuple[Array, Array], ...]]:
-        for block in problem.blocks():
-            arms = fit.arms(fit.of(block))
-            yield tuple(arm.derivatives(at) for arm, at in zip(arms, solved, strict=True))
-
-    sums = add_up(means())
-    solved = tuple(equations.solved(problem.spec) for equations in sums.equations)
-    height, direction = fit.level.height, fit.level.direction
-    mu = np.concatenate([at.coefficients + at.correction for at in solved])
-    scale, labels = problem.options.effect_scale, problem.design.labels
-    params = fit.level.params(scale, mu)
-    scale.check(params[-problem.n_arms :], labels)
+    """Average over the target; what is returned second begins a pass over the influence function."""
+    spread, scale, level = _WeightSpread(problem), problem.options.effect_scale, fit.level
+    at = solve_means(lambda: spread.watched(fit.blocks()))
+    params = level.params(scale, at.means)
+    scale.check(params[-problem.n_arms :], problem.design.labels)
     estimate = ScannedEstimate(
         params=params,
-        theta=fit.theta + height * direction,
+        theta=fit.theta + level.height * level.direction,
         gamma=np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0],
-        model_means=sums.model_means + height,
+        model_means=at.model_means + level.height,
         failed=fit.failed,
     )
-    influence = _Influence(fit, sums.theta, solved, add_up(derivatives()), mu)
-    return estimate, influence.blocks, spread.summaries(notes)
 
+    def influence() -> Iterator[BlockInfluence]:
+        for block, trained in fit.blocks():
+            values = influence_of_estimates(trained, at, level, scale)
+            yield BlockInfluence(values, trained.sample.s, block.cluster)
 
-@dataclass(frozen=True)
-class _Influence:
-    """Influence function of all estimates, block by block.
-
-    Parameters
-    ----------
-    fit : BlockedFit
-        Weights and outcome models.
-    theta : ThetaSums
-        Of the outcome models.
-    solved : tuple of SolvedProjection
-        The mean of each arm.
-    derivatives : tuple of (ndarray, ndarray)
-        For each arm those of its mean by the outcome and the propensity coefficients, before they are solved for.
-    means : ndarray, shape (K,)
-        Arm means, measured from the level.
-    """
-
-    fit: BlockedFit
-    theta: ThetaSums
-    solved: tuple[SolvedProjection, ...]
-    derivatives: tuple[tuple[Array, Array], ...]
-    means: Array
-
-    def blocks(self) -> Iterator[BlockInfluence]:
-        """Begin a pass over the influence function."""
-        for block in self.fit.problem.blocks():
-            rows = self.fit.of(block)
-            yield BlockInfluence(self._of(rows), rows.sample.s, block.cluster)
-
-    def _of(self, rows: TrainedRows) -> Array:
-        of_theta, of_means = influence_of_theta(rows, self.theta), []
-        parts = zip(self.fit.arms(rows), self.solved, self.derivatives, strict=True)
-        for a, (arm, at, (by_theta, by_gamma)) in enumerate(parts):
-            of_means.append(arm.influence(at, by_gamma) + of_theta[:, a] @ solve(at.gram, by_theta).T)
-        scale, means = self.fit.problem.options.effect_scale, self.means + self.fit.level.height
-        return stacked_influence(np.concatenate(of_means, axis=1), means, scale, of_theta, rows.weights)
+    return estimate, influence, spread.summaries(notes)
 
 
 class _WeightSpread:
@@ -528,6 +462,15 @@ class _WeightSpread:
         self.problem = problem
         self.parts: list[list[ArmWeights]] = [[] for _ in range(problem.n_arms)]
         self.remote = np.zeros(2, dtype=np.intp)
+        self.begun = False
+
+    def watched(self, blocks: Iterator[tuple[Block, TrainedRows]]) -> Iterator[TrainedRows]:
+        """Pass rows on, and add them in the first pass."""
+        first, self.begun = not self.begun, True
+        for _, rows in blocks:
+            if first:
+                self.add(rows)
+            yield rows
 
     def add(self, rows: TrainedRows) -> None:
         """Add the rows of a block."""

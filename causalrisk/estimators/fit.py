@@ -8,6 +8,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
+from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
@@ -20,8 +21,8 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import START_STREAM, seed_sequence
-from causalrisk.propensity.overlap import ArmWeights, arm_weights, overlap_message
+from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence
+from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity.weights import WeightFit
 
 FEW_CLUSTERS = 10
@@ -53,12 +54,21 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     estimate = estimate_of(data, spec, options, notes)
     check_outcome(data.design, notes)
     check_clusters(data.design, notes)
-    record = _record(data, spec, options, inference, estimate, overlap, (cov_type, kind))
+    record = _record(
+        data,
+        spec=spec,
+        options=options,
+        inference=inference,
+        estimate=estimate,
+        overlap=overlap,
+        kinds=(cov_type, kind),
+    )
     return dataclasses.replace(record, notes=tuple(notes))
 
 
 def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes: Notes) -> Estimate:
     """Estimate, refuse an outcome model without a finite fit, warn of one that did not converge."""
+    check_means(data.design, options, spec)
     weights = row_weights(data.sample, data.weight_fit, data.target)
     estimate = estimate_separately(data.sample, spec, weights, options.effect_scale)
     arms = check_outcome_fits(data.design, data.sample, estimate.failed)
@@ -92,11 +102,14 @@ def fit_joint(
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
     method = _method(joint_options, options)
+    check_means(design, options, JRE)
     notes = Notes(design.notes)
     data = prepare(design, options, True, notes)
     overlap = _overlap(data, JRE, notes)
     ipwra = estimate_of(data, IPWRA, options, notes)
-    start = _record(data, IPWRA, options, inference, ipwra, overlap, (cov_type, kind))
+    start = _record(
+        data, spec=IPWRA, options=options, inference=inference, estimate=ipwra, overlap=overlap, kinds=(cov_type, kind)
+    )
     joint = train_from(start, joint_options, notes)
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
@@ -125,7 +138,14 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     """
     sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
-    replicates = fit_replicates(weight_fit, resampler, given, options.n_drawn, options.replicate_spread, notes)
+    replicates = fit_replicates(
+        weight_fit,
+        resampler=resampler,
+        given=given,
+        n_drawn=options.n_drawn,
+        spread=options.replicate_spread,
+        notes=notes,
+    )
     problem = JointProblem(
         sample=sample,
         weight_fit=weight_fit,
@@ -139,7 +159,7 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         rng = resampler.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
     units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
-    trainer = Trainer(problem, options.method or problem.usual_method, starts)
+    trainer = Trainer(problem, options.method, starts)
     estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
@@ -149,7 +169,14 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
             f"{remedy}, or keep the anchor that was chosen; res.anchor_path() shows each.",
             ConvergenceWarning,
         )
-    return JointRecord(problem, estimate, dataclasses.replace(options, replicates=None), criterion, path, given)
+    return JointRecord(
+        problem=problem,
+        estimate=estimate,
+        options=dataclasses.replace(options, replicates=None),
+        criterion=criterion,
+        path=path,
+        drawn=given,
+    )
 
 
 def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
@@ -161,7 +188,7 @@ def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
 
 
 def _method(joint: JREOptions, options: ModelOptions) -> str:
-    """Return the optimiser: least squares where the objective is a sum of squares."""
+    """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(
             f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
@@ -223,6 +250,8 @@ def check_clusters(design: Design, notes: Notes) -> None:
 
 def check_outcome(design: Design, notes: Notes) -> None:
     """Warn of an outcome that is constant, in all rows or within an arm."""
+    if design.offset_kind is not None:  # what varies is the outcome given its offset
+        return
     name, limits = design.endog_name, design.outcome_limits
     if np.ptp(limits) == 0:
         notes.warn(
@@ -265,7 +294,9 @@ def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeigh
     summaries = tuple(weights_of_arms(sample, weights, units).values())
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
-    return summaries, overlap_message(summaries, data.design.labels, scores, units, data.design.unit_name)
+    return summaries, overlap_message(
+        summaries, labels=data.design.labels, scores=scores, units=units, unit_name=data.design.unit_name
+    )
 
 
 def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:

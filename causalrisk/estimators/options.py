@@ -12,11 +12,11 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.known_scores import is_classifier
-from causalrisk.errors import OptionError, listed, nearest_name, one_of, outside, whole_number
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, outside, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.numerics.resample import check_rng
+from causalrisk.numerics.multiplicities import check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")
@@ -25,6 +25,7 @@ DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 N_BOOT = 999
+OBSERVED = "observed"  # exposures
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
@@ -49,19 +50,23 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
+COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What is estimated: families, links, target and the reported effect.
 
     Parameters
     ----------
-    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip, effect
-        As in `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that are given belong to
-        the data, and become None.
+    family, ..., effect
+        Those of the same name of `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that
+        are given belong to the data, and become None.
     """
 
     family: Any = "gaussian"
     link: Any = None
+    at_exposure: Any = None
     propensity_link: str = "logit"
     propensity_loss: str = "ml"
     propensity_score: Any = None
@@ -78,13 +83,27 @@ class ModelOptions:
         one_of("propensity_loss", self.propensity_loss, LOSSES)
         one_of("effect", self.effect, tuple(SCALES))
         whole_number("n_folds", self.n_folds, 2)
-        outcome_family(self.family, self.link)
+        _ = self.outcome_family  # checks itself
+        self._check_exposure()
         object.__setattr__(self, "target", _target(self.target))
         self._check_calibrated()
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
+
+    def _check_exposure(self) -> None:
+        given = self.at_exposure
+        if given is None or (isinstance(given, str) and given == OBSERVED):
+            return
+        if not _finite_number("at_exposure", given) or given <= 0:
+            word = isinstance(given, str) and given.lower() in ("asobserved", "mean", "margins", "n", "sample")
+            advice = f'Type  at_exposure="{OBSERVED}".' if word else "Type  at_exposure=1."
+            raise OptionError(
+                f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
+                f'"{OBSERVED}".\n{advice}'
+            )
+        object.__setattr__(self, "at_exposure", float(given))
 
     def _check_calibrated(self) -> None:
         if self.propensity_loss != "calibrated":
@@ -190,6 +209,11 @@ def _target(value: Any) -> Any:
     return name
 
 
+def limits_meant(given: Any, example: tuple[float, float]) -> tuple[float, float]:
+    """Return limits of the propensity score for one number, its distance from 0 and from 1; else an example."""
+    return (given, round(1 - given, 12)) if isinstance(given, float) and 0 < given < HALF else example
+
+
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
     """Check a pair of limits of the propensity score."""
     try:
@@ -201,7 +225,7 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         close = nearest_name(value, names)
         raise OptionError(
             f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-            f"Type  {name}={repr(close) if close else example}."
+            f"Type  {name}={repr(close) if close else limits_meant(value, example)}."
         )
     return low, high
 
@@ -228,7 +252,7 @@ class InferenceOptions:
     resamples: Any = None
 
     def __post_init__(self) -> None:
-        one_of("cov_type", self.cov_type, (None, "robust", "HC0", "HC1", "cluster", "bootstrap"))
+        one_of("cov_type", self.cov_type, (None, *COV_TYPES))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2)
@@ -309,7 +333,7 @@ def penalty_grid(values: Any) -> np.ndarray:
     if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
         raise OptionError(
             f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
-            "Type, say,  grid=[0, 100, 10000]."
+            "Type  grid=[0, 100, 10000]  for example."
         )
     return grid
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
-from causalrisk.estimators.sample import Sample
-from causalrisk.numerics.failures import Failure
+from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
-from causalrisk.numerics.newton import Curvature, NewtonFits, newton_batch, refit_batch
+from causalrisk.numerics.linalg import (
+    Array,
+    factor_solution,
+    gram_matrices,
+    least_squares_factor,
+    pairwise_columns,
+    solve_definite,
+)
+from causalrisk.numerics.newton import Curvature, NewtonFits, WeightedRows, maximize, refit_batch
 from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
@@ -34,26 +43,29 @@ class OutcomeLikelihood:
         Family and link.
     y : ndarray, shape (n,)
         Outcome.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
     """
 
     n_predictors = 1
 
-    def __init__(self, family: OutcomeFamily, y: Array) -> None:
-        self.family, self.y = family, y[:, None]
+    def __init__(self, family: OutcomeFamily, y: Array, offset: Array | None = None) -> None:
+        self.family, self.y, self.offset = family, y[:, None], offset
         self.bounded = family.name == "binomial"
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
         """As in `newton.Likelihood`."""
-        score, information, _ = self.family.score(self.y, eta[0])
+        score, information, _ = self.family.score(self.y, shifted(eta[0], self.offset, axis=-2))
         return score[None], {(0, 0): information}
 
     def value(self, eta: Array) -> Array:
         """As in `newton.Likelihood`."""
-        return -self.family.loss(self.y, eta[0])
+        return -self.family.loss(self.y, shifted(eta[0], self.offset, axis=-2))
 
 
-def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily) -> NewtonFits:
-    """Fit the outcome model of one arm.
+@dataclass(frozen=True)
+class ArmTraining:
+    """What the outcome model of one arm is trained on: all its rows, or those of a block.
 
     Parameters
     ----------
@@ -63,17 +75,49 @@ def fit_outcome(columns: Array, y: Array, weights: Array, family: OutcomeFamily)
         Outcome and training weights.
     family : OutcomeFamily
         Family and link.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
+    """
+
+    columns: Array
+    y: Array
+    weights: Array
+    family: OutcomeFamily
+    offset: Array | None
+
+    def start(self) -> Array:
+        """`least_squares_factor` of the model, if it is linear, or else of the start of its iterations."""
+        y = self.y if self.family.linear else self.family.start(self.y)
+        return least_squares_factor(self.columns, y if self.offset is None else y - self.offset, self.weights)
+
+    def rows(self) -> WeightedRows:
+        """Return the likelihood of the rows."""
+        return WeightedRows(
+            columns=self.columns,
+            pairs=None,
+            likelihood=OutcomeLikelihood(self.family, self.y, self.offset),
+            weights=self.weights[:, None],
+            halving=True,
+        )
+
+
+def fit_outcome(arm: ArmTraining) -> NewtonFits:
+    """Fit the outcome model of one arm.
+
+    Parameters
+    ----------
+    arm : ArmTraining
+        All its rows.
 
     Returns
     -------
     NewtonFits
         Coefficients, shape (p, 1), and the reason where they did not settle.
     """
-    if family.linear:
-        return NewtonFits(weighted_least_squares(columns, y, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
-    start = weighted_least_squares(columns, family.start(y), weights)
-    pairs, likelihood = pairwise_columns(columns), OutcomeLikelihood(family, y)
-    fits = newton_batch(columns, pairs, likelihood, weights[:, None], start, damped=True)
+    start = factor_solution(arm.start())[:, None]
+    if arm.family.linear:
+        return NewtonFits(start, np.zeros(1, dtype=np.int8), 0)
+    fits = maximize(arm.rows(), start)
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 
@@ -90,18 +134,29 @@ class OutcomeRefitter:
         Family and link.
     theta : ndarray, shape (p,)
         The full-sample coefficients; refits start there, and linear ones are deviations from them.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor.
     """
 
-    def __init__(self, columns: Array, y: Array, family: OutcomeFamily, theta: Array) -> None:
+    def __init__(
+        self, columns: Array, y: Array, family: OutcomeFamily, theta: Array, offset: Array | None = None
+    ) -> None:
         self.columns, self.family, self.theta = columns, family, theta
         self.pairs = pairwise_columns(columns)
-        self.likelihood = OutcomeLikelihood(family, y)
-        self.weighted_residual = columns * (y - family.mean(columns @ theta))[:, None]
+        self.likelihood = OutcomeLikelihood(family, y, offset)
+        self.weighted_residual = columns * (y - family.mean(shifted(columns @ theta, offset)))[:, None]
 
     def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
         """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
         if not self.family.linear:
-            fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, self.theta, self.theta)
+            fits = refit_batch(
+                self.columns,
+                pairs=self.pairs,
+                likelihood=self.likelihood,
+                weights=weights,
+                start=self.theta,
+                restart=self.theta,
+            )
             return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
         gram = gram_matrices(self.pairs, weights, len(self.theta))
         z, singular = solve_definite(gram, self.weighted_residual.T @ weights)
@@ -110,7 +165,7 @@ class OutcomeRefitter:
 
 def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:
     """Turn the failures of Newton's method into those of an outcome model."""
-    table = np.array([OUTCOME_FAILURES.get(failure, failure) for failure in Failure], dtype=np.int8)
+    table = np.array([OUTCOME_FAILURES.get(failure, failure) for failure in TEXT], dtype=np.int8)
     return table[failures]
 
 
@@ -119,7 +174,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     family, rows = sample.family, sample.slices[arm]
     own = sample.observed[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
-    low, high = y == 0, (y == 1) & (family.name == "binomial")
+    low, high = y == family.low, y == family.high
     if family.name not in BOUNDED or not (low | high).any():
         return []
     inside = columns[~(low | high)]
@@ -131,7 +186,22 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     return [design.exog_names[j] for j in order[:SHOWN]]
 
 
-def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ...]) -> str:
+def gaussian_instead(design: Design) -> str:
+    """Say how to type a family that has a fit in any case."""
+    return 'Type  exposure=None, family="gaussian"' if design.offset_kind == "exposure" else 'Type  family="gaussian"'
+
+
+def check_bound(design: Design, family: OutcomeFamily, arm: int) -> None:
+    """Raise a SeparationError where all outcomes of an arm are at the bound of their family."""
+    low, high = design.outcome_limits[arm]
+    if low == high and low in (family.low, family.high):
+        raise SeparationError(
+            f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[arm]!r}, so its outcome model "
+            f"({family.label}) has no finite fit.\n{gaussian_instead(design)}, or merge that arm."
+        )
+
+
+def check_outcome_fits(design: Design, sample: Sample, failed: tuple[int, ...]) -> str:
     """Raise a SeparationError where an arm's outcome model has no finite fit.
 
     Parameters
@@ -140,8 +210,8 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         The data with their names.
     sample : Sample
         The same data as numbers.
-    failed : tuple of Failure
-        How the fit of each arm ended.
+    failed : tuple of int
+        How the fit of each arm ended, a `Failure`.
 
     Returns
     -------
@@ -149,21 +219,16 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[Failure, ..
         Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     name = sample.family.label
-    for a, rows in enumerate(sample.slices):
+    for a in range(sample.n_arms):
         if failed[a] == Failure.OK:
             continue
-        y = sample.y[rows][sample.observed[rows] > 0]
-        if np.ptp(y) == 0 and y[0] in (0, 1):
-            raise SeparationError(
-                f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
-                f'outcome model ({name}) has no finite fit.\nType  family="gaussian", or merge that arm.'
-            )
+        check_bound(design, sample.family, a)
         found = _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
-                'finite fit.\nSimplify the outcome formula, or type  family="gaussian".'
+                f"finite fit.\nSimplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows, target_rows
 from causalrisk.errors import ConvergenceWarning, Notes, OptionError
+from causalrisk.estimators.exposure import check_offset, mean_offset
 from causalrisk.estimators.options import ModelOptions, is_frame
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.classifier import ClassifierModel
+from causalrisk.propensity.limits import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.models import (
     BinaryModel,
     CalibratedModel,
@@ -22,7 +24,6 @@ from causalrisk.propensity.models import (
     MultinomialModel,
     PropensityModel,
 )
-from causalrisk.propensity.overlap import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.separation import check_membership, find_separation, separation_error
 from causalrisk.propensity.targets import ArmTarget, Target, TiltTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
@@ -79,6 +80,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
         The data of the fit.
     """
     check_target(design, options)
+    check_offset(design, options)
     options.outcome_family.check(design.y, design.endog_name)
     full_design = design
     design, trimmed = _trimmed(full_design, options, notes)
@@ -89,12 +91,35 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
         if design.weight_type is not None:
             notes.append("The rows of the target frame count alike; weights= are those of the sample.")
     rows = None if frame is None else (frame.X, frame.Z)
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome_family, rows)
+    sample = make_sample(
+        y=design.y,
+        X=design.X,
+        Z=design.Z,
+        arm=design.arm,
+        weights=design.weights,
+        family=options.outcome_family,
+        frame=rows,
+        offsets=_offsets(design, options),
+    )
     target = make_target(options.target, sample.Z.columns, sample.observed == 0)
     weights = None
     if uses_propensity or isinstance(target, TiltTarget):
-        weights = _fit_weights(design, sample, target, options, frame, notes)
-    return FitData(design, full_design, sample, target, frame, weights, trimmed)
+        weights = _fit_weights(design, sample=sample, target=target, options=options, frame=frame, notes=notes)
+    return FitData(
+        design=design,
+        full_design=full_design,
+        sample=sample,
+        target=target,
+        frame=frame,
+        weight_fit=weights,
+        trimmed=trimmed,
+    )
+
+
+def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
+    """Offsets as observed, and where the means are taken."""
+    at = mean_offset(design, options)
+    return None if design.offset is None or at is None else (design.offset, at)
 
 
 def check_target(design: Design, options: ModelOptions) -> None:
@@ -127,9 +152,16 @@ def make_model(
     elif options.propensity_score is not None:
         features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
         model = ClassifierModel(
-            columns, arm, design.n_arms, options.propensity_score, features, sample.observed, options.n_folds,
-            options.clip, sample.clusters(design.cluster),
-        )  # fmt: skip
+            columns=columns,
+            arm=arm,
+            n_arms=design.n_arms,
+            classifier=options.propensity_score,
+            features=features,
+            observed=sample.observed,
+            n_folds=options.n_folds,
+            limits=options.clip,
+            clusters=sample.clusters(design.cluster),
+        )
     elif options.propensity_loss == "calibrated":
         model = CalibratedModel(columns, arm, design.n_arms, target.toward)
     elif design.n_arms == 2:
@@ -143,7 +175,9 @@ def _fit_weights(
     design: Design, sample: Sample, target: Target, options: ModelOptions, frame: TargetRows | None, notes: Notes
 ) -> WeightFit:
     """Fit the importance weights, refuse separation, warn of non-convergence."""
-    model = WeightModel(make_model(design, sample, target, options, frame), target, sample.observed)
+    model = WeightModel(
+        make_model(design, sample=sample, target=target, options=options, frame=frame), target, sample.observed
+    )
     fit = fit_weights(model, sample.s)
     _check_separation(design, sample, fit, options.propensity_link)
     check_membership(fit)
@@ -177,10 +211,15 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
             "Leave trim= out, and the rows of the frame that have no like in the sample."
         )
     options = replace(options, clip=None)  # rows are trimmed by the scores as they are
-    sample = make_sample(design.y, design.X, design.Z, design.arm, design.weights, options.outcome_family)
+    sample = make_sample(
+        design.y, X=design.X, Z=design.Z, arm=design.arm, weights=design.weights, family=options.outcome_family
+    )
     everybody = ArmTarget(None)
     fit = fit_weights(
-        WeightModel(make_model(design, sample, everybody, options, None), everybody, sample.observed), sample.s
+        WeightModel(
+            make_model(design, sample=sample, target=everybody, options=options, frame=None), everybody, sample.observed
+        ),
+        sample.s,
     )
     if options.trim == "separated":
         found = find_separation(fit)
@@ -195,7 +234,7 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
 
 
 def _within(scores: Array, weights: Array, trim: Any) -> tuple[str, NDArray[np.bool_]]:
-    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and what is said of the others."""
+    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and the rule in words."""
     if trim == "crump" and len(scores) > 2:
         cut = crump_cut(scores, weights)
         return f"with sum 1/e > {cut:.3g}", inverse_sum(scores) <= cut

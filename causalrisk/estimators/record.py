@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, TargetRows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
+from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
@@ -22,7 +23,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import ArmWeights
+from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
@@ -32,7 +33,7 @@ SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rou
 
 @dataclass(frozen=True)
 class JointRecord:
-    """What a joint fit has beside an ordinary one.
+    """The parts of a fit that only JRE has.
 
     Parameters
     ----------
@@ -199,6 +200,11 @@ class FitRecord:
     def null(self) -> Array:
         """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
         return np.r_[np.full(len(self.effect_names), self.options.effect_scale.null), np.zeros(self.design.n_arms)]
+
+    @property
+    def stated_exposure(self) -> float | None:
+        """Exposure that the means are at; None where they are at the observed ones, or there are none."""
+        return stated_exposure(self.design, self.options)
 
     @property
     def frequency(self) -> bool:

@@ -14,7 +14,7 @@ from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -56,7 +56,8 @@ class SampleResampler:
         drawn = self.resampler.perturb_within(self.sample.restore(counts), number, width, spread)
         of_frame = counts[: self.sample.n_frame]
         return self._with_frame(
-            drawn, lambda frame: frame.perturb_within(of_frame, number, width, spread, FRAME_STREAM)
+            drawn,
+            lambda frame: frame.perturb_within(of_frame, number=number, width=width, spread=spread, shift=FRAME_STREAM),
         )
 
     def given(self, option: str, values: Any) -> Array:
@@ -81,7 +82,9 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     frame = None
     if sample.n_frame:
         frame = Resampler("bayesian" if kind == "bayesian" else "pairs", seed, np.ones(sample.n_frame))
-    return SampleResampler(Resampler(kind, seed, design.weights, frequency, groups), frame, sample)
+    return SampleResampler(
+        Resampler(kind=kind, seed=seed, weights=design.weights, frequency=frequency, groups=groups), frame, sample
+    )
 
 
 def fit_replicates(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis
+from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, weighted_gram
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Sample:
         Position in the design of each row that is not of a target frame.
     family : OutcomeFamily
         Family of the outcome models.
+    offset : ndarray, shape (n,), optional
+        Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
+    mean_offset : ndarray, shape (n,), optional
+        The same where the means of the arms are taken; present where `offset` is.
     """
 
     y: Array
@@ -50,6 +54,8 @@ class Sample:
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
     family: OutcomeFamily
+    offset: Array | None = None
+    mean_offset: Array | None = None
 
     @property
     def n(self) -> int:
@@ -105,8 +111,8 @@ class Sample:
 
     def arm_products(self, left: Array, right: Array) -> Array:
         """For each arm the product left' diag(s) right over its rows / N, shape (K, a, b)."""
-        weighted = right * (self.s / self.total)[:, None]
-        return np.stack([left[rows].T @ weighted[rows] for rows in self.slices])
+        share = self.s / self.total
+        return np.stack([weighted_gram(left[rows], share[rows], right[rows]) for rows in self.slices])
 
     def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
         """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""
@@ -137,6 +143,7 @@ def make_sample(
     weights: Array,
     family: OutcomeFamily,
     frame: tuple[Array, Array] | None = None,
+    offsets: tuple[Array, Array] | None = None,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -154,6 +161,9 @@ def make_sample(
         Family of the outcome models.
     frame : tuple of ndarray, optional
         Outcome and propensity designs of the rows of a target frame.
+    offsets : tuple of ndarray, shape (n,), optional
+        Offsets of the outcome models as observed, and where the means are taken; with a target frame the latter are
+        all alike.
 
     Returns
     -------
@@ -162,11 +172,32 @@ def make_sample(
     """
     n_frame = 0 if frame is None else len(frame[0])
     order, slices = _by_arm(arm, 0, n_frame)
-    x, z = (values[order] if frame is None else np.vstack([frame[k], values[order]]) for k, values in enumerate((X, Z)))
     s = np.concatenate([np.ones(n_frame), weights[order]])
     arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
     y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
-    return Sample(y_all, orthonormal_basis(x, s), orthonormal_basis(z, s), arms, s, slices, order, family)
+    offset, mean_offset = None, None
+    if offsets is not None:
+        offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
+        mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
+
+    def basis(values: Array, of_frame: int) -> Basis:
+        rows = values[order] if frame is None else np.vstack([frame[of_frame], values[order]])
+        return orthonormal_basis(rows, s)
+
+    outcome = basis(X, 0)
+    propensity = outcome if Z is X and frame is None else basis(Z, 1)
+    return Sample(
+        y=y_all,
+        X=outcome,
+        Z=propensity,
+        arm=arms,
+        s=s,
+        slices=slices,
+        order=order,
+        family=family,
+        offset=offset,
+        mean_offset=mean_offset,
+    )
 
 
 def _by_arm(arm: NDArray[np.intp], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
@@ -186,7 +217,7 @@ class BlockSample(Sample):
         Sum of the observation weights of all rows.
     """
 
-    whole: float
+    whole: float = 0.0
 
     @property
     def total(self) -> float:
@@ -195,7 +226,7 @@ class BlockSample(Sample):
 
 
 def block_sample(
-    block: CodedBlock, X: Basis, Z: Basis, family: OutcomeFamily, *, n_arms: int, total: float
+    block: CodedBlock, X: Basis, Z: Basis, *, family: OutcomeFamily, n_arms: int, total: float, at: float | None
 ) -> BlockSample:
     """Sort the rows of a block by arm.
 
@@ -211,6 +242,8 @@ def block_sample(
         K.
     total : float
         Sum of the observation weights of all rows.
+    at : float or None
+        Offset where the means are taken; None where that is the observed one.
 
     Returns
     -------
@@ -219,8 +252,20 @@ def block_sample(
     """
     order, slices = _by_arm(block.arm, n_arms, 0)
     x = X.of(block.X[order])
-    z = x if block.Z is block.X else Z.of(block.Z[order])
-    return BlockSample(block.y[order], x, z, block.arm[order], block.weights[order], slices, order, family, total)
+    offset = None if block.offset is None else block.offset[order]
+    return BlockSample(
+        y=block.y[order],
+        X=x,
+        Z=x if block.Z is block.X else Z.of(block.Z[order]),
+        arm=block.arm[order],
+        s=block.weights[order],
+        slices=slices,
+        order=order,
+        family=family,
+        offset=offset,
+        mean_offset=offset if at is None or offset is None else np.full_like(offset, at),
+        whole=total,
+    )
 
 
 class ScannedSample(Rowless, Sample):
@@ -228,3 +273,15 @@ class ScannedSample(Rowless, Sample):
 
     total = 0.0
     n_arms = 0
+
+
+def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
+    """Linear predictors with their offset, if there is one; rows are the last axis, or the last but one (-2)."""
+    if offset is None:
+        return eta
+    return eta + (offset if axis == -1 else offset[:, None])
+
+
+def part_of(offset: Array | None, rows: slice) -> Array | None:
+    """Offset of some of the rows."""
+    return None if offset is None else offset[rows]

@@ -14,18 +14,21 @@ The influence functions are in closed form; the tests compare them with numerica
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome
+from causalrisk.estimators.outcome import ArmTraining, OutcomeRefitter, fit_outcome
 from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
-from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
-from causalrisk.numerics.linalg import Array, solve, solve_or_nan
+from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
@@ -41,8 +44,8 @@ def training_columns(sample: Sample, spec: Specification) -> Array:
 
 
 def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
-    """Family of the outcome models; the best constant is the weighted mean under every one."""
-    return LINEAR if spec.constants else sample.family
+    """Family of the outcome models; without offset the best constant is the weighted mean under every one."""
+    return LINEAR if spec.constants and sample.offset is None else sample.family
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,14 @@ class Level:
 def outcome_level(sample: Sample, spec: Specification) -> Level:
     """Return the level of the outcome that the models of an estimator can leave out."""
     q = training_columns(sample, spec)
-    direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
-    if not training_family(sample, spec).linear or np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
+    if not training_family(sample, spec).linear:
         return Level(0.0, np.zeros(q.shape[1]))
-    mean = float(np.average(sample.y, weights=sample.s * sample.observed))
-    spread = float(np.sqrt(np.average((sample.y - mean) ** 2, weights=sample.s * sample.observed)))
+    direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
+    if np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
+        return Level(0.0, np.zeros(q.shape[1]))
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+    mean = float(np.average(y, weights=sample.s * sample.observed))
+    spread = float(np.sqrt(np.average((y - mean) ** 2, weights=sample.s * sample.observed)))
     return level_at(mean, spread, direction)
 
 
@@ -131,37 +137,33 @@ def estimate_separately(
     """
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
-    q, family, training = (
-        training_columns(sample, spec),
-        training_family(sample, spec),
-        training_of(sample, spec, weights),
-    )
-    fits = [fit_outcome(q[a], centred.y[a], (sample.s * training)[a], family) for a in sample.slices]
+    fits = [fit_outcome(arm) for arm in training_arms(centred, spec, weights)]
     rows = trained_rows(centred, spec, weights, np.stack([fit.coefficients[:, 0] for fit in fits]))
-    theta_influence = influence_of_theta(rows, theta_sums(rows))
-    ones = np.ones((sample.n, 1))
-    means, mean_influence = [], []
-    for arm in range(sample.n_arms):
-        mean, by_theta, known = project_arm(
-            centred, spec, weights, ones, q, arm=arm, predicted=rows.predicted[arm], slope=rows.slope[arm]
-        )
-        means.append(mean)
-        mean_influence.append(known + theta_influence[:, arm] @ by_theta.T)
-    mu, mu_influence = np.concatenate(means), np.concatenate(mean_influence, axis=1)
+    at = solve_means(lambda: [rows])
     return Estimate(
-        params=level.params(effect_scale, mu),
+        params=level.params(effect_scale, at.means),
         theta=rows.theta + level.height * level.direction,
         gamma=weights.coefficients,
         predicted=rows.predicted + level.height,
-        model_means=sample.mean(weights.tilt[:, None] * rows.predicted.T) + level.height,
-        influence=stacked_influence(mu_influence, mu + level.height, effect_scale, theta_influence, weights),
-        failed=tuple(Failure(fit.failures[0]) for fit in fits),
+        model_means=at.model_means + level.height,
+        influence=influence_of_estimates(rows, at, level, effect_scale),
+        failed=tuple(int(fit.failures[0]) for fit in fits),
     )
 
 
-def training_of(sample: Sample, spec: Specification, weights: RowWeights) -> Array:
+def training_weights(sample: Sample, spec: Specification, weights: RowWeights) -> Array:
     """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
     return weights.w if spec.weighted else sample.observed
+
+
+def training_arms(sample: Sample, spec: Specification, weights: RowWeights) -> list[ArmTraining]:
+    """Return what the outcome model of each arm is trained on."""
+    q, family = training_columns(sample, spec), training_family(sample, spec)
+    s = sample.s * training_weights(sample, spec, weights)
+    return [
+        ArmTraining(columns=q[a], y=sample.y[a], weights=s[a], family=family, offset=part_of(sample.offset, a))
+        for a in sample.slices
+    ]
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class TrainedRows:
         The estimator.
     weights : RowWeights
         Their importance weights.
+    q : ndarray, shape (n, p)
+        Columns of the outcome models.
     theta : ndarray, shape (K, p)
         Outcome coefficients.
     predicted, slope : ndarray, shape (K, n)
@@ -187,19 +191,53 @@ class TrainedRows:
     sample: Sample
     spec: Specification
     weights: RowWeights
+    q: Array
     theta: Array
     predicted: Array
     slope: Array
     score: Array
     curvature: Array
 
+    @property
+    def training(self) -> Array:
+        """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
+        return training_weights(self.sample, self.spec, self.weights)
+
+    def arms(self) -> list[ArmRows]:
+        """Return the rows as those whose mean is taken in each arm."""
+        ones = np.ones((self.sample.n, 1))
+        return [
+            ArmRows(
+                sample=self.sample,
+                spec=self.spec,
+                weights=self.weights,
+                g=ones,
+                q=self.q,
+                arm=arm,
+                predicted=self.predicted[arm],
+                slope=self.slope[arm],
+            )
+            for arm in range(self.sample.n_arms)
+        ]
+
 
 def trained_rows(sample: Sample, spec: Specification, weights: RowWeights, theta: Array) -> TrainedRows:
     """Evaluate trained outcome models on rows."""
-    family = training_family(sample, spec)
-    eta = theta @ training_columns(sample, spec).T
-    score, curvature, _ = family.score(sample.y, sample.own(eta))
-    return TrainedRows(sample, spec, weights, theta, family.mean(eta), family.mean_deriv(eta), score, curvature)
+    q, family = training_columns(sample, spec), training_family(sample, spec)
+    eta = theta @ q.T
+    at_means = shifted(eta, sample.mean_offset)
+    score, curvature, _ = family.score(sample.y, shifted(sample.own(eta), sample.offset))
+    return TrainedRows(
+        sample=sample,
+        spec=spec,
+        weights=weights,
+        q=q,
+        theta=theta,
+        predicted=family.mean(at_means),
+        slope=family.mean_deriv(at_means),
+        score=score,
+        curvature=curvature,
+    )
 
 
 @dataclass(frozen=True)
@@ -220,30 +258,107 @@ class ThetaSums:
 
 def theta_sums(rows: TrainedRows) -> ThetaSums:
     """Sum the derivatives of the scores over rows."""
-    sample, weights, by_gamma = rows.sample, rows.weights, None
-    q, training = training_columns(sample, rows.spec), training_of(sample, rows.spec, weights)
-    if rows.spec.weighted and weights.influence.shape[1]:
-        by_gamma = sample.arm_products(rows.score[:, None] * q, weights.w_by_gamma)
-    return ThetaSums(sample.arm_products((training * rows.curvature)[:, None] * q, q), by_gamma)
-
-
-def influence_of_theta(rows: TrainedRows, sums: ThetaSums) -> Array:
-    """Influence function of the separately trained outcome coefficients, shape (n, K, p): bread^-1 times the scores."""
     sample, weights = rows.sample, rows.weights
-    q, training = training_columns(sample, rows.spec), training_of(sample, rows.spec, weights)
-    scores = sample.blocks((training * rows.score)[:, None] * q)
-    if sums.by_gamma is not None:
-        scores += np.einsum("apq,nq->nap", sums.by_gamma, weights.influence)
-    return np.stack([solve_or_nan(b, scores[:, a].T).T for a, b in enumerate(sums.bread)], axis=1)
+    share, by_gamma = sample.s / sample.total, None
+    curved, pull = share * rows.training * rows.curvature, share * rows.score
+    bread = np.stack([weighted_gram(rows.q[a], curved[a]) for a in sample.slices])
+    if rows.spec.weighted and weights.influence.shape[1]:
+        by_gamma = np.stack([weighted_gram(rows.q[a], pull[a], weights.w_by_gamma[a]) for a in sample.slices])
+    return ThetaSums(bread, by_gamma)
 
 
-def stacked_influence(
-    mu_influence: Array, means: Array, effect_scale: EffectScale, theta_influence: Array, weights: RowWeights
-) -> Array:
-    """Influence function of all estimates, from those of arm means (n, K), outcome and propensity models."""
+def _influence_of_theta(rows: TrainedRows, sums: ThetaSums, out: Array) -> None:
+    """Write the influence function of the separately trained coefficients, (n, K, p): bread^-1 times the scores."""
+    pull = rows.training * rows.score
+    for a, members in enumerate(rows.sample.slices):
+        inverse = solve_or_nan(sums.bread[a], np.eye(sums.bread.shape[1]))
+        out[:, a] = 0.0 if sums.by_gamma is None else rows.weights.influence @ (inverse @ sums.by_gamma[a]).T
+        out[members, a] += weighted_rows(rows.q[members], pull[members], inverse.T)
+
+
+@dataclass(frozen=True)
+class MeanSums:
+    """Sums over rows that the arm means and the outcome models are made of; those of blocks add up.
+
+    Parameters
+    ----------
+    theta : ThetaSums
+        Of the outcome models.
+    arms : tuple of ProjectionEquations
+        Of the mean of each arm.
+    model_means : ndarray, shape (K,)
+        Averages of the predictions over the target.
+    """
+
+    theta: ThetaSums
+    arms: tuple[ProjectionEquations, ...]
+    model_means: Array
+
+
+@dataclass(frozen=True)
+class SolvedMeans:
+    """Arm means, and what their influence function needs of all rows.
+
+    Parameters
+    ----------
+    theta, model_means
+        As in `MeanSums`.
+    arms : tuple of SolvedProjection
+        The mean of each arm.
+    derivatives : tuple of (ndarray, ndarray)
+        For each arm those of its equations by the outcome and by the propensity coefficients.
+    """
+
+    theta: ThetaSums
+    model_means: Array
+    arms: tuple[SolvedProjection, ...]
+    derivatives: tuple[tuple[Array, Array], ...]
+
+    @property
+    def means(self) -> Array:
+        """Arm means, shape (K,), measured from the level."""
+        return np.concatenate([at.value for at in self.arms])
+
+
+def solve_means(blocks: Callable[[], Iterable[TrainedRows]]) -> SolvedMeans:
+    """Average over the target, in a pass for the means and one for their derivatives.
+
+    Parameters
+    ----------
+    blocks : callable
+        Begins a pass over the rows, in one block or more.
+    """
+    sums = add_up(
+        MeanSums(
+            theta=theta_sums(rows),
+            arms=tuple(arm.equations() for arm in rows.arms()),
+            model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
+        )
+        for rows in blocks()
+    )
+    solved = tuple(equations.solved() for equations in sums.arms)
+    derivatives = add_up(
+        tuple(arm.derivatives(at) for arm, at in zip(rows.arms(), solved, strict=True)) for rows in blocks()
+    )
+    return SolvedMeans(theta=sums.theta, model_means=sums.model_means, arms=solved, derivatives=derivatives)
+
+
+def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, effect_scale: EffectScale) -> Array:
+    """Influence function of all estimates, shape (n, d): effects and means, outcome and propensity coefficients."""
+    sample, weights = rows.sample, rows.weights
+    effects, n_theta = 2 * sample.n_arms - 1, rows.theta.size
+    influence = np.empty((sample.n, effects + n_theta + weights.influence.shape[1]))
+    influence[:, effects + n_theta :] = weights.influence
+    of_theta = influence[:, effects : effects + n_theta].reshape(sample.n, *rows.theta.shape)  # a view of its columns
+    _influence_of_theta(rows, at.theta, of_theta)
+    of_means = [
+        arm.influence(mean, by_gamma) + of_theta[:, a] @ solve(mean.gram, by_theta).T
+        for a, (arm, mean, (by_theta, by_gamma)) in enumerate(zip(rows.arms(), at.arms, at.derivatives, strict=True))
+    ]
     with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
-        influence_params = mu_influence @ effect_scale.jacobian(means).T
-    return np.column_stack([influence_params, theta_influence.reshape(len(mu_influence), -1), weights.influence])
+        jacobian = effect_scale.jacobian(at.means + level.height)
+        influence[:, :effects] = np.concatenate(of_means, axis=1) @ jacobian.T
+    return influence
 
 
 def project_arm(
@@ -281,10 +396,10 @@ def project_arm(
     influence : ndarray, shape (n, k)
         Its influence function at known outcome coefficients.
     """
-    rows = ArmRows(sample, spec, weights, g, q, arm, predicted, slope)
-    at = rows.equations().solved(spec)
+    rows = ArmRows(sample=sample, spec=spec, weights=weights, g=g, q=q, arm=arm, predicted=predicted, slope=slope)
+    at = rows.equations().solved()
     by_theta, by_gamma = rows.derivatives(at)
-    return at.coefficients + at.correction, solve(at.gram, by_theta), rows.influence(at, by_gamma)
+    return at.value, solve(at.gram, by_theta), rows.influence(at, by_gamma)
 
 
 @dataclass(frozen=True)
@@ -295,17 +410,19 @@ class ProjectionEquations:
     ----------
     gram : ndarray, shape (k, k)
         mean t g g'.
-    predicted, residual : ndarray, shape (k,)
-        mean t g m_a, and for AIPW mean w g (y - m_a).
+    predicted : ndarray, shape (k,)
+        mean t g m_a.
+    residual : ndarray, shape (k,), or None
+        For AIPW mean w g (y - m_a).
     """
 
     gram: Array
     predicted: Array
-    residual: Array
+    residual: Array | None
 
-    def solved(self, spec: Specification) -> SolvedProjection:
+    def solved(self) -> SolvedProjection:
         """Solve the equations of all rows."""
-        correction = solve(self.gram, self.residual) if spec.corrected else self.residual
+        correction = None if self.residual is None else solve(self.gram, self.residual)
         return SolvedProjection(self.gram, solve(self.gram, self.predicted), correction)
 
 
@@ -317,13 +434,20 @@ class SolvedProjection:
     ----------
     gram : ndarray, shape (k, k)
         mean t g g'.
-    coefficients, correction : ndarray, shape (k,)
-        That of the predictions, and for AIPW that of the residuals.
+    coefficients : ndarray, shape (k,)
+        That of the predictions.
+    correction : ndarray, shape (k,), or None
+        For AIPW that of the residuals.
     """
 
     gram: Array
     coefficients: Array
-    correction: Array
+    correction: Array | None
+
+    @property
+    def value(self) -> Array:
+        """The projection, shape (k,)."""
+        return self.coefficients if self.correction is None else self.coefficients + self.correction
 
 
 @dataclass(frozen=True)
@@ -345,32 +469,32 @@ class ArmRows:
     predicted: Array
     slope: Array
 
-    @property
+    @cached_property
     def share(self) -> Array:
         """Share of each row in the weight of all, shape (n,)."""
         return self.sample.s / self.sample.total
 
-    @property
-    def inside(self) -> Array:
-        """1.0 for the rows of the arm, shape (n,)."""
-        return self.sample.indicators[:, self.arm] * self.sample.observed
-
-    @property
-    def residual(self) -> Array:
-        """Residual of the rows of the arm, shape (n,)."""
-        return self.inside * (self.sample.y - self.predicted)
-
-    @property
+    @cached_property
     def weighted(self) -> Array:
         """Share and tilt times the columns, shape (n, k)."""
         return (self.share * self.weights.tilt)[:, None] * self.g
 
+    @cached_property
+    def inside(self) -> Array:
+        """1.0 for the rows of the arm, shape (n,)."""
+        return (self.sample.arm == self.arm) * self.sample.observed
+
+    @cached_property
+    def residual(self) -> Array:
+        """Residual of the rows of the arm, shape (n,)."""
+        return self.inside * (self.sample.y - self.predicted)
+
     def equations(self) -> ProjectionEquations:
         """Sum over the rows what determines the projection."""
-        weighted, residual = self.weighted, np.zeros(self.g.shape[1])
+        residual = None
         if self.spec.corrected:
             residual = (self.share * self.weights.w * self.residual) @ self.g
-        return ProjectionEquations(weighted.T @ self.g, weighted.T @ self.predicted, residual)
+        return ProjectionEquations(self.weighted.T @ self.g, self.weighted.T @ self.predicted, residual)
 
     def derivatives(self, at: SolvedProjection) -> tuple[Array, Array]:
         """Sum over the rows the derivatives of the equations by theta, (k, p), and by gamma, (k, Q)."""
@@ -380,7 +504,7 @@ class ArmRows:
         if weights.tilt_by_gamma is not None:
             error = self.predicted - g @ at.coefficients
             by_gamma = by_gamma + ((self.share * error)[:, None] * g).T @ weights.tilt_by_gamma
-        if self.spec.corrected:
+        if at.correction is not None:
             by_theta = by_theta - ((self.share * weights.w * self.inside * self.slope)[:, None] * g).T @ self.q
             by_gamma = by_gamma + ((self.share * self.residual)[:, None] * g).T @ weights.w_by_gamma
             if weights.measure_by_gamma is not None:
@@ -392,10 +516,10 @@ class ArmRows:
         """Influence function of the projection at known outcome coefficients, shape (n, k)."""
         g, weights = self.g, self.weights
         rows = (weights.tilt * (self.predicted - g @ at.coefficients))[:, None] * g
-        if self.spec.corrected:
+        if at.correction is not None:
             rows = rows + (weights.w * self.residual - weights.measure * (g @ at.correction))[:, None] * g
         rows = rows + weights.influence @ by_gamma.T
-        return solve(at.gram, rows.T).T
+        return rows @ solve(at.gram, np.eye(len(at.gram)))  # the Gram matrix is symmetric
 
 
 class SeparateRefitter:
@@ -432,7 +556,13 @@ class SeparateRefitter:
         self.level = outcome_level(sample, spec)
         self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
         self.outcome = [
-            OutcomeRefitter(self.q[rows], self.y[rows], self.family, theta)
+            OutcomeRefitter(
+                columns=self.q[rows],
+                y=self.y[rows],
+                family=self.family,
+                theta=theta,
+                offset=part_of(sample.offset, rows),
+            )
             for rows, theta in zip(sample.slices, self.theta, strict=True)
         ]
 
@@ -454,7 +584,7 @@ class SeparateRefitter:
             change[a], outcome_failures = self.outcome[a].refit(training[rows])
             failures.append(outcome_failures)
         theta = self.theta[..., None] + change
-        predicted = self.family.mean(self.q @ theta)
+        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))
         means = (share * tilt * predicted).sum(axis=1)
         if spec.corrected:
             residual = share * w * (self.y[:, None] - sample.own(predicted))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design.scan.rowless import Rowless
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
 
@@ -23,6 +22,12 @@ class Specification:
         What it is, for the methods paragraph.
     reference : str
         Where it comes from; empty where nobody needs to be told.
+    trained : str
+        How the outcome models are trained, for the explanation.
+    averaged : str
+        What is done to the averages of the predictions, for the explanation; empty where nothing is.
+    aliases : tuple of str
+        What others call it, in lower case.
     constants : bool
         Whether the hypothesis class is the constants, whatever the outcome formula names.
     weighted : bool
@@ -37,6 +42,9 @@ class Specification:
     title: str
     how: str
     reference: str = ""
+    trained: str = "without weights"
+    averaged: str = ""
+    aliases: tuple[str, ...] = ()
     constants: bool = False
     weighted: bool = False
     corrected: bool = False
@@ -58,6 +66,7 @@ OUTCOME_REGRESSION = Specification(
     name="OutcomeRegression",
     title="Outcome Regression Results",
     how="outcome regression: a regression in each arm, averaged over the target",
+    aliases=("ra", "regression", "gformula", "ols", "standardization"),
 )
 HAJEK = Specification(
     name="Hajek",
@@ -67,6 +76,7 @@ HAJEK = Specification(
         "Hajek, J. (1971). Comment on a paper by D. Basu. In Foundations of Statistical Inference, 236. Holt, Rinehart "
         "and Winston."
     ),
+    aliases=("iptw",),
     constants=True,
     weighted=True,
 )
@@ -78,6 +88,8 @@ IPWRA = Specification(
         "Wooldridge, J. M. (2007). Inverse probability weighted estimation for general missing data problems. Journal "
         "of Econometrics 141, 1281-1301."
     ),
+    trained="under these weights, so that it fits best where the target population lies",
+    aliases=("ipw_ra", "wra"),
     weighted=True,
 )
 AIPW = Specification(
@@ -88,6 +100,9 @@ AIPW = Specification(
         "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1994). Estimation of regression coefficients when some "
         "regressors are not always observed. Journal of the American Statistical Association 89, 846-866."
     ),
+    trained="without weights; its average errors are corrected in the next step",
+    averaged="plus the weighted mean of the residuals",
+    aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
     corrected=True,
 )
 JRE = Specification(
@@ -101,6 +116,7 @@ JRE = Specification(
         "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity "
         "Uncertainty. arXiv:2512.18083."
     ),
+    averaged="less the bias that the arms share",
     weighted=True,
     joint=True,
 )
@@ -126,7 +142,7 @@ class Estimate:
         Averages of `fitted` over the target.
     influence : ndarray, shape (n, 2 K - 1 + K p + Q)
         Influence function of (params, theta, gamma).
-    failed : tuple of Failure
+    failed : tuple of int
         For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """
 
@@ -136,7 +152,7 @@ class Estimate:
     predicted: Array
     model_means: Array
     influence: Array
-    failed: tuple[Failure, ...] = ()
+    failed: tuple[int, ...] = ()
 
     def block(self, name: str, arm: int | None = None) -> slice:
         """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import whole_number
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 
 # Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
 CATEGORIES = {

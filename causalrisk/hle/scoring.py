@@ -16,7 +16,7 @@ from causalrisk.diagnostics.calibration import (
     rms_calibration_error_se,
 )
 from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 
 NEEDED = ("arm", "answered", "correct", "confidence")
 
@@ -82,7 +82,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     arms = dict(_arms(frame))
     seeds = seed_sequence(rng).spawn(len(arms))
     rows = [
-        {**_accuracies(rows), **_calibration(arm, rows, binning, n_boot, seed)}
+        {**_accuracies(rows), **_calibration(arm, rows=rows, binning=binning, n_boot=n_boot, seed=seed)}
         for (arm, rows), seed in zip(arms.items(), seeds, strict=True)
     ]
     columns = [

@@ -18,8 +18,8 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
-from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
@@ -104,10 +104,25 @@ def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
     """
     sample, joint, scale = record.sample, record.joint, record.options.effect_scale
     if joint is None:
-        return SeparateRefitter(sample, record.spec, record.weight_fit, record.estimate, record.target, scale)
+        return SeparateRefitter(
+            sample=sample,
+            spec=record.spec,
+            weight_fit=record.weight_fit,
+            estimate=record.estimate,
+            target=record.target,
+            effect_scale=scale,
+        )
     replicates = resample_replicates(joint, record.resampler())
     theta = joint.start.theta if sample.family.linear else record.estimate.theta
-    return JointRefitter(sample, joint.problem.weight_fit, theta, joint.criterion, replicates, scale, groups)
+    return JointRefitter(
+        sample=sample,
+        weight_fit=joint.problem.weight_fit,
+        theta=theta,
+        criterion=joint.criterion,
+        replicates=replicates,
+        effect_scale=scale,
+        groups=groups,
+    )
 
 
 def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
@@ -132,7 +147,7 @@ def bootstrap(
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
     columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
-    boot = run_bootstrap(refitter, draw, n_boot, WIDTH, workers, inference.progress)
+    boot = run_bootstrap(refitter, draw=draw, n_boot=n_boot, width=WIDTH, workers=workers, progress=inference.progress)
     failed = int((boot.failures != Failure.OK).sum())
     if failed and failed < n_boot:
         notes.warn(

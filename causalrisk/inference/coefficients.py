@@ -82,19 +82,6 @@ def coefficients_of(record: FitRecord) -> ModelCoefficients:
     return ModelCoefficients(tuple(outcome), CoefficientTable(propensity_terms(record), values, se))
 
 
-def outcome_covariances(record: FitRecord) -> list[Array]:
-    """Return the covariance of the outcome coefficients of each arm, those of the design's columns, shape (p, p)."""
-    blocks = []
-    for arm in range(record.sample.n_arms):
-        block = record.estimate.block("theta", arm)
-        covariance = record.covariance[block, block]
-        if not record.spec.constants:
-            transform = record.sample.X.coefficients
-            covariance = transform(transform(covariance).T)
-        blocks.append(covariance)
-    return blocks
-
-
 def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
     weights, names = record.weight_fit, record.design.propensity_names

@@ -153,13 +153,27 @@ def fit_estimators(
         lead = dataclasses.replace(lead, bootstrap=kind)
     records = tuple(lead if spec == lead.spec else _beside(lead, spec, robust) for spec in specs)
     nothing, failures = np.empty((0, len(records) * (design.n_arms - 1))), np.empty((0, len(records)), dtype=np.int8)
-    return Comparison(records, nothing, failures, inference.resamples is not None, lead.notes)
+    return Comparison(
+        records=records,
+        boot=nothing,
+        failures=failures,
+        given_resamples=inference.resamples is not None,
+        notes=lead.notes,
+    )
 
 
 def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> FitRecord:
     """Fit another estimator to the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
-    data = FitData(lead.design, lead.full_design, lead.sample, lead.target, lead.frame, weights, lead.trimmed)
+    data = FitData(
+        design=lead.design,
+        full_design=lead.full_design,
+        sample=lead.sample,
+        target=lead.target,
+        frame=lead.frame,
+        weight_fit=weights,
+        trimmed=lead.trimmed,
+    )
     overlap, message = overlap_of(data, weights if spec.uses_propensity else None)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
     estimate = estimate_of(data, spec, lead.options, notes)
@@ -187,7 +201,9 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     records = comparison.records
     first = records[0]
     resampling = first.resampler()
-    stacked = bootstrap(SharedRefitter(records), resampling, first.sample, inference, Notes()).values
+    stacked = bootstrap(
+        SharedRefitter(records), resampler=resampling, sample=first.sample, inference=inference, notes=Notes()
+    ).values
     parts = stacked.reshape(len(stacked), len(records), -1)
     failures = parts[:, :, -1].astype(np.int8)
     columns = []
@@ -208,7 +224,9 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     choice = np.sqrt([record.choice_variance for record in comparison.records])
     factors = np.repeat(choice, len(comparison.effect_names))
     se, errors = factors * column_sd(comparison.boot), factors * column_sd(scale.contrast(comparison.boot))
-    frame = inference_frame(effects, se, alpha, comparison.rows, scale, errors).set_axis(["effect", *TESTS], axis=1)
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors).set_axis(
+        ["effect", *TESTS], axis=1
+    )
     count = len(comparison.effect_names)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))

@@ -42,7 +42,9 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     if record.cov_type == "bootstrap":
         resampling = record.resampler()
         try:
-            boot = bootstrap(refitter_of(record), resampling, record.sample, inference, notes)
+            boot = bootstrap(
+                refitter_of(record), resampler=resampling, sample=record.sample, inference=inference, notes=notes
+            )
         except KeyboardInterrupt:
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died

@@ -15,8 +15,8 @@ from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableEr
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import (
-    LINEAR,
     estimate_separately,
     project_arm,
     row_weights,
@@ -77,15 +77,28 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     sample, spec, estimate = record.sample, record.spec, record.estimate
     if spec.constants:  # the class of constants becomes that of the columns
         basis = replace(sample.X, columns=columns)
-        sample, spec = replace(sample, X=basis, family=LINEAR), replace(spec, constants=False)
+        sample = replace(sample, X=basis, family=training_family(sample, spec))
+        spec = replace(spec, constants=False)
         estimate = estimate_separately(sample, spec, row_weights(sample, record.weight_fit, record.target))
+        if any(estimate.failed):
+            raise CausalRiskError(
+                f"the {sample.family.label} model of the groups has no finite fit: in some group an arm has no outcome "
+                "above zero.\nMerge small groups, or leave these rows out."
+            )
     weights = row_weights(sample, record.weight_fit, record.target)
     q, family = training_columns(sample, spec), training_family(sample, spec)
-    slope, n_arms = family.mean_deriv(estimate.theta @ q.T), sample.n_arms
+    slope, n_arms = family.mean_deriv(shifted(estimate.theta @ q.T, sample.mean_offset)), sample.n_arms
     means, influence = [], []
     for arm in range(n_arms):
         mean, by_theta, known = project_arm(
-            sample, spec, weights, columns, q, arm=arm, predicted=estimate.predicted[arm], slope=slope[arm]
+            sample,
+            spec=spec,
+            weights=weights,
+            g=columns,
+            q=q,
+            arm=arm,
+            predicted=estimate.predicted[arm],
+            slope=slope[arm],
         )
         means.append(mean)
         influence.append(known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T)
@@ -126,7 +139,9 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
             "Merge small groups, or type  res.start.effects_by(...)."
         )
     resampling = record.resampler()
-    boot = bootstrap(refitter, resampling, sample, InferenceOptions(n_boot=n_boot), Notes())
+    boot = bootstrap(
+        refitter, resampler=resampling, sample=sample, inference=InferenceOptions(n_boot=n_boot), notes=Notes()
+    )
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
@@ -191,7 +206,9 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
             )
     effects = _projected(record, found)
     index = _index(record, list(found.names), found.levels if found.groups else ("term",))
-    frame = inference_frame(effects.values.ravel(), effects.se.ravel(), alpha, index, scale, effects.errors)
+    frame = inference_frame(
+        effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
+    )
     if found.groups:
         counts = found.columns.sum(axis=0).astype(int)
         frame.insert(0, "n", np.tile(counts, len(effects.values)))
@@ -224,9 +241,9 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> res.differences_by("mmarried")[["estimate", "std err", "z"]].round(1)
                     estimate  std err    z
     mmarried minus
@@ -246,7 +263,9 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
         for a, b in pairs
     ]
     se = errors * scale.report_slope(scale.contrast(values))
-    return inference_frame(values, se, alpha, _index(record, names, (*found.levels, "minus")), scale, errors)
+    return inference_frame(
+        values, se=se, alpha=alpha, index=_index(record, names, (*found.levels, "minus")), scale=scale, errors=errors
+    )
 
 
 def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
@@ -265,9 +284,9 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
     0.018
     """
@@ -382,4 +401,4 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None
-    return inference_frame(np.array(values), np.array(se), alpha, index, scale, on_scale)
+    return inference_frame(np.array(values), se=np.array(se), alpha=alpha, index=index, scale=scale, errors=on_scale)

@@ -26,7 +26,7 @@ from causalrisk.inference.jackknife import jackknife_contributions, sum_within_u
 from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.resample import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 
@@ -187,6 +187,32 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     return se
 
 
+def with_choice(record: FitRecord, values: Array) -> Array:
+    """Let estimates over the resamples of a joint fit allow for the choice of its anchor, which resamples keep.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    values : ndarray, shape (m, d)
+        Effects and arm means over the resamples.
+
+    Returns
+    -------
+    ndarray, shape (m, d)
+        Each as many times as far from the estimate as standard errors are larger, effects on the scale where they are
+        differences.
+    """
+    factor, count = np.sqrt(record.choice_variance), len(record.effect_names)
+    if factor == 1:
+        return values
+    scale, estimate = record.options.effect_scale, record.estimate.params
+    wide = estimate + factor * (values - estimate)
+    center = scale.contrast(estimate[:count])
+    wide[:, :count] = scale.report(center + factor * (scale.contrast(values[:, :count]) - center))
+    return wide
+
+
 def bootstrap_interval(
     record: FitRecord, boot: BootstrapDistribution, method: str, alpha: float, acceleration: str
 ) -> Array:
@@ -211,15 +237,17 @@ def bootstrap_interval(
         Lower and upper limits.
     """
     estimate = record.estimate.params
-    count, values = len(estimate), boot.used[:, : len(estimate)]
+    count = len(estimate)
+    drawn = boot.used[:, :count]
+    if method == "studentized":
+        value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+        se = np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count])
+        return studentized_interval(estimate, se=se, values=drawn, value_se=value_se, alpha=alpha)
+    values = with_choice(record, drawn)
     if method == "percentile":
         return percentile_interval(values, alpha)
     if method == "basic":
         return basic_interval(estimate, values, alpha)
-    if method == "studentized":
-        value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
-        se = np.sqrt(np.diag(robust_covariance(record, False))[:count])
-        return studentized_interval(estimate, se, values, value_se, alpha)
     if method == "bc":
         return bias_corrected_interval(estimate, values, np.zeros(count), alpha)
     from_rows = unit_influence if acceleration == "influence" else jackknife_contributions
@@ -274,7 +302,8 @@ def conf_int(
         percentage those of the logarithm of the ratio, transformed; "delta" those of the reported scale, where the
         interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
         estimate, bias-corrected, also accelerated, or those of the estimates studentized by the robust standard error
-        of each resample (slow for JRE).
+        of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard errors
+        are larger, for the choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -292,6 +321,8 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
+    if isinstance(alpha, str) and alpha in record.names:
+        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nType  cols=[{alpha!r}].")
     check_alpha(alpha)
     one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))
@@ -301,7 +332,9 @@ def conf_int(
     elif method == "delta":
         limits = normal_interval(estimate, record.std_errors, alpha)
     else:
-        limits = bootstrap_interval(record, record.used_boot, str(method), alpha, acceleration)
+        limits = bootstrap_interval(
+            record, boot=record.used_boot, method=str(method), alpha=alpha, acceleration=acceleration
+        )
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
 

@@ -83,7 +83,14 @@ def remaining_refitter(record: FitRecord) -> Refitter:
     usable = drawn[:, replicates.failures == Failure.OK]
     remaining = RemainingReplicates(sample.slices, weight_fit, replicates, usable)
     theta = joint.start.theta if sample.family.linear else record.estimate.theta
-    return JointRefitter(sample, weight_fit, theta, joint.criterion, remaining, record.options.effect_scale)
+    return JointRefitter(
+        sample=sample,
+        weight_fit=weight_fit,
+        theta=theta,
+        criterion=joint.criterion,
+        replicates=remaining,
+        effect_scale=record.options.effect_scale,
+    )
 
 
 def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None) -> Array:

@@ -68,7 +68,7 @@ class Expressions:
             self.trees.append(left)
             self.texts.append(re.sub(r"parameter_(\d+)_", lambda match: names[int(match[1])], shown).strip())
 
-    def __call__(self, params: Array) -> Array:
+    def values_at(self, params: Array) -> Array:
         """Values at parameters of shape (d,), shape (m,)."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.array([self._value(tree, params) for tree in self.trees])
@@ -101,7 +101,7 @@ class Expressions:
 
     def _unreadable(self, reason: str, advice: str = "") -> OptionError:
         names = ", ".join(self.names)
-        usual = f'The parameters are {names}. Type, say,  "{self.names[-1]} / {self.names[-2]} - 1".'
+        usual = f'The parameters are {names}. Type  "{self.names[-1]} / {self.names[-2]} - 1"  for example.'
         return OptionError(f"cannot read the expression {self.text!r}: {reason}.\n{advice or usual}")
 
 
@@ -128,9 +128,9 @@ def nlcom(record: FitRecord, expression: str) -> Any:
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
     >>> change = res.nlcom("POM[1] / POM[0] - 1")
     >>> print(f"{change.effect[0]:.4f} ({change.sd[0]:.4f})")
     -0.0754 (0.0071)
@@ -139,7 +139,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     from statsmodels.stats.contrast import ContrastResults
 
     wanted, params = Expressions(expression, record.names), record.estimate.params
-    values = wanted(params)
+    values = wanted.values_at(params)
     if not np.isfinite(values).all():
         text = wanted.texts[int(np.argmin(np.isfinite(values)))]
         raise OptionError(
@@ -149,7 +149,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
         )
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
-    sd = NonlinearDeltaCov(wanted, params, parameter_covariance(record)).se_vectorized()
+    sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
     sd = rounded_se(np.r_[values, params], sd)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(sd > 0, (values - wanted.null) / sd, np.nan)
@@ -164,7 +164,7 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     on_scale = scale.g(params[first:])
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
-    if not np.allclose(wanted(moved), values, rtol=TOLD, atol=0):
+    if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         raise OptionError(
             f"{wanted.text!r} depends on the level of the arm means, and JRE knows them only up to a bias that they "
             f'share; its effect="{scale.name}" does not depend on it.\n'

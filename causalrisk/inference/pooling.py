@@ -101,4 +101,6 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
         shrunk = (df_complete + 1) / (df_complete + 3) if np.isfinite(df_complete) else 1.0
         df = 1 / (1 / old + 1 / (shrunk * df_complete * (1 - share)))
         fmi = np.where(np.isinf(increase), 1.0, (increase + 2 / (df + 3)) / (increase + 1))
-    return Pooled(mean, within, between, total, increase, share, df, fmi)
+    return Pooled(
+        estimates=mean, within=within, between=between, total=total, increase=increase, share=share, df=df, fmi=fmi
+    )

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import new_offset
 from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.coefficients import outcome_covariances
+from causalrisk.estimators.separate import training_family
 from causalrisk.inference.wald import normal_interval
+from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
 
@@ -71,6 +73,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
+        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
+        have a column of them.
     arm : level or label, optional
         One arm; by default all.
 
@@ -85,14 +89,13 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
-    theta, sample, labels = record.estimate.theta, record.sample, list(record.design.labels)
+    labels = list(record.design.labels)
     if data is None:
-        fitted = sample.restore(record.estimate.predicted.T.copy())
+        fitted = record.sample.restore(record.estimate.predicted.T.copy())
         frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
         return frame if arm is None else frame[record.arm_label(arm)]
-    predicted = _new_rows(record, data) @ _columns(record, theta)
-    means = predicted if record.spec.constants else sample.family.mean(predicted)
-    frame = pd.DataFrame(means, index=_index_of(data), columns=labels)
+    predictors = _predictors(record, _new_rows(record, data), data)
+    frame = pd.DataFrame(_family(record).mean(predictors), index=_index_of(data), columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -122,37 +125,61 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     1  3151.9     26.6         3099.8         3203.9
     """
     check_unit_level(record, "get_prediction(data)")
-    means = predict(record, data)
-    rows, constants = _new_rows(record, data), record.spec.constants
-    predictors = rows @ _columns(record, record.estimate.theta)
-    slope = np.ones_like(predictors) if constants else record.sample.family.mean_deriv(predictors)
-    se_predictor = [np.einsum("np,pq,nq->n", rows, c, rows) for c in outcome_covariances(record)]
-    se_predictor = np.sqrt(np.clip(np.column_stack(se_predictor), 0, None))
-    errors = pd.DataFrame(np.abs(slope) * se_predictor, index=means.index, columns=list(record.design.labels))
-    mean = _same if constants else record.sample.family.mean
+    rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
+    predictors = _predictors(record, rows, data)
+    index = record.design.index if data is None else _index_of(data)
+    means = pd.DataFrame(family.mean(predictors), index=index, columns=labels)
+    blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+    variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
+    se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
+    errors = pd.DataFrame(np.abs(family.mean_deriv(predictors)) * se_predictor, index=means.index, columns=labels)
     if arm is not None:
         label = record.arm_label(arm)
-        k = list(means.columns).index(label)
-        return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], mean)
-    return Predictions(means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), mean)
+        k = labels.index(label)
+        return Predictions(
+            predicted_mean=means[label],
+            se_mean=errors[label],
+            predictor=predictors[:, k],
+            se_predictor=se_predictor[:, k],
+            mean=family.mean,
+        )
+    return Predictions(
+        predicted_mean=means.stack(),
+        se_mean=errors.stack(),
+        predictor=predictors.ravel(),
+        se_predictor=se_predictor.ravel(),
+        mean=family.mean,
+    )
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
-    """Columns of the outcome models for new rows, shape (m, p)."""
+    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
+    if isinstance(data, str) and data.isidentifier():
+        raise TypeError(
+            f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
+            "sample in each arm, or  res.propensity_scores."
+        )
     if record.spec.constants:
         return np.ones((record.design.n if data is None else len(data), 1))
+    rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
+    return record.sample.X.of_rows(np.asarray(rows))
+
+
+def _family(record: FitRecord) -> OutcomeFamily:
+    """Family of the outcome models."""
+    return training_family(record.sample, record.spec)
+
+
+def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
+    """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
+    sample = record.sample
+    eta = rows @ record.estimate.theta.T
+    if sample.mean_offset is None:
+        return eta
     if data is None:
-        return np.asarray(record.design.X)
-    return np.asarray(record.design.outcome_encoder.encode(data))
-
-
-def _columns(record: FitRecord, theta: Array) -> Array:
-    """Coefficients of these columns, an arm a column, shape (p, K)."""
-    return theta.T if record.spec.constants else record.sample.X.coefficients(theta.T)
-
-
-def _same(values: Array) -> Array:
-    return values
+        return eta + sample.restore(sample.mean_offset)[:, None]
+    stated = record.stated_exposure
+    return eta + (np.log(stated) if stated is not None else new_offset(record.design, data)[:, None])
 
 
 def _index_of(data: Any) -> pd.Index | None:

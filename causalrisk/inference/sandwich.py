@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.record import BlockInfluence
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.linalg import Array, weighted_gram
 
 
 def sandwich(
@@ -86,19 +87,21 @@ def sandwich_of_blocks(
         The covariance.
     """
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    groups: Array | None = None
-    meat: Array | None = None
-    for rows in blocks:
-        root = np.sqrt(rows.weights) if frequency and rows.cluster is None else rows.weights
-        scaled = rows.influence * root[:, None]
-        if rows.cluster is None or n_clusters is None:
-            part = factor * scaled.T @ scaled
-            meat = part if meat is None else meat + part
-            continue
-        groups = np.zeros((n_clusters, scaled.shape[1])) if groups is None else groups
-        np.add.at(groups, rows.cluster, scaled)
-    if groups is not None and n_clusters is not None:
+    if n_clusters is None:
+        meat = add_up(weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2) for rows in blocks)
+    else:
+        groups = _cluster_sums(blocks, n_clusters)
+        meat = groups.T @ groups
         if n_coefficients:
             factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
-        meat = factor * groups.T @ groups
-    return np.asarray(meat) / total**2
+    return np.asarray(factor * meat / total**2)
+
+
+def _cluster_sums(blocks: Iterable[BlockInfluence], n_clusters: int) -> Array:
+    """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
+    sums: list[Array] = []
+    for rows in blocks:
+        sums = sums or [np.zeros(n_clusters) for _ in rows.influence.T]
+        for total, column in zip(sums, rows.influence.T, strict=True):
+            total += np.bincount(rows.cluster, rows.weights * column, minlength=n_clusters)  # type: ignore[arg-type]
+    return np.stack(sums, axis=1)

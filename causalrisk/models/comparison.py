@@ -20,12 +20,12 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, check_keywords, unknown_estimator
+from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, OF_RESULTS, check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
-from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults
+from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import TEXT, Failure
-from causalrisk.numerics.resample import seed_sequence
+from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.numbers import format_number
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
@@ -106,9 +106,10 @@ class ComparisonResults:
     @property
     def boot_ledger(self) -> pd.DataFrame:
         """Whether each resample was used for each estimator, and why not."""
-        text = np.array([TEXT[reason] for reason in Failure], dtype=object)[self._data.failures]
+        text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
+    @check_keywords(OF_RESULTS)
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -128,6 +129,7 @@ class ComparisonResults:
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
+    @check_keywords(OF_RESULTS)
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -164,6 +166,7 @@ class ComparisonResults:
         """Draw `plot`, under a name like those of the plots of a fit."""
         return self.plot(ax, alpha)
 
+    @check_keywords(OF_RESULTS)
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their normal intervals.
 
@@ -281,7 +284,13 @@ def compare(
     )
     if any(model.spec.uses_propensity for model in models):
         check_scored(design, options.get("propensity"), options.get("propensity_score"))
-    fitted = fit_estimators(design, [m.spec for m in models], model_options(design, options), inference, joint)
+    fitted = fit_estimators(
+        design,
+        specs=[m.spec for m in models],
+        options=model_options(design, options),
+        inference=inference,
+        joint_options=joint,
+    )
     try:
         resampled = resample_estimators(fitted, inference)
     except KeyboardInterrupt:

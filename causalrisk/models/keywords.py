@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import json
 import numbers
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from causalrisk.design import ColumnOptions
-from causalrisk.errors import listed, nearest_name, outside
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.errors import MEANT, listed, meant, nearest_name, outside
+from causalrisk.estimators.effect_scales import SCALES
+from causalrisk.estimators.options import COV_TYPES, InferenceOptions, JREOptions, ModelOptions, limits_meant
+from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.propensity.targets import POPULATIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,9 +24,48 @@ CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of JRE only."
 
 
-def _named(*groups: tuple[str, str]) -> dict[str, str]:
+Advice = str | Callable[[Any], str]  # for a keyword; a function of what was given where that decides
+
+
+def _named(*groups: tuple[str, Advice]) -> dict[str, Advice]:
     """Return a mapping of each of the words, separated by blanks, to its advice."""
     return {word: advice for words, advice in groups for word in words.split()}
+
+
+def _standard_errors(given: Any) -> str:
+    """Translate standard errors as Stata, R and statsmodels ask for them: vce(bootstrap, reps(50)), vcov = ~ id."""
+    text = given.strip() if isinstance(given, str) else ""
+    clusters = re.fullmatch(r"(?:cl\w*\s+|~\s*)(\w+)", text)
+    repetitions = re.match(r"boot\w*\W.*?(\d+)", text)
+    if clusters:
+        return f'Clusters are given to the model.\nType  from_formula(..., cluster="{clusters[1]}").fit().'
+    if repetitions:
+        return f"Type  n_boot={repetitions[1]}."
+    kind = text if text in COV_TYPES else meant("cov_type", text, COV_TYPES)
+    return f'Type  cov_type="{kind}".' if kind else f"Type  cov_type=  one of {listed(COV_TYPES)}."
+
+
+def _clusters(given: Any) -> str:
+    """Translate cov_kwds= of statsmodels."""
+    if isinstance(given, Mapping) and "groups" not in given:
+        return "Rows are independent, or dependent within clusters; there are no series of time. Leave it out."
+    return 'Clusters are given to the model: from_formula(..., cluster="column"); fit(cov_type="cluster").'
+
+
+def _method(given: Any) -> str:
+    """Translate method= of WeightIt, else of DoWhy and the like."""
+    loss = MEANT["propensity_loss"].get(str(given).casefold())
+    if loss:
+        return f'Type  propensity_loss="{loss}".'
+    return "An estimator is a class: IPWRA.from_formula(...), AIPW.from_formula(...)."
+
+
+def _scale(given: Any) -> str:
+    """Translate type= of PSweight and of R's predict, and exponentiate= of broom."""
+    scale = "ratio" if given is True else meant("effect", given, SCALES)
+    if scale:
+        return f'The scale belongs to the model.\nType  res.model.with_options(effect="{scale}").fit().'
+    return "Everything is on the scale of the outcome. Leave it out."
 
 
 def _fields(kind: type) -> list[str]:
@@ -31,16 +74,15 @@ def _fields(kind: type) -> list[str]:
 
 # {value} stands for what was given to the keyword, as it would be typed.
 FIT_INSTEAD = _named(
-    (
-        "cov_kwds clusters groups",
-        'Clusters are given to the model: from_formula(..., cluster="column"); fit(cov_type="cluster").',
-    ),
+    ("cov_kwds clusters groups", _clusters),
     ("use_t", "p-values and intervals are normal; use_t is always False. Leave it out."),
     ("disp verbose", "fit prints nothing; progress=True shows the bootstrap."),
     ("maxiter tol", "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out."),
+    ("start_params", "The search finds its start. Leave it out."),
+    ("effect_group", "It belongs to the model.\nType  from_formula(..., target={value}).fit()."),
     ("seed random_state", "Type  rng={value}."),
     ("reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples B R", "Type  n_boot={value}."),
-    ("vce vcov se se_type", "Type  cov_type={value}."),
+    ("vce vcov se se_type", _standard_errors),
     ("robust", 'Type  cov_type="robust".'),
     ("boot bootstrapped", 'Type  cov_type="bootstrap".'),
     ("alpha", "Type  res.summary(alpha={value})  after the fit."),
@@ -55,22 +97,29 @@ FIT_SEPARATE = FIT_INSTEAD | {
     name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
 }
 MODEL_INSTEAD = _named(
-    ("treatment treat_name treatment_name d D", "Type  treat={value}."),
-    ("groups clusters cluster_var", "Type  cluster={value}."),
-    ("estimand population", f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."),
+    ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),
+    ("groups clusters cluster_var psu ids", "Type  cluster={value}."),
+    ("estimand population stat", f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."),
     ("atet att", 'Type  target="treated".'),
     ("focal tlevel", "Type  target={value}."),
     ("subset", "Give the rows themselves: data=data[...]."),
     ("eval_env", "Variables are taken from data=, or from where from_formula is called. Leave it out."),
-    ("ps_formula propensity_formula treatment_formula ps_model tmodel exposure_model", "Type  propensity={value}."),
-    ("outcome_formula outcome_model omodel", "Type it first: from_formula({value}, data, ...)."),
+    (
+        "ps_formula propensity_formula treatment_formula ps_model tmodel exposure_model gform results_select",
+        "Type  propensity={value}.",
+    ),
+    ("outcome_formula out_formula outcome_model omodel Qform", "Type  from_formula({value}, data, ...)."),
     ("ps pscore propensity_scores", "Type  propensity_score={value}."),
     ("strata stratum", f"{outside('survey')}\nFor strata as covariates type  C({{bare}})  in both formulas."),
+    (
+        "design svydesign fpc",
+        f'{outside("survey")}\nType  weights="w", weight_type="probability", cluster="psu"  for what is here.',
+    ),
     ("instrument instruments iv endog_iv z", outside("instrument")),
     ("time_effects entity_effects fixed_effects absorb fe", "Type  C({bare})  in the formulas for fixed effects."),
     ("freq_weights fweights frequency_weights", 'Type  weights={value}, weight_type="frequency".'),
     (
-        "sample_weight sample_weights sampling_weights pweights survey_weights var_weights",
+        "sample_weight sample_weights s_weights sampling_weights pweights survey_weights var_weights",
         'Type  weights={value}, weight_type="probability".',
     ),
     (
@@ -78,20 +127,32 @@ MODEL_INSTEAD = _named(
         "Type  clip={value}  to set scores to the limits, or  trim={value}  to leave rows out.",
     ),
     ("trimming", "Type  trim={value}."),
+    ("gbound", "Type  clip={pair}."),
+    ("pstolerance discard common osample", 'Type  trim={pair}  or  trim="crump"  to leave rows out by their score.'),
+    ("stabilize stabilized", "It multiplies all weights of an arm by one number; the effect stays. Leave it out."),
+    ("moments int poly", 'They are terms of the formula.\nType  propensity="x1 + I(x1**2) + x1:x2".'),
+    ("person_time person_years at_risk time_at_risk exposures", "Type  exposure={value}."),
+    ("log_exposure offsets", "Type  offset={value}."),
     (
-        "covariates controls confounders common_causes x X",
+        "Q_SL_library g_SL_library SL_library ml_g ml_m learner",
+        "Outcome models are formulas; scores may come from a classifier.\nType  propensity_score=LogisticRegression().",
+    ),
+    ("drop_cols", "Leave the terms out of the formula."),
+    ("hasconst", "No constant is added, and a missing one is warned of. Leave it out."),
+    (
+        "covariates controls confounders common_causes x X W",
         'They stand in the formula: from_formula("y ~ x1 + x2", ...).',
     ),
-    ("outcome y Y", 'It stands in the formula: from_formula("y ~ x1 + x2", ...).'),
+    ("outcome y Y yname", 'It stands in the formula: from_formula("y ~ x1 + x2", ...).'),
     ("by subgroup subgroups", "Type  res.effects_by({value})  after the fit."),
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
     ("na_action na_rm dropna", 'Type  missing="drop".'),
-    ("caliper ratio nearest exact", outside("matching")),
-    ("estimator method", "An estimator is a class: IPWRA.from_formula(...), AIPW.from_formula(...)."),
+    ("caliper ratio nearest exact neighbor nneighbor biasadj distance replace", outside("matching")),
+    ("estimator method", _method),
     ("measure estimate_type scale contrast", 'Type  effect=  "difference", "ratio", "odds_ratio" or "percent".'),
     ("seed random_state", "Type  fit(rng={value})  after the model."),
-    ("vce vcov", 'Type  fit(cov_type="robust")  after the model.'),
+    ("vce vcov se", 'Type  fit(cov_type="robust")  after the model.'),
     *(
         (name, f"It belongs to the fit.\nType  from_formula(...).fit({name}={{value}}).")
         for name in (*_fields(InferenceOptions), *_fields(JREOptions))
@@ -100,29 +161,60 @@ MODEL_INSTEAD = _named(
 )
 FROM_ARRAYS = MODEL_INSTEAD | _named(
     ("data formula", 'A formula goes to from_formula.\nType  {owner}.from_formula("y ~ x1 + x2", data, treat="d").'),
-    ("propensity", "The arrays of the propensity model are exog_propensity=; a formula goes to from_formula."),
+    (
+        "propensity results_select gform",
+        "The arrays of the propensity model are exog_propensity=; a formula goes to from_formula.",
+    ),
+    (
+        "outcome y Y x X W covariates A d D treatment",
+        "Arrays are endog, exog and treat, in this order.\nType  {owner}(y, X, d).",
+    ),
 )
 OF_RESULTS = _named(
     ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
     ("ci", "Type  alpha=0.05  for 95% intervals."),
     ("newdata new_data exog X", "Type  data={value}."),
     ("scalar", "The statistic is a number already. Leave it out."),
+    ("use_f use_t", "Tests are normal and chi-squared. Leave it out."),
+    ("un disp", "Both are in the table, before and after weighting. Leave it out."),
+    ("stats", "Differences, variance ratios and KS are in the table. Leave it out."),
+    ("thresholds m_threshold", "Type  threshold=0.1."),
+    ("addl", "Type  also={value}."),
+    ("poly int", "Type  interactions=True."),
+    ("aequations", "Type  coefficients={value}."),
+    ("exponentiate eform type comparison", _scale),
+    (
+        "statistic te ps pomean options",
+        "Type  res.potential_outcomes  for the means of each row in each arm, or  res.propensity_scores.",
+    ),
+    ("transform", "Rows are coded by the formula. Leave it out."),
+    ("r_matrix", "Type  res.t_test({value})  for linear combinations."),
+    ("remove_data", "Results compute from their data.\nType  res.tidy()  for the numbers alone."),
+)
+OF_TABLES = _named(
+    ("strata groupby group treat", "Type  by={value}."),
+    ("vars variables columns", "Type  covariates={value}."),
+    ("nonnormal", "Type  median={value}."),
+    ("dfcom", "Type  df_complete={value}."),
+    ("se vcov", 'Standard errors are those of the fits.\nType  below="se"  for where they stand.'),
+    ("model_names models_names headers", "Type  names={value}."),
+    ("coef_map coef_rename coef_labels", "Type  rename={value}."),
+    ("coef_omit", "Type  drop={value}."),
+    ("gof_map model_stats", 'Type  statistics=["nobs"].'),
+    ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
 )
 REQUIRED = {
     "treat": 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").',
 }
-DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster")
+DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster", "offset",
+                "exposure")  # fmt: skip
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
-ESTIMATOR_WORDS = {
-    "ra": "OutcomeRegression", "regression": "OutcomeRegression", "gformula": "OutcomeRegression", "ols":
-    "OutcomeRegression", "standardization": "OutcomeRegression", "iptw": "Hajek", "ipw_ra": "IPWRA", "wra": "IPWRA",
-    "dr": "AIPW", "doubly_robust": "AIPW", "doublyrobust": "AIPW", "eif": "AIPW",
-}  # fmt: skip
+ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in spec.aliases}
 MATCHING_WORDS = {"matching", "psmatch", "nnmatch", "psm", "match"}
 
 
 def check_keywords(
-    instead: Mapping[str, str], *sources: Callable[..., Any], without: Sequence[str] = ()
+    instead: Mapping[str, Advice], *sources: Callable[..., Any], without: Sequence[str] = ()
 ) -> Callable[[F], F]:
     """Decorate a function so that an unknown or a missing keyword is a TypeError that names what to use.
 
@@ -157,9 +249,9 @@ def check_keywords(
             for name, value in keywords.items():
                 if name not in taken:
                     where = _caller_name(function, args)
-                    raise TypeError(unknown_keyword(where, name, list(taken), instead, value))
+                    raise TypeError(unknown_keyword(where, name=name, known=list(taken), instead=instead, value=value))
             if len(args) > len(positional) and all(p.kind is not p.VAR_POSITIONAL for p in own):
-                raise TypeError(_by_name(_caller_name(function, args), args[len(positional) :], list(taken.values())))
+                raise TypeError(_by_name(_caller_name(function, args), args, len(positional), list(taken.values())))
             for name in needed:
                 if name not in keywords:
                     raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{REQUIRED[name]}")
@@ -197,29 +289,70 @@ def _share(level: Any) -> float:
     return float(level) / (100 if level > 1 else 1)
 
 
-def _by_name(where: str, given: Sequence[Any], parameters: Sequence[inspect.Parameter]) -> str:
-    """Say that options go by name: the first keyword that takes such a value, by its kind."""
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    count = isinstance(given[0], numbers.Number) and "n_boot" in names
+def _by_name(where: str, args: Sequence[Any], positional: int, parameters: Sequence[inspect.Parameter]) -> str:
+    """Say that options go by name: the first keyword that takes such a value, by its kind; or that a list is meant."""
+    names, given = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], args[positional:]
+    if not names:
+        return f"{where} takes {positional} positional arguments, not {len(args)}.\nLeave the others out."
+    if positional == 1 and isinstance(given[0], type(args[0])):
+        advice = f"Type  {where}([res1, res2])."
+    elif names[0] == "cov_type":
+        count = isinstance(given[0], numbers.Number)
+        advice = f"Type  n_boot={typed(given[0])}." if count else _standard_errors(given[0])
+    elif hasattr(given[0], "columns") and "propensity" in names:  # a frame after two formulas
+        advice = f'Type  {where}("y ~ x1 + x2", data, treat="d", propensity="x1 + x2").'
+    else:
+        advice = f"Type  {names[0]}={typed(given[0])}."
     return (
         f"{where} takes its options by name, not as {len(given)} more positional argument{'s' * (len(given) > 1)}.\n"
-        f"Type  {'n_boot' if count else names[0]}={typed(given[0])}."
+        f"{advice}"
     )
 
 
-def unknown_keyword(where: str, name: str, known: Sequence[str], instead: Mapping[str, str], value: Any = ...) -> str:
+def unknown_keyword(
+    where: str, name: str, known: Sequence[str], instead: Mapping[str, Advice], value: Any = ...
+) -> str:
     """Return the message for a keyword that is not known: what to use instead, the nearest, or all there are."""
     message = f"{where} got an unknown option {name!r}."
     if name in instead:
         shown = "..." if value is ... else typed(value)
         less = f"{1 - _share(value):.3g}" if isinstance(value, numbers.Real) else "0.05"
-        advice = instead[name].replace("{value}", shown).replace("{bare}", shown.strip('"')).replace("{less}", less)
-        return f"{message}\n{advice.replace('{owner}', where.partition('.')[0])}"
+        filled = {
+            "value": shown,
+            "bare": shown.strip('"'),
+            "less": less,
+            "pair": limits_meant(value, (0.1, 0.9)),
+            "owner": where.split(".")[0],
+        }
+        given = instead[name]
+        advice = given if isinstance(given, str) else given(value)
+        for place, text in filled.items():
+            advice = advice.replace(f"{{{place}}}", str(text))
+        return f"{message}\n{advice}"
     allowed = [k for k in known if k not in ("self", "cls")]
     close = nearest_name(name, allowed, CLOSE)
     if close:
         return f"{message}\nDid you mean  {close}= ?"
     return f"{message}\nThe options are {', '.join(allowed)}."
+
+
+def unknown_attribute(what: str, name: str, known: Iterable[str], variable: str) -> str:
+    """Return the message for an attribute that is not there: the one that is probably meant, or where all are listed.
+
+    Parameters
+    ----------
+    what : str
+        What has no such attribute, in words.
+    name : str
+        The attribute.
+    known : iterable of str
+        Those there are.
+    variable : str
+        How the object is called in examples.
+    """
+    close = nearest_name(name, [k for k in known if not k.startswith("_")], CLOSE)
+    advice = f"Did you mean  {variable}.{close} ?" if close else f"Type  dir({variable})  for all there are."
+    return f"{what} no attribute {name!r}.\n{advice}"
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
@@ -231,7 +364,8 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     if meant:
         return f"{message}\nType  causalrisk.{meant}."
     example = 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()'
-    return f"{message}\nThe estimators are OutcomeRegression, Hajek (IPW), IPWRA, AIPW and JRE, as in  {example}."
+    names = [spec.name for spec in ESTIMATORS if spec.name in known]
+    return f"{message}\nThe estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
 
 
 def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:
@@ -252,9 +386,10 @@ def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:
         The message.
     """
     known, word = list(known), str(getattr(given, "__name__", given)).casefold()
-    meant = ESTIMATOR_WORDS.get(word) or nearest_name(word, [*known, "IPW"], 0.6)
+    words = re.split(r"[\s,]+", word.strip())
+    found = [ESTIMATOR_WORDS.get(w) or nearest_name(w, [*known, "IPW"], 0.6) for w in words]
     if word in MATCHING_WORDS:
         advice = outside("matching")
     else:
-        advice = f'Type  estimators=["{meant}"].' if meant else "Type  estimators=  any of them."
+        advice = f"Type  estimators={json.dumps(found)}." if all(found) else "Type  estimators=  any of them."
     return f"estimators: {given!r} is not known; expected any of {listed(tuple(known))}{also}.\n{advice}"

@@ -39,6 +39,7 @@ from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
 from causalrisk.models.keywords import (
     DATA_OPTIONS,
+    ESTIMATOR_WORDS,
     FIT_INSTEAD,
     FIT_SEPARATE,
     FROM_ARRAYS,
@@ -46,10 +47,11 @@ from causalrisk.models.keywords import (
     NEW_MODEL,
     check_keywords,
     typed,
+    unknown_attribute,
     unknown_keyword,
 )
-from causalrisk.models.pickles import stamped
 from causalrisk.models.results import CausalResults, JREResults
+from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import failure_text
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
@@ -68,10 +70,8 @@ class CausalModel:
         Treatment.
     exog_propensity : array_like, shape (n, q), optional
         Covariates of the propensity model; by default `exog`.
-    family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, treated, reference, levels
-        As in `from_formula`.
-    weights, weight_type, cluster, trim, clip, effect, missing
-        As in `from_formula`.
+    **options
+        Those of `from_formula`.
 
     Attributes
     ----------
@@ -107,6 +107,9 @@ class CausalModel:
         weights: Any = None,
         weight_type: str | None = None,
         cluster: Any = None,
+        offset: Any = None,
+        exposure: Any = None,
+        at_exposure: Any = None,
         trim: Any = None,
         clip: Any = None,
         effect: str = "difference",
@@ -157,6 +160,16 @@ class CausalModel:
             What the weights mean; needed with `weights`.
         cluster : str or array_like, optional
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
+        offset : str or array_like, optional
+            Known part of the linear predictor of the outcome models, under any link. The means are averages at the
+            observed offsets.
+        exposure : str or array_like, optional
+            How long, or over how much, each unit was observed: its logarithm is the offset, under a log link.
+        at_exposure : float or "observed", optional
+            Exposure that the means of the arms are at, by default 1: rates per unit of `exposure`. "observed" gives
+            means of the outcome at each unit's own exposure; AIPW and JRE have no others, as they go by the residuals
+            of what was observed. For "Unadjusted" and Hajek the outcome models are a constant rate (under "poisson"
+            weighted sum of outcomes over weighted sum of exposures).
         trim : {"crump", "separated"} or tuple of float, optional
             Leave out rows with a propensity score outside of limits (several arms: any of their scores), of those that
             minimise the variance (several arms: a limit of the sum of inverse scores), or that the propensity model
@@ -260,8 +273,7 @@ class CausalModel:
         Parameters
         ----------
         **changes
-            Any of family, link, propensity_link, propensity_loss, propensity_score, n_folds, target, trim, clip,
-            effect.
+            Any of the options of `from_formula` that do not belong to the data.
 
         Returns
         -------
@@ -294,6 +306,13 @@ class CausalModel:
             raise UnavailableError(
                 f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
             )
+        if name in ESTIMATOR_WORDS:
+            meant = ESTIMATOR_WORDS[name]
+            raise UnavailableError(
+                f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
+            )
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise UnavailableError(unknown_attribute("a model has", name, dir(self), "model"))
         return object.__getattribute__(self, name)
 
     @property
@@ -549,8 +568,10 @@ class JRE(CausalModel):
             Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
             sample.
         method : str, optional
-            "least_squares" (the default: the objective is a sum of squares), or "trust-exact", "trust-ncg",
-            "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`.
+            "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
+            "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
+            default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
+            end.
         bootstrap_replicates : {"shifted", "nested"}
             Replicates within a resample: the full sample's, moved along with the resample's propensity fit, or drawn
             and fitted afresh (exact, and n_boot times the work).

@@ -38,7 +38,7 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
         for name, value in keywords.items():
             if name not in known:
                 where = f"{type(self).__name__}.{function.__name__}"
-                raise TypeError(unknown_keyword(where, name, known, OF_RESULTS, value))
+                raise TypeError(unknown_keyword(where, name=name, known=known, instead=OF_RESULTS, value=value))
         return function(self._record, *args, **keywords)
 
     own = self.replace(name="self", annotation=inspect.Parameter.empty)

@@ -10,6 +10,7 @@ import pandas as pd
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.pooling import Pooled, rubin
+from causalrisk.models.keywords import OF_RESULTS, OF_TABLES, check_keywords
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.pooled import pooled_line, summarize_pooled
@@ -94,12 +95,14 @@ class PooledResults:
         """Fraction of missing information."""
         return self._named(self._pooled.fmi, "fmi")
 
+    @check_keywords(OF_RESULTS)
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._records[0].names
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
+    @check_keywords(OF_RESULTS)
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -117,6 +120,7 @@ class PooledResults:
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
+    @check_keywords(OF_RESULTS)
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -148,6 +152,7 @@ class PooledResults:
         names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
 
+    @check_keywords(OF_RESULTS)
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -164,10 +169,15 @@ class PooledResults:
             As that of a fit.
         """
         return summarize_pooled(
-            self._records[0], self.summary_frame(alpha), self.missing_information, self.df_complete,
-            self.n_imputations, title,
-        )  # fmt: skip
+            self._records[0],
+            frame=self.summary_frame(alpha),
+            missing=self.missing_information,
+            df_complete=self.df_complete,
+            m=self.n_imputations,
+            title=title,
+        )
 
+    @check_keywords(OF_RESULTS)
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
@@ -205,6 +215,7 @@ class PooledResults:
         return _reported(self._records[0], values)[0]
 
 
+@check_keywords(OF_TABLES)
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
@@ -293,6 +304,7 @@ def _check_alike(records: list[FitRecord]) -> None:
         "parameters": lambda r: ", ".join(r.names),
         "outcome formula": lambda r: r.design.formula,
         "propensity formula": lambda r: r.design.propensity_formula,
+        "offset": lambda r: (r.design.offset_kind, r.design.offset_name, r.stated_exposure),
         "scale of the effect": lambda r: r.options.effect,
         "standard errors": lambda r: r.cov_type,
         "number of observations": lambda r: r.design.nobs,

@@ -33,9 +33,9 @@ from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
+from causalrisk.models.keywords import OF_RESULTS, check_keywords, unknown_attribute
 from causalrisk.models.of_record import of_record
-from causalrisk.models.pickles import stamped
-from causalrisk.models.saving import save
+from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
@@ -52,21 +52,50 @@ INSTEAD = {
     **dict.fromkeys(("resid", "fittedvalues"), "Type  res.predict()  for the fitted mean in each arm."),
     **dict.fromkeys(("df_resid", "df_model"), _NORMAL),
     **dict.fromkeys(
-        ("rsquared", "rsquared_adj", "llf", "aic", "bic", "deviance", "scale", "fvalue"),
+        [
+            "rsquared",
+            "rsquared_adj",
+            "prsquared",
+            "pseudo_rsquared",
+            "llf",
+            "llnull",
+            "aic",
+            "bic",
+            "deviance",
+            "null_deviance",
+            "pearson_chi2",
+            "scale",
+            "mse_resid",
+            "ssr",
+            "fvalue",
+            "f_pvalue",
+        ],
         f"{_MANY_MODELS} Type  res.calibration()  for how well the outcome models fit.",
     ),
     **dict.fromkeys(("weights", "ipw", "ipw_weights"), "Type  res.importance_weights."),
-    **dict.fromkeys(("propensity", "propensity_score", "ps", "pscore", "e"), "Type  res.propensity_scores."),
+    **dict.fromkeys(("propensity", "propensity_score", "ps", "pscore"), "Type  res.propensity_scores."),
+    "e": "Type  res.propensity_scores,  or  res.params  for Stata's e(b).",
     **dict.fromkeys(
-        ("margins", "get_margeff", "marginal_effects", "means", "pomeans"),
+        [
+            "margins",
+            "get_margeff",
+            "marginal_effects",
+            "means",
+            "pomeans",
+            "avg_comparisons",
+            "comparisons",
+            "avg_predictions",
+            "avg_slopes",
+        ],
         "Type  res.params  for the effects and the potential-outcome means, POM[...].",
     ),
     "summary2": "Type  res.summary().",
     **dict.fromkeys(("f_test", "wald_test_terms", "test"), "Type  res.wald_test(...)."),
     **dict.fromkeys(("lincom", "hypotheses"), "Type  res.t_test(...)."),
-    "t_test_pairwise": "Type  res.pairwise().",
+    **dict.fromkeys(("t_test_pairwise", "contrast", "pwcompare"), "Type  res.pairwise()."),
     **dict.fromkeys(("plot_love", "love_plot", "loveplot"), "Type  res.plot_balance()."),
-    **dict.fromkeys(("smd", "tebalance", "balance_table", "bal_tab"), "Type  res.balance()."),
+    **dict.fromkeys(("smd", "tebalance", "tebalance_summarize", "balance_table", "bal_tab"), "Type  res.balance()."),
+    "tebalance_overid": "Type  res.balance_test().",
     **dict.fromkeys(("ess", "effective_n", "teoverlap"), "Type  res.overlap()."),
     **dict.fromkeys(("std_errors", "std_error", "stderr", "se"), "Type  res.bse."),
     **dict.fromkeys(("zvalues", "zstats", "t_values", "tstats"), "Type  res.tvalues."),
@@ -77,12 +106,20 @@ INSTEAD = {
     **dict.fromkeys(("n", "n_obs", "N"), "Type  res.nobs."),
     "predict_proba": "Type  res.propensity_scores.",
     **dict.fromkeys(("cate", "gate", "effect_modification"), 'Type  res.effects_by("column").'),
-    **dict.fromkeys(("bootstrap", "boot"), "Type  res.boot_params."),
+    "boot": "Type  res.boot_params.",
+    "bootstrap": 'Type  res.model.fit(cov_type="bootstrap").',
+    **dict.fromkeys(("estat", "estimates"), "Type  res.glance()."),
+    **dict.fromkeys(("estimates_store", "est_store"), 'Type  res.save("m1.pickle").'),
+    "match_data": "Rows are weighted, not matched. Type  res.importance_weights.",
+    "remove_data": "Results compute from their data. Type  res.tidy()  for the numbers alone.",
     "plot": "Type  res.plot_diagnostics().",
     **dict.fromkeys(("to_latex", "as_latex"), "Type  res.summary().as_latex()."),
     **dict.fromkeys(("to_html", "as_html"), "Type  res.summary().as_html()."),
     **dict.fromkeys(("refit", "fit"), "Type  res.model.fit()."),
-    **dict.fromkeys(("get_robustcov_results", "cov_HC1", "HC1_se"), 'Type  res.model.fit(cov_type="HC1").'),
+    **dict.fromkeys(
+        ("get_robustcov_results", "cov_HC1", "HC1_se"),
+        'Clusters are given to the model, by cluster=. Type  res.model.fit(cov_type="HC1").',
+    ),
     **dict.fromkeys(("cov_HC0", "HC0_se"), 'Type  res.model.fit(cov_type="robust").'),
     **dict.fromkeys(("get_influence", "outlier_test", "dfbetas"), "Type  res.influence()."),
 }
@@ -153,6 +190,7 @@ class CausalResults:
         """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
         return pd.Series(parameter_tests(self._record)[1], index=self._record.names, name="P>|z|")
 
+    @check_keywords(OF_RESULTS)
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._record.names
@@ -160,6 +198,7 @@ class CausalResults:
 
     conf_int = of_record(conf_int)
 
+    @check_keywords(OF_RESULTS)
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -351,6 +390,7 @@ class CausalResults:
     def __maketables_default_stat_keys__(self) -> list[str]:
         return list(STATISTICS)
 
+    @check_keywords(OF_RESULTS)
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
 
@@ -379,6 +419,8 @@ class CausalResults:
         if name in JRE_ONLY and not hasattr(type(self), name):
             what = "has no start" if name == "start" else "does not train its arms jointly"
             raise UnavailableError(f"{self._record.spec.name} {what}.\nType  JRE.from_formula(...).fit().")
+        if not name.startswith("_") and not hasattr(type(self), name):
+            raise UnavailableError(unknown_attribute("results have", name, dir(self), "res"))
         return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
 
     def _estimand_attribute(self, name: str) -> str:

@@ -1,17 +1,23 @@
-"""Results in files: written by `save`, a method of results, and read by `load`."""
+"""Results in files: `save`, a method of results, and `load`; and the version that every pickle of ours begins with.
+
+A pickle from a newer version is refused before anything in it is read.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
-from causalrisk.errors import DesignError, UnavailableError
+from causalrisk._version import __version__
+from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
+from causalrisk.report.files import write_whole
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file.
+    """Write results to a file, which is there whole or not at all.
 
     Parameters
     ----------
@@ -37,9 +43,7 @@ def save(results: Any, path: str | os.PathLike[str]) -> Path:
             f"the results hold something that cannot be written: {error}.\n"
             "Define it at the top level of a module (def, not lambda), then fit again."
         ) from error
-    target = Path(path)
-    target.write_bytes(content)
-    return target
+    return write_whole(path, content)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -83,3 +87,56 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"Type  res.save({str(path)!r})  to write some."
         )
     return results
+
+
+class Stamp:
+    """The version that wrote a pickle; it is checked when it is read, before anything that comes after it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return read_stamp, (__version__,)
+
+    def __deepcopy__(self, memo: Any) -> Stamp:
+        return self
+
+
+def read_stamp(version: str) -> Stamp:
+    """Refuse a pickle of a newer version.
+
+    Parameters
+    ----------
+    version : str
+        The version that wrote it.
+
+    Returns
+    -------
+    Stamp
+        That of this version.
+
+    Raises
+    ------
+    CausalRiskError
+        If the version is newer than this one.
+    """
+    if _release(version) > _release(__version__):
+        raise CausalRiskError(
+            f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
+            f"is in it.\nType  pip install 'causalrisk>={version}'."
+        )
+    return Stamp()
+
+
+def restore(stamp: Stamp, kind: type, state: dict[str, Any]) -> Any:
+    """Make an object from what `stamped` wrote."""
+    made: Any = object.__new__(kind)
+    made.__dict__.update(state)
+    return made
+
+
+def stamped(thing: Any) -> tuple[Any, ...]:
+    """Return what `__reduce__` of an object is to return, so that its pickle begins with the version."""
+    return restore, (Stamp(), type(thing), thing.__dict__)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Numbers of a version, without what makes it a preliminary one."""
+    return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 
-class Failure(IntEnum):
-    """Outcome of one resample or one propensity replicate."""
+class Failure:
+    """Outcomes of one resample or one propensity replicate: plain integers.
+
+    NumPy asks a member of an enum for its attributes, which Python 3.11 answers by a function of its own, and an
+    interruption from the keyboard that falls into it is lost.
+    """
 
     OK = 0
     EMPTY_ARM = 1
@@ -24,7 +26,7 @@ class Failure(IntEnum):
     NO_EFFECT = 9
 
 
-TEXT = {
+TEXT = {  # in the order of their numbers
     Failure.OK: "used",
     Failure.EMPTY_ARM: "an arm had no rows",
     Failure.SEPARATION: "the propensity model separated the arms perfectly",
@@ -54,7 +56,7 @@ def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
         Columns `used` (bool) and `reason` (text).
     """
     used = failures == Failure.OK
-    text = np.array([TEXT[Failure(code)] for code in Failure], dtype=object)[failures]
+    text = np.array(list(TEXT.values()), dtype=object)[failures]
     return pd.DataFrame({"used": used, "reason": text}, index=pd.RangeIndex(len(failures), name=name))
 
 
@@ -62,7 +64,7 @@ def failure_text(failures: NDArray[np.int8]) -> str:
     """Sentence that counts the failures by reason, the commonest first; empty when there are none."""
     codes, counts = np.unique(failures[failures != Failure.OK], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return "; ".join(f"in {counts[k]} {TEXT[Failure(codes[k])]}" for k in order)
+    return "; ".join(f"in {counts[k]} {TEXT[int(codes[k])]}" for k in order)
 
 
 def first_failure(*failures: NDArray[np.int8]) -> NDArray[np.int8]:

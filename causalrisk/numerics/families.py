@@ -6,12 +6,13 @@ dispersion that cancels, so that fractions under "binomial" or non-integers unde
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import DesignError, OptionError, nearest_name, outside
+from causalrisk.errors import DesignError, OptionError, meant, nearest_name, outside
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.links import BINARY_LINKS, Link
 
@@ -75,7 +76,7 @@ _ENTRIES = (
         low=0.0,
         high=1.0,
         aliases=("logistic", "bernoulli"),
-        meant=("logit", "probit", "binary"),
+        meant=("logit", "probit", "binary", "fracreg", "flogit", "fprobit", "fractional"),
     ),
     FamilyEntry(
         name="poisson",
@@ -111,6 +112,7 @@ _ENTRIES = (
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
+LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that say its link too
 OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
     ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
 )
@@ -132,6 +134,16 @@ class OutcomeFamily:
     name: str
     link: str
     distribution: Any
+
+    @property
+    def low(self) -> float:
+        """The smallest outcome."""
+        return FAMILIES[self.name].low
+
+    @property
+    def high(self) -> float:
+        """The largest outcome."""
+        return FAMILIES[self.name].high
 
     @property
     def linear(self) -> bool:
@@ -235,12 +247,31 @@ class OutcomeFamily:
             Its name, for the message.
         """
         family = FAMILIES[self.name]
-        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
+        bad = (y < self.low) | (y > self.high) | ((y == self.low) & (not family.closed))
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
                 f"{y[bad][0]:g}); expected {family.outcomes}.\n{self._instead(y, name)}"
             )
+
+
+def _unknown(given: Any, name: str) -> OptionError:
+    """Say which family is probably meant, or which package has it."""
+    names = [known for known in FAMILIES if known != "negativebinomial"]
+    called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)  # as R calls them
+    word = called[1] if called else name
+    close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
+    linked = called[2] if called and called[2] else LINKS_IN_NAMES.get(word)
+    link = f", link={linked!r}" if linked else ""
+    if close:
+        advice = f"Type  family={close!r}{link}."
+    else:
+        advice = outside(OUTSIDE_FAMILIES[name]) if name in OUTSIDE_FAMILIES else "Type  family=  one of them."
+    shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    return OptionError(
+        f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
+        f"such as sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
+    )
 
 
 def outcome_family(family: Any, link: Any) -> OutcomeFamily:
@@ -272,20 +303,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
     name = SPELLINGS.get(name, name)
     if name not in FAMILIES:
-        names = [known for known in FAMILIES if known != "negativebinomial"]
-        close = MEANT.get(name) or SPELLINGS.get(nearest_name(name, SPELLINGS) or "")
-        shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
-        raise OptionError(
-            f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
-            f"such as sm.families.NegativeBinomial(alpha=1.0).\n"
-            + (
-                f"Type  family={close!r}."
-                if close
-                else outside(OUTSIDE_FAMILIES[name])
-                if name in OUTSIDE_FAMILIES
-                else "Type  family=  one of them."
-            )
-        )
+        raise _unknown(given, name)
     if name == "negativebinomial" and not hasattr(family, "alpha"):
         raise OptionError(
             f"family={given!r} does not say its alpha, which is not estimated.\n"
@@ -299,7 +317,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Type  link={links[0]!r}."
+            f"Type  link={(meant('link', link, links) or links[0])!r}."
         )
     extra = {"alpha": family.alpha} if hasattr(family, "alpha") else {}
     made = getattr(families, FAMILIES[name].statsmodels)(getattr(families.links, CLASSES[link])(), **extra)

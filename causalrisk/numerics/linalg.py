@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 Array = NDArray[np.float64]
+IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,25 @@ class Basis:
     shift: Array
     constant: int
 
-    def of(self, X: Array) -> Basis:
-        """Return the same basis on other rows of the design, shape (m, p)."""
-        centred = _centred(X, self.shift, self.constant)
-        columns = solve_triangular(self.factor, centred.T, trans="T", check_finite=False).T
-        return replace(self, columns=np.ascontiguousarray(columns))
-
     def coefficients(self, z: Array) -> Array:
         """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
+
+    def of_rows(self, X: Array) -> Array:
+        """Return other rows of the design, shape (m, p), in the columns of the basis.
+
+        What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
+        where these are nearly dependent.
+        """
+        columns = _centred(X, self.shift, self.constant)
+        _solve_rows(columns, self.factor)
+        return columns
+
+    def of(self, X: Array) -> Basis:
+        """Return the same basis on other rows of the design, shape (m, p)."""
+        return replace(self, columns=self.of_rows(X))
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
@@ -75,17 +85,39 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
     if steady.size:
         shift = weights @ X / weights.sum() / X[0, constant]
         shift[constant] = 0.0
-    root = np.sqrt(weights)[:, None]
-    q, r = np.linalg.qr(_centred(X, shift, constant) * root)
+    root, total = np.sqrt(weights), float(weights.sum())
+    columns = _centred(X, shift, constant)
+    factor = _orthonormalise(columns, root, total)
+    if np.linalg.cond(factor) > STEEP:
+        factor = _orthonormalise(columns, root, total) @ factor
+    return Basis(columns, factor, shift, constant)
+
+
+def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
+    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R.
+
+    R is the triangular factor of the columns, and each row is solved for by itself, which no more loses digits than
+    Householder's Q does, and reads the rows twice rather than p times.
+    """
+    factor = triangular_factor(columns, root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
-    sign = np.where(np.diag(r) < 0, -1.0, 1.0)
-    scale = np.sqrt(weights.sum())
-    return Basis(q * (sign * scale) / root, r * (sign / scale)[:, None], shift, constant)
+    factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
+    _solve_rows(columns, factor)
+    return factor
 
 
 def _centred(X: Array, shift: Array, constant: int) -> Array:
     """Subtract multiples of the constant column."""
-    return X - shift * X[:, [constant]]
+    columns = np.empty(X.shape)
+    for rows in row_blocks(len(X)):
+        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
+    return columns
+
+
+def _solve_rows(columns: Array, factor: Array) -> None:
+    """Replace each row c of columns, shape (n, p), by the solution q of q R = c."""
+    for rows in row_blocks(len(columns)):
+        columns[rows] = solve_triangular(factor, columns[rows].T, trans="T", check_finite=False).T
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
@@ -131,13 +163,6 @@ def unpack_symmetric(packed: Array, p: int) -> Array:
     full[:, i, j] = packed.T
     full[:, j, i] = packed.T
     return full
-
-
-def weighted_grams(columns: Array, pairs: Array | None, weights: Array) -> Array:
-    """As `gram_matrices`; without the pairs of columns, which one column of weights is not worth."""
-    if pairs is not None:
-        return gram_matrices(pairs, weights, columns.shape[1])
-    return np.stack([(columns * w[:, None]).T @ columns for w in weights.T])
 
 
 def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
@@ -236,46 +261,13 @@ def solve_stacked(equations: Array) -> tuple[Array, NDArray[np.bool_]]:
     singular : ndarray of bool, shape (m,)
         True where the triangular factor has a negligible diagonal element.
     """
-    left, right, singular = _triangular_systems(equations)
+    left, right, singular = triangular_systems(equations)
     solutions = solve(left, right[:, :, None])[:, :, 0].T
     solutions[:, singular] = np.nan
     return solutions, singular
 
 
-def solve_curved(equations: Array, curvature: Array) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return Newton steps of sums of squares with further curvature.
-
-    Parameters
-    ----------
-    equations : ndarray, shape (m, r, p + 1)
-        Equation k of problem j says equations[j, k, :p] @ z = equations[j, k, p].
-    curvature : ndarray, shape (m, p, p)
-        The part of the Hessian that is not the Gram matrix of the equations.
-
-    Returns
-    -------
-    steps : ndarray, shape (p, m)
-        Newton steps; where the Hessian is not positive definite, Gauss-Newton steps, which lead downwards.
-    decrease : ndarray, shape (m,)
-        How much they lower the objective, twice, to second order.
-    singular : ndarray of bool, shape (m,)
-        True where the equations do not determine a step.
-    convex : ndarray of bool, shape (m,)
-        True where the Hessian is positive definite.
-    """
-    left, right, singular = _triangular_systems(equations)
-    p = left.shape[1]
-    half = np.linalg.solve(left.transpose(0, 2, 1), np.where(_finite(curvature), curvature, 0.0))
-    inner = np.eye(p) + np.linalg.solve(left.transpose(0, 2, 1), half.transpose(0, 2, 1))
-    values, vectors = np.linalg.eigh((inner + inner.transpose(0, 2, 1)) / 2)
-    right = np.einsum("mij,mi->mj", vectors, right)
-    convex = values[:, 0] > 1e-9
-    scaled = right / np.where(convex[:, None], values, 1.0)
-    steps = np.linalg.solve(left, np.einsum("mij,mj->mi", vectors, scaled)[:, :, None])[:, :, 0].T
-    return steps, (right * scaled).sum(axis=1), singular, convex
-
-
-def _triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Triangular systems of stacked equations: left sides (m, p, p), right sides (m, p), and which are singular."""
     p = equations.shape[2] - 1
     triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))
@@ -285,21 +277,56 @@ def _triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool
     return left, triangle[:, :p, p], np.asarray(singular)
 
 
-def triangular_factor(rows: Array) -> Array:
-    """Upper triangular R with R'R = rows'rows, shape (p, p); rows, shape (r, p), of full column rank."""
-    return np.asarray(np.linalg.qr(rows, mode="r"))
+def row_blocks(n: int) -> list[slice]:
+    """Slices of n rows, at least one, that stay in the cache while they are worked on."""
+    return [slice(first, min(first + IN_CACHE, n)) for first in range(0, max(n, 1), IN_CACHE)]
 
 
-def triangular_equations(X: Array, y: Array, weights: Array) -> tuple[Array, Array]:
-    """At most p equations, shapes (r, p) and (r,), with the least-squares solution of the weighted rows.
+def triangular_factor(rows: Array, root: Array | None = None) -> Array:
+    """Upper triangular R with R'R = rows'rows, shape (p, p), of full column rank.
 
-    Those of blocks of rows, one below the other, have the solution of all rows.
+    Parameters
+    ----------
+    rows : ndarray, shape (r, p)
+        The rows.
+    root : ndarray, shape (r,), optional
+        What each is multiplied by.
+
+    Returns
+    -------
+    ndarray, shape (p, p)
+        R: the factor of the stacked factors of blocks of rows, as exact as that of all of them.
     """
-    root = np.sqrt(weights)
-    q, r = np.linalg.qr(X * root[:, None])
-    return r, q.T @ (y * root)
+    factors = []
+    for block in row_blocks(len(rows)):
+        part = rows[block] if root is None else rows[block] * root[block, None]
+        factors.append(np.linalg.qr(part, mode="r"))
+    return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
 
 
-def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
-    """Weighted least-squares coefficients by QR, shape (p,)."""
-    return solve_triangular(*triangular_equations(X, y, weights))
+def weighted_gram(columns: Array, weights: Array, right: Array | None = None) -> Array:
+    """Sum over rows of weights times the outer products of columns (n, p) and right (n, k), by default columns."""
+    right = columns if right is None else right
+    total = np.zeros((columns.shape[1], right.shape[1]))
+    for rows in row_blocks(len(columns)):
+        total += (columns[rows] * weights[rows, None]).T @ right[rows]
+    return total
+
+
+def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
+    """Rows of columns (n, p) times weights (n,) times a matrix (p, k), shape (n, k)."""
+    found = np.empty((len(columns), matrix.shape[1]))
+    for rows in row_blocks(len(columns)):
+        np.matmul(columns[rows] * weights[rows, None], matrix, out=found[rows])
+    return found
+
+
+def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
+    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1); those of blocks, stacked, have that of all."""
+    return triangular_factor(np.column_stack([X, y]), np.sqrt(weights))
+
+
+def factor_solution(factor: Array) -> Array:
+    """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`."""
+    p = len(factor) - 1
+    return np.asarray(solve_triangular(factor[:p, :p], factor[:p, p]))

@@ -50,6 +50,11 @@ def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
     return d - p, p * (1 - p)
 
 
+def _logit_odds(eta: Array, d: Array) -> Array:
+    signed = np.asarray((1 - 2 * d) * eta)
+    return np.exp(signed, out=signed)
+
+
 def _mills(x: Array) -> Array:
     """Ratio of the normal density to the distribution function, accurate in both tails."""
     return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
@@ -92,28 +97,28 @@ def _cloglog_odds_slope(eta: Array, d: Array) -> Array:
 
 BINARY_LINKS = {
     "logit": Link(
-        "logit",
-        expit,
-        lambda eta, d: np.exp((1 - 2 * d) * eta),
-        lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
-        _logit_score,
-        lambda eta, d: -np.logaddexp(0, (1 - 2 * d) * eta),
+        name="logit",
+        probability=expit,
+        own_odds=_logit_odds,
+        own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
+        score=_logit_score,
+        log_likelihood=lambda eta, d: -np.logaddexp(0, (1 - 2 * d) * eta),
     ),
     "probit": Link(
-        "probit",
-        ndtr,
-        _probit_odds,
-        _probit_odds_slope,
-        _probit_score,
-        lambda eta, d: log_ndtr((2 * d - 1) * eta),
+        name="probit",
+        probability=ndtr,
+        own_odds=_probit_odds,
+        own_odds_slope=_probit_odds_slope,
+        score=_probit_score,
+        log_likelihood=lambda eta, d: log_ndtr((2 * d - 1) * eta),
     ),
     "cloglog": Link(
-        "cloglog",
-        lambda eta: -np.expm1(-np.exp(eta)),
-        _cloglog_odds,
-        _cloglog_odds_slope,
-        _cloglog_score,
-        lambda eta, d: np.where(d > 0, np.log(-np.expm1(-np.exp(eta))), -np.exp(eta)),
+        name="cloglog",
+        probability=lambda eta: -np.expm1(-np.exp(eta)),
+        own_odds=_cloglog_odds,
+        own_odds_slope=_cloglog_odds_slope,
+        score=_cloglog_score,
+        log_likelihood=lambda eta, d: np.where(d > 0, np.log(-np.expm1(-np.exp(eta))), -np.exp(eta)),
     ),
 }
 

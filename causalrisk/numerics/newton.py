@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, solve_definite, weighted_grams
+from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
 MAX_ITERATIONS = 60
 STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
@@ -79,12 +79,16 @@ def predictors(columns: Array, gamma: Array) -> Array:
 
 
 def information(columns: Array, pairs: Array | None, curvature: Curvature, weights: Array, n_predictors: int) -> Array:
-    """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q)."""
+    """Weighted sums of minus the second derivatives by the coefficients, shape (m, L q, L q); without pairs m is 1."""
     q = columns.shape[1]
     size = n_predictors * q
     total = np.zeros((weights.shape[1], size, size))
     for (first, second), values in curvature.items():
-        block = weighted_grams(columns, pairs, weights * values)
+        products = weights * values
+        if pairs is None:
+            block = weighted_gram(columns, products[:, 0])[None]
+        else:
+            block = unpack_symmetric(pairs.T @ products, q)
         one, other = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
         total[:, one, other] = total[:, other, one] = block
     return total
@@ -150,7 +154,7 @@ class WeightedRows:
     columns : ndarray, shape (n, q)
         Basis columns of the design.
     pairs : ndarray, shape (n, q (q + 1) / 2), or None
-        `linalg.pairwise_columns` of them, which many columns of weights share.
+        `linalg.pairwise_columns` of them, with which many columns of weights take one product; a single one needs none.
     likelihood : Likelihood
         The model of the rows.
     weights : ndarray, shape (n, m)
@@ -182,7 +186,13 @@ class WeightedRows:
         eta = predictors(self.columns, gamma)
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
-            hessian = information(self.columns, self.pairs, curvature, self.weights, self.n_predictors)
+            hessian = information(
+                self.columns,
+                pairs=self.pairs,
+                curvature=curvature,
+                weights=self.weights,
+                n_predictors=self.n_predictors,
+            )
             gradient = (self.columns.T @ (self.weights * score)).reshape(self.n_predictors * q, -1)
         farthest = np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0)
         return LikelihoodSums(hessian, gradient, farthest)
@@ -310,42 +320,27 @@ class BlockedLikelihood:
         return LikelihoodSums(total[0], total[1], farthest), total[2]
 
 
-def newton_batch(
-    columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, *, damped: bool = False
-) -> NewtonFits:
-    """Fit a model to rows in memory under m columns of weights.
-
-    Parameters
-    ----------
-    columns, pairs, likelihood, weights
-        As in `WeightedRows`.
-    start : ndarray, shape (L q,) or (L q, m)
-        Starting coefficients.
-    damped : bool, default False
-        As `halving` in `WeightedRows`.
-
-    Returns
-    -------
-    NewtonFits
-        Coefficients and the reason where there are none.
-    """
-    shape = likelihood.n_predictors * columns.shape[1], weights.shape[1]
-    first = np.broadcast_to(np.asarray(start).reshape(len(start), -1), shape)
-    return maximize(WeightedRows(columns, pairs, likelihood, weights, damped), first)
-
-
 def refit_batch(
     columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
 ) -> NewtonFits:
-    """`newton_batch` from a good start; the few columns that do not settle are fitted again, damped, from `restart`."""
-    fits = newton_batch(columns, pairs, likelihood, weights, start)
-    again = np.flatnonzero(fits.failures == Failure.NOT_CONVERGED)
-    if not again.size:
+    """Fit rows in memory under m columns of weights from a good start, shape (L q,) or (L q, m).
+
+    The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
+    """
+    rows = WeightedRows(columns=columns, pairs=pairs, likelihood=likelihood, weights=weights)
+    fits = maximize(rows, _in_columns(start, weights.shape[1]))
+    again = fits.failures == Failure.NOT_CONVERGED
+    if not again.any():
         return fits
-    second = newton_batch(columns, pairs, likelihood, weights[:, again], restart, damped=True)
+    second = maximize(replace(rows.some(again), halving=True), _in_columns(restart, int(again.sum())))
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
+
+
+def _in_columns(start: Array, m: int) -> Array:
+    """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
+    return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
 
 
 def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:

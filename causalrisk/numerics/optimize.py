@@ -74,7 +74,7 @@ def determining_factor(equations: Array) -> Array:
         raise CausalRiskError(
             f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
             f"less than {LARGEST_CONDITION:.0e}.\n"
-            "Simplify the outcome formula, or type a larger anchor= or a smaller penalty=."
+            "Simplify the outcome formula, or give a larger anchor= or a smaller penalty=."
         )
     return factor
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 from causalrisk.errors import ResampleWarning, warn_user
 
 T = TypeVar("T")
+FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
 
 
 @contextmanager
@@ -82,12 +85,26 @@ def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Itera
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    results = parallel(joblib.delayed(function)(number) for number in range(count))
+    followed = functools.partial(_following, function, os.getpid())
+    results = parallel(joblib.delayed(followed)(number) for number in range(count))
     try:
         yield results
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
             results.close()
+
+
+def _following(function: Callable[[int], T], home: int, number: int) -> T:
+    """Work on a block in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
+    if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
+        threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
+    return function(number)
+
+
+def _end_when_left(home: int) -> None:
+    while os.getppid() == home:
+        time.sleep(LOOK)
+    os._exit(1)
 
 
 @contextmanager

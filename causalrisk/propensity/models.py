@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.linalg import Array, pairwise_columns, weighted_rows
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import (
     Likelihood,
@@ -111,6 +111,10 @@ class PropensityModel(ABC):
         """Return derivatives of `probabilities` by each predictor, shape (K, L, n, m)."""
 
 
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, 0.0)
+
+
 class LikelihoodModel(PropensityModel):
     """A model fitted by Newton's method on a likelihood or another smooth loss."""
 
@@ -126,30 +130,36 @@ class LikelihoodModel(PropensityModel):
 
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
-        rows = WeightedRows(self.columns, self.pairs, self.likelihood, weights, halving=True)
-        return maximize(rows, np.zeros((self.n_coefficients, weights.shape[1])))
+        return maximize(self.weighted(weights), np.zeros((self.n_coefficients, 1)))
+
+    def weighted(self, weights: Array) -> WeightedRows:
+        """Return the likelihood under one column of weights, shape (n, 1), with damping."""
+        return WeightedRows(columns=self.columns, pairs=None, likelihood=self.likelihood, weights=weights, halving=True)
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(self.columns, self.pairs, self.likelihood, weights, start, zero)
+        fits = refit_batch(
+            self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights, start=start, restart=zero
+        )
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
-    def information(self, gamma: Array, share: Array) -> Array:
-        """Return the mean of minus the second derivatives, a sum over rows of shares (n,) of the weight of all."""
-        _, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        return information(self.columns, self.pairs, curvature, share[:, None], self.n_predictors)[0]
-
     def influence(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
-        """Influence function: the scores times the inverse of the information."""
-        hessian = self.information(gamma, weights / weights.sum()) if whole is None else whole
-        score, _ = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        rows = np.concatenate([self.columns * part for part in score], axis=1)
-        # A separated fit has no information left, or overflows; its influence function is never used, so that least
-        # squares of what is finite is enough.
-        hessian, rows = (np.where(np.isfinite(part), part, 0.0) for part in (hessian, rows))
-        return np.linalg.lstsq(hessian, rows.T, rcond=None)[0].T
+        """Influence function: the scores times the inverse of the mean information, which may be that of more rows."""
+        score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
+        if whole is None:
+            share = weights[:, None] / weights.sum()
+            whole = information(
+                self.columns, pairs=None, curvature=curvature, weights=share, n_predictors=self.n_predictors
+            )[0]
+        # A separated fit has no information left, or overflows; its influence function is never used, so that a
+        # pseudoinverse of what is finite is enough.
+        finite = np.where(np.isfinite(whole), whole, 0.0)
+        inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
+        parts = np.split(inverse, self.n_predictors)
+        rows = [weighted_rows(self.columns, _finite(s[:, 0]), part) for s, part in zip(score, parts, strict=True)]
+        return np.asarray(sum(rows[1:], rows[0]))
 
 
 class BinaryModel(LikelihoodModel):

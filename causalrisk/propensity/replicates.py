@@ -317,7 +317,9 @@ class BlockwiseWeights:
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
         """Return that of some of the resamples."""
         gammas = [gamma for gamma, wanted in zip(self.gammas, resamples, strict=True) if wanted]
-        return BlockwiseWeights(self.slices, self.model, self.counts[:, resamples], gammas, self.count)
+        return BlockwiseWeights(
+            slices=self.slices, model=self.model, counts=self.counts[:, resamples], gammas=gammas, count=self.count
+        )
 
     def sums(self, share: Array, rows: Array) -> Array:
         """Products within each block of replicates; rows of unusable ones stay zero."""
@@ -485,7 +487,7 @@ class BlockwiseReplicates(ABC):
         model = self.weight_fit.model
         at = model.weights_at(model.predictors(gamma), counts)
         gammas = [self.gamma_of(counts[:, j], gamma[:, j], first + j) for j in range(counts.shape[1])]
-        return at, BlockwiseWeights(self.slices, model, counts, gammas, self.count)
+        return at, BlockwiseWeights(slices=self.slices, model=model, counts=counts, gammas=gammas, count=self.count)
 
 
 class ShiftedReplicates(BlockwiseReplicates):

@@ -57,7 +57,8 @@ class ArmTarget(Target):
         """Odds, and the indicator of the target."""
         rows = np.ones(len(model.arm), dtype=bool) if self.toward is None else model.arm == self.toward
         tilt = rows[:, None].astype(float)
-        return model.odds(eta, self.toward).sum(axis=0), tilt, tilt
+        terms = model.odds(eta, self.toward)
+        return terms[0] if len(terms) == 1 else terms.sum(axis=0), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Return derivatives of the odds."""
@@ -126,7 +127,7 @@ def _bad_tilt(name: str, found: str) -> OptionError:
     return OptionError(
         f"the function {name} given as target= returned {found}; expected for each propensity score a finite number, "
         "zero or more: how much a row with that score counts.\n"
-        "Type, say,  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0."
+        "Type  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0  for example."
     )
 
 
@@ -179,7 +180,7 @@ def entropy_tilt(p: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: how it is asked for, how it weighs, and what is said of it.
+    """A target population: its name in `target=`, its tilt, and its words in summary and report.
 
     The texts have the fields ``{nobs}`` and ``{units}`` (observations and what they are called), ``{arm}`` and
     ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target

@@ -305,7 +305,15 @@ class RowWeights:
     def without_scores(cls, tilt: Array) -> RowWeights:
         """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
         none = np.empty((len(tilt), 0))
-        return cls(1 - tilt, tilt, tilt, none, None, None, none)
+        return cls(
+            excess=1 - tilt,
+            tilt=tilt,
+            measure=tilt,
+            w_by_gamma=none,
+            tilt_by_gamma=None,
+            measure_by_gamma=None,
+            influence=none,
+        )
 
     @property
     def w(self) -> Array:
@@ -444,7 +452,7 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         eta = model.predictors(gamma[:, None])
         at = model.weights_at(eta, s[:, None], None if whole is None else whole.target)
-        w_by_gamma, measure_by_gamma = _by_gamma(model, eta, s[:, None], at, whole)
+        w_by_gamma, measure_by_gamma = _by_gamma(model, eta=eta, s=s[:, None], at=at, whole=whole)
         influence = model.influence(gamma, s, whole)
     same = at.measure is at.tilt
     tilt = np.ascontiguousarray(at.tilt[:, 0])

@@ -16,7 +16,8 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.propensity.targets import TargetPopulation
 
-SPELLED = ("propensity_link", "propensity_loss", "n_folds", "trim", "clip", "effect", "link")
+SPECIAL = {"family", "propensity_score", "target"}  # options of a model that are no plain values
+SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
 def call_of(record: FitRecord) -> str:
@@ -66,6 +67,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
     if design.cluster is not None:
         given["cluster"] = repr(design.cluster_name)
+    if design.offset_kind is not None:
+        given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
         given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
     if design.missing != "drop":

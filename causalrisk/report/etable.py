@@ -137,6 +137,7 @@ def etable(
     """
     check_alpha(alpha)
     one_of("below", below, (*BELOW, None))
+    one_of("stars", stars, (True, False))
     lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
     for option, given in lists.items():
         if isinstance(given, str):

@@ -20,6 +20,8 @@ from causalrisk.report.wording import (
     estimand_words,
     formats,
     joined,
+    offset_words,
+    outcome_text,
     population_words,
     propensity_text,
     raw_means,
@@ -90,13 +92,13 @@ def _formula(record: FitRecord) -> list[str]:
     measure = "" if options.effect == "difference" else f", as {'an' if options.effect == 'odds_ratio' else 'a'} "
     measure += "" if options.effect == "difference" else COMPARED[options.effect]
     question = (
-        f"The question: how would the mean of {design.endog_name} change{measure}, over {population_words(record)}, "
+        f"The question: how would the mean of {outcome_text(record)} change{measure}, over {population_words(record)}, "
         f"were they {compared}? The answer is the {estimand_words(record)}."
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
     rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
-    return [models, question, rows]
+    return [models, *filter(None, [offset_words(record)]), question, rows]
 
 
 def _arms(record: FitRecord) -> list[str]:
@@ -180,17 +182,15 @@ def _outcome_models(record: FitRecord) -> list[str]:
     spec, name = record.spec, record.design.endog_name
     if spec.constants:
         weighted = "weighted " if spec.weighted else ""
+        if record.design.offset is not None:
+            what = f"a {weighted}{record.sample.family.label} regression of {name} with a constant beside the offset"
+            return [f"The simplest there are: in each arm {what}."]
         return [f"The simplest there are: in each arm one number, the {weighted}mean of {name}."]
     size = count(record.estimate.theta.shape[1], "coefficient")
     model = f"a {record.sample.family.label} regression of {name} with {size}"
     if record.joint is not None:
         return [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
-    how = {
-        (True, False): "under these weights, so that it fits best where the target population lies",
-        (False, False): "without weights",
-        (False, True): "without weights; its average errors are corrected in the next step",
-    }[spec.weighted, spec.corrected]
-    return [f"Each arm has {model}, fitted to the rows of that arm only, {how}."]
+    return [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
 
 
 def _joint_training(record: FitRecord) -> list[str]:
@@ -239,14 +239,13 @@ def _averages(record: FitRecord) -> list[str]:
         "averages of the predictions are the potential-outcome means (POM)"
     )
     numbers = joined([f"POM[{label}] = {format(m, spec)}" for label, m in zip(labels, means, strict=True)])
-    if not (record.spec.corrected or record.joint is not None):
+    if not record.spec.averaged:
         return [f"{text}: {numbers}."]
-    what = "plus the weighted mean of the residuals" if record.spec.corrected else "less the bias that the arms share"
     parts = []
     for label, model, mean in zip(labels, estimate.model_means, means, strict=True):
         change = format(mean - model, f"+{spec}")  # signed as printed: a rounding error is no minus
         parts.append(f"POM[{label}] = {format(model, spec)} {change[0]} {change[1:]} = {format(mean, spec)}")
-    return [f"{text}, {what}: {joined(parts)}."]
+    return [f"{text}, {record.spec.averaged}: {joined(parts)}."]
 
 
 def _effect(record: FitRecord) -> list[str]:
@@ -306,6 +305,7 @@ def _disagreement(record: FitRecord) -> Section:
 
 def _untestable(record: FitRecord) -> Section:
     names, treat, name = variables_of(record), record.design.treat_name, record.design.endog_name
+    names += [record.design.offset_name] if record.design.offset_name is not None else []
     asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
     return Section(
         "The question no test answers",

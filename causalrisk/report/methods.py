@@ -6,7 +6,16 @@ from causalrisk._version import __version__
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
-from causalrisk.report.wording import RESAMPLES, clip_text, count, estimand_words, population_words, propensity_text
+from causalrisk.report.wording import (
+    RESAMPLES,
+    clip_text,
+    count,
+    estimand_words,
+    offset_words,
+    outcome_text,
+    population_words,
+    propensity_text,
+)
 
 ROSENBAUM = (
     "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
@@ -65,12 +74,14 @@ def methods_paragraph(record: FitRecord) -> str:
     """Return what a methods section has to say of a fit."""
     design, options = record.design, record.options
     parts = [
-        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on {design.endog_name}, "
-        f"over {population_words(record)}, by {record.spec.how}."
+        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
+        f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
     ]
     if not record.spec.constants:
         model = f"Outcome models were {record.sample.family.label}"
         parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
+    if record.design.offset_kind is not None:
+        parts.append(offset_words(record))
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:

@@ -1,4 +1,4 @@
-"""The HTML page of a fit: each diagnostic with its plot, its table, and what they say."""
+"""The HTML page of a fit: each diagnostic with its plot, its table and its reading."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
 from causalrisk.propensity.targets import ALL
@@ -143,14 +143,24 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of the three.
+        If an assumption is not one of the three, or the ending of the file is not that of a web page.
     """
     check_alpha(alpha)
+    if Path(path).suffix.lower() not in ("", ".html", ".htm"):
+        page_path = Path(path).with_suffix(".html").as_posix()
+        raise OptionError(
+            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
+            f'as PDF.\nType  res.report("{page_path}").'
+        )
     stated = _stated(assumptions or {})
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
-    body = [*front(record, heading, alpha, parts, len(stated)), contents(parts), *(part.html() for part in parts)]
+    body = [
+        *front(record, heading=heading, alpha=alpha, parts=parts, stated=len(stated)),
+        contents(parts),
+        *(part.html() for part in parts),
+    ]
     return write_whole(path, page(heading, body))
 
 
@@ -418,7 +428,7 @@ def _influence(record: FitRecord) -> Part:
 
 
 def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
-    return plots.draw_changes(record, table, ax, 5, position)
+    return plots.draw_changes(record, table=table, ax=ax, top=5, position=position)
 
 
 def _of(record: FitRecord, contrast: str) -> str:
@@ -430,9 +440,12 @@ def _bootstrap(record: FitRecord, alpha: float) -> Part:
     boot = record.used_boot
     intervals = [conf_int(record, alpha, method).to_numpy() for method in ("normal", "percentile")]
     drawn, readings, figures = len(boot.failures), {}, []
+    used = with_choice(record, boot.used[:, : len(record.estimate.params)])
     for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
         limits, of = [rows[k] for rows in intervals], _of(record, contrast)
-        reading = read_bootstrap(boot.used[:, k], record.estimate.params[k], limits, drawn, alpha)
+        reading = read_bootstrap(
+            used[:, k], estimate=record.estimate.params[k], limits=limits, drawn=drawn, alpha=alpha
+        )
         readings[contrast] = reading
         figure = figure_html(
             partial(plots.plot_bootstrap, record, alpha=alpha, arm=label),

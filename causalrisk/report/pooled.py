@@ -10,7 +10,7 @@ from causalrisk.inference.wald import rounded_se
 from causalrisk.report.numbers import column_format, format_number, format_p
 from causalrisk.report.tables.summary import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
-from causalrisk.report.wording import covariance_name, propensity_text, target_text
+from causalrisk.report.wording import covariance_name, offset_row, outcome_model_text, propensity_text, target_text
 
 
 def summarize_pooled(
@@ -44,9 +44,9 @@ def summarize_pooled(
         ("Treatment:", design.treat_name, "Imputations:", f"{m}"),
         ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
         ("Target:", target_text(record), "Std. errors:", covariance_name(record)),
-        ("Outcome model:", "constants" if record.spec.constants else record.sample.family.label,
-         "Complete-data df:", f"{df_complete:.6g}"),
-    )  # fmt: skip
+        ("Outcome model:", outcome_model_text(record), "Complete-data df:", f"{df_complete:.6g}"),
+        *((*row, "", "") for row in offset_row(record)),
+    )
     tables = [
         TableContent(rows=head, aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
         _estimates(frame, design.endog_name),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL
+from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import count, joined
 

@@ -18,7 +18,7 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.overlap import LARGE_WEIGHT
+from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables.summary import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
@@ -28,6 +28,8 @@ from causalrisk.report.wording import (
     covariance_name,
     has_converged,
     in_population,
+    offset_row,
+    outcome_model_text,
     propensity_text,
     target_text,
 )
@@ -95,10 +97,10 @@ def summary(
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
         _estimates_table(
             estimates,
-            outcome,
-            alpha,
-            parameter_tests(record),
-            parameter_limits(record, alpha),
+            corner=outcome,
+            alpha=alpha,
+            tests=parameter_tests(record),
+            limits=parameter_limits(record, alpha),
             one_unit=record.options.effect == "difference",
         ),
         _arms_table(record),
@@ -160,7 +162,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Treatment:", design.treat_name),
         ("Model:", record.spec.name),
         ("Target:", target_text(record)),
-        ("Outcome model:", "constants" if record.spec.constants else record.sample.family.label),
+        ("Outcome model:", outcome_model_text(record)),
+        *offset_row(record),
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
@@ -296,7 +299,11 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
         blocks.append(("propensity", coefficients.propensity))
     return [
         _estimates_table(
-            block, corner, alpha, z_and_p(block.values, block.se), normal_interval(block.values, block.se, alpha)
+            block,
+            corner=corner,
+            alpha=alpha,
+            tests=z_and_p(block.values, block.se),
+            limits=normal_interval(block.values, block.se, alpha),
         )
         for corner, block in blocks
     ]
@@ -370,7 +377,8 @@ def _score_notes(record: FitRecord) -> list[str]:
     if record.cov_type == "bootstrap":
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
     if record.spec.corrected and record.target.separable:
-        return ["The propensity scores are cross-fitted; the standard error takes them as known, which AIPW allows."]
+        known = f"the standard error takes them as known, which {record.spec.name} allows"
+        return [f"The propensity scores are cross-fitted; {known}."]
     return [
         "The propensity scores are cross-fitted, and the standard error takes them as known, which only AIPW for a "
         'target that does not depend on them allows. Type  fit(cov_type="bootstrap").'
@@ -405,7 +413,8 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),
         ("Target:", target_text(records[0])),
-        ("Outcome model:", "constants" if all(r.spec.constants for r in records) else records[0].sample.family.label),
+        ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
+        *offset_row(records[0]),
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [

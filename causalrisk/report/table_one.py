@@ -131,7 +131,7 @@ def table_one(
     table = as_table(data, [])
     groups = Groups((), np.zeros((0, len(table.index)), dtype=bool))
     if by is not None:
-        groups, name = _groups(by, table, reference, levels or {}, told)
+        groups, name = _groups(by, table=table, reference=reference, levels=levels or {}, told=told)
         if covariates is None:
             covariates = [str(column) for column in table.names if column != name]
     found = renamed(map(_indicator, covariates_in(covariates, table)), names)
@@ -203,9 +203,9 @@ def balance_for_paper(
 
     Examples
     --------
-    >>> import causalrisk as cr
-    >>> births = cr.datasets.load_cattaneo2()
-    >>> res = cr.IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     >>> table = res.table_one(names={"mage": "Mother's age", "mmarried": "Married"})
     >>> table.frame[["SMD before", "SMD after"]].round(3)
                   SMD before  SMD after
@@ -215,7 +215,9 @@ def balance_for_paper(
     """
     check_threshold(threshold)
     design, rows = record.design, weighted_rows(record)
-    covariates = [_indicator(c) for c in chosen_covariates(record, also, data, interactions, names)]
+    covariates = [
+        _indicator(c) for c in chosen_covariates(record, also=also, data=data, interactions=interactions, names=names)
+    ]
     found = {c.name: _moments(c, rows, record.options.population.balance_denominator) for c in covariates}
 
     def cells(covariate: Covariate) -> list[str]:
@@ -257,7 +259,7 @@ DENOMINATORS = {
 
 def _groups(by: Any, table: Table, reference: Any, levels: Mapping[Any, str], told: list[str]) -> tuple[Groups, str]:
     """Find the groups, and say how many rows are in none."""
-    column, name = find_column(by, "group", "group", table, {}, [])
+    column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     known = ~missing_mask(column)
     values = plain(column[known], name, codes=True)
     if isinstance(values.dtype, pd.CategoricalDtype):
@@ -397,7 +399,7 @@ def _moments(covariate: Covariate, rows: WeightedRows, denominator: str) -> dict
         variances = [weighted_variance(column[m], weights[m], rows.counts[m], binary)[0] for m in arms]
         found[f"sd {when}"] = np.full(len(arms), np.nan) if binary[0] else np.sqrt(variances)
     for arm in range(1, len(arms)):
-        balance = contrast_balance(column, rows, arm, scale, binary)
+        balance = contrast_balance(column, rows=rows, arm=arm, scale=scale, binary=binary)
         for when in ("before", "after"):
             found[f"SMD {when}"] = np.r_[found.get(f"SMD {when}", []), balance[f"diff {when}"]]
     return found

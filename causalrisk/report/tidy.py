@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.estimators.options import OBSERVED
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference import intervals
 from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.wording import covariance_name, has_converged, propensity_text
+from causalrisk.report.wording import covariance_name, has_converged, outcome_model_text, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -86,7 +87,9 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "outcome": design.endog_name,
         "treatment": design.treat_name,
         "contrast": design.contrast,
-        "outcome_model": "constants" if record.spec.constants else record.sample.family.label,
+        "outcome_model": outcome_model_text(record),
+        "offset": design.offset_name,
+        "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
         "propensity_model": propensity_text(record),
         "std_errors": covariance_name(record),
         "n_boot": np.nan if boot is None else len(boot.failures),

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import rounded_se
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.numbers import column_format, format_number
@@ -60,9 +61,46 @@ def variables_of(record: FitRecord) -> list[str]:
 
 
 def raw_means(record: FitRecord) -> Array:
-    """Return the mean outcome of each arm under the observation weights, shape (K,)."""
-    design = record.design
-    return np.array([np.average(design.y[rows], weights=design.weights[rows]) for rows in design.members])
+    """Return the mean outcome of each arm under the observation weights, at a stated exposure its rate, shape (K,)."""
+    design, stated = record.design, record.stated_exposure
+    per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
+    weighted = design.members * design.weights
+    return np.asarray((weighted @ design.y) / (weighted @ per))
+
+
+def outcome_text(record: FitRecord) -> str:
+    """Return the name of the outcome, and at which exposure its means are where that is stated."""
+    design, stated = record.design, record.stated_exposure
+    return design.endog_name if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
+
+
+def outcome_model_text(record: FitRecord) -> str:
+    """Return what the outcome models are."""
+    label = record.sample.family.label
+    if not record.spec.constants:
+        return label
+    return "constants" if record.design.offset is None else f"constants, {label}"
+
+
+def offset_row(record: FitRecord) -> list[tuple[str, str]]:
+    """Return the row of a summary that names the offset or the exposure; none without."""
+    design, stated = record.design, record.stated_exposure
+    if design.offset_kind != "exposure":
+        return [] if design.offset_name is None else [("Offset:", design.offset_name)]
+    return [("Exposure:", f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})")]
+
+
+def offset_words(record: FitRecord) -> str:
+    """Say what the offset of the outcome models is, and where the means are; empty without."""
+    design, stated = record.design, record.stated_exposure
+    if design.offset_kind is None:
+        return ""
+    at = f"the observed {design.offset_kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
+    if design.offset_kind == "exposure":
+        return (
+            f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
+        )
+    return f"The outcome models have the offset {design.offset_name}; means are at {at}."
 
 
 def weight_words(record: FitRecord) -> str:
@@ -115,9 +153,10 @@ def choice_words(record: FitRecord) -> str:
 
 def arms_words(record: FitRecord) -> str:
     """Return the number of observations and the raw mean of each arm."""
-    design = record.design
+    design, stated = record.design, record.stated_exposure
+    what = design.endog_name if stated is None else f"{outcome_text(record)}:"
     parts = [
-        f"{label} ({count(int(n), design.unit_name)}, mean {design.endog_name} {format_number(mean)})"
+        f"{label} ({count(int(n), design.unit_name)}, mean {what} {format_number(mean)})"
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
     ]
     return joined(parts)
@@ -218,9 +257,11 @@ def count(number: int, noun: str) -> str:
 
 
 def has_converged(record: FitRecord) -> bool:
-    """Whether the propensity model and, for a joint fit, the joint objective converged."""
+    """Whether the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
     propensity = record.weight_fit is None or record.weight_fit.converged
-    return propensity and (record.joint is None or bool(record.joint.estimate.result.success))
+    separate = record.estimate if record.joint is None else record.joint.start
+    outcome = all(reason == Failure.OK for reason in separate.failed)
+    return propensity and outcome and (record.joint is None or bool(record.joint.estimate.result.success))
 
 
 def propensity_text(record: FitRecord) -> str:

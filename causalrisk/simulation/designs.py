@@ -16,8 +16,8 @@ from scipy.special import expit
 
 from causalrisk.errors import OptionError, listed, nearest_name
 from causalrisk.numerics.linalg import Array
+from causalrisk.simulation.lalonde_like import LalondeLike
 from causalrisk.simulation.population import Design, Population
-from causalrisk.simulation.trainees import LalondeLike
 
 SHAPES: dict[str, Callable[[Array], Array]] = {
     "square": lambda x: x[:, 0] ** 2 - 1,

@@ -138,7 +138,7 @@ def plasmode(
     Raises
     ------
     OptionError
-        If the fit has observation weights or clusters, another target than all, or a nonlinear outcome model.
+        If the fit has observation weights, clusters or an offset, another target than all, or a nonlinear model.
     UnavailableError
         If the fit has no propensity score.
 
@@ -203,7 +203,12 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
     arms = [residual[design.arm == arm] for arm in (0, 1)]
     columns = {f"x{j}": c for j, c in _varying(design.X)} | {f"z{j}": c for j, c in _varying(design.Z)}
     return Plasmode(
-        wrong, strength, pd.DataFrame(columns), score, mean, (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
+        wrong=wrong,
+        strength=strength,
+        covariates=pd.DataFrame(columns),
+        score=score,
+        mean=mean,
+        residuals=(arms[0] - arms[0].mean(), arms[1] - arms[1].mean()),
     )
 
 
@@ -226,6 +231,7 @@ def _check(res: CausalResults) -> None:
     for what, bad in (
         ("observation weights", design.weight_type is not None),
         ("clusters", design.cluster is not None),
+        (f"an {design.offset_kind}", design.offset is not None),
         ("more than two arms", design.n_arms > 2),
         (f"target {options.target!r}", options.target != "all"),
         (f"family {options.family!r}", options.family not in (None, "gaussian")),

@@ -17,8 +17,8 @@ import pandas as pd
 
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
+from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.parallel import progress_bar, worker_processes
-from causalrisk.numerics.resample import seed_sequence
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design
@@ -165,11 +165,19 @@ def run_study(
         store = Store.open(Path(path), settings, entropy, fresh=rng is None)
         entropy = store.entropy
     tasks = [
-        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, int(n_boot), entropy)
+        Task(
+            design=what,
+            n=int(size),
+            first=first,
+            count=min(CHUNK, n_sims - first),
+            entries=entries,
+            n_boot=int(n_boot),
+            entropy=entropy,
+        )
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
     raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
-    return StudyResults(raw, tuple(designs), reference, entropy, int(n_boot))
+    return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
 
 
 def _designs(design: Any) -> list[Design]:

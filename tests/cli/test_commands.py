@@ -170,6 +170,26 @@ def test_every_option_reaches_the_library(coded, capsys):
     assert told == res.tidy().to_dict("records")[0]
 
 
+@pytest.mark.parametrize("at", [None, "2.5", "observed"])
+def test_exposure_and_offset(coded, capsys, at):
+    call = ["fit", str(coded), "ill ~ x1", "--treat", "d", "--estimator", "IPWRA", "--json", "--family", "poisson"]
+    assert main([*call, "--exposure", "positive", *(["--at-exposure", at] if at else [])]) == 0
+    told = json.loads(capsys.readouterr().out)
+    model = cr.IPWRA.from_formula("ill ~ x1", pd.read_csv(coded), treat="d", family="poisson", exposure="positive")
+    number = {"2.5": 2.5}.get(at, at)
+    assert told["estimates"] == model.with_options(at_exposure=number).fit().tidy().to_dict("records")
+    assert (told["glance"]["offset"], told["glance"]["at_exposure"]) == ("positive", number or 1.0)
+    assert main([*call, "--offset", "x2"]) == 0
+    res = cr.IPWRA.from_formula("ill ~ x1", pd.read_csv(coded), treat="d", family="poisson", offset="x2").fit()
+    assert json.loads(capsys.readouterr().out)["estimates"] == res.tidy().to_dict("records")
+
+
+def test_the_default_estimator_says_where_its_means_are(coded, capsys):
+    call = ["fit", str(coded), "ill ~ x1", "--treat", "d", "--family", "poisson", "--exposure", "positive"]
+    assert main(call) == 2
+    assert "\nType  --at-exposure observed  for means" in capsys.readouterr().err
+
+
 def test_joint_options_and_a_target_file(coded, tmp_path, capsys):
     other = tmp_path / "other.csv"
     pd.read_csv(coded).head(40).to_csv(other, index=False)

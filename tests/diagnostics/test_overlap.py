@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.propensity.overlap import ArmWeights, crump_limits, overlap_message
+from causalrisk.propensity.limits import ArmWeights, crump_limits, overlap_message
 from causalrisk.report.readings import read_overlap
 from tests.conftest import RHS, simulate
 

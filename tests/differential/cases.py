@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
-ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW")
+ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
 SMALLEST = 60
+STATED = 2.5  # exposure
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,12 @@ class Case:
     """One random fit; its fields are all there is to it, and the defaults are the simplest.
 
     `rows` are those of the data before anything is left out, `arms` their number of arms, `covariates` the numeric
-    ones, `factor` whether there is a categorical one too. `shift` and `scale` move the covariates; `missing` is the
-    share of rows that miss one. The other fields are options of the fit.
+    ones, `factor` whether there is a categorical one too, `square` whether the models have the square of the first.
+    `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
+    `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
+    logit of two arms as the multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. `offset` says
+    what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other fields
+    are options of the fit.
     """
 
     seed: int = 0
@@ -26,26 +31,35 @@ class Case:
     rows: int = 200
     covariates: int = 2
     factor: bool = False
+    square: bool = False
     arms: int = 2
     family: str = "gaussian"
     outcome_link: str = ""
     propensity_link: str = "logit"
+    propensity: str = "ml"
     target: str = "all"
     weight_type: str = ""
     weight_scale: float = 1.0
     clusters: int = 0
     small_sample: bool = False
     effect: str = "difference"
-    trim: tuple[float, float] | None = None
+    trim: tuple[float, float] | str | None = None
     clip: tuple[float, float] | None = None
     other_propensity: bool = False
     coding: str = "int"
     dtype: str = "float64"
     arrays: bool = False
+    level: float = 0.0
     shift: float = 0.0
     scale: float = 1.0
     missing: float = 0.0
     resamples: str = ""
+    blocks: bool = False
+    multinomial: bool = False
+    objective: str = "risk"
+    anchor: float = 1.0
+    replicates: int = 4
+    offset: str = ""
 
 
 def draw(seed: int) -> Case:
@@ -60,24 +74,31 @@ def draw(seed: int) -> Case:
     family = some(("gaussian", "gaussian", "binomial", "poisson", "gamma", "negativebinomial"), usual=0.2)
     links = {"binomial": ("logit", "probit", "cloglog"), "gaussian": ("identity", "log")}.get(family, ("log",))
     link = some(links, usual=0.5)
-    targets = ("all", "control", "overlap", "matching", "entropy", "frame", *(("treated", "tilt") if arms == 2 else ()))
-    target = some(targets, usual=0.3)
+    propensity = some(("ml", "calibrated", "known"), usual=0.6)
+    by_arm = ("all", "control", "treated" if arms == 2 else "arm")
+    others = ("overlap", "matching", "entropy", "frame", *(("tilt",) if arms == 2 else ()))
+    target = some(by_arm if propensity == "calibrated" else (*by_arm, *others), usual=0.3)
+    binary = arms == 2 and propensity == "ml"
     weight_type = some(("", "frequency", "probability"), usual=0.3)
     clusters = int(some((0, 15, 40), usual=0.5))
-    positive = family != "gaussian" or link == "log"
+    level = float(some((0.0, 1e3, -1e6), usual=0.6)) if (family, link) == ("gaussian", "identity") else 0.0
+    positive = family != "gaussian" or link == "log" or level > 0
     effects = ("difference", "ratio", "percent", *(("odds_ratio",) if family == "binomial" else ()))
-    trim = some((None, (0.05, 0.95), (0.1, 0.9)), usual=0.7) if target != "frame" else None
-    plain = arms == 2 and target == "all" and trim is None
-    return Case(
+    trim = some((None, (0.05, 0.95), (0.1, 0.9), "crump"), usual=0.6) if target != "frame" else None
+    if arms > 2 and isinstance(trim, tuple):
+        trim = (trim[0] / 2, 0.95)
+    case = Case(
         seed=seed,
         estimator=some(ESTIMATORS),
         rows=int(rng.integers(100, 400)) + 100 * (arms - 2),
         covariates=int(rng.integers(1, 4)),
         factor=bool(rng.random() < 0.4),
+        square=bool(rng.random() < 0.3),
         arms=arms,
         family=family,
         outcome_link=link,
-        propensity_link=some(("logit", "probit", "cloglog"), usual=0.4) if arms == 2 else "logit",
+        propensity_link=some(("logit", "probit", "cloglog"), usual=0.4) if binary else "logit",
+        propensity=propensity,
         target=target,
         weight_type=weight_type,
         weight_scale=float(10.0 ** rng.integers(-12, 13)) if weight_type == "probability" else 1.0,
@@ -85,16 +106,31 @@ def draw(seed: int) -> Case:
         small_sample=bool(rng.random() < 0.3),
         effect=some(effects, usual=0.5) if positive else "difference",
         trim=trim,
-        clip=some((None, (0.1, 0.9), (0.2, 1.0)), usual=0.6) if plain else None,
+        clip=some((None, (0.1, 0.9), (0.2, 1.0)), usual=0.6),
         other_propensity=bool(rng.random() < 0.4),
         coding=some(("int", "float", "text", "category", "bool") if arms == 2 else ("int", "text", "category")),
         dtype=some(("float64", "float32", "Float64", "object", ">f8"), usual=0.5),
         arrays=bool(rng.random() < 0.2),
+        level=level,
         shift=float(some((0.0, -3.0, 100.0, 1e4), usual=0.6)),
         scale=float(some((1.0, 1e-6, 1e6, 1e-12, 1e12), usual=0.6)),
         missing=float(some((0.0, 0.02, 0.1), usual=0.6)),
         resamples=some(("", "given", "pairs", "bayesian", "stratified", "cluster"), usual=0.5),
+        blocks=bool(rng.random() < 0.15),
+        multinomial=bool(rng.random() < 0.3),
+        objective=some(("risk", "risk", "erm")),
+        anchor=float(some((30.0, 3.0, 0.3, 0.03))),
+        replicates=int(some((2, 4, 6))),
     )
+    return replace(case, offset=some(_offsets(case, log=link == "log"), usual=0.6))
+
+
+def _offsets(case: Case, *, log: bool) -> tuple[str, ...]:
+    """What the column of times may be: the estimators that have means there, and links that have exposures."""
+    if case.estimator == "JRE":
+        return ("",)
+    observed = () if case.target == "frame" else ("offset", "observed") if log else ("offset",)
+    return ("", *observed, *(("stated",) if log and case.estimator != "AIPW" else ()))
 
 
 @dataclass(frozen=True)
@@ -123,11 +159,16 @@ def data_of(case: Case) -> Data:
     frame["g"] = np.array(["a", "b", "c"])[g]
     own, elsewhere = frame.iloc[:n].copy(), frame.iloc[n:].reset_index(drop=True)
     own["y"], own["d"] = y, d
+    odds = np.exp(index)
+    own[[f"e{k}" for k in range(case.arms)]] = odds / odds.sum(axis=1, keepdims=True)
     w = rng.integers(1, 5, n) if case.weight_type == "frequency" else rng.uniform(0.3, 2, n) * case.weight_scale
     own["w"] = w
     own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
     for name in names:
         own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
+    own["t"] = 0.5 * rng.normal(size=n)
+    if case.offset in ("observed", "stated"):
+        own["t"] = np.exp(own["t"])
     return Data(own, elsewhere, names)
 
 
@@ -143,7 +184,7 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
         return np.exp(0.5 * level) * rng.gamma(2, 0.5, n)
     if case.outcome_link == "log":
         return np.exp(0.4 * level) + 0.2 * rng.normal(size=n)
-    return level + rng.normal(size=n)
+    return case.level + level + rng.normal(size=n)
 
 
 def smaller(case: Case) -> Iterator[Case]:
@@ -157,7 +198,7 @@ def smaller(case: Case) -> Iterator[Case]:
             continue
         changed = replace(case, **{field.name: value})
         if field.name == "family":
-            changed = replace(changed, outcome_link="", effect="difference")
+            changed = replace(changed, outcome_link="", effect="difference", level=0.0, offset="")
         yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy.special import erf
 
-from tests.differential.cases import Case, Data
+from tests.differential.cases import STATED, Case, Data
 
 STEP = 1e-30
 ALPHA = 0.7  # of the negative binomial
+Z90 = 1.6448536269514722  # normal quantile of 95%
 Vector = np.ndarray
 
 
@@ -28,11 +29,18 @@ class NoReferenceError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """Effects and arm means with their covariance, and what else can be compared."""
+    """Effects and arm means with their covariance, and what else can be compared.
+
+    `limits` are those of 90% intervals, of effects on a scale where they are differences, transformed; `z` are
+    statistics against no effect, and of the means against zero.
+    """
 
     params: Vector
     cov: Vector
+    limits: Vector
+    z: Vector
     predicted: Vector
+    predicted_se: Vector
     groups: Vector
     group_se: Vector
     condition: float
@@ -51,40 +59,53 @@ class Problem:
     observed: Vector
     cluster: Vector
     g: Vector
+    e: Vector
+    offset: Vector
+    mean_offset: Vector
 
     @property
     def n_arms(self) -> int:
         return self.case.arms
 
 
-def design(frame: pd.DataFrame, names: tuple[str, ...], factor: bool) -> Vector:
-    """Constant, indicators of the factor's levels b and c, then the covariates."""
+def design(case: Case, frame: pd.DataFrame, names: tuple[str, ...]) -> Vector:
+    """Constant, indicators of the factor's levels b and c, the covariates, and the square of the first."""
     columns = [np.ones(len(frame))]
-    if factor:
+    if case.factor:
         columns += [(frame["g"] == level).to_numpy(float) for level in ("b", "c")]
-    return np.column_stack([*columns, *(frame[name].to_numpy(float) for name in names)])
+    columns += [frame[name].to_numpy(float) for name in names]
+    if case.square:
+        columns.append(frame[names[0]].to_numpy(float) ** 2)
+    return np.column_stack(columns)
 
 
-def problem_of(case: Case, data: Data) -> Problem:
-    """Leave out rows that miss a covariate, standardise the covariates, and put both populations together."""
+def standardised(columns: Vector) -> Vector:
+    """Columns of mean zero and unit spread, but for the constant, which stands first."""
+    rest = columns[:, 1:]
+    return np.column_stack([columns[:, :1], (rest - rest.mean(axis=0)) / rest.std(axis=0)])
+
+
+def problem_of(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardised) -> Problem:
+    """Leave out rows that miss a covariate, put both populations together, and span the columns anew."""
     used = list(data.names)
     own = data.frame.dropna(subset=used)
     frames = [own, data.elsewhere] if case.target == "frame" else [own]
     both = pd.concat(frames, ignore_index=True)
-    middle, spread = own[used].mean(), own[used].std()
-    both = both.assign(**{name: (both[name] - middle[name]) / spread[name] for name in used})
-    X = design(both, data.names, case.factor)
-    Z = design(both, propensity_names(case, data.names), case.factor)
+    X, Z = (basis(design(case, both, names)) for names in (data.names, propensity_names(case, data.names)))
     n, m = len(own), len(both) - len(own)
     s = own["w"].to_numpy(float) if case.weight_type else np.ones(n)
     if case.weight_type == "probability":
         s = s / s.mean()
     cluster = own["c"].to_numpy() if case.clusters else np.arange(n)
     pad = np.zeros(m)
+    t = own["t"].to_numpy()
+    offset = np.r_[{"": np.zeros(n), "offset": t}.get(case.offset, np.log(np.abs(t))), pad]
     problem = Problem(
         case, X, Z, np.r_[own["y"].to_numpy(float), pad], np.r_[own["d"].to_numpy(int), pad.astype(int)],
         np.r_[s, np.ones(m)], np.r_[np.ones(n), pad],
         np.r_[cluster, 10_000 + np.arange(m)], both["g"].to_numpy(),
+        np.column_stack([own[[f"e{k}" for k in range(case.arms)]].to_numpy().T, np.full((case.arms, m), 0.5)]),
+        offset, np.full(n + m, np.log(STATED)) if case.offset == "stated" else offset,
     )  # fmt: skip
     return problem if case.trim is None else trimmed(problem)
 
@@ -95,16 +116,36 @@ def propensity_names(case: Case, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def trimmed(problem: Problem) -> Problem:
-    low, high = problem.case.trim
-    gamma = solve_propensity(problem)
-    e = probabilities(problem, gamma)
-    scores = e[1:] if problem.n_arms == 2 else e
-    keep = ((scores >= low) & (scores <= high)).all(axis=0)
-    parts = (getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g"))
-    smaller = Problem(problem.case, *parts)
-    if problem.case.weight_type == "probability":
+    case = problem.case
+    plain = replace(problem, case=replace(case, target="all", clip=None))
+    e = probabilities(plain, solve_propensity(plain, problem.s))
+    if case.arms == 2:
+        e = np.stack([1 - e[1], e[1]])
+    if case.trim == "crump":
+        cost = (1 / e).sum(axis=0)
+        keep = cost <= largest_cost(cost, problem.s) * (1 + 1e-9)
+    else:
+        scores = e[1:] if case.arms == 2 else e
+        keep = ((scores >= case.trim[0]) & (scores <= case.trim[1])).all(axis=0)
+    smaller = replace(problem, **{
+        name: getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g",
+                                                      "offset", "mean_offset")
+    }, e=problem.e[:, keep])  # fmt: skip
+    if case.weight_type == "probability":
         smaller.s = smaller.s / smaller.s.mean()
     return smaller
+
+
+def largest_cost(cost: Vector, s: Vector) -> float:
+    """Crump's rule: the largest cut that is no more than twice the mean of the costs below it."""
+    best = np.inf
+    order = np.argsort(cost)
+    for count in range(int(np.isfinite(cost).sum()), 0, -1):
+        below = order[:count]
+        best = 2 * (s[below] @ cost[below]) / s[below].sum()
+        if cost[below[-1]] <= best:
+            break
+    return best if count < len(cost) else np.inf
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -129,7 +170,7 @@ def usual_link(case: Case) -> str:
 def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
     """Mean of the outcome model, and derivative over variance."""
     case = problem.case
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return eta, np.ones_like(eta)
     m, slope = inverse_link(usual_link(case), eta)
     variance = {
@@ -142,24 +183,54 @@ def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
     return m, slope / variance
 
 
+def predictors(problem: Problem, gamma: Vector) -> Vector:
+    """Linear predictors of the propensity model, shape (L, n)."""
+    return gamma.reshape(-1, problem.Z.shape[1]) @ problem.Z.T
+
+
 def probabilities(problem: Problem, gamma: Vector) -> Vector:
-    """Probability of each arm, shape (K, n)."""
-    q = problem.Z.shape[1]
-    eta = (gamma.reshape(-1, q) @ problem.Z.T) if gamma.size else np.zeros((problem.n_arms - 1, len(problem.y)))
-    if problem.n_arms == 2:
-        e = inverse_link(problem.case.propensity_link, eta[0])[0]
+    """Probability of each arm, shape (K, n); of calibrated ones each by the model of that arm."""
+    case = problem.case
+    if case.propensity == "known":
+        return problem.e
+    eta = predictors(problem, gamma)
+    if case.propensity == "calibrated" and toward(case) is None:
+        return 1 / (1 + np.exp(-eta))
+    if problem.n_arms == 2 and case.propensity == "ml":
+        e = inverse_link(case.propensity_link, eta[0])[0]
         return np.stack([1 - e, e])
-    odds = np.exp(np.vstack([np.zeros_like(eta[:1]), eta]))
+    base = 0 if case.propensity == "ml" else toward(case)
+    odds = np.exp(np.insert(eta, base, 0, axis=0))
     return odds / odds.sum(axis=0)
 
 
+def clipped(problem: Problem, e: Vector) -> Vector:
+    """Probabilities within the limits: of the treated arm and its complement, or of each of several arms."""
+    if problem.case.clip is None:
+        return e
+    low, high = problem.case.clip
+    lows, highs = (low, high) if len(e) > 2 else (np.array([[1 - high], [low]]), np.array([[1 - low], [high]]))
+    return np.where(e.real < lows, lows, np.where(e.real > highs, highs, e))
+
+
+def toward(case: Case) -> int | None:
+    """Return the arm whose rows are the target."""
+    return {"control": 0, "treated": 1, "arm": case.arms - 1}.get(case.target)
+
+
 def propensity_scores(problem: Problem, gamma: Vector) -> Vector:
-    """Contributions of the rows to the likelihood equations, shape (n, L q)."""
-    Z, d, own = problem.Z, problem.d, problem.observed
-    if problem.n_arms == 2:
-        e, slope = inverse_link(problem.case.propensity_link, Z @ gamma)
-        return (own * (d - e) * slope / (e * (1 - e)))[:, None] * Z
+    """Contributions of the rows to the equations of the propensity model, shape (n, L q)."""
+    Z, d, own, case = problem.Z, problem.d, problem.observed, problem.case
+    if case.propensity == "calibrated":
+        aim = toward(case)
+        arms = [a for a in range(case.arms) if a != aim]
+        weight = np.exp(-predictors(problem, gamma)) + (aim is None)
+        wanted = 1.0 if aim is None else (d == aim)
+        return np.hstack([((d == a) * w - wanted)[:, None] * Z for a, w in zip(arms, weight, strict=True)])
     p = probabilities(problem, gamma)
+    if case.arms == 2:
+        slope = inverse_link(case.propensity_link, predictors(problem, gamma)[0])[1]
+        return (own * (d - p[1]) * slope / (p[1] * p[0]))[:, None] * Z
     return np.hstack([(own * ((d == k) - p[k]))[:, None] * Z for k in range(1, problem.n_arms)])
 
 
@@ -176,8 +247,8 @@ def jacobian(total: Callable[[Vector], Vector], theta: Vector) -> Vector:
     return np.column_stack(columns)
 
 
-def newton(total: Callable[[Vector], Vector], start: Vector) -> Vector:
-    """Solve total(theta) = 0, halving steps that make it larger."""
+def newton(total: Callable[[Vector], Vector], start: Vector, enough: float = 1e-12) -> Vector:
+    """Solve total(theta) = 0, halving steps that make it larger; one shorter than `enough` is the last."""
     theta = start.astype(float)
     value = total(theta)
     for _ in range(60):
@@ -194,21 +265,38 @@ def newton(total: Callable[[Vector], Vector], start: Vector) -> Vector:
                 break
             step = step / 2
         theta, value = theta - step, tried
-        if np.abs(step).max() < 1e-12 * (1 + np.abs(theta).max()):
+        if np.abs(step).max() < enough * (1 + np.abs(theta).max()):
             return theta
     raise NoReferenceError("not solved")
 
 
-def solve_propensity(problem: Problem) -> Vector:
-    size = problem.Z.shape[1] * (problem.n_arms - 1)
-    return newton(lambda gamma: problem.s @ propensity_scores(problem, gamma), np.zeros(size))
+def n_models(case: Case) -> int:
+    """Linear predictors of the propensity model."""
+    return {"known": 0, "ml": case.arms - 1, "calibrated": case.arms - (toward(case) is not None)}[case.propensity]
+
+
+def solve_propensity(problem: Problem, s: Vector) -> Vector:
+    size = problem.Z.shape[1] * n_models(problem.case)
+    if not size:
+        return np.zeros(0)
+    return newton(lambda gamma: (s @ propensity_scores(problem, gamma)) / s.sum(), np.zeros(size))
+
+
+def solve_membership(problem: Problem, s: Vector) -> Vector:
+    return newton(lambda mu: (s @ membership_scores(problem, mu)) / s.sum(), np.zeros(problem.Z.shape[1]))
+
+
+def membership_scores(problem: Problem, mu: Vector) -> Vector:
+    """Contributions to the logit of belonging to another population, shape (n, q)."""
+    member = 1 / (1 + np.exp(-problem.Z @ mu))
+    return (1 - problem.observed - member)[:, None] * problem.Z
 
 
 def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Vector:
     """Start from statsmodels' fit of an arm."""
     case, f = problem.case, sm.families
     y = problem.y[rows]
-    if case.estimator == "Hajek":
+    if case.estimator == "Hajek" and not case.offset:
         return np.array([np.average(y, weights=w)])
     link = {"logit": f.links.Logit, "probit": f.links.Probit, "cloglog": f.links.CLogLog, "log": f.links.Log,
             "identity": f.links.Identity}[usual_link(case)]()  # fmt: skip
@@ -218,10 +306,14 @@ def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Ve
     }[case.family]()  # fmt: skip
     start = None
     if case.family == "gaussian" and usual_link(case) == "log":
-        start = np.r_[np.log(np.average(y, weights=w)), np.zeros(X.shape[1] - 1)]
+        start = np.r_[np.log((w @ y) / (w @ np.exp(problem.offset[rows]))), np.zeros(X.shape[1] - 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return np.asarray(sm.GLM(y, X[rows], family=family, freq_weights=w).fit(start_params=start).params)
+        try:
+            glm = sm.GLM(y, X[rows], family=family, freq_weights=w, offset=problem.offset[rows])
+            return np.asarray(glm.fit(start_params=start).params)
+        except ValueError as error:  # no weights of its own steps are left
+            raise NoReferenceError(str(error)) from error
 
 
 # --- the stack -----------------------------------------------------------------------------------------------------
@@ -237,10 +329,12 @@ class Stack:
         self.scored = case.estimator != "OutcomeRegression" or case.target in ("overlap", "matching", "entropy", "tilt")
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
-        grouped = case.factor and case.target != "frame"
+        self.constants = case.estimator == "Hajek" and not case.offset
+        grouped = case.factor and case.target != "frame" and (self.constants or case.estimator != "Hajek")
         self.masks = [np.ones(len(problem.y))]
         self.masks += [(problem.g == level).astype(float) for level in "abc"] if grouped else []
-        sizes = [q * (K - 1) * self.scored, q * self.joined, K * p, K * len(self.masks)]
+        self.inside = [problem.observed * (problem.d == a) for a in range(K)]
+        sizes = [q * n_models(case) * self.scored, q * self.joined, K * p, K * len(self.masks)]
         sizes.append(K * len(self.masks) * (case.estimator == "AIPW"))
         self.parts = [slice(int(b - a), int(b)) for a, b in zip(sizes, np.cumsum(sizes), strict=True)]
 
@@ -248,19 +342,15 @@ class Stack:
         """Importance weight of each row in its own arm, tilt and measure, shape (n,)."""
         problem, case = self.problem, self.problem.case
         d, own, ones = problem.d, problem.observed, np.ones(len(problem.y))
-        e = probabilities(problem, gamma) if self.scored else None
-        if e is not None and case.clip is not None:
-            low, high = case.clip
-            e1 = np.where(e[1].real < low, low, np.where(e[1].real > high, high, e[1]))
-            e = np.stack([1 - e1, e1])
+        e = clipped(problem, probabilities(problem, gamma)) if self.scored else None
         mine = ones if e is None else e[d, np.arange(len(d))]
         if case.target == "frame":
             ratio = own * np.exp(problem.Z @ mu) if self.joined else ones
             return ratio / mine, 1 - own, ratio
-        if case.target in ("treated", "control"):
-            toward = int(case.target == "treated")
-            tilt = (d == toward).astype(float)
-            return (ones if e is None else e[toward] / mine), tilt, tilt
+        aim = toward(case)
+        if aim is not None:
+            tilt = (d == aim).astype(float)
+            return (ones if e is None else e[aim] / mine), tilt, tilt
         if case.target == "all" or e is None:
             return ones / mine, ones, ones
         tilt = {
@@ -271,66 +361,67 @@ class Stack:
         }[case.target]()
         return tilt / mine, tilt, tilt
 
+    def training(self, w: Vector) -> Vector:
+        """Weights that the outcome models are fitted under."""
+        return w if self.problem.case.estimator in ("IPWRA", "Hajek") else np.ones(len(w))
+
+    def outcome_rows(self, arm: int, beta: Vector, training: Vector) -> Vector:
+        """Contributions to the equations of an arm's outcome model."""
+        m, slope = outcome_mean(self.problem, self.X @ beta + self.problem.offset)
+        return (self.inside[arm] * training * (self.problem.y - m) * slope)[:, None] * self.X
+
+    def averaged(self, arm: int, m: Vector, w: Vector, tilt: Vector) -> tuple[Vector, Vector]:
+        """Numerator and denominator of the mean of an arm, row by row."""
+        if self.constants:  # weighted means of a group are those of its rows
+            return self.inside[arm] * w * self.problem.y, self.inside[arm] * w
+        return tilt * m, tilt
+
+    def corrections(self, arm: int, m: Vector, w: Vector, measure: Vector) -> tuple[Vector, Vector]:
+        """Numerator and denominator of AIPW's correction, row by row."""
+        return self.inside[arm] * w * (self.problem.y - m), own_measure(measure, self.problem.observed)
+
     def rows(self, theta: Vector) -> Vector:
         """Contribution of each row to each equation, shape (n, d)."""
-        problem, case, K = self.problem, self.problem.case, self.problem.n_arms
+        problem, K = self.problem, self.problem.n_arms
         gamma, mu, beta, tau, rho = (theta[part] for part in self.parts)
-        own, X = problem.observed, self.X
-        blocks = []
-        if self.scored:
-            blocks.append(propensity_scores(problem, gamma))
+        blocks = [propensity_scores(problem, gamma)] if self.scored and gamma.size else []
         if self.joined:
-            member = 1 / (1 + np.exp(-problem.Z @ mu))
-            blocks.append((1 - own - member)[:, None] * problem.Z)
+            blocks.append(membership_scores(problem, mu))
         w, tilt, measure = self.weights(gamma, mu)
-        training = w if case.estimator in ("IPWRA", "Hajek") else np.ones(len(own))
-        fits = [outcome_mean(problem, X @ b) for b in beta.reshape(K, -1)]
-        inside = [own * (problem.d == a) for a in range(K)]
-        for a, (m, slope) in enumerate(fits):
-            blocks.append((inside[a] * training * (problem.y - m) * slope)[:, None] * X)
-        for j, mask in enumerate(self.masks):
-            for a, (m, _) in enumerate(fits):
-                t = tau.reshape(len(self.masks), K)[j, a]
-                if case.estimator == "Hajek":  # weighted means of a group are those of its rows
-                    blocks.append((mask * inside[a] * w * (problem.y - t))[:, None])
-                else:
-                    blocks.append((mask * tilt * (m - t))[:, None])
-        if case.estimator == "AIPW":
-            for j, mask in enumerate(self.masks):
-                for a, (m, _) in enumerate(fits):
-                    r = rho.reshape(len(self.masks), K)[j, a]
-                    blocks.append((mask * (inside[a] * w * (problem.y - m) - own_measure(measure, own) * r))[:, None])
+        training, beta = self.training(w), beta.reshape(K, -1)
+        blocks += [self.outcome_rows(a, beta[a], training) for a in range(K)]
+        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
+        for parameters, kind, last in ((tau, self.averaged, tilt), (rho, self.corrections, measure)):
+            for k, value in enumerate(parameters):
+                above, below = kind(k % K, means[k % K], w, last)
+                blocks.append((self.masks[k // K] * (above - below * value))[:, None])
         return np.hstack(blocks)
 
     def solve(self, s: Vector) -> Vector:
         """Solve block by block under row weights."""
         problem, K = self.problem, self.problem.n_arms
         theta = np.zeros(self.parts[-1].stop)
-
-        def settle(part: slice, start: Vector) -> None:
-            if part.stop == part.start:
-                return
-
-            def total(values: Vector) -> Vector:
-                moved = theta.astype(values.dtype)
-                moved[part] = values
-                return (s @ self.rows(moved)[:, part]) / s.sum()
-
-            theta[part] = newton(total, start)
-
-        for part in self.parts[:2]:
-            settle(part, np.zeros(part.stop - part.start))
-        w, _, _ = self.weights(theta[self.parts[0]], theta[self.parts[1]])
-        training = s * (w.real if problem.case.estimator in ("IPWRA", "Hajek") else 1) * problem.observed
-        p = self.X.shape[1]
-        first = self.parts[2].start
-        for a in range(K):
-            rows = (problem.d == a) & (training > 0)
-            start = start_of_outcome(problem, self.X, rows, training[rows])
-            settle(slice(first + a * p, first + (a + 1) * p), start)
-        for part in self.parts[3:]:
-            settle(part, np.zeros(part.stop - part.start))
+        if self.scored:
+            theta[self.parts[0]] = solve_propensity(problem, s)
+        if self.joined:
+            theta[self.parts[1]] = solve_membership(problem, s)
+        w, tilt, measure = self.weights(theta[self.parts[0]], theta[self.parts[1]])
+        training = self.training(w)
+        beta = [self.solve_outcome(a, s, training) for a in range(K)]
+        theta[self.parts[2]] = np.concatenate(beta)
+        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
+        for part, kind, last in ((self.parts[3], self.averaged, tilt), (self.parts[4], self.corrections, measure)):
+            for k in range(part.stop - part.start):
+                above, below = kind(k % K, means[k % K], w, last)
+                own = s * self.masks[k // K]
+                theta[part.start + k] = (own @ above) / (own @ below)
         return theta
+
+    def solve_outcome(self, arm: int, s: Vector, training: Vector) -> Vector:
+        counted = s * training * self.problem.observed
+        rows = (self.problem.d == arm) & (counted > 0)
+        start = start_of_outcome(self.problem, self.X, rows, counted[rows])
+        return newton(lambda beta: (s @ self.outcome_rows(arm, beta, training)) / s.sum(), start)
 
     def means(self, theta: Vector) -> Vector:
         """Arm means over everybody and in each group, shape (J, K)."""
@@ -345,13 +436,26 @@ class Stack:
         return np.concatenate([self.effects(means[0]), means[0], *(self.effects(m) for m in means[1:])])
 
     def effects(self, m: Vector) -> Vector:
-        first, others = m[0], m[1:]
-        return {
-            "difference": lambda: others - first,
-            "ratio": lambda: others / first,
-            "percent": lambda: 100 * (others / first - 1),
-            "odds_ratio": lambda: (others / (1 - others)) / (first / (1 - first)),
-        }[self.problem.case.effect]()
+        return reported(self.problem.case, self.contrasts(m))
+
+    def contrasts(self, m: Vector) -> Vector:
+        """Effects of arm means on the scale where they are differences."""
+        g = on_scale(self.problem.case, m)
+        return g[1:] - g[0]
+
+
+def on_scale(case: Case, m: Vector) -> Vector:
+    return {
+        "difference": lambda: m, "ratio": lambda: np.log(m), "percent": lambda: np.log(m),
+        "odds_ratio": lambda: np.log(m / (1 - m)),
+    }[case.effect]()  # fmt: skip
+
+
+def reported(case: Case, contrast: Vector) -> Vector:
+    """Effects as they are reported, of differences on their scale."""
+    if case.effect == "difference":
+        return contrast
+    return 100 * (np.exp(contrast) - 1) if case.effect == "percent" else np.exp(contrast)
 
 
 def own_measure(measure: Vector, own: Vector) -> Vector:
@@ -359,9 +463,9 @@ def own_measure(measure: Vector, own: Vector) -> Vector:
     return measure * own
 
 
-def answer(case: Case, data: Data) -> Answer:
+def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardised) -> Answer:
     """Return the effects of a case with their covariance."""
-    problem = problem_of(case, data)
+    problem = problem_of(case, data, basis)
     stack = Stack(problem)
     theta, s = stack.solve(problem.s), problem.s
     bread = jacobian(lambda t: s @ stack.rows(t), theta)
@@ -371,26 +475,53 @@ def answer(case: Case, data: Data) -> Answer:
     count = 2 * case.arms - 1
     n = (s * problem.observed).sum() if case.weight_type == "frequency" else len(s)
     factor = small_sample(case, problem, stack, n)
-    beta = theta[stack.parts[2]].reshape(case.arms, -1)
-    predicted = np.column_stack([outcome_mean(problem, stack.X[:5] @ b)[0] for b in beta])
+    cov = factor * cov
+    limits, z = intervals(stack, theta, cov)
+
+    def predicted(t: Vector) -> Vector:
+        beta = t[stack.parts[2]].reshape(case.arms, -1)
+        return np.column_stack(
+            [outcome_mean(problem, stack.X[:5] @ b + problem.mean_offset[:5])[0] for b in beta]
+        ).ravel()
+
+    by_theta = jacobian(predicted, theta)
     own = problem.observed > 0
     return Answer(
-        values[:count], factor * spread[:count, :count], predicted, values[count:],
+        values[:count], factor * spread[:count, :count], limits, z, predicted(theta).reshape(5, -1),
+        np.sqrt(np.einsum("ij,jk,ik->i", by_theta, cov, by_theta)).reshape(5, -1), values[count:],
         np.sqrt(np.diag(spread)[count:]),
         max(np.linalg.cond(M[own & (problem.d == a)]) for M in (problem.X, problem.Z) for a in range(case.arms)),
     )  # fmt: skip
 
 
+def intervals(stack: Stack, theta: Vector, cov: Vector) -> tuple[Vector, Vector]:
+    """90% limits, shape (2 K - 1, 2), and z statistics."""
+    case = stack.problem.case
+
+    def measured(t: Vector) -> Vector:
+        m = stack.means(t)[0]
+        return np.concatenate([stack.contrasts(m), m])
+
+    slope, values = jacobian(measured, theta), measured(theta)
+    se = np.sqrt(np.diag(slope @ cov @ slope.T))
+    limits = values[:, None] + np.outer(se, [-Z90, Z90])
+    limits[: case.arms - 1] = reported(case, limits[: case.arms - 1])
+    return limits, values / se
+
+
 def meat_and_bread(problem: Problem, stack: Stack, theta: Vector, bread: Vector) -> Vector:
-    rows, s, case = stack.rows(theta), problem.s, problem.case
+    half = np.linalg.solve(bread, meat(problem, stack.rows(theta)))
+    return np.linalg.solve(bread, half.T)
+
+
+def meat(problem: Problem, rows: Vector) -> Vector:
+    """Sum of squares of the weighted contributions, of clusters where there are any."""
+    s, case = problem.s, problem.case
     if case.clusters:
         sums = pd.DataFrame(s[:, None] * rows).groupby(problem.cluster).sum().to_numpy()
-        meat = sums.T @ sums
-    else:
-        power = 1 if case.weight_type == "frequency" else 2
-        meat = (rows * (s**power)[:, None]).T @ rows
-    half = np.linalg.solve(bread, meat)
-    return np.linalg.solve(bread, half.T)
+        return sums.T @ sums
+    power = 1 if case.weight_type == "frequency" else 2
+    return (rows * (s**power)[:, None]).T @ rows
 
 
 def small_sample(case: Case, problem: Problem, stack: Stack, n: float) -> float:
@@ -405,6 +536,5 @@ def small_sample(case: Case, problem: Problem, stack: Stack, n: float) -> float:
 
 def resampled(case: Case, data: Data, counts: Vector) -> Vector:
     """Effects and means under other weights of the rows, in the order of the sample of the package's design."""
-    problem = problem_of(case, data)
-    stack = Stack(problem)
+    stack = Stack(problem_of(case, data))
     return stack.reported(stack.solve(counts))[: 2 * case.arms - 1]

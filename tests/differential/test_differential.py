@@ -27,14 +27,15 @@ def test_random_fits_agree_with_the_reference(part):
 
 
 def test_the_cases_are_of_every_kind():
-    drawn = [cases.draw(seed) for seed in range(CASES)]
-    for field in ("estimator", "arms", "family", "propensity_link", "target", "weight_type", "effect", "coding",
-                  "dtype", "resamples"):  # fmt: skip
-        found = {getattr(case, field) for case in drawn}
-        everything = {getattr(cases.draw(seed), field) for seed in range(2000)}
-        assert found == everything, field
-    pairs = {(case.estimator, case.target) for case in map(cases.draw, range(2000))}
-    assert len(pairs) == 4 * 8
+    everything = [cases.draw(seed) for seed in range(2000)]
+    fields = (
+        "estimator arms family propensity_link propensity target weight_type effect trim clip coding dtype square "
+        "resamples objective anchor offset"
+    )
+    for field in fields.split():
+        in_the_suite = {getattr(case, field) for case in everything[:CASES]}
+        assert in_the_suite == {getattr(case, field) for case in everything}, field
+    assert len({(case.estimator, case.target) for case in everything}) == 5 * 9
 
 
 def first_wrong(limit=500):
@@ -49,8 +50,8 @@ def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
     project = separate.project_arm
 
-    def turned(sample, spec, w, *args, **options):
-        return project(sample, spec, dataclasses.replace(w, excess=-w.w - w.tilt), *args, **options)
+    def turned(sample, *, weights, **options):
+        return project(sample, weights=dataclasses.replace(weights, excess=-weights.w - weights.tilt), **options)
 
     monkeypatch.setattr(separate, "project_arm", turned)
 

@@ -12,21 +12,30 @@ import io
 import pickle
 import re
 import shlex
+import sys
 import tempfile
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import sklearn.linear_model
 import statsmodels.api as sm
+from sklearn.linear_model import LinearRegression
 
 import causalrisk
-from causalrisk import IPWRA, JRE, Hajek, OutcomeRegression, compare
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
 from causalrisk.cli import main
+from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
-from tests.advice import Told, seen, sites, told
+from causalrisk.numerics.failures import Failure
+from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
 
 N = 300
@@ -196,6 +205,9 @@ FORMULAS = {
     "braces": Formula("{x1**2}", "I(x1**2)"),
     "as.factor": Formula("as.factor(g)", "C(g)"),
     "dot": Formula(".", "x1 + x2 + x3", fill={"<treatment>": "d"}, data=DATA[["y", "d", "x1", "x2", "x3"]]),
+    "list": Formula("x1 x2", "x1 + x2"),
+    "power of a sum": Formula("(x1 + x2)^2", "(x1 + x2)**2"),
+    "package": Formula("splines::ns(x1, 3)", "cr(x1, df=3, constraints='center')"),
     "bar": Formula("x1 | k", "x1 + C(k)"),
     "bar meant": Formula("k | site", "I(k | site)", which=1),
     "random effect": Formula("(1|k)", "C(k)"),
@@ -295,7 +307,9 @@ MODEL = {
     "target far": Case(model, {"target": "zzz"}, {"target": "overlap"}, fill={"target=": 'target="overlap"'}),
     "cate": Expression(lambda: model(target="CATE"), lambda: BY_G().effects_by("g"), res=BY_G, fill={"column": "g"}),
     "trim": Case(model, {"trim": "crumpp"}, {"trim": "crump"}),
-    "clip": Case(model, {"clip": 0.1}, {"clip": (0.01, 0.99)}),
+    "clip": Case(model, {"clip": "narrow"}, {"clip": (0.01, 0.99)}),
+    "one limit": Case(model, {"clip": 0.025}, {"clip": (0.025, 0.975)}),
+    "level of another type": Case(model, {"treat": "k", "reference": [1]}, {"treat": "k", "reference": 1}),
     "effect": Case(model, {"effect": "RR"}, {"effect": "ratio"}),
     "folds": Case(model, {"n_folds": 1}, {"n_folds": 2}),
     "probit of several": Case(
@@ -345,12 +359,64 @@ KEYWORDS = {
         ("sample_weight", "w", {"weights": "w", "weight_type": "probability"}, 0, None),
         ("ps_bounds", (0.2, 0.8), {"clip": (0.2, 0.8)}, 0, None),
         ("trimming", (0.2, 0.8), {"trim": (0.2, 0.8)}, 0, None),
+        ("log_exposure", "x3", {"offset": "x3"}, 0, None),
         ("baseline", 0, {"reference": 0}, 0, None),
         ("treated_level", 1, {"treated": 1}, 0, None),
         ("na_action", "omit", {"missing": "drop"}, 0, None),
         ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
     ]
 }
+COUNTS = {"formula": "ill ~ x1", "family": "poisson"}
+RATES = COUNTS | {"exposure": "u"}
+EXPOSURE = {
+    "person_time": Case(model, COUNTS | {"person_time": "u"}, RATES),
+    "offset of R": Case(model, COUNTS | {"formula": "ill ~ x1 + offset(log(u))"}, RATES),
+    "offset of R first": Case(model, COUNTS | {"formula": "ill ~ offset(np.log(u)) + x1"}, RATES),
+    "offset of R alone": Case(
+        model, COUNTS | {"formula": "ill ~ offset(log(u))", "propensity": "x1"},
+        RATES | {"formula": "ill ~ 1", "propensity": "x1"},
+    ),
+    "offset of R, a column": Case(model, COUNTS | {"formula": "ill ~ x1 + offset(x3)"}, COUNTS | {"offset": "x3"}),
+    "offset of R, computed": Case(
+        model, COUNTS | {"formula": "ill ~ offset(2 * (x3 - 1)) + x1"}, COUNTS | {"offset": 2 * (DATA.x3 - 1)}
+    ),
+    "offset of the propensity": Case(model, {"propensity": "x1 + offset(x3)"}, {"propensity": "x1"}),
+    "exposure of zero": Case(model, COUNTS | {"exposure": "k"}, COUNTS | {"exposure": DATA.k.where(DATA.k > 0)}),
+    "exposure of a difference": Case(
+        lambda **o: model(**o).fit(), {"formula": "ill ~ x1", "exposure": "u", "family": "gaussian"}, RATES
+    ),
+    "exposure of a difference, log": Case(
+        lambda **o: model(**o).fit(), {"formula": "positive ~ x1", "exposure": "u"},
+        {"formula": "positive ~ x1", "exposure": "u", "link": "log"}, which=1,
+    ),
+    "at_exposure alone": Case(
+        lambda **o: model(**o).fit(), COUNTS | {"at_exposure": 2}, RATES | {"at_exposure": 2}, fill={"<column>": "u"}
+    ),
+    "at_exposure word": Case(model, RATES | {"at_exposure": "asobserved"}, RATES | {"at_exposure": "observed"}),
+    "at_exposure of nothing": Case(model, RATES | {"at_exposure": -1}, RATES | {"at_exposure": 1}),
+    "AIPW at a stated exposure": Case(
+        lambda **o: model(AIPW, **o).fit(), RATES | {"at_exposure": 1}, RATES | {"at_exposure": "observed"}
+    ),
+    "JRE at a stated exposure": Case(
+        lambda **o: model(JRE, **o).fit(cov_type="robust", n_replicates=5), RATES, RATES | {"at_exposure": "observed"}
+    ),
+    "exposure of a target frame": Case(
+        lambda **o: model(OutcomeRegression, target=DATA.head(50), **o).fit(),
+        RATES | {"at_exposure": "observed"}, RATES | {"at_exposure": 1},
+    ),
+    "no events in an arm": Case(
+        lambda **o: model(data=DATA.assign(ill=DATA.ill * DATA.d), **o).fit(), RATES,
+        RATES | {"exposure": None, "family": "gaussian"},
+    ),
+    "exposure of new data": Case(
+        lambda **o: model(**o).fit().predict(DATA[["x1"]]),
+        RATES | {"at_exposure": "observed"}, RATES | {"at_exposure": 1},
+    ),
+    "diagnostic of residuals": Expression(
+        lambda: model(**RATES).fit().sensitivity(), lambda: model(**RATES, at_exposure="observed").fit(),
+        model=lambda: model(**RATES),
+    ),
+}  # fmt: skip
 KEYWORDS["treatment"].call = lambda **o: IPWRA.from_formula("y ~ x1 + x2", DATA, **{"treat": "d"} | o)
 KEYWORDS["treatment"].wrong, KEYWORDS["treatment"].meant = {"treatment": "d"}, {"treat": "d"}
 OF_FIT = {
@@ -629,7 +695,7 @@ class Certain(Classifier):
     certain = True
 
 
-NAMES |= {"Classifier": Classifier}
+NAMES |= {"Classifier": Classifier, "sklearn": sklearn}
 HALF = np.ones((N, 4))
 HALF[DATA.d == 1, 2:] = 0  # half of the resamples lack an arm
 SMALL = {"design": "strong", "n": [100], "n_sims": 3, "estimators": ["Hajek"]}
@@ -848,7 +914,7 @@ FURTHER = {  # of covariates, tables and pooling
     ),
     "threshold": Case(lambda **o: fit().balance(**o), {"threshold": -1}, {"threshold": 0.1}),
     "groups by formula": Case(
-        lambda **o: fit().balance(data=DATA, **o), {"by": "~ x1"}, {"by": "g"}, fill={"sex": "g"}
+        lambda **o: fit().balance(data=DATA, **o), {"by": "~ x1 + x2"}, {"by": "g"}, fill={"sex": "g"}
     ),
     "nonlinear hypothesis": Expression(
         lambda: fit().t_test("POM[1] / POM[0]"),
@@ -959,6 +1025,179 @@ JOINT = {
         res=joint(),
     ),
 }
+
+
+HABITS = {  # of Stata, R and statsmodels
+    "if": Case(model, {"formula": "y ~ x1 if x2 > 0"}, {"formula": "y ~ x1", "data": DATA[DATA.x2 > 0]}),
+    "list of the propensity": Case(
+        model, {"propensity": "x1 x2, probit"}, {"propensity": "x1 + x2", "propensity_link": "probit"}
+    ),
+    "no formula": Case(model, {"formula": "y x1 x2"}, {"formula": "y ~ x1 + x2"}),
+    "weights' formula": Case(model, {"formula": "d ~ x1"}, {"formula": "y ~ x1"}, fill={'"<outcome>': 'formula="y'}),
+    "tmle's order": Case(
+        lambda **o: IPWRA(**o),
+        {"endog": DATA.y, "exog": DATA.d, "treat": X},
+        {"endog": DATA.y, "exog": X, "treat": DATA.d},
+        fill={"endog=y, exog=X, treat=d": 'endog=data.y, exog=data[["x1", "x2"]].assign(const=1.0), treat=data.d'},
+    ),
+    "tmle's names": Expression(
+        lambda: IPWRA(Y=DATA.y, A=DATA.d, W=X), lambda: IPWRA(DATA.y, X, DATA.d), y=DATA.y, X=X, d=DATA.d
+    ),
+    "name without data": Case(
+        lambda **o: IPWRA(DATA.y, X, **o), {"treat": "d"}, {"treat": DATA.d}, fill={"data": "treat=data"}
+    ),
+    "in the index": Case(
+        model, {"data": DATA.set_index(["x1"])}, {"data": DATA}, fill={"data.": "data.set_index('x1')."}
+    ),
+    "group inside": Case(lambda **o: str(BY_G().effects_by(**o)), {"by": "C(g)"}, {"by": "g"}),
+    "one row": Expression(
+        lambda: fit().predict({"x1": 1.0, "x2": 2.0}),
+        lambda: fit().predict(pd.DataFrame({"x1": [1.0], "x2": [2.0]})),
+        fill={"pandas.DataFrame([data])": "res.predict(pandas.DataFrame([{'x1': 1.0, 'x2': 2.0}]))"},
+        res=res_of(),
+    ),
+    "confint": Case(lambda **o: fit().conf_int(**o), {"alpha": "ATE"}, {"cols": ["ATE"]}),
+    "predict a statistic": Expression(lambda: fit().predict("te"), lambda: fit().potential_outcomes, res=res_of()),
+    "predict, statistic": Expression(
+        lambda: fit().predict(statistic="ps"), lambda: fit().propensity_scores, which=1, res=res_of()
+    ),
+    "vce(cluster)": Expression(
+        lambda: fit(vce="cluster site"),
+        lambda: fitted(cluster="site"),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "vce(bootstrap)": Case(fit, {"vce": "bootstrap, reps(20)"}, {"n_boot": 20}),
+    "vcov": Case(fit, {"vcov": "HC3"}, {"cov_type": "HC1"}),
+    "vce of another kind": Case(fit, {"vce": "driscoll"}, {"cov_type": "HC0"}, fill={"cov_type=": "cov_type='HC0'"}),
+    "method": Case(model, {"method": "ebal"}, {"propensity_loss": "calibrated"}),
+    "scale": Expression(
+        lambda: res_of(formula="positive ~ x1")().summary(type="RR"),
+        lambda: fitted(formula="positive ~ x1", effect="ratio"),
+        res=res_of(formula="positive ~ x1"),
+    ),
+    "svydesign": Case(
+        model,
+        {"design": "des"},
+        {"weights": "w", "weight_type": "probability", "cluster": "site"},
+        fill={"psu": "site"},
+    ),
+    "common support": Case(model, {"pstolerance": 0.1}, {"trim": (0.1, 0.9)}),
+    "truncation": Case(model, {"gbound": 0.025}, {"clip": (0.025, 0.975)}),
+    "moments": Case(model, {"moments": 2}, {"propensity": "x1 + I(x1**2) + x1:x2"}),
+    "learners": Case(
+        lambda **o: fitted(**o).effect,
+        {"SL_library": "SL.glm"},
+        {"propensity_score": Classifier()},
+        fill={"LogisticRegression": "Classifier"},
+    ),
+    "outcome formula": Case(model, {"out_formula": "y ~ x1"}, {"formula": "y ~ x1"}),
+    "addl": Case(lambda **o: fit().balance(data=DATA, **o), {"addl": "~ x3"}, {"also": "~ x3"}),
+    "poly": Case(lambda **o: fit().balance(**o), {"poly": 2}, {"interactions": True}),
+    "thresholds": Case(lambda **o: fit().balance(**o), {"thresholds": {"m": 0.1}}, {"threshold": 0.1}),
+    "aequations": Case(lambda **o: fit().summary(**o), {"aequations": True}, {"coefficients": True}),
+    "r_matrix": Expression(
+        lambda: fit().cov_params(r_matrix=[1, 0, 0]),
+        lambda: str(fit().t_test([1, 0, 0])),
+        res=res_of(),
+        fill={"res.t_test([1, 0, 0])": "str(res.t_test([1, 0, 0]))"},
+    ),
+    "save without data": Expression(lambda: fit().save("a", remove_data=True), lambda: fit().tidy(), res=res_of()),
+    "vars": Case(
+        lambda **o: causalrisk.table_one(data=DATA, by="d", **o).frame, {"vars": ["x1"]}, {"covariates": ["x1"]}
+    ),
+    "nonnormal": Case(
+        lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame,
+        {"by": "d", "nonnormal": ["x1"]},
+        {"by": "d", "median": ["x1"]},
+    ),
+    "tables by strata": Case(lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame, {"strata": "d"}, {"by": "d"}),
+    "dfcom": Case(imputed, {"dfcom": 50}, {"df_complete": 50}),
+    "tables' errors": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"se": "iid"}, {"below": "se"}),
+    "tables' names": Case(
+        lambda **o: str(causalrisk.etable([fit()], **o)),
+        {"coef_map": {"ATE": "Effect"}},
+        {"rename": {"ATE": "Effect"}},
+        fill={"...": "{'ATE': 'Effect'}"},
+    ),
+    "tables' columns": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"model_names": ["a"]}, {"names": ["a"]}),
+    "tables' rows": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"coef_omit": ["ATE"]}, {"drop": ["ATE"]}),
+    "tables' statistics": Case(
+        lambda **o: str(causalrisk.etable([fit()], **o)), {"gof_map": ["N"]}, {"statistics": ["nobs"]}
+    ),
+    "tables' level": Case(
+        lambda **o: str(causalrisk.etable([fit()], below="ci", **o)), {"conf_level": 0.9}, {"alpha": 0.1}
+    ),
+    "several in a table": Expression(
+        lambda: causalrisk.etable(fit(), fit()),
+        lambda: str(causalrisk.etable([fit(), fit()])),
+        res1=fit(),
+        res2=fit(),
+        fill={"etable([res1, res2])": "str(causalrisk.etable([res1, res2]))"},
+    ),
+    "hypothesis": Expression(
+        lambda: fit().t_test("x1 = 0"),
+        lambda: str(fit().t_test("ATE = 0")),
+        res=res_of(),
+        fill={'"ATE = 0"': 'str(res.t_test("ATE = 0"))'},
+    ),
+    "expression": Expression(
+        lambda: fit().nlcom("_b[x1]"),
+        lambda: str(fit().nlcom("POM[1] / POM[0] - 1")),
+        res=res_of(),
+        fill={'"POM[1] / POM[0] - 1"': 'str(res.nlcom("POM[1] / POM[0] - 1"))'},
+    ),
+    "regressor": Case(
+        fitted,
+        {"propensity_score": LinearRegression()},
+        {"propensity_score": sklearn.linear_model.LogisticRegression()},
+    ),
+    "tilt": Case(fitted, {"target": lambda e: e * np.nan}, {"target": lambda e: ((e > 0.1) & (e < 0.9)) * 1.0}),
+    "grid": Expression(
+        lambda: joint(objective="erm")().penalty_path(grid=-1),
+        lambda: joint(objective="erm")().penalty_path([0, 100, 10000]),
+        res=joint(objective="erm"),
+        fill={"grid=[0, 100, 10000]": "res.penalty_path(grid=[0, 100, 10000])"},
+    ),
+    "two formulas": Expression(lambda: IPWRA.from_formula("y ~ x1 + x2", "d ~ x1 + x2", DATA), model),
+    "treat by position": Case(lambda *a, **o: IPWRA.from_formula("y ~ x1 + x2", DATA, *a, **o), {}, {"treat": "d"}),
+    "to_latex": Expression(
+        lambda: fit().summary().to_latex(), lambda: fit().summary().as_latex(), table=fit().summary()
+    ),
+    "no such attribute": Expression(lambda: fit().nothing_at_all, lambda: dir(fit()), res=res_of()),
+    "estimator of a model": Expression(
+        lambda: model().ipw_ra, fit, fill={"from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")'}
+    ),
+    "e(b)": attribute("e", lambda res: res.propensity_scores),
+    "overid": attribute(
+        "tebalance_overid", lambda res: str(res.balance_test()), fill={"res.balance_test()": "str(res.balance_test())"}
+    ),
+    "bootstrap": attribute("bootstrap", lambda res: res.model.fit(cov_type="bootstrap")),
+    "estat": attribute("estat", lambda res: res.glance()),
+    "levels of stars": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"stars": (0.05, 0.01)}, {"stars": True}),
+    "report as PDF": Expression(
+        lambda: in_folder(lambda: fit().report("a.pdf")),
+        lambda: ["a.html"],
+        in_folder=in_folder,
+        fill={'res.report("a.html")': 'in_folder(lambda: fit().report("a.html"))'},
+        fit=fit,
+    ),
+    "estimates store": Expression(
+        lambda: fit().estimates_store,
+        lambda: ["m1.pickle"],
+        res=res_of(),
+        in_folder=in_folder,
+        fill={'res.save("m1.pickle")': 'in_folder(lambda: fit().save("m1.pickle"))'},
+        fit=fit,
+    ),
+    "match_data": attribute("match_data", lambda res: res.importance_weights),
+    "remove_data": attribute("remove_data", lambda res: res.tidy()),
+}
+HABITS["if"].follow = lambda heard: model(
+    formula="y ~ x1", data=eval(heard.codes()[0].partition("=")[2], {"data": DATA})
+)
+HABITS["treat by position"].provoke = lambda: told(lambda: IPWRA.from_formula("y ~ x1 + x2", DATA, "d"))
+for name in ("no formula", "outcome formula"):
+    HABITS[name].follow = lambda heard: model(formula=re.search('"(.*?)"', heard.codes()[0])[1])
 
 
 @dataclass
@@ -1090,32 +1329,198 @@ SCANS = {
         lambda: causalrisk.scan(__file__), lambda: names_of(FILE), scan=names_of, fill={__file__: str(FILE)}
     ),
 }
-WITHOUT = "another package is not installed: the tests of the module"
-HLE = "files of a benchmark: tests/hle/test_hle.py"
-UNTRIED = {  # texts that no case tells, by the file they stand in and how they begin, and what provokes them
-    "cli/data_files.py {}: reading {} needs {}, which is not installed.": WITHOUT,
-    "design/columns/frames.py data of type {}.{} are read through Arrow": WITHOUT,
-    "hle/loading.py {}: reading Parquet needs pyarrow": WITHOUT,
-    "design/scan/source.py {} is a Parquet file, which needs pyarrow": WITHOUT,
-    "report/html.py the plots of a report need matplotlib": WITHOUT,
-    "report/plots/axes.py plots need matplotlib": WITHOUT,
-    "report/tables/word.py Word documents need python-docx": WITHOUT,
-    "simulation/competitors.py {} needs {}, which is not installed.": WITHOUT,
-    "hle/loading.py files is {}; expected a mapping": HLE,
-    "hle/loading.py {} is of type {}; expected a path.": HLE,
-    "hle/loading.py {} holds a JSON list": HLE,
-    "hle/scoring.py the frame has no column {}.": HLE,
-    "hle/scoring.py the frame has no rows.": HLE,
-    "hle/scoring.py arm {} has {} answers with a confidence": HLE,
-    "inference/bootstrap.py a worker process died": "a worker that dies: tests/numerics/test_parallel.py",
-    "simulation/study.py a worker process died": "a worker that dies",
-    "numerics/parallel.py joblib's {} does not hand": "a backend that cannot stream: tests/numerics/test_parallel.py",
-    "models/pickles.py the pickle was written by causalrisk {}": "a pickle of later: tests/models/test_pickles.py",
-    "inference/heterogeneity.py the joint objective of the groups has no solution": "a solver that fails",
+
+
+@contextlib.contextmanager
+def without(*modules):
+    """As if these modules were not installed."""
+    kept = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(dict.fromkeys(modules))
+    try:
+        yield
+    finally:
+        for name, module in kept.items():
+            del sys.modules[name]
+            sys.modules.update({name: module} if module is not None else {})
+
+
+@dataclass
+class Missing(Case):
+    """A call that is refused where modules are missing, tells what to install, and works with them."""
+
+    def __init__(self, call, project, *modules):
+        super().__init__(call, {}, {})
+        self.project, self.modules = project, modules
+
+    def provoke(self):
+        with without(*self.modules):
+            return told(self.call)
+
+    def follow(self, heard):
+        assert heard.codes()[0] == f"pip install {self.project}"
+        self.done = self.call()  # with what was missing it does its work
+        return self.done
+
+    def outcome(self):
+        return self.done
+
+
+@dataclass
+class Under(Expression):
+    """A call that is refused while something of the package behaves in another way."""
+
+    def __init__(self, target, behaviour, provoke, meant, **others):
+        super().__init__(provoke, meant, **others)
+        self.target, self.behaviour = target, behaviour
+
+    def provoke(self):
+        with mock.patch(self.target, self.behaviour):
+            return told(self.call)
+
+
+@contextlib.contextmanager
+def dying(*_):
+    """Workers of which one dies."""
+
+    def results():
+        raise BrokenExecutor
+        yield
+
+    yield results()
+
+
+class Unsolved:
+    """A refitter whose solver finds nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def refit(self, *_):
+        return mock.Mock(failures=np.array([Failure.NOT_CONVERGED]))
+
+
+class Capsule:
+    """A frame that is read through Arrow alone."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return pa.table(DATA[["y", "d", "x1", "x2"]]).__arrow_c_stream__(requested_schema)
+
+
+def in_example(call):
+    """Call in a folder with the files of the made-up example, under the names of the message."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        paths = hle.write_example(".")
+        for kind, name in (("tools off", "off.json"), ("tools on", "on.json"), ("questions", "questions.jsonl")):
+            Path(paths[kind]).rename(name)
+        return call()
+
+
+def load_judged(files=None, questions="questions.jsonl"):
+    def call():
+        path = stored(questions, "questions.parquet") if isinstance(questions, bytes) else questions
+        return hle.load_judged(files or {"off": "off.json"}, path)
+
+    return in_example(call)
+
+
+def stored(content, name):
+    """The path of a file of this content in the folder one is in."""
+    Path(name).write_bytes(content)
+    return Path(name)
+
+
+def listed_questions(code=None):
+    """The example with its questions in a list, or in what the code makes of it."""
+
+    def call():
+        pd.read_json("questions.jsonl", lines=True).to_json("list.jsonl", orient="records")
+        Path("questions.jsonl").unlink()
+        if code:
+            eval(code, NAMES)
+        return hle.load_judged({"off": "off.json"}, "questions.jsonl" if code else "list.jsonl")
+
+    return in_example(call)
+
+
+ARROW = "pyarrow", "pyarrow.parquet"
+PARQUET, JUDGED = DATA.to_parquet(), load_judged()
+QUESTIONS = in_example(lambda: pd.read_json("questions.jsonl", lines=True).to_parquet())
+STATED = JUDGED[JUDGED.confidence.notna()]
+WHOLE_FILES = {"files": {"tools off": "off.json", "tools on": "on.json"}}
+SCORED = {"fill": {"frame = load_judged(...)": "hle.score(load_judged())"}, "hle": hle, "load_judged": load_judged}
+INSTALLED = {
+    "parquet": Missing(lambda: in_folder(lambda: read_file(stored(PARQUET, "a.parquet"))), "pyarrow", "pyarrow"),
+    "arrow": Missing(lambda: model(data=Capsule()), "pyarrow", "pyarrow"),
+    "scan": Missing(lambda: in_folder(lambda: names_of(stored(PARQUET, "a.parquet"))), "pyarrow", *ARROW),
+    "questions": Missing(lambda: load_judged(questions=QUESTIONS), "pyarrow", "pyarrow"),
+    "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
+    "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
+    "word": Missing(lambda: in_folder(lambda: fit().summary().save("a.docx")), "python-docx", "docx"),
+    "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=2), "statsmodels", "statsmodels"),
 }
+
+
+def broken_pool(_):
+    """Workers that die at once."""
+    future = Future()
+    future.set_exception(BrokenExecutor())
+    return contextlib.nullcontext(mock.Mock(submit=lambda *_: future))
+
+
+def under(backend, n_jobs=1):
+    """A bootstrap by a backend of joblib."""
+    with joblib.parallel_config(backend):
+        return fit(n_boot=64, n_jobs=n_jobs)
+
+
+WRITTEN = pickle.dumps(fit())
+JRE_BY_G = of(JRE, formula="y ~ x1 + g")
+BROKEN = {
+    "worker of a bootstrap": Under(
+        "causalrisk.inference.bootstrap.ordered_map", dying, lambda: fit(n_boot=20, n_jobs=2), lambda: fit(n_boot=20),
+        fill={"fit(": "model.fit(n_boot=20, "}, model=model,
+    ),
+    "worker of a study": Under(
+        "causalrisk.simulation.study.worker_processes", broken_pool, lambda: study(n=[50, 60], n_sims=2, n_jobs=2),
+        lambda: study(n=[50, 60], n_sims=2), which=1,
+        fill={"n_jobs=1": "study(n=[50, 60], n_sims=2, n_jobs=1)"}, study=study,
+    ),
+    "pickle of later": Under(
+        "causalrisk.models.saving.__version__", "0.0.1", lambda: pickle.loads(WRITTEN), fit,
+        fill={f"pip install 'causalrisk>={causalrisk.__version__}'": "pickle.loads(WRITTEN)"},
+        pickle=pickle, WRITTEN=WRITTEN,
+    ),
+    "groups without a solution": Under(
+        "causalrisk.inference.heterogeneity.refitter_of", Unsolved, lambda: JRE_BY_G(n_boot=20).effects_by("g"),
+        lambda: BY_G().effects_by("g"), res=lambda: JRE_BY_G(n_boot=20), fill={"(...)": "('g')"},
+    ),
+    "backend that cannot stream": Expression(
+        lambda: under("multiprocessing", 2), lambda: fit(n_boot=64), fill={"joblib.parallel_config(": "under("},
+        under=under,
+    ),
+}  # fmt: skip
+BENCHMARK = {
+    "no files": Expression(
+        lambda: hle.load_judged({}, "questions.jsonl"), lambda: load_judged(**WHOLE_FILES),
+        fill={"questions=...": "questions='questions.jsonl'"}, load_judged=load_judged,
+    ),
+    "no path": Expression(
+        lambda: load_judged({"off": 3}), lambda: load_judged(**WHOLE_FILES),
+        load_judged=load_judged,
+    ),
+    "list": Expression(listed_questions, load_judged),
+    "no column": Expression(lambda: hle.score(JUDGED.drop(columns="arm")), lambda: hle.score(JUDGED), **SCORED),
+    "no rows": Expression(lambda: hle.score(JUDGED[:0]), lambda: hle.score(JUDGED), **SCORED),
+    "one bin": Case(
+        lambda **o: hle.score(STATED.sample(120, replace=True, random_state=0).assign(id=range(120)), n_boot=20, **o),
+        {"binning": "published"}, {"binning": "all"},
+    ),
+}  # fmt: skip
+BENCHMARK["list"].follow = lambda heard: listed_questions(heard.codes()[0])
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
-    "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "command": COMMANDS,
+    "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
+    "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
     "scan": SCANS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
@@ -1138,8 +1543,51 @@ def test_advice_gives_what_was_meant(name):
 
 def test_no_advice_is_untried():
     messages = [heard(name) for name in CASES]
-    untried = [site for site in sites() if not any(site.told_by(m.message, m.called) for m in messages)]
-    places = {f"{site.file} {site.text}" for site in untried}
-    excused = {start: {place for place in places if place.startswith(start)} for start in UNTRIED}
-    assert places - set().union(*excused.values()) == set()
-    assert [start for start, found in excused.items() if not found] == []  # told by a case now, or gone
+    untried = [site for site in sites() if not any(site.told_by(m.message, m.run) for m in messages)]
+    assert [f"{site.file}, line {site.lines.start}: {site.text}" for site in untried] == []
+
+
+HOW_TEXTS_ARE_BUILT = """
+TABLE = {"seed": "Type  rng=1."}
+def helper(name):
+    'Type  nothing: a docstring'
+    return f"Type  {name}={name!r:>3}  or  {{braces}}"
+class Owner:
+    def method(self, x, known):
+        start = f"{x} is not known; expected {', '.join(known)}.\\n"
+        if x:
+            raise ValueError(
+                f"{x} is odd.\\n"
+                'Type  odd="yes"'
+                f"  for {x}."
+            )
+        raise ValueError(start + ("Type  a=1." if known else f"Type  {known[0]}={f'type  {x}'}.") + "%s" % "Type  %d")
+"""
+
+
+def test_texts_are_found_however_they_are_built():
+    texts = [(site.function, site.text, list(site.lines)) for site in sites_of(HOW_TEXTS_ARE_BUILT, "here.py")]
+    assert texts == [
+        ("", "Type  rng=1.", [2]),
+        ("helper", "Type  {}={}  or  {braces}", [5]),
+        ("method", '{} is odd.\nType  odd="yes"  for {}.', [11, 12, 13]),
+        ("method", "Type  a=1.", [15]),
+        ("method", "Type  {}={}.", [15]),
+        ("method", "type  {}", [15]),
+        ("method", "Type  %d", [15]),
+    ]
+
+
+def test_a_text_is_told_by_the_line_that_makes_it():
+    """One whose words another message of the same function happens to have is not."""
+    (site,) = sites_of('def f(x):\n    return f"Type  {x}."\n', "here.py")
+    assert site.told_by("Type  a=1.", {("here.py", 2)}) and not site.told_by(
+        "Type  a=1.", {("here.py", 1), ("b.py", 2)}
+    )
+    assert not site.told_by("Leave it out.", {("here.py", 2)})
+
+
+def test_what_to_type_stands_behind_two_blanks():
+    """By which it is found, by readers and by the tests above."""
+    texts = [site.text for path in package_files() for site in sites_of(path.read_text("utf-8"), "", SAID_OTHERWISE)]
+    assert texts == []

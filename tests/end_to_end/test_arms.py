@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.propensity.overlap import crump_cut, crump_limits
+from causalrisk.propensity.limits import crump_cut, crump_limits
 from tests.conftest import RHS
 from tests.end_to_end.test_targets import random_arms
 

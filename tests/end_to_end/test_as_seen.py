@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
@@ -97,7 +99,7 @@ TILTS = {
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.JRE])
 def test_a_function_that_returns_nonsense_said_infs_or_nans(data, model, kind):
     tilt, words = TILTS[kind]
-    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\nType, say,  target="):
+    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\nType  target="):
         fitted(model, data, target=tilt)
 
 
@@ -245,7 +247,7 @@ def test_text_given_as_resamples_said_could_not_convert_string(data, model, name
 @pytest.mark.parametrize("grid", [[-1.0], [np.nan], "x", [1.0, "n"], [], [np.inf], 3.0])
 def test_a_penalty_below_zero_said_svd_did_not_converge(data, grid):
     res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=20, objective="erm", n_replicates=500)
-    with pytest.raises(cr.OptionError, match=r"grid=.*; expected a list of penalties.*\nType, say,  grid="):
+    with pytest.raises(cr.OptionError, match=r"grid=.*; expected a list of penalties.*\nType  grid="):
         res.penalty_path(grid)
 
 
@@ -272,3 +274,44 @@ def test_clusters_with_frequency_weights_lost_rows_in_every_resample(data, model
     )
     np.testing.assert_allclose(left.boot_params, right.boot_params, rtol=1e-8)
     np.testing.assert_allclose(left.bse, right.bse, rtol=1e-8)
+
+
+# --- what stands beside the estimate -------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_trimmed_sample_was_refused_for_replicates_that_separated():
+    men = cr.datasets.load_lalonde("cps3")
+    formula = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75"
+    model = cr.JRE.from_formula(formula, men, treat="treat", trim=(0.15, 0.85))
+    assert np.isfinite(model.fit(cov_type="robust", n_replicates=60, anchor=3.0).effect)
+
+
+def test_the_path_of_a_fit_was_that_of_another_estimator(data):
+    res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(cov_type="robust", n_replicates=40)
+    path = res.anchor_path()
+    assert path.effect[path.chosen].item() == pytest.approx(res.effect, rel=1e-9)
+    with pytest.raises(cr.UnavailableError, match=r"Type  res\.anchor_path\(\)"):
+        res.penalty_path()
+
+
+def test_two_kinds_of_standard_errors_stood_side_by_side_unnamed(data):
+    joint = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=40, n_replicates=40, anchor=3.0)
+    for res, kind in ((joint, "bootstrap (pairs)"), (joint.start, "robust")):
+        assert res.glance()["std_errors"].item() == kind
+        assert re.search(rf"Std. errors: +{re.escape(kind)}", str(res.summary()))
+
+
+def test_one_quantity_had_several_names(data):
+    fit = fitted(cr.IPWRA, data)
+    both = cr.compare(f"y ~ {RHS}", data, treat="d", estimators=["Hajek", "IPWRA"], n_boot=20)
+    shared = ["term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]
+    for res in (fit, both, cr.pool([fit, fitted(cr.IPWRA, data.assign(x2=data.x2 + 0.01 * data.x1**2))])):
+        assert [name for name in res.tidy().columns if name in shared] == shared
+
+
+def test_the_name_of_the_package_in_its_examples_hid_a_spline():
+    """As cr it hides patsy's cr() from every formula beside it."""
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "causalrisk").rglob("*.py"), ROOT / "README.md"]
+    assert [page.name for page in pages if "import causalrisk as cr" in page.read_text("utf-8")] == []

@@ -1,4 +1,4 @@
-"""The command that writes the evidence page, on the smallest grid."""
+"""The command that writes the pages of evidence, on the smallest grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.simulation.designs import Strong
-from tests.studies import evidence, study_defaults
+from tests.studies import evidence, evidence_pages, study_choice, study_defaults
 from tests.studies.study_defaults import LADDER, Rows, Setting, choose, fractional_weights, held_out, solve
 
 N = 150
@@ -17,27 +17,43 @@ COVARIATES = ["x1", "x2", "x3", "x4"]
 
 
 def test_tables_are_markdown():
-    assert evidence.markdown([["a", "1"]], ["x", "y"]) == "| x | y |\n| --- | --- |\n| a | 1 |"
-    assert evidence.number(0.5, 0.0123, 3) == "0.500 (0.012)"
+    assert evidence_pages.markdown([["a", "1"]], ["x", "y"]) == "|x|y|\n|---|---|\n|a|1|"
+    assert evidence_pages.number(0.5, 0.0123, 3) == "0.500 (0.012)"
+
+
+def test_lines_are_filled_but_tables_and_lists_kept():
+    words = "word " * 40
+    text = evidence_pages.filled(f"# Title\n\n{words}\n\n- {words}\n- short\n\n|a|\n|---|\n|{words}|")
+    assert [len(line) <= 120 for line in text.splitlines()].count(False) == 1
+    assert "\n- short\n\n|a|\n" in text
+
+
+def test_pages_are_those_of_the_stored_tables(tmp_path):
+    """The pages in the documentation are written by the command, not by hand, and the losses stand first."""
+    evidence_pages.write_pages(evidence_pages.TABLES, tmp_path, tmp_path)
+    for folder, name in (("explanation", "evidence.md"), ("reference", "evidence_notebook.md")):
+        assert (tmp_path / name).read_text("utf-8") == (evidence.DOCS / folder / name).read_text("utf-8")
+    assert (tmp_path / "evidence.svg").stat().st_size > 10_000
+    rows = [
+        line for line in (tmp_path / "evidence.md").read_text("utf-8").splitlines() if "(0." in line and "|" in line
+    ]
+    largest = [max(float(cell.split()[0]) for cell in row.split("|")[4:7]) for row in rows]
+    assert largest == sorted(largest, reverse=True)
 
 
 @pytest.mark.slow
-def test_command_writes_the_page_and_its_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2))
-    monkeypatch.setattr("sys.argv", ["evidence", "--quick", "--out", str(tmp_path), "--store", str(tmp_path / "s")])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_command_stores_tables_and_writes_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2, 20))
+    folders = ["--out", str(tmp_path), "--tables", str(tmp_path / "t"), "--store", str(tmp_path / "s")]
+    monkeypatch.setattr("sys.argv", ["evidence", "--quick", *folders])
     evidence.main()
-    page = (tmp_path / "evidence.md").read_text("utf-8")
-    for words in (
-        "geometric mean of these six",
-        "| lalonde_like |",
-        "-0.51 / 3.38",
-        "the default",
-        "--quick --jobs 1",
-    ):
-        assert words in page
-    assert (tmp_path / "evidence.svg").stat().st_size > 10_000
+    page = (tmp_path / "explanation" / "evidence.md").read_text("utf-8")
+    assert "|lalonde_like|" in page
+    assert "--quick --jobs 1" in page
+    assert "-0.51 / 3.38" in (tmp_path / "reference" / "evidence_notebook.md").read_text("utf-8")
     evidence.main()  # from the store, the same to the last digit
-    assert (tmp_path / "evidence.md").read_text("utf-8") == page
+    assert (tmp_path / "explanation" / "evidence.md").read_text("utf-8") == page
 
 
 # --- the prototype behind the defaults -------------------------------------------------------------------------------
@@ -95,6 +111,44 @@ def test_choice_is_one_of_the_rungs(rows):
     effect, _, best = choose(rows, Setting())
     assert effect == effects[best]
     assert choose(rows, Setting(caution=1e9))[0] == effects[0]
+
+
+def test_factor_for_the_choice_is_that_of_the_package(drawn, rows):
+    model = cr.JRE.from_formula(Strong().formula, drawn[0], treat="d")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cr.CausalRiskWarning)
+        res = model.fit(cov_type="robust", replicates=drawn[1])
+    best, squares = study_choice.chosen(rows)
+    path = res.anchor_path()
+    assert LADDER[best] == path.index[path["chosen"]].item() != LADDER[0]
+    of_package, of_own = study_choice.factors(squares, best)
+    ratio = path.loc[LADDER[best]]
+    expected = np.sqrt(1 + ratio["ratio std err"] / ratio["variance ratio"])
+    assert of_package == pytest.approx(expected, rel=1e-3)
+    assert 1 < of_own < of_package
+
+
+def test_resample_of_every_row_is_the_sample(rows):
+    again = rows.resampled(np.arange(N))
+    assert again.effect(solve(again, 0.3)) == pytest.approx(rows.effect(solve(rows, 0.3)), rel=1e-9)
+    twice = rows.resampled(np.zeros(N, dtype=int) + np.arange(N) // 2)
+    assert twice.start != pytest.approx(rows.start, rel=1e-3)
+
+
+@pytest.mark.parametrize(("mixed", "expected"), [("", [0, 0, 1]), ("half", [0.5, 0, 0.5])])
+def test_shares_of_the_anchors(mixed, expected):
+    squares = np.array([[4.0] * 50, [3.0] * 50, [1.0] * 50])
+    share, best = study_defaults.mixture(squares, Setting((30.0, 1.0, 0.1), mixed=mixed))
+    assert best == 2
+    np.testing.assert_array_equal(share, expected)
+
+
+def test_bagged_shares_follow_the_rows_that_tip_the_choice():
+    rng = np.random.default_rng(0)
+    close = np.stack([np.full(200, 1.0), rng.exponential(size=200)])
+    share, _ = study_defaults.mixture(close, Setting((30.0, 1.0), caution=0.0, mixed="bagged"))
+    assert share.sum() == pytest.approx(1)
+    assert share.min() > 0.05
 
 
 def test_command_prints_its_tables(monkeypatch, capsys):

@@ -196,12 +196,16 @@ def test_fault_08_missing_treatment_raises_with_row_labels(data, value):
         ("y ~ x1 + Q('d')", "x1", "outcome"),
         ("y ~ x1", "x1 + d", "propensity"),
         ("y ~ x1", "x1 + I(d*x2)", "propensity"),
-        ("d ~ x1", "x1", "outcome"),
     ],
 )
 def test_fault_09_treatment_among_the_covariates(data, formula, propensity, model):
     with raises_with(cr.DesignError, "treatment 'd'", f"the {model} formula", "Take d out"):
         build(cr.JRE, data, formula, propensity=propensity)
+
+
+def test_fault_09_treatment_in_the_place_of_the_outcome(data):
+    with raises_with(cr.DesignError, "treatment 'd' is the outcome of 'd ~ x1'", 'Type  "<outcome> ~ x1"'):
+        build(cr.JRE, data, "d ~ x1", propensity="x1")
 
 
 def test_fault_09_treatment_on_the_left_of_the_propensity_formula_is_welcome(data):

@@ -290,6 +290,15 @@ def test_fault_45_propensity_fit_stopped_early(data, estimator, monkeypatch):
         assert res.start.converged is False
 
 
+@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.AIPW])
+def test_an_outcome_model_that_does_not_settle_is_said_in_the_results_too(data, estimator):
+    model = estimator.from_formula("y ~ x1", data.assign(y=data.y - 5), treat="d", family="gaussian", link="log")
+    with pytest.warns(cr.ConvergenceWarning, match=r"outcome model [^$]*res.converged is False"):
+        res = model.fit()
+    assert res.converged is False
+    assert re.search(r"Converged: +NO", str(res.summary()))
+
+
 def test_fault_45_no_replicate_converges(data, monkeypatch):
     monkeypatch.setattr(causalrisk.numerics.newton, "MAX_ITERATIONS", 1)
     with (

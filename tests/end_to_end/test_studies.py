@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.simulation.designs import find_design
 from tests.conftest import RHS, simulate
-from tests.studies import designs, study_coverage, study_nested
+from tests.studies import designs, study_coverage, study_intervals, study_left_out, study_nested, study_real
 from tests.studies.averages import geometric_mean
 
 
@@ -74,3 +75,35 @@ def test_geometric_mean_and_its_error():
     mean, error = geometric_mean(np.array([0.5, 2.0]), np.array([0.05, 0.2]))
     assert mean == pytest.approx(1)
     assert error == pytest.approx(np.sqrt(2 * 0.1**2) / 2)  # relative errors of 0.1 each, averaged
+
+
+def nsw_alone(monkeypatch):
+    monkeypatch.setattr(study_real, "cases", lambda cases=study_real.cases: {"NSW": cases()["NSW experiment"]})
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_real_data_are_compared_on_the_same_resamples(monkeypatch):
+    nsw_alone(monkeypatch)
+    found = study_real.compare_on_real_data(n_boot=20).loc["NSW"]
+    assert found["SE ratio"] == pytest.approx(found["factor"] * found["SD ratio"], rel=1e-9)
+    assert found["MC error"] < 0.01
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_rows_left_out_at_the_anchor_of_the_fit_are_those_of_influence():
+    """But for the number of rows in the penalties, which `influence` keeps."""
+    case = (simulate(60), f"y ~ {RHS}", "d", None)
+    res = cr.JRE.from_formula(*case[1::-1], treat="d").fit(cov_type="robust", replicates=np.ones((60, 3)))
+    effects, anchors = study_left_out.changes_without(case, [4, 17], np.ones((60, 3)), res._record.joint.anchor)
+    expected = res.influence(method="exact")["change"].to_numpy()[[4, 17]]
+    np.testing.assert_allclose(effects - res.effect, expected, rtol=1e-3)
+    assert set(anchors) == {res._record.joint.anchor}
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_intervals_without_the_factor_are_narrower_by_it():
+    table = study_intervals.coverage(find_design("strong"), n=150, n_boot=40, sims=1, seed=1).reset_index()
+    widths = table[table.estimator == "JRE"].pivot(index="method", columns="factor", values="width")
+    ratios = widths["with"] / widths["without"]
+    np.testing.assert_allclose(ratios, ratios.iloc[0], rtol=1e-9)
+    assert ratios.iloc[0] > 1.01

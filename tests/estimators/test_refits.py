@@ -9,9 +9,9 @@ import causalrisk as cr
 from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
+from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.resample import NESTED_STREAM, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import NESTED_STREAM, Resampler, seed_sequence
 from causalrisk.propensity.replicates import NestedReplicates, Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
@@ -69,6 +69,19 @@ def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outco
     _, joint, refit = parts.joint(criterion)
     assert joint.result.success
     assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES[:3], ids=str)
+@pytest.mark.parametrize(("offset", "target"), [("observed", "treated"), (0.3, "frame")])
+def test_influence_functions_with_an_offset(outcome, offset, target):
+    family, link, effect = outcome
+    parts = problem(2, family, link, target=target, effect=effect, offset=offset)
+    for spec in [UNADJUSTED, *SEPARATE] if offset == "observed" else [UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA]:
+        assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
+    if offset == "observed":
+        _, joint, refit = parts.joint(RISK)
+        assert joint.result.success
+        assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
 
 
 @pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])

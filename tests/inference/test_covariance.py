@@ -14,7 +14,7 @@ import statsmodels.api as sm
 import causalrisk as cr
 from causalrisk.inference import bootstrap
 from causalrisk.numerics.parallel import progress_bar
-from causalrisk.propensity.overlap import arm_weights, overlap_message
+from causalrisk.propensity.limits import arm_weights, overlap_message
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.conftest import RHS, simulate
 from tests.problems import problem

@@ -16,7 +16,7 @@ from causalrisk.inference.intervals import (
     percentile_interval,
     resample_standard_errors,
 )
-from causalrisk.numerics.resample import RESAMPLE_STREAM, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, seed_sequence
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

@@ -79,14 +79,14 @@ def test_names_that_hold_one_another(frame):
 
 def test_the_longest_name_is_read():
     found = Expressions("ATE ratio / ATE, ATE = ATE ratio", ["ATE", "ATE ratio"])
-    np.testing.assert_allclose(found(np.array([2.0, 3.0])), [1.5, -1.0])
+    np.testing.assert_allclose(found.values_at(np.array([2.0, 3.0])), [1.5, -1.0])
     assert found.texts == ["ATE ratio / ATE", "ATE = ATE ratio"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("POM[1] / mage", r"'mage' is not a parameter[^$]*The parameters are ATE, POM\[0\], POM\[1\]. Type, say"),
+        ("POM[1] / mage", r"'mage' is not a parameter[^$]*The parameters are ATE, POM\[0\], POM\[1\]. Type  "),
         ("POM[1]^2", r"\^ is not a power[^$]*Type  \*\*"),
         ("POM[1] /", "cannot read the expression 'POM"),
         ("sin(ATE)", "sin is no function it knows; expected 'log', 'exp', 'sqrt'"),

@@ -37,3 +37,14 @@ def test_predictions_of_constants_and_of_a_bootstrap():
     found = res.get_prediction(frame.head(3), arm=1)
     np.testing.assert_allclose(found.se_mean, np.repeat(res.bse.iloc[2], 3), rtol=1e-9)
     assert "mean_se" in repr(found)
+
+
+def test_a_square_far_from_zero_had_predictions_with_standard_errors_of_zero():
+    """Coefficients of x and x^2 at x = 10,000 nearly cancel; their covariance lost every digit of what is left."""
+    frame = simulate(400)
+    near = cr.OutcomeRegression.from_formula("y ~ x1 + I(x1**2)", frame, treat="d").fit()
+    far = cr.OutcomeRegression.from_formula("y ~ x1 + I(x1**2)", frame.assign(x1=frame.x1 + 1e4), treat="d").fit()
+    expected, found = near.get_prediction(frame.head(9)), far.get_prediction(frame.head(9).assign(x1=frame.x1 + 1e4))
+    np.testing.assert_allclose(found.predicted_mean, expected.predicted_mean, rtol=1e-5)
+    np.testing.assert_allclose(found.se_mean, expected.se_mean, rtol=1e-5)
+    assert found.se_mean.min() > 0.05

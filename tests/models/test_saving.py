@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
@@ -23,6 +24,25 @@ def test_results_come_back_whole(model, tmp_path):
     for again in (causalrisk.load(path), sm.load(path)):
         assert str(again.summary()) == str(res.summary())
         assert again.predict(simulate(5, seed=1)).equals(res.predict(simulate(5, seed=1)))
+
+
+def test_saving_over_a_file_on_a_full_disk_ruined_the_one_before(model, tmp_path, monkeypatch):
+    res = model.fit()
+    kept = {name: tmp_path / name for name in ("res.pickle", "table.docx")}
+    res.save(kept["res.pickle"])
+    res.summary().save(kept["table.docx"])
+    before = {name: path.read_bytes() for name, path in kept.items()}
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for name, save in {"res.pickle": res.save, "table.docx": res.summary().save}.items():
+        with pytest.raises(OSError, match="No space left") as caught:
+            save(kept[name])
+        assert caught.value.filename == str(kept[name])
+        assert kept[name].read_bytes() == before[name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_what_cannot_be_written_is_told(model, tmp_path):

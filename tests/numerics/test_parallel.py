@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.parallel import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
 
@@ -206,6 +207,18 @@ def test_fault_60_joblib_is_not_imported_by_the_package():
     code = "import sys, causalrisk; assert 'joblib' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_interruption_was_lost_while_numpy_looked_at_the_name_of_a_failure():
+    """About one of a hundred interruptions of a bootstrap fell into a function of Python's enum, and was forgotten."""
+    called, flags = [], np.zeros(3, dtype=bool)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_filename) if event == "call" else None)
+    try:
+        found = np.where(flags, Failure.SEPARATION, Failure.OK)
+        found[flags] = Failure.NOT_CONVERGED
+    finally:
+        sys.setprofile(None)
+    assert not [name for name in called if "numpy" not in name]
 
 
 def test_an_error_in_a_block_leaves_no_thread():

@@ -118,7 +118,8 @@ def test_columns_that_do_not_fit_stand_below(fits):
 
 def test_formats(fits, tmp_path):
     table = etable(fits[1:], title="A & B", notes=["50% of <x>."])
-    assert table.as_latex().startswith("\\begin{center}\n\\begin{tabular}{lcc}\n\\toprule")
+    assert etable(fits[1:]).as_latex().startswith("\\begin{center}\n\\begin{tabular}{lcc}\n\\toprule")
+    assert table.as_latex().startswith("\\begin{table}[htbp]\n\\centering\n\\caption{A \\& B}\n\\smallskip\n")
     floating = table.as_latex(caption="C_1", label="tab:c")
     assert "\\caption{C\\_1}\n\\label{tab:c}" in floating and floating.endswith("\\end{table}")
     assert floating.count("\\midrule") == 2 and "50\\% of \\textless{}x\\textgreater{}." in floating

@@ -20,6 +20,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
+import copy
 import functools
 import multiprocessing
 import time
@@ -52,11 +53,18 @@ class Setting:
         Standard errors by which another than the first has to be better.
     spread : float
         Spread of the replicates, relative to sampling.
+    times : int
+        How many times as many replicates.
+    mixed : {"", "half", "bagged"}
+        Whether the effect is that of the anchor chosen, the mean of it and of the first's, or the mean over the anchors
+        that are chosen from the rows under random weights.
     """
 
     ladder: tuple[float, ...] = LADDER
     caution: float = 0.5
     spread: float = 0.5
+    times: int = 1
+    mixed: str = ""
 
 
 SETTINGS = {
@@ -71,6 +79,19 @@ SETTINGS = {
     "spread 0.7": Setting(spread=0.7),
     "spread 1": Setting(spread=1.0),
 }
+MORE_SETTINGS = {
+    "the default": Setting(),
+    "caution 0": Setting(caution=0.0),
+    "caution 1": Setting(caution=1.0),
+    "spread 0.35": Setting(spread=0.35),
+    "spread 0.7": Setting(spread=0.7),
+    "B = 200": Setting(times=2),
+    "B = 500": Setting(times=5),
+    "half first": Setting(mixed="half"),
+    "bagged": Setting(mixed="bagged"),
+    "bagged, caution 0": Setting(caution=0.0, mixed="bagged"),
+}
+BAGS = 200  # random weights under which the anchor is chosen again
 
 
 def fractional_weights(n, n_replicates, spread, rng):
@@ -98,14 +119,24 @@ class Rows:
     """
 
     def __init__(self, data, outcome, propensity, weights):
-        n = self.n = len(data)
-        x, self.z = orthonormal(data[outcome]), orthonormal(data[propensity])
+        x, z = orthonormal(data[outcome]), orthonormal(data[propensity])
         y, d = data["y"].to_numpy(float), data["d"].to_numpy(int)
+        gamma = logit_fits(z, d, np.ones((len(data), 1)))
+        self._set(x, z, y, d, gamma, logit_fits(z, d, weights, gamma) - gamma)
+
+    def resampled(self, picked):
+        """Return the same of rows picked with replacement, the replicates as far from the propensity fit as here."""
+        other, z, d = copy.copy(self), self.z[picked], self.d[picked]
+        other._set(self.x[picked], z, self.y[picked], d, logit_fits(z, d, np.ones((len(picked), 1))), self.shifts)
+        return other
+
+    def _set(self, x, z, y, d, gamma, shifts):
+        n = self.n = len(y)
+        self.x, self.z, self.y, self.d, self.shifts = x, z, y, d, shifts
         p, self.sign = x.shape[1], np.where(d == 1, 1.0, -1.0)
-        gamma = logit_fits(self.z, d, np.ones((n, 1)))
         index = (self.z @ gamma)[:, 0]
         self.weight = 1 + np.exp(-self.sign * index)
-        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ logit_fits(self.z, d, weights, gamma)))
+        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ (gamma + shifts)))
         self.scores = (d - expit(index))[:, None] * self.z
         self.block = np.zeros((n, 2 * p))
         self.block[d == 0, :p], self.block[d == 1, p:] = x[d == 0], x[d == 1]
@@ -185,12 +216,55 @@ def held_out(rows, anchor):
     return rows.project((slope * without).sum(axis=1) - right)
 
 
+def judged(squares, weights, caution):
+    """Mean gain of each anchor over the first plus `caution` standard errors, under weights of mean 1.
+
+    Parameters
+    ----------
+    squares : ndarray, shape (r, n)
+        Squares of psi held out.
+    weights : ndarray, shape (n, m)
+        Weights of the rows.
+    caution : float
+        As in `Setting`.
+
+    Returns
+    -------
+    ndarray, shape (r, m)
+        The least is the anchor chosen.
+    """
+    n = squares.shape[1]
+    gain = squares - squares[0]
+    mean = gain @ weights / n
+    return mean + caution * np.sqrt(np.maximum(gain**2 @ weights / n - mean**2, 0.0) / n)
+
+
+def mixture(squares, setting):
+    """Weight of each anchor in the effect, and the number of the one chosen."""
+    n = squares.shape[1]
+    best = int(np.argmin(judged(squares, np.ones((n, 1)), setting.caution)))
+    share = np.eye(len(squares))[best]
+    if setting.mixed == "half":
+        share = (share + np.eye(len(squares))[0]) / 2
+    if setting.mixed == "bagged":
+        drawn = np.random.default_rng(SEED).standard_exponential((n, BAGS))
+        chosen = judged(squares, drawn / drawn.mean(axis=0), setting.caution).argmin(axis=0)
+        share = np.bincount(chosen, minlength=len(squares)) / BAGS
+    return share, best
+
+
+@functools.lru_cache(maxsize=8)  # the settings of one sample share them
+def path(rows, ladder):
+    """Psi held out, shape (r, n), and effect, shape (r,), under each anchor of a ladder."""
+    psi = np.array([held_out(rows, anchor) for anchor in ladder])
+    return psi, np.array([rows.effect(solve(rows, anchor)) for anchor in ladder])
+
+
 def choose(rows, setting):
     """Effect by the best of a ladder, its standard error from psi held out, and the number of the rung."""
-    squares = np.array([held_out(rows, anchor) ** 2 for anchor in setting.ladder])
-    gain = squares - squares[0]
-    best = int(np.argmin(gain.mean(axis=1) + setting.caution * gain.std(axis=1) / np.sqrt(rows.n)))
-    return rows.effect(solve(rows, setting.ladder[best])), rows.scale * np.sqrt(squares[best].mean() / rows.n), best
+    psi, effects = path(rows, setting.ladder)
+    share, best = mixture(psi**2, setting)
+    return share @ effects, rows.scale * np.sqrt(((share @ psi) ** 2).mean() / rows.n), best
 
 
 def orthonormal(frame):
@@ -221,7 +295,7 @@ def logit_fits(z, d, weights, start=None):
     return gamma
 
 
-def run(name, n, sims, n_replicates, seed):
+def run(name, n, sims, n_replicates, seed, settings):
     """Errors and standard errors of all settings on the samples of a design.
 
     Returns
@@ -240,11 +314,13 @@ def run(name, n, sims, n_replicates, seed):
         data = design.draw(n, rng).data
         try:
             drawn = {
-                spread: Rows(data, outcome, propensity, fractional_weights(n, n_replicates, spread, rng))
-                for spread in dict.fromkeys(setting.spread for setting in SETTINGS.values())
+                (spread, times): Rows(
+                    data, outcome, propensity, fractional_weights(n, times * n_replicates, spread, rng)
+                )
+                for spread, times in dict.fromkeys((setting.spread, setting.times) for setting in settings.values())
             }
-            found = [choose(drawn[setting.spread], setting) for setting in SETTINGS.values()]
-            rows = drawn[0.5]
+            found = [choose(drawn[setting.spread, setting.times], setting) for setting in settings.values()]
+            rows = drawn[0.5, 1]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
         errors.append([rows.start - design.effect, *(effect - design.effect for effect, _, _ in found)])
@@ -252,8 +328,8 @@ def run(name, n, sims, n_replicates, seed):
     return np.array(errors), np.array(ses)
 
 
-def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs=1):
-    """Compare all settings.
+def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs=1, settings=SETTINGS):
+    """Compare settings.
 
     Returns
     -------
@@ -262,7 +338,7 @@ def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs
     coverage : DataFrame
         Coverage of the effect plus or minus 1.96 standard errors, from psi held out.
     """
-    work = functools.partial(run, n=n, sims=sims, n_replicates=n_replicates, seed=seed)
+    work = functools.partial(run, n=n, sims=sims, n_replicates=n_replicates, seed=seed, settings=settings)
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         found = dict(zip(designs, pool.map(work, designs, chunksize=1), strict=True))
     ratios = {
@@ -271,10 +347,10 @@ def compare_settings(n, sims, designs=DESIGNS, n_replicates=100, seed=SEED, jobs
     covered = {name: (np.abs(e[:, 1:]) <= 1.959964 * se).mean(axis=0).round(3) for name, (e, se) in found.items()}
     six = np.array([ratios[name] for name in MISSPECIFIED if name in ratios])
     if len(six):
-        means = [geometric_mean(*six[:, k].T) for k in range(len(SETTINGS))]
+        means = [geometric_mean(*six[:, k].T) for k in range(len(settings))]
         ratios = {"geometric mean of the wrong ones": means} | ratios
     text = {name: [f"{r:.3f} ({mc:.3f})" for r, mc in column] for name, column in ratios.items()}
-    return pd.DataFrame(text, index=list(SETTINGS)).T, pd.DataFrame(covered, index=list(SETTINGS)).T
+    return pd.DataFrame(text, index=list(settings)).T, pd.DataFrame(covered, index=list(settings)).T
 
 
 def arguments():
@@ -286,13 +362,16 @@ def arguments():
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--designs", nargs="+", default=DESIGNS)
+    parser.add_argument("--more", action="store_true", help="other settings than those of the page of evidence")
     return parser.parse_args()
 
 
 def main():
     """Run the study and print its tables."""
     args, begun = arguments(), time.perf_counter()
-    ratios, covered = compare_settings(**vars(args))
+    settings = MORE_SETTINGS if args.more else SETTINGS
+    options = {name: value for name, value in vars(args).items() if name != "more"}
+    ratios, covered = compare_settings(**options, settings=settings)
     print(f"{args}; {time.perf_counter() - begun:.0f} s\nMean squared error over that of IPWRA:")
     print(ratios.to_string())
     print("Coverage of effect +- 1.96 standard errors, from psi held out:")

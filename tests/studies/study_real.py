@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pandas as pd
 
 import causalrisk as cr
@@ -46,19 +47,35 @@ def compare_on_real_data(n_boot=999):
     Returns
     -------
     DataFrame
-        A row a data set: effects, bootstrap standard errors, their ratio, and the anchor JRE chose.
+        A row a data set: effects, JRE's bootstrap standard error, the anchor it chose and the factor of the standard
+        error for that choice; over IPWRA's the standard deviation of the resampled effects, with its Monte Carlo error,
+        and the standard error.
     """
     rows = {}
     for name, (data, formula, treat, propensity) in cases().items():
         jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity).fit(n_boot=n_boot)
         ipwra = cr.IPWRA.from_formula(formula, data, treat=treat, propensity=propensity)
         start = ipwra.fit(cov_type="bootstrap", n_boot=n_boot)
-        path = jre.anchor_path
+        path = jre.anchor_path()
         rows[name] = {
-            "JRE": jre.effect, "IPWRA": start.effect, "SE": jre.effect_se, "SE ratio": jre.effect_se / start.effect_se,
+            "JRE": jre.effect,
+            "IPWRA": start.effect,
+            "SE": jre.effect_se,
             "anchor": path.index[path["chosen"]].item(),
-        }  # fmt: skip
+            "factor": np.sqrt(jre._record.choice_variance),
+            **resampled_ratio(jre._record.boot.values[:, 0], start._record.boot.values[:, 0]),
+            "SE ratio": jre.effect_se / start.effect_se,
+        }
     return pd.DataFrame(rows).T
+
+
+def resampled_ratio(values, reference, draws=1000):
+    """Ratio of the standard deviations of two effects over the same resamples, with its Monte Carlo error."""
+    both = np.column_stack([values, reference])
+    both = both[~np.isnan(both).any(axis=1)]
+    picked = both[np.random.default_rng(0).integers(0, len(both), (draws, len(both)))].std(axis=1)
+    ratio = both.std(axis=0)
+    return {"SD ratio": ratio[0] / ratio[1], "MC error": np.std(picked[:, 0] / picked[:, 1])}
 
 
 def main():

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.design.columns.typed_numbers import (
+from causalrisk.design.columns.numbers_as_text import (
     are_dates,
     conversion,
     date_conversion,
@@ -229,6 +229,7 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
         raise DesignError(
-            f"{what} has dtype {column.dtype}; expected numbers.\nConvert it with pd.to_numeric or .astype(float)."
+            f"{what} has dtype {column.dtype}; expected numbers.\nMake 0 and 1 of its levels with pd.get_dummies, or "
+            "use a formula, which does."
         )
     return values.to_numpy(dtype=np.float64, copy=True)

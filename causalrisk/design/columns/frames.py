@@ -79,6 +79,8 @@ def how_to_convert(data: Any) -> str:
     """
     if isinstance(data, str | os.PathLike):
         path = os.fspath(data)
+        if path.isidentifier():
+            return f"data={path}  without quotes, for a variable of that name"
         reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
         call = reader.format(path) if "(" in reader else f'{reader}("{path}")'
         return f"data=pandas.read_{call}"

@@ -6,12 +6,14 @@ Nothing here changes what the caller handed in.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.frames import as_pandas, how_to_convert, is_foreign_column
@@ -37,7 +39,8 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
         told apart.
     """
     known = [str(n) for n in names]
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # a column inside of other text
+    near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator, read as if it had commas
         return (
@@ -49,7 +52,9 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
         near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
-    return f"Type one of: {listing(known)}." if known else "There are no columns to choose from."
+    if not known:
+        return f"Arrays have no names. Type  data[{name!r}]  for its values."
+    return f"The columns are {listing(known)}."
 
 
 def is_column(value: Any) -> bool:
@@ -168,6 +173,10 @@ class Table:
     def __contains__(self, name: object) -> bool:
         return any(isinstance(n, str) and n == name for n in self.names)
 
+    def in_index(self, name: str) -> str:
+        """Return what to type for a name that is a level of the index of the data; nothing for others."""
+        return "It is in the index.\nType  data=data.reset_index()." if name in self.index.names else ""
+
     def column(self, name: str) -> pd.Series:
         """Return the column of that name.
 
@@ -201,7 +210,7 @@ class Table:
 def find_column(
     value: Any, role: str, default: str, table: Table, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[pd.Series, str]:
-    """Find a variable that goes by rows, by the name of a column or as one value per row.
+    """Find a variable with one value per row, given as the name of a column or as its values.
 
     Parameters
     ----------
@@ -252,7 +261,8 @@ def find_column(
             f'Type  treat="{name}", propensity="{covariates}".'
         )
     raise DesignError(
-        f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n" + nearest(value, known)
+        f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+        + (table.in_index(value) or nearest(value, known))
     )
 
 
@@ -291,6 +301,11 @@ def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
     DesignError
         If the lengths or the labels do not agree.
     """
+    if columns and all(is_scalar(value) for value in columns.values()):
+        raise TypeError(
+            f"the variables {listing(columns)} are single values; expected one value per row in each.\n"
+            "Type  pandas.DataFrame([data])  for one row."
+        )
     columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:

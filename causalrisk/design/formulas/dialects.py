@@ -1,4 +1,4 @@
-"""Formulas as Stata, R and other formula languages write them: recognised, and told how they are typed here."""
+"""Formulas as Stata, R and other formula languages write them: recognised, with the notation used here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from causalrisk.errors import DesignError
+from causalrisk.numerics.links import BINARY_LINKS
 
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 STATA_FACTOR = r"(?:(?:ibn?\d*|io?\d*|c)\.)?[A-Za-z_]\w*"
+STATA_LIST = rf"({STATA_FACTOR}(?:\s+{STATA_FACTOR})+)\s*(?:,\s*(\w+))?"  # variables, and a model after a comma
 STATA_PRODUCT = rf"{STATA_FACTOR}(?:\s*##?\s*{STATA_FACTOR})+"
 R_FACTORS = {"factor", "as_factor", "ordered"}
 OTHER_FUNCTIONS = {
@@ -36,28 +38,74 @@ def refuse_foreign(text: str, model: str) -> None:
     Raises
     ------
     DesignError
-        If it has Stata's ``##``, R's backticks, ``as.factor`` or ``.``, or the braces of formulaic.
+        If it has Stata's ``##``, ``if`` or variables without ``+``; R's backticks, ``as.factor``, ``::``, ``.`` or
+        ``^`` of a sum; or the braces of formulaic.
     """
     bare = re.sub(QUOTED, "", text)
-    start = f"the {model} formula {text!r} has "
+    for found in (_stata(text, bare, model), _other(text, bare, model)):
+        if found is not None:
+            raise DesignError(f"the {model} formula {text!r} has {found}")
+
+
+def _stata(text: str, bare: str, model: str) -> str | None:
+    """Say what of Stata a formula has, and what to type."""
     if re.search(STATA_PRODUCT, bare):
-        raise DesignError(f'{start}Stata\'s # for interactions.\nType  "{from_stata(text)}".')
+        return f'Stata\'s # for interactions.\nType  "{from_stata(text)}".'
+    chosen = re.fullmatch(r"(.*?)\s+if\s+(.+)", text)
+    if chosen and " else " not in text:
+        return f"Stata's if; rows are chosen in the data.\nType  data=data.query({chosen[2]!r})."
+    words = re.fullmatch(rf"(?:(\w+)\s*~\s*)?{STATA_LIST}", text)
+    return f"no + between its variables.\nType  {_from_list(words[1], words[2], words[3], model)}." if words else None
+
+
+def _other(text: str, bare: str, model: str) -> str | None:
+    """Say what of R or formulaic a formula has, and what to type."""
     if "`" in bare:
         typed = re.sub("`([^`]*)`", lambda m: m[1] if m[1].isidentifier() else f"Q('{m[1]}')", text)
-        raise DesignError(f'{start}backticks, which are R\'s; odd names stand inside Q(...) here.\nType  "{typed}".')
+        return f'backticks, which are R\'s; odd names stand inside Q(...) here.\nType  "{typed}".'
     if "{" in bare and not re.search(r"[:(,]\s*\{|\{[^}]*:", bare):
         typed = re.sub(r"\{([^}]*)\}", r"I(\1)", text)
-        raise DesignError(f'{start}braces; arithmetic stands inside I(...) here.\nType  "{typed}".')
+        return f'braces; arithmetic stands inside I(...) here.\nType  "{typed}".'
     if re.search(r"\bas\.(factor|numeric|character)\(", bare):
         typed = re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
-        raise DesignError(f'{start}a function of R.\nType  "{typed}".')
+        return f'a function of R.\nType  "{typed}".'
+    if re.search(r"\boffset\(", bare):
+        what = "an option here" if model == "outcome" else "one of the outcome model only"
+        return f"R's offset(), which is {what}.\nType  {_offset_as_option(text, model)}."
+    qualified = re.search(r"\b[\w.]+::(\w+)\(", bare)
+    if qualified:
+        here = called_elsewhere(qualified[1], text)
+        return "a function of a package of R.\n" + (f"Type  {here}." if here else f"Define {qualified[1]} first.")
+    if re.search(r"\([^()]*\+[^()]*\)\s*\^\s*\d", bare):
+        typed = re.sub(r"\)\s*\^\s*(\d)", r")**\1", text)
+        return f'R\'s ^ for interactions.\nType  "{typed}".'
     if re.search(r"[~+]\s*\.\s*($|[-+])", bare):
         left = text.split("~")[0].strip() if "~" in text else "y"
-        raise DesignError(
-            f"{start}R's dot for all other columns; they are named here, so that nothing enters by accident.\n"
+        return (
+            "R's dot for all other columns; they are named here, so that nothing enters by accident.\n"
             f'Type  "{left} ~ " + " + ".join(data.columns.drop(["{left}", "<treatment>"]))  without what else is no '
             "covariate."
         )
+    return None
+
+
+def _offset_as_option(text: str, model: str) -> str:
+    """Return a formula without its offset, and the option that takes its place."""
+    start = text.index("offset(")
+    end, depth = start + len("offset("), 1
+    while end < len(text) and depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    inner, after = text[start + len("offset(") : end - 1].strip(), text[end:].strip()
+    before = text[:start].rstrip().removesuffix("+").rstrip()
+    alone = before in ("", "~") or before.endswith("~")
+    rest = after.removeprefix("+").strip() if alone else after
+    formula = f"{before} {rest or '1' * alone}".strip()
+    if model == "propensity":
+        return f'propensity="{formula}"'
+    log = re.fullmatch(r"(?:np\.)?log\((\w+)\)", inner)
+    option = f'offset="{inner}"' if inner.isidentifier() else f'offset=data.eval("{inner}")'
+    return f'formula="{formula}", ' + (f'exposure="{log[1]}"' if log else option)
 
 
 def from_stata(text: str) -> str:
@@ -75,6 +123,16 @@ def from_stata(text: str) -> str:
     """
     text = re.sub(STATA_PRODUCT, lambda m: _product(m[0]), text)
     return re.sub(r"\b(ibn?\d*|io?\d*|c)\.([A-Za-z_]\w*)", lambda m: stata_factor(m[1], m[2]), text)
+
+
+def _from_list(left: str | None, variables: str, option: str | None, model: str) -> str:
+    """Translate Stata's list of variables; that of an outcome model without ~ begins with the outcome."""
+    names = [from_stata(name) for name in variables.split()]
+    if model == "outcome":
+        outcome = left or names.pop(0)
+        return f'"{outcome} ~ {" + ".join(names)}"'
+    link = f', propensity_link="{option}"' if option in BINARY_LINKS else ""
+    return f'propensity="{" + ".join(names)}"{link}'
 
 
 def stata_factor(prefix: str, name: str) -> str:
@@ -176,7 +234,7 @@ def called_elsewhere(name: str, text: str) -> str | None:
         return f"np.{name}({x})"
     if name == "poly":
         return " + ".join([x, *(f"I({x}**{k})" for k in range(2, int(number or 2) + 1))])
-    if name in ("ifelse", "interaction", "cut", "relevel"):
+    if name in ("ifelse", "interaction", "cut", "relevel", "cbind"):
         return _by_arguments(name, text)
     if name in R_FACTORS:
         return f"C({x})"
@@ -196,6 +254,9 @@ def _by_arguments(name: str, text: str) -> str | None:
         return ":".join(f"C({argument})" for argument in arguments)
     if name == "relevel" and len(arguments) == 2:
         return f"C({arguments[0]}, Treatment({arguments[1].partition('=')[2].strip() or arguments[1]}))"
+    if name == "cbind" and len(arguments) == 2:
+        yes, no = arguments
+        return f'I({yes} / ({yes} + {no}))  with  weights=data["{yes}"] + data["{no}"], weight_type="frequency"'
     if name == "cut" and len(arguments) == 2:
         return f"C(pd.cut({arguments[0]}, {arguments[1]}))"
     return None

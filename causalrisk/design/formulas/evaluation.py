@@ -424,7 +424,7 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except patsy.PatsyError as error:
         nonlinear = "in a linear constraint" in error.message
-        advice = f"Type  res.nlcom({text!r})." if nonlinear else f'Type, say,  "{names[0]} = 0".'
+        advice = f"Type  res.nlcom({text!r})." if nonlinear else f'Type  "{names[0]} = 0"  for example.'
         raise DesignError(
             f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. {advice}"
         ) from error

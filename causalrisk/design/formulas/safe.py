@@ -95,7 +95,7 @@ def check_safe(text: str, model: str, names: Collection[str]) -> None:
                     "Make it a column of the file first; or, if you trust the formula, which is run as Python, type  "
                     "--allow-python."
                 )
-                advice = f"{trust}\n{hint}" if "Type " in hint else f"{hint}\n{trust}" if hint else trust
+                advice = f"{trust}\n{hint}" if "Type  " in hint else f"{hint}\n{trust}" if hint else trust
                 raise DesignError(
                     f"the {model} formula {text!r} holds {found!r}, which is no column, number, operator or function "
                     f"of a safe formula.\n{advice}"

@@ -97,7 +97,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         elif meaning == "constant":
             constants[name] = frame[name]
         elif meaning == "unknown":
-            raise _unknown(name, role, formula, table, frame)
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
 
 
@@ -172,5 +172,5 @@ def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mappin
     known = table.names if table.frame is not None else [k for k, v in frame.items() if is_column(v) and k[:1] != "_"]
     return DesignError(
         f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n"
-        + nearest(name, known or table.names, repr if role == "quoted" else _suggested)
+        + (table.in_index(name) or nearest(name, known or table.names, repr if role == "quoted" else _suggested))
     )

@@ -37,6 +37,8 @@ class CodedBlock:
         Observation weights; probability weights over their mean in all rows.
     cluster : ndarray of int, shape (n,), or None
         Cluster of each row, 0 .. G-1.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CodedBlock:
     arm: np.ndarray
     weights: np.ndarray
     cluster: np.ndarray | None
+    offset: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class BlockCoder:
             arm=self.arms.arms(rows.treat, self.reader.columns.treat),
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
             cluster=cluster,
+            offset=rows.offset,
         )
 
     def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:

@@ -39,7 +39,7 @@ class ScannedDesign(Rowless, Design):
     arm_totals : ndarray, shape (K,)
         Sum of the observation weights of each arm.
     outcome_moments : tuple of float
-        Mean and standard deviation of the outcome under the weights.
+        Mean and standard deviation under the weights of the outcome less its offset.
     **known
         Fields of `Design`.
     """
@@ -96,12 +96,12 @@ def design_from_scan(
     DesignError
         If the data and formulas do not describe a model that can be fitted.
     """
-    reader = ScanReader(scan, formula, propensity, columns, {"np": np, **frame})
+    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
     found = survey(reader)
     notes = list(reader.notes)
     coder = _coder(found, notes)
     seen = moments(coder)
-    return _design(found, coder, seen, notes, constant_outcome)
+    return _design(found, coder=coder, seen=seen, notes=notes, constant_outcome=constant_outcome)
 
 
 def _coder(found: Survey, notes: list[str]) -> BlockCoder:
@@ -163,6 +163,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         arm_totals=seen.totals,
         outcome_moments=seen.outcome(),
         weight_type=columns.weight_type,
+        offset_kind="exposure" if columns.exposure is not None else None if columns.offset is None else "offset",
         score=None,
         labels=arms.labels,
         levels=arms.levels,
@@ -176,6 +177,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         notes=tuple(notes),
         weights_name=columns.weights,
         cluster_name=columns.cluster,
+        offset_name=columns.offset or columns.exposure,
         score_name=None,
         constant_outcome=constant_outcome,
         missing=columns.missing,

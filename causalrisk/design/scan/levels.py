@@ -126,14 +126,16 @@ def _note_rows(found: Survey, rows: KeptRows) -> None:
     for name, values in rows.variables().items():
         raw = rows.table[name].dtype
         order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
-        found.columns[name] = _note(found.columns.get(name), values, order, rows.name, name in codes)
+        found.columns[name] = _note(
+            found.columns.get(name), values=values, order=order, block=rows.name, coded=name in codes
+        )
         _check_levels(name, len(found.columns[name].levels), found.reader.scan.block_rows)
     levels = treatment_levels(rows.treat, found.reader.columns.treat)
     for level, count in zip(levels[1], np.bincount(levels[0], minlength=len(levels[1])), strict=True):
         found.counts[level] = found.counts.get(level, 0) + int(count)
     raw = rows.treat.dtype
     order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
-    found.treat = _note(found.treat, pd.Series(levels[1]), order, rows.name, True)
+    found.treat = _note(found.treat, values=pd.Series(levels[1]), order=order, block=rows.name, coded=True)
     if rows.cluster is not None:
         found.clusters.update(dict.fromkeys(pd.unique(np.asarray(rows.cluster, dtype=object))))
     if rows.weights is not None:
@@ -160,7 +162,7 @@ def _note(
     numeric = values.dtype.kind in "bif" and order is None
     kind = "numbers" if numeric else "levels"
     if seen is None:
-        seen = SeenColumn(kind, block, set(), {}, set(), values.to_numpy()[:2])
+        seen = SeenColumn(kind=kind, block=block, dtypes=set(), levels={}, orders=set(), head=values.to_numpy()[:2])
     if seen.kind != kind:
         raise DesignError(
             f"column {str(values.name)!r} has {'numbers' if numeric else 'text or categories'}, and in {seen.block} "

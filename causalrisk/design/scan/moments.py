@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.design.rank import check_magnitude, independent_columns, note_columns, scaled_condition
+from causalrisk.design.rank import check_magnitude, factor_facts, independent_columns, note_columns
 from causalrisk.design.scan.coder import BlockCoder
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
@@ -70,12 +70,9 @@ class ColumnMoments:
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
         triangle = self.triangle
-        columns, steady = self.plain(triangle), self.steady
-        keep = independent_columns(columns)
-        without = bool(independent_columns(np.column_stack([columns[:, keep], triangle[:, 0]]))[-1])
-        centred = triangle[1:, 1:][:, keep & ~steady] if steady[keep].any() else columns[:, keep]
-        note_columns(keep, names, model, notes, without_constant=without, condition=scaled_condition(centred))
-        return keep
+        found = factor_facts(np.column_stack([triangle[:, 0], self.plain(triangle)]), self.steady)
+        note_columns(found, names, model, notes)
+        return found.keep
 
     def basis(self, keep: np.ndarray) -> tuple[Basis, Array]:
         """Basis of the columns that are kept, and what gives the constant in it, as nearly as the columns can."""
@@ -83,7 +80,7 @@ class ColumnMoments:
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
-        return basis, basis.of(means[None]).columns[0]
+        return basis, basis.of_rows(means[None])[0]
 
 
 @dataclass
@@ -92,8 +89,10 @@ class Moments:
 
     Parameters
     ----------
-    X, Z, y : ColumnMoments
-        Of both designs, and of the outcome.
+    X, Z : ColumnMoments
+        Of both designs.
+    y : ColumnMoments
+        Of the outcome, and of the outcome less its offset.
     rows : ndarray of int, shape (K,)
         Rows of each arm.
     totals : ndarray, shape (K,)
@@ -112,13 +111,13 @@ class Moments:
     @property
     def outcome_limits(self) -> Array:
         """Smallest and largest outcome of each arm, shape (K, 2)."""
-        return np.column_stack([self.y.low, self.y.high])
+        return np.column_stack([self.y.low[:, 0], self.y.high[:, 0]])
 
     def outcome(self) -> tuple[float, float]:
-        """Mean and standard deviation of the outcome under the weights."""
+        """Mean and standard deviation under the weights of the outcome less its offset."""
         triangle = self.y.triangle
-        mean = self.y.origin[0] + triangle[0, 1] / triangle[0, 0]
-        return float(mean), float(abs(triangle[1, 1] / triangle[0, 0]))
+        mean = self.y.origin[1] + triangle[0, 2] / triangle[0, 0]
+        return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
 
     def check_arms(self, keep: np.ndarray, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
         """Raise a DesignError where the rows of an arm do not tell the terms of its outcome model apart."""
@@ -138,7 +137,7 @@ def moments(coder: BlockCoder) -> Moments:
     found: Moments | None = None
     k, groups = len(coder.arms.labels), 0 if coder.clusters is None else len(coder.clusters)
     for block in coder.blocks():
-        y = block.y[:, None]
+        y = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
         if found is None:
             found = Moments(
                 X=ColumnMoments(block.X, k),

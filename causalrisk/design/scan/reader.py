@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.build import merge_sources
+from causalrisk.design.build import kept_offset, merge_sources
 from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.columns.tables import Table, as_table, is_column
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula
@@ -46,6 +46,8 @@ class KeptRows:
         Observation weights, as given.
     cluster : Series or None
         Clusters.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
     """
 
     name: str
@@ -56,6 +58,7 @@ class KeptRows:
     treat: pd.Series
     weights: np.ndarray | None
     cluster: pd.Series | None
+    offset: np.ndarray | None
 
     @property
     def n(self) -> int:
@@ -91,7 +94,7 @@ class ScanReader:
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity}")
-        formulas, _ = read_formulas(formula, propensity, empty, constants, self.notes)
+        formulas, _ = read_formulas(formula, propensity=propensity, data=empty, frame=constants, notes=self.notes)
         self.scan, self.columns = scan, columns
         self.outcome, self.assigned = formulas.outcome, formulas.assigned
         used = {use.name for part in (self.outcome, self.assigned) for use in part.uses()}
@@ -101,7 +104,7 @@ class ScanReader:
         check_names(columns)
         by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat)
-        others = (columns.treat, columns.weights, columns.cluster)
+        others = (columns.treat, columns.weights, columns.cluster, columns.offset, columns.exposure)
         self.used = [name for name in names if name in used or name in others]
 
     def blocks(self) -> Iterator[KeptRows]:
@@ -114,11 +117,11 @@ class ScanReader:
     def _kept(self, block: NamedBlock) -> KeptRows:
         table = Table(block.frame.index, block.frame.assign(**_levels_of_text(block.frame)))
         formulas = Formulas(
-            self.outcome,
-            self.assigned,
-            resolve(self.outcome, table, self.frame, "left"),
-            resolve(self.outcome, table, self.frame, "right"),
-            resolve(self.assigned, table, self.frame, "right"),
+            outcome=self.outcome,
+            assigned=self.assigned,
+            left=resolve(self.outcome, table, self.frame, "left"),
+            right=resolve(self.outcome, table, self.frame, "right"),
+            assign=resolve(self.assigned, table, self.frame, "right"),
         )
         by = by_rows(table, self.columns, {}, [])
         sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
@@ -134,6 +137,7 @@ class ScanReader:
             treat=by.treat.values[keep],
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
+            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name())),
         )
 
 
@@ -148,7 +152,7 @@ def named(block: str, why: str = "") -> Iterator[None]:
 
 def check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
-    for option in ("treat", "weights", "cluster"):
+    for option in ("treat", "weights", "cluster", "offset", "exposure"):
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
             raise DesignError(

@@ -7,7 +7,7 @@ least after `CAUTION` standard errors of its difference to the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
-from causalrisk.estimators.joint.replicate_sums import known_score_sums
+from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
+from causalrisk.propensity.replicates import KEPT, BlockwiseWeights, WeightMoments
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
@@ -135,7 +135,7 @@ def _choose(found: Sequence[JointSolution], replicated: BlockwiseWeights, units:
     """Compare the variances of the effect from influence functions held out, unit by unit."""
     sample, spread = found[0].sample, found[0].criterion.rms_residual
     n_units = units.counts.sum()
-    influence = [held_out(solution, replicated, units) / (sample.total * spread) for solution in found]
+    influence = [values / (sample.total * spread) for values in _held_out_all(found, replicated, units)]
     squares = np.stack([(values**2).sum(axis=1) for values in influence])
     variances = squares @ units.counts
     difference = squares - squares[0]
@@ -156,7 +156,18 @@ def _choose(found: Sequence[JointSolution], replicated: BlockwiseWeights, units:
     )
 
 
-def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldOutUnits) -> Array:
+def _held_out_all(found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits) -> Iterator[Array]:
+    """Yield `held_out` of each solution; as many as memory allows share a pass over the replicates."""
+    together = max(KEPT // (8 * found[0].sample.n * (found[0].theta.size + 1)), 1)
+    for first in range(0, len(found), together):
+        some = found[first : first + together]
+        for solution, products in zip(some, weight_products(some, replicated), strict=True):
+            yield held_out(solution, replicated, units, products)
+
+
+def held_out(
+    solution: JointSolution, replicated: BlockwiseWeights, units: HeldOutUnits, products: Array | None = None
+) -> Array:
     """Influence function of the effects at the solution without each unit, summed over the unit, shape (G, C).
 
     Parameters
@@ -167,6 +178,8 @@ def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldO
         Importance weights of the full sample under its replicates.
     units : HeldOutUnits
         What is left out at once.
+    products : ndarray, shape (n, K p + 1), optional
+        `weight_products` of the solution.
 
     Returns
     -------
@@ -182,7 +195,7 @@ def held_out(solution: JointSolution, replicated: BlockwiseWeights, units: HeldO
     n_arms, p = solution.theta.shape
     fitted = WeightMoments.single(solution.weight_fit.as_resample())
     at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
-    sums = known_score_sums(solution, replicated)
+    sums = known_score_sums(solution, replicated, products)
     parts = RowParts.of(solution, sums, known_terms(solution, sums))
     step = _steps(solution, parts, replicated, units).reshape(-1, n_arms, p)
     (part,) = at_fit.parts
@@ -199,4 +212,6 @@ def _steps(solution: JointSolution, parts: RowParts, replicated: BlockwiseWeight
     shares = units.weights / solution.sample.total
     if len(units.counts) == solution.sample.n:
         return steps_without_rows(solution, parts, shares)
-    return steps_without_clusters(solution, parts, replicated, shares, units.codes)[units.codes]
+    return steps_without_clusters(solution, parts=parts, replicated=replicated, shares=shares, codes=units.codes)[
+        units.codes
+    ]

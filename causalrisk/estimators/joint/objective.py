@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.variance import EffectVariance
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, triangular_factor
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
@@ -86,7 +86,7 @@ class Expansion:
     gram : ndarray, shape (m, K p, K p + 1)
         Gram matrix of all other equations (c, h), without its last row, that of h.
     curvature : ndarray, shape (m, K p, K p), or None
-        What the Hessian has beside the equations; None for linear models.
+        Terms of the Hessian that are not products of the equations; None for linear models.
     value : ndarray, shape (m,), or None
         The objective; None for linear models, which are solved in one step.
     """
@@ -118,6 +118,24 @@ class OutcomeMeans:
     residual: Array
 
 
+@dataclass(frozen=True)
+class _LinearEquations:
+    """Equations of the net biases of linear models of a single resample at theta; as in `net_bias_equations`."""
+
+    resampled: ResampledWeights
+    theta: Array
+    fitted: Array
+    replicated: Array
+
+    def moved(self, theta: Array) -> tuple[Array, Array]:
+        """Return the equations at another theta."""
+        step = (theta - self.theta).ravel()
+        found = self.fitted.copy(), self.replicated.copy()
+        for equations in found:
+            equations[..., -1] -= equations[..., :-1] @ step
+        return found
+
+
 class JointObjective:
     """The joint objective of a sample.
 
@@ -139,6 +157,7 @@ class JointObjective:
         n_coefficients = sample.n_arms * self.q.shape[1]
         self.step_unit = criterion.rms_residual if sample.family.linear else 1.0
         self.row_units = np.append(np.full(n_coefficients, self.step_unit), 1.0) / criterion.rms_residual
+        self._linear: list[_LinearEquations] = []  # at most one; the same for every criterion
 
     def under(self, criterion: JointCriterion) -> JointObjective:
         """Return the objective of the same sample under other weights of the terms, with the same contrasts."""
@@ -149,14 +168,24 @@ class JointObjective:
     def means(self, theta: Array) -> OutcomeMeans:
         """Outcome models at theta, shape (K, p, m)."""
         sample, family = self.sample, self.sample.family
-        eta = self.q @ theta
+        eta = shifted(self.q @ theta, sample.offset, axis=-2)
         mean = family.mean(eta)
-        return OutcomeMeans(theta, eta, mean, family.mean_deriv(eta), sample.y[:, None] - sample.own(mean))
+        return OutcomeMeans(
+            theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=sample.y[:, None] - sample.own(mean)
+        )
 
     def variance(self, at: OutcomeMeans, share: Array, moments: WeightMoments) -> EffectVariance:
         """V and its expansion about theta."""
         return EffectVariance(
-            self.q, self.pairs, self.sample.slices, self.D, share, moments, at.mean, at.deriv, at.residual
+            q=self.q,
+            pairs=self.pairs,
+            slices=self.sample.slices,
+            D=self.D,
+            share=share,
+            moments=moments,
+            mean=at.mean,
+            deriv=at.deriv,
+            residual=at.residual,
         )
 
     def loss_weights(self, resampled: ResampledWeights) -> Array:
@@ -174,12 +203,42 @@ class JointObjective:
         replicated : ndarray, shape (m, C B, K p + 1)
             Under each replicate.
         """
+        if self.sample.family.linear and resampled.share.shape[1] == 1:
+            return self._linear_equations(at, resampled)
         own = self.sample.own(at.deriv)[..., None] * self.q[:, None]
         rows = np.concatenate([own, -at.residual[..., None]], axis=2)
+        return self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
+
+    def _linear_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
+        """Those of linear models, which are the same up to a step of theta: the replicates are gone through once."""
+        if not self._linear or self._linear[0].resampled is not resampled:
+            rows = np.concatenate([self.q[:, None], -at.residual[..., None]], axis=2)
+            equations = self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
+            self._linear[:] = [_LinearEquations(resampled, at.theta, *equations)]
+        return self._linear[0].moved(at.theta)
+
+    def _fitted_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
         weighted = resampled.share * resampled.at.w
-        fitted = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
-        replicated = resampled.replicated.sums(resampled.share, rows)
-        return self._contrasted(fitted[:, None]), self._contrasted(replicated)
+        forms = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
+        return self._contrasted(forms[:, None])
+
+    def _replicated_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
+        return self._contrasted(resampled.replicated.sums(resampled.share, rows))
+
+    def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
+        """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
+        sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
+        predicted = [
+            sample.family.mean(shifted(self.q[rows] @ of_arm, part_of(sample.offset, rows), axis=-2))
+            for rows, of_arm in zip(sample.slices, theta, strict=True)
+        ]
+        error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
+        if criterion.full_risk:
+            root, equations = np.sqrt(criterion.fitted_penalty), self._fitted_equations
+        else:
+            root, equations = np.sqrt(criterion.penalty / resampled.replicated.count), self._replicated_equations
+        found = np.concatenate([-equations(error, view)[..., -1] for view in views], axis=1)
+        return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
     def _contrasted(self, forms: Array) -> Array:
         """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
@@ -207,7 +266,7 @@ class JointObjective:
         curved = _Curvature() if family.linear else _Curvature.of_fit(self, at, trained, second - expected)
         for view in views:
             fitted, replicated = self.penalised(*self.net_bias_equations(at, view), view.replicated.count)
-            curved.add_risk(self, at, view, fitted, replicated, len(views))
+            curved.add_risk(self, at=at, view=view, fitted=fitted, replicated=replicated, n_views=len(views))
             if not self.criterion.full_risk:
                 strict.append(replicated)
                 continue
@@ -254,7 +313,7 @@ class _Curvature:
     Parameters
     ----------
     weights : ndarray, shape (K, n, m), or None
-        What multiplies q q' in what the Hessian has beside the equations.
+        Multiplies q q' in the terms of the Hessian that are not products of the equations.
     value : ndarray, shape (m,), or None
         The objective.
     """

@@ -7,18 +7,16 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights
+from causalrisk.estimators.joint.minimum import ResampledObjectives
+from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
-from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.refits import Refits, collect_refits, count_totals, empty_arms
+from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.linalg import Array, solve_curved, solve_stacked, spectral_equations
-from causalrisk.numerics.newton import NewtonFits, halve_until_no_worse
+from causalrisk.numerics.linalg import Array, solve_stacked, spectral_equations
+from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
-
-NEWTON_STEPS, HALVINGS = 200, 20
-STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns, on the scale of the linear predictor
 
 
 class JointRefitter:
@@ -76,7 +74,7 @@ class JointRefitter:
         resampled = ResampledWeights.of(share, at, replicated)
         theta, outcome_failures = self._solve(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
-        predicted = sample.family.mean(sample.X.columns @ theta)
+        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
         if self.objective.groups is not None:
             views = resampled.views(self.objective.groups)
             means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])
@@ -93,56 +91,13 @@ class JointRefitter:
         """Coefficients, shape (K, p, m), and failures."""
         m = resampled.share.shape[1]
         theta = self.theta[..., None]
-        expansion = self.objective.expand(theta, resampled)
-        if expansion.curvature is None or expansion.value is None:
-            step, singular = solve_stacked(self._equations(expansion))
+        if self.sample.family.linear:
+            expansion = self.objective.expand(theta, resampled)
+            equations = np.concatenate([expansion.strict, spectral_equations(expansion.gram)], axis=1)
+            step, singular = solve_stacked(equations)
             theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
             return theta, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
-        return self._newton(np.repeat(theta, m, axis=2), resampled)
-
-    def _newton(self, theta: Array, resampled: ResampledWeights) -> tuple[Array, NDArray[np.int8]]:
-        """Minimise all objectives at once from theta, shape (K, p, m); as `_solve`. Those that settle are set aside."""
-        m = theta.shape[2]
-        found, failures = theta.copy(), np.full(m, Failure.OUTCOME_NOT_CONVERGED, dtype=np.int8)
-        active = np.arange(m)
-        expansion, value, curvature = self._expand(theta, resampled)
-        for _ in range(NEWTON_STEPS):
-            step, decrease, singular, convex = solve_curved(self._equations(expansion), curvature)
-            step = np.where(singular, 0.0, step).reshape(theta.shape)
-            settled = (np.abs(step).max(axis=(0, 1)) <= STEP_TOLERANCE) | (decrease <= RELATIVE_ROUNDING * value)
-            theta, (expansion, value, curvature) = self._stepped(theta, step, value, resampled)
-            found[..., active] = theta
-            failures[active[settled & convex]] = Failure.OK
-            failures[active[singular]] = Failure.SINGULAR_OUTCOME
-            go_on = ~(settled | singular)
-            if not go_on.any():
-                break
-            if not go_on.all():
-                active, theta, resampled = active[go_on], theta[..., go_on], resampled.subset(go_on)
-                expansion, value, curvature = self._expand(theta, resampled)
-        return found, failures
-
-    def _stepped(
-        self, theta: Array, step: Array, before: Array, resampled: ResampledWeights
-    ) -> tuple[Array, tuple[Expansion, Array, Array]]:
-        """Go the steps, halved where the objective would rise; where they lead, and the expansion there."""
-        latest: list[tuple[Expansion, Array, Array]] = []
-
-        def value(shorter: Array) -> Array:
-            latest[:] = [self._expand(theta + shorter, resampled)]
-            return latest[0][1]
-
-        step = halve_until_no_worse(step, before, value, slack=1e-9, times=HALVINGS)
-        return theta + step, latest[0]
-
-    def _expand(self, theta: Array, resampled: ResampledWeights) -> tuple[Expansion, Array, Array]:
-        """Expand a nonlinear objective: the expansion, its value and its further curvature."""
-        with np.errstate(all="ignore"):  # where a step goes too far it is halved
-            expansion = self.objective.expand(theta, resampled)
-        if expansion.value is None or expansion.curvature is None:
-            raise TypeError("a linear objective is solved in one step")
-        return expansion, expansion.value, expansion.curvature
-
-    def _equations(self, expansion: Expansion) -> Array:
-        """Equations of the objective for each resample, shape (m, r, K p + 1), the net biases first."""
-        return np.concatenate([expansion.strict, spectral_equations(expansion.gram)], axis=1)
+        minima = ResampledObjectives(self.objective, resampled).minima(np.repeat(theta, m, axis=2))
+        failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
+        failures = np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+        return minima.theta.reshape(*self.theta.shape, m), failures

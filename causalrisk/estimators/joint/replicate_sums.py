@@ -7,7 +7,7 @@ measure of their replicate, which moves with the rows and with gamma: "centre" n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,48 +51,73 @@ class KnownScoreSums:
     moved_R_slope: Array
 
 
-def known_score_sums(solution: JointSolution, replicated: BlockwiseWeights) -> KnownScoreSums:
-    """Go through the replicates and collect what is needed where the propensity scores are known."""
-    sample, criterion, n_rep = solution.sample, solution.criterion, solution.replicates.count
-    contrasts, n, size = criterion.contrasts, sample.n, solution.theta.size
-    slopes = solution.root[:, None] * solution.u_whitened
-    pull_slope = np.tensordot(contrasts.T, slopes, axes=1)
-    pull_u = contrasts.T @ (solution.penalties * solution.u)
-    risk = (solution.u[..., None] * slopes).sum(axis=0)
-    w_times_slope, w_times_u, centre_risk = np.zeros((n, size)), np.zeros(n), np.zeros((n, size))
-    centre_loss, centre_variance = np.zeros((2, n, size))
-    moved = _MovedCentres.zeros(sample.n, sample.n_arms, solution.q.shape[1])
-    fitted = solution.weight_fit.as_resample()
-    for columns, at in with_fitted(fitted, replicated):
+def weight_products(solutions: Sequence[JointSolution], replicated: BlockwiseWeights) -> list[Array]:
+    """Go through the replicates once for several solutions of the same sample.
+
+    Parameters
+    ----------
+    solutions : sequence of JointSolution
+        The solutions.
+    replicated : BlockwiseWeights
+        Importance weights of the full sample under its replicates.
+
+    Returns
+    -------
+    list of ndarray, shape (n, K p + 1)
+        `w_times_slope` and `w_times_u` of `KnownScoreSums`, side by side, of each solution.
+    """
+    sample, pulls = solutions[0].sample, []
+    for solution in solutions:
+        slopes = solution.root[:, None] * solution.u_whitened
+        columns = np.concatenate([slopes, (solution.penalties * solution.u)[..., None]], axis=2)
+        pulls.append(np.tensordot(solution.criterion.contrasts.T, columns, axes=1))
+    pull = np.concatenate(pulls, axis=2)
+    total = np.zeros((sample.n, pull.shape[2]))
+    for replicates, at in with_fitted(solutions[0].weight_fit.as_resample(), replicated):
         w = at.w
         for a, rows in enumerate(sample.slices):
-            w_times_slope[rows] += w[rows] @ pull_slope[a, columns]
-            w_times_u[rows] += w[rows] @ pull_u[a, columns]
-        centre_risk += over_replicates(at.measure, risk[columns])
-    if criterion.full_risk:
-        centre_loss = fitted.measure * solution.loss_gradient
-    fixed_tilt = replicated.model.target.separable
-    for _, _, at in replicated.blocks():
-        if not criterion.full_risk:
-            centre_loss += over_replicates(at.measure, loss_gradients(solution, at)) / n_rep
-        elif not fixed_tilt:
+            total[rows] += w[rows] @ pull[a, replicates]
+    return np.split(total, len(solutions), axis=1)
+
+
+def known_score_sums(
+    solution: JointSolution, replicated: BlockwiseWeights, products: Array | None = None
+) -> KnownScoreSums:
+    """Collect what is needed where the propensity scores are known; the `weight_products` may be given."""
+    sample, criterion, n_rep = solution.sample, solution.criterion, solution.replicates.count
+    n, size = sample.n, solution.theta.size
+    products = weight_products([solution], replicated)[0] if products is None else products
+    risk = (solution.u[..., None] * solution.root[:, None] * solution.u_whitened).sum(axis=0)
+    moved = _MovedCentres.zeros(sample.n, sample.n_arms, solution.q.shape[1])
+    fitted, fixed_tilt = solution.weight_fit.as_resample(), replicated.model.target.separable
+    if fixed_tilt and criterion.full_risk:  # nothing but w varies over the replicates
+        centre_risk, centre_loss = fitted.measure * risk.sum(axis=0), fitted.measure * solution.loss_gradient
+        centre_variance = 2 * fitted.tilt * solution.variance_gradient
+        moved.add(solution, solution.resampled.moments.mean, 1)
+    else:
+        centre_risk = over_replicates(fitted.measure, risk[:1])
+        centre_loss, centre_variance = np.zeros((2, n, size))
+        for _, replicates, at in replicated.blocks():
+            centre_risk += over_replicates(at.measure, risk[1:][replicates])
+            if not criterion.full_risk:
+                centre_loss += over_replicates(at.measure, loss_gradients(solution, at)) / n_rep
+                continue
             of_tilt, of_measure = variance_gradients(solution, at)
             centre_variance += 2 * over_replicates(at.tilt, of_tilt) / n_rep
             centre_variance += 2 * over_replicates(at.measure, of_measure) / n_rep
             moved.add(solution, at, n_rep)
-    if criterion.full_risk and fixed_tilt:
-        centre_variance = 2 * fitted.tilt * solution.variance_gradient
-        moved.add(solution, solution.resampled.moments.mean, 1)
+        if criterion.full_risk:
+            centre_loss = fitted.measure * solution.loss_gradient
     return KnownScoreSums(
-        w_times_slope,
-        w_times_u,
-        centre_risk,
-        centre_loss,
-        centre_variance,
-        moved.M,
-        moved.R,
-        moved.M_slope,
-        moved.R_slope,
+        w_times_slope=products[:, :-1],
+        w_times_u=products[:, -1],
+        centre_risk=centre_risk,
+        centre_loss=centre_loss,
+        centre_variance=centre_variance,
+        moved_M=moved.M,
+        moved_R=moved.R,
+        moved_M_slope=moved.M_slope,
+        moved_R_slope=moved.R_slope,
     )
 
 
@@ -139,6 +164,43 @@ def variance_gradients(solution: JointSolution, at: ImportanceWeights) -> tuple[
             blocks.append(gradient)
         gradients.append(np.concatenate(blocks, axis=1))
     return gradients[0], gradients[1]
+
+
+def _objective_gradients(solution: JointSolution, fixed_tilt: bool) -> Callable[[ImportanceWeights], Array]:
+    """How the gradient of the losses or of V / 2 under each replicate, shape (b, K p), follows from its weights."""
+    if not solution.criterion.full_risk:
+        return lambda at: loss_gradients(solution, at)
+    if not fixed_tilt:
+        return lambda at: np.add(*variance_gradients(solution, at))
+    return _fixed_tilt_gradients(solution)
+
+
+def _fixed_tilt_gradients(solution: JointSolution) -> Callable[[ImportanceWeights], Array]:
+    """`variance_gradients` where only w varies over the replicates: a quadratic in w, so that its terms are products.
+
+    With k the arm of a row, psi_a = base_a + 1{a = k} w e and psi'_a = (t - 1{a = k} w) m_a' q - t C_a.
+    """
+    variance, sample, q = solution.variance, solution.sample, solution.q
+    tilt, share, error = variance.moments.mean.tilt[:, 0], solution.share, -solution.error
+    base = tilt * (solution.predicted - variance.M - variance.R)
+    pulled, (_, centres) = variance.D @ base, variance.centring(variance.moments.mean)[0]
+    constant, linear, square = [], [], np.empty(q.shape)
+    for a, rows in enumerate(sample.slices):
+        centre, factor = centres[a, :, 0], tilt * solution.deriv[a]
+        own = variance.D[a, sample.arm] * error  # what w adds to D psi
+        constant.append((share * pulled[a] * factor) @ q - (share * pulled[a] * tilt).sum() * centre)
+        by_column, by_centre = share * own * factor, share * own * tilt
+        by_column[rows] -= (share * solution.deriv[a] * pulled[a])[rows]
+        linear.append(by_column[:, None] * q - by_centre[:, None] * centre)
+        square[rows] = -(share * own * solution.deriv[a])[rows, None] * q[rows]
+    of_w = np.concatenate(linear, axis=1)
+
+    def gradients(at: ImportanceWeights) -> Array:
+        w = at.w
+        squares = [(w[rows] ** 2).T @ square[rows] for rows in sample.slices]
+        return np.asarray(np.concatenate(constant) + w.T @ of_w + np.concatenate(squares, axis=1))
+
+    return gradients
 
 
 @dataclass
@@ -216,13 +278,13 @@ def replicate_sums(solution: JointSolution, replicated: BlockwiseWeights) -> Rep
     u_by_gamma[:, 0] = contrasts @ np.stack([weighted[rows] @ fit.w_by_gamma[rows] for rows in sample.slices])
     by_gamma[1] = pull_u[sample.arm, 0][:, None] * fit.w_by_gamma
     moved = weighted[:, None] * model.columns
+    gradients_of = _objective_gradients(solution, model.target.separable)
     for columns, eta, at in replicate_blocks(model, solution.replicates.gamma, sample.s):
         slopes, w, later = model.slopes(eta, sample.s[:, None]), at.w, slice(columns.start + 1, columns.stop + 1)
         t = np.broadcast_to(at.tilt if at.measure is at.tilt else at.tilt + at.measure, w.shape)
         biases = np.stack([w[rows].T @ weighted[rows] for rows in sample.slices], axis=1)
         centre_bias += over_replicates(at.measure, biases) / n_rep
-        parts = variance_gradients(solution, at) if criterion.full_risk else (loss_gradients(solution, at),)
-        gradients[columns] = sum(parts)
+        gradients[columns] = gradients_of(at)
         for a, rows in enumerate(sample.slices):
             of_arm = (slopes.w[:, rows].transpose(0, 2, 1) @ moved[rows]).transpose(1, 0, 2)
             u_by_gamma[:, later] += contrasts[:, a, None, None] * of_arm.reshape(w.shape[1], width)

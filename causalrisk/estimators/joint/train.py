@@ -13,6 +13,7 @@ import numpy as np
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
+from causalrisk.estimators.joint.minimum import ResampledObjectives
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights, objective_equations
 from causalrisk.estimators.joint.replicate_sums import replicate_sums
 from causalrisk.estimators.joint.solution import JointSolution
@@ -61,7 +62,13 @@ class JointProblem:
         """Return the importance weights of the full sample under each replicate."""
         sample, gamma = self.sample, self.replicates.gamma
         weights = sample.s[:, None]
-        return BlockwiseWeights(sample.slices, self.weight_fit.model, weights, [gamma], self.replicates.count)
+        return BlockwiseWeights(
+            slices=sample.slices,
+            model=self.weight_fit.model,
+            counts=weights,
+            gammas=[gamma],
+            count=self.replicates.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -172,15 +179,16 @@ class Trainer:
     ----------
     problem : JointProblem
         What is trained.
-    method : str
-        "least_squares" (linear models only), or a method of `scipy.optimize.minimize`.
+    method : str, optional
+        "least_squares" (linear models only), or a method of `scipy.optimize.minimize`; by default that of the problem.
     starts : ndarray, shape (n_starts, K p), optional
-        Further starting points of the optimiser, in coordinates where the Hessian at the start is the identity and
-        relative to it; the best of the minima found is kept.
+        Further starting points of the optimiser, in coordinates where the Hessian where it begins is the identity and
+        relative to that point; the best of the minima found is kept.
     """
 
-    def __init__(self, problem: JointProblem, method: str, starts: Array | None = None) -> None:
-        self.problem, self.method, self.starts = problem, method, starts
+    def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
+        self.problem, self.starts = problem, starts
+        self.method, self.along_valleys = method or problem.usual_method, method is None
         self.replicated = problem.replicate_weights()
         share = (problem.sample.s / problem.sample.total)[:, None]
         self.resampled = ResampledWeights.of(share, problem.weight_fit.as_resample(), self.replicated)
@@ -208,20 +216,13 @@ class Trainer:
             Its minimum.
         """
         problem, objective, resampled = self.problem, self.objective(criterion), self.resampled
-        sample, start = problem.sample, problem.start.theta if near is None else near.theta
-        equations, shape = objective_equations(objective, start, resampled), start.shape
-
-        def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
-            with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                at = objective.expand(start[..., None] + z.reshape(*shape, 1), resampled)
-            return _derivatives(at)
-
-        if sample.family.linear:
+        start = problem.start.theta if near is None else near.theta
+        equations = objective_equations(objective, start, resampled)
+        if problem.sample.family.linear:
             z, result = minimize_squares(equations, self.method)
+            theta = start + objective.step_unit * z.reshape(start.shape)
         else:
-            z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
-        theta = start + objective.step_unit * z.reshape(shape)
-        if not sample.family.linear:
+            theta, result = self._minimum(objective, start, equations)
             equations = objective_equations(objective, theta, resampled)
         return JointSolution(
             objective=objective,
@@ -234,13 +235,39 @@ class Trainer:
             result=result,
         )
 
+    def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
+        """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
+
+        The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
+        steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
+        """
+        if self.along_valleys:
+            ahead = ResampledObjectives(objective, self.resampled).minima(start[..., None])
+            if np.isfinite(ahead.value[0]):
+                start = ahead.theta.reshape(start.shape)
+                equations = objective_equations(objective, start, self.resampled)
+
+        def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
+            with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
+                return _derivatives(objective.expand(start[..., None] + z.reshape(*start.shape, 1), self.resampled))
+
+        z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
+        return start + z.reshape(start.shape), result
+
     def estimate(self, solution: JointSolution) -> JointEstimate:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
         sample, weight_fit, start = self.problem.sample, self.problem.weight_fit, self.problem.start
         sums = replicate_sums(solution, self.replicated)
         influence = np.column_stack([influence_function(solution, sums), weight_fit.influence])
         params, predicted = solution.params(), solution.predicted
-        estimate = Estimate(params, solution.theta, weight_fit.coefficients, predicted, solution.raw_means, influence)
+        estimate = Estimate(
+            params=params,
+            theta=solution.theta,
+            gamma=weight_fit.coefficients,
+            predicted=predicted,
+            model_means=solution.raw_means,
+            influence=influence,
+        )
         errors = np.column_stack([solution.error, sample.own(start.predicted) - sample.y])
         share = self.resampled.share
         bias, start_bias = np.moveaxis(self.replicated.sums(share, errors[:, None])[:, :, 0], -1, 0)
@@ -264,7 +291,9 @@ class Trainer:
         residual = (sample.y - sample.own(predicted))[:, None]
         D = criterion.contrasts.T @ criterion.contrasts
         moments = self.resampled.moments
-        return predictions_variance(sample.slices, D, self.resampled.share, moments, predicted, residual)
+        return predictions_variance(
+            sample.slices, D=D, share=self.resampled.share, moments=moments, predicted=predicted, residual=residual
+        )
 
 
 def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
@@ -286,5 +315,5 @@ def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
 
 def estimate_jointly(problem: JointProblem, criterion: JointCriterion) -> JointEstimate:
     """Train the arms jointly by the usual method and return the estimate."""
-    trainer = Trainer(problem, problem.usual_method)
+    trainer = Trainer(problem)
     return trainer.estimate(trainer.train(criterion))

@@ -182,7 +182,19 @@ def predictions_variance(
 ) -> float:
     """V of outcome predictions, shape (K, n), of the full sample; the other arguments as in `EffectVariance`."""
     none, mean = np.empty((len(share), 0)), predicted[..., None]
-    return float(EffectVariance(none, none, slices, D, share, moments, mean, np.zeros_like(mean), residual).value()[0])
+    return float(
+        EffectVariance(
+            q=none,
+            pairs=none,
+            slices=slices,
+            D=D,
+            share=share,
+            moments=moments,
+            mean=mean,
+            deriv=np.zeros_like(mean),
+            residual=residual,
+        ).value()[0]
+    )
 
 
 def _outer(left: Array, right: Array) -> Array:

@@ -117,7 +117,9 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     members = [(design.arm == a)[rows] for a in (position, 0)]
     labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
     name = f"propensity score of {labels[0]}"
-    return draw_overlap([score[m] for m in members], [weight[m] for m in members], labels, name, axes_or_new(ax))
+    return draw_overlap(
+        [score[m] for m in members], weights=[weight[m] for m in members], labels=labels, name=name, ax=axes_or_new(ax)
+    )
 
 
 def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequence[str], name: str, ax: Any) -> Any:
@@ -185,7 +187,9 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     label, table = design.labels[record.arm_position(arm)], calibration(record, bins)
     if design.n_arms > 2:
         table = table.loc[label]
-    return draw_calibration(table, 1.96, "95% interval", f"{design.treat_name} = {label}", axes_or_new(ax))
+    return draw_calibration(
+        table, z=1.96, interval="95% interval", label=f"{design.treat_name} = {label}", ax=axes_or_new(ax)
+    )
 
 
 def draw_calibration(table: pd.DataFrame, z: float, interval: str, label: str, ax: Any) -> Any:

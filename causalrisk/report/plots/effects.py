@@ -79,7 +79,9 @@ def plot_bootstrap(
     limits = {method: conf_int(record, alpha, method).iloc[k] for method in intervals}
     shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
     estimate = float(record.estimate.params[k])
-    return draw_bootstrap(boot.used[:, k], estimate, shown, effect_label(record, position), axes_or_new(ax))
+    return draw_bootstrap(
+        boot.used[:, k], estimate=estimate, intervals=shown, label=effect_label(record, position), ax=axes_or_new(ax)
+    )
 
 
 def draw_bootstrap(
@@ -148,17 +150,17 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
     """
     whole_number("top", top, 1)
     position = record.contrast_position(arm)
-    return draw_changes(record, influence(record, method=method, arm=arm), ax, top, position)
+    return draw_changes(record, table=influence(record, method=method, arm=arm), ax=ax, top=top, position=position)
 
 
 def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1) -> Any:
-    """Draw a table of influences on the effect of an arm that is at hand."""
+    """Draw the table of the influences of the rows on the effect of an arm."""
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]
     effect = record.effect_names[position - 1]
     name = f"{effect} without the row, less the {effect}"
-    return draw_influence(table, labels, top, name, axes_or_new(ax))
+    return draw_influence(table, labels=labels, named=top, name=name, ax=axes_or_new(ax))
 
 
 def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name: str, ax: Any) -> Any:

@@ -39,7 +39,7 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
 
 
 def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
-    """Draw `plot_cancellation` from risks that are at hand."""
+    """Draw `plot_cancellation` from risks already computed."""
     position, design = record.arm_position(arm), record.design
     labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
     own = record.spec.name
@@ -163,7 +163,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     labels = effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
     alone = record.options.effect == "difference" and record.design.n_arms == 2
     z = float(norm.ppf(1 - alpha / 2)) if alone else None
-    return draw_anchor_path(path, effects, z, labels, axes_or_new(ax))
+    return draw_anchor_path(path, effects=effects, z=z, labels=labels, ax=axes_or_new(ax))
 
 
 def draw_anchor_path(
@@ -227,14 +227,16 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 
 
 def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
-    """Draw a penalty path that is at hand."""
+    """Draw a penalty path already computed."""
     check_alpha(alpha)
     joint, unit = joint_of(record), record.design.endog_name
     labels = effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
     scale, values = record.options.effect_scale, path["effect"].to_numpy()
     limits = effect_interval(values, delta_errors(values, path["std err"].to_numpy(), scale), scale, alpha)
-    return draw_penalty_path(path, float(joint.own_penalty or 0.0), effects, limits, labels, axes_or_new(ax))
+    return draw_penalty_path(
+        path, own=float(joint.own_penalty or 0.0), effects=effects, limits=limits, labels=labels, ax=axes_or_new(ax)
+    )
 
 
 def draw_penalty_path(

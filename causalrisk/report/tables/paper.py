@@ -95,7 +95,8 @@ class PaperTable(ResultSummary):
         Parameters
         ----------
         caption : str, optional
-            Caption; with it or a label the table floats, without both it is a ``tabular`` to be put where you like.
+            Caption, by default the title of the table; with it or a label the table floats, without both it is a
+            ``tabular`` to be put where you like.
         label : str, optional
             For ``\ref``.
 
@@ -106,14 +107,17 @@ class PaperTable(ResultSummary):
         """
         notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(t)}\end{{minipage}}"
                  for t in self._note()]  # fmt: skip
+        caption = caption or self.tables[0].title or None
         if caption is None and label is None:
             return "\n".join(
                 [r"\begin{center}", self.tables[0].as_latex_tabular(center=False), *notes, r"\end{center}"]
             )
-        heads = [rf"\caption{{{escape_latex(caption or self.tables[0].title or '')}}}"]
+        heads = [rf"\caption{{{escape_latex(caption or '')}}}"]
         heads += [] if label is None else [rf"\label{{{label}}}"]
         tabular = self.tables[0].as_latex_tabular(center=False)
-        return "\n".join([r"\begin{table}[htbp]", r"\centering", *heads, tabular, *notes, r"\end{table}"])
+        return "\n".join(
+            [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip", tabular, *notes, r"\end{table}"]
+        )
 
     def as_markdown(self) -> str:
         """Return the table as Markdown, everything escaped.

@@ -9,11 +9,12 @@ import html
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.errors import OptionError
+from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.files import write_whole
 from causalrisk.report.tables.columns import wrap
 from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
@@ -57,6 +58,13 @@ class ResultSummary(Summary):
         self.tables = list(tables)
         self.notes = list(notes)
         self.width = width
+
+    def __getattr__(self, name: str) -> Any:
+        kind, written = name.removeprefix("to_"), dir(type(self))
+        if name.startswith("to_") and (f"as_{kind}" in written or kind in ("word", "docx")):
+            advice = f"table.as_{kind}()" if f"as_{kind}" in written else 'table.save("table.docx")'
+            raise UnavailableError(f"a table has no attribute {name!r}.\nType  {advice}.")
+        return object.__getattribute__(self, name)
 
     @property
     def extra_txt(self) -> str | None:
@@ -231,6 +239,8 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
 def _word_table(table: SimpleTable) -> WordTable:
     """Return what a Word document shows of a table, which may be one that was added by hand."""
     if isinstance(table, ResultTable):
-        return WordTable(table.title or "", table.heads, table.body, table.aligns, table.rules)
+        return WordTable(
+            title=table.title or "", heads=table.heads, body=table.body, aligns=table.aligns, rules=table.rules
+        )
     rows = [[str(cell) for cell in row] for row in table]
-    return WordTable(table.title or "", [], rows, "l" * max(map(len, rows)), ())
+    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=())

@@ -25,6 +25,7 @@ from causalrisk.report.tables.columns import (
 from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
 
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
+LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class ResultTable(SimpleTable):
         if not center:
             return "\n".join(lines)
         title = [rf"\textbf{{{escape_latex(self.title)}}}\par\medskip"] if self.title else []
-        return "\n".join([r"\begin{center}", *title, *lines, r"\end{center}"])
+        return "\n".join([rf"\begin{{center}}{LATEX_SIZE}", *title, *lines, r"\end{center}"])
 
     def as_csv(self) -> str:
         """Return the table as comma-separated values, one line per row, the title first.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from causalrisk.errors import UnavailableError
+from causalrisk.report.files import write_whole
 
 POINTS = 9  # size of the type
 FONT = "Times New Roman"
@@ -78,7 +80,9 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
         document.add_paragraph()
     for note in notes:
         document.add_paragraph(note)
-    document.save(str(path))
+    written = io.BytesIO()
+    document.save(written)
+    write_whole(path, written.getvalue())
 
 
 def _add_table(document: Any, table: WordTable, line: float) -> None:

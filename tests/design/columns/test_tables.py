@@ -99,7 +99,7 @@ def test_data_of_other_types(data, advice):
 def test_nearest():
     assert nearest("mags", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
-    assert nearest("q", ["mage"]) == "Type one of: 'mage'."
+    assert nearest("q", ["mage"]) == "The columns are 'mage'."
     assert nearest("mage", ["mage;medu"]) == (
         "The only column is 'mage;medu'. Type  pd.read_csv(..., sep=';')  to read the file, or save it with commas."
     )

@@ -27,12 +27,12 @@ def weights_of(n, seed=8):
     return fractional_weights(n, 20, 0.5, np.random.default_rng(seed))
 
 
-def fitted(data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, **options):
+def fitted(data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, n_boot=None, **options):
     model = cr.JRE.from_formula(FORMULA, data, treat="d", **options)
     replicates = weights_of(len(data)) if replicates is None else replicates
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
-        return model.fit(cov_type=cov_type, replicates=replicates, resamples=resamples, anchor=anchor)
+        return model.fit(cov_type=cov_type, replicates=replicates, resamples=resamples, anchor=anchor, n_boot=n_boot)
 
 
 def prototype(data, weights=None):
@@ -105,6 +105,31 @@ def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     np.testing.assert_allclose(res.bse, factor * same.bse, rtol=1e-12)
     assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
     assert "for the choice" not in str(same.summary())
+
+
+@pytest.mark.parametrize("method", ["normal", "percentile", "basic", "bc", "bca", "studentized"])
+def test_every_interval_allows_for_the_choice_alike(method):
+    """Beside the fit whose anchor was given, which has the same resamples; at 50% forty of them are enough."""
+    data = sample_of("strong")
+    res = fitted(data, cov_type="bootstrap", n_boot=40)
+    path = res.anchor_path().loc[chosen(res.anchor_path())]
+    same = fitted(data, cov_type="bootstrap", n_boot=40, anchor=path.name)
+    factor = np.sqrt(1 + path["ratio std err"] / path["variance ratio"])
+    limits, plain = (
+        fit.conf_int(0.5, method=method).to_numpy() - fit.params.to_numpy()[:, None] for fit in (res, same)
+    )
+    np.testing.assert_allclose(limits, factor * plain, rtol=1e-9, atol=1e-12)
+
+
+def test_interval_of_a_ratio_allows_for_the_choice_as_a_logarithm():
+    data = sample_of("strong")
+    data = data.assign(y=data["y"] - data["y"].min() + 1)
+    res = fitted(data, cov_type="bootstrap", n_boot=40, effect="ratio")
+    factor, effect = np.sqrt(res._record.choice_variance), np.log(res.effect)
+    assert factor > 1.05
+    logs = effect + factor * (np.log(res.boot_params["ATE ratio"]) - effect)
+    quantiles = np.quantile(np.exp(logs), [0.25, 0.75])
+    np.testing.assert_allclose(res.conf_int(0.5, method="percentile").iloc[0], quantiles, rtol=1e-12)
 
 
 def test_every_standard_error_allows_for_the_choice_alike():

@@ -7,8 +7,9 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.joint.influence import loss_term, propensity_term, risk_term, variance_term
-from causalrisk.estimators.joint.replicate_sums import replicate_sums
-from causalrisk.estimators.joint.train import Trainer
+from causalrisk.estimators.joint.replicate_sums import _fixed_tilt_gradients, replicate_sums, variance_gradients
+from causalrisk.estimators.joint.train import Trainer, joint_criterion
+from tests.problems import RISK, problem
 
 N_REPLICATES = 12
 
@@ -93,7 +94,7 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     options = {"anchor": 1.0} if objective == "risk" else {"penalty": "n"}
     res = model.fit(cov_type="robust", objective=objective, n_replicates=N_REPLICATES, **options)
     joint = res._record.joint
-    trainer = Trainer(joint.problem, joint.problem.usual_method)
+    trainer = Trainer(joint.problem)
     solution = trainer.train(joint.criterion)
     sums = replicate_sums(solution, trainer.replicated)
     gamma = np.column_stack([solution.weight_fit.gamma, joint.replicates.gamma])
@@ -115,3 +116,23 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     term, whitened = propensity_term(solution, sums)
     expected = solution.weight_fit.influence @ np.array(by_gamma)
     np.testing.assert_allclose(term + whitened @ factor, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (2, "gaussian", None, "logit", "all"),
+        (2, "binomial", "logit", "logit", "treated"),
+        (3, "poisson", "log", "multinomial", "control"),
+    ],
+    ids=lambda case: f"{case[1]}-{case[4]}",
+)
+def test_gradients_under_a_fixed_tilt_equal_those_of_any(case):
+    parts, _, _ = problem(*case).joint(RISK)
+    trainer = Trainer(parts)
+    solution = trainer.train(joint_criterion(parts, RISK))
+    for _, _, at in trainer.replicated.blocks():
+        general = np.add(*variance_gradients(solution, at))
+        np.testing.assert_allclose(
+            _fixed_tilt_gradients(solution)(at), general, rtol=1e-9, atol=1e-12 * np.abs(general).max()
+        )

@@ -9,7 +9,6 @@ from scipy.optimize import approx_fprime
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_equations
 from causalrisk.estimators.joint.train import joint_criterion
-from causalrisk.numerics.linalg import solve_curved
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
 
@@ -21,6 +20,8 @@ CASES = [
     (3, "gaussian", None, "all", "difference"),
     (3, "binomial", "logit", "control", "percent"),
     (3, "gamma", "log", "overlap", "ratio"),
+    (2, "poisson", "log", "all", "ratio", "observed"),
+    (2, "gaussian", None, "treated", "difference", "observed"),
 ]
 
 
@@ -28,9 +29,9 @@ class Setting:
     """A small problem with its objective at the full sample."""
 
     def __init__(self, case, criterion):
-        n_arms, family, link, target, effect = case
+        n_arms, family, link, target, effect, *offset = case
         model = "logit" if n_arms == 2 else "multinomial"
-        self.parts = problem(n_arms, family, link, model, target, effect, n=60, seed=2)
+        self.parts = problem(n_arms, family, link, model, target, effect, n=60, seed=2, offset=next(iter(offset), None))
         self.target = target
         self.trained, self.joint, self.refit = self.parts.joint(criterion, count=3)
         self.start = self.trained.start.theta
@@ -71,7 +72,7 @@ class Setting:
         """J(theta) from its definition, a loop a sum."""
         sample, criterion = self.parts.sample, self.criterion
         family, n = sample.family, sample.n
-        mean = [[family.mean(np.array(sample.X.columns[i] @ row)).item() for row in theta] for i in range(n)]
+        mean = [[family.mean(np.array(self.predictor(i, row))).item() for row in theta] for i in range(n)]
         risk, fitted = criterion.full_risk, self.parts.fit.gamma
         value = 0.0
         for state in (fitted,) if risk else self.states.T:
@@ -83,12 +84,17 @@ class Setting:
             value += self.variance(mean) / 2
         return value
 
+    def predictor(self, i, row):
+        """Linear predictor of a row, with its offset."""
+        sample = self.parts.sample
+        return sample.X.columns[i] @ row + (0.0 if sample.offset is None else sample.offset[i])
+
     def loss(self, theta, state):
         """Importance-weighted loss of all arms, with the factor of the objective."""
         sample, (w, _, total) = self.parts.sample, self.weights(state)
         value = 0.0
         for i in range(sample.n):
-            row = np.array(sample.X.columns[i] @ theta[sample.arm[i]])
+            row = np.array(self.predictor(i, theta[sample.arm[i]]))
             value += w[i] * float(sample.family.loss(sample.y[i], row)) / total
         return self.criterion.alpha_sigma2 * value
 
@@ -198,14 +204,7 @@ def test_the_fit_has_the_units_of_the_squared_outcome(target):
     assert refit.criterion.alpha_sigma2 == pytest.approx(RISK.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
 
 
-def test_newton_steps_know_where_the_hessian_is_not_positive():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(3, 6, 4))
-    bend = np.array([0.1, -50.0, 0.0])[:, None, None] * np.eye(3)
-    steps, decrease, singular, convex = solve_curved(rows, bend)
-    assert convex.tolist() == [True, False, True] and not singular.any() and (decrease > 0).all()
-    left, right = rows[..., :3], rows[..., 3]
-    newton = np.linalg.solve(left[0].T @ left[0] + bend[0], left[0].T @ right[0])
-    gauss = np.linalg.lstsq(left[1], right[1], rcond=None)[0]
-    np.testing.assert_allclose(steps[:, 0], newton, rtol=1e-10)
-    np.testing.assert_allclose(steps[:, 1], gauss, rtol=1e-10)
+def test_strict_residuals_are_those_of_the_expansion(setting):
+    for theta in points(setting):
+        residuals = setting.objective.strict_residuals(theta.reshape(*setting.start.shape, 1), setting.resampled)
+        np.testing.assert_allclose(residuals, -setting.expand(theta).strict[..., -1], rtol=1e-9, atol=1e-14)

@@ -73,13 +73,13 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
     at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
     return ArmWeights(
-        n,
-        float(total**2 / (held * relative).sum()),
-        float(inverse.max()),
-        float((at_top * relative).sum() / total),
-        float(relative[0] / total),
-        int(units[inverse[order] > LARGE_WEIGHT].sum()),
-        float(w[0]),
+        n=n,
+        effective_n=float(total**2 / (held * relative).sum()),
+        largest=float(inverse.max()),
+        top_share=float((at_top * relative).sum() / total),
+        largest_share=float(relative[0] / total),
+        extreme=int(units[inverse[order] > LARGE_WEIGHT].sum()),
+        heaviest=float(w[0]),
     )
 
 
@@ -100,13 +100,13 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
     return ArmWeights(
-        sum(part.n for part in parts),
-        float(totals.sum() ** 2 / squares.sum()),
-        max(part.largest for part in parts),
-        np.nan,
-        float(1 / totals.sum()),
-        sum(part.extreme for part in parts),
-        heaviest,
+        n=sum(part.n for part in parts),
+        effective_n=float(totals.sum() ** 2 / squares.sum()),
+        largest=max(part.largest for part in parts),
+        top_share=np.nan,
+        largest_share=float(1 / totals.sum()),
+        extreme=sum(part.extreme for part in parts),
+        heaviest=heaviest,
     )
 
 
@@ -194,7 +194,8 @@ def overlap_text(
 
 def inverse_sum(scores: Array) -> Array:
     """Sum over the arms of the inverse propensity scores, (K, n) -> (n,): what a row costs in variance."""
-    return np.asarray((1 / scores).sum(axis=0))
+    with np.errstate(divide="ignore"):  # a score of zero to the last digit costs without end
+        return np.asarray((1 / scores).sum(axis=0))
 
 
 def crump_cut(scores: Array, weights: Array) -> float:
@@ -223,7 +224,7 @@ def crump_cut(scores: Array, weights: Array) -> float:
     order = np.argsort(cost)
     cost, weights = cost[order], weights[order]
     means = np.cumsum(cost * weights) / np.cumsum(weights)
-    below = cost <= 2 * means
+    below = (cost <= 2 * means) & np.isfinite(cost)
     # The largest cut at which the marginal row costs no more than twice the average of those below it.
     return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
 

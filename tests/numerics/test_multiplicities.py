@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.numerics.resample import RESAMPLE_STREAM, Resampler, given_multiplicities, seed_sequence
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, given_multiplicities, seed_sequence
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

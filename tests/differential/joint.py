@@ -1,0 +1,156 @@
+"""A slow reference for the joint estimator: the objective of the page on the method, written out and minimised.
+
+Nothing of the package is used, but that Newton's method begins at its coefficients where the models are not linear and
+more than one minimum may be near. Every row under every replicate is a term of a sum; the gradient is that of the sum,
+its derivative is taken by complex steps, and Newton's method sets it to zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tests.differential import reference
+from tests.differential.cases import Case, Data
+from tests.differential.reference import Stack, Vector
+
+ENOUGH = 1e-9  # a Newton step after which the next is below rounding error, which the largest penalty magnifies
+STEP = 1e-5  # of the numerical derivative by the weights of the rows
+
+
+def replicate_weights(case: Case, rows: int) -> Vector:
+    """Fractional weights of the rows of the sample, one column a replicate."""
+    return np.random.default_rng([11, case.seed]).standard_gamma(4.0, (rows, case.replicates)) / 4
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Importance weights, tilt and measure under one propensity score, divided by the mean of the measure or tilt."""
+
+    w: Vector
+    tilt: Vector
+    measure: Vector
+
+
+class JointReference:
+    """The objective of a case, and what of the full sample it holds fixed.
+
+    Parameters
+    ----------
+    case : Case
+        The case; its anchor is a number.
+    data : Data
+        Its data.
+    basis : callable
+        Spans the columns anew.
+    """
+
+    def __init__(self, case: Case, data: Data, basis: Callable[[Vector], Vector] = reference.standardised) -> None:
+        self.case = case
+        problem = reference.problem_of(replace(case, estimator="IPWRA"), data, basis)
+        problem.y = problem.y - case.level  # what is computed from deviations keeps its digits
+        self.problem, self.stack = problem, Stack(problem)
+        self.X, self.own = problem.X, problem.observed
+        self.n_own = int(self.own.sum())
+        self.units = problem.s[: self.n_own].sum() if case.weight_type == "frequency" else float(self.n_own)
+        start = self.stack.solve(problem.s)
+        gamma, mu, self.start = (start[part] for part in self.stack.parts[:3])
+        c = np.ones((len(problem.s), case.replicates))
+        c[: self.n_own] = replicate_weights(case, self.n_own)
+        self.shifts = [
+            (self._propensity(s) - gamma, self._membership(s) - mu) for s in (problem.s[:, None] * c).T
+        ] if gamma.size else [(gamma, 0 * mu)]  # fmt: skip
+        means = self.stack.means(start)[0] + case.level
+        self.slopes = reference.jacobian(lambda m: reference.on_scale(case, m), means).diagonal()
+        at = self._weighted(problem.s, gamma, mu)
+        trained = problem.s * at.w * self.own
+        _, over_variance, slope = self._means(self.start)
+        self.sigma2 = trained @ sum(self.stack.inside[a] * slope[a] / over_variance[a] for a in range(case.arms))
+        self.sigma2 = self.sigma2 / trained.sum()
+
+    def _propensity(self, s: Vector) -> Vector:
+        return reference.solve_propensity(self.problem, s)
+
+    def _membership(self, s: Vector) -> Vector:
+        return reference.solve_membership(self.problem, s) if self.stack.joined else np.zeros(0)
+
+    def _weighted(self, s: Vector, gamma: Vector, mu: Vector) -> Weighted:
+        w, tilt, measure = self.stack.weights(gamma, mu)
+        own, total = reference.own_measure(measure, self.own), s @ self.own
+        return Weighted(self.own * w * total / (s @ own), tilt * total / (s @ tilt), own * total / (s @ own))
+
+    def _means(self, theta: Vector) -> tuple[Vector, Vector, Vector]:
+        """Means of each arm, derivative over variance, and derivative, shape (K, n)."""
+        eta = theta.reshape(self.case.arms, -1) @ self.X.T
+        m, over_variance = reference.outcome_mean(self.problem, eta)
+        return m, over_variance, reference.inverse_link(reference.usual_link(self.case), eta)[1]
+
+    def _centred(self, values: Vector) -> Vector:
+        """Deviations from the mean over the arms; twice their sum of squares is the mean of those of all pairs."""
+        return values - values.mean(axis=0)
+
+    def gradient(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted]) -> Vector:
+        """Gradient of the objective by theta, shape (K p,)."""
+        case, y, inside = self.case, self.problem.y, np.stack(self.stack.inside)
+        share = s / (s @ self.own)
+        m, over_variance, slope = self._means(theta)
+        relative = (self.slopes / np.sqrt((self.slopes**2).mean()))[:, None]
+        erm = case.objective == "erm"
+        alpha, n = (1.0 if erm else case.anchor), self.units
+        penalty, count = (n**2 if erm else n), len(replicates)
+        trained = sum(r.w for r in replicates) / count if erm else at.w
+        rows = -alpha * self.sigma2 * share * trained * inside * (y - m) * over_variance
+
+        def net_bias(weighted: Weighted, weight: float) -> Vector:
+            bias = self._centred(relative[:, 0] * ((inside * weighted.w * (m - y)) @ share))
+            return weight * 2 * bias[:, None] * relative * inside * weighted.w * slope * share
+
+        for weighted in replicates:
+            rows = rows + net_bias(weighted, penalty / count)
+        if not erm:
+            rows = rows + net_bias(at, n**2)
+            rows = rows + self._variance_rows(m, slope, share, relative, replicates)
+        return (rows @ self.X).ravel()
+
+    def _variance_rows(
+        self, m: Vector, slope: Vector, share: Vector, relative: Vector, replicates: list[Weighted]
+    ) -> Vector:
+        """Derivative of V by the predictors, shape (K, n): of rows under replicates, and of what centres them."""
+        inside, error, count = np.stack(self.stack.inside), self.problem.y - m, len(replicates)
+        M = sum(m @ (share * r.tilt) for r in replicates) / count
+        R = sum((inside * r.w * error) @ share for r in replicates) / count
+        total, of_M, of_R = np.zeros_like(m), np.zeros_like(M), np.zeros_like(R)
+        for r in replicates:
+            psi = r.tilt * (m - M[:, None]) + inside * r.w * error - r.measure * R[:, None]
+            away = 2 * relative * self._centred(relative * psi) * share / count
+            total = total + away * (r.tilt - inside * r.w)
+            of_M, of_R = of_M - away @ r.tilt, of_R - away @ r.measure
+        for r in replicates:
+            total = total + (of_M[:, None] * r.tilt - of_R[:, None] * inside * r.w) * share / count
+        return total * slope
+
+    def params(self, s: Vector, begin: Vector) -> tuple[Vector, Vector]:
+        """Effects and means net of the common bias under row weights, and theta, found by Newton's method."""
+        case, gamma, mu = self.case, self._propensity(s), self._membership(s)
+        at = self._weighted(s, gamma, mu)
+        replicates = [self._weighted(s, gamma + a, mu + b) for a, b in self.shifts]
+        theta = reference.newton(lambda t: self.gradient(t, s, at, replicates), begin, ENOUGH)
+        share, (m, _, _) = s / (s @ self.own), self._means(theta)
+        raw = m @ (share * at.tilt) + case.level
+        w = sum(r.w for r in replicates) / len(replicates)
+        bias = (np.stack(self.stack.inside) * w * (m - self.problem.y)) @ share
+        moved = reference.on_scale(case, raw) - (self.slopes * bias).mean()
+        inverse = {"difference": lambda g: g, "odds_ratio": lambda g: 1 / (1 + np.exp(-g))}.get(case.effect, np.exp)
+        return np.concatenate([self.stack.effects(raw), inverse(moved)]), theta
+
+    def coefficients(self, predictors: Vector) -> Vector:
+        """Coefficients of the columns, from linear predictors of the rows of the sample, shape (n, K)."""
+        return np.linalg.lstsq(self.X[: self.n_own], predictors, rcond=None)[0].T.ravel()
+
+    def moved(self, direction: Vector, theta: Vector) -> Vector:
+        """Derivative of effects and means where the weight of each row of the sample grows by a share."""
+        grown = self.problem.s * np.r_[direction, np.zeros(len(self.own) - self.n_own)]
+        up, down = (self.params(self.problem.s + sign * STEP * grown, theta)[0] for sign in (1, -1))
+        return (up - down) / (2 * STEP)

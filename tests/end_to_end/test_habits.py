@@ -1,0 +1,247 @@
+"""Calls as users of Stata, R and statsmodels write them by habit: each works, or is told what to type here.
+
+Below a call stands what it prints as, or the last line of its message; where that goes on there are dots.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+import causalrisk as cr
+from causalrisk import AIPW, IPWRA, Hajek, compare, datasets, etable, pool, table_one
+
+HABITS = r"""
+# Stata
+IPWRA.from_formula("bweight mage medu", b, treat="mbsmoke").fit()
+    Type  "bweight ~ mage + medu".
+IPWRA.from_formula("bweight ~ mage", b, treat="(mbsmoke mage medu, probit)").fit()
+    Did you mean 'mbsmoke' or 'mage' or 'medu'?
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity="mmarried mage fbaby, probit").fit()
+    Type  propensity="mmarried + mage + fbaby", propensity_link="probit".
+IPWRA.from_formula("bweight ~ mage if mmarried == 1", b, treat="mbsmoke").fit()
+    Type  data=data.query('mmarried == 1').
+IPWRA.from_formula("bweight ~ mage", b, treat="ib1.mbsmoke").fit()
+    Did you mean 'mbsmoke'?
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", stat="atet").fit()
+    Type  target="atet"  (one of 'all', 'treated', 'control', 'overlap', 'matching', 'entropy').
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="[pw=medu]").fit()
+    Did you mean 'medu'?
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", pstolerance=1e-4).fit()
+    Type  trim=(0.0001, 0.9999)  or  trim="crump"  to leave rows out by their score.
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", neighbor=1, caliper=0.05, common=True).fit()
+    That is not in this package; R's MatchIt matches.
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link="hetprobit").fit()
+    Type  propensity_link='probit'.
+IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="probit").fit()
+    Type  family='binomial', link='probit'.
+IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="fracreg").fit()
+    Type  family='binomial'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", psu="mage", strata="mmarried").fit()
+    Type  cluster="mage".
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(vce="bootstrap, reps(50)")
+    Type  n_boot=50.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit("pomeans")
+    Type  cov_type=  one of 'robust', 'HC0', 'HC1', 'cluster', 'bootstrap'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", effect="pomeans").fit()
+    Type  effect='difference'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(vce="cluster mage")
+    Type  from_formula(..., cluster="mage").fit().
+fit.predict("te")
+    Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
+fit.predict(statistic="ps")
+    Type  res.potential_outcomes  for the means of each row in each arm, or  res.propensity_scores.
+fit.tebalance_summarize()
+    Type  res.balance().
+fit.contrast("r.mbsmoke")
+    Type  res.pairwise().
+fit.nlcom("_b[POM1]/_b[POM0]")
+    The parameters are ATE, POM[0], POM[1]. Type  "POM[1] / POM[0] - 1"  for example.
+fit.estat("summarize")
+    Type  res.glance().
+fit.summary(aequations=True)
+    Type  coefficients=True.
+fit.effects_by("over(mmarried)")
+    Type  by="mmarried".
+fit.effects_by("i.mmarried")
+    Type  by="mmarried".
+fit.e("b")
+    Type  res.propensity_scores,  or  res.params  for Stata's e(b).
+fit.estimates_store("m1")
+    Type  res.save("m1.pickle").
+compare("bweight ~ mage", b, treat="mbsmoke", estimators="ra ipw ipwra aipw", n_boot=49)
+    Type  estimators=["OutcomeRegression", "IPW", "IPWRA", "AIPW"].
+# R
+Hajek.from_formula("mbsmoke ~ mage + medu", b, treat="mbsmoke").fit()
+    Type  "<outcome> ~ mage + medu".
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", method="ebal").fit()
+    Type  propensity_loss="calibrated".
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", stabilize=True).fit()
+    It multiplies all weights of an arm by one number; the effect stays. Leave it out.
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", s_weights="medu").fit()
+    Type  weights="medu", weight_type="probability".
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", moments=2, int=True).fit()
+    Type  propensity="x1 + I(x1**2) + x1:x2".
+Hajek.from_formula("bweight ~ mage", b, treat="msmoke", reference="0 daily", target="0 daily").fit()
+    Hajek: ATC[1-5 daily] -233.89 (41.56), ATC[11+ daily] -309.36 (36.39), ATC[6-10 daily] -281.61 (35.23), 1-5 dail ...
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", distance="glm", discard="both").fit()
+    That is not in this package; R's MatchIt matches.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="~medu", weight_type="probability").fit()
+    Did you mean 'medu'?
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", cluster="~mage").fit()
+    Did you mean 'mage'?
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", design="svydesign").fit()
+    Type  weights="w", weight_type="probability", cluster="psu"  for what is here.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", effect="lnor").fit()
+    Type  effect='odds_ratio'.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.1).fit()
+    Type  trim=(0.1, 0.9).
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", gbound=0.025).fit()
+    Type  clip=(0.025, 0.975).
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.025).fit()
+    Type  clip=(0.025, 0.975).
+AIPW(b.bweight, b.mbsmoke, b[["mage", "medu"]]).fit()
+    Type  endog=y, exog=X, treat=d.
+AIPW(Y=b.bweight, A=b.mbsmoke, W=b[["mage", "medu"]]).fit()
+    Type  AIPW(y, X, d).
+AIPW.from_formula("Y ~ A + W", b, treat="A", gform="A ~ W").fit()
+    Type  propensity="A ~ W".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", Q_SL_library=["SL.glm"]).fit()
+    Type  propensity_score=LogisticRegression().
+AIPW.from_formula("bweight ~ (mage + medu)^2", b, treat="mbsmoke").fit()
+    Type  "bweight ~ (mage + medu)**2".
+AIPW.from_formula("bweight ~ splines::ns(mage, 3)", b, treat="mbsmoke").fit()
+    Type  cr(mage, df=3, constraints='center').
+AIPW.from_formula("cbind(lbweight, fbaby) ~ mage", b, treat="mbsmoke").fit()
+    Type  I(lbweight / (lbweight + fbaby))  with  weights=data["lbweight"] + data["fbaby"], weight_type="frequency".
+AIPW.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="binomial(link=probit)").fit()
+    Type  family='binomial', link='probit'.
+fit.balance(un=True)
+    Both are in the table, before and after weighting. Leave it out.
+fit.balance(stats=["m", "v"])
+    Differences, variance ratios and KS are in the table. Leave it out.
+fit.balance(thresholds={"m": 0.1})
+    Type  threshold=0.1.
+fit.balance(addl="~ fage")
+    Type  also="~ fage".
+fit.balance(poly=2)
+    Type  interactions=True.
+fit.balance(threshold={"m": 0.1})
+    Type  threshold=0.1.
+fit.balance(by="~mmarried")
+    Type  by="mmarried".
+fit.match_data()
+    Rows are weighted, not matched. Type  res.importance_weights.
+fit.avg_comparisons(variables="mbsmoke")
+    Type  res.params  for the effects and the potential-outcome means, POM[...].
+fit.avg_predictions(by="mbsmoke")
+    Type  res.params  for the effects and the potential-outcome means, POM[...].
+fit.comparisons(newdata=b.head())
+    Type  res.params  for the effects and the potential-outcome means, POM[...].
+fit.conf_int("ATE")
+    Type  cols=['ATE'].
+fit.tidy(exponentiate=True)
+    Type  res.model.with_options(effect="ratio").fit().
+fit.summary(type="RR")
+    Type  res.model.with_options(effect="ratio").fit().
+fit.predict(b.head(), type="response")
+    Everything is on the scale of the outcome. Leave it out.
+table_one(strata="mbsmoke", data=b, vars=["mage"])
+    Type  by="mbsmoke".
+pool([fit, fit], dfcom=100)
+    Type  df_complete=100.
+etable(fit, fit)
+    Type  etable([res1, res2]).
+etable([fit], se="hetero")
+    Type  below="se"  for where they stand.
+etable([fit], stars={"*": 0.05})
+    Type  stars=True.
+fit.report("r.pdf")
+    Type  res.report("r.html").
+# statsmodels
+IPWRA(sm.OLS.from_formula("bweight ~ mage", b), b.mbsmoke).fit()
+    Type  IPWRA(y, X, d), or  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
+IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b.mbsmoke, results_select=sm.Probit.from_formula("mbsmoke ~ mage", b))
+    The arrays of the propensity model are exog_propensity=; a formula goes to from_formula.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").ipw_ra()
+    Type  IPWRA.from_formula(...).fit().
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(effect_group=1)
+    Type  from_formula(..., target=1).fit().
+IPWRA.from_formula("bweight ~ mage", "mbsmoke ~ mage", b).fit()
+    Type  IPWRA.from_formula("y ~ x1 + x2", data, treat="d", propensity="x1 + x2").
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", drop_cols=["mage"]).fit()
+    Leave the terms out of the formula.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", missing="none").fit()
+    Type  missing="drop"  to leave out rows with missing values and count them, or  missing="raise"  to refuse them.
+IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial).fit()
+    IPWRA: ATE 0.06518 (0.01196), 1 vs 0, n 4642
+IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial(sm.families.links.Probit())).fit()
+    IPWRA: ATE 0.06517 (0.01196), 1 vs 0, n 4642
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Tweedie(var_power=1.5)).fit()
+    Type  family=  one of them.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", link=sm.families.links.Log()).fit()
+    Type  link='log'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link=sm.families.links.Probit()).fit()
+    Type  propensity_link='probit'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(start_params=np.zeros(4))
+    The search finds its start. Leave it out.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(cov_type="HAC", cov_kwds={"maxlags": 1})
+    Rows are independent, or dependent within clusters; there are no series of time. Leave it out.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit_regularized(alpha=1)
+    Type  dir(model)  for all there are.
+IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
+    IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
+IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()
+    Make 0 and 1 of its levels with pd.get_dummies, or use a formula, which does.
+IPWRA(b["bweight"], pd.get_dummies(b["msmoke"]), b["mbsmoke"]).fit()
+    Merge that level with another, leave the term out of the outcome formula, or restrict the sample to rows that al ...
+IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"].sample(frac=1, random_state=0)).fit()
+    IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
+IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), "mbsmoke").fit()
+    Arrays have no names. Type  data['mbsmoke']  for its values.
+IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"], hasconst=True).fit()
+    No constant is added, and a missing one is warned of. Leave it out.
+IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
+    Type  data=data.reset_index().
+fit.cov_params(r_matrix=[1, 0, 0])
+    Type  res.t_test([1, 0, 0])  for linear combinations.
+fit.wald_test("ATE = 0", use_f=False, scalar=True)
+    Tests are normal and chi-squared. Leave it out.
+fit.t_test("ATE = 0", use_t=True)
+    Tests are normal and chi-squared. Leave it out.
+fit.predict(dict(mage=25, mmarried=1))
+    Type  pandas.DataFrame([data])  for one row.
+fit.predict(b.head(), transform=False)
+    Rows are coded by the formula. Leave it out.
+fit.remove_data()
+    Results compute from their data. Type  res.tidy()  for the numbers alone.
+fit.save("fit.pickle", remove_data=True)
+    Type  res.tidy()  for the numbers alone.
+fit.bootstrap(nrep=50)
+    Type  res.model.fit(cov_type="bootstrap").
+fit.mse_resid
+    Several models are estimated together, and no likelihood or R squared is theirs. Type  res.calibration()  for ho ...
+"""
+LINES = [line for line in HABITS.strip().splitlines() if not line.startswith("# ")]
+
+
+@pytest.fixture(scope="module")
+def names():
+    births = datasets.load_cattaneo2()
+    fitted = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    tools = {"np": np, "pd": pd, "sm": sm, "cr": cr, "compare": compare, "etable": etable, "pool": pool}
+    models = {"AIPW": AIPW, "IPWRA": IPWRA, "Hajek": Hajek, "table_one": table_one}
+    return tools | models | {"b": births, "fit": fitted}
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+@pytest.mark.parametrize(("call", "expected"), list(zip(LINES[::2], LINES[1::2], strict=True)))
+def test_a_call_by_habit_works_or_is_told_what_to_type(names, call, expected):
+    try:
+        said = str(eval(call, names)).splitlines()[0]
+    except (ValueError, TypeError, AttributeError) as error:
+        said = str(error).splitlines()[-1]
+    start, dots, _ = expected.strip().partition(" ...")
+    assert said.startswith(start) if dots else said == start

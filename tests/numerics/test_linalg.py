@@ -1,0 +1,67 @@
+"""Factors and products by blocks of rows, against those of all rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalrisk.numerics.linalg import (
+    IN_CACHE,
+    factor_solution,
+    least_squares_factor,
+    orthonormal_basis,
+    triangular_factor,
+    weighted_gram,
+    weighted_rows,
+)
+
+N = 2 * IN_CACHE + 123
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(N, 4)) * [1, 1e3, 1e-3, 1], rng.uniform(0.5, 2, N)
+
+
+def test_factors_of_blocks_are_the_factor_of_all_rows(rows):
+    X, weights = rows
+    root = np.sqrt(weights)
+    expected = np.linalg.qr(X * root[:, None], mode="r")
+    factor = triangular_factor(X, root)
+    sign = np.sign(np.diag(factor)) * np.sign(np.diag(expected))
+    size = np.linalg.norm(expected, axis=0)
+    np.testing.assert_allclose(factor * sign[:, None] / size, expected / size, atol=1e-13)
+
+
+def test_products_by_blocks(rows):
+    X, weights = rows
+    np.testing.assert_allclose(weighted_gram(X, weights), (X * weights[:, None]).T @ X, rtol=1e-12, atol=1e-6)
+    np.testing.assert_allclose(
+        weighted_gram(X, weights, X[:, :1]), (X * weights[:, None]).T @ X[:, :1], rtol=1e-12, atol=1e-6
+    )
+    matrix = np.arange(8.0).reshape(4, 2)
+    np.testing.assert_allclose(weighted_rows(X, weights, matrix), (X * weights[:, None]) @ matrix, rtol=1e-12)
+
+
+@pytest.mark.parametrize("close", [1.0, 1e-4, 1e-9])
+def test_a_basis_is_orthonormal_however_close_the_columns_are(rows, close):
+    """Of columns that are nearly the same too, and far from zero: as Householder's."""
+    (X, weights), rng = rows, np.random.default_rng(1)
+    near = X[:, 3] + close * rng.normal(size=N)
+    design = np.column_stack([np.ones(N), 1e5 + X[:, 0], X[:, 3], near])
+    basis = orthonormal_basis(design, weights)
+    gram = (basis.columns * weights[:, None]).T @ basis.columns / weights.sum()
+    np.testing.assert_allclose(gram, np.eye(4), atol=1e-13)
+    np.testing.assert_allclose(basis.columns[:, 0], 1.0, rtol=1e-12)
+    centred = design - basis.shift
+    centred[:, 0] = 1.0
+    np.testing.assert_allclose(basis.columns @ basis.factor, centred, rtol=1e-10, atol=1e-13 * np.abs(centred).max())
+
+
+def test_factor_solution_is_that_of_numpy(rows):
+    X, weights = rows
+    y = X @ [1.0, 1e-3, 1e3, -1.0] + np.random.default_rng(2).normal(size=N)
+    root = np.sqrt(weights)
+    expected = np.linalg.lstsq(X * root[:, None], y * root, rcond=None)[0]
+    np.testing.assert_allclose(factor_solution(least_squares_factor(X, y, weights)), expected, rtol=1e-9)
