@@ -187,7 +187,7 @@ def fit_blocks(
         The fit, without standard errors.
     """
     cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
-    _check_available(options, cov_type)
+    _check_available(options, cov_type, design.cluster_name is not None)
     notes, problem = Notes(design.notes), _problem(design, spec, options)
     weights = _fit_weights(problem, notes) if problem.weighs else None
     estimate, blockwise, overlap = _estimate(problem, _fit_outcome(problem, weights, notes), notes)
@@ -231,7 +231,7 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
     return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
-def _check_available(options: ModelOptions, cov_type: str) -> None:
+def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
         "trim": options.trim,
@@ -249,7 +249,7 @@ def _check_available(options: ModelOptions, cov_type: str) -> None:
     if cov_type == "bootstrap":
         raise UnavailableError(
             "the bootstrap is not there for a scan: it resamples rows, which are not kept in memory.\n"
-            'Type  fit(cov_type="robust").'
+            f'Type  fit(cov_type="{"cluster" if clustered else "robust"}").'
         )
 
 

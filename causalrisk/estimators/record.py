@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows
+from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
 from causalrisk.estimators.exposure import stated_exposure
@@ -214,7 +215,7 @@ class FitRecord:
     @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
-        return "cluster" if self.design.cluster is not None else "robust"
+        return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property
     def choice_variance(self) -> float:
@@ -239,6 +240,8 @@ class FitRecord:
     def used_boot(self) -> BootstrapDistribution:
         """The bootstrap distribution; a fit without one raises an UnavailableError."""
         if self.boot is None:
+            if isinstance(self.design, Rowless):
+                raise by_rows()
             raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
         return self.boot
 

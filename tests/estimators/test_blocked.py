@@ -30,6 +30,9 @@ def births(cattaneo):
         dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
         low=(tiled.bweight < 3000) * 1,
         far=tiled.bweight + 1e7,
+        months=rng.uniform(1, 9, n),
+        known=rng.normal(1e5, 1e4, n),
+        cigs=rng.poisson(3, n) + tiled.mbsmoke,
     )
 
 
@@ -89,6 +92,8 @@ OPTIONS = {
     "probit": {"propensity_link": "probit", "propensity": "mage + medu", "effect": "ratio", "fit": {"cov_type": "HC1"}},
     "calibrated": {"formula": "low ~ mage", "family": "binomial", "propensity_loss": "calibrated", "target": "treated"},
     "poisson": {"formula": "low ~ mage", "family": "poisson", "target": "matching"},
+    "exposure": {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 9},
+    "offset of far outcomes": {"formula": "far ~ mage", "offset": "known", "target": "treated"},
     "no intercept": {"formula": "far ~ 0 + C(site) + mage"},
 }
 
@@ -100,6 +105,14 @@ def test_options_agree_with_memory(births, name):
 
 def test_aipw_of_several_arms_with_weights(births):
     compare(AIPW, births, treat="dose", reference="none", target="overlap", weights="w", weight_type="probability")
+
+
+@pytest.mark.parametrize("model", [AIPW, Hajek])
+def test_means_at_observed_exposures(births, model):
+    blocks, whole = compare(
+        model, births, "cigs ~ mage + medu", family="poisson", exposure="months", at_exposure="observed", effect="ratio"
+    )
+    pd.testing.assert_frame_equal(blocks.glance(), whole.glance(), rtol=1e-9)
 
 
 def test_sorted_rows_and_missing_values(births):
@@ -121,7 +134,7 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
-@pytest.mark.parametrize("name", ["balance", "overlap", "influence", "explain", "trim_curve", "predict"])
+@pytest.mark.parametrize("name", ["balance", "overlap", "boot_params", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
@@ -134,6 +147,8 @@ def test_what_is_not_there_for_a_scan(births):
     data = scan([births])
     with pytest.raises(UnavailableError, match="bootstrap is not there for a scan"):
         IPWRA.from_formula(F, data, treat="mbsmoke").fit(n_boot=20)
+    with pytest.raises(UnavailableError, match='Type  fit\\(cov_type="cluster"\\)'):
+        IPWRA.from_formula(F, data, treat="mbsmoke", cluster="clinic").fit(bootstrap="cluster")
     with pytest.raises(UnavailableError, match="JRE is not there for a scan"):
         JRE.from_formula(F, data, treat="mbsmoke")
     for options in ({"trim": "crump"}, {"clip": (0.1, 0.9)}, {"target": lambda e: e}, {"target": births}):
@@ -157,6 +172,13 @@ def test_outcomes_that_a_family_does_not_know_name_the_block(births):
                                family="binomial")  # fmt: skip
     with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 to .*outcome 'low' has 1 values"):
         model.fit()
+
+
+def test_exposures_of_zero_name_the_block(births):
+    broken = births.assign(months=births.months.where(births.index != 9000, 0.0))
+    with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 .* 1 values of zero or less[^$]*in the files"):
+        IPWRA.from_formula("cigs ~ mage", scan([births[:4000], broken[4000:]]), treat="mbsmoke", family="poisson",
+                           exposure="months")  # fmt: skip
 
 
 def test_a_basis_on_other_rows_is_the_basis():

@@ -137,7 +137,7 @@ class ScanReader:
             treat=by.treat.values[keep],
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
-            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name())),
+            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
         )
 
 

@@ -8,6 +8,14 @@ from typing import Any
 from causalrisk.errors import UnavailableError
 
 
+def by_rows() -> UnavailableError:
+    """Make the error of what goes by rows that were not kept."""
+    return UnavailableError(
+        "that goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
+        "If they fit into memory, make the model anew: type  data=data.collect()."
+    )
+
+
 class Rowless:
     """Mixin of a frozen record whose fields that go by rows were not kept: to ask for one is an UnavailableError.
 
@@ -24,10 +32,7 @@ class Rowless:
         fields = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         if name not in fields and not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise UnavailableError(
-            "that goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
-            "If they fit into memory, make the model anew: type  data=data.collect()."
-        )
+        raise by_rows()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.__getstate__())
