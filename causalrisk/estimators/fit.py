@@ -208,7 +208,7 @@ def _record(
 ) -> FitRecord:
     """Make a record without standard errors yet."""
     given, seed = inference.resamples is not None, seed_sequence(inference.rng)
-    size = estimate.influence.shape[1]
+    size = len(estimate.values)
     return FitRecord(
         design=data.design,
         full_design=data.full_design,

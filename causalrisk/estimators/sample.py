@@ -14,6 +14,8 @@ from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, weighted_gram
 
+PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -129,6 +131,27 @@ class Sample:
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
+
+    def parts(self) -> list[slice]:
+        """Slices of the rows, at least one, for what takes several numbers a row."""
+        return [slice(first, min(first + PART, self.n)) for first in range(0, max(self.n, 1), PART)]
+
+    def part(self, rows: slice) -> BlockSample:
+        """Return some of the rows."""
+        first, last, frame = rows.start, rows.stop, self.n_frame
+        columns = {name: getattr(self, name) for name in ("offset", "mean_offset")}
+        return BlockSample(
+            y=self.y[rows],
+            X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
+            Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
+            arm=self.arm[rows],
+            s=self.s[rows],
+            slices=tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in self.slices),
+            order=self.order[max(first - frame, 0) : max(last - frame, 0)],
+            family=self.family,
+            whole=self.total,
+            **{name: part_of(values, rows) for name, values in columns.items()},
+        )
 
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""

@@ -14,7 +14,7 @@ The influence functions are in closed form; the tests compare them with numerica
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -138,17 +138,85 @@ def estimate_separately(
     level = outcome_level(sample, spec)
     centred = dataclasses.replace(sample, y=sample.y - level.height)
     fits = [fit_outcome(arm) for arm in training_arms(centred, spec, weights)]
-    rows = trained_rows(centred, spec, weights, np.stack([fit.coefficients[:, 0] for fit in fits]))
-    at = solve_means(lambda: [rows])
+    theta = np.stack([fit.coefficients[:, 0] for fit in fits])
+    trained = TrainedSample(sample=sample, spec=spec, weights=weights, theta=theta, level=level)
+    at = solve_means(trained.blocks)
     return Estimate(
         params=level.params(effect_scale, at.means),
-        theta=rows.theta + level.height * level.direction,
+        theta=theta + level.height * level.direction,
         gamma=weights.coefficients,
-        predicted=rows.predicted + level.height,
         model_means=at.model_means + level.height,
-        influence=influence_of_estimates(rows, at, level, effect_scale),
+        rows=SeparateRows(trained, at, effect_scale),
         failed=tuple(int(fit.failures[0]) for fit in fits),
     )
+
+
+@dataclass(frozen=True)
+class TrainedSample:
+    """A sample under trained outcome models.
+
+    Parameters
+    ----------
+    sample : Sample
+        All rows.
+    spec : Specification
+        The estimator.
+    weights : RowWeights
+        Their importance weights.
+    theta : ndarray, shape (K, p)
+        Outcome coefficients, of outcomes measured from the level.
+    level : Level
+        Where the outcome lies.
+    """
+
+    sample: Sample
+    spec: Specification
+    weights: RowWeights
+    theta: Array
+    level: Level
+
+    def blocks(self) -> Iterator[TrainedRows]:
+        """Begin a pass over the rows."""
+        for rows in self.sample.parts():
+            part = self.sample.part(rows)
+            centred = dataclasses.replace(part, y=part.y - self.level.height)
+            yield trained_rows(centred, self.spec, self.weights.part(rows), self.theta)
+
+
+@dataclass(frozen=True)
+class SeparateRows:
+    """Predictions and influence function of an estimate, as in `EstimateRows`; they are made when asked for.
+
+    Parameters
+    ----------
+    trained : TrainedSample
+        The rows.
+    at : SolvedMeans
+        The arm means.
+    effect_scale : EffectScale
+        How the effect is reported.
+    """
+
+    trained: TrainedSample
+    at: SolvedMeans
+    effect_scale: EffectScale
+
+    @cached_property
+    def predicted(self) -> Array:
+        """As in `EstimateRows`."""
+        parts = [rows.predicted for rows in self.trained.blocks()]
+        return np.concatenate(parts, axis=1) + self.trained.level.height
+
+    @cached_property
+    def influence(self) -> Array:
+        """As in `EstimateRows`."""
+        return np.concatenate([values for _, values in self.blocks()])
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """As in `EstimateRows`."""
+        level = self.trained.level
+        for part, rows in zip(self.trained.sample.parts(), self.trained.blocks(), strict=True):
+            yield part, influence_of_estimates(rows, self.at, level, self.effect_scale)
 
 
 def training_weights(sample: Sample, spec: Specification, weights: RowWeights) -> Array:
@@ -262,7 +330,7 @@ def theta_sums(rows: TrainedRows) -> ThetaSums:
     share, by_gamma = sample.s / sample.total, None
     curved, pull = share * rows.training * rows.curvature, share * rows.score
     bread = np.stack([weighted_gram(rows.q[a], curved[a]) for a in sample.slices])
-    if rows.spec.weighted and weights.influence.shape[1]:
+    if rows.spec.weighted and weights.size:
         by_gamma = np.stack([weighted_gram(rows.q[a], pull[a], weights.w_by_gamma[a]) for a in sample.slices])
     return ThetaSums(bread, by_gamma)
 
@@ -347,7 +415,7 @@ def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, eff
     """Influence function of all estimates, shape (n, d): effects and means, outcome and propensity coefficients."""
     sample, weights = rows.sample, rows.weights
     effects, n_theta = 2 * sample.n_arms - 1, rows.theta.size
-    influence = np.empty((sample.n, effects + n_theta + weights.influence.shape[1]))
+    influence = np.empty((sample.n, effects + n_theta + weights.size))
     influence[:, effects + n_theta :] = weights.influence
     of_theta = influence[:, effects : effects + n_theta].reshape(sample.n, *rows.theta.shape)  # a view of its columns
     _influence_of_theta(rows, at.theta, of_theta)
@@ -500,7 +568,7 @@ class ArmRows:
         """Sum over the rows the derivatives of the equations by theta, (k, p), and by gamma, (k, Q)."""
         g, weights = self.g, self.weights
         by_theta = (self.weighted * self.slope[:, None]).T @ self.q
-        by_gamma = np.zeros((g.shape[1], weights.influence.shape[1]))
+        by_gamma = np.zeros((g.shape[1], weights.size))
         if weights.tilt_by_gamma is not None:
             error = self.predicted - g @ at.coefficients
             by_gamma = by_gamma + ((self.share * error)[:, None] * g).T @ weights.tilt_by_gamma

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord
-from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
+from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
-from causalrisk.inference.sandwich import sandwich, sandwich_of_blocks
+from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
@@ -96,13 +97,19 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
     ndarray, shape (d, d)
         The sandwich.
     """
+    return _covariance(record, [(slice(0, len(influence)), influence)], n_coefficients)
+
+
+def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
+    """As `influence_covariance`, of an influence function that comes in parts of the rows of the sample."""
     sample = record.sample
+    cluster = sample.clusters(record.design.cluster)
     return sandwich(
-        influence,
-        sample.s,
-        frequency=record.frequency,
-        cluster=sample.clusters(record.design.cluster),
+        (BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts),
+        n=sample.total if record.frequency else sample.n,
         total=sample.total,
+        frequency=record.frequency,
+        n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
     )
 
@@ -110,16 +117,16 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    if record.blockwise is not None:
-        return sandwich_of_blocks(
-            record.blockwise(),
-            n=record.design.nobs,
-            total=record.sample.total,
-            frequency=record.frequency,
-            n_clusters=record.design.n_clusters or None,
-            n_coefficients=n_coefficients,
-        )
-    return influence_covariance(record, record.estimate.influence, n_coefficients)
+    if record.blockwise is None:
+        return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
+    return sandwich(
+        record.blockwise(),
+        n=record.design.nobs,
+        total=record.sample.total,
+        frequency=record.frequency,
+        n_clusters=record.design.n_clusters or None,
+        n_coefficients=n_coefficients,
+    )
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
@@ -136,7 +143,9 @@ def without_rounding_error(record: FitRecord) -> FitRecord:
         values = boot.values.copy()
         values[boot.failures == Failure.OK, :count] = exact
         boot = dataclasses.replace(boot, values=values)
-    still = dataclasses.replace(estimate, params=exact, influence=np.zeros_like(estimate.influence))
+    still = dataclasses.replace(
+        estimate, params=exact, rows=KnownRows(estimate.predicted, np.zeros_like(estimate.influence))
+    )
     return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.estimators.record import BlockInfluence
 from causalrisk.numerics.blocks import add_up
@@ -13,31 +12,31 @@ from causalrisk.numerics.linalg import Array, weighted_gram
 
 
 def sandwich(
-    influence: Array,
-    weights: Array,
+    blocks: Iterable[BlockInfluence],
     *,
-    frequency: bool = False,
-    cluster: NDArray[np.intp] | None = None,
-    n_coefficients: int = 0,
-    total: float | None = None,
+    n: float,
+    total: float,
+    frequency: bool,
+    n_clusters: int | None,
+    n_coefficients: int,
 ) -> Array:
-    """Covariance of estimates from their influence function.
+    """Return the covariance of estimates from their influence functions.
 
     Parameters
     ----------
-    influence : ndarray, shape (n, d)
-        Influence function; its weighted mean is zero.
-    weights : ndarray, shape (n,)
-        Observation weights s.
-    frequency : bool, default False
-        Whether a weight counts repeated rows.
-    cluster : ndarray of int, shape (n,), optional
-        Cluster codes 0 .. G-1; contributions are summed within clusters first.
-    n_coefficients : int, default 0
-        k of the small-sample factor n / (n - k) (clusters: G / (G - 1) (n - 1) / (n - k)); 0 applies none.
-
-    total : float, optional
-        N, what the influence function is relative to; by default the sum of the weights.
+    blocks : iterable of BlockInfluence
+        Influence function IF_i of d estimates, relative to N, and observation weights s_i; at least one block of rows.
+    n : float
+        Observations: rows, or the sum of frequency weights.
+    total : float
+        Sum N of the observation weights of the sample; rows of a target frame, which are not of it, count beside.
+    frequency : bool
+        Whether a weight says how many equal rows a row stands for.
+    n_clusters : int or None
+        Number of clusters G; their influence functions are summed before they are squared. None without clusters.
+    n_coefficients : int
+        k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
+        no factor.
 
     Returns
     -------
@@ -47,44 +46,6 @@ def sandwich(
     References
     ----------
     .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
-    """
-    total = float(weights.sum()) if total is None else total
-    return sandwich_of_blocks(
-        [BlockInfluence(influence, weights, cluster)],
-        n=total if frequency else len(weights),
-        total=total,
-        frequency=frequency,
-        n_clusters=None if cluster is None else int(cluster.max()) + 1,
-        n_coefficients=n_coefficients,
-    )
-
-
-def sandwich_of_blocks(
-    blocks: Iterable[BlockInfluence],
-    *,
-    n: float,
-    total: float,
-    frequency: bool,
-    n_clusters: int | None,
-    n_coefficients: int,
-) -> Array:
-    """As `sandwich`, of rows that come in blocks.
-
-    Parameters
-    ----------
-    blocks : iterable of BlockInfluence
-        The rows, at least one block.
-    n : float
-        Observations: rows, or the sum of frequency weights.
-    total, frequency, n_coefficients
-        As in `sandwich`.
-    n_clusters : int or None
-        G; None without clusters.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The covariance.
     """
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
     if n_clusters is None:

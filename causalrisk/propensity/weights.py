@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
+from causalrisk.propensity.models import ClippedModel, PropensityModel
 from causalrisk.propensity.targets import FrameTarget, Target
 
 
@@ -119,16 +120,19 @@ class WeightModel:
         """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
         return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
 
-    def influence(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> Array:
-        """Influence function of all coefficients, relative to the total weight of the sample, shape (n, Q)."""
-        if whole is not None and isinstance(self.propensity, LikelihoodModel):
-            return self.propensity.influence(gamma, s, whole.information)
-        own = self.propensity.influence(gamma[: self.propensity.n_gamma], s * self.observed)
+    def influence_parts(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, Array]:
+        """Return pull and inverse of `RowWeights`, relative to the total weight of the sample."""
+        information = None if whole is None else whole.information
+        cut = self.propensity.n_gamma
+        pull, inverse = self.propensity.influence_parts(gamma[:cut], s * self.observed, information)
         if self.membership is None:
-            return own
+            return pull, inverse
         share = (s * self.observed).sum() / s.sum()
-        other = self.membership.influence(gamma[self.propensity.n_gamma :], s) * share
-        return np.concatenate([own * self.observed[:, None], other], axis=1)
+        other, beside = self.membership.influence_parts(gamma[cut:], s)
+        own, both = inverse.shape[2], self.n_coefficients
+        placed = np.zeros((len(inverse) + len(beside), self.columns.shape[1], both))
+        placed[: len(inverse), :, :own], placed[len(inverse) :, :, own:] = inverse, beside * share
+        return np.concatenate([pull * self.observed, other]), placed
 
     def predictors(self, gamma: Array) -> Array:
         """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
@@ -279,41 +283,98 @@ def _positive(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class RowWeights:
-    """Importance weights of a sample with their derivatives by the propensity coefficients; divided by the mean tilt.
+    """Importance weights of rows, divided by the mean tilt; what has several numbers a row is made when asked for.
 
     Parameters
     ----------
     excess, tilt, measure : ndarray, shape (n,)
         As in `ImportanceWeights`.
-    w_by_gamma : ndarray, shape (n, Q)
-        Derivative of the importance weights.
-    tilt_by_gamma, measure_by_gamma : ndarray, shape (n, Q), or None
-        Derivatives of tilt and measure; None where they do not depend on them.
-    influence : ndarray, shape (n, Q)
-        Influence function of the coefficients.
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design.
+    w_slope : ndarray, shape (L, n)
+        Derivative of the importance weights by each predictor, as in `WeightSlopes`.
+    measure_slope : ndarray, shape (L, n), or None
+        That of the measure; None where it does not depend on the propensity coefficients.
+    log_mean : ndarray, shape (Q, 1), or None
+        As in `WeightSlopes`.
+    pull : ndarray, shape (L, n)
+        Score of each row in each predictor.
+    inverse : ndarray, shape (L, q, Q)
+        What the score times the basis columns is multiplied by in the influence function of the coefficients.
     """
 
     excess: Array
     tilt: Array
     measure: Array
-    w_by_gamma: Array
-    tilt_by_gamma: Array | None
-    measure_by_gamma: Array | None
-    influence: Array
+    columns: Array
+    w_slope: Array
+    measure_slope: Array | None
+    log_mean: Array | None
+    pull: Array
+    inverse: Array
 
     @classmethod
     def without_scores(cls, tilt: Array) -> RowWeights:
         """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
-        none = np.empty((len(tilt), 0))
+        none = np.empty((0, len(tilt)))
         return cls(
             excess=1 - tilt,
             tilt=tilt,
             measure=tilt,
-            w_by_gamma=none,
-            tilt_by_gamma=None,
-            measure_by_gamma=None,
-            influence=none,
+            columns=none.T,
+            w_slope=none,
+            measure_slope=None,
+            log_mean=None,
+            pull=none,
+            inverse=np.empty((0, 0, 0)),
         )
+
+    @property
+    def size(self) -> int:
+        """Number of propensity coefficients that weights depend on, Q."""
+        return self.inverse.shape[2]
+
+    def part(self, rows: slice) -> RowWeights:
+        """Return the weights of some of the rows."""
+        tilt, slope = self.tilt[rows], self.measure_slope
+        return RowWeights(
+            excess=self.excess[rows],
+            tilt=tilt,
+            measure=tilt if self.measure is self.tilt else self.measure[rows],
+            columns=self.columns[rows],
+            w_slope=self.w_slope[:, rows],
+            measure_slope=None if slope is None else slope[:, rows],
+            log_mean=self.log_mean,
+            pull=self.pull[:, rows],
+            inverse=self.inverse,
+        )
+
+    @cached_property
+    def w_by_gamma(self) -> Array:
+        """Derivative of the importance weights by the propensity coefficients, shape (n, Q)."""
+        return self._by_gamma(self.w_slope, self.w)
+
+    @cached_property
+    def measure_by_gamma(self) -> Array | None:
+        """That of the measure, shape (n, Q); None where it does not depend on them."""
+        return None if self.measure_slope is None else self._by_gamma(self.measure_slope, self.measure)
+
+    @property
+    def tilt_by_gamma(self) -> Array | None:
+        """That of the tilt, shape (n, Q); None where it does not depend on them."""
+        return self.measure_by_gamma if self.measure is self.tilt else None
+
+    def _by_gamma(self, slope: Array, value: Array) -> Array:
+        total = _by_coefficients(slope[..., None], self.columns)
+        return total if self.log_mean is None else total - value[:, None] @ self.log_mean.T
+
+    @cached_property
+    def influence(self) -> Array:
+        """Influence function of the propensity coefficients, shape (n, Q)."""
+        found = np.zeros((len(self.tilt), self.size))
+        for factor, matrix in zip(self.pull, self.inverse, strict=True):
+            found += weighted_rows(self.columns, factor, matrix)
+        return found
 
     @property
     def w(self) -> Array:
@@ -338,7 +399,7 @@ class WeightFit(RowWeights):
 
     Parameters
     ----------
-    excess, tilt, measure, w_by_gamma, tilt_by_gamma, measure_by_gamma, influence
+    excess, tilt, measure, columns, w_slope, measure_slope, log_mean, pull, inverse
         As in `RowWeights`.
     model : WeightModel
         Propensity model and target.
@@ -448,22 +509,24 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
     WeightFit
         The importance weights of the rows, with their derivatives.
     """
-    gamma = fits.coefficients[:, 0]
+    gamma, counts = fits.coefficients[:, 0], s[:, None]
+    target, log_mean = (None, None) if whole is None else (whole.target, whole.log_mean)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         eta = model.predictors(gamma[:, None])
-        at = model.weights_at(eta, s[:, None], None if whole is None else whole.target)
-        w_by_gamma, measure_by_gamma = _by_gamma(model, eta=eta, s=s[:, None], at=at, whole=whole)
-        influence = model.influence(gamma, s, whole)
-    same = at.measure is at.tilt
+        at = model.weights_at(eta, counts, target)
+        slopes = model.slopes(eta, counts, target, log_mean)
+        pull, inverse = model.influence_parts(gamma, s, whole)
     tilt = np.ascontiguousarray(at.tilt[:, 0])
     return WeightFit(
         excess=at.excess[:, 0],
         tilt=tilt,
-        measure=tilt if same else np.ascontiguousarray(at.measure[:, 0]),
-        w_by_gamma=w_by_gamma,
-        tilt_by_gamma=measure_by_gamma if same else None,
-        measure_by_gamma=measure_by_gamma,
-        influence=influence,
+        measure=tilt if at.measure is at.tilt else np.ascontiguousarray(at.measure[:, 0]),
+        columns=model.columns,
+        w_slope=slopes.w[..., 0],
+        measure_slope=None if slopes.measure is None else slopes.measure[..., 0],
+        log_mean=slopes.log_mean,
+        pull=pull,
+        inverse=inverse,
         model=model,
         gamma=gamma,
         eta=eta[:, :, 0],
@@ -472,16 +535,6 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
     )
 
 
-def _by_gamma(
-    model: WeightModel, eta: Array, s: Array, at: ImportanceWeights, whole: WeightSums | None
-) -> tuple[Array, Array | None]:
-    """Return derivatives of weights and measure by the coefficients, shape (n, Q); None where the latter has none."""
-    sums = (None, None) if whole is None else (whole.target, whole.log_mean)
-    slopes, one = model.slopes(eta, s, *sums), np.ones_like(at.excess)
-    w_by_gamma = slopes.of_w(model.columns, at.w, one)
-    return w_by_gamma, None if slopes.measure is None else slopes.of_measure(model.columns, at.measure, one)
-
-
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
     """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
-    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), -1)
+    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])

@@ -61,8 +61,8 @@ def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
     plain = sandwich.sandwich
 
-    def forgot(influence, s, **options):
-        return plain(influence, s, **(options | {"frequency": True}))
+    def forgot(blocks, **options):
+        return plain(blocks, **(options | {"frequency": True}))
 
     monkeypatch.setattr("causalrisk.inference.covariance.sandwich", forgot)
 
