@@ -140,7 +140,8 @@ def estimate_separately(
     fits = [fit_outcome(arm) for arm in training_arms(centred, spec, weights)]
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
     trained = TrainedSample(sample=sample, spec=spec, weights=weights, theta=theta, level=level)
-    at = solve_means(trained.blocks)
+    alone = list(trained.blocks()) if len(sample.parts()) == 1 else None  # not to be made again in every pass
+    at = solve_means(trained.blocks if alone is None else lambda: alone)
     return Estimate(
         params=level.params(effect_scale, at.means),
         theta=theta + level.height * level.direction,
@@ -271,8 +272,9 @@ class TrainedRows:
         """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
         return training_weights(self.sample, self.spec, self.weights)
 
+    @cached_property
     def arms(self) -> list[ArmRows]:
-        """Return the rows as those whose mean is taken in each arm."""
+        """The rows as those whose mean is taken in each arm."""
         ones = np.ones((self.sample.n, 1))
         return [
             ArmRows(
@@ -399,14 +401,14 @@ def solve_means(blocks: Callable[[], Iterable[TrainedRows]]) -> SolvedMeans:
     sums = add_up(
         MeanSums(
             theta=theta_sums(rows),
-            arms=tuple(arm.equations() for arm in rows.arms()),
+            arms=tuple(arm.equations() for arm in rows.arms),
             model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
         )
         for rows in blocks()
     )
     solved = tuple(equations.solved() for equations in sums.arms)
     derivatives = add_up(
-        tuple(arm.derivatives(at) for arm, at in zip(rows.arms(), solved, strict=True)) for rows in blocks()
+        tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True)) for rows in blocks()
     )
     return SolvedMeans(theta=sums.theta, model_means=sums.model_means, arms=solved, derivatives=derivatives)
 
@@ -421,7 +423,7 @@ def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, eff
     _influence_of_theta(rows, at.theta, of_theta)
     of_means = [
         arm.influence(mean, by_gamma) + of_theta[:, a] @ solve(mean.gram, by_theta).T
-        for a, (arm, mean, (by_theta, by_gamma)) in enumerate(zip(rows.arms(), at.arms, at.derivatives, strict=True))
+        for a, (arm, mean, (by_theta, by_gamma)) in enumerate(zip(rows.arms, at.arms, at.derivatives, strict=True))
     ]
     with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
         jacobian = effect_scale.jacobian(at.means + level.height)

@@ -181,6 +181,44 @@ def test_exposures_of_zero_name_the_block(births):
                            exposure="months")  # fmt: skip
 
 
+PARTS = {
+    "target frame": (AIPW, {"target": "frame"}),
+    "arms, clusters": (AIPW, {"treat": "dose", "reference": "none", "cluster": "clinic", "target": "overlap"}),
+    "frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency", "target": "treated"}),
+    "exposure": (IPWRA, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months"}),
+    "no scores": (OutcomeRegression, {}),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
+    model, options = PARTS[name]
+    given = {"formula": F, "treat": "mbsmoke", "data": births[:1000]} | options
+    if "target" in options and options["target"] == "frame":
+        given["target"] = births[1000:1500]
+    whole = model.from_formula(**given).fit()._record
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 77)
+    parts = model.from_formula(**given).fit()._record
+    np.testing.assert_allclose(parts.estimate.params, whole.estimate.params, rtol=1e-12)
+    scale = np.sqrt(np.diag(whole.covariance))
+    np.testing.assert_allclose(parts.covariance / scale, whole.covariance / scale, rtol=1e-10, atol=1e-12 * scale.max())
+    np.testing.assert_allclose(parts.estimate.predicted, whole.estimate.predicted, rtol=1e-12)
+    influence = whole.estimate.influence
+    np.testing.assert_allclose(parts.estimate.influence, influence, atol=1e-12 * np.abs(influence).max())
+
+
+@pytest.mark.parametrize("model", [IPWRA, AIPW])
+def test_a_fit_in_memory_adds_less_than_four_designs(model, monkeypatch):
+    data = simulate(n=50_000, seed=1)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 1000)  # few beside all rows, as where memory matters
+    model = model.from_formula("y ~ x1 + x2 + x3 + I(x1**2) + I(x2**2) + x1:x2", data, treat="d")
+    tracemalloc.start()
+    model.fit()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most / model.design.X.nbytes < 4
+
+
 def test_a_basis_on_other_rows_is_the_basis():
     rng = np.random.default_rng(0)
     X, s = np.column_stack([rng.normal(1e6, 1, 90), np.full(90, 2.0), rng.normal(size=90)]), rng.random(90)
