@@ -52,6 +52,23 @@ class CodedBlock:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """By what rows are known again: a sum of outcomes by weight and arm, and that of their sizes."""
+
+    total: float = 0.0
+    size: float = 0.0
+
+    def beside(self, block: CodedBlock) -> Mark:
+        """Return that of the rows of a block beside these."""
+        values = block.y * block.weights * (block.arm + 1)
+        return Mark(self.total + float(values.sum()), self.size + float(np.abs(values).sum()))
+
+    def same(self, other: Mark) -> bool:
+        """Whether both are of the same rows, in whatever order."""
+        return abs(self.total - other.total) <= 1e-9 * other.size
+
+
+@dataclass(frozen=True)
 class BlockCoder:
     """Codes the blocks of a scan, every pass in the same way.
 
@@ -69,6 +86,8 @@ class BlockCoder:
         What weights are divided by.
     n, read : int
         Rows of the sample and of the data.
+    mark : Mark, optional
+        Of the pass that the bases are from; later passes have to have the same.
     """
 
     reader: ScanReader
@@ -79,6 +98,7 @@ class BlockCoder:
     unit: float
     n: int
     read: int
+    mark: Mark | None = None
 
     @property
     def one_design(self) -> bool:
@@ -93,16 +113,25 @@ class BlockCoder:
         DesignError
             If the data are not those of the first pass.
         """
-        n = read = 0
+        n, read, mark = 0, 0, Mark()
         for rows in self.reader.blocks():
             n, read = n + rows.n, read + rows.read
             if rows.n:
                 with named(rows.name, OTHER_DATA):
                     coded = self._coded(rows)
+                mark = mark.beside(coded)
                 yield coded
         if (n, read) != (self.n, self.read):
             raise DesignError(
                 f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
+                "pass has to read the same rows.\n"
+                "Give scan a function that begins anew whenever it is called, and data that do not change."
+            )
+
+        if self.mark is not None and not mark.same(self.mark):
+            raise DesignError(
+                f"a later pass read other rows than the first ones: the weighted sum of "
+                f"{self.reader.outcome.left[0].name()!r} is {mark.total:.10g} and was {self.mark.total:.10g}; every "
                 "pass has to read the same rows.\n"
                 "Give scan a function that begins anew whenever it is called, and data that do not change."
             )

@@ -149,7 +149,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         warn_user(note, DesignWarning)
     basis, constant = seen.X.basis(keep)
     return ScannedDesign(
-        coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity),
+        coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity, mark=seen.mark),
         n=found.n,
         nobs=int(size.sum()),
         n_dropped=found.read - found.n,

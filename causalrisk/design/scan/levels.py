@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,7 @@ class Survey:
     treat: SeenColumn | None = None
     counts: dict[Any, int] = field(default_factory=dict)
     clusters: dict[Any, None] = field(default_factory=dict)
+    cluster_kind: tuple[str, str] | None = None
     ledger: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     weight_sum: float = 0.0
     weight_limits: tuple[float, float] = (np.inf, 0.0)
@@ -135,13 +137,27 @@ def _note_rows(found: Survey, rows: KeptRows) -> None:
         found.counts[level] = found.counts.get(level, 0) + int(count)
     raw = rows.treat.dtype
     order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
-    found.treat = _note(found.treat, values=pd.Series(levels[1]), order=order, block=rows.name, coded=True)
+    values = pd.Series(levels[1], name=found.reader.columns.treat)
+    found.treat = _note(found.treat, values=values, order=order, block=rows.name, coded=True)
     if rows.cluster is not None:
-        found.clusters.update(dict.fromkeys(pd.unique(np.asarray(rows.cluster, dtype=object))))
+        groups = pd.unique(np.asarray(rows.cluster, dtype=object))
+        found.clusters.update(dict.fromkeys(groups))
+        _check_clusters(found, groups, rows.name)
     if rows.weights is not None:
         low, high = found.weight_limits
         found.weight_limits = min(low, rows.weights.min()), max(high, rows.weights.max())
         found.weight_sum += rows.weights.sum()
+
+
+def _check_clusters(found: Survey, groups: Sequence[Any], block: str) -> None:
+    """Raise a DesignError where clusters are text in one block and numbers in another, which are never the same."""
+    kind = "text" if any(isinstance(group, str) for group in groups) else "numbers"
+    first, where = found.cluster_kind = found.cluster_kind or (kind, block)
+    if kind != first:
+        raise DesignError(
+            f"cluster {found.reader.columns.cluster!r} has {kind}, and in {where} {first}; expected the same in every "
+            "block, as 3 and '3' are two clusters.\nWrite the files alike."
+        )
 
 
 def _check_levels(name: str, levels: int, block_rows: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design.rank import check_magnitude, factor_facts, independent_columns, note_columns
-from causalrisk.design.scan.coder import BlockCoder
+from causalrisk.design.scan.coder import BlockCoder, Mark
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
 
@@ -99,6 +99,8 @@ class Moments:
         Sum of their weights.
     members : ndarray of bool, shape (G, K)
         Whether a cluster has rows in an arm.
+    mark : Mark
+        Of all rows.
     """
 
     X: ColumnMoments
@@ -107,6 +109,7 @@ class Moments:
     rows: np.ndarray
     totals: Array
     members: np.ndarray
+    mark: Mark
 
     @property
     def outcome_limits(self) -> Array:
@@ -146,9 +149,11 @@ def moments(coder: BlockCoder) -> Moments:
                 rows=np.zeros(k, dtype=np.intp),
                 totals=np.zeros(k),
                 members=np.zeros((groups, k), dtype=bool),
+                mark=Mark(),
             )
         for part, columns in ((found.X, block.X), (found.Z, block.Z), (found.y, y)):
             part.add(columns, block.arm, block.weights)
+        found.mark = found.mark.beside(block)
         found.rows += np.bincount(block.arm, minlength=k)
         found.totals += np.bincount(block.arm, block.weights, minlength=k)
         if block.cluster is not None:

@@ -144,7 +144,9 @@ def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
         return Scan((), source, block_rows)
     given = [source] if isinstance(source, str | os.PathLike) else source
     if isinstance(given, list | tuple) and given and all(isinstance(item, str | os.PathLike) for item in given):
-        return Scan(tuple(_file(path) for item in given for path in _matching(os.fspath(item))), None, block_rows)
+        paths = [path for item in given for path in _matching(os.fspath(item))]
+        _check_once(paths)
+        return Scan(tuple(_file(path) for path in paths), None, block_rows)
     if isinstance(given, list | tuple) and given and all(isinstance(as_pandas(item), pd.DataFrame) for item in given):
         return Scan((), _Again(tuple(given)), block_rows)
     passed = ", which can be gone through once only" if isinstance(source, Iterator) else ""
@@ -179,6 +181,16 @@ def _matching(pattern: str) -> list[str]:
             f'Type  scan(lambda: pandas.read_{_reader(odd)}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
+
+
+def _check_once(paths: Sequence[str]) -> None:
+    """Raise a DesignError where a file is named twice, whose rows would count twice."""
+    seen: set[str] = set()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
+        seen.add(real)
 
 
 def _reader(path: str) -> str:
@@ -251,6 +263,8 @@ def _reading(where: str, rows: int) -> Iterator[None]:
 def _check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
     known = [str(name) for name in there]
     for name in columns or ():
+        if known.count(name) > 1:
+            raise DesignError(f"{where} has {known.count(name)} columns {name!r}; expected one.\nRename the others.")
         if name not in known:
             raise DesignError(
                 f"{where} has no column {name!r}, which the model uses and other blocks have; expected the same "

@@ -171,6 +171,62 @@ def test_data_that_change_between_passes(data):
     refused("first pass read 600 rows and used 600, a later one read 590", later(data, lambda f: f[:-10], 3))
 
 
+def test_other_rows_in_every_pass(data):
+    """As many, drawn anew whenever they are read; in another order they are the same rows."""
+    rng = np.random.default_rng(0)
+    model = IPWRA.from_formula(F, scan(lambda: [data.sample(500, random_state=rng)]), treat="d")
+    with pytest.raises(DesignError, match="later pass read other rows than the first ones: the weighted sum of 'y'"):
+        model.fit()
+    IPWRA.from_formula(F, scan(lambda: [data.sample(N, random_state=rng)]), treat="d").fit()
+
+
+def test_files_without_rows_and_columns_in_another_order(data, files):
+    data[:0].to_parquet(files / "part-1a.parquet")
+    data[data.columns[::-1]][400:].to_parquet(files / "part-2.parquet")
+    for k, rows in enumerate((data[:300], data[:0], data[300:])):
+        rows.to_csv(files / f"{k}.csv", index=False)
+    for pattern in ("*.parquet", "*.csv"):
+        assert scanned(f"{files}/{pattern}").nobs == N
+    (files / "3.csv").touch()
+    refused("3.csv cannot be read after 0 rows: No columns", f"{files}/*.csv")
+
+
+@pytest.mark.parametrize("column", ["x1", "g"])
+def test_a_column_that_is_missing_throughout_one_file(data, files, column):
+    gaps = data.assign(**{column: data[column].where(data.index < 400)})
+    data[400:].assign(**{column: None}).to_parquet(files / "part-2.parquet")
+    design = scanned(f"{files}/*.parquet")
+    pd.testing.assert_frame_equal(design.sample_ledger, formula_design(F, gaps, treat="d").sample_ledger)
+    assert design.nobs == 400
+
+
+def test_blocks_of_other_dtypes_that_mean_the_same(data):
+    first, second = parts(data, 300)
+    second = second.assign(d=second.d.astype(bool), k=second.k.astype(float), g=second.g.astype("category"))
+    design = scanned([first, second], "y ~ k + g")
+    whole = formula_design("y ~ k + g", data, treat="d")
+    np.testing.assert_array_equal(np.concatenate([block.X for block in design.blocks()]), whole.X)
+    assert design.labels == whole.labels
+
+
+def test_kinds_that_differ_between_blocks(data):
+    first, second = parts(data, 300)
+    refused("column 'd' has text or categories, and in block 1", [first, second.assign(d=second.d.astype(str))])
+    clusters = [first, second.assign(k=second.k.astype(str))]
+    refused("cluster 'k' has text, and in block 1, rows 0 to 299 numbers", clusters, cluster="k")
+    refused("block 2 has 2 columns 'x1'; expected one", [first, pd.concat([second, second[["x1"]]], axis=1)])
+    for column in ("x1", "y"):
+        odd = second.assign(**{column: second[column].where(second.index != 400, np.inf)})
+        refused(f"block 2, rows 0 to 299: column '{column}' has 1 infinite values", [first, odd])
+    refused("block 2, rows 0 to 299: weights 'x2' have", [first.assign(x2=1.0), second], weights="x2",
+            weight_type="probability")  # fmt: skip
+
+
+def test_a_file_is_named_once(files):
+    with pytest.raises(DesignError, match=r"part-1\.parquet' is named twice"):
+        scan([f"{files}/*.parquet", files / "part-1.parquet"])
+
+
 def test_an_iterator_is_used_up_after_one_pass(data):
     frames = iter([data])
     refused("gave rows when it was called first, and none the second time", lambda: frames)
