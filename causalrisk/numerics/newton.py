@@ -104,13 +104,10 @@ class LikelihoodSums:
         Weighted sums of minus the second derivatives of the log likelihood.
     gradient : ndarray, shape (L q, m)
         Weighted sums of the first ones.
-    farthest : ndarray, shape (m,)
-        Largest size of a linear predictor of a row that has weight.
     """
 
     hessian: Array
     gradient: Array
-    farthest: Array
 
 
 class WeightedLikelihood(Protocol):
@@ -137,6 +134,9 @@ class WeightedLikelihood(Protocol):
 
     def loss(self, gamma: Array) -> Array:
         """Minus the log likelihood under each gamma, shape (m,)."""
+
+    def farthest(self, gamma: Array) -> Array:
+        """Return the largest size of a linear predictor of a row that has weight, shape (m,)."""
 
     def damped(self, step: Array, gamma: Array) -> Array:
         """Return steps of shape (L q, m) from the gammas, shortened where they go too far."""
@@ -194,8 +194,12 @@ class WeightedRows:
                 n_predictors=self.n_predictors,
             )
             gradient = (self.columns.T @ (self.weights * score)).reshape(self.n_predictors * q, -1)
-        farthest = np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0)
-        return LikelihoodSums(hessian, gradient, farthest)
+        return LikelihoodSums(hessian, gradient)
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        eta = predictors(self.columns, gamma)
+        return np.asarray(np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0))
 
     def loss(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
@@ -240,18 +244,21 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
     active, iteration = np.arange(m), 0
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
-        at = rows.sums(gamma[:, active])
+        before = gamma[:, active]
+        at = rows.sums(before)
         step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
-        gamma[:, active] += rows.damped(step, gamma[:, active])
-        far = rows.bounded & (at.farthest > SEPARATED)
+        gamma[:, active] += rows.damped(step, before)
         done = (whole <= STEP_TOLERANCE) & ~singular
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
-        failures[active] = np.where(far, Failure.SEPARATION, Failure.NOT_CONVERGED)
-        failures[active[singular & ~far]] = Failure.SINGULAR_PROPENSITY
         failures[active[done]] = Failure.OK
-        go_on = ~(done | lost)
+        failed = ~done & (lost | (iteration == MAX_ITERATIONS))
+        if failed.any():
+            far = rows.bounded & (rows.some(failed).farthest(before[:, failed]) > SEPARATED)
+            unsettled = np.where(singular[failed], Failure.SINGULAR_PROPENSITY, Failure.NOT_CONVERGED)
+            failures[active[failed]] = np.where(far, Failure.SEPARATION, unsettled)
+        go_on = ~(done | failed)
         if not go_on.all():
             active, rows = active[go_on], rows.some(go_on)
     return NewtonFits(gamma, failures, iteration)
@@ -290,6 +297,14 @@ class BlockedLikelihood:
         """As in `WeightedLikelihood`; the pass is that of `sums`, where the next step begins."""
         return self._at(gamma)[1]
 
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; a pass."""
+        most = np.zeros(len(self._which))
+        for block in self._blocks():
+            own = [block[position].farthest(gamma[:, [j]]) for j, position in enumerate(self._which)]
+            most = np.maximum(most, np.concatenate(own))
+        return most
+
     def damped(self, step: Array, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
         return halved(step, gamma, self.loss)
@@ -308,7 +323,6 @@ class BlockedLikelihood:
 
     def _pass(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
         total: list[Array] = []
-        farthest = np.zeros(len(self._which))
         for block in self._blocks():
             rows = [block[position] for position in self._which]
             found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
@@ -316,8 +330,7 @@ class BlockedLikelihood:
             hessian = np.concatenate([sums.hessian for sums in found])
             parts = [hessian, np.concatenate([sums.gradient for sums in found], axis=1), losses]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-            farthest = np.maximum(farthest, np.concatenate([sums.farthest for sums in found]))
-        return LikelihoodSums(total[0], total[1], farthest), total[2]
+        return LikelihoodSums(total[0], total[1]), total[2]
 
 
 def refit_batch(

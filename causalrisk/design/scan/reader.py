@@ -94,7 +94,10 @@ class ScanReader:
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity}")
-        formulas, _ = read_formulas(formula, propensity=propensity, data=empty, frame=constants, notes=self.notes)
+        known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
+        formulas, _ = read_formulas(
+            formula, propensity=propensity, data=empty, frame=constants, notes=self.notes, known=known
+        )
         self.scan, self.columns = scan, columns
         self.outcome, self.assigned = formulas.outcome, formulas.assigned
         used = {use.name for part in (self.outcome, self.assigned) for use in part.uses()}

@@ -136,7 +136,11 @@ def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
     --------
     >>> from causalrisk import IPWRA, datasets, scan
     >>> births = datasets.load_cattaneo2()
-    >>> IPWRA.from_formula("bweight ~ mage + medu", scan([births[:2000], births[2000:]]), treat="mbsmoke").fit()
+    >>> IPWRA.from_formula(
+    ...     "bweight ~ mage + medu",
+    ...     scan([births[:2000], births[2000:]]),
+    ...     treat="mbsmoke",
+    ... ).fit()
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
     whole_number("block_rows", block_rows, 1)
