@@ -4,6 +4,7 @@ from typing import Any
 
 from causalrisk import datasets, hle, simulation
 from causalrisk._version import __version__
+from causalrisk.design.scan.source import Scan, scan
 from causalrisk.errors import (
     BootstrapError,
     CausalRiskError,
@@ -50,6 +51,7 @@ __all__ = [
     "OverlapWarning",
     "PooledResults",
     "ResampleWarning",
+    "Scan",
     "SeparationError",
     "UnavailableError",
     "__version__",
@@ -59,6 +61,7 @@ __all__ = [
     "hle",
     "load",
     "pool",
+    "scan",
     "simulation",
     "table_one",
 ]

@@ -7,18 +7,24 @@ from causalrisk.design.from_formula import check_scored, design_from_formula
 from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.scan.design import ScannedDesign, design_from_scan
+from causalrisk.design.scan.source import Scan, scan
 from causalrisk.design.target_frame import TargetRows, target_rows
 
 __all__ = [
     "ColumnOptions",
     "Design",
     "Moderators",
+    "Scan",
+    "ScannedDesign",
     "TargetRows",
     "check_scored",
     "design_from_arrays",
     "design_from_formula",
+    "design_from_scan",
     "linear_constraint",
     "moderators",
     "new_offset",
+    "scan",
     "target_rows",
 ]

@@ -91,11 +91,11 @@ def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndar
     return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
 
 
-def kept_offset(by: ByRows, rows: Rows, roles: tuple[str, str]) -> np.ndarray | None:
-    """Return the offset of the rows that are used; `roles` are the names of treatment and outcome."""
+def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
+    """Return the offset of the rows to keep, maybe of a scan; `roles` are the names of treatment and outcome."""
     if by.offset is None or by.offset_kind is None:
         return None
-    return read_offset(Named(by.offset.values[rows.keep], by.offset.name), by.offset_kind, roles)
+    return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles, scanned=scanned)
 
 
 def check_models(models: Models) -> None:
@@ -149,7 +149,7 @@ def freeze(
         weights=weights,
         weight_type=by.weight_type,
         cluster=None if by.cluster is None else cluster_codes(by.cluster.values[rows.keep], by.cluster.name),
-        offset=kept_offset(by, rows, (by.treat.name, models.endog_name)),
+        offset=kept_offset(by, rows.keep, (by.treat.name, models.endog_name)),
         offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,

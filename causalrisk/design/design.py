@@ -155,6 +155,26 @@ class Design:
         return f"{', '.join(self.labels[1:])} vs {self.labels[0]}"
 
     @property
+    def n_dropped(self) -> int:
+        """Number of rows of the data that are not in the sample."""
+        return len(self.in_sample) - self.n
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, G; 0 where none were given."""
+        return 0 if self.cluster is None else int(self.cluster.max()) + 1
+
+    @property
+    def arm_clusters(self) -> list[int]:
+        """Number of clusters that each arm has rows in, K of them."""
+        return [0 if self.cluster is None else len(np.unique(self.cluster[rows])) for rows in self.members]
+
+    @property
+    def outcome_limits(self) -> np.ndarray:
+        """Smallest and largest outcome of each arm, shape (K, 2)."""
+        return np.array([(self.y[rows].min(), self.y[rows].max()) for rows in self.members])
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of observations in each arm, shape (K,)."""
         return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)

@@ -91,6 +91,11 @@ class FormulaEncoder:
                 found.append((f"{factor.name()} = {absent[0]}", others))
         return found
 
+    def categorical_factors(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return the code and the levels of each categorical factor."""
+        infos = self._compile()[2].factor_infos.items()
+        return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
+
     def sample_terms(self) -> tuple[Formula, Scope]:
         """Return the formula and what its names mean on the estimation sample."""
         return self._compile()[:2]
@@ -281,6 +286,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         return fitted.iloc[:0]
     values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
     if isinstance(values.dtype, pd.CategoricalDtype):
+        if isinstance(fitted.dtype, pd.CategoricalDtype) and set(values.cat.categories) <= set(fitted.cat.categories):
+            return values.cat.set_categories(fitted.cat.categories).rename(name)
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
     if not isinstance(fitted.dtype, pd.CategoricalDtype):
         if fitted.dtype.kind in "if" and values.dtype.kind not in "bif":

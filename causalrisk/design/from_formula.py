@@ -252,26 +252,20 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
         If a variable or a term is not what a model can use.
     """
     outcome, assigned, n = formulas.outcome, formulas.assigned, int(keep.sum())
-    codes = _codes(outcome) | _codes(assigned)
+    codes = codes_of(outcome) | codes_of(assigned)
     columns = {s.name: plain(s.values[keep], s.name, s.name in codes) for s in sources}
     left, right, assign = (
         Scope({name: columns[name] for name in scope.variables}, scope.constants)
         for scope in (formulas.left, formulas.right, formulas.assign)
     )
-    name = outcome.left[0].name()
-    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
-    if y.shape[1] != 1:
-        raise DesignError(
-            f"outcome {name!r} has {y.shape[1]} columns; expected one.\n"
-            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
-        )
+    name, y = outcome.left[0].name(), outcome_values(outcome, left, n)
     for formula, scope in ((outcome, right), (assigned, assign)):
-        check_levels(n, scope.variables, _codes(formula), formula.model)
+        check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    coded, X = _codes(outcome), encoder.sample_matrix(n)
+    coded, X = codes_of(outcome), encoder.sample_matrix(n)
     same = assigned.right is outcome.right  # no propensity formula was given
     return Models(
-        y=y[:, 0].copy(),
+        y=y,
         X=X,
         Z=X if same else assigning.sample_matrix(n),
         outcome=encoder,
@@ -283,5 +277,17 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
     )
 
 
-def _codes(formula: Formula) -> set[str]:
+def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:
+    """Return the outcome on n rows, shape (n,), given the plain variables of the left-hand side."""
+    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
+    if y.shape[1] != 1:
+        raise DesignError(
+            f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
+            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
+        )
+    return y[:, 0].copy()
+
+
+def codes_of(formula: Formula) -> set[str]:
+    """Names of the variables of the right-hand side that are category codes."""
     return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))

@@ -15,7 +15,7 @@ from causalrisk.design.rows import Named
 from causalrisk.errors import DesignError
 
 
-def read_offset(given: Named, kind: str, taken: Sequence[str] = ()) -> np.ndarray:
+def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
     """Return the offset of rows that miss no value.
 
     Parameters
@@ -26,6 +26,8 @@ def read_offset(given: Named, kind: str, taken: Sequence[str] = ()) -> np.ndarra
         What the values are; the offset of an exposure is its logarithm.
     taken : sequence of str
         Names of the treatment and the outcome, which are no offset.
+    scanned : bool
+        Whether the rows are of a scan, which knows its columns by name only.
 
     Returns
     -------
@@ -49,11 +51,13 @@ def read_offset(given: Named, kind: str, taken: Sequence[str] = ()) -> np.ndarra
         return values
     low = values <= 0
     if low.any():
-        column = f'data["{name}"]'
+        column, instead = f'data["{name}"]', "make them missing in the files"
+        if not scanned:
+            instead = f"type  exposure={column}.where({column} > 0)"
         raise DesignError(
             f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected "
             f"{_meaning(kind)}, more than zero.\n"
-            f"Correct them, or type  exposure={column}.where({column} > 0)  to leave these rows out."
+            f"Correct them, or {instead}  to leave these rows out."
         )
     return np.log(values)
 

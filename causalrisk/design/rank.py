@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -55,24 +56,30 @@ def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[
     """
     for name, column in zip(names, X.T, strict=True):
         check_magnitude(column, f"column {name!r} of the {model} model")
-    keep, constant, condition = column_facts(X)
+    found = column_facts(X)
+    note_columns(found, names, model, notes)
+    return found.keep
+
+
+def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str]) -> None:
+    """Note dependent columns, a missing constant and near-collinearity; the arguments are those of `usable_columns`."""
+    keep = found.keep
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
         notes.append(
             f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
             "is one of the intercept). Leave them out of the formula to silence this."
         )
-    if not constant:
+    if not found.constant:
         notes.append(
             f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
             "Add one, unless a model through the origin is meant."
         )
-    if condition > LARGE_CONDITION:
+    if found.condition > LARGE_CONDITION:
         notes.append(
-            f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring and "
-            "scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
+            f"{model} model: the columns are nearly dependent (condition number {found.condition:.2g} after centring "
+            "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
-    return keep
 
 
 def check_arms(
@@ -111,20 +118,7 @@ def check_arms(
         Naming the arm, its number of rows and of coefficients, or the term that it cannot estimate.
     """
     size = np.bincount(arm, weights=counts, minlength=len(labels))
-    p = 1 if constant_outcome else X.shape[1]
-    noun = "coefficient" if p == 1 else "coefficients"
-    for k, label in enumerate(labels):
-        if size[k] <= p:
-            raise DesignError(
-                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
-                "Use fewer outcome terms, or more data."
-            )
-    n, q = size.sum(), Z.shape[1]
-    if n <= q:
-        raise DesignError(
-            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
-            "Use fewer terms in propensity=, or more data."
-        )
+    check_arm_sizes(size, labels, 1 if constant_outcome else X.shape[1], Z.shape[1])
     if constant_outcome:
         return
     for k in range(len(labels)):
@@ -134,6 +128,33 @@ def check_arms(
             raise _not_estimable(
                 X, arm=arm, k=k, labels=labels, names=names, dependent=dependent, variables=variables or {}
             )
+
+
+def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> None:
+    """Raise a DesignError where an arm has no more observations than its outcome model has coefficients.
+
+    Parameters
+    ----------
+    size : ndarray, shape (K,)
+        Observations in each arm.
+    labels : sequence of str
+        Printed arm labels.
+    p, q : int
+        Coefficients of the outcome model of an arm, and of the propensity model.
+    """
+    noun = "coefficient" if p == 1 else "coefficients"
+    for k, label in enumerate(labels):
+        if size[k] <= p:
+            raise DesignError(
+                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
+                "Use fewer outcome terms, or more data."
+            )
+    n = size.sum()
+    if n <= q:
+        raise DesignError(
+            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
+            "Use fewer terms in propensity=, or more data."
+        )
 
 
 def _not_estimable(
@@ -180,16 +201,12 @@ def _arms(labels: Sequence[str]) -> str:
     return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))
 
 
-def column_facts(X: Array) -> tuple[NDArray[np.bool_], bool, float]:
-    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What the angles between the columns of a design tell.
 
     Parameters
     ----------
-    X : ndarray, shape (n, p)
-        Design matrix.
-
-    Returns
-    -------
     keep : ndarray of bool, shape (p,)
         Columns that are not linear combinations of earlier ones.
     constant : bool
@@ -197,15 +214,34 @@ def column_facts(X: Array) -> tuple[NDArray[np.bool_], bool, float]:
     condition : float
         Condition number of these after centring, if a constant is among them, and scaling; 1.0 for a constant alone.
     """
+
+    keep: NDArray[np.bool_]
+    constant: bool
+    condition: float
+
+
+def column_facts(X: Array) -> ColumnFacts:
+    """Tell what the angles between the columns of a design (n, p) tell."""
     beside = [triangular_factor(np.column_stack([np.ones(len(X[rows])), X[rows]])) for rows in row_blocks(len(X))]
-    factor = triangular_factor(np.concatenate(beside))
+    return factor_facts(triangular_factor(np.concatenate(beside)), np.ptp(X, axis=0) == 0)
+
+
+def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
+    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (r, 1 + p)
+        Triangular factor of a column of ones and the columns of a design.
+    steady : ndarray of bool, shape (p,)
+        Which of these are constant.
+    """
     ones, columns = factor[:, :1], factor[:, 1:]
     keep = independent_columns(columns)
     constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
-    steady = np.ptp(X, axis=0) == 0
     # the first row of the factor is along the constant: without it the columns are centred
     varying = factor[1:, 1:][:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
-    return keep, constant, condition_number(varying)
+    return ColumnFacts(keep, constant, condition_number(varying))
 
 
 def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:

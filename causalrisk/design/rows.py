@@ -74,6 +74,32 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
     OptionError
         If `missing` is anything else.
     """
+    lines, keep = dropped_lines(sources, index, missing, zero)
+    lines = [line for line in lines if line[2]]
+    if not keep.any():
+        raise no_rows_left(lines, len(keep))
+    return Rows(keep, ledger_frame(lines))
+
+
+def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignError:
+    """Make the error that says why none of n rows is left, from the lines of the ledger."""
+    why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
+    detail = f"all {n} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
+    return DesignError(
+        f"no observations left: {detail}\nLeave out the variable that is missing throughout, or fill in its values "
+        "before fitting."
+        if lines
+        else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
+    )
+
+
+def dropped_lines(
+    sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None
+) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
+    """Return the lines of the ledger, one for each variable, also where nothing is missing, and the rows to keep.
+
+    The arguments are those of `estimation_sample`.
+    """
     if missing not in ("drop", "raise"):
         raise OptionError(
             f"missing={missing!r} is not an option; expected 'drop' or 'raise'.\nType  missing=\"drop\"  to leave out "
@@ -86,19 +112,9 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
     if zero is not None:
         reasons.append(("weights", "weights = 0", zero))
     for used_in, name, mask in reasons:
-        if mask.any():
-            lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
-            keep &= ~mask
-    if not keep.any():
-        why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-        detail = f"all {len(keep)} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
-        raise DesignError(
-            f"no observations left: {detail}\nLeave out the variable that is missing throughout, or fill in its values "
-            "before fitting."
-            if lines
-            else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
-        )
-    return Rows(keep, ledger_frame(lines))
+        lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
+        keep &= ~mask
+    return lines, keep
 
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
@@ -220,12 +236,17 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
         return weights
     scaled = weights / weights.max()
     scaled = scaled / scaled.mean()
-    if scaled.min() < SMALLEST_SHARE:
-        raise DesignError(
-            f"weights {name!r} range from {weights.min():.3g} to {weights.max():.3g}: the smallest is nothing beside "
-            "the largest.\nSet weights of no size to 0, which leaves their rows out."
-        )
+    check_smallest(weights.min(), weights.max(), scaled.min(), name)
     return scaled
+
+
+def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
+    """Raise a DesignError where the smallest weight, as a share of the mean one, is nothing beside the largest."""
+    if share < SMALLEST_SHARE:
+        raise DesignError(
+            f"weights {name!r} range from {low:.3g} to {high:.3g}: the smallest is nothing beside the largest.\n"
+            "Set weights of no size to 0, which leaves their rows out."
+        )
 
 
 def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
@@ -249,12 +270,17 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
         If there is only one cluster.
     """
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
+    check_groups(groups, len(codes), name)
+    return codes.astype(np.intp)
+
+
+def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
+    """Raise a DesignError unless n rows have at least two clusters."""
     if len(groups) < 2:
         raise DesignError(
-            f"cluster {name!r} has one group in {len(codes)} rows ({listing(groups)}); expected at least two.\n"
+            f"cluster {name!r} has one group in {n} rows ({listing(groups)}); expected at least two.\n"
             "Give another cluster variable, or leave cluster= out."
         )
-    return codes.astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -382,6 +408,23 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     )
 
 
+def zero_note(name: str, count: int) -> str:
+    """Say that rows of weight zero are left out."""
+    return (
+        f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
+        "this."
+    )
+
+
+def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
+    """List the variables that a row must have: those of both models, then what else goes by rows."""
+    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
+    used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
+    if by.score is not None:
+        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
+    return used
+
+
 def draw_sample(
     sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]
 ) -> tuple[Rows, np.ndarray | None]:
@@ -407,16 +450,9 @@ def draw_sample(
     ndarray of float64, shape (N,), or None
         The weights of all rows.
     """
-    weights = read_weights(by.weights, by.weight_type)
-    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
-    used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
-    if by.score is not None:
-        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
+    weights, used = read_weights(by.weights, by.weight_type), used_sources(sources, by)
     zero = None if weights is None else weights == 0
     rows = estimation_sample(used, index, missing, zero)
     if by.weights is not None and zero is not None and zero.any():
-        notes.append(
-            f"weights {by.weights.name!r}: {int(zero.sum())} rows of weight 0 are left out of the sample. "
-            "Filter them out beforehand to silence this."
-        )
+        notes.append(zero_note(by.weights.name, int(zero.sum())))
     return rows, weights

@@ -77,20 +77,49 @@ def code_levels(
     OptionError
         If the options contradict each other.
     """
-    codes, found = _levels(values, name)
-    counts = np.bincount(codes, minlength=len(found))
+    codes, found = treatment_levels(values, name)
+    counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
+    order, labels = order_levels(
+        found, counts, name, named=named, treated=treated, reference=reference, levels=levels, call=call
+    )
+    arm = np.empty(len(found), dtype=np.intp)
+    arm[order] = np.arange(len(found))
+    return Coding(arm[codes], tuple(found[i] for i in order), labels)
+
+
+def order_levels(
+    found: list[Any],
+    counts: np.ndarray,
+    name: str,
+    *,
+    named: bool,
+    treated: Any,
+    reference: Any,
+    levels: Mapping[Any, str] | None,
+    call: str,
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the order of the levels as arms, the reference first, and their printed labels.
+
+    Parameters
+    ----------
+    found : list
+        The levels, sorted or in the order of their categories, as plain Python values.
+    counts : ndarray of int, shape (K,)
+        Rows of each.
+    named : bool
+        Whether the treatment has categories, so that many numbers may be levels.
+    name, treated, reference, levels, call
+        As in `code_levels`.
+    """
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     _check_options(treated, reference)
     _check_kind(name, found, counts, treated is not None or reference is not None)
-    if len(found) > MOST_NUMBERS and not isinstance(values.dtype, pd.CategoricalDtype):
+    if len(found) > MOST_NUMBERS and not named:
         _refuse_counts(name, found, counts)
     _check_several(name, found=found, counts=counts, treated=treated, reference=reference)
     first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary, call=call)
     order = [first, *(i for i in range(len(found)) if i != first)]
-    arm = np.empty(len(found), dtype=np.intp)
-    arm[order] = np.arange(len(found))
-    raw = tuple(found[i] for i in order)
-    return Coding(arm[codes], raw, _labels(name, raw, levels))
+    return order, _labels(name, tuple(found[i] for i in order), levels)
 
 
 def show(level: Any) -> str:
@@ -111,7 +140,7 @@ def show(level: Any) -> str:
     return repr(level.item() if isinstance(level, np.generic) else level)
 
 
-def _levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
+def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
     if len(values) == 0:
         raise DesignError(f"treatment {name!r} has no rows; expected two arms.\nGive data with rows of both arms.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import CausalRiskError, CausalRiskWarning
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord
@@ -62,6 +62,8 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
                 at = _refit(record, options)
+        except UnavailableError:  # of a scan, whatever the limits
+            raise
         except CausalRiskError as error:
             failed = {**empty, "note": " ".join(str(error).split())}
             rows += [{"trim": limit, "arm": name, **failed} for name in names]

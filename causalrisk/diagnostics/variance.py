@@ -52,7 +52,7 @@ def effect_parts(record: FitRecord) -> Array:
 
 def _known(weights: AnyWeights) -> AnyWeights:
     """Return importance weights whose propensity scores are known, not estimated."""
-    return dataclasses.replace(weights, influence=np.zeros_like(weights.influence))
+    return dataclasses.replace(weights, pull=np.zeros_like(weights.pull))
 
 
 def se_decomposition(record: FitRecord) -> pd.DataFrame:

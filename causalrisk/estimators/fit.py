@@ -17,8 +17,10 @@ from causalrisk.estimators.outcome import check_outcome_fits
 from causalrisk.estimators.prepare import FitData, prepare
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
+from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence
 from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity.weights import WeightFit
@@ -50,8 +52,8 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     data = prepare(design, options, spec.uses_propensity, notes)
     overlap = _overlap(data, spec, notes)
     estimate = estimate_of(data, spec, options, notes)
-    _check_outcome(data.design, notes)
-    _check_clusters(data.design, notes)
+    check_outcome(data.design, notes)
+    check_clusters(data.design, notes)
     record = _record(
         data,
         spec=spec,
@@ -72,7 +74,7 @@ def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes
     arms = check_outcome_fits(data.design, data.sample, estimate.failed)
     if arms:
         message = f"the outcome model ({data.sample.family.label}) of {arms}"
-        notes.warn(_not_converged(message, "it did not settle."), ConvergenceWarning)
+        notes.warn(not_converged(message, "it did not settle."), ConvergenceWarning)
     options.effect_scale.check(estimate.params[-data.design.n_arms :], data.design.labels)
     return estimate
 
@@ -111,9 +113,9 @@ def fit_joint(
     joint = train_from(start, joint_options, notes)
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
-        notes.warn(_not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
-    _check_outcome(data.design, notes)
-    _check_clusters(data.design, notes)
+        notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    check_outcome(data.design, notes)
+    check_clusters(data.design, notes)
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
 
 
@@ -206,7 +208,7 @@ def _record(
 ) -> FitRecord:
     """Make a record without standard errors yet."""
     given, seed = inference.resamples is not None, seed_sequence(inference.rng)
-    size = estimate.influence.shape[1]
+    size = len(estimate.values)
     return FitRecord(
         design=data.design,
         full_design=data.full_design,
@@ -230,15 +232,15 @@ def _record(
     )
 
 
-def _check_clusters(design: Design, notes: Notes) -> None:
+def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster is None:
+    if design.cluster_name is None:
         return
-    counts = [len(np.unique(design.cluster[design.arm == arm])) for arm in range(design.n_arms)]
+    counts = design.arm_clusters
     fewest = int(np.argmin(counts))
     if counts[fewest] < FEW_CLUSTERS:
         notes.warn(
-            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {int(design.cluster.max()) + 1} "
+            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {design.n_clusters} "
             f"clusters of {design.cluster_name!r}; clustered standard errors are too small with fewer than about "
             f"{FEW_CLUSTERS} clusters in an arm.\nRead the intervals as optimistic, or type  "
             'fit(cov_type="cluster", small_sample=True).',
@@ -246,20 +248,20 @@ def _check_clusters(design: Design, notes: Notes) -> None:
         )
 
 
-def _check_outcome(design: Design, notes: Notes) -> None:
+def check_outcome(design: Design, notes: Notes) -> None:
     """Warn of an outcome that is constant, in all rows or within an arm."""
-    if design.offset is not None:  # what varies is the outcome given its offset
+    if design.offset_kind is not None:  # what varies is the outcome given its offset
         return
-    name = design.endog_name
-    if np.ptp(design.y) == 0:
+    name, limits = design.endog_name, design.outcome_limits
+    if np.ptp(limits) == 0:
         notes.warn(
-            f"outcome {name!r} is constant: {design.y[0]:g} in all {design.n} rows; the effect is 0 with standard "
+            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows; the effect is 0 with standard "
             "error 0, and there is no test.\nCheck that it is the column you mean.",
             DesignWarning,
         )
         return
-    values = [design.y[design.arm == arm] for arm in range(design.n_arms)]
-    constant = [f"{y[0]:g} in arm {label!r}" for y, label in zip(values, design.labels, strict=True) if np.ptp(y) == 0]
+    arms = zip(limits, design.labels, strict=True)
+    constant = [f"{low:g} in arm {label!r}" for (low, high), label in arms if low == high]
     if constant:
         notes.warn(
             f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
@@ -268,7 +270,8 @@ def _check_outcome(design: Design, notes: Notes) -> None:
         )
 
 
-def _not_converged(what: str, message: str) -> str:
+def not_converged(what: str, message: str) -> str:
+    """Say that an optimiser stopped before it converged."""
     return (
         f"the optimiser of {what} stopped before it converged: {message}\n"
         "Standardise the covariates or simplify the formula; res.converged is False."
@@ -287,12 +290,17 @@ def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeigh
 def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
     """Summaries of the importance weights per arm, and the message where few dominate."""
     sample = data.sample
-    inverse = np.ones(sample.n) if weights is None else weights.undivided
-    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
     units = sample.arrange(np.concatenate([data.design.units, np.ones(sample.n_frame)]))
-    summaries = tuple(arm_weights(inverse[r], sample.s[r], units[r]) for r in rows)
+    summaries = tuple(weights_of_arms(sample, weights, units).values())
     everybody = data.target.separable and data.target.toward is None
     scores = weights.probabilities if weights is not None and everybody else None
     return summaries, overlap_message(
         summaries, labels=data.design.labels, scores=scores, units=units, unit_name=data.design.unit_name
     )
+
+
+def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:
+    """Summaries of the importance weights of each arm that has rows; units, shape (n,), as in `Design.units`."""
+    inverse = np.ones(sample.n) if weights is None else weights.undivided
+    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+    return {a: arm_weights(inverse[r], sample.s[r], units[r]) for a, r in enumerate(rows) if r.size}

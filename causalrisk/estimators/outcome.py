@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,15 @@ from causalrisk.errors import SeparationError
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite, weighted_least_squares
-from causalrisk.numerics.newton import Curvature, NewtonFits, newton_batch, refit_batch
+from causalrisk.numerics.linalg import (
+    Array,
+    factor_solution,
+    gram_matrices,
+    least_squares_factor,
+    pairwise_columns,
+    solve_definite,
+)
+from causalrisk.numerics.newton import Curvature, NewtonFits, WeightedRows, maximize, refit_batch
 from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
@@ -54,10 +63,9 @@ class OutcomeLikelihood:
         return -self.family.loss(self.y, shifted(eta[0], self.offset, axis=-2))
 
 
-def fit_outcome(
-    columns: Array, y: Array, weights: Array, family: OutcomeFamily, offset: Array | None = None
-) -> NewtonFits:
-    """Fit the outcome model of one arm.
+@dataclass(frozen=True)
+class ArmTraining:
+    """What the outcome model of one arm is trained on: all its rows, or those of a block.
 
     Parameters
     ----------
@@ -69,24 +77,47 @@ def fit_outcome(
         Family and link.
     offset : ndarray, shape (n,), optional
         Known part of the linear predictor.
+    """
+
+    columns: Array
+    y: Array
+    weights: Array
+    family: OutcomeFamily
+    offset: Array | None
+
+    def start(self) -> Array:
+        """`least_squares_factor` of the model, if it is linear, or else of the start of its iterations."""
+        y = self.y if self.family.linear else self.family.start(self.y)
+        return least_squares_factor(self.columns, y if self.offset is None else y - self.offset, self.weights)
+
+    def rows(self) -> WeightedRows:
+        """Return the likelihood of the rows."""
+        return WeightedRows(
+            columns=self.columns,
+            pairs=None,
+            likelihood=OutcomeLikelihood(self.family, self.y, self.offset),
+            weights=self.weights[:, None],
+            halving=True,
+        )
+
+
+def fit_outcome(arm: ArmTraining) -> NewtonFits:
+    """Fit the outcome model of one arm.
+
+    Parameters
+    ----------
+    arm : ArmTraining
+        All its rows.
 
     Returns
     -------
     NewtonFits
         Coefficients, shape (p, 1), and the reason where they did not settle.
     """
-    known = 0.0 if offset is None else offset
-    if family.linear:
-        return NewtonFits(weighted_least_squares(columns, y - known, weights)[:, None], np.zeros(1, dtype=np.int8), 0)
-    start = weighted_least_squares(columns, family.start(y) - known, weights)
-    fits = newton_batch(
-        columns,
-        pairs=None,
-        likelihood=OutcomeLikelihood(family, y, offset),
-        weights=weights[:, None],
-        start=start,
-        damped=True,
-    )
+    start = factor_solution(arm.start())[:, None]
+    if arm.family.linear:
+        return NewtonFits(start, np.zeros(1, dtype=np.int8), 0)
+    fits = maximize(arm.rows(), start)
     return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 
@@ -155,6 +186,21 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     return [design.exog_names[j] for j in order[:SHOWN]]
 
 
+def gaussian_instead(design: Design) -> str:
+    """Say how to type a family that has a fit in any case."""
+    return 'Type  exposure=None, family="gaussian"' if design.offset_kind == "exposure" else 'Type  family="gaussian"'
+
+
+def check_bound(design: Design, family: OutcomeFamily, arm: int) -> None:
+    """Raise a SeparationError where all outcomes of an arm are at the bound of their family."""
+    low, high = design.outcome_limits[arm]
+    if low == high and low in (family.low, family.high):
+        raise SeparationError(
+            f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[arm]!r}, so its outcome model "
+            f"({family.label}) has no finite fit.\n{gaussian_instead(design)}, or merge that arm."
+        )
+
+
 def check_outcome_fits(design: Design, sample: Sample, failed: tuple[int, ...]) -> str:
     """Raise a SeparationError where an arm's outcome model has no finite fit.
 
@@ -173,23 +219,16 @@ def check_outcome_fits(design: Design, sample: Sample, failed: tuple[int, ...]) 
         Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     name = sample.family.label
-    counted = design.offset_kind == "exposure"
-    instead = 'Type  exposure=None, family="gaussian"' if counted else 'Type  family="gaussian"'
-    for a, rows in enumerate(sample.slices):
+    for a in range(sample.n_arms):
         if failed[a] == Failure.OK:
             continue
-        y = sample.y[rows][sample.observed[rows] > 0]
-        if np.ptp(y) == 0 and y[0] in (sample.family.low, sample.family.high):
-            raise SeparationError(
-                f"outcome {design.endog_name!r} is {y[0]:g} in all {len(y)} rows of arm {design.labels[a]!r}, so its "
-                f"outcome model ({name}) has no finite fit.\n{instead}, or merge that arm."
-            )
+        check_bound(design, sample.family, a)
         found = _separating_terms(design, sample, a)
         if found or failed[a] == Failure.OUTCOME_SEPARATION:
             terms = ", ".join(map(repr, found)) or "a combination of the terms"
             raise SeparationError(
                 f"the outcome model ({name}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula. {instead}  for a fit in any case."
+                f"finite fit.\nSimplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)

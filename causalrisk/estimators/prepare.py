@@ -79,7 +79,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     FitData
         The data of the fit.
     """
-    _check_arms(design, options)
+    check_target(design, options)
     check_offset(design, options)
     options.outcome_family.check(design.y, design.endog_name)
     full_design = design
@@ -122,7 +122,7 @@ def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | Non
     return None if design.offset is None or at is None else (design.offset, at)
 
 
-def _check_arms(design: Design, options: ModelOptions) -> None:
+def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
     if design.n_arms == 2:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows
+from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
 from causalrisk.estimators.exposure import stated_exposure
@@ -84,6 +86,25 @@ class JointRecord:
 
 
 @dataclass(frozen=True)
+class BlockInfluence:
+    """Influence function of all estimates on a block of rows.
+
+    Parameters
+    ----------
+    influence : ndarray, shape (n, d)
+        As in `Estimate`.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
+    """
+
+    influence: Array
+    weights: Array
+    cluster: NDArray[np.intp] | None
+
+
+@dataclass(frozen=True)
 class FitRecord:
     """Everything a fit produced.
 
@@ -127,6 +148,8 @@ class FitRecord:
         Root of the random streams.
     notes : tuple of str
         Text of every warning.
+    blockwise : callable, optional
+        Of a fit to a scan until it has a covariance: begins a pass over `BlockInfluence`.
     """
 
     design: Design
@@ -148,6 +171,7 @@ class FitRecord:
     given_resamples: bool
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
+    blockwise: Callable[[], Iterator[BlockInfluence]] | None = None
 
     @property
     def estimand(self) -> str:
@@ -191,7 +215,7 @@ class FitRecord:
     @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
-        return "cluster" if self.design.cluster is not None else "robust"
+        return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property
     def choice_variance(self) -> float:
@@ -216,6 +240,8 @@ class FitRecord:
     def used_boot(self) -> BootstrapDistribution:
         """The bootstrap distribution; a fit without one raises an UnavailableError."""
         if self.boot is None:
+            if isinstance(self.design, Rowless):
+                raise by_rows()
             raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
         return self.boot
 

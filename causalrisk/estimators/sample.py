@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, weighted_gram
+
+PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,27 @@ class Sample:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
+    def parts(self) -> list[slice]:
+        """Slices of the rows, at least one, for what takes several numbers a row."""
+        return [slice(first, min(first + PART, self.n)) for first in range(0, max(self.n, 1), PART)]
+
+    def part(self, rows: slice) -> BlockSample:
+        """Return some of the rows."""
+        first, last, frame = rows.start, rows.stop, self.n_frame
+        columns = {name: getattr(self, name) for name in ("offset", "mean_offset")}
+        return BlockSample(
+            y=self.y[rows],
+            X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
+            Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
+            arm=self.arm[rows],
+            s=self.s[rows],
+            slices=tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in self.slices),
+            order=self.order[max(first - frame, 0) : max(last - frame, 0)],
+            family=self.family,
+            whole=self.total,
+            **{name: part_of(values, rows) for name, values in columns.items()},
+        )
+
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""
         return dataclasses.replace(self, s=weights)
@@ -168,10 +193,8 @@ def make_sample(
     Sample
         The sorted sample.
     """
-    order = np.argsort(arm, kind="stable")
     n_frame = 0 if frame is None else len(frame[0])
-    ends = np.cumsum(np.bincount(arm)) + n_frame
-    slices = tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
+    order, slices = _by_arm(arm, 0, n_frame)
     s = np.concatenate([np.ones(n_frame), weights[order]])
     arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
     y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
@@ -198,6 +221,81 @@ def make_sample(
         offset=offset,
         mean_offset=mean_offset,
     )
+
+
+def _by_arm(arm: NDArray[np.intp], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
+    """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
+    order = np.argsort(arm, kind="stable")
+    ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
+    return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
+
+
+@dataclass(frozen=True)
+class BlockSample(Sample):
+    """A block of the rows of a sample; an arm may have none in it.
+
+    Parameters
+    ----------
+    whole : float
+        Sum of the observation weights of all rows.
+    """
+
+    whole: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights of all rows, N, so that means over them are sums over blocks."""
+        return self.whole
+
+
+def block_sample(
+    block: CodedBlock, X: Basis, Z: Basis, *, family: OutcomeFamily, n_arms: int, total: float, at: float | None
+) -> BlockSample:
+    """Sort the rows of a block by arm.
+
+    Parameters
+    ----------
+    block : CodedBlock
+        The rows.
+    X, Z : Basis
+        Bases of the designs of all rows.
+    family : OutcomeFamily
+        Family of the outcome models.
+    n_arms : int
+        K.
+    total : float
+        Sum of the observation weights of all rows.
+    at : float or None
+        Offset where the means are taken; None where that is the observed one.
+
+    Returns
+    -------
+    BlockSample
+        The sorted rows.
+    """
+    order, slices = _by_arm(block.arm, n_arms, 0)
+    x = X.of(block.X[order])
+    offset = None if block.offset is None else block.offset[order]
+    return BlockSample(
+        y=block.y[order],
+        X=x,
+        Z=x if block.Z is block.X else Z.of(block.Z[order]),
+        arm=block.arm[order],
+        s=block.weights[order],
+        slices=slices,
+        order=order,
+        family=family,
+        offset=offset,
+        mean_offset=offset if at is None or offset is None else np.full_like(offset, at),
+        whole=total,
+    )
+
+
+class ScannedSample(Rowless, Sample):
+    """A sample whose rows come in blocks: bases without rows, the family, `total` and `n_arms`."""
+
+    total = 0.0
+    n_arms = 0
 
 
 def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:

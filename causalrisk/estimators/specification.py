@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.linalg import Array
 
 
@@ -123,6 +126,39 @@ ESTIMATORS = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW, JRE)
 SEPARATE = tuple(spec for spec in ESTIMATORS if not spec.joint)
 
 
+class EstimateRows(Protocol):
+    """What an estimate has of every row, in the order of the sample."""
+
+    @property
+    def predicted(self) -> Array:
+        """Predicted outcome of every row in every arm, shape (K, n)."""
+
+    @property
+    def influence(self) -> Array:
+        """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """Begin a pass over the influence function: rows, and its values there."""
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """What an estimate has of every row, in memory.
+
+    Parameters
+    ----------
+    predicted, influence
+        As in `EstimateRows`.
+    """
+
+    predicted: Array
+    influence: Array
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """As in `EstimateRows`: one block."""
+        yield slice(0, len(self.influence)), self.influence
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A point estimate with its influence function; rows in the order of the sample.
@@ -135,12 +171,10 @@ class Estimate:
         Outcome coefficients of the basis columns.
     gamma : ndarray, shape (Q,)
         Propensity coefficients of the basis columns; empty without a propensity model.
-    predicted : ndarray, shape (K, n)
-        Predicted outcome of every row in every arm.
     model_means : ndarray, shape (K,)
-        Averages of `fitted` over the target.
-    influence : ndarray, shape (n, 2 K - 1 + K p + Q)
-        Influence function of (params, theta, gamma).
+        Averages of `predicted` over the target.
+    rows : EstimateRows
+        Predictions and influence function.
     failed : tuple of int
         For each arm OK, or why its outcome model has no fit; empty for a joint fit.
     """
@@ -148,10 +182,19 @@ class Estimate:
     params: Array
     theta: Array
     gamma: Array
-    predicted: Array
     model_means: Array
-    influence: Array
+    rows: EstimateRows
     failed: tuple[int, ...] = ()
+
+    @property
+    def predicted(self) -> Array:
+        """Predicted outcome of every row in every arm, shape (K, n)."""
+        return self.rows.predicted
+
+    @property
+    def influence(self) -> Array:
+        """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
+        return self.rows.influence
 
     def block(self, name: str, arm: int | None = None) -> slice:
         """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.
@@ -179,3 +222,7 @@ class Estimate:
     def values(self) -> Array:
         """All estimates in the order of the columns of `influence`."""
         return np.concatenate([self.params, self.theta.ravel(), self.gamma])
+
+
+class ScannedEstimate(Rowless, Estimate):
+    """A point estimate on rows that come in blocks; predictions and influence function are not kept."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord
-from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
+from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
@@ -53,7 +54,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
         record = dataclasses.replace(record, boot=boot, covariance=covariance)
     else:
-        record = dataclasses.replace(record, covariance=robust_covariance(record, inference.small_sample))
+        covariance = robust_covariance(record, inference.small_sample)
+        record = dataclasses.replace(record, covariance=covariance, blockwise=None)
     record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
@@ -95,13 +97,19 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
     ndarray, shape (d, d)
         The sandwich.
     """
+    return _covariance(record, [(slice(0, len(influence)), influence)], n_coefficients)
+
+
+def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
+    """As `influence_covariance`, of an influence function that comes in parts of the rows of the sample."""
     sample = record.sample
+    cluster = sample.clusters(record.design.cluster)
     return sandwich(
-        influence,
-        sample.s,
-        frequency=record.frequency,
-        cluster=sample.clusters(record.design.cluster),
+        (BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts),
+        n=sample.total if record.frequency else sample.n,
         total=sample.total,
+        frequency=record.frequency,
+        n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
     )
 
@@ -109,23 +117,35 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    return influence_covariance(record, record.estimate.influence, n_coefficients)
+    if record.blockwise is None:
+        return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
+    return sandwich(
+        record.blockwise(),
+        n=record.design.nobs,
+        total=record.sample.total,
+        frequency=record.frequency,
+        n_clusters=record.design.n_clusters or None,
+        n_coefficients=n_coefficients,
+    )
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
     """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
-    estimate, level = record.estimate, record.design.y[0]
+    estimate, limits = record.estimate, record.design.outcome_limits
+    level = limits[0, 0]
     count, n_arms = len(estimate.params), len(estimate.theta)
     null = record.options.effect_scale.null
     exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
-    if np.ptp(record.design.y) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+    if np.ptp(limits) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
         return record
     boot = record.boot
     if boot is not None:
         values = boot.values.copy()
         values[boot.failures == Failure.OK, :count] = exact
         boot = dataclasses.replace(boot, values=values)
-    still = dataclasses.replace(estimate, params=exact, influence=np.zeros_like(estimate.influence))
+    still = dataclasses.replace(
+        estimate, params=exact, rows=KnownRows(estimate.predicted, np.zeros_like(estimate.influence))
+    )
     return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
 
 

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable
 
+import numpy as np
+
+from causalrisk.estimators.record import BlockInfluence
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 
 
 def sandwich(
-    influence: Array,
-    weights: Array,
+    blocks: Iterable[BlockInfluence],
     *,
-    frequency: bool = False,
-    cluster: NDArray[np.intp] | None = None,
-    n_coefficients: int = 0,
-    total: float | None = None,
+    n: float,
+    total: float,
+    frequency: bool,
+    n_clusters: int | None,
+    n_coefficients: int,
 ) -> Array:
-    """Covariance of estimates from their influence function.
+    """Return the covariance of estimates from their influence functions.
 
     Parameters
     ----------
-    influence : ndarray, shape (n, d)
-        Influence function; its weighted mean is zero.
-    weights : ndarray, shape (n,)
-        Observation weights s.
-    frequency : bool, default False
-        Whether a weight counts repeated rows.
-    cluster : ndarray of int, shape (n,), optional
-        Cluster codes 0 .. G-1; contributions are summed within clusters first.
-    n_coefficients : int, default 0
-        k of the small-sample factor n / (n - k) (clusters: G / (G - 1) (n - 1) / (n - k)); 0 applies none.
-
-    total : float, optional
-        N, what the influence function is relative to; by default the sum of the weights.
+    blocks : iterable of BlockInfluence
+        Influence function IF_i of d estimates, relative to N, and observation weights s_i; at least one block of rows.
+    n : float
+        Observations: rows, or the sum of frequency weights.
+    total : float
+        Sum N of the observation weights of the sample; rows of a target frame, which are not of it, count beside.
+    frequency : bool
+        Whether a weight says how many equal rows a row stands for.
+    n_clusters : int or None
+        Number of clusters G; their influence functions are summed before they are squared. None without clusters.
+    n_coefficients : int
+        k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
+        no factor.
 
     Returns
     -------
@@ -44,12 +47,22 @@ def sandwich(
     ----------
     .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
     """
-    total = float(weights.sum()) if total is None else total
-    n = total if frequency else len(weights)
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    if cluster is None:
-        return factor * weighted_gram(influence, weights if frequency else weights**2) / total**2
-    groups = np.stack([np.bincount(cluster, weights * column) for column in influence.T], axis=1)
-    if n_coefficients:
-        factor *= len(groups) / (len(groups) - 1) * (n - 1) / n
-    return np.asarray(factor * (groups.T @ groups) / total**2)
+    if n_clusters is None:
+        meat = add_up(weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2) for rows in blocks)
+    else:
+        groups = _cluster_sums(blocks, n_clusters)
+        meat = groups.T @ groups
+        if n_coefficients:
+            factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
+    return np.asarray(factor * meat / total**2)
+
+
+def _cluster_sums(blocks: Iterable[BlockInfluence], n_clusters: int) -> Array:
+    """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
+    sums: list[Array] = []
+    for rows in blocks:
+        sums = sums or [np.zeros(n_clusters) for _ in rows.influence.T]
+        for total, column in zip(sums, rows.influence.T, strict=True):
+            total += np.bincount(rows.cluster, rows.weights * column, minlength=n_clusters)  # type: ignore[arg-type]
+    return np.stack(sums, axis=1)

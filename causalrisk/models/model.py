@@ -10,10 +10,20 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from causalrisk.design import ColumnOptions, Design, check_scored, design_from_arrays, design_from_formula
+from causalrisk.design import (
+    ColumnOptions,
+    Design,
+    Scan,
+    ScannedDesign,
+    check_scored,
+    design_from_arrays,
+    design_from_formula,
+    design_from_scan,
+)
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
+from causalrisk.estimators.blocked import fit_blocks
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import (
@@ -111,8 +121,9 @@ class CausalModel:
         ----------
         formula : str
             Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
-        data : DataFrame or mapping of columns, optional
-            The data: a pandas, polars, pyarrow or other data frame; None takes the variables from where this is called.
+        data : DataFrame, mapping of columns or Scan, optional
+            The data: a pandas, polars, pyarrow or other data frame; None takes the variables from where this is called;
+            `causalrisk.scan` names files that need not fit into memory.
         treat : str or array_like
             Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
             `treated` or `reference`.
@@ -186,7 +197,13 @@ class CausalModel:
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # past the keyword check
-        design = design_from_formula(
+        if isinstance(data, Scan) and cls.spec.joint:
+            raise UnavailableError(
+                f"{cls.spec.name} is not there for a scan: it trains over propensity replicates of all rows at once.\n"
+                "Use IPWRA or AIPW, or, if the rows fit into memory, type  data=data.collect()."
+            )
+        make = design_from_scan if isinstance(data, Scan) else design_from_formula
+        design = make(
             formula,
             data,
             options_of(ColumnOptions, given),
@@ -390,6 +407,8 @@ class CausalModel:
             If an option has a value that is not allowed, or two contradict each other.
         """
         inference = options_of(InferenceOptions, locals())
+        if isinstance(self.design, ScannedDesign):
+            return self._finished(fit_blocks(self.design, self.spec, self.options, inference), inference)
         return self._finished(fit_separate(self.design, self.spec, self.options, inference), inference)
 
     def _results(self, record: FitRecord) -> CausalResults:

@@ -324,8 +324,8 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 def _complete_df(record: FitRecord) -> float:
     """Observations less coefficients of the outcome models, the k of HC1; clusters less one."""
-    if record.design.cluster is not None:
-        return float(record.design.cluster.max())
+    if record.design.cluster_name is not None:
+        return float(record.design.n_clusters - 1)
     return float(record.design.nobs - record.estimate.theta.size)
 
 

@@ -6,7 +6,7 @@ a multiple of the identity and loses no digits; coefficients of the columns them
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +52,13 @@ class Basis:
         What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
         where these are nearly dependent.
         """
-        centred = X - self.shift * X[:, [self.constant]]
-        return np.asarray(solve_triangular(self.factor, centred.T, trans="T", check_finite=False)).T
+        columns = _centred(X, self.shift, self.constant)
+        _solve_rows(columns, self.factor)
+        return columns
+
+    def of(self, X: Array) -> Basis:
+        """Return the same basis on other rows of the design, shape (m, p)."""
+        return replace(self, columns=self.of_rows(X))
 
 
 def orthonormal_basis(X: Array, weights: Array) -> Basis:
@@ -83,9 +88,7 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
         shift = weights @ X / weights.sum() / X[0, constant]
         shift[constant] = 0.0
     root, total = np.sqrt(weights), float(weights.sum())
-    columns = np.empty(X.shape)
-    for rows in row_blocks(len(X)):
-        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
+    columns = _centred(X, shift, constant)
     factor = _orthonormalise(columns, root, total)
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
@@ -101,9 +104,52 @@ def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
     factor = triangular_factor(columns, root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
+    _solve_rows(columns, factor)
+    return factor
+
+
+def _centred(X: Array, shift: Array, constant: int) -> Array:
+    """Subtract multiples of the constant column."""
+    columns = np.empty(X.shape)
+    for rows in row_blocks(len(X)):
+        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
+    return columns
+
+
+def _solve_rows(columns: Array, factor: Array) -> None:
+    """Replace each row c of columns, shape (n, p), by the solution q of q R = c."""
     for rows in row_blocks(len(columns)):
         columns[rows] = solve_triangular(factor, columns[rows].T, trans="T", check_finite=False).T
-    return factor
+
+
+def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
+    """Return the basis of `orthonormal_basis` without rows, from what blocks of rows leave of a design.
+
+    Parameters
+    ----------
+    triangle : ndarray, shape (p + 1, p + 1)
+        Triangular factor of the columns (1, X - origin), each row times the root of its weight.
+    origin : ndarray, shape (p,)
+        What was subtracted from each column, near its mean.
+    constant : int or None
+        Position of the constant column, where there is one; its value is that of `origin`.
+
+    Returns
+    -------
+    Basis
+        With columns of shape (0, p); its `of` has them for rows.
+    """
+    p, unit = len(origin), triangle[0, 0]
+    columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
+    if constant is not None:
+        shift = (origin + triangle[0, 1:] / unit) / origin[constant]
+        shift[constant] = 0.0
+        columns = np.vstack([np.zeros((1, p)), triangle[1:, 1:]])
+        columns[:, constant] = 0.0
+        columns[0, constant] = unit * origin[constant]
+    r = triangular_factor(columns)
+    sign, scale = np.where(np.diag(r) < 0, -1.0, 1.0), abs(unit)
+    return Basis(np.empty((0, p)), r * (sign / scale)[:, None], shift, constant or 0)
 
 
 def pairwise_columns(columns: Array) -> Array:
@@ -263,8 +309,8 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
 
 
 def row_blocks(n: int) -> list[slice]:
-    """Slices of n rows that stay in the cache while they are worked on."""
-    return [slice(first, min(first + IN_CACHE, n)) for first in range(0, n, IN_CACHE)]
+    """Slices of n rows, at least one, that stay in the cache while they are worked on."""
+    return [slice(first, min(first + IN_CACHE, n)) for first in range(0, max(n, 1), IN_CACHE)]
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
@@ -306,8 +352,12 @@ def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
     return found
 
 
-def weighted_least_squares(X: Array, y: Array, weights: Array) -> Array:
-    """Weighted least-squares coefficients by QR, shape (p,)."""
-    p = X.shape[1]
-    factor = triangular_factor(np.column_stack([X, y]), np.sqrt(weights))
-    return solve_triangular(factor[:p, :p], factor[:p, p])
+def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
+    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1); those of blocks, stacked, have that of all."""
+    return triangular_factor(np.column_stack([X, y]), np.sqrt(weights))
+
+
+def factor_solution(factor: Array) -> Array:
+    """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`."""
+    p = len(factor) - 1
+    return np.asarray(solve_triangular(factor[:p, :p], factor[:p, p]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -94,10 +94,60 @@ def information(columns: Array, pairs: Array | None, curvature: Curvature, weigh
     return total
 
 
-def newton_batch(
-    columns: Array, pairs: Array | None, likelihood: Likelihood, weights: Array, start: Array, *, damped: bool = False
-) -> NewtonFits:
-    """Fit a model under m columns of weights by Newton's method, all at once.
+@dataclass(frozen=True)
+class LikelihoodSums:
+    """What Newton's method needs of all rows under m gammas: sums over them, which add up over blocks of rows.
+
+    Parameters
+    ----------
+    hessian : ndarray, shape (m, L q, L q)
+        Weighted sums of minus the second derivatives of the log likelihood.
+    gradient : ndarray, shape (L q, m)
+        Weighted sums of the first ones.
+    """
+
+    hessian: Array
+    gradient: Array
+
+
+class WeightedLikelihood(Protocol):
+    """A likelihood of weighted rows, wherever they are, under m columns of weights.
+
+    Attributes
+    ----------
+    n_predictors : int
+        L.
+    bounded : bool
+        As in `Likelihood`.
+    """
+
+    @property
+    def n_predictors(self) -> int:
+        """L."""
+
+    @property
+    def bounded(self) -> bool:
+        """As in `Likelihood`."""
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """Return sums over the rows under gammas of shape (L q, m)."""
+
+    def loss(self, gamma: Array) -> Array:
+        """Minus the log likelihood under each gamma, shape (m,)."""
+
+    def farthest(self, gamma: Array) -> Array:
+        """Return the largest size of a linear predictor of a row that has weight, shape (m,)."""
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """Return steps of shape (L q, m) from the gammas, shortened where they go too far."""
+
+    def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
+        """Those of some of the columns of weights."""
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """A likelihood of rows in memory.
 
     Parameters
     ----------
@@ -109,87 +159,205 @@ def newton_batch(
         The model of the rows.
     weights : ndarray, shape (n, m)
         Non-negative weights, a column a refit.
-    start : ndarray, shape (L q,) or (L q, m)
+    halving : bool
+        Whether steps that lower the likelihood are halved, rather than limited in how far they go: slower, and safe
+        from a far start.
+    """
+
+    columns: Array
+    pairs: Array | None
+    likelihood: Likelihood
+    weights: Array
+    halving: bool = False
+
+    @property
+    def n_predictors(self) -> int:
+        """L."""
+        return self.likelihood.n_predictors
+
+    @property
+    def bounded(self) -> bool:
+        """Whether large predictors mean separation."""
+        return self.likelihood.bounded
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """As in `WeightedLikelihood`."""
+        q = self.columns.shape[1]
+        eta = predictors(self.columns, gamma)
+        with np.errstate(all="ignore"):  # a fit that runs away ends as singular
+            score, curvature = self.likelihood.derivatives(eta)
+            hessian = information(
+                self.columns,
+                pairs=self.pairs,
+                curvature=curvature,
+                weights=self.weights,
+                n_predictors=self.n_predictors,
+            )
+            gradient = (self.columns.T @ (self.weights * score)).reshape(self.n_predictors * q, -1)
+        return LikelihoodSums(hessian, gradient)
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        eta = predictors(self.columns, gamma)
+        return np.asarray(np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0))
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        with np.errstate(all="ignore"):
+            return -np.asarray((self.weights * self.likelihood.value(predictors(self.columns, gamma))).sum(axis=0))
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
+        # back all others; where every step is checked against the likelihood none is needed.
+        return halved(step, gamma, self.loss) if self.halving else self._limited(step)
+
+    def _limited(self, step: Array) -> Array:
+        """Shorten steps that would move a linear predictor of a used row too far."""
+        if np.abs(step).max(initial=0) * np.abs(self.columns).sum(axis=1).max() <= LARGEST_STEP:
+            return step
+        move = np.abs(np.where(self.weights > 0, predictors(self.columns, step), 0)).max(axis=(0, 1))
+        return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
+
+    def some(self, which: NDArray[np.bool_]) -> WeightedRows:
+        """As in `WeightedLikelihood`."""
+        return replace(self, weights=self.weights[:, which])
+
+
+def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
+    """Maximise m weighted likelihoods by Newton's method, all at once.
+
+    Parameters
+    ----------
+    rows : WeightedLikelihood
+        The likelihoods.
+    start : ndarray, shape (L q, m)
         Starting coefficients.
-    damped : bool, default False
-        Halve steps that lower the likelihood, rather than limit how far they go: slower, and safe from a far start.
 
     Returns
     -------
     NewtonFits
         Coefficients and the reason where there are none.
     """
-    m, q, n_predictors = weights.shape[1], columns.shape[1], likelihood.n_predictors
-    gamma = np.array(np.broadcast_to(np.asarray(start).reshape(len(start), -1), (n_predictors * q, m)))
+    gamma, m = np.array(start), start.shape[1]
     failures = np.full(m, Failure.NOT_CONVERGED, dtype=np.int8)
-    active, current, iteration = np.arange(m), weights, 0
+    active, iteration = np.arange(m), 0
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
-        eta = predictors(columns, gamma[:, active])
-        with np.errstate(all="ignore"):  # a fit that runs away ends as singular
-            score, curvature = likelihood.derivatives(eta)
-            hessian = information(columns, pairs=pairs, curvature=curvature, weights=current, n_predictors=n_predictors)
-            gradient = (columns.T @ (current * score)).reshape(n_predictors * q, -1)
-        step, singular = solve_definite(hessian, np.where(np.isfinite(gradient), gradient, 0.0))
+        before = gamma[:, active]
+        at = rows.sums(before)
+        step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
-        # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
-        # back all others; where every step is checked against the likelihood none is needed.
-        if damped:
-            step = _halved(step, gamma[:, active], columns=columns, weights=current, likelihood=likelihood)
-        else:
-            step = _limited(step, columns, current)
-        gamma[:, active] += step
+        gamma[:, active] += rows.damped(step, before)
         done = (whole <= STEP_TOLERANCE) & ~singular
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
         failed = ~done & (lost | (iteration == MAX_ITERATIONS))
         if failed.any():
-            far = likelihood.bounded & _separated(eta[:, :, failed], current[:, failed])
+            far = rows.bounded & (rows.some(failed).farthest(before[:, failed]) > SEPARATED)
             unsettled = np.where(singular[failed], Failure.SINGULAR_PROPENSITY, Failure.NOT_CONVERGED)
             failures[active[failed]] = np.where(far, Failure.SEPARATION, unsettled)
         go_on = ~(done | failed)
         if not go_on.all():
-            active, current = active[go_on], current[:, go_on]
+            active, rows = active[go_on], rows.some(go_on)
     return NewtonFits(gamma, failures, iteration)
 
 
-def _separated(eta: Array, weights: Array) -> NDArray[np.bool_]:
-    """Which fits, shape (m,), have a used row whose linear predictor says that its arm is all but certain."""
-    return np.asarray(np.abs(np.where(weights > 0, eta, 0)).max(axis=(0, 1), initial=0) > SEPARATED)
+class BlockedLikelihood:
+    """Likelihoods of rows that come in blocks; every set of gammas takes one pass over them.
+
+    Parameters
+    ----------
+    blocks : callable
+        Begins a pass: yields for each block its part of each likelihood, with one column of weights and halved steps.
+    n_predictors : int
+        L.
+    bounded : bool
+        As in `Likelihood`.
+    which : tuple of int
+        Positions of the likelihoods, in what a block yields.
+    """
+
+    def __init__(
+        self,
+        blocks: Callable[[], Iterable[Sequence[WeightedRows]]],
+        n_predictors: int,
+        bounded: bool,
+        which: tuple[int, ...],
+    ) -> None:
+        self._blocks, self.n_predictors, self.bounded, self._which = blocks, n_predictors, bounded, which
+        self._known: dict[bytes, tuple[LikelihoodSums, Array]] = {}
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """As in `WeightedLikelihood`."""
+        return self._at(gamma)[0]
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; the pass is that of `sums`, where the next step begins."""
+        return self._at(gamma)[1]
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; a pass."""
+        most = np.zeros(len(self._which))
+        for block in self._blocks():
+            own = [block[position].farthest(gamma[:, [j]]) for j, position in enumerate(self._which)]
+            most = np.maximum(most, np.concatenate(own))
+        return most
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return halved(step, gamma, self.loss)
+
+    def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
+        """As in `WeightedLikelihood`."""
+        kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
+        return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
+
+    def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
+        key = gamma.tobytes()
+        if key not in self._known:
+            self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
+            self._known[key] = self._pass(gamma)
+        return self._known[key]
+
+    def _pass(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
+        total: list[Array] = []
+        for block in self._blocks():
+            rows = [block[position] for position in self._which]
+            found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
+            losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
+            hessian = np.concatenate([sums.hessian for sums in found])
+            parts = [hessian, np.concatenate([sums.gradient for sums in found], axis=1), losses]
+            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+        return LikelihoodSums(total[0], total[1]), total[2]
 
 
 def refit_batch(
     columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
 ) -> NewtonFits:
-    """`newton_batch` from a good start; the few columns that do not settle are fitted again, damped, from `restart`."""
-    fits = newton_batch(columns, pairs=pairs, likelihood=likelihood, weights=weights, start=start)
-    again = np.flatnonzero(fits.failures == Failure.NOT_CONVERGED)
-    if not again.size:
+    """Fit rows in memory under m columns of weights from a good start, shape (L q,) or (L q, m).
+
+    The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
+    """
+    rows = WeightedRows(columns=columns, pairs=pairs, likelihood=likelihood, weights=weights)
+    fits = maximize(rows, _in_columns(start, weights.shape[1]))
+    again = fits.failures == Failure.NOT_CONVERGED
+    if not again.any():
         return fits
-    second = newton_batch(
-        columns, pairs=pairs, likelihood=likelihood, weights=weights[:, again], start=restart, damped=True
-    )
+    second = maximize(replace(rows.some(again), halving=True), _in_columns(restart, int(again.sum())))
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
 
 
-def _limited(step: Array, columns: Array, weights: Array) -> Array:
-    """Shorten steps that would move a linear predictor of a used row too far."""
-    if np.abs(step).max(initial=0) * np.abs(columns).sum(axis=1).max() <= LARGEST_STEP:
-        return step
-    move = np.abs(np.where(weights > 0, predictors(columns, step), 0)).max(axis=(0, 1))
-    return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
+def _in_columns(start: Array, m: int) -> Array:
+    """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
+    return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
 
 
-def _halved(step: Array, gamma: Array, *, columns: Array, weights: Array, likelihood: Likelihood) -> Array:
+def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:
     """Halve each step until the likelihood does not fall."""
-
-    def loss(g: Array) -> Array:
-        with np.errstate(all="ignore"):
-            return -np.asarray((weights * likelihood.value(predictors(columns, g))).sum(axis=0))
-
     return halve_until_no_worse(step, loss(gamma), lambda s: loss(gamma + s), slack=1e-12, times=30)
 
 

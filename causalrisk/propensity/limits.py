@@ -35,6 +35,8 @@ class ArmWeights:
         Share of the total weight held by the observation with the largest.
     extreme : int
         Observations with a weight above 1e6.
+    heaviest : float
+        Largest product of importance weight and probability weight.
     """
 
     n: int
@@ -43,6 +45,7 @@ class ArmWeights:
     top_share: float
     largest_share: float
     extreme: int
+    heaviest: float
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> ArmWeights:
@@ -76,6 +79,34 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         top_share=float((at_top * relative).sum() / total),
         largest_share=float(relative[0] / total),
         extreme=int(units[inverse[order] > LARGE_WEIGHT].sum()),
+        heaviest=float(w[0]),
+    )
+
+
+def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
+    """Summarise the weights of one arm from summaries of its parts.
+
+    Parameters
+    ----------
+    parts : sequence of ArmWeights
+        At least one.
+
+    Returns
+    -------
+    ArmWeights
+        The summary of all; `top_share` is NaN, since it takes the weights in their order.
+    """
+    heaviest = max(part.heaviest for part in parts)
+    totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
+    squares = totals**2 / np.array([part.effective_n for part in parts])
+    return ArmWeights(
+        n=sum(part.n for part in parts),
+        effective_n=float(totals.sum() ** 2 / squares.sum()),
+        largest=max(part.largest for part in parts),
+        top_share=np.nan,
+        largest_share=float(1 / totals.sum()),
+        extreme=sum(part.extreme for part in parts),
+        heaviest=heaviest,
     )
 
 
@@ -110,7 +141,28 @@ def overlap_message(
     str
         What was found and what to do.
     """
-    found, least = [], SMALL_EFFECTIVE if scores is None else SMALL_FOR_ALL
+    return overlap_text(arms, labels, None if scores is None else remote_units(scores, units), unit_name)
+
+
+def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
+    """Return how many observations have hardly a counterpart in another arm, and of how many.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (K, n)
+        Probability of each arm.
+    units : ndarray, shape (n,), optional
+        How many observations each row stands for; by default one.
+    """
+    units = np.ones(scores.shape[1]) if units is None else units
+    return int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
+
+
+def overlap_text(
+    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None, unit_name: str
+) -> str:
+    """As `overlap_message`, from the counts of `remote_units`; None where not everybody is the target."""
+    found, least = [], SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
             found.append(
@@ -127,14 +179,10 @@ def overlap_message(
                 f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
                 "without weights"
             )
-    if scores is None:
-        remote, everybody = 0, 0
-    else:
-        units = np.ones(scores.shape[1]) if units is None else units
-        remote, everybody = int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
-    if remote > REMOTE_SHARE * everybody:
+    without, everybody = remote or (0, 0)
+    if without > REMOTE_SHARE * everybody:
         found.append(
-            f"{remote} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
+            f"{without} of {everybody} {unit_name}s have hardly a counterpart in another arm (probability below 0.001)"
         )
     if not found:
         return ""

@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns, weighted_rows
+from causalrisk.numerics.linalg import Array, pairwise_columns
 from causalrisk.numerics.links import BINARY_LINKS
-from causalrisk.numerics.newton import Likelihood, NewtonFits, information, newton_batch, predictors, refit_batch
+from causalrisk.numerics.newton import (
+    Likelihood,
+    NewtonFits,
+    WeightedRows,
+    information,
+    maximize,
+    predictors,
+    refit_batch,
+)
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
 
@@ -70,8 +78,25 @@ class PropensityModel(ABC):
         return predictors(self.columns, gamma)
 
     @abstractmethod
-    def influence(self, gamma: Array, weights: Array) -> Array:
-        """Influence function of the coefficients at the solution `gamma`, shape (S,); shape (n, Q)."""
+    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+        """Influence function of the coefficients at a solution: over predictors, the sum of pull * columns @ inverse.
+
+        Parameters
+        ----------
+        gamma : ndarray, shape (S,)
+            The solution.
+        weights : ndarray, shape (n,)
+            Its weights.
+        whole : ndarray, shape (Q, Q), optional
+            Mean information, where the rows are a block of others.
+
+        Returns
+        -------
+        pull : ndarray, shape (L, n)
+            Score of each row in each predictor.
+        inverse : ndarray, shape (L, q, Q)
+            Rows of the inverse of the information.
+        """
 
     @abstractmethod
     def odds(self, eta: Array, toward: int | None) -> Array:
@@ -122,10 +147,11 @@ class LikelihoodModel(PropensityModel):
 
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
-        start = np.zeros(self.n_coefficients)
-        return newton_batch(
-            self.columns, pairs=None, likelihood=self.likelihood, weights=weights, start=start, damped=True
-        )
+        return maximize(self.weighted(weights), np.zeros((self.n_coefficients, 1)))
+
+    def weighted(self, weights: Array) -> WeightedRows:
+        """Return the likelihood under one column of weights, shape (n, 1), with damping."""
+        return WeightedRows(columns=self.columns, pairs=None, likelihood=self.likelihood, weights=weights, halving=True)
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
@@ -136,20 +162,17 @@ class LikelihoodModel(PropensityModel):
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
-    def influence(self, gamma: Array, weights: Array) -> Array:
-        """Influence function: the scores times the inverse of the information."""
+    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+        """As in `PropensityModel`."""
         score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        share = weights[:, None] / weights.sum()
-        hessian = information(
-            self.columns, pairs=None, curvature=curvature, weights=share, n_predictors=self.n_predictors
-        )[0]
+        if whole is None:
+            share = weights[:, None] / weights.sum()
+            whole = information(self.columns, None, curvature, share, n_predictors=self.n_predictors)[0]
         # A separated fit has no information left, or overflows; its influence function is never used, so that a
         # pseudoinverse of what is finite is enough.
-        finite = np.where(np.isfinite(hessian), hessian, 0.0)
+        finite = _finite(whole)
         inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
-        parts = np.split(inverse, self.n_predictors)
-        rows = [weighted_rows(self.columns, _finite(s[:, 0]), part) for s, part in zip(score, parts, strict=True)]
-        return np.asarray(sum(rows[1:], rows[0]))
+        return _finite(score[..., 0]), np.stack(np.split(inverse, self.n_predictors))
 
 
 class BinaryModel(LikelihoodModel):
@@ -308,9 +331,9 @@ class KnownModel(PropensityModel):
         """No predictors, shape (0, n, m)."""
         return np.empty((0, len(self.arm), gamma.shape[1]))
 
-    def influence(self, gamma: Array, weights: Array) -> Array:
-        """No coefficients, shape (n, 0)."""
-        return np.empty((len(self.arm), 0))
+    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+        """No coefficients."""
+        return np.empty((0, len(self.arm))), np.empty((0, self.columns.shape[1], 0))
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds from the scores."""
@@ -394,9 +417,9 @@ class ClippedModel(PropensityModel):
         """Those of the model."""
         return self.model.predictors(gamma)
 
-    def influence(self, gamma: Array, weights: Array) -> Array:
-        """Length of that of the model."""
-        return self.model.influence(gamma, weights)
+    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+        """As in `PropensityModel`: that of the model."""
+        return self.model.influence_parts(gamma, weights, whole)
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Clipped probability of a row's own arm, shape (n, m), and where it was clipped."""

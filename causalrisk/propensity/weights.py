@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import ClippedModel, PropensityModel
 from causalrisk.propensity.targets import FrameTarget, Target
@@ -118,14 +120,19 @@ class WeightModel:
         """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
         return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
 
-    def influence(self, gamma: Array, s: Array) -> Array:
-        """Influence function of all coefficients, relative to the total weight of the sample, shape (n, Q)."""
-        own = self.propensity.influence(gamma[: self.propensity.n_gamma], s * self.observed)
+    def influence_parts(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, Array]:
+        """Return pull and inverse of `RowWeights`, relative to the total weight of the sample."""
+        information = None if whole is None else whole.information
+        cut = self.propensity.n_gamma
+        pull, inverse = self.propensity.influence_parts(gamma[:cut], s * self.observed, information)
         if self.membership is None:
-            return own
+            return pull, inverse
         share = (s * self.observed).sum() / s.sum()
-        other = self.membership.influence(gamma[self.propensity.n_gamma :], s) * share
-        return np.concatenate([own * self.observed[:, None], other], axis=1)
+        other, beside = self.membership.influence_parts(gamma[cut:], s)
+        own, both = inverse.shape[2], self.n_coefficients
+        placed = np.zeros((len(inverse) + len(beside), self.columns.shape[1], both))
+        placed[: len(inverse), :, :own], placed[len(inverse) :, :, own:] = inverse, beside * share
+        return np.concatenate([pull * self.observed, other]), placed
 
     def predictors(self, gamma: Array) -> Array:
         """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
@@ -134,23 +141,35 @@ class WeightModel:
         cut = self.propensity.n_gamma
         return np.concatenate([self.propensity.predictors(gamma[:cut]), self.membership.predictors(gamma[cut:])])
 
-    def weights_at(self, eta: Array, counts: Array) -> ImportanceWeights:
-        """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1)."""
-        excess, tilt, measure = self.target.parts(self.propensity, eta)
-        return self._divided(excess, tilt, measure, counts)
+    @property
+    def divided(self) -> bool:
+        """Whether the mean tilt is other than one, so that everything is divided by it."""
+        return not self.target.separable or self.target.toward is not None
 
-    def _divided(self, excess: Array, tilt: Array, measure: Array, counts: Array) -> ImportanceWeights:
-        """Divide excess, tilt and measure by the means of tilt and measure under the multiplicities."""
-        if self.target.separable and self.target.toward is None:
+    def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
+        """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
+
+        Where the rows are a block of others, `whole` has the sums over all of them.
+        """
+        excess, tilt, measure = self.target.parts(self.propensity, eta)
+        if not self.divided:
             return ImportanceWeights(excess, tilt, measure)
-        total = _positive(self.observed @ counts)
-        mean_measure = _positive((counts * measure).sum(axis=0) / total)
+        means = self._sums(tilt, measure, counts) if whole is None else whole
         if measure is tilt:
-            tilt = tilt / mean_measure
-            return ImportanceWeights(excess / mean_measure, tilt, tilt)
-        mean_tilt = _positive((counts * tilt).sum(axis=0) / total)
-        shifted = tilt / mean_tilt
-        return ImportanceWeights((excess + tilt) / mean_measure - shifted, shifted, measure / mean_measure)
+            tilt = tilt / means.mean_measure
+            return ImportanceWeights(excess / means.mean_measure, tilt, tilt)
+        shifted = tilt / means.mean_tilt
+        return ImportanceWeights((excess + tilt) / means.mean_measure - shifted, shifted, measure / means.mean_measure)
+
+    def target_sums(self, eta: Array, counts: Array) -> TargetSums:
+        """Return sums over the rows that weights are divided by; they add up over blocks."""
+        _, tilt, measure = self.target.parts(self.propensity, eta)
+        return self._sums(tilt, measure, counts)
+
+    def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
+        of_measure = (counts * measure).sum(axis=0)
+        of_tilt = of_measure if measure is tilt else (counts * tilt).sum(axis=0)
+        return TargetSums(self.observed @ counts, of_tilt, of_measure)
 
     def odds(self, eta: Array) -> Array:
         """Terms of the undivided excess of a separable weight model, shape (T, n, m)."""
@@ -171,18 +190,57 @@ class WeightModel:
         mean_tilt = _positive((counts * tilt).sum(axis=0) / _positive(self.observed @ counts))
         return tilt / mean_tilt, mean_tilt
 
-    def slopes(self, eta: Array, counts: Array) -> WeightSlopes:
-        """Return the derivatives of importance weights and measure under predictors (L, n, m)."""
+    def slopes(
+        self, eta: Array, counts: Array, whole: TargetSums | None = None, log_mean: Array | None = None
+    ) -> WeightSlopes:
+        """Return the derivatives of importance weights and measure under predictors (L, n, m).
+
+        Where the rows are a block of others, `whole` and `log_mean` are those of all of them.
+        """
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
-        if self.target.separable and self.target.toward is None:
+        if not self.divided:
             return WeightSlopes(w_slope, None, None)
-        _, _, measure = self.target.parts(self.propensity, eta)
-        mean_measure = _positive((counts * measure).sum(axis=0) / _positive(self.observed @ counts))
+        whole = self.target_sums(eta, counts) if whole is None else whole
         if measure_slope is None:
-            return WeightSlopes(w_slope / mean_measure, None, None)
-        mass = counts * measure_slope / (counts * measure).sum(axis=0)
-        log_measure = (self.columns.T @ mass).reshape(-1, eta.shape[2])
-        return WeightSlopes(w_slope / mean_measure, measure_slope / mean_measure, log_measure)
+            return WeightSlopes(w_slope / whole.mean_measure, None, None)
+        log_mean = self._log_mean(measure_slope, counts, whole) if log_mean is None else log_mean
+        return WeightSlopes(w_slope / whole.mean_measure, measure_slope / whole.mean_measure, log_mean)
+
+    def log_mean(self, eta: Array, counts: Array, whole: TargetSums) -> Array | None:
+        """As in `WeightSlopes`, of all rows; the parts of blocks add up."""
+        measure_slope = self.target.slopes(self.propensity, eta)[1]
+        return None if measure_slope is None else self._log_mean(measure_slope, counts, whole)
+
+    def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
+        mass = counts * measure_slope / whole.measure
+        return (self.columns.T @ mass).reshape(-1, mass.shape[2])
+
+
+@dataclass(frozen=True)
+class TargetSums:
+    """What importance weights are divided by, as sums over rows under m multiplicities.
+
+    Parameters
+    ----------
+    total : ndarray, shape (m,)
+        Weight of the rows of the sample.
+    tilt, measure : ndarray, shape (m,)
+        Sums of tilt and measure.
+    """
+
+    total: Array
+    tilt: Array
+    measure: Array
+
+    @property
+    def mean_tilt(self) -> Array:
+        """Mean tilt, shape (m,)."""
+        return _positive(self.tilt / _positive(self.total))
+
+    @property
+    def mean_measure(self) -> Array:
+        """Mean measure, shape (m,)."""
+        return _positive(self.measure / _positive(self.total))
 
 
 @dataclass(frozen=True)
@@ -225,41 +283,98 @@ def _positive(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class RowWeights:
-    """Importance weights of a sample with their derivatives by the propensity coefficients; divided by the mean tilt.
+    """Importance weights of rows, divided by the mean tilt; what has several numbers a row is made when asked for.
 
     Parameters
     ----------
     excess, tilt, measure : ndarray, shape (n,)
         As in `ImportanceWeights`.
-    w_by_gamma : ndarray, shape (n, Q)
-        Derivative of the importance weights.
-    tilt_by_gamma, measure_by_gamma : ndarray, shape (n, Q), or None
-        Derivatives of tilt and measure; None where they do not depend on them.
-    influence : ndarray, shape (n, Q)
-        Influence function of the coefficients.
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design.
+    w_slope : ndarray, shape (L, n)
+        Derivative of the importance weights by each predictor, as in `WeightSlopes`.
+    measure_slope : ndarray, shape (L, n), or None
+        That of the measure; None where it does not depend on the propensity coefficients.
+    log_mean : ndarray, shape (Q, 1), or None
+        As in `WeightSlopes`.
+    pull : ndarray, shape (L, n)
+        Score of each row in each predictor.
+    inverse : ndarray, shape (L, q, Q)
+        What the score times the basis columns is multiplied by in the influence function of the coefficients.
     """
 
     excess: Array
     tilt: Array
     measure: Array
-    w_by_gamma: Array
-    tilt_by_gamma: Array | None
-    measure_by_gamma: Array | None
-    influence: Array
+    columns: Array
+    w_slope: Array
+    measure_slope: Array | None
+    log_mean: Array | None
+    pull: Array
+    inverse: Array
 
     @classmethod
     def without_scores(cls, tilt: Array) -> RowWeights:
         """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
-        none = np.empty((len(tilt), 0))
+        none = np.empty((0, len(tilt)))
         return cls(
             excess=1 - tilt,
             tilt=tilt,
             measure=tilt,
-            w_by_gamma=none,
-            tilt_by_gamma=None,
-            measure_by_gamma=None,
-            influence=none,
+            columns=none.T,
+            w_slope=none,
+            measure_slope=None,
+            log_mean=None,
+            pull=none,
+            inverse=np.empty((0, 0, 0)),
         )
+
+    @property
+    def size(self) -> int:
+        """Number of propensity coefficients that weights depend on, Q."""
+        return self.inverse.shape[2]
+
+    def part(self, rows: slice) -> RowWeights:
+        """Return the weights of some of the rows."""
+        tilt, slope = self.tilt[rows], self.measure_slope
+        return RowWeights(
+            excess=self.excess[rows],
+            tilt=tilt,
+            measure=tilt if self.measure is self.tilt else self.measure[rows],
+            columns=self.columns[rows],
+            w_slope=self.w_slope[:, rows],
+            measure_slope=None if slope is None else slope[:, rows],
+            log_mean=self.log_mean,
+            pull=self.pull[:, rows],
+            inverse=self.inverse,
+        )
+
+    @cached_property
+    def w_by_gamma(self) -> Array:
+        """Derivative of the importance weights by the propensity coefficients, shape (n, Q)."""
+        return self._by_gamma(self.w_slope, self.w)
+
+    @cached_property
+    def measure_by_gamma(self) -> Array | None:
+        """That of the measure, shape (n, Q); None where it does not depend on them."""
+        return None if self.measure_slope is None else self._by_gamma(self.measure_slope, self.measure)
+
+    @property
+    def tilt_by_gamma(self) -> Array | None:
+        """That of the tilt, shape (n, Q); None where it does not depend on them."""
+        return self.measure_by_gamma if self.measure is self.tilt else None
+
+    def _by_gamma(self, slope: Array, value: Array) -> Array:
+        total = _by_coefficients(slope[..., None], self.columns)
+        return total if self.log_mean is None else total - value[:, None] @ self.log_mean.T
+
+    @cached_property
+    def influence(self) -> Array:
+        """Influence function of the propensity coefficients, shape (n, Q)."""
+        found = np.zeros((len(self.tilt), self.size))
+        for factor, matrix in zip(self.pull, self.inverse, strict=True):
+            found += weighted_rows(self.columns, factor, matrix)
+        return found
 
     @property
     def w(self) -> Array:
@@ -284,7 +399,7 @@ class WeightFit(RowWeights):
 
     Parameters
     ----------
-    excess, tilt, measure, w_by_gamma, tilt_by_gamma, measure_by_gamma, influence
+    excess, tilt, measure, columns, w_slope, measure_slope, log_mean, pull, inverse
         As in `RowWeights`.
     model : WeightModel
         Propensity model and target.
@@ -334,6 +449,29 @@ class WeightFit(RowWeights):
         return self.model.refit(counts, self.gamma if start is None else start)
 
 
+class ScannedWeights(Rowless, WeightFit):
+    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended."""
+
+
+@dataclass(frozen=True)
+class WeightSums:
+    """What the importance weights of a block of rows need of all rows.
+
+    Parameters
+    ----------
+    target : TargetSums
+        What weights are divided by.
+    log_mean : ndarray, shape (Q, 1), or None
+        As in `WeightSlopes`.
+    information : ndarray, shape (Q, Q)
+        Mean information of the propensity model.
+    """
+
+    target: TargetSums
+    log_mean: Array | None
+    information: Array
+
+
 def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     """Fit a weight model to a sample.
 
@@ -349,23 +487,46 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     WeightFit
         The fit; `converged` is False when the iterations did not settle, as under separation.
     """
-    fits = model.fit(s)
-    gamma = fits.coefficients[:, 0]
+    return weigh_rows(model, s, model.fit(s))
+
+
+def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums | None = None) -> WeightFit:
+    """Weigh rows under the coefficients of a fit.
+
+    Parameters
+    ----------
+    model : WeightModel
+        Propensity model and target, on the rows.
+    s : ndarray, shape (n,)
+        Observation weights.
+    fits : NewtonFits
+        Coefficients, shape (S, 1).
+    whole : WeightSums, optional
+        Sums over all rows, where these are a block of them.
+
+    Returns
+    -------
+    WeightFit
+        The importance weights of the rows, with their derivatives.
+    """
+    gamma, counts = fits.coefficients[:, 0], s[:, None]
+    target, log_mean = (None, None) if whole is None else (whole.target, whole.log_mean)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         eta = model.predictors(gamma[:, None])
-        at = model.weights_at(eta, s[:, None])
-        w_by_gamma, measure_by_gamma = _by_gamma(model, eta, s[:, None], at)
-        influence = model.influence(gamma, s)
-    same = at.measure is at.tilt
+        at = model.weights_at(eta, counts, target)
+        slopes = model.slopes(eta, counts, target, log_mean)
+        pull, inverse = model.influence_parts(gamma, s, whole)
     tilt = np.ascontiguousarray(at.tilt[:, 0])
     return WeightFit(
         excess=at.excess[:, 0],
         tilt=tilt,
-        measure=tilt if same else np.ascontiguousarray(at.measure[:, 0]),
-        w_by_gamma=w_by_gamma,
-        tilt_by_gamma=measure_by_gamma if same else None,
-        measure_by_gamma=measure_by_gamma,
-        influence=influence,
+        measure=tilt if at.measure is at.tilt else np.ascontiguousarray(at.measure[:, 0]),
+        columns=model.columns,
+        w_slope=slopes.w[..., 0],
+        measure_slope=None if slopes.measure is None else slopes.measure[..., 0],
+        log_mean=slopes.log_mean,
+        pull=pull,
+        inverse=inverse,
         model=model,
         gamma=gamma,
         eta=eta[:, :, 0],
@@ -374,13 +535,6 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     )
 
 
-def _by_gamma(model: WeightModel, eta: Array, s: Array, at: ImportanceWeights) -> tuple[Array, Array | None]:
-    """Return derivatives of weights and measure by the coefficients, shape (n, Q); None where the latter has none."""
-    slopes, one = model.slopes(eta, s), np.ones_like(at.excess)
-    w_by_gamma = slopes.of_w(model.columns, at.w, one)
-    return w_by_gamma, None if slopes.measure is None else slopes.of_measure(model.columns, at.measure, one)
-
-
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
     """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
-    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), -1)
+    return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])

@@ -65,7 +65,7 @@ def _data_options(record: FitRecord) -> dict[str, str]:
         given["levels"] = "{" + ", ".join(f"{_plain(level)}: {label!r}" for level, label in pairs) + "}"
     if design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
-    if design.cluster is not None:
+    if design.cluster_name is not None:
         given["cluster"] = repr(design.cluster_name)
     if design.offset_kind is not None:
         given[design.offset_kind] = repr(design.offset_name)

@@ -75,7 +75,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 def _formula(record: FitRecord) -> list[str]:
     design, options = record.design, record.options
-    dropped = len(design.in_sample) - design.n
+    dropped = design.n_dropped
     if record.spec.constants:
         models = f"No covariates predict {design.endog_name} here: this estimator compares means."
     elif design.formula:
@@ -182,7 +182,7 @@ def _outcome_models(record: FitRecord) -> list[str]:
     spec, name = record.spec, record.design.endog_name
     if spec.constants:
         weighted = "weighted " if spec.weighted else ""
-        if record.design.offset is not None:
+        if record.design.offset_kind is not None:
             what = f"a {weighted}{record.sample.family.label} regression of {name} with a constant beside the offset"
             return [f"The simplest there are: in each arm {what}."]
         return [f"The simplest there are: in each arm one number, the {weighted}mean of {name}."]

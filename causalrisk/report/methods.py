@@ -90,7 +90,7 @@ def methods_paragraph(record: FitRecord) -> str:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
         parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
-    dropped = len(design.in_sample) - design.n
+    dropped = design.n_dropped
     rows = f"The sample has {count(design.nobs, design.unit_name)}" + (f"; {dropped} were left out" if dropped else "")
     if design.weight_type is not None:
         rows += f", with {design.weight_type} weights ({design.weights_name})"

@@ -467,7 +467,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Part:
 
 def _ledgers(record: FitRecord) -> Part:
     ledger = record.design.sample_ledger
-    dropped = len(record.design.in_sample) - record.design.n
+    dropped = record.design.n_dropped
     body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
     if len(ledger):
         body.append(table_html(formatted(ledger, {}), "Rows that were left out, and why", tuple(ledger)))

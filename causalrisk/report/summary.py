@@ -167,7 +167,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
-        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Rows dropped:", f"{design.n_dropped}"),
     ]
     inference = [
         ("Propensity:", propensity_text(record)),
@@ -192,8 +192,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster is not None:
-        left.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    if design.cluster_name is not None:
+        left.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
@@ -251,7 +251,9 @@ def _arms_table(record: FitRecord) -> TableContent:
         (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
     ]
     rows = tuple((label, *numbers) for label, numbers in zip(labels, cells, strict=True))
-    return TableContent(rows=rows, header=header, widths=(0, 11, 12, 10, 11))
+    known = 5 if np.isfinite([arm.top_share for arm in overlap]).all() else 4  # a scan does not know the last
+    shown = tuple(row[:known] for row in rows), tuple(row[:known] for row in header)
+    return TableContent(rows=shown[0], header=shown[1], widths=(0, 11, 12, 10, 11)[:known])
 
 
 def _risk_table(joint: JointRecord) -> TableContent:
@@ -386,7 +388,7 @@ def _score_notes(record: FitRecord) -> list[str]:
 def _ledger_notes(record: FitRecord) -> Sequence[str]:
     """One note that says which rows were dropped for what."""
     ledger = record.design.sample_ledger
-    dropped = len(record.design.in_sample) - record.design.n
+    dropped = record.design.n_dropped
     if not dropped:
         return []
     used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
@@ -417,15 +419,15 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
-        ("Rows dropped:", f"{len(design.in_sample) - design.n}"),
+        ("Rows dropped:", f"{design.n_dropped}"),
         ("Std. errors:", f"bootstrap ({kind})"),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", f"{records[0].seed.entropy}"),
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster is not None:
-        right.append(("Clusters:", f"{design.cluster_name} ({int(design.cluster.max()) + 1})"))
+    if design.cluster_name is not None:
+        right.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
@@ -444,7 +446,7 @@ def _numbers_table(frame: pd.DataFrame, corner: str, widths: tuple[int, ...]) ->
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, names = comparison.design, comparison.names
-    dropped = len(design.in_sample) - design.n
+    dropped = design.n_dropped
     notes = [
         f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
         "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations."

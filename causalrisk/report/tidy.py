@@ -80,7 +80,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
     design, joint, boot = record.design, record.joint, record.boot
     row: dict[str, Any] = {
         "nobs": design.nobs,
-        "n_dropped": len(design.in_sample) - design.n,
+        "n_dropped": design.n_dropped,
         "estimator": record.spec.name,
         "estimand": record.estimand,
         "target": record.options.population.name,

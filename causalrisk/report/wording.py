@@ -79,7 +79,7 @@ def outcome_model_text(record: FitRecord) -> str:
     label = record.sample.family.label
     if not record.spec.constants:
         return label
-    return "constants" if record.design.offset is None else f"constants, {label}"
+    return "constants" if record.design.offset_kind is None else f"constants, {label}"
 
 
 def offset_row(record: FitRecord) -> list[tuple[str, str]]:

@@ -48,20 +48,21 @@ def is_wrong(case):
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    project = separate.project_arm
+    solve = separate.ProjectionEquations.solved
 
-    def turned(sample, *, weights, **options):
-        return project(sample, weights=dataclasses.replace(weights, excess=-weights.w - weights.tilt), **options)
+    def turned(equations):
+        residual = None if equations.residual is None else -equations.residual
+        return solve(dataclasses.replace(equations, residual=residual))
 
-    monkeypatch.setattr(separate, "project_arm", turned)
+    monkeypatch.setattr(separate.ProjectionEquations, "solved", turned)
 
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
     plain = sandwich.sandwich
 
-    def forgot(influence, s, **options):
-        return plain(influence, s, **(options | {"frequency": True}))
+    def forgot(blocks, **options):
+        return plain(blocks, **(options | {"frequency": True}))
 
     monkeypatch.setattr("causalrisk.inference.covariance.sandwich", forgot)
 

@@ -1412,6 +1412,48 @@ COMMANDS = {
         fill={"--assumption": "--assumption unconfoundedness=..."},
     ),
 }
+SCAN = causalrisk.scan([DATA[:200], DATA[200:]])
+COLLECTED = {"data.collect()": "causalrisk.scan([data]).collect()"}
+FOLDER = Path(__file__).parents[1] / "reference"
+FILE = FOLDER / "lalonde614.csv.gz"
+
+
+def names_of(source):
+    """Names of the columns of a scan."""
+    return causalrisk.scan(source).column_names()
+
+
+def scanned(**fixed):
+    """A fit to a scan, or to whatever data are given, as a function of the options of the model."""
+    return lambda **options: model(**({"data": SCAN} | fixed | options)).fit()
+
+
+SCANS = {
+    "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "jre": Case(lambda **o: model(JRE, **o), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    **{
+        name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
+        for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
+    },
+    "bootstrap": Expression(
+        lambda: model(data=SCAN).fit(n_boot=20),
+        lambda: model(data=SCAN).fit(cov_type="robust"),
+        fit=lambda **options: model(data=SCAN).fit(**options),
+    ),
+    "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
+    "no source": Expression(
+        lambda: causalrisk.scan(3), lambda: names_of(str(FILE)), scan=names_of, fill={"folder/*.parquet": str(FILE)}
+    ),
+    "folder": Expression(
+        lambda: causalrisk.scan(str(FOLDER)),
+        lambda: names_of(f"{FOLDER}/*.csv.gz"),
+        scan=names_of,
+        fill={"*.parquet": "*.csv.gz"},
+    ),
+    "ending": Expression(
+        lambda: causalrisk.scan(__file__), lambda: names_of(FILE), scan=names_of, fill={__file__: str(FILE)}
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -1525,6 +1567,7 @@ def listed_questions(code=None):
     return in_example(call)
 
 
+ARROW = "pyarrow", "pyarrow.parquet"
 PARQUET, JUDGED = DATA.to_parquet(), load_judged()
 QUESTIONS = in_example(lambda: pd.read_json("questions.jsonl", lines=True).to_parquet())
 STATED = JUDGED[JUDGED.confidence.notna()]
@@ -1533,6 +1576,7 @@ SCORED = {"fill": {"frame = load_judged(...)": "hle.score(load_judged())"}, "hle
 INSTALLED = {
     "parquet": Missing(lambda: in_folder(lambda: read_file(stored(PARQUET, "a.parquet"))), "pyarrow", "pyarrow"),
     "arrow": Missing(lambda: model(data=Capsule()), "pyarrow", "pyarrow"),
+    "scan": Missing(lambda: in_folder(lambda: names_of(stored(PARQUET, "a.parquet"))), "pyarrow", *ARROW),
     "questions": Missing(lambda: load_judged(questions=QUESTIONS), "pyarrow", "pyarrow"),
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
@@ -1602,6 +1646,7 @@ GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
+    "scan": SCANS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

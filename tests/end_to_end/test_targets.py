@@ -689,9 +689,7 @@ def test_fault_46_a_linear_model_may_leave_the_unit_interval_a_logit_does_not():
 @pytest.mark.parametrize("family", ["binomial", "poisson"])
 def test_fault_47_an_arm_of_zeros(model, family):
     frame = simulate(200).assign(y=lambda f: (f.y > 1) * f.d)
-    with pytest.raises(
-        cr.SeparationError, match=r"outcome 'y' is 0 in all \d+ rows of arm '0'[^$]*family=\"gaussian\""
-    ):
+    with pytest.raises(cr.SeparationError, match=r"outcome 'y' is 0 in all rows of arm '0'[^$]*family=\"gaussian\""):
         fitted(model, frame, family=family)
     with pytest.warns(cr.DesignWarning, match="does not vary within an arm"):
         assert fitted(cr.Hajek, frame, family=family).params.loc["POM[0]"] == 0

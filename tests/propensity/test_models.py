@@ -146,8 +146,7 @@ def test_far_start_is_damped():
     basis = orthonormal_basis(Z, np.ones(len(d)))
     start = np.array([0.0, 6.0, -6.0])
     model = BinaryModel(basis.columns, d.astype(np.intp), "logit")
-    ones = np.ones((len(d), 1))
-    batch = newton.newton_batch(basis.columns, model.pairs, model.likelihood, ones, start, damped=True)
+    batch = newton.maximize(model.weighted(np.ones((len(d), 1))), start[:, None])
     assert batch.failures.tolist() == [Failure.OK]
     np.testing.assert_allclose(basis.coefficients(batch.coefficients[:, 0]), glm(Z, d, "logit"), rtol=1e-8)
 

@@ -19,7 +19,7 @@ from causalrisk.estimators.joint.replicate_sums import replicate_sums
 from causalrisk.estimators.joint.solution import JointSolution
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Estimate
+from causalrisk.estimators.specification import Estimate, KnownRows
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
@@ -264,9 +264,8 @@ class Trainer:
             params=params,
             theta=solution.theta,
             gamma=weight_fit.coefficients,
-            predicted=predicted,
             model_means=solution.raw_means,
-            influence=influence,
+            rows=KnownRows(predicted, influence),
         )
         errors = np.column_stack([solution.error, sample.own(start.predicted) - sample.y])
         share = self.resampled.share

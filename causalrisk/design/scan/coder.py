@@ -1,0 +1,183 @@
+"""Blocks of a scan as numbers: the outcome, both designs, arms and weights of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas.evaluation import Scope
+from causalrisk.design.from_formula import outcome_values
+from causalrisk.design.scan.levels import ArmLevels
+from causalrisk.design.scan.reader import KeptRows, ScanReader, named
+from causalrisk.errors import DesignError
+
+TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
+OTHER_DATA = "the data are not those of the first pass: "
+
+
+@dataclass(frozen=True)
+class CodedBlock:
+    """The rows of a block that are in the sample.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the block.
+    y : ndarray, shape (n,)
+        Outcome.
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs; one object where both are the same.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (n,)
+        Observation weights; probability weights over their mean in all rows.
+    cluster : ndarray of int, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
+    """
+
+    name: str
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    cluster: np.ndarray | None
+    offset: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """By what rows are known again: a sum of outcomes by weight and arm, and that of their sizes."""
+
+    total: float = 0.0
+    size: float = 0.0
+
+    def beside(self, block: CodedBlock) -> Mark:
+        """Return that of the rows of a block beside these."""
+        values = block.y * block.weights * (block.arm + 1)
+        return Mark(self.total + float(values.sum()), self.size + float(np.abs(values).sum()))
+
+    def same(self, other: Mark) -> bool:
+        """Whether both are of the same rows, in whatever order."""
+        return abs(self.total - other.total) <= 1e-9 * other.size
+
+
+@dataclass(frozen=True)
+class BlockCoder:
+    """Codes the blocks of a scan, every pass in the same way.
+
+    Parameters
+    ----------
+    reader : ScanReader
+        The data.
+    outcome, propensity : FormulaEncoder
+        Coding of both right-hand sides.
+    arms : ArmLevels
+        Coding of the treatment.
+    clusters : Index or None
+        The clusters, in the order of their numbers.
+    unit : float
+        What weights are divided by.
+    n, read : int
+        Rows of the sample and of the data.
+    mark : Mark, optional
+        Of the pass that the bases are from; later passes have to have the same.
+    """
+
+    reader: ScanReader
+    outcome: FormulaEncoder
+    propensity: FormulaEncoder
+    arms: ArmLevels
+    clusters: pd.Index | None
+    unit: float
+    n: int
+    read: int
+    mark: Mark | None = None
+
+    @property
+    def one_design(self) -> bool:
+        """Whether both right-hand sides are the same, so that their columns are."""
+        return self.reader.outcome.right_text == self.reader.assigned.right_text
+
+    def blocks(self) -> Iterator[CodedBlock]:
+        """Begin a pass over the blocks that have rows in the sample.
+
+        Raises
+        ------
+        DesignError
+            If the data are not those of the first pass.
+        """
+        n, read, mark = 0, 0, Mark()
+        for rows in self.reader.blocks():
+            n, read = n + rows.n, read + rows.read
+            if rows.n:
+                with named(rows.name, OTHER_DATA):
+                    coded = self._coded(rows)
+                mark = mark.beside(coded)
+                yield coded
+        if (n, read) != (self.n, self.read):
+            raise DesignError(
+                f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
+                "pass has to read the same rows.\n"
+                "Give scan a function that begins anew whenever it is called, and data that do not change."
+            )
+
+        if self.mark is not None and not mark.same(self.mark):
+            raise DesignError(
+                f"a later pass read other rows than the first ones: the weighted sum of "
+                f"{self.reader.outcome.left[0].name()!r} is {mark.total:.10g} and was {self.mark.total:.10g}; every "
+                "pass has to read the same rows.\n"
+                "Give scan a function that begins anew whenever it is called, and data that do not change."
+            )
+
+    def _coded(self, rows: KeptRows) -> CodedBlock:
+        cluster = None
+        if rows.cluster is not None and self.clusters is not None:
+            cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
+            if (cluster < 0).any():
+                raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
+        X = self.outcome.encode(rows.table)
+        return CodedBlock(
+            name=rows.name,
+            y=self.outcome_of(rows, slice(None)),
+            X=X,
+            Z=X if self.one_design else self.propensity.encode(rows.table),
+            arm=self.arms.arms(rows.treat, self.reader.columns.treat),
+            weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
+            cluster=cluster,
+            offset=rows.offset,
+        )
+
+    def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:
+        """Outcome of some rows of a block."""
+        variables, left = rows.variables(), rows.formulas.left
+        own = {name: variables[name].iloc[which].reset_index(drop=True) for name in left.variables}
+        return outcome_values(self.reader.outcome, Scope(own, left.constants), len(range(rows.n)[which]))
+
+    def check_by_rows(self, rows: KeptRows) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
+        every = slice(None)
+        whole = self.outcome.encode(rows.table), self.propensity.encode(rows.table), self.outcome_of(rows, every)
+        for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
+            one = slice(k, k + 1)
+            try:
+                alone = (
+                    *(code.encode(rows.table[one]) for code in (self.outcome, self.propensity)),
+                    self.outcome_of(rows, one),
+                )
+            except DesignError:  # such as a division by what is zero for this row
+                alone = tuple(np.full_like(part[one], np.nan) for part in whole)
+            same = [np.allclose(part[one], own, rtol=1e-9, atol=0) for part, own in zip(whole, alone, strict=True)]
+            if not all(same):
+                formula = self.reader.assigned if same[0] and same[2] else self.reader.outcome
+                raise DesignError(
+                    f"the formula {formula.text!r} codes a row differently beside other rows (as  I(x - x.mean())  "
+                    "would); expected terms of one row, as a scan has one block of rows at a time.\n"
+                    "Write the number itself, or make a column of the files of it."
+                )

@@ -1,0 +1,294 @@
+"""The first pass over a scan: levels, kinds of columns, missing rows, sums of weights; and the coding that follows."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.columns.dtypes import listing, plain
+from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas.evaluation import Formula, Scope
+from causalrisk.design.from_formula import codes_of
+from causalrisk.design.rows import no_rows_left
+from causalrisk.design.scan.reader import KeptRows, Line, ScanReader, named
+from causalrisk.design.size import memory
+from causalrisk.design.treatment import order_levels, show, treatment_levels
+from causalrisk.errors import DesignError
+
+COPIES = 12  # of the coded columns of a block, at the most, at a time
+
+
+@dataclass
+class SeenColumn:
+    """What blocks had in a column so far.
+
+    Parameters
+    ----------
+    kind : {"numbers", "levels"}
+        Numbers and flags, or text and categories.
+    block : str
+        The block that said so.
+    dtypes : set of str
+        Kinds of NumPy dtypes: "b", "i", "f", or "O" for levels.
+    levels : dict
+        Distinct values of a categorical column, in order.
+    orders : set of tuple
+        Orders of the categories.
+    head : ndarray
+        Some values.
+    """
+
+    kind: str
+    block: str
+    dtypes: set[str]
+    levels: dict[Any, None]
+    orders: set[tuple[Any, ...]]
+    head: np.ndarray
+
+    def sorted_levels(self) -> list[Any]:
+        """Return the levels in the order of the categories where all blocks have the same, else sorted."""
+        if len(self.orders) == 1:
+            return [level for level in next(iter(self.orders)) if level in self.levels]
+        return sorted(self.levels)
+
+
+@dataclass
+class Survey:
+    """What the first pass learns.
+
+    Parameters
+    ----------
+    reader : ScanReader
+        The data.
+    """
+
+    reader: ScanReader
+    read: int = 0
+    n: int = 0
+    columns: dict[str, SeenColumn] = field(default_factory=dict)
+    treat: SeenColumn | None = None
+    counts: dict[Any, int] = field(default_factory=dict)
+    clusters: dict[Any, None] = field(default_factory=dict)
+    cluster_kind: tuple[str, str] | None = None
+    ledger: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    weight_sum: float = 0.0
+    weight_limits: tuple[float, float] = (np.inf, 0.0)
+
+    @property
+    def lines(self) -> list[Line]:
+        """Lines of the ledger, of variables that are missing somewhere."""
+        return [(*key, missing, dropped) for key, (missing, dropped) in self.ledger.items() if missing]
+
+
+def survey(reader: ScanReader) -> Survey:
+    """Make the first pass.
+
+    Parameters
+    ----------
+    reader : ScanReader
+        The data.
+
+    Returns
+    -------
+    Survey
+        What the coding of every block needs to know of all.
+
+    Raises
+    ------
+    DesignError
+        If a column has numbers in one block and text in another, or no row is left.
+    """
+    found = Survey(reader)
+    for rows in reader.blocks():
+        found.read, found.n = found.read + rows.read, found.n + rows.n
+        for used_in, name, missing, dropped in rows.lines:
+            line = found.ledger.setdefault((used_in, name), [0, 0])
+            line[0], line[1] = line[0] + missing, line[1] + dropped
+        if rows.n:
+            with named(rows.name):
+                _note_rows(found, rows)
+    if not found.read and reader.names:
+        raise DesignError(
+            "the function given to scan gave rows when it was called first, and none the second time; every pass over "
+            "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
+        )
+    if not found.n:
+        raise no_rows_left(found.lines, found.read)
+    return found
+
+
+def _note_rows(found: Survey, rows: KeptRows) -> None:
+    """Add a block to what is known."""
+    codes = codes_of(found.reader.outcome) | codes_of(found.reader.assigned)
+    for name, values in rows.variables().items():
+        raw = rows.table[name].dtype
+        order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
+        found.columns[name] = _note(
+            found.columns.get(name), values=values, order=order, block=rows.name, coded=name in codes
+        )
+        _check_levels(name, len(found.columns[name].levels), found.reader.scan.block_rows)
+    levels = treatment_levels(rows.treat, found.reader.columns.treat)
+    for level, count in zip(levels[1], np.bincount(levels[0], minlength=len(levels[1])), strict=True):
+        found.counts[level] = found.counts.get(level, 0) + int(count)
+    raw = rows.treat.dtype
+    order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
+    values = pd.Series(levels[1], name=found.reader.columns.treat)
+    found.treat = _note(found.treat, values=values, order=order, block=rows.name, coded=True)
+    if rows.cluster is not None:
+        groups = pd.unique(np.asarray(rows.cluster, dtype=object))
+        found.clusters.update(dict.fromkeys(groups))
+        _check_clusters(found, groups, rows.name)
+    if rows.weights is not None:
+        low, high = found.weight_limits
+        found.weight_limits = min(low, rows.weights.min()), max(high, rows.weights.max())
+        found.weight_sum += rows.weights.sum()
+
+
+def _check_clusters(found: Survey, groups: Sequence[Any], block: str) -> None:
+    """Raise a DesignError where clusters are text in one block and numbers in another, which are never the same."""
+    kind = "text" if any(isinstance(group, str) for group in groups) else "numbers"
+    first, where = found.cluster_kind = found.cluster_kind or (kind, block)
+    if kind != first:
+        raise DesignError(
+            f"cluster {found.reader.columns.cluster!r} has {kind}, and in {where} {first}; expected the same in every "
+            "block, as 3 and '3' are two clusters.\nWrite the files alike."
+        )
+
+
+def _check_levels(name: str, levels: int, block_rows: int) -> None:
+    """Raise a DesignError where blocks with a column a level, or the products of these columns, do not fit memory."""
+    needed, there = 8.0 * COPIES * levels * max(block_rows, levels), memory()
+    if needed > there:
+        raise DesignError(
+            f"column {name!r} has {levels:,} levels and more may come: coded in blocks of {block_rows:,} rows they "
+            f"take about {needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
+            "Merge levels, or give scan a smaller block_rows=."
+        )
+
+
+def _note(
+    seen: SeenColumn | None, values: pd.Series, order: tuple[Any, ...] | None, block: str, coded: bool
+) -> SeenColumn:
+    """Add the plain values of a block to what is known of a column; `order` is that of its categories."""
+    numeric = values.dtype.kind in "bif" and order is None
+    kind = "numbers" if numeric else "levels"
+    if seen is None:
+        seen = SeenColumn(kind=kind, block=block, dtypes=set(), levels={}, orders=set(), head=values.to_numpy()[:2])
+    if seen.kind != kind:
+        raise DesignError(
+            f"column {str(values.name)!r} has {'numbers' if numeric else 'text or categories'}, and in {seen.block} "
+            f"{'text or categories' if numeric else 'numbers'}; expected the same in every block.\n"
+            'Read the files alike: for CSV by  scan(lambda: pandas.read_csv(..., dtype={"column": str}, '
+            "chunksize=100_000))."
+        )
+    seen.dtypes.add(values.dtype.kind if numeric else "O")
+    if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
+        plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers and dates as text
+    if not numeric or coded:
+        seen.levels.update(dict.fromkeys(pd.unique(values)))
+        if order is not None:
+            seen.orders.add(order)
+    return seen
+
+
+def make_encoder(found: Survey, formula: Formula, scope: Scope) -> FormulaEncoder:
+    """Fix the coding of a right-hand side on all levels.
+
+    Parameters
+    ----------
+    found : Survey
+        What the first pass learnt.
+    formula : Formula
+        The formula.
+    scope : Scope
+        What its names mean in one block.
+
+    Returns
+    -------
+    FormulaEncoder
+        On a few rows that have every level of every variable.
+    """
+    codes, names = codes_of(formula), list(scope.variables)
+    n = max([2, *(len(found.columns[name].levels) for name in names)])
+    few = {name: _few_rows(found.columns[name], name, name in codes, n) for name in names}
+    encoder = FormulaEncoder(formula, Scope(few, scope.constants))
+    for code, levels in encoder.categorical_factors():
+        if levels != (False, True) and not _is_variable(code):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes categories, {code}, whose levels a scan cannot "
+                "know before it has read all rows.\nMake it a column of the files, or several 0/1 columns by I(x > 1)."
+            )
+    return encoder
+
+
+def _few_rows(seen: SeenColumn, name: str, coded: bool, n: int) -> pd.Series:
+    """Every level of a column, repeated to n rows; of numbers any."""
+    if seen.kind == "levels":
+        levels = seen.sorted_levels()
+        return pd.Series(pd.Categorical(np.resize(np.array(levels, dtype=object), n), categories=levels), name=name)
+    if seen.dtypes == {"b"}:
+        return pd.Series(np.resize([False, True], n), name=name)
+    values = np.array(sorted(seen.levels)) if coded else seen.head
+    return pd.Series(np.resize(values, n).astype(np.int64 if seen.dtypes == {"i"} else np.float64), name=name)
+
+
+def _is_variable(code: str) -> bool:
+    """Whether a categorical factor is a variable as it is: g, Q("g"), C(g), C(g, Treatment("a"))."""
+    node = ast.parse(code, mode="eval").body
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("C", "Q") and node.args:
+        node = node.args[0]
+        return isinstance(node, ast.Constant) or _is_variable(ast.unparse(node))
+    return isinstance(node, ast.Name)
+
+
+@dataclass(frozen=True)
+class ArmLevels:
+    """Levels of the treatment as arms, the reference first.
+
+    Parameters
+    ----------
+    levels : tuple
+        Raw levels.
+    labels : tuple of str
+        Printed labels.
+    """
+
+    levels: tuple[Any, ...]
+    labels: tuple[str, ...]
+
+    def arms(self, values: pd.Series, name: str) -> np.ndarray:
+        """Code a block's treatment, shape (n,)."""
+        codes, found = treatment_levels(values, name)
+        unknown = [level for level in found if level not in self.levels]
+        if unknown:
+            raise DesignError(
+                f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see; expected "
+                f"{listing(self.levels)}.\nMake scan and model anew, from data that do not change."
+            )
+        return np.array([self.levels.index(level) for level in found], dtype=np.intp)[codes]
+
+
+def arm_levels(found: Survey) -> ArmLevels:
+    """Order the levels of the treatment as arms."""
+    columns, seen = found.reader.columns, found.treat
+    if seen is None:
+        raise no_rows_left(found.lines, found.read)
+    levels = seen.sorted_levels() if seen.kind == "levels" else sorted(found.counts)
+    if seen.kind == "levels":  # an interval is known by its text
+        levels = [level for level in levels if level in found.counts] or sorted(found.counts)
+    order, labels = order_levels(
+        levels,
+        np.array([found.counts[level] for level in levels]),
+        columns.treat,
+        named=bool(seen.orders),
+        treated=columns.treated,
+        reference=columns.reference,
+        levels=columns.levels,
+        call=f"from_formula(..., treat={show(columns.treat)}, ",
+    )
+    return ArmLevels(tuple(levels[i] for i in order), labels)

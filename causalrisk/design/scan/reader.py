@@ -1,0 +1,209 @@
+"""From a block of a scan to those of its rows that are used, with the variables of the model and the ledger."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.build import kept_offset, merge_sources
+from causalrisk.design.columns.dtypes import plain
+from causalrisk.design.columns.tables import Table, as_table, is_column
+from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula
+from causalrisk.design.formulas.scope import resolve
+from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
+from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
+from causalrisk.design.scan.source import NamedBlock, Scan
+from causalrisk.errors import DesignError, UnavailableError
+
+Line = tuple[str, str, int, int]
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """The rows of a block that are in the sample.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the block.
+    read : int
+        Rows of the block.
+    lines : list of tuple
+        Lines of the ledger, as by `rows.dropped_lines`.
+    table : DataFrame
+        Variables of both models on the n rows kept.
+    formulas : Formulas
+        Both formulas, and what their names mean in the block.
+    treat : Series
+        Treatment on the rows kept.
+    weights : ndarray, shape (n,), or None
+        Observation weights, as given.
+    cluster : Series or None
+        Clusters.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
+    """
+
+    name: str
+    read: int
+    lines: list[Line]
+    table: pd.DataFrame
+    formulas: Formulas
+    treat: pd.Series
+    weights: np.ndarray | None
+    cluster: pd.Series | None
+    offset: np.ndarray | None
+
+    @property
+    def n(self) -> int:
+        """Number of rows kept."""
+        return len(self.treat)
+
+    def variables(self) -> dict[str, pd.Series]:
+        """Variables of both models as plain columns."""
+        outcome, assigned = self.formulas.outcome, self.formulas.assigned
+        codes = codes_of(outcome) | codes_of(assigned)
+        return {str(name): plain(self.table[name], str(name), name in codes) for name in self.table}
+
+
+class ScanReader:
+    """Reads the blocks of a scan for one model.
+
+    Parameters
+    ----------
+    scan : Scan
+        The data.
+    formula, propensity : str
+        As in `design_from_formula`.
+    columns : ColumnOptions
+        Treatment, weights and clusters, by name.
+    frame : mapping of str to object
+        The caller's variables; only those of the formulas are kept.
+    """
+
+    def __init__(
+        self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
+    ) -> None:
+        self.names = names = scan.column_names()
+        self.notes: list[str] = []
+        empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+        constants = _constants(frame, names, f"{formula} {propensity}")
+        known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
+        formulas, _ = read_formulas(
+            formula, propensity=propensity, data=empty, frame=constants, notes=self.notes, known=known
+        )
+        self.scan, self.columns = scan, columns
+        self.outcome, self.assigned = formulas.outcome, formulas.assigned
+        used = {use.name for part in (self.outcome, self.assigned) for use in part.uses()}
+        self.frame = {name: value for name, value in constants.items() if name in used}
+        _refuse_state(self.outcome, self.frame)
+        _refuse_state(self.assigned, self.frame)
+        check_names(columns)
+        by_rows(as_table(empty, []), columns, {}, [])
+        check_roles(formulas, columns.treat)
+        others = (columns.treat, columns.weights, columns.cluster, columns.offset, columns.exposure)
+        self.used = [name for name in names if name in used or name in others]
+
+    def blocks(self) -> Iterator[KeptRows]:
+        """Begin a pass over the blocks."""
+        for block in self.scan.blocks(self.used):
+            with named(block.name):
+                kept = self._kept(block)
+            yield kept
+
+    def _kept(self, block: NamedBlock) -> KeptRows:
+        table = Table(block.frame.index, block.frame.assign(**_levels_of_text(block.frame)))
+        formulas = Formulas(
+            outcome=self.outcome,
+            assigned=self.assigned,
+            left=resolve(self.outcome, table, self.frame, "left"),
+            right=resolve(self.outcome, table, self.frame, "right"),
+            assign=resolve(self.assigned, table, self.frame, "right"),
+        )
+        by = by_rows(table, self.columns, {}, [])
+        sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+        weights = read_weights(by.weights, by.weight_type)
+        zero = None if weights is None else weights == 0
+        lines, keep = dropped_lines(used_sources(sources, by), table.index, self.columns.missing, zero)
+        return KeptRows(
+            name=block.name,
+            read=len(keep),
+            lines=lines,
+            table=pd.DataFrame({source.name: source.values[keep] for source in sources}),
+            formulas=formulas,
+            treat=by.treat.values[keep],
+            weights=None if weights is None else weights[keep],
+            cluster=None if by.cluster is None else by.cluster.values[keep],
+            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
+        )
+
+
+@contextmanager
+def named(block: str, why: str = "") -> Iterator[None]:
+    """Put the name of the block before what is wrong in it."""
+    try:
+        yield
+    except DesignError as error:
+        raise DesignError(f"{block}: {why}{error}") from error
+
+
+def check_names(columns: ColumnOptions) -> None:
+    """Refuse what is given by rows and not by name, and known scores."""
+    for option in ("treat", "weights", "cluster", "offset", "exposure"):
+        value = getattr(columns, option)
+        if value is not None and not isinstance(value, str):
+            raise DesignError(
+                f"{option}= is a {type(value).__name__}; expected the name of a column, as the rows of a scan come in "
+                f'blocks.\nWrite it to the files, and type its name:  {option}="..."'
+            )
+    if columns.propensity_score is not None:
+        raise UnavailableError(
+            "propensity_score= is not there for a scan yet; expected a propensity model that is fitted to it.\n"
+            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+
+
+def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[str, Any]:
+    """Variables of the caller's scope that do not go by rows; a DesignError where formulas use others."""
+    arrays = {name for name, value in frame.items() if is_column(value) and not isinstance(value, list | tuple)}
+    for name in sorted(arrays.difference(names)):
+        if re.search(rf"(?<![\w.]){re.escape(name)}\b", text):
+            raise DesignError(
+                f"the formulas use {name!r}, which is no column of the scan but a {type(frame[name]).__name__} of the "
+                "calling scope; expected columns, as the rows of a scan come in blocks.\n"
+                "Write it to the files; if it is an option such as levels=, make it a list."
+            )
+    return {name: value for name, value in frame.items() if name not in arrays or name in names}
+
+
+def _refuse_state(formula: Formula, frame: Mapping[str, Any]) -> None:
+    """Refuse functions of a formula that learn from all rows before they code any."""
+    for name, role in formula.uses():
+        value = frame.get(name, FUNCTIONS.get(name))
+        if role == "called" and hasattr(value, "__patsy_stateful_transform__"):
+            plain_name = ["center", "scale", "standardize"]
+            advice = (
+                "It does not change the estimates: type the variable itself."
+                if name in plain_name
+                else "Use powers, such as x + I(x**2), or write columns of the basis to the files."
+            )
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
+                f"codes one; a scan has one block of rows at a time.\n{advice}"
+            )
+
+
+def _levels_of_text(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns of text as categories in sorted order, which are coded faster."""
+    texts: Iterable[str] = (
+        name
+        for name in frame
+        if frame[name].dtype.kind == "O" and pd.api.types.infer_dtype(frame[name], skipna=True) == "string"
+    )
+    return {name: frame[name].astype(object).astype("category") for name in texts}

@@ -1,0 +1,50 @@
+"""Records of a fit to a scan: as those of a fit in memory, less what goes by rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from causalrisk.errors import UnavailableError
+
+
+def by_rows() -> UnavailableError:
+    """Make the error of what goes by rows that were not kept."""
+    return UnavailableError(
+        "that goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
+        "If they fit into memory, make the model anew: type  data=data.collect()."
+    )
+
+
+class Rowless:
+    """Mixin of a frozen record whose fields that go by rows were not kept: to ask for one is an UnavailableError.
+
+    Parameters
+    ----------
+    **known
+        The fields that were kept, and others of the subclass.
+    """
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        fields = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        if name not in fields and not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise by_rows()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self  # nothing in it changes
+
+
+def _restore(kind: type, state: dict[str, Any]) -> Any:
+    made: Any = object.__new__(kind)
+    made.__dict__.update(state)
+    return made

@@ -1,0 +1,494 @@
+"""Estimation over blocks of rows: the stages of `fit`, each a pass over the data.
+
+Every quantity of a fit is a function of the rows given coefficients, or a sum of such functions over the rows. A pass
+evaluates them block by block, with the functions that a fit in memory applies to all rows at once, and adds up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.reader import named
+from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
+from causalrisk.estimators.exposure import check_means, check_offset, stated_exposure
+from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
+from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimators.outcome import (
+    ArmTraining,
+    OutcomeLikelihood,
+    check_bound,
+    gaussian_instead,
+    outcome_failures,
+)
+from causalrisk.estimators.prepare import check_target, make_model
+from causalrisk.estimators.record import BlockInfluence, FitRecord
+from causalrisk.estimators.sample import BlockSample, ScannedSample, block_sample
+from causalrisk.estimators.separate import (
+    LEVEL_TOLERANCE,
+    Level,
+    TrainedRows,
+    influence_of_estimates,
+    level_at,
+    row_weights,
+    solve_means,
+    trained_rows,
+    training_arms,
+    training_family,
+)
+from causalrisk.estimators.specification import ScannedEstimate, Specification
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
+from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
+from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.targets import Target, TiltTarget, make_target
+from causalrisk.propensity.weights import (
+    RowWeights,
+    ScannedWeights,
+    TargetSums,
+    WeightFit,
+    WeightModel,
+    WeightSums,
+    weigh_rows,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of rows, sorted by arm.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    sample : BlockSample
+        The rows.
+    model : WeightModel
+        Propensity model and target, on the rows.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
+    """
+
+    name: str
+    sample: BlockSample
+    model: WeightModel
+    cluster: NDArray[np.intp] | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is estimated from which data.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    target : Target
+        The target population.
+    family : OutcomeFamily
+        Family of the outcome models.
+    """
+
+    design: ScannedDesign
+    spec: Specification
+    options: ModelOptions
+    target: Target
+    family: OutcomeFamily
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.design.n_arms
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights, N."""
+        return float(self.design.arm_totals.sum())
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there are importance weights to fit."""
+        return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
+
+    def blocks(self) -> Iterator[Block]:
+        """Begin a pass over the rows."""
+        for block in self.design.blocks():
+            yield self.block(block)
+
+    def block(self, block: CodedBlock) -> Block:
+        """Make the sample and the models of a block."""
+        design, stated = self.design, stated_exposure(self.design, self.options)
+        sample = block_sample(
+            block,
+            design.outcome_basis,
+            design.propensity_basis,
+            family=self.family,
+            n_arms=self.n_arms,
+            total=self.total,
+            at=None if stated is None else float(np.log(stated)),
+        )
+        propensity = make_model(design, sample=sample, target=self.target, options=self.options, frame=None)
+        model = WeightModel(propensity, self.target, sample.observed)
+        return Block(block.name, sample, model, None if block.cluster is None else block.cluster[sample.order])
+
+    def without_rows(self) -> Block:
+        """Return a block without rows, which knows the columns and models."""
+        design, none = self.design, np.empty(0)
+        p, q = len(design.exog_names), len(design.propensity_names)
+        arm = np.empty(0, dtype=np.intp)
+        return self.block(
+            CodedBlock(
+                name="no rows",
+                y=none,
+                X=np.empty((0, p)),
+                Z=np.empty((0, q)),
+                arm=arm,
+                weights=none,
+                cluster=None,
+                offset=None if design.offset_kind is None else none,
+            )
+        )
+
+
+def fit_blocks(
+    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> FitRecord:
+    """Fit one of the estimators that train each arm by itself to a scan.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+
+    Returns
+    -------
+    FitRecord
+        The fit, without standard errors.
+    """
+    cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
+    _check_available(options, cov_type, design.cluster_name is not None)
+    notes, problem = Notes(design.notes), _problem(design, spec, options)
+    weights = _fit_weights(problem, notes) if problem.weighs else None
+    estimate, blockwise, overlap = _estimate(problem, _fit_outcome(problem, weights, notes), notes)
+    check_outcome(design, notes)
+    check_clusters(design, notes)
+    size, empty = len(estimate.values), problem.without_rows()
+    return FitRecord(
+        design=design,
+        full_design=design,
+        spec=spec,
+        options=options,
+        sample=_kept_sample(problem, empty.sample),
+        target=problem.target,
+        frame=None,
+        trimmed="",
+        weight_fit=None if weights is None else weights.summary(empty.model),
+        estimate=estimate,
+        overlap=overlap,
+        joint=None,
+        cov_type=cov_type,
+        bootstrap=kind,
+        covariance=np.full((size, size), np.nan),
+        boot=None,
+        given_resamples=False,
+        seed=seed_sequence(inference.rng),
+        notes=tuple(notes),
+        blockwise=blockwise,
+    )
+
+
+def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions) -> Problem:
+    check_target(design, options)
+    check_offset(design, options)
+    check_means(design, options, spec)
+    target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
+    return Problem(design=design, spec=spec, options=options, target=target, family=options.outcome_family)
+
+
+def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
+    """Return what is kept of the sample, given a block without rows."""
+    return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
+
+
+def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> None:
+    """Refuse what goes by rows in more ways than sums over them."""
+    given = {
+        "trim": options.trim,
+        "clip": options.clip,
+        "propensity_score": options.propensity_score,
+        "target": options.target if is_frame(options.target) or callable(options.target) else None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise UnavailableError(
+                f"{name}= of this kind is not there for a scan yet; expected a target by name and a propensity model "
+                "that is fitted to all rows.\n"
+                f"Leave {name}= out, or, if the rows fit into memory, type  data=data.collect()."
+            )
+    if cov_type == "bootstrap":
+        raise UnavailableError(
+            "the bootstrap is not there for a scan: it resamples rows, which are not kept in memory.\n"
+            f'Type  fit(cov_type="{"cluster" if clustered else "robust"}").'
+        )
+
+
+@dataclass(frozen=True)
+class BlockedWeights:
+    """Fitted importance weights, as what every block needs of all rows.
+
+    Parameters
+    ----------
+    fits : NewtonFits
+        The propensity coefficients, shape (Q, 1).
+    whole : WeightSums
+        Sums over all rows.
+    """
+
+    fits: NewtonFits
+    whole: WeightSums
+
+    @property
+    def converged(self) -> bool:
+        """Whether the iterations met their tolerance."""
+        return bool(self.fits.failures[0] == Failure.OK)
+
+    def of(self, block: Block) -> WeightFit:
+        """Weigh the rows of a block."""
+        return weigh_rows(block.model, block.sample.s, self.fits, self.whole)
+
+    def summary(self, model: WeightModel) -> ScannedWeights:
+        """Return what is kept of them; `model` is that of a block without rows."""
+        gamma = self.fits.coefficients[:, 0]
+        return ScannedWeights(model=model, gamma=gamma, converged=self.converged, iterations=self.fits.iterations)
+
+
+def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
+    """Fit the propensity model, a pass an iteration; refuse separation, warn of non-convergence."""
+
+    def likelihoods() -> Iterator[tuple[WeightedRows]]:
+        for block in problem.blocks():
+            model = _propensity(block)
+            yield (model.weighted(block.sample.s[:, None]),)
+
+    empty = _propensity(problem.without_rows())
+    rows = BlockedLikelihood(likelihoods, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
+    fits = maximize(rows, np.zeros((empty.n_coefficients, 1)))
+    link, name = problem.options.propensity_link, problem.design.treat_name
+    if fits.failures[0] == Failure.SEPARATION:
+        raise SeparationError(
+            f"the propensity model ({link}) predicts {name!r} perfectly in some rows, as far as its iterations went, "
+            "so no weight exists.\nMerge or drop a level or term in propensity=; a fit in memory to a part of the rows "
+            "names it."
+        )
+    if fits.failures[0] != Failure.OK:
+        notes.warn(
+            not_converged(f"the propensity model ({link})", f"{fits.iterations} Newton iterations."), ConvergenceWarning
+        )
+    information = rows.sums(fits.coefficients).hessian[0] / problem.total
+    return BlockedWeights(fits, WeightSums(*_target_sums(problem, fits), information))
+
+
+def _propensity(block: Block) -> LikelihoodModel:
+    return cast(LikelihoodModel, block.model.propensity)  # others are refused
+
+
+def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
+    """Return what weights are divided by, with the derivative of its logarithm: two passes where scores tilt."""
+    toward, totals = problem.target.toward, problem.design.arm_totals
+    if problem.target.separable:
+        tilt = np.array([problem.total if toward is None else totals[toward]])
+        return TargetSums(np.array([problem.total]), tilt, tilt), None
+
+    def over(function: Callable[[WeightModel, Array, Array], Any]) -> Iterator[Any]:
+        for block in problem.blocks():
+            eta = block.model.predictors(fits.coefficients)
+            yield function(block.model, eta, block.sample.s[:, None])
+
+    whole = add_up(over(lambda model, eta, s: model.target_sums(eta, s)))
+    return whole, add_up(over(lambda model, eta, s: model.log_mean(eta, s, whole)))
+
+
+@dataclass(frozen=True)
+class BlockedFit:
+    """Fitted weights and trained outcome models, to be evaluated on any block.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    weights : BlockedWeights or None
+        The importance weights; None where there are none to fit.
+    level : Level
+        Where the outcome lies.
+    theta : ndarray, shape (K, p)
+        Outcome coefficients, of outcomes measured from the level.
+    failed : tuple of int
+        How the fit of each arm ended, a `Failure`.
+    """
+
+    problem: Problem
+    weights: BlockedWeights | None
+    level: Level
+    theta: Array
+    failed: tuple[int, ...]
+
+    def blocks(self) -> Iterator[tuple[Block, TrainedRows]]:
+        """Begin a pass over the rows, each block with its rows under the outcome models."""
+        for block in self.problem.blocks():
+            sample, weights = _centred(self.problem, block, self.weights, self.level)
+            yield block, trained_rows(sample, self.problem.spec, weights, self.theta)
+
+
+def _centred(
+    problem: Problem, block: Block, weights: BlockedWeights | None, level: Level
+) -> tuple[BlockSample, RowWeights]:
+    """Rows of a block with outcomes measured from the level, and their importance weights."""
+    toward = problem.target.toward
+    mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
+    fitted = None if weights is None else weights.of(block)
+    rows = row_weights(block.sample, fitted, problem.target, mean)
+    return dataclasses.replace(block.sample, y=block.sample.y - level.height), rows
+
+
+def _level(problem: Problem) -> Level:
+    """Return the level of the outcome that linear models with a constant can leave out."""
+    design = problem.design
+    direction = np.ones(1) if problem.spec.constants else design.constant
+    linear = training_family(problem.without_rows().sample, problem.spec).linear
+    if not linear or abs(direction @ direction - 1) > LEVEL_TOLERANCE:
+        return Level(0.0, np.zeros(len(direction)))
+    return level_at(*design.outcome_moments, direction)
+
+
+def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes) -> BlockedFit:
+    """Train the arms: one pass where the models are linear, else one for a start and one an iteration."""
+    level, n_arms = _level(problem), problem.n_arms
+    empty = problem.without_rows().sample
+    family = training_family(empty, problem.spec)
+
+    def training() -> Iterator[list[ArmTraining]]:
+        for block in problem.blocks():
+            with named(block.name):
+                problem.family.check(block.sample.y, problem.design.endog_name)
+            sample, rows = _centred(problem, block, weights, level)
+            yield training_arms(sample, problem.spec, rows)
+
+    def likelihoods() -> Iterator[list[WeightedRows]]:
+        for arms in training():
+            yield [arm.rows() for arm in arms]
+
+    factors = [np.empty((0, len(level.direction) + 1))] * n_arms
+    for arms in training():
+        parts = [arm.start() for arm in arms]
+        factors = [triangular_factor(np.vstack(pair)) for pair in zip(factors, parts, strict=True)]
+    theta = np.stack([factor_solution(factor) for factor in factors])
+    failures = np.zeros(n_arms, dtype=np.int8)
+    if not family.linear:
+        bounded = OutcomeLikelihood(family, empty.y).bounded
+        fits = maximize(BlockedLikelihood(likelihoods, 1, bounded, tuple(range(n_arms))), theta.T)
+        theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
+    failed = tuple(int(code) for code in failures)
+    _check_outcome_fits(problem, failed, notes)
+    return BlockedFit(problem=problem, weights=weights, level=level, theta=theta, failed=failed)
+
+
+def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes) -> None:
+    """Refuse an outcome model that separates; warn of one that did not settle."""
+    design, family = problem.design, problem.family
+    arms = [label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK]
+    if not arms:
+        return
+    for a, reason in enumerate(failed):
+        if reason != Failure.OK:
+            check_bound(design, family, a)
+    what = f"the outcome model ({family.label}) of {', '.join(arms)}"
+    if Failure.OUTCOME_SEPARATION in failed:
+        raise SeparationError(
+            f"{what} predicts {design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
+            f"Simplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
+        )
+    notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
+
+
+def _estimate(
+    problem: Problem, fit: BlockedFit, notes: Notes
+) -> tuple[ScannedEstimate, Callable[[], Iterator[BlockInfluence]], tuple[ArmWeights, ...]]:
+    """Average over the target; what is returned second begins a pass over the influence function."""
+    spread, scale, level = _WeightSpread(problem), problem.options.effect_scale, fit.level
+    at = solve_means(lambda: spread.watched(fit.blocks()))
+    params = level.params(scale, at.means)
+    scale.check(params[-problem.n_arms :], problem.design.labels)
+    estimate = ScannedEstimate(
+        params=params,
+        theta=fit.theta + level.height * level.direction,
+        gamma=np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0],
+        model_means=at.model_means + level.height,
+        failed=fit.failed,
+    )
+
+    def influence() -> Iterator[BlockInfluence]:
+        for block, trained in fit.blocks():
+            values = influence_of_estimates(trained, at, level, scale)
+            yield BlockInfluence(values, trained.sample.s, block.cluster)
+
+    return estimate, influence, spread.summaries(notes)
+
+
+class _WeightSpread:
+    """How the importance weights of each arm are spread, block by block."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.parts: list[list[ArmWeights]] = [[] for _ in range(problem.n_arms)]
+        self.remote = np.zeros(2, dtype=np.intp)
+        self.begun = False
+
+    def watched(self, blocks: Iterator[tuple[Block, TrainedRows]]) -> Iterator[TrainedRows]:
+        """Pass rows on, and add them in the first pass."""
+        first, self.begun = not self.begun, True
+        for _, rows in blocks:
+            if first:
+                self.add(rows)
+            yield rows
+
+    def add(self, rows: TrainedRows) -> None:
+        """Add the rows of a block."""
+        sample = rows.sample
+        weights = rows.weights if isinstance(rows.weights, WeightFit) and rows.spec.uses_propensity else None
+        units = sample.s if self.problem.design.weight_type == "frequency" else np.ones(sample.n)
+        for a, summary in weights_of_arms(sample, weights, units).items():
+            self.parts[a] = [combined_weights([*self.parts[a], summary])]
+        if weights is not None:
+            self.remote += remote_units(weights.probabilities, units)
+
+    def summaries(self, notes: Notes) -> tuple[ArmWeights, ...]:
+        """Summaries of all rows; a warning where few rows dominate."""
+        design, target = self.problem.design, self.problem.target
+        everybody = self.problem.spec.uses_propensity and target.separable and target.toward is None
+        arms = tuple(part for [part] in self.parts)
+        remote = (int(self.remote[0]), int(self.remote[1])) if everybody else None
+        message = overlap_text(arms, design.labels, remote, design.unit_name)
+        if message:
+            notes.warn(message, OverlapWarning)
+        return arms

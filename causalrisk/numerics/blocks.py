@@ -1,0 +1,40 @@
+"""Sums over blocks of rows: what a function leaves of each block, added up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def add_up(parts: Iterable[T]) -> T:
+    """Add up records of sums over the rows of a block.
+
+    Parameters
+    ----------
+    parts : iterable
+        One a block and at least one: arrays, or tuples or dataclasses of these; None is no sum in every block.
+
+    Returns
+    -------
+    object
+        The sums over all rows.
+    """
+    every = iter(parts)
+    total = next(every)
+    for part in every:
+        total = _added(total, part)
+    return total
+
+
+def _added(first: Any, second: Any) -> Any:
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        return tuple(_added(a, b) for a, b in zip(first, second, strict=True))
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in dataclasses.fields(first)]
+        return dataclasses.replace(first, **{n: _added(getattr(first, n), getattr(second, n)) for n in names})
+    return first + second

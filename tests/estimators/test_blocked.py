@@ -1,0 +1,245 @@
+"""Fits over blocks of rows against fits in memory: the same numbers whatever the blocks, and memory that is bounded."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk.models.model import Unadjusted
+from causalrisk.numerics.linalg import orthonormal_basis
+from tests.conftest import simulate
+
+F = "bweight ~ mage + medu + C(site)"
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    tiled = pd.concat([cattaneo] * 2, ignore_index=True)
+    rng, n = np.random.default_rng(8), len(tiled)
+    return tiled.assign(
+        bweight=tiled.bweight + rng.normal(0, 100, n).round(),
+        site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
+        w=rng.integers(1, 4, n),
+        clinic=rng.integers(0, 40, n),
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        low=(tiled.bweight < 3000) * 1,
+        far=tiled.bweight + 1e7,
+        months=rng.uniform(1, 9, n),
+        known=rng.normal(1e5, 1e4, n),
+        cigs=rng.poisson(3, n) + tiled.mbsmoke,
+    )
+
+
+def shuffled(frame, seed):
+    """Blocks of very different sizes, one without rows."""
+    cuts = np.sort(np.random.default_rng(seed).choice(len(frame), 2, replace=False))
+    edges = [0, *cuts, cuts[-1], len(frame)]
+    return [frame[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def agree(ours, theirs, rtol=1e-9):
+    np.testing.assert_allclose(ours.params, theirs.params, rtol=rtol)
+    np.testing.assert_allclose(ours.cov_params(), theirs.cov_params(), rtol=rtol, atol=rtol * theirs.bse.max() ** 2)
+    np.testing.assert_allclose(ours.outcome_params, theirs.outcome_params, rtol=1e-6)
+    np.testing.assert_allclose(ours.outcome_bse, theirs.outcome_bse, rtol=1e-6)
+    assert ours.nobs == theirs.nobs
+    assert ours._record.notes == theirs._record.notes
+    np.testing.assert_allclose(
+        [arm.effective_n for arm in ours._record.overlap], [arm.effective_n for arm in theirs._record.overlap]
+    )
+
+
+def compare(model, data, formula=F, fit=None, **options):
+    given, fit = {"treat": "mbsmoke"} | options, fit or {}
+    whole = model.from_formula(formula, data, **given).fit(**fit)
+    blocks = model.from_formula(formula, scan(shuffled(data, seed=3)), **given).fit(**fit)
+    agree(blocks, whole)
+    return blocks, whole
+
+
+FITS = [
+    *((IPWRA, target) for target in ("all", "treated", "overlap")),
+    (AIPW, "entropy"),
+    (OutcomeRegression, "treated"),
+    (Hajek, "control"),
+    (Unadjusted, "all"),
+]
+
+
+@pytest.mark.parametrize(("model", "target"), FITS)
+def test_blocks_agree_with_memory(births, model, target):
+    compare(model, births, target=target)
+
+
+def test_parquet_agrees_with_memory(births, tmp_path):
+    for k, part in enumerate(shuffled(births, seed=4)):
+        part.to_parquet(tmp_path / f"{k}.parquet")
+    for target in ("ATE", "ATT"):
+        whole = IPWRA.from_formula(F, births, treat="mbsmoke", target=target).fit()
+        source = scan(f"{tmp_path}/*.parquet", block_rows=4000)
+        agree(IPWRA.from_formula(F, source, treat="mbsmoke", target=target).fit(), whole)
+
+
+OPTIONS = {
+    "frequency weights": {"weights": "w", "weight_type": "frequency"},
+    "clusters": {"cluster": "clinic", "fit": {"small_sample": True}},
+    "probit": {"propensity_link": "probit", "propensity": "mage + medu", "effect": "ratio", "fit": {"cov_type": "HC1"}},
+    "calibrated": {"formula": "low ~ mage", "family": "binomial", "propensity_loss": "calibrated", "target": "treated"},
+    "poisson": {"formula": "low ~ mage", "family": "poisson", "target": "matching"},
+    "exposure": {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 9},
+    "offset of far outcomes": {"formula": "far ~ mage", "offset": "known", "target": "treated"},
+    "no intercept": {"formula": "far ~ 0 + C(site) + mage"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_agree_with_memory(births, name):
+    compare(IPWRA, births, **OPTIONS[name])
+
+
+def test_aipw_of_several_arms_with_weights(births):
+    compare(AIPW, births, treat="dose", reference="none", target="overlap", weights="w", weight_type="probability")
+
+
+@pytest.mark.parametrize("model", [AIPW, Hajek])
+def test_means_at_observed_exposures(births, model):
+    blocks, whole = compare(
+        model, births, "cigs ~ mage + medu", family="poisson", exposure="months", at_exposure="observed", effect="ratio"
+    )
+    pd.testing.assert_frame_equal(blocks.glance(), whole.glance(), rtol=1e-9)
+
+
+def test_sorted_rows_and_missing_values(births):
+    frame = births.sort_values("mbsmoke", ignore_index=True)  # most blocks lack an arm
+    frame.loc[8000:8100, "mage"] = np.nan
+    blocks, whole = compare(IPWRA, frame)
+    pd.testing.assert_frame_equal(blocks.sample_ledger, whole.sample_ledger)
+    head = [res.summary(coefficients=False).as_text().split("By arm")[0].splitlines() for res in (blocks, whole)]
+    assert head[0][:13] == head[1][:13]
+
+
+def test_results_that_need_no_rows(births):
+    blocks, whole = compare(IPWRA, births)
+    pd.testing.assert_frame_equal(blocks.tidy(), whole.tidy(), rtol=1e-9)
+    pd.testing.assert_frame_equal(blocks.conf_int(0.1), whole.conf_int(0.1), rtol=1e-9)
+    pd.testing.assert_frame_equal(blocks.predict(births[:5]), whole.predict(births[:5]), rtol=1e-9)
+    np.testing.assert_allclose(blocks.propensity_bse, whole.propensity_bse)
+    assert np.isnan([arm.top_share for arm in blocks._record.overlap]).all()
+    assert "top 1%" not in blocks.summary().as_text()
+
+
+@pytest.mark.parametrize("name", ["balance", "overlap", "boot_params", "explain", "trim_curve", "predict"])
+def test_results_that_need_rows_say_so(births, name):
+    births = births[:800]
+    res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
+    with pytest.raises(UnavailableError, match="goes by rows, and the model was made from a scan"):
+        getattr(res, name)()
+
+
+def test_what_is_not_there_for_a_scan(births):
+    births = births[:800]
+    data = scan([births])
+    with pytest.raises(UnavailableError, match="bootstrap is not there for a scan"):
+        IPWRA.from_formula(F, data, treat="mbsmoke").fit(n_boot=20)
+    with pytest.raises(UnavailableError, match='Type  fit\\(cov_type="cluster"\\)'):
+        IPWRA.from_formula(F, data, treat="mbsmoke", cluster="clinic").fit(bootstrap="cluster")
+    with pytest.raises(UnavailableError, match="JRE is not there for a scan"):
+        JRE.from_formula(F, data, treat="mbsmoke")
+    for options in ({"trim": "crump"}, {"clip": (0.1, 0.9)}, {"target": lambda e: e}, {"target": births}):
+        with pytest.raises(UnavailableError, match=f"{next(iter(options))}= of this kind is not there for a scan"):
+            IPWRA.from_formula(F, data, treat="mbsmoke", **options).fit()
+    with pytest.raises(TypeError, match=r"data=data.collect\(\)"):
+        causalrisk.compare(F, data, treat="mbsmoke")
+    with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
+        IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
+
+
+def test_separation_is_refused(births):
+    frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
+    with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly in some rows"):
+        IPWRA.from_formula(F, scan([frame]), treat="mbsmoke", propensity="mage + q").fit()
+
+
+def test_outcomes_that_a_family_does_not_know_name_the_block(births):
+    low = births.low.astype(float).where(births.index != 9000, 2)
+    model = IPWRA.from_formula("low ~ mage", scan([births[:4000], births.assign(low=low)[4000:]]), treat="mbsmoke",
+                               family="binomial")  # fmt: skip
+    with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 to .*outcome 'low' has 1 values"):
+        model.fit()
+
+
+def test_exposures_of_zero_name_the_block(births):
+    broken = births.assign(months=births.months.where(births.index != 9000, 0.0))
+    with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 .* 1 values of zero or less[^$]*in the files"):
+        IPWRA.from_formula("cigs ~ mage", scan([births[:4000], broken[4000:]]), treat="mbsmoke", family="poisson",
+                           exposure="months")  # fmt: skip
+
+
+PARTS = {
+    "target frame": (AIPW, {"target": "frame"}),
+    "arms, clusters": (AIPW, {"treat": "dose", "reference": "none", "cluster": "clinic", "target": "overlap"}),
+    "frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency", "target": "treated"}),
+    "exposure": (IPWRA, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months"}),
+    "no scores": (OutcomeRegression, {}),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
+    model, options = PARTS[name]
+    given = {"formula": F, "treat": "mbsmoke", "data": births[:1000]} | options
+    if "target" in options and options["target"] == "frame":
+        given["target"] = births[1000:1500]
+    whole = model.from_formula(**given).fit()._record
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 77)
+    parts = model.from_formula(**given).fit()._record
+    np.testing.assert_allclose(parts.estimate.params, whole.estimate.params, rtol=1e-12)
+    scale = np.sqrt(np.diag(whole.covariance))
+    np.testing.assert_allclose(parts.covariance / scale, whole.covariance / scale, rtol=1e-10, atol=1e-12 * scale.max())
+    np.testing.assert_allclose(parts.estimate.predicted, whole.estimate.predicted, rtol=1e-12)
+    influence = whole.estimate.influence
+    np.testing.assert_allclose(parts.estimate.influence, influence, atol=1e-12 * np.abs(influence).max())
+
+
+@pytest.mark.parametrize("model", [IPWRA, AIPW])
+def test_a_fit_in_memory_adds_less_than_four_designs(model, monkeypatch):
+    data = simulate(n=50_000, seed=1)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 1000)  # few beside all rows, as where memory matters
+    model = model.from_formula("y ~ x1 + x2 + x3 + I(x1**2) + I(x2**2) + x1:x2", data, treat="d")
+    tracemalloc.start()
+    model.fit()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most / model.design.X.nbytes < 4
+
+
+def test_a_basis_on_other_rows_is_the_basis():
+    rng = np.random.default_rng(0)
+    X, s = np.column_stack([rng.normal(1e6, 1, 90), np.full(90, 2.0), rng.normal(size=90)]), rng.random(90)
+    basis = orthonormal_basis(X, s)
+    np.testing.assert_allclose(basis.of(X[40:]).columns, basis.columns[40:], atol=1e-9)
+
+
+def test_memory_is_that_of_a_block(tmp_path):
+    """Three times the rows take no more memory, for rows go with their block."""
+    frame = simulate(n=6_000, seed=1)
+    frame[:500].to_parquet(tmp_path / "few.parquet")
+    for k in range(6):
+        frame.to_parquet(tmp_path / f"{k}.parquet")
+
+    def peak(pattern):
+        source = scan(f"{tmp_path}/{pattern}.parquet")
+        tracemalloc.start()
+        Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak("few")  # what is made once
+    assert peak("[0-5]") < 1.1 * peak("[01]")  # a block is there until the next is read
