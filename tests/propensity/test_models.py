@@ -94,6 +94,19 @@ def test_odds_keep_their_digits_in_the_tail():
     assert odds == pytest.approx(1.128588406e-19, rel=1e-9)
 
 
+@pytest.mark.parametrize("link", BINARY_LINKS)
+@pytest.mark.parametrize("eta", [-2000.0, -45.0, 45.0, 2000.0])
+def test_links_are_numbers_where_a_row_is_sure_of_its_arm(link, eta):
+    """Nothing overflows to NaN, and the smaller chance keeps its digits: exp(-45), or less than 1e-300."""
+    f, at, arm = BINARY_LINKS[link], np.array([eta]), np.array([float(eta > 0)])
+    sure = [*f.score(at, arm), f.own_odds(at, arm), f.own_odds_slope(at, arm), f.log_likelihood(at, arm)]
+    np.testing.assert_allclose(np.ravel(sure), 0, atol=1e-19)
+    chances = f.probability(at)[0], f.complement(at)[0]
+    tail = {"logit": np.exp(-45.0), "cloglog": np.exp(-45.0) if eta < 0 else 0.0}.get(link, 0.0)
+    assert max(chances) == 1
+    assert min(chances) == pytest.approx(tail if abs(eta) == 45 else 0, rel=1e-14, abs=1e-299)
+
+
 def test_influence_function_is_the_score_over_the_information():
     Z, d = data()
     basis, fit = fitted(Z, d)
