@@ -138,7 +138,10 @@ def check(case: Case) -> Verdict:
     if expected is None:
         return Verdict("no reference")
     compare = joint_differences if joint else differences
-    found = [text for text in compare(case, data, res, expected) if text]
+    try:
+        found = [text for text in compare(case, data, res, expected) if text]
+    except cr.BootstrapError as error:  # none of the two resamples can be fitted
+        return Verdict("refused", f"BootstrapError: {str(error).splitlines()[0]}")
     if not found:
         return Verdict("agreed")
     if not res.converged:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import causalrisk
 from causalrisk.estimators import separate
 from causalrisk.inference import bootstrap, sandwich
 from causalrisk.propensity import weights
-from tests.differential import cases
+from tests.differential import cases, mutants
 from tests.differential.cases import Case
 from tests.differential.machine import check, main
+from tests.differential.survivors import EXPLAINED
 
 CASES, PARTS = 300, 6
 
@@ -112,3 +115,10 @@ def test_the_command_counts_and_fails_where_a_case_is_wrong(capsys, monkeypatch)
     seed = first_wrong()
     assert main(["--first", str(seed), "--cases", "1"]) == 1
     assert f"{seed}: effects and means" in capsys.readouterr().out
+
+
+def test_changes_that_are_explained_are_still_possible():
+    root = Path(causalrisk.__file__).parents[1]
+    for module, changes in EXPLAINED.items():
+        possible = {change.key for change in mutants.changes((root / module).read_text("utf-8"))}
+        assert changes.keys() <= possible, module

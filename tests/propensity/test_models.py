@@ -13,7 +13,7 @@ from causalrisk.numerics.linalg import orthonormal_basis
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel
 from causalrisk.propensity.targets import ArmTarget, TiltTarget, overlap_tilt
-from causalrisk.propensity.weights import WeightModel, fit_weights
+from causalrisk.propensity.weights import ImportanceWeights, WeightModel, fit_weights
 
 EVERYBODY = ArmTarget(None)
 SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}
@@ -246,3 +246,33 @@ def test_derivatives_of_the_weights(loss, target, clip):
         np.testing.assert_allclose((up[0] - down[0]) / (2 * step), fit.w_by_gamma[:, k], atol=1e-8)
         if fit.tilt_by_gamma is not None:
             np.testing.assert_allclose((up[1] - down[1]) / (2 * step), fit.tilt_by_gamma[:, k], atol=1e-8)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_some_of_the_resamples_have_their_own_weights(columns):
+    """A measure that is the tilt stays the same array; one of its own does too, of one column where all share it."""
+    rng = np.random.default_rng(0)
+    excess, tilt, measure = rng.random((5, 3)), rng.random((5, columns)), rng.random((5, columns))
+    wanted = np.array([True, False, True])
+    shared = ImportanceWeights(excess, tilt, tilt).subset(wanted)
+    assert shared.measure is shared.tilt
+    own = ImportanceWeights(excess, tilt, measure).subset(wanted)
+    kept = [0, 2] if columns == 3 else [0]
+    np.testing.assert_array_equal(own.excess, excess[:, [0, 2]])
+    np.testing.assert_array_equal(own.tilt, tilt[:, kept])
+    np.testing.assert_array_equal(own.measure, measure[:, kept])
+
+
+@pytest.mark.parametrize("toward", [None, 0])
+@pytest.mark.parametrize("n_arms", [2, 3])
+def test_slopes_of_calibrated_probabilities(n_arms, toward):
+    """Derivatives of the probability of each arm by each predictor, numerically."""
+    arm = np.arange(6, dtype=np.intp) % n_arms
+    model = CalibratedModel(np.ones((6, 1)), arm, n_arms, toward)
+    eta = np.random.default_rng(0).normal(size=(model.n_predictors, 6, 1))
+    slopes = model.probability_slopes(eta)
+    for j in range(model.n_predictors):
+        bump = np.zeros_like(eta)
+        bump[j] = 1e-6
+        numeric = (model.probabilities(eta + bump) - model.probabilities(eta - bump)) / 2e-6
+        np.testing.assert_allclose(slopes[:, j], numeric, atol=1e-9)

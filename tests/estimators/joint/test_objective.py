@@ -235,3 +235,33 @@ def test_strict_residuals_are_those_of_the_expansion(setting, grouped):
     for theta in points(setting):
         residuals = setting.objective.strict_residuals(theta.reshape(*setting.start.shape, 1), setting.resampled)
         np.testing.assert_allclose(residuals, -setting.expand(theta).strict[..., -1], rtol=1e-9, atol=1e-14)
+
+
+def test_some_resamples_of_groups_are_groups_of_some_resamples(setting):
+    """Restricting to groups and taking some of the resamples can be done in either order."""
+    sample, wanted = setting.parts.sample, np.array([True, False, True])
+    inside = np.arange(sample.n) % 3 == 0
+    groups = np.column_stack([inside, ~inside]).astype(float)
+    share = np.random.default_rng(0).random((sample.n, 3))
+    fit = setting.parts.fit
+    operator = BlockwiseWeights(sample.slices, fit.model, share, [setting.states] * 3, 3)
+    at = fit.model.weights_at(fit.model.predictors(np.tile(fit.gamma[:, None], 3)), share)
+    three = ResampledWeights.of(share, at, operator)
+    rows = np.random.default_rng(1).random((sample.n, 1, 2))
+    for first, then in zip(three.views(groups), three.subset(wanted).views(groups), strict=True):
+        some = first.subset(wanted)
+        np.testing.assert_allclose(
+            some.replicated.sums(some.share, rows), then.replicated.sums(then.share, rows), rtol=1e-12
+        )
+        found, kept = some.replicated.moments(at.subset(wanted)), then.moments
+        for name in ("excess", "tilt", "measure"):
+            np.testing.assert_allclose(getattr(found.mean, name), getattr(kept.mean, name), rtol=1e-12)
+
+
+def test_a_linear_objective_has_no_curvature(setting):
+    at = setting.expand(setting.start)
+    if setting.parts.sample.family.linear:
+        with pytest.raises(TypeError, match="minimised by its equations"):
+            _ = at.nonlinear
+    else:
+        assert at.nonlinear == (at.value, at.curvature)
