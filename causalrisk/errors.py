@@ -163,7 +163,7 @@ def listed(values: Sequence[object]) -> str:
 
 
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
-MEANT = {
+MEANT: dict[str, dict[str, str | None]] = {  # None: what is nearest would change the question
     "effect": {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent",
                "risk_difference": "difference", "log_ratio": "ratio", "lnratio": "ratio", "logrr": "ratio",
                "log_odds_ratio": "odds_ratio", "logor": "odds_ratio", "lnor": "odds_ratio", "lnrr": "ratio",
@@ -172,14 +172,18 @@ MEANT = {
                  "boot": "bootstrap", "hc2": "HC1", "hc3": "HC1", "clustered": "cluster"},
     "propensity_loss": {"cbps": "calibrated", "ebal": "calibrated", "entropy": "calibrated", "ipt": "calibrated",
                         "mle": "ml", "logit": "ml", "glm": "ml", "ps": "ml"},
-    "propensity_link": {"logistic": "logit", "normal": "probit"},
+    "propensity_link": {"logistic": "logit", "normal": "probit", "hetprobit": None},
     "bootstrap": {"bayes": "bayesian", "rows": "pairs", "nonparametric": "pairs", "clustered": "cluster",
                   "block": "cluster"},
+    "below": {"t": "z", "tstat": "z", "t_stat": "z", "std": "se", "std_error": "se", "pvalue": "p", "confint": "ci"},
+    "method": {"perc": "percentile", "norm": "normal", "stud": "studentized", "wald": "normal"},
 }  # fmt: skip
-EXPLAINED = {
+EXPLAINED: dict[tuple[str, str | None], str] = {  # of an option and a word, or any
     ("cov_type", "hc2"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
     ("cov_type", "hc3"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
     ("cov_type", "nonrobust"): "The standard errors of an effect are always robust.",
+    ("stars", None): "They mark p-values below 0.1, 0.05 and 0.01.",
+    ("propensity_link", "hetprobit"): "There is no heteroskedastic probit.",
     ("effect", "pomeans"): "The potential-outcome means are estimated along with every effect.",
     ("propensity_loss", "entropy"): "Calibrated scores towards one arm are entropy balancing.",
     ("propensity_loss", "ebal"): "Calibrated scores towards one arm are entropy balancing.",
@@ -191,6 +195,7 @@ OUTSIDE = {
     "survival": "lifelines and zEpid have survival outcomes",
     "ordinal": "R's WeightIt has ordinal and multinomial outcomes",
     "panel": "pyfixest has panel and difference-in-differences models",
+    "tmle": "R's tmle and zEpid have targeted maximum likelihood, whose influence function AIPW has too",
     "survey": "R's survey has strata and finite populations of a survey design",
 }
 
@@ -213,7 +218,8 @@ def meant(name: str, value: object, names: Iterable[str]) -> str | None:
     An object, such as a link of statsmodels, goes by the name of its class.
     """
     word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    return MEANT.get(name, {}).get(word.casefold()) or nearest_name(word, names)
+    words = MEANT.get(name, {})
+    return words[word.casefold()] if word.casefold() in words else nearest_name(word, names)
 
 
 NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
@@ -234,16 +240,16 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         advice = f"Type  {name}=  one of them."
     else:
         advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
-    why = f" {EXPLAINED[name, word]}" if (name, word) in EXPLAINED else ""
+    why = "".join(f" {EXPLAINED[name, key]}" for key in (word, None) if (name, key) in EXPLAINED)
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.{why}\n{advice}")
 
 
 def whole_number(name: str, value: object, least: int) -> None:
     """Raise an OptionError unless the value is an integer of at least the given size."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise OptionError(
-            f"{name}={value!r}; expected a whole number of at least {least}.\nType  {name}={least} or more."
-        )
+        whole = isinstance(value, float) and value.is_integer() and value >= least
+        advice = f"{name}={int(value)}." if whole else f"{name}={least} or more."  # type: ignore[call-overload]
+        raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nType  {advice}")
 
 
 HALF = 0.5  # of a significance level: beyond, an interval would cover less than it leaves out

@@ -553,8 +553,8 @@ def _demo_intro() -> str:
 
 
 def _demo_reading(joint: CausalResults, together: ComparisonResults) -> str:
-    adjusted = together.table["effect"].drop("Unadjusted")
-    crude, least, most = -together.table.loc["Unadjusted", "effect"], -adjusted.max(), -adjusted.min()
+    adjusted = together.table["estimate"].drop("Unadjusted")
+    crude, least, most = -together.table.loc["Unadjusted", "estimate"], -adjusted.max(), -adjusted.min()
     low, high = joint.conf_int().loc["ATE"]
     net = joint.replicate_bias["net"].to_numpy()
     paragraphs = (

@@ -71,7 +71,16 @@ def reader_name(code: str) -> str:
 
     Examples
     --------
-    >>> [reader_name(c) for c in ("mage", "C(race, Treatment('white'))", 'Q("Lohn 74")', "I(mage ** 2)", "np.log(x)")]
+    >>> [
+    ...     reader_name(c)
+    ...     for c in (
+    ...         "mage",
+    ...         "C(race, Treatment('white'))",
+    ...         'Q("Lohn 74")',
+    ...         "I(mage ** 2)",
+    ...         "np.log(x)",
+    ...     )
+    ... ]
     ['mage', 'race', 'Lohn 74', 'mage^2', 'log(x)']
     """
     tree = ast.parse(code, mode="eval").body

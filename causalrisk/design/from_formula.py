@@ -83,7 +83,8 @@ def design_from_formula(
     """
     notes: list[str] = []
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
-    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes)
+    known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
+    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes, known=known)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
@@ -125,19 +126,20 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
         )
 
 
-def _outcome_formula(text: Any, notes: list[str]) -> Formula:
-    outcome = parse(text, "outcome", notes)
+def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
+    outcome = parse(text, "outcome", notes, **known)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+        alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
         raise DesignError(
             f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
-            f'Type  "<outcome> ~ {outcome.right_text}".'
+            f'Type  {alone}"<outcome> ~ {outcome.right_text}".'
         )
     return outcome
 
 
 def read_formulas(
-    formula: Any, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str]
+    formula: Any, *, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str], known: Mapping[str, str]
 ) -> tuple[Formulas, Table]:
     """Parse both formulas and look up their names.
 
@@ -151,6 +153,8 @@ def read_formulas(
         The caller's variables.
     notes : list of str
         Lines are appended for what was probably meant otherwise.
+    known : mapping of str to str
+        The name of the "treatment", if it has one, for messages.
 
     Returns
     -------
@@ -160,10 +164,10 @@ def read_formulas(
         All columns there are.
     """
     try:
-        outcome = _outcome_formula(formula, notes)
+        outcome = _outcome_formula(formula, notes, known)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
-            assigned = parse(propensity, "propensity", notes)
+            assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
         table = collect(data, frame, (outcome, assigned), notes)
         scopes = (
             resolve(outcome, table, frame, "left"),

@@ -246,7 +246,7 @@ def balance_table(
             found = arm_moments(values, rows, labels, binary) | found
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
         units = ["raw" if b and raw_binary else "std" for b in binary]
-        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({"kind": kinds, "unit": units, **found}, index=index)
+        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({**found, "kind": kinds, "unit": units}, index=index)
     if len(tables) == 1:
         return next(iter(tables.values()))
     return pd.concat(tables, names=["contrast", "covariate"])
@@ -313,9 +313,10 @@ def balance(
     -------
     DataFrame
         A row for the propensity score and for each covariate of either formula, every level of a factor among them;
-        several arms: for each arm against the reference; with `by`: for each group. Columns "kind", "unit" ("std" or
-        "raw"), and "diff", "var ratio" and "KS", each "before" and "after" weighting; with `means`, "mean" and "sd"
-        of each arm; binary covariates have the proportion of the larger value, and no "sd".
+        several arms: for each arm against the reference; with `by`: for each group. Columns "diff", "var ratio" and
+        "KS", each "before" and "after" weighting, "kind" and "unit" ("std" or "raw"); with `means`, "mean" and "sd"
+        of each arm; binary covariates have the proportion of the larger value, and no "sd". Where pandas prints dots
+        for columns that a terminal has no room for, ``pandas.set_option("display.max_columns", None)`` shows all.
 
     Raises
     ------
@@ -342,7 +343,9 @@ def balance(
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> res.balance()[["unit", "diff before", "diff after"]].round(2)
                      unit  diff before  diff after
     covariate

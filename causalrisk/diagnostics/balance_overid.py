@@ -126,7 +126,9 @@ def balance_test(record: FitRecord) -> BalanceTest:
     >>> from causalrisk import Hajek, datasets
     >>> births = datasets.load_cattaneo2()
     >>> propensity = "mmarried + mage + prenatal1 + fbaby"
-    >>> res = Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity=propensity).fit()
+    >>> res = Hajek.from_formula(
+    ...     "bweight ~ 1", births, treat="mbsmoke", propensity=propensity
+    ... ).fit()
     >>> print(res.balance_test())
     Balance: chi2(5) = 38.1464, p = 0.0000
     """

@@ -39,7 +39,9 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> jobs = datasets.load_lalonde()
-    >>> res = IPWRA.from_formula("re78 ~ age + educ + re75", jobs, treat="treat").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "re78 ~ age + educ + re75", jobs, treat="treat"
+    ... ).fit()
     >>> changes = res.influence()["change"]
     >>> bool((changes.abs() > res.effect_se).any())
     False

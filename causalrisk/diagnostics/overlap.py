@@ -125,7 +125,9 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
     >>> res.overlap()[["n", "effective n", "score 50%", "outside support"]].round(2)
             n  effective n  score 50%  outside support
     arm

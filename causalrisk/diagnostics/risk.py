@@ -166,7 +166,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over that of the first, and "ratio std err", the standard error of
+        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of
         that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus half its
         standard error.
 
@@ -184,7 +184,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         "effect": path.effects,
         "std err": path.std_errors,
         "variance ratio": path.ratios,
-        "ratio std err": path.ratio_errors,
+        "ratio se": path.ratio_errors,
         "converged": path.converged,
         "chosen": np.arange(len(path.effects)) == path.chosen,
     }

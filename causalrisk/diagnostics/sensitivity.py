@@ -362,8 +362,12 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
-    >>> res.sensitivity()[["E-value", "E-value of limit", "robustness value"]].round(2)
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
+    >>> res.sensitivity()[["E-value", "E-value of limit", "robustness value"]].round(
+    ...     2
+    ... )
               E-value  E-value of limit  robustness value
     contrast
     1 vs 0       2.36              2.13              0.16

@@ -32,6 +32,7 @@ TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 OTHER_TARGETS = {
     "late": outside("instrument"),
+    "atos": 'Type  trim="crump"  for the rows of the optimal subset.',
     "cate": 'Type  res.effects_by("column")  after the fit for effects in groups.',
 }
 INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")

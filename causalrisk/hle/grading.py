@@ -40,7 +40,11 @@ def grade(response: str, answer: str, answer_type: str = "exactMatch") -> bool:
     Examples
     --------
     >>> from causalrisk.hle import grade
-    >>> grade("Explanation: elimination.\nAnswer: (B) Paris\nConfidence: 80%", "B", "multipleChoice")
+    >>> grade(
+    ...     "Explanation: elimination.\nAnswer: (B) Paris\nConfidence: 80%",
+    ...     "B",
+    ...     "multipleChoice",
+    ... )
     True
     >>> grade("Exact Answer: $0.50$", "1/2")
     True

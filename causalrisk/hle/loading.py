@@ -63,7 +63,10 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     >>> from causalrisk import hle
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = hle.write_example(folder)
-    ...     frame = hle.load_judged({"off": paths["tools off"], "on": paths["tools on"]}, paths["questions"])
+    ...     frame = hle.load_judged(
+    ...         {"off": paths["tools off"], "on": paths["tools on"]},
+    ...         paths["questions"],
+    ...     )
     >>> frame.groupby("arm")[["answered", "correct"]].mean().round(3)
          answered  correct
     arm

@@ -70,7 +70,10 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     >>> from causalrisk import hle
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = hle.write_example(folder)
-    ...     frame = hle.load_judged({"off": paths["tools off"], "on": paths["tools on"]}, paths["questions"])
+    ...     frame = hle.load_judged(
+    ...         {"off": paths["tools off"], "on": paths["tools on"]},
+    ...         paths["questions"],
+    ...     )
     >>> hle.score(frame)[["accuracy", "half_width", "answered", "accuracy_answered"]]
          accuracy  half_width  answered  accuracy_answered
     arm

@@ -28,7 +28,6 @@ from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
-TESTS = ("std err", "z", "P>|z|", "lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -224,9 +223,7 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     choice = np.sqrt([record.choice_variance for record in comparison.records])
     factors = np.repeat(choice, len(comparison.effect_names))
     se, errors = factors * column_sd(comparison.boot), factors * column_sd(scale.contrast(comparison.boot))
-    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors).set_axis(
-        ["effect", *TESTS], axis=1
-    )
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
     count = len(comparison.effect_names)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
@@ -262,4 +259,4 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     if count > 1:
         levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
-    return inference_frame(differences, paired, alpha, index).set_axis(["difference", *TESTS], axis=1)
+    return inference_frame(differences, paired, alpha, index)

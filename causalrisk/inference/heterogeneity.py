@@ -187,7 +187,9 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
     --------
     >>> from causalrisk import AIPW, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = AIPW.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> res.effects_by("mmarried")[["n", "estimate", "std err"]].round(1)
                  n  estimate  std err
     mmarried
@@ -243,7 +245,9 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
     --------
     >>> from causalrisk import AIPW, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = AIPW.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> res.differences_by("mmarried")[["estimate", "std err", "z"]].round(1)
                     estimate  std err    z
     mmarried minus
@@ -286,7 +290,9 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     --------
     >>> from causalrisk import AIPW, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = AIPW.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = AIPW.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> print(f"{float(res.equality_test('mmarried').pvalue):.3f}")
     0.018
     """

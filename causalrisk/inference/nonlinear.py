@@ -130,7 +130,9 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
     >>> change = res.nlcom("POM[1] / POM[0] - 1")
     >>> print(f"{change.effect[0]:.4f} ({change.sd[0]:.4f})")
     -0.0754 (0.0071)

@@ -16,6 +16,9 @@ from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # of other packages
+OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
+
 
 class Predictions:
     """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
@@ -66,6 +69,12 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
+def _check_arm(record: FitRecord, arm: Any) -> None:
+    """Refuse a statistic of other packages in the place of the arm."""
+    if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
+        raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
+
+
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
@@ -89,6 +98,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
+    _check_arm(record, arm)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -125,6 +135,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     1  3151.9     26.6         3099.8         3203.9
     """
     check_unit_level(record, "get_prediction(data)")
+    _check_arm(record, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)
@@ -155,10 +166,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
 def _new_rows(record: FitRecord, data: Any) -> Array:
     """Columns of the basis of the outcome models for new rows, shape (m, p)."""
     if isinstance(data, str) and data.isidentifier():
-        raise TypeError(
-            f"data={data!r} is text; expected rows of covariates.\nType  res.potential_outcomes  for the means of the "
-            "sample in each arm, or  res.propensity_scores."
-        )
+        raise TypeError(f"data={data!r} is text; expected rows of covariates.\n{OF_THE_SAMPLE}")
     if record.spec.constants:
         return np.ones((record.design.n if data is None else len(data), 1))
     rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)

@@ -40,7 +40,7 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     for item in given:
         model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
         if model is None:
-            raise OptionError(unknown_estimator(item, BY_NAME))
+            raise OptionError(unknown_estimator(item, BY_NAME, among=given))
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
         models.append(model)
@@ -81,7 +81,7 @@ class ComparisonResults:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Effects, a row an estimator (and arm): bootstrap ("std err") and robust errors, z test, normal interval."""
+        """Effects, a row an estimator (and arm): the columns of `summary_frame`, by the bootstrap, and "robust se"."""
         return effects_frame(self._data, 0.05)
 
     @property
@@ -260,13 +260,19 @@ def compare(
     >>> from causalrisk import compare, datasets
     >>> births = datasets.load_cattaneo2()
     >>> names = ["Unadjusted", "IPWRA"]
-    >>> both = compare("bweight ~ mage + medu", births, treat="mbsmoke", estimators=names, n_boot=99)
+    >>> both = compare(
+    ...     "bweight ~ mage + medu",
+    ...     births,
+    ...     treat="mbsmoke",
+    ...     estimators=names,
+    ...     n_boot=99,
+    ... )
     >>> both
     2 estimators: ATE -275.25 to -256.86, 1 vs 0, n 4642
-    >>> both.differences[["difference", "std err"]].round(1)
-                      difference  std err
+    >>> both.differences[["estimate", "std err"]].round(1)
+                      estimate  std err
     estimator  minus
-    Unadjusted IPWRA       -18.4     11.0
+    Unadjusted IPWRA     -18.4     11.0
     """
     models = chosen_models(estimators)
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})

@@ -11,24 +11,40 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from causalrisk import datasets
 from causalrisk.design import ColumnOptions
+from causalrisk.design.formulas.stata import from_teffects
 from causalrisk.errors import MEANT, listed, meant, nearest_name, outside
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
-from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.numerics.families import family_meant
+from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
 CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of JRE only."
+AS_FORMULA, AS_PROPENSITY = "Type  from_formula({value}, data, ...).", "Type  propensity={value}."
 
 
 Advice = str | Callable[[Any], str]  # for a keyword; a function of what was given where that decides
 
 
-def _named(*groups: tuple[str, Advice]) -> dict[str, Advice]:
-    """Return a mapping of each of the words, separated by blanks, to its advice."""
+def named(*groups: tuple[str, Advice]) -> dict[str, Advice]:
+    """Return a mapping of each of the words, separated by blanks, to its advice.
+
+    Parameters
+    ----------
+    *groups : tuple of str and advice
+        Words of one meaning, and what to type here.
+
+    Returns
+    -------
+    dict
+        Word -> advice.
+    """
     return {word: advice for words, advice in groups for word in words.split()}
 
 
@@ -60,6 +76,33 @@ def _method(given: Any) -> str:
     return "An estimator is a class: IPWRA.from_formula(...), AIPW.from_formula(...)."
 
 
+def _outcome_model(given: Any) -> str:
+    """Translate omodel= of Stata, whose word names a family; a formula else."""
+    family = family_meant(given) if isinstance(given, str) else None
+    return f"Type  {family}." if family else AS_FORMULA
+
+
+def _treatment_model(given: Any) -> str:
+    """Translate tmodel= of Stata, whose word names a link; a formula else."""
+    if not isinstance(given, str) or given not in {*BINARY_LINKS, *MEANT["propensity_link"]}:
+        return AS_PROPENSITY
+    link = meant("propensity_link", given, BINARY_LINKS)
+    return (
+        f'Type  propensity_link="{link}".' if link else f"Type  propensity_link=  one of {listed(tuple(BINARY_LINKS))}."
+    )
+
+
+def _weight(given: Any) -> str:
+    """Translate weight= of PSweight, whose word names a population; observation weights else."""
+    target = SPELLINGS.get(str(given).casefold())
+    return f'Type  target="{target}".' if target else 'Type  weights={value}, weight_type="probability".'
+
+
+def _rows(given: Any) -> str:
+    """Translate subset=, a condition on the rows."""
+    return "Type  data=data.query({value})." if isinstance(given, str) else "Type  data=data[...]  with the condition."
+
+
 def _scale(given: Any) -> str:
     """Translate type= of PSweight and of R's predict, and exponentiate= of broom."""
     scale = "ratio" if given is True else meant("effect", given, SCALES)
@@ -73,12 +116,13 @@ def _fields(kind: type) -> list[str]:
 
 
 # {value} stands for what was given to the keyword, as it would be typed.
-FIT_INSTEAD = _named(
+FIT_INSTEAD = named(
     ("cov_kwds clusters groups", _clusters),
     ("use_t", "p-values and intervals are normal; use_t is always False. Leave it out."),
     ("disp verbose", "fit prints nothing; progress=True shows the bootstrap."),
     ("maxiter tol", "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out."),
     ("start_params", "The search finds its start. Leave it out."),
+    ("optimizer solver", "Each model has its own search. Leave it out."),
     ("effect_group", "It belongs to the model.\nType  from_formula(..., target={value}).fit()."),
     ("seed random_state", "Type  rng={value}."),
     ("reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples B R", "Type  n_boot={value}."),
@@ -93,26 +137,40 @@ FIT_INSTEAD = _named(
         for name in (*_fields(ColumnOptions), *_fields(ModelOptions))
     ),
 )
-FIT_SEPARATE = FIT_INSTEAD | {
-    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
-}
-MODEL_INSTEAD = _named(
+FIT_SEPARATE = (
+    FIT_INSTEAD
+    | {
+        name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)."
+        for name in _fields(JREOptions)
+        if name != "method"
+    }
+    | {"method": "Each model has its own search. Leave it out."}
+)
+MODEL_INSTEAD = named(
     ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),
     ("groups clusters cluster_var psu ids", "Type  cluster={value}."),
     ("estimand population stat", f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."),
     ("atet att", 'Type  target="treated".'),
-    ("focal tlevel", "Type  target={value}."),
-    ("subset", "Give the rows themselves: data=data[...]."),
+    ("focal", "Type  target={value}."),
+    (
+        "tlevel",
+        "Type  target={value}  for the effect on its rows, or  treated={value}  for the level that is treated.",
+    ),
+    ("subset subpop", _rows),
+    ("weight", _weight),
+    ("aequations", "Type  res.summary(coefficients={value})  after the fit."),
     ("eval_env", "Variables are taken from data=, or from where from_formula is called. Leave it out."),
     (
-        "ps_formula propensity_formula treatment_formula ps_model tmodel exposure_model gform results_select",
-        "Type  propensity={value}.",
+        "ps_formula propensity_formula treatment_formula exposure_model gform results_select",
+        AS_PROPENSITY,
     ),
-    ("outcome_formula out_formula outcome_model omodel Qform", "Type  from_formula({value}, data, ...)."),
+    ("tmodel ps_model", _treatment_model),
+    ("omodel outcome_model", _outcome_model),
+    ("outcome_formula out_formula Qform", AS_FORMULA),
     ("ps pscore propensity_scores", "Type  propensity_score={value}."),
     ("strata stratum", f"{outside('survey')}\nFor strata as covariates type  C({{bare}})  in both formulas."),
     (
-        "design svydesign fpc",
+        "design svydesign svy fpc",
         f'{outside("survey")}\nType  weights="w", weight_type="probability", cluster="psu"  for what is here.',
     ),
     ("instrument instruments iv endog_iv z", outside("instrument")),
@@ -128,7 +186,8 @@ MODEL_INSTEAD = _named(
     ),
     ("trimming", "Type  trim={value}."),
     ("gbound", "Type  clip={pair}."),
-    ("pstolerance discard common osample", 'Type  trim={pair}  or  trim="crump"  to leave rows out by their score.'),
+    ("pstolerance osample", "Poor overlap is warned of, and res.overlap() has its numbers. Leave it out."),
+    ("discard common", 'Type  trim={pair}  or  trim="crump"  to leave rows out by their score.'),
     ("stabilize stabilized", "It multiplies all weights of an arm by one number; the effect stays. Leave it out."),
     ("moments int poly", 'They are terms of the formula.\nType  propensity="x1 + I(x1**2) + x1:x2".'),
     ("person_time person_years at_risk time_at_risk exposures", "Type  exposure={value}."),
@@ -143,7 +202,7 @@ MODEL_INSTEAD = _named(
         "covariates controls confounders common_causes x X W",
         'They stand in the formula: from_formula("y ~ x1 + x2", ...).',
     ),
-    ("outcome y Y yname", 'It stands in the formula: from_formula("y ~ x1 + x2", ...).'),
+    ("outcome y Y yname", 'It stands in the formula.\nType  from_formula("{bare} ~ x1 + x2", ...).'),
     ("by subgroup subgroups", "Type  res.effects_by({value})  after the fit."),
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
@@ -159,7 +218,7 @@ MODEL_INSTEAD = _named(
         if name != "method"
     ),
 )
-FROM_ARRAYS = MODEL_INSTEAD | _named(
+FROM_ARRAYS = MODEL_INSTEAD | named(
     ("data formula", 'A formula goes to from_formula.\nType  {owner}.from_formula("y ~ x1 + x2", data, treat="d").'),
     (
         "propensity results_select gform",
@@ -170,7 +229,7 @@ FROM_ARRAYS = MODEL_INSTEAD | _named(
         "Arrays are endog, exog and treat, in this order.\nType  {owner}(y, X, d).",
     ),
 )
-OF_RESULTS = _named(
+OF_RESULTS = named(
     ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
     ("ci", "Type  alpha=0.05  for 95% intervals."),
     ("newdata new_data exog X", "Type  data={value}."),
@@ -191,25 +250,57 @@ OF_RESULTS = _named(
     ("r_matrix", "Type  res.t_test({value})  for linear combinations."),
     ("remove_data", "Results compute from their data.\nType  res.tidy()  for the numbers alone."),
 )
-OF_TABLES = _named(
+OF_TABLES = named(
     ("strata groupby group treat", "Type  by={value}."),
     ("vars variables columns", "Type  covariates={value}."),
     ("nonnormal", "Type  median={value}."),
     ("dfcom", "Type  df_complete={value}."),
+    ("digits fmt decimals float_format", "Numbers have the digits of their standard errors. Leave it out."),
+    ("caption", "Type  title={value}."),
+    ("label output", 'A table writes itself.\nType  table.save("table.docx"), or  table.as_latex(label="tab:1").'),
+    ("pval pvalues pDigits test", "There are no p-values: they measure the sample size. Leave it out."),
     ("se vcov", 'Standard errors are those of the fits.\nType  below="se"  for where they stand.'),
     ("model_names models_names headers", "Type  names={value}."),
     ("coef_map coef_rename coef_labels", "Type  rename={value}."),
     ("coef_omit", "Type  drop={value}."),
-    ("gof_map model_stats", 'Type  statistics=["nobs"].'),
+    ("gof_map gof_omit model_stats scalars", 'Type  statistics=["nobs"].'),
     ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
 )
-REQUIRED = {
-    "treat": 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").',
+
+
+def _without_treatment(args: Sequence[Any]) -> str:
+    """Say what to type where treat= is missing: both models in Stata's parentheses, fits to compare, or a formula."""
+    typed = next((from_teffects(given) for given in args if isinstance(given, str)), None)
+    if typed:
+        return f"Type  {typed}."
+    if any(hasattr(given, "params") for given in args):
+        return "Fits stand side by side in a table.\nType  etable([res1, res2])."
+    return 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").'
+
+
+REQUIRED: dict[str, Callable[[Sequence[Any]], str]] = {
+    "treat": _without_treatment,
+    "data": lambda _: 'The covariates come first.\nType  table_one(["x1", "x2"], data, by="d").',
 }
+OF_PACKAGE = named(
+    ("modelsummary esttab estout outreg2 stargazer summary_col texreg", "Type  causalrisk.etable([res1, res2])."),
+    (
+        "TableOne tableone CreateTableOne table1 tbl_summary",
+        'Type  causalrisk.table_one(["x1", "x2"], data, by="d").',
+    ),
+    ("bal_tab cobalt", "Type  res.balance()."),
+    ("love_plot", "Type  res.plot_balance()."),
+    *((name, f"It is a method of results.\nType  res.{name}().") for name in ("tidy", "glance", "summary")),
+    ("weightit WeightIt twang psweight PSweight CBPS cbps ebal", 'Type  causalrisk.Hajek.from_formula("y ~ 1", '
+     'data, treat="d", propensity="x1 + x2").'),
+    ("matchit MatchIt psmatch2 nnmatch", outside("matching")),
+    ("tmle TMLE", outside("tmle")),
+    *((name, f"Type  causalrisk.datasets.{name}().") for name in datasets.__all__),
+)  # fmt: skip
 DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster", "offset",
                 "exposure")  # fmt: skip
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
-ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in spec.aliases}
+ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in (spec.name.casefold(), *spec.aliases)}
 MATCHING_WORDS = {"matching", "psmatch", "nnmatch", "psm", "match"}
 
 
@@ -242,7 +333,8 @@ def check_keywords(
                 if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in without:
                     taken.setdefault(parameter.name, parameter)
         positional = [p for p in own if p.kind is p.POSITIONAL_OR_KEYWORD]
-        needed = [p.name for p in own if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+        known = [name for name in taken if name not in ("self", "cls")]
+        needed = [p.name for p in own if p.kind is not p.VAR_POSITIONAL and p.default is p.empty]
 
         @functools.wraps(function)
         def _checked(*args: Any, **keywords: Any) -> Any:
@@ -252,15 +344,34 @@ def check_keywords(
                     raise TypeError(unknown_keyword(where, name=name, known=list(taken), instead=instead, value=value))
             if len(args) > len(positional) and all(p.kind is not p.VAR_POSITIONAL for p in own):
                 raise TypeError(_by_name(_caller_name(function, args), args, len(positional), list(taken.values())))
+            placed = [p.name for p in positional[: len(args)]]
+            for name in keywords:
+                if name in placed:
+                    raise TypeError(_given_twice(_caller_name(function, args), name, args[placed.index(name)], known))
             for name in needed:
-                if name not in keywords:
-                    raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{REQUIRED[name]}")
+                if name not in keywords and name not in placed:
+                    advice = (
+                        REQUIRED[name]([*args, *keywords.values()])
+                        if name in REQUIRED
+                        else f"Its options are {', '.join(known)}."
+                    )
+                    raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{advice}")
             return function(*args, **keywords)
 
         _checked.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
         return _checked  # type: ignore[return-value]
 
     return decorate
+
+
+def _given_twice(where: str, name: str, first: Any, known: Sequence[str]) -> str:
+    """Say that an option is given by position and by name, and which others the first may be meant for."""
+    others = ", ".join(f"{other}=" for other in known if other != name)
+    return (
+        f"{where} got {name!r} twice: what stands first, {typed(first)}, is {name} too.\nGive that by its name"
+        + (f", one of {others}" if others else "")
+        + ", or leave it out."
+    )
 
 
 def _caller_name(function: Callable[..., Any], args: tuple[Any, ...]) -> str:
@@ -297,8 +408,12 @@ def _by_name(where: str, args: Sequence[Any], positional: int, parameters: Seque
     if positional == 1 and isinstance(given[0], type(args[0])):
         advice = f"Type  {where}([res1, res2])."
     elif names[0] == "cov_type":
-        count = isinstance(given[0], numbers.Number)
-        advice = f"Type  n_boot={typed(given[0])}." if count else _standard_errors(given[0])
+        if isinstance(given[0], numbers.Number):
+            advice = f"Type  n_boot={typed(given[0])}."
+        elif isinstance(given[0], str):
+            advice = _standard_errors(given[0])
+        else:  # arrays, as scikit-learn has them
+            advice = f"The data belong to the model.\nType  {where.split('.')[0]}(y, X, d).fit()."
     elif hasattr(given[0], "columns") and "propensity" in names:  # a frame after two formulas
         advice = f'Type  {where}("y ~ x1 + x2", data, treat="d", propensity="x1 + x2").'
     else:
@@ -360,6 +475,8 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     message = f"module 'causalrisk' has no attribute {name!r}."
     if name.startswith("_"):
         return message
+    if name in OF_PACKAGE:
+        return f"{message}\n{OF_PACKAGE[name]}"
     meant = ESTIMATOR_WORDS.get(name.casefold()) or nearest_name(name, known, CLOSE)
     if meant:
         return f"{message}\nType  causalrisk.{meant}."
@@ -368,7 +485,7 @@ def unknown_name(name: str, known: Sequence[str]) -> str:
     return f"{message}\nThe estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
 
 
-def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:
+def unknown_estimator(given: Any, known: Iterable[str], also: str = "", among: Sequence[Any] = ()) -> str:
     """Return the message for an estimator that is not known, with the one that is probably meant.
 
     Parameters
@@ -379,14 +496,16 @@ def unknown_estimator(given: Any, known: Iterable[str], also: str = "") -> str:
         Names of the estimators there are.
     also : str
         What else may be given.
+    among : sequence
+        All that are given, if several are.
 
     Returns
     -------
     str
         The message.
     """
-    known, word = list(known), str(getattr(given, "__name__", given)).casefold()
-    words = re.split(r"[\s,]+", word.strip())
+    known, word, *others = [list(known), *(str(getattr(g, "__name__", g)).casefold() for g in (given, *among))]
+    words = [part for text in others or [word] for part in re.split(r"[\s,]+", text.strip())]
     found = [ESTIMATOR_WORDS.get(w) or nearest_name(w, [*known, "IPW"], 0.6) for w in words]
     if word in MATCHING_WORDS:
         advice = outside("matching")

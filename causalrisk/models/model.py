@@ -200,7 +200,7 @@ class CausalModel:
 
     @check_keywords(FROM_ARRAYS, from_formula, without=("treat", "propensity"))
     def __init__(
-        self, endog: Any, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
         """Make a model from arrays.
 
@@ -237,7 +237,8 @@ class CausalModel:
                 "own.\n"
                 f"Type  {name}.from_formula({typed(endog)}, data, treat={column})."
             )
-        missing = [what for what, given in (("exog", exog), ("treat", treat)) if given is None]
+        given = {"endog": endog, "exog": exog, "treat": treat}
+        missing = [name for name, values in given.items() if values is None]
         if missing:
             raise TypeError(
                 f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
@@ -421,7 +422,9 @@ class OutcomeRegression(CausalModel):
     --------
     >>> from causalrisk import OutcomeRegression, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> OutcomeRegression.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> OutcomeRegression.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
     OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
     """
 
@@ -435,7 +438,9 @@ class Hajek(CausalModel):
     --------
     >>> from causalrisk import Hajek, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> Hajek.from_formula("bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu").fit()
+    >>> Hajek.from_formula(
+    ...     "bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu"
+    ... ).fit()
     Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
     """
 
@@ -493,7 +498,9 @@ class JRE(CausalModel):
     --------
     >>> from causalrisk import JRE, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(n_boot=99)
+    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(
+    ...     n_boot=99
+    ... )
     >>> res
     JRE: ATE -256.37 (24.20), 1 vs 0, n 4642
     """

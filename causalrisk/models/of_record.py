@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from causalrisk.estimators.record import FitRecord
-from causalrisk.models.keywords import OF_RESULTS, unknown_keyword
+from causalrisk.models.keywords import OF_RESULTS, check_keywords
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,16 +31,12 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
     """
     signature = inspect.signature(function)
     self, *others = signature.parameters.values()
-    known = [parameter.name for parameter in others]
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        for name, value in keywords.items():
-            if name not in known:
-                where = f"{type(self).__name__}.{function.__name__}"
-                raise TypeError(unknown_keyword(where, name=name, known=known, instead=OF_RESULTS, value=value))
         return function(self._record, *args, **keywords)
 
+    method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
     method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
-    return method
+    return check_keywords(OF_RESULTS)(method)

@@ -261,11 +261,15 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     >>> from causalrisk import IPWRA, datasets, pool
     >>> births = datasets.load_cattaneo2()
     >>> rng = np.random.default_rng(0)
-    >>> gone = rng.random(len(births)) < 0.2  # for the example, a fifth of the ages is lost, and drawn from the others
+    >>> gone = rng.random(len(births)) < 0.2  # their ages are drawn from the others'
     >>> fits = []
     >>> for _ in range(5):
     ...     births.loc[gone, "mage"] = rng.choice(births.mage[~gone], gone.sum())
-    ...     fits.append(IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit())
+    ...     fits.append(
+    ...         IPWRA.from_formula(
+    ...             "bweight ~ mage + medu", births, treat="mbsmoke"
+    ...         ).fit()
+    ...     )
     >>> pooled = pool(fits)
     >>> pooled
     IPWRA, 5 imputations: ATE -256.76 (24.29), 1 vs 0, n 4642

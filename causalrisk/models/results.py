@@ -33,7 +33,7 @@ from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
-from causalrisk.models.keywords import OF_RESULTS, check_keywords, unknown_attribute
+from causalrisk.models.keywords import OF_RESULTS, check_keywords, named, unknown_attribute
 from causalrisk.models.of_record import of_record
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
@@ -46,83 +46,67 @@ from causalrisk.report.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.wording import has_converged
 
-_MANY_MODELS = "Several models are estimated together, and no likelihood or R squared is theirs."
-_NORMAL = "Inference is normal, without degrees of freedom. Type  res.nobs  for the observations."
-INSTEAD = {
-    **dict.fromkeys(("resid", "fittedvalues"), "Type  res.predict()  for the fitted mean in each arm."),
-    **dict.fromkeys(("df_resid", "df_model"), _NORMAL),
-    **dict.fromkeys(
-        [
-            "rsquared",
-            "rsquared_adj",
-            "prsquared",
-            "pseudo_rsquared",
-            "llf",
-            "llnull",
-            "aic",
-            "bic",
-            "deviance",
-            "null_deviance",
-            "pearson_chi2",
-            "scale",
-            "mse_resid",
-            "ssr",
-            "fvalue",
-            "f_pvalue",
-        ],
-        f"{_MANY_MODELS} Type  res.calibration()  for how well the outcome models fit.",
+_MEANS = "Type  res.params  for the effects and the potential-outcome means, POM[...]"
+INSTEAD = named(
+    ("resid fittedvalues", "Type  res.predict()  for the fitted mean in each arm."),
+    (
+        "df_resid df_model",
+        "Inference is normal, without degrees of freedom. Type  res.nobs  for the observations.",
     ),
-    **dict.fromkeys(("weights", "ipw", "ipw_weights"), "Type  res.importance_weights."),
-    **dict.fromkeys(("propensity", "propensity_score", "ps", "pscore"), "Type  res.propensity_scores."),
-    "e": "Type  res.propensity_scores,  or  res.params  for Stata's e(b).",
-    **dict.fromkeys(
-        [
-            "margins",
-            "get_margeff",
-            "marginal_effects",
-            "means",
-            "pomeans",
-            "avg_comparisons",
-            "comparisons",
-            "avg_predictions",
-            "avg_slopes",
-        ],
-        "Type  res.params  for the effects and the potential-outcome means, POM[...].",
+    (
+        "rsquared rsquared_adj prsquared pseudo_rsquared llf llnull aic bic deviance null_deviance pearson_chi2 scale "
+        "mse_resid ssr fvalue f_pvalue",
+        "Several models are estimated together, and no likelihood or R squared is theirs. Type  res.calibration()  for "
+        "how well the outcome models fit.",
     ),
-    "summary2": "Type  res.summary().",
-    **dict.fromkeys(("f_test", "wald_test_terms", "test"), "Type  res.wald_test(...)."),
-    **dict.fromkeys(("lincom", "hypotheses"), "Type  res.t_test(...)."),
-    **dict.fromkeys(("t_test_pairwise", "contrast", "pwcompare"), "Type  res.pairwise()."),
-    **dict.fromkeys(("plot_love", "love_plot", "loveplot"), "Type  res.plot_balance()."),
-    **dict.fromkeys(("smd", "tebalance", "tebalance_summarize", "balance_table", "bal_tab"), "Type  res.balance()."),
-    "tebalance_overid": "Type  res.balance_test().",
-    **dict.fromkeys(("ess", "effective_n", "teoverlap"), "Type  res.overlap()."),
-    **dict.fromkeys(("std_errors", "std_error", "stderr", "se"), "Type  res.bse."),
-    **dict.fromkeys(("zvalues", "zstats", "t_values", "tstats"), "Type  res.tvalues."),
-    **dict.fromkeys(("pvalue", "p_values", "pval"), "Type  res.pvalues."),
-    **dict.fromkeys(("confint", "ci", "conf_interval"), "Type  res.conf_int()."),
-    **dict.fromkeys(("vcov", "cov", "normalized_cov_params"), "Type  res.cov_params()."),
-    **dict.fromkeys(("coef", "coef_", "coefficients", "estimate", "effects"), "Type  res.params."),
-    **dict.fromkeys(("n", "n_obs", "N"), "Type  res.nobs."),
-    "predict_proba": "Type  res.propensity_scores.",
-    **dict.fromkeys(("cate", "gate", "effect_modification"), 'Type  res.effects_by("column").'),
-    "boot": "Type  res.boot_params.",
-    "bootstrap": 'Type  res.model.fit(cov_type="bootstrap").',
-    **dict.fromkeys(("estat", "estimates"), "Type  res.glance()."),
-    **dict.fromkeys(("estimates_store", "est_store"), 'Type  res.save("m1.pickle").'),
-    "match_data": "Rows are weighted, not matched. Type  res.importance_weights.",
-    "remove_data": "Results compute from their data. Type  res.tidy()  for the numbers alone.",
-    "plot": "Type  res.plot_diagnostics().",
-    **dict.fromkeys(("to_latex", "as_latex"), "Type  res.summary().as_latex()."),
-    **dict.fromkeys(("to_html", "as_html"), "Type  res.summary().as_html()."),
-    **dict.fromkeys(("refit", "fit"), "Type  res.model.fit()."),
-    **dict.fromkeys(
-        ("get_robustcov_results", "cov_HC1", "HC1_se"),
-        'Clusters are given to the model, by cluster=. Type  res.model.fit(cov_type="HC1").',
+    ("weights ipw ipw_weights", "Type  res.importance_weights."),
+    ("propensity propensity_score ps pscore", "Type  res.propensity_scores."),
+    ("e", "Type  res.propensity_scores,  or  res.params  for Stata's e(b)."),
+    ("means pomeans avg_predictions", f"{_MEANS}."),
+    (
+        "margins get_margeff marginal_effects avg_comparisons comparisons avg_slopes slopes",
+        f'{_MEANS}, or  res.effects_by("column")  for the effects in groups.',
     ),
-    **dict.fromkeys(("cov_HC0", "HC0_se"), 'Type  res.model.fit(cov_type="robust").'),
-    **dict.fromkeys(("get_influence", "outlier_test", "dfbetas"), "Type  res.influence()."),
-}
+    ("summary2", "Type  res.summary()."),
+    ("f_test wald_test_terms test", "Type  res.wald_test(...)."),
+    ("lincom hypotheses", "Type  res.t_test(...)."),
+    ("t_test_pairwise contrast pwcompare", "Type  res.pairwise()."),
+    ("plot_love love_plot loveplot", "Type  res.plot_balance()."),
+    ("smd tebalance tebalance_summarize balance_table bal_tab", "Type  res.balance()."),
+    ("tebalance_overid", "Type  res.balance_test()."),
+    ("ess effective_n teoverlap", "Type  res.overlap()."),
+    ("std_errors std_error stderr se", "Type  res.bse."),
+    ("zvalues zstats t_values tstats", "Type  res.tvalues."),
+    ("pvalue p_values pval", "Type  res.pvalues."),
+    ("confint ci conf_interval", 'Type  res.conf_int(alpha=0.05), or  res.conf_int(cols=["ATE"])  for one of them.'),
+    ("vcov cov normalized_cov_params", "Type  res.cov_params()."),
+    ("coef coef_ coefficients estimate effects coeflegend", "Type  res.params."),
+    ("n n_obs N", "Type  res.nobs."),
+    ("predict_proba", "Type  res.propensity_scores."),
+    ("predictions", "Type  res.predict()."),
+    ("augment", "Type  data.assign(score=res.propensity_scores, weight=res.importance_weights)."),
+    ("cate gate effect_modification", 'Type  res.effects_by("column").'),
+    ("e_value evalue evalues", "Type  res.sensitivity()."),
+    ("boot", "Type  res.boot_params."),
+    ("bootstrap", 'Type  res.model.fit(cov_type="bootstrap").'),
+    ("estat estimates", "Type  res.glance()."),
+    ("estimates_store est_store", 'Type  res.save("m1.pickle").'),
+    ("to_dataframe to_frame to_pandas", "Type  res.tidy()."),
+    ("outreg2 esttab etable modelsummary stargazer", "Type  causalrisk.etable([res])."),
+    ("match_data", "Rows are weighted, not matched. Type  res.importance_weights."),
+    ("remove_data", "Results compute from their data. Type  res.tidy()  for the numbers alone."),
+    ("update", "Another formula is another model: from_formula(...)."),
+    ("plot", "Type  res.plot_diagnostics()."),
+    ("to_latex as_latex", "Type  res.summary().as_latex()."),
+    ("to_html as_html", "Type  res.summary().as_html()."),
+    ("refit fit", "Type  res.model.fit()."),
+    (
+        "get_robustcov_results cov_HC1 HC1_se",
+        'Type  res.model.fit(cov_type="HC1"), or  from_formula(..., cluster="column").fit()  for clusters.',
+    ),
+    ("cov_HC0 HC0_se", 'Type  res.model.fit(cov_type="robust").'),
+    ("get_influence outlier_test dfbetas", "Type  res.influence()."),
+)
 
 
 class CausalResults:

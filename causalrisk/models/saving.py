@@ -69,7 +69,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> import tempfile
     >>> from causalrisk import IPWRA, datasets, load
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
+    ... ).fit()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     again = load(res.save(f"{folder}/smoking.pickle"))
     >>> again

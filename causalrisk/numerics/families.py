@@ -65,7 +65,7 @@ _ENTRIES = (
         low=-np.inf,
         high=np.inf,
         aliases=("normal",),
-        meant=("ols",),
+        meant=("ols", "linear"),
     ),
     FamilyEntry(
         name="binomial",
@@ -255,16 +255,32 @@ class OutcomeFamily:
             )
 
 
+def family_meant(name: str) -> str | None:
+    """Return the options for a family as others call it: ``family='binomial', link='probit'`` for "probit"; else None.
+
+    Parameters
+    ----------
+    name : str
+        A family, in lower case, maybe called with its link as R does.
+
+    Returns
+    -------
+    str or None
+        The options as they are typed.
+    """
+    called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)
+    word = called[1] if called else name
+    close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
+    link = called[2] if called and called[2] else LINKS_IN_NAMES.get(word)
+    return f"family={close!r}" + (f", link={link!r}" if link else "") if close else None
+
+
 def _unknown(given: Any, name: str) -> OptionError:
     """Say which family is probably meant, or which package has it."""
     names = [known for known in FAMILIES if known != "negativebinomial"]
-    called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)  # as R calls them
-    word = called[1] if called else name
-    close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
-    linked = called[2] if called and called[2] else LINKS_IN_NAMES.get(word)
-    link = f", link={linked!r}" if linked else ""
-    if close:
-        advice = f"Type  family={close!r}{link}."
+    typed = family_meant(name)
+    if typed:
+        advice = f"Type  {typed}."
     else:
         advice = outside(OUTSIDE_FAMILIES[name]) if name in OUTSIDE_FAMILIES else "Type  family=  one of them."
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"

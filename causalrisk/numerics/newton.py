@@ -140,16 +140,23 @@ def newton_batch(
         else:
             step = _limited(step, columns, current)
         gamma[:, active] += step
-        far = likelihood.bounded & (np.abs(np.where(current > 0, eta, 0)).max(axis=(0, 1), initial=0) > SEPARATED)
         done = (whole <= STEP_TOLERANCE) & ~singular
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
-        failures[active] = np.where(far, Failure.SEPARATION, Failure.NOT_CONVERGED)
-        failures[active[singular & ~far]] = Failure.SINGULAR_PROPENSITY
         failures[active[done]] = Failure.OK
-        go_on = ~(done | lost)
+        failed = ~done & (lost | (iteration == MAX_ITERATIONS))
+        if failed.any():
+            far = likelihood.bounded & _separated(eta[:, :, failed], current[:, failed])
+            unsettled = np.where(singular[failed], Failure.SINGULAR_PROPENSITY, Failure.NOT_CONVERGED)
+            failures[active[failed]] = np.where(far, Failure.SEPARATION, unsettled)
+        go_on = ~(done | failed)
         if not go_on.all():
             active, current = active[go_on], current[:, go_on]
     return NewtonFits(gamma, failures, iteration)
+
+
+def _separated(eta: Array, weights: Array) -> NDArray[np.bool_]:
+    """Which fits, shape (m,), have a used row whose linear predictor says that its arm is all but certain."""
+    return np.asarray(np.abs(np.where(weights > 0, eta, 0)).max(axis=(0, 1), initial=0) > SEPARATED)
 
 
 def refit_batch(

@@ -119,7 +119,10 @@ def etable(
     --------
     >>> from causalrisk import AIPW, IPWRA, datasets, etable
     >>> births = datasets.load_cattaneo2()
-    >>> fits = [m.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit() for m in (IPWRA, AIPW)]
+    >>> fits = [
+    ...     m.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    ...     for m in (IPWRA, AIPW)
+    ... ]
     >>> etable(fits, keep=["ATE"])
     ==============================================================================
     bweight                                                    (1)         (2)

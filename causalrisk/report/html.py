@@ -37,11 +37,14 @@ p, ul, ol { margin: .5rem 0; }
 .bad { color: #8c1d00; background: #fde8e1; }
 .verdicts { list-style: none; padding: 0; }
 .verdicts li { margin: .5rem 0; }
-.scroll { overflow-x: auto; margin: .6rem 0; }
+.scroll { overflow-x: auto; margin: .6rem 0; background:
+  linear-gradient(to right, transparent, var(--paper) 50%) right / 2.4rem 100% no-repeat local,
+  linear-gradient(to right, transparent, #8888) right / .8rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
 .summary table { width: 100%; margin-bottom: -1px; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+caption { text-align: left; font-weight: 600; padding: .3rem .1rem; }
 th, td { padding: .15rem .5rem; text-align: right; white-space: nowrap; }
+th { white-space: normal; }
 th[scope=row], .text { text-align: left; }
 th[scope=row] { font-weight: 400; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
@@ -49,26 +52,27 @@ tbody { border-top: 1px solid var(--line); border-bottom: 1px solid var(--line);
 figure { margin: .8rem 0; }
 img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; color: var(--soft); }
-pre { overflow-x: auto; padding: .7rem; background: #f5f5f5; border: 1px solid var(--line); font-size: .8rem; }
+pre { padding: .7rem; background: #f5f5f5; border: 1px solid var(--line); font-size: .8rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 .open { border: 2px dashed #8c1d00; padding: .5rem .8rem; margin: .6rem 0; }
 .stated { border: 1px solid var(--line); padding: .5rem .8rem; margin: .6rem 0; }
 .open [contenteditable] { min-height: 3rem; padding: .4rem; background: #fff8f5; }
 :focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 nav ul { columns: 2; padding-left: 1.2rem; }
 @media (max-width: 30rem) {
+  body { padding: .6rem; }
   nav ul { columns: 1; }
   h1 { font-size: 1.35rem; }
   table { font-size: .72rem; }
   th, td { padding: .1rem .22rem; }
-  .summary table { font-size: .56rem; }
-  .summary th, .summary td { padding: .1rem .15rem; }
+  .summary table { font-size: .63rem; }
+  .summary th, .summary td { padding: .1rem; }
 }
 @page { margin: 18mm 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
-  .scroll, pre { overflow: visible; }
-  pre { white-space: pre-wrap; }
+  .scroll { overflow: visible; background: none; }
   table { font-size: 7.5pt; }
   th, td { padding: .1rem .25rem; }
   h2, h3 { break-after: avoid; }
@@ -156,7 +160,7 @@ def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> 
     corner = " / ".join(str(name) for name in frame.index.names if name is not None)
     kinds = [' class="text"' if str(name) in texts else "" for name in frame.columns]
     names = zip([' class="text"', *kinds], [corner, *map(str, frame.columns)], strict=True)
-    heads = "".join(f'<th scope="col"{kind}>{html.escape(name)}</th>' for kind, name in names)
+    heads = "".join(f'<th scope="col"{kind}>{_head(name)}</th>' for kind, name in names)
     rows = []
     for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
         shown = ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
@@ -171,6 +175,11 @@ def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> 
         f"<tbody>{''.join(rows)}</tbody></table></div>",
     ]
     return "\n".join(lines)
+
+
+def _head(name: str) -> str:
+    """Return the name of a column, which may break before a bracket."""
+    return html.escape(name).replace("[", "<wbr>[")
 
 
 def blank_figure() -> tuple[Any, Any]:

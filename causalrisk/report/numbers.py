@@ -30,7 +30,10 @@ def format_number(x: float, digits: int = 7) -> str:
 
     Examples
     --------
-    >>> [format_number(x) for x in (-228.5, 27.6, 25123.456, 0.000123, 1234567.8, 3e12, 0.0)]
+    >>> [
+    ...     format_number(x)
+    ...     for x in (-228.5, 27.6, 25123.456, 0.000123, 1234567.8, 3e12, 0.0)
+    ... ]
     ['-228.50', '27.60', '25123.46', '0.0001230', '1234568', '3.000e+12', '0.00']
     """
     value = float(x)
@@ -122,7 +125,11 @@ def format_share(x: float, decimals: int = 1) -> str:
 
     Examples
     --------
-    >>> format_share(0.0234), format_share(0.0036, decimals=0), format_share(float("nan"))
+    >>> (
+    ...     format_share(0.0234),
+    ...     format_share(0.0036, decimals=0),
+    ...     format_share(float("nan")),
+    ... )
     ('2.3%', '0%', 'nan')
     """
     value = float(x)

@@ -358,7 +358,7 @@ def _anchor(record: FitRecord, alpha: float) -> Part:
         f"Effect over the anchor. {reading.headline}",
         "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
     )
-    formatting = dict.fromkeys(("effect", "std err", "variance ratio", "ratio std err"), format_number)
+    formatting = dict.fromkeys(("effect", "std err", "variance ratio", "ratio se"), format_number)
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
     table = table_html(formatted(shown, formatting), "Effect by anchor (standard errors by rows held out)")
     return Part("anchor", "The anchor", figure + table, reading)
@@ -403,8 +403,9 @@ def _cancellation(record: FitRecord) -> Part:
             "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
         )
     )
-    shown = table_html(formatted(table, {str(c): format_number for c in table}), "Biases by estimator")
-    return Part("cancellation", "How the biases cancel", "\n".join([*figures, shown]), reading)
+    shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
+    body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
+    return Part("cancellation", "How the biases cancel", body, reading)
 
 
 def _influence(record: FitRecord) -> Part:

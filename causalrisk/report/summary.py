@@ -43,7 +43,7 @@ NOTE_JOINT = (
 )
 NOTE_RISK = (
     "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "
-    "over propensity scores that vary as the estimated one does. It is measured in this sample and says nothing of "
+    "over propensity scores scattered about the estimated one. It is measured in this sample and says nothing of "
     "unmeasured confounders or missing overlap."
 )
 
@@ -139,11 +139,11 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     references = names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]
     for effect in comparison.effect_names:
         own = effects.xs(effect, level="effect") if several else effects
-        tables.append(_numbers_table(own, effect, alpha, (0, 10, 10, 9, 9, 8, 10, 10)))
+        tables.append(_numbers_table(own, effect, (0, 10, 10, 9, 9, 8, 10, 10)))
         of_effect = differences.xs(effect, level="effect") if several else differences
         for name in references:
             shown = of_effect.xs(name, level="minus")
-            tables.append(_numbers_table(shown, f"Difference to {name}", alpha, (0, 11, 9, 9, 8, 10, 10)))
+            tables.append(_numbers_table(shown, f"Difference to {name}", (0, 11, 9, 9, 8, 10, 10)))
     return build_summary(tables, _comparison_notes(comparison))
 
 
@@ -429,8 +429,8 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
-def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple[int, ...]) -> TableContent:
-    """Lay out a frame of estimates; limits of the interval get the usual heads."""
+def _numbers_table(frame: pd.DataFrame, corner: str, widths: tuple[int, ...]) -> TableContent:
+    """Lay out a frame of estimates."""
     errors = [name for name in ("std err", "robust se") if name in frame]
     spec = column_format(frame[errors].to_numpy(), frame.iloc[:, 0].to_numpy())
     shown = {name: (lambda v: format(v, spec)) for name in frame} | {"z": lambda v: f"{v:.2f}", "P>|z|": format_p}
@@ -438,8 +438,8 @@ def _numbers_table(frame: pd.DataFrame, corner: str, alpha: float, widths: tuple
         (str(name), *(shown[column](value) for column, value in zip(frame.columns, values, strict=True)))
         for name, values in zip(frame.index, frame.to_numpy(), strict=True)
     )
-    heads = {"robust se": "robust", "lower": f"[{alpha / 2:.4g}", "upper": f"{1 - alpha / 2:.4g}]"}
-    return TableContent(rows=rows, header=((corner, *(heads.get(c, c) for c in frame.columns)),), widths=widths)
+    heads = (name.replace("robust se", "robust") for name in frame.columns)
+    return TableContent(rows=rows, header=((corner, *heads),), widths=widths)
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:

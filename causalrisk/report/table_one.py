@@ -115,7 +115,12 @@ def table_one(
     --------
     >>> from causalrisk import datasets, table_one
     >>> births = datasets.load_cattaneo2()
-    >>> table_one(["mage", "mmarried"], births, by="mbsmoke", levels={0: "nonsmoker", 1: "smoker"})
+    >>> table_one(
+    ...     ["mage", "mmarried"],
+    ...     births,
+    ...     by="mbsmoke",
+    ...     levels={0: "nonsmoker", 1: "smoker"},
+    ... )
     ==============================================================================
                              nonsmoker                    smoker               SMD
                                 n 3778                     n 864
@@ -126,6 +131,7 @@ def table_one(
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
     """
+    _check_arguments(covariates, data)
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
@@ -158,6 +164,21 @@ def table_one(
         said += _note_on_differences(threshold, groups.labels[0], "the root of the mean variance of the groups")
     content = TableContent(rows=rows, header=header, title=title)
     return PaperTable(content, [*said, *notes], _numbers(found, dict(zip(labels, sets, strict=True)), groups))
+
+
+def _check_arguments(covariates: Any, data: Any) -> None:
+    """Refuse the data in the place of the covariates, and groups behind a bar, as other packages have them."""
+    if hasattr(covariates, "columns") and isinstance(data, str | list | tuple):
+        raise TypeError(
+            f"data is of type {type(data).__name__} and the covariates are a frame; expected them the other way "
+            f"round.\nType  covariates={data!r}, data=data."
+        )
+    if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
+        left, group = (part.strip() for part in covariates.split("|"))
+        raise OptionError(
+            f"the covariates {covariates!r} have groups behind a bar, which are an option here.\n"
+            f'Type  covariates="{left}", by="{group}".'
+        )
 
 
 def balance_for_paper(
@@ -205,7 +226,9 @@ def balance_for_paper(
     --------
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
     >>> table = res.table_one(names={"mage": "Mother's age", "mmarried": "Married"})
     >>> table.frame[["SMD before", "SMD after"]].round(3)
                   SMD before  SMD after

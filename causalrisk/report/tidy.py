@@ -61,7 +61,7 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     """
     estimators = effects.index.get_level_values("estimator")
     frame = pd.DataFrame({"estimator": estimators, "term": np.resize(list(names), len(estimators))})
-    source = ("effect", "std err", "z", "P>|z|", "lower", "upper")
+    source = effects.columns.drop("robust se")
     for name, column in zip(TIDY[1:], source[: None if conf_int else -2], strict=False):
         frame[name] = effects[column].to_numpy()
     frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())

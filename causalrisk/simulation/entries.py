@@ -137,7 +137,9 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     Examples
     --------
     >>> from causalrisk.simulation.entries import choose_estimators
-    >>> chosen = choose_estimators({"IPWRA": "IPWRA", "JRE erm": ("JRE", {"objective": "erm"})})
+    >>> chosen = choose_estimators(
+    ...     {"IPWRA": "IPWRA", "JRE erm": ("JRE", {"objective": "erm"})}
+    ... )
     >>> [entry.label for entry in chosen], chosen[1].options
     (['IPWRA', 'JRE erm'], {'objective': 'erm'})
     """

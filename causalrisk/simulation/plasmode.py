@@ -146,7 +146,9 @@ def plasmode(
     --------
     >>> from causalrisk import IPWRA, datasets, simulation
     >>> births = datasets.load_cattaneo2()
-    >>> res = IPWRA.from_formula("bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke").fit()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births.iloc[::10], treat="mbsmoke"
+    ... ).fit()
     >>> simulation.plasmode(res, n_sims=5, estimators=["IPWRA", "AIPW"])
     Study of 2 estimators: both right, n 465, 5 samples
     """

@@ -139,7 +139,9 @@ def run_study(
     Examples
     --------
     >>> from causalrisk import simulation
-    >>> study = simulation.run_study("strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"])
+    >>> study = simulation.run_study(
+    ...     "strong", n=200, n_sims=20, estimators=["Unadjusted", "IPWRA"]
+    ... )
     >>> study
     Study of 2 estimators: strong, n 200, 20 samples
     >>> study.table[["bias", "rmse", "mse_ratio"]].round(2)

@@ -233,7 +233,7 @@ def test_compare(coded, capsys):
     assert capsys.readouterr().out == f"{together.summary()}\n"
     assert main([*call, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert [row["estimate"] for row in told["estimates"]] == list(together.table["effect"])
+    assert [row["estimate"] for row in told["estimates"]] == list(together.table["estimate"])
     assert told["differences"][0]["minus"] == "JRE"
     assert [row["estimator"] for row in told["glance"]] == ["IPWRA", "JRE"]
 

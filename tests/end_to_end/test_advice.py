@@ -194,6 +194,7 @@ def attribute(name, meant, fill=None, **options):
 
 
 X = DATA[["x1", "x2"]].assign(const=1.0)
+POSITIVE = DATA[DATA.x1 > 0]
 ODD = DATA.rename(columns={"x2": "x 2"})
 THREE = {"treat": "dose", "reference": "none"}
 
@@ -221,8 +222,12 @@ FORMULAS = {
     "unquoted": Formula("x 2", 'Q("x 2")', data=ODD),
     "empty quotes": Formula("Q(x2)", 'Q("x2")', fill={"name of the column": "x2"}),
     "power": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1**2"}, {"right": "I(x1**2)"}),
+    "removal": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1 - x2"}, {"right": "I(x1 - x2)"}),
+    "te": Formula("te(x1, x2)", "te(cr(x1, df=4), cr(x2, df=4), constraints='center')"),
+    "bs": Formula("bs(x1)", "bs(x1, df=3)"),
 }
-FORMULAS["power"].follow = lambda heard: model(formula=f"y ~ {heard.codes()[0]}")
+for name in ("power", "removal"):
+    FORMULAS[name].follow = lambda heard: model(formula=f"y ~ {heard.codes()[0]}")
 WHOLE = {
     "empty": Case(model, {"formula": "y ~ "}, {"formula": "y ~ 1", "propensity": "x1"}),
     "empty propensity": Case(model, {"propensity": " "}, {"propensity": "1"}),
@@ -1081,7 +1086,114 @@ HABITS = {  # of Stata, R and statsmodels
         {"weights": "w", "weight_type": "probability", "cluster": "site"},
         fill={"psu": "site"},
     ),
-    "common support": Case(model, {"pstolerance": 0.1}, {"trim": (0.1, 0.9)}),
+    "common support": Case(model, {"discard": 0.1}, {"trim": (0.1, 0.9)}),
+    "teffects": Case(
+        model,
+        {"formula": "(y x1 x2) (d x1, probit)"},
+        {"formula": "y ~ x1 + x2", "treat": "d", "propensity": "x1", "propensity_link": "probit"},
+    ),
+    "teffects without treat": Case(
+        lambda **o: IPWRA.from_formula(data=DATA, **o),
+        {"formula": "(y x1) (d x2)"},
+        {"formula": "y ~ x1", "treat": "d", "propensity": "x2"},
+    ),
+    "treatment with covariates": Case(model, {"treat": "d x1 x2"}, {"treat": "d", "propensity": "x1 + x2"}),
+    "treatment by a condition": Case(model, {"treat": "k > 0"}, {"treat": DATA.k > 0}),
+    "treatment in a list": Case(model, {"treat": ["d"]}, {"treat": "d"}),
+    "treatment of more rows": Expression(
+        lambda: model(data=POSITIVE, treat=DATA.d), lambda: POSITIVE.d, values=DATA.d, data=POSITIVE
+    ),
+    "options after a comma": Case(
+        model, {"propensity": "x1 + x2, probit"}, {"propensity": "x1 + x2", "propensity_link": "probit"}
+    ),
+    "weights in a formula": Case(
+        model,
+        {"formula": "y ~ x1 [pw=w]"},
+        {"formula": "y ~ x1", "weights": "w", "weight_type": "probability"},
+    ),
+    "omodel": Case(model, {"formula": "ill ~ x1", "omodel": "logit"}, {"formula": "ill ~ x1", "family": "binomial"}),
+    "tmodel": Case(model, {"tmodel": "probit"}, {"propensity_link": "probit"}),
+    "tmodel of another kind": Case(
+        model,
+        {"tmodel": "hetprobit"},
+        {"propensity_link": "logit"},
+        fill={"propensity_link=": 'propensity_link="logit"'},
+    ),
+    "optimal subset": Case(model, {"target": "ATOS"}, {"trim": "crump"}),
+    "tlevel": Case(model, {"tlevel": 1}, {"target": 1}),
+    "weight of a population": Case(model, {"weight": "overlap"}, {"target": "overlap"}),
+    "weight of rows": Case(model, {"weight": "w"}, {"weights": "w", "weight_type": "probability"}),
+    "subset by a text": Case(model, {"subset": "x1 > 0"}, {"data": POSITIVE}),
+    "subset": Case(model, {"subset": DATA.x1 > 0}, {"data": POSITIVE}, fill={"...": "data.x1 > 0"}),
+    "aequations of a model": Expression(
+        lambda: model(aequations=True), lambda: fit().summary(coefficients=True), res=res_of()
+    ),
+    "outcome": Expression(
+        lambda: model(outcome="y"),
+        model,
+        fill={"from_formula(": "IPWRA.from_formula(", "...": 'data, treat="d"'},
+    ),
+    "data of a fit": Expression(
+        lambda: IPWRA(DATA.y, X, DATA.d).fit(X, DATA.y), lambda: IPWRA(DATA.y, X, DATA.d).fit(), y=DATA.y, X=X, d=DATA.d
+    ),
+    "whole float": Case(fit, {"n_boot": 2e1}, {"n_boot": 20}),
+    "below": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"below": "t"}, {"below": "z"}),
+    "caption": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"caption": "Effects"}, {"title": "Effects"}),
+    "label": Expression(
+        lambda: causalrisk.etable([fit()], label="tab:1"),
+        lambda: causalrisk.etable([fit()]).as_latex(label="tab:1"),
+        which=1,
+        table=causalrisk.etable([fit()]),
+    ),
+    "numbers of a table": Expression(
+        lambda: causalrisk.etable([fit()]).to_dict,
+        lambda: causalrisk.etable([fit()]).frame.to_dict(),
+        table=causalrisk.etable([fit()]),
+        fill={"to_dict": "to_dict()"},
+    ),
+    "compare fits": Expression(
+        lambda: compare(fit(), fit()),
+        lambda: causalrisk.etable([fit(), fit()]),
+        fill={"etable": "causalrisk.etable"},
+        res1=fit(),
+        res2=fit(),
+    ),
+    "data alone": Expression(
+        lambda: causalrisk.table_one(DATA, by="d"),
+        lambda: causalrisk.table_one(["x1", "x2"], DATA, by="d"),
+        fill={"table_one": "causalrisk.table_one"},
+    ),
+    "data first": Case(
+        lambda **o: causalrisk.table_one(by="d", **o),
+        {"covariates": DATA, "data": ["x1"]},
+        {"covariates": ["x1"], "data": DATA},
+    ),
+    "groups behind a bar": Case(
+        lambda **o: causalrisk.table_one(data=DATA, **o),
+        {"covariates": "~ x1 + x2 | d"},
+        {"covariates": "~ x1 + x2", "by": "d"},
+    ),
+    "modelsummary": Expression(
+        lambda: causalrisk.modelsummary, lambda: causalrisk.etable([fit(), fit()]), res1=fit(), res2=fit()
+    ),
+    "TableOne": Expression(lambda: causalrisk.TableOne, lambda: causalrisk.table_one(["x1", "x2"], DATA, by="d")),
+    "function of results": Expression(lambda: causalrisk.tidy, lambda: fit().tidy(), res=res_of()),
+    "weightit": Expression(lambda: causalrisk.weightit, lambda: model(Hajek, formula="y ~ 1", propensity="x1 + x2")),
+    "data set": Expression(lambda: causalrisk.load_tutoring, lambda: causalrisk.datasets.load_tutoring()),
+    "data set without load": Expression(
+        lambda: causalrisk.datasets.tutoring, lambda: causalrisk.datasets.load_tutoring()
+    ),
+    "predict, an arm": Expression(lambda: fit().predict(DATA, "te"), lambda: fit().potential_outcomes, res=res_of()),
+    "predictions": attribute("predictions", lambda res: res.predict()),
+    "augment": attribute(
+        "augment", lambda res: DATA.assign(score=res.propensity_scores, weight=res.importance_weights)
+    ),
+    "evalue": attribute("e_value", lambda res: res.sensitivity()),
+    "to_dataframe": attribute("to_dataframe", lambda res: res.tidy()),
+    "esttab": attribute("esttab", lambda res: causalrisk.etable([res])),
+    "effects of groups": Expression(
+        lambda: BY_G().avg_comparisons(by="g"), lambda: BY_G().effects_by("g"), which=1, res=BY_G, fill={"column": "g"}
+    ),
     "truncation": Case(model, {"gbound": 0.025}, {"clip": (0.025, 0.975)}),
     "moments": Case(model, {"moments": 2}, {"propensity": "x1 + I(x1**2) + x1:x2"}),
     "learners": Case(

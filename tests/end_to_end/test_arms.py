@@ -181,7 +181,7 @@ def test_jre_takes_an_arm_as_the_target(frame, family):
 
 def test_a_comparison_takes_an_arm_as_the_target(frame):
     both = cr.compare(f"y ~ {RHS}", frame, estimators=["IPWRA", "AIPW"], target="c", n_boot=20, **ARMS)
-    assert both.table.loc[("AIPW", "ATT(c)[b]"), "effect"] == model(frame, cr.AIPW, target="c").fit().params.iloc[0]
+    assert both.table.loc[("AIPW", "ATT(c)[b]"), "estimate"] == model(frame, cr.AIPW, target="c").fit().params.iloc[0]
 
 
 def test_rows_of_the_summary_of_jre_have_a_name(frame):

@@ -309,6 +309,9 @@ def test_one_quantity_had_several_names(data):
     shared = ["term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high"]
     for res in (fit, both, cr.pool([fit, fitted(cr.IPWRA, data.assign(x2=data.x2 + 0.01 * data.x1**2))])):
         assert [name for name in res.tidy().columns if name in shared] == shared
+    printed = list(fit.summary_frame().columns)
+    assert list(both.table.columns.drop("robust se")) == list(both.differences.columns) == printed
+    assert list(fit.effects_by("~ x1").columns) == list(fit.pairwise().columns) == printed
 
 
 def test_the_name_of_the_package_in_its_examples_hid_a_spline():

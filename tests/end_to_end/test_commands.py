@@ -28,7 +28,8 @@ def blocks(page, language):
 
 
 def commands(page):
-    lines = [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
+    joined = [block.replace("\\\n", "") for block in blocks(page, "bash")]
+    lines = [line for block in joined for line in block.splitlines() if line.strip()]
     return [line for line in lines if not line.startswith(LEFT_OUT + REPOSITORY)]
 
 

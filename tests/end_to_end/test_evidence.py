@@ -123,7 +123,7 @@ def test_factor_for_the_choice_is_that_of_the_package(drawn, rows):
     assert LADDER[best] == path.index[path["chosen"]].item() != LADDER[0]
     of_package, of_own = study_choice.factors(squares, best)
     ratio = path.loc[LADDER[best]]
-    expected = np.sqrt(1 + ratio["ratio std err"] / ratio["variance ratio"])
+    expected = np.sqrt(1 + ratio["ratio se"] / ratio["variance ratio"])
     assert of_package == pytest.approx(expected, rel=1e-3)
     assert 1 < of_own < of_package
 

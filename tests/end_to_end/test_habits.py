@@ -18,7 +18,39 @@ HABITS = r"""
 IPWRA.from_formula("bweight mage medu", b, treat="mbsmoke").fit()
     Type  "bweight ~ mage + medu".
 IPWRA.from_formula("bweight ~ mage", b, treat="(mbsmoke mage medu, probit)").fit()
-    Did you mean 'mbsmoke' or 'mage' or 'medu'?
+    Type  treat="mbsmoke", propensity="mage + medu", propensity_link="probit".
+IPWRA.from_formula("(bweight mage mmarried, poisson) (mbsmoke mage medu, probit)", b)
+    Type  formula="bweight ~ mage + mmarried", family='poisson', treat="mbsmoke", propensity="mage + medu", propensi ...
+IPWRA.from_formula("teffects ipw (bweight) (mbsmoke mage medu), atet", b, treat="mbsmoke")
+    Type  formula="bweight ~ 1", treat="mbsmoke", propensity="mage + medu".
+IPWRA.from_formula("bweight", b, treat="mbsmoke", propensity="mage")
+    Type  "bweight ~ 1"  if it is the outcome, or  "<outcome> ~ bweight".
+IPWRA.from_formula("bweight ~ xi: i.prenatal + mage", b, treat="mbsmoke")
+    Type  "bweight ~ C(prenatal) + mage".
+IPWRA.from_formula("bweight ~ mage + 1.mmarried", b, treat="mbsmoke")
+    Type  "bweight ~ mage + I(mmarried == 1)".
+IPWRA.from_formula("bweight ~ mage [fw=medu]", b, treat="mbsmoke")
+    Type  formula="bweight ~ mage", weights="medu", weight_type="frequency".
+IPWRA.from_formula("bweight ~ mage if mmarried == 1, vce(robust)", b, treat="mbsmoke")
+    Type  data=data.query('mmarried == 1').
+IPWRA.from_formula("lbweight ~ mage, probit", b, treat="mbsmoke")
+    Type  formula="lbweight ~ mage", family='binomial', link='probit'.
+IPWRA.from_formula("bweight ~ mage, vce(robust)", b, treat="mbsmoke")
+    Type  formula="bweight ~ mage".
+IPWRA.from_formula("bweight ~ mage", b, treat="msmoke == '0 daily'")
+    Type  treat=data.eval("msmoke == '0 daily'").
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", omodel="flogit", tmodel="probit")
+    Type  family='binomial'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tmodel="hetprobit")
+    Type  propensity_link=  one of 'logit', 'probit', 'cloglog'.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tmodel=["mage"])
+    Type  propensity=['mage'].
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", tlevel="1")
+    Type  target="1"  for the effect on its rows, or  treated="1"  for the level that is treated.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", subset="mage > 20")
+    Type  data=data.query("mage > 20").
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", svy=True)
+    Type  weights="w", weight_type="probability", cluster="psu"  for what is here.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity="mmarried mage fbaby, probit").fit()
     Type  propensity="mmarried + mage + fbaby", propensity_link="probit".
 IPWRA.from_formula("bweight ~ mage if mmarried == 1", b, treat="mbsmoke").fit()
@@ -30,11 +62,11 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", stat="atet").fit()
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="[pw=medu]").fit()
     Did you mean 'medu'?
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", pstolerance=1e-4).fit()
-    Type  trim=(0.0001, 0.9999)  or  trim="crump"  to leave rows out by their score.
+    Poor overlap is warned of, and res.overlap() has its numbers. Leave it out.
 Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", neighbor=1, caliper=0.05, common=True).fit()
     That is not in this package; R's MatchIt matches.
 Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link="hetprobit").fit()
-    Type  propensity_link='probit'.
+    Type  propensity_link=  one of them.
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="probit").fit()
     Type  family='binomial', link='probit'.
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="fracreg").fit()
@@ -50,6 +82,8 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", effect="pomeans").fit()
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(vce="cluster mage")
     Type  from_formula(..., cluster="mage").fit().
 fit.predict("te")
+    Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
+fit.predict(b, "ps")
     Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
 fit.predict(statistic="ps")
     Type  res.potential_outcomes  for the means of each row in each arm, or  res.propensity_scores.
@@ -73,6 +107,10 @@ fit.estimates_store("m1")
     Type  res.save("m1.pickle").
 compare("bweight ~ mage", b, treat="mbsmoke", estimators="ra ipw ipwra aipw", n_boot=49)
     Type  estimators=["OutcomeRegression", "IPW", "IPWRA", "AIPW"].
+compare("bweight ~ mage", b, treat="mbsmoke", estimators=["ipw", "aipw"], n_boot=49)
+    Type  estimators=["IPW", "AIPW"].
+fit.esttab(se=True)
+    Type  causalrisk.etable([res]).
 # R
 Hajek.from_formula("mbsmoke ~ mage + medu", b, treat="mbsmoke").fit()
     Type  "<outcome> ~ mage + medu".
@@ -112,6 +150,32 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", Q_SL_library=["SL.glm"])
     Type  propensity_score=LogisticRegression().
 AIPW.from_formula("bweight ~ (mage + medu)^2", b, treat="mbsmoke").fit()
     Type  "bweight ~ (mage + medu)**2".
+Hajek.from_formula("bweight ~ 1", b, treat="mbsmoke", propensity="mbsmoke ~ . - msmoke").fit()
+    Type  propensity=" + ".join(data.columns.drop(["bweight", "mbsmoke", "msmoke"]))  without what else is no covari ...
+AIPW.from_formula("bweight ~ . - msmoke + I(mage**2)", b, treat="mbsmoke").fit()
+    Type  "bweight ~ " + " + ".join(data.columns.drop(["bweight", "mbsmoke", "msmoke"])) + " + I(mage**2)"  without  ...
+AIPW.from_formula("bweight ~ te(mage, medu, k=5)", b, treat="mbsmoke").fit()
+    Type  te(cr(mage, df=5), cr(medu, df=5), constraints='center').
+AIPW.from_formula("bweight ~ bs(mage)", b, treat="mbsmoke").fit()
+    Type  bs(mage, df=3).
+AIPW.from_formula("bweight ~ C(mage, 3)", b, treat="mbsmoke").fit()
+    Check that term; arithmetic belongs inside I(...), odd names inside Q("...").
+AIPW.from_formula("bweight ~ prenatal %in% c(1, 2)", b, treat="mbsmoke").fit()
+    Type  "bweight ~ prenatal.isin([1, 2])".
+AIPW.from_formula("bweight ~ C(prenatal, contr.sum)", b, treat="mbsmoke").fit()
+    Type  "bweight ~ C(prenatal, Sum)".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", target="ATOS").fit()
+    Type  trim="crump"  for the rows of the optimal subset.
+AIPW.from_formula("bweight ~ b$mage + b$medu", b, treat="mbsmoke").fit()
+    Type  "bweight ~ mage + medu".
+AIPW.from_formula("bweight = mage + medu", b, treat="mbsmoke").fit()
+    Type  "bweight ~ mage + medu".
+AIPW.from_formula("bweight \u223c mage + medu", b, treat="mbsmoke").fit()
+    Type  "bweight ~ mage + medu".
+AIPW.from_formula("msmoke ~ mage", b, treat="mbsmoke").fit()
+    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage.
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", weight="overlap").fit()
+    Type  target="overlap".
 AIPW.from_formula("bweight ~ splines::ns(mage, 3)", b, treat="mbsmoke").fit()
     Type  cr(mage, df=3, constraints='center').
 AIPW.from_formula("cbind(lbweight, fbaby) ~ mage", b, treat="mbsmoke").fit()
@@ -134,12 +198,20 @@ fit.balance(by="~mmarried")
     Type  by="mmarried".
 fit.match_data()
     Rows are weighted, not matched. Type  res.importance_weights.
-fit.avg_comparisons(variables="mbsmoke")
-    Type  res.params  for the effects and the potential-outcome means, POM[...].
+fit.avg_comparisons(variables="mbsmoke", by="mmarried")
+    Type  res.params  for the effects and the potential-outcome means, POM[...], or  res.effects_by("column")  for t ...
+fit.augment(b)
+    Type  data.assign(score=res.propensity_scores, weight=res.importance_weights).
+fit.confint("ATE", level=0.9)
+    Type  res.conf_int(alpha=0.05), or  res.conf_int(cols=["ATE"])  for one of them.
+fit.conf_int("ATE", alpha=0.1)
+    Give that by its name, one of method=, acceleration=, cols=, or leave it out.
+fit.conf_int(method="perc")
+    Type  method='percentile'.
 fit.avg_predictions(by="mbsmoke")
     Type  res.params  for the effects and the potential-outcome means, POM[...].
 fit.comparisons(newdata=b.head())
-    Type  res.params  for the effects and the potential-outcome means, POM[...].
+    Type  res.params  for the effects and the potential-outcome means, POM[...], or  res.effects_by("column")  for t ...
 fit.conf_int("ATE")
     Type  cols=['ATE'].
 fit.tidy(exponentiate=True)
@@ -148,10 +220,36 @@ fit.summary(type="RR")
     Type  res.model.with_options(effect="ratio").fit().
 fit.predict(b.head(), type="response")
     Everything is on the scale of the outcome. Leave it out.
+table_one(b, by="mbsmoke")
+    Type  table_one(["x1", "x2"], data, by="d").
+table_one(b, ["mage", "medu"], by="mbsmoke")
+    Type  covariates=['mage', 'medu'], data=data.
+table_one("~ mage + medu | mbsmoke", b)
+    Type  covariates="~ mage + medu", by="mbsmoke".
+table_one("mage medu", b, by="mbsmoke")
+    Type  "mage + medu".
+table_one(["mage"], b, by="mbsmoke", pval=True)
+    There are no p-values: they measure the sample size. Leave it out.
 table_one(strata="mbsmoke", data=b, vars=["mage"])
     Type  by="mbsmoke".
 pool([fit, fit], dfcom=100)
     Type  df_complete=100.
+cr.modelsummary({"a": fit})
+    Type  causalrisk.etable([res1, res2]).
+cr.matchit("mbsmoke ~ mage", b)
+    That is not in this package; R's MatchIt matches.
+cr.load_cattaneo2()
+    Type  causalrisk.datasets.load_cattaneo2().
+cr.datasets.lalonde()
+    Type  causalrisk.datasets.load_lalonde().
+compare(fit, fit)
+    Type  etable([res1, res2]).
+etable([fit], below="t")
+    Type  below='z'.
+etable([fit], fmt="%.1f", output="markdown")
+    Numbers have the digits of their standard errors. Leave it out.
+etable([fit]).to_excel("t.xlsx")
+    Type  table.frame.to_excel.
 etable(fit, fit)
     Type  etable([res1, res2]).
 etable([fit], se="hetero")
@@ -165,6 +263,18 @@ IPWRA(sm.OLS.from_formula("bweight ~ mage", b), b.mbsmoke).fit()
     Type  IPWRA(y, X, d), or  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b.mbsmoke, results_select=sm.Probit.from_formula("mbsmoke ~ mage", b))
     The arrays of the propensity model are exog_propensity=; a formula goes to from_formula.
+IPWRA().fit(b[["mage"]], b.bweight, b.mbsmoke)
+    Type  IPWRA(y, X, d), or  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
+IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b.mbsmoke).fit(b[["mage"]], b.bweight)
+    Type  IPWRA(y, X, d).fit().
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(n_boot=1e2)
+    Type  n_boot=100.
+IPWRA.from_formula("bweight ~ mage", b, treat=["mbsmoke"])
+    Type  treat='mbsmoke'.
+IPWRA.from_formula("bweight ~ mage", b[b.mage > 20], treat=b.mbsmoke)
+    Type  values.loc[data.index]  for those of the rows of the data.
+fit.model.aipw()
+    Type  AIPW.from_formula(...).fit().
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").ipw_ra()
     Type  IPWRA.from_formula(...).fit().
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(effect_group=1)
@@ -205,6 +315,8 @@ IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"], hasconst=True).f
     No constant is added, and a missing one is warned of. Leave it out.
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     Type  data=data.reset_index().
+fit.model.fit(method="bfgs")
+    Each model has its own search. Leave it out.
 fit.cov_params(r_matrix=[1, 0, 0])
     Type  res.t_test([1, 0, 0])  for linear combinations.
 fit.wald_test("ATE = 0", use_f=False, scalar=True)

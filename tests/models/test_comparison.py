@@ -54,18 +54,18 @@ def test_differences_by_hand(both):
         z = difference / se
         expected = [difference, se, z, 2 * stats.norm.sf(abs(z)), *(difference + np.array([-1, 1]) * 1.959963985 * se)]
         np.testing.assert_allclose(row, expected, rtol=1e-8)
-    assert list(differences.columns) == ["difference", "std err", "z", "P>|z|", "lower", "upper"]
+    assert list(differences.columns) == ["estimate", "std err", "z", "P>|z|", "[0.025", "0.975]"]
 
 
 def test_table_and_covariance_by_hand(both):
     table, boot = both.table, both.boot_effects
-    assert list(table.columns) == ["effect", "std err", "robust se", "z", "P>|z|", "lower", "upper"]
+    assert list(table.columns) == ["estimate", "std err", "robust se", "z", "P>|z|", "[0.025", "0.975]"]
     assert list(table.index) == list(boot.columns) == list(both.results) == NAMES
     # a single fit's: JRE's allow for the choice of its anchor, which the resamples keep
     se = boot.std(ddof=1) * [both.results[name]._record.choice_variance ** 0.5 for name in NAMES]
     np.testing.assert_allclose(table["std err"], se, rtol=1e-12)
-    np.testing.assert_allclose(table["z"], table["effect"] / se, rtol=1e-12)
-    np.testing.assert_allclose(table["upper"] - table["effect"], 1.959963985 * se, rtol=1e-8)
+    np.testing.assert_allclose(table["z"], table["estimate"] / se, rtol=1e-12)
+    np.testing.assert_allclose(table["0.975]"] - table["estimate"], 1.959963985 * se, rtol=1e-8)
     np.testing.assert_allclose(both.cov, np.cov(boot.to_numpy().T), rtol=1e-12)
     # the paired variance is that of the joint covariance
     variance = both.cov.loc["IPWRA", "IPWRA"] + both.cov.loc["JRE", "JRE"] - 2 * both.cov.loc["IPWRA", "JRE"]
@@ -75,7 +75,7 @@ def test_table_and_covariance_by_hand(both):
 def test_unadjusted_is_the_difference_of_raw_means(frame):
     one = cr.compare("y ~ 1", frame, treat="d", estimators="Unadjusted", n_boot=40)
     arms = [frame.y[frame.d == arm] for arm in (1, 0)]
-    assert one.table.loc["Unadjusted", "effect"] == pytest.approx(arms[0].mean() - arms[1].mean(), rel=1e-12)
+    assert one.table.loc["Unadjusted", "estimate"] == pytest.approx(arms[0].mean() - arms[1].mean(), rel=1e-12)
     by_hand = np.sqrt(sum(y.var(ddof=0) / len(y) for y in arms))
     assert one.table.loc["Unadjusted", "robust se"] == pytest.approx(by_hand, rel=1e-12)
     assert one.differences.empty
@@ -105,8 +105,8 @@ def test_rows_equal_single_fits(frame, options, fit):
         alone = single(model, frame, options, fit | {"n_boot": QUICK["n_boot"]})
         np.testing.assert_allclose(res.boot_effects[name], alone.boot_params["ATE"], rtol=1e-10, atol=1e-12)
         row = res.table.loc[name]
-        np.testing.assert_allclose(row[["effect", "std err"]], [alone.effect, alone.effect_se], rtol=1e-10)
-        np.testing.assert_allclose(row[["lower", "upper"]], alone.conf_int().loc["ATE"], rtol=1e-10)
+        np.testing.assert_allclose(row[["estimate", "std err"]], [alone.effect, alone.effect_se], rtol=1e-10)
+        np.testing.assert_allclose(row[["[0.025", "0.975]"]], alone.conf_int().loc["ATE"], rtol=1e-10)
         built = model.from_formula(FORMULA, frame, treat="d", **options)
         more = {k: v for k, v in fit.items() if k in ("rng", "small_sample") or model is cr.JRE}
         if model is cr.JRE:
@@ -135,7 +135,7 @@ def test_neither_threads_nor_the_selection_change_a_digit(frame, both):
     without = cr.compare(FORMULA, frame, treat="d", propensity="x1 + x2", estimators=["IPW", "AIPW"], n_boot=70)
     pd.testing.assert_frame_equal(without.boot_effects, both.boot_effects[["Hajek", "AIPW"]])
     reversed_pair = some.differences.loc[("JRE", "Unadjusted")]
-    np.testing.assert_allclose(reversed_pair["difference"], -both.differences.loc[("Unadjusted", "JRE"), "difference"])
+    np.testing.assert_allclose(reversed_pair["estimate"], -both.differences.loc[("Unadjusted", "JRE"), "estimate"])
 
 
 def test_the_propensity_model_is_refitted_once_a_block(frame, monkeypatch):
@@ -170,7 +170,7 @@ def test_one_sample_for_all(frame):
     res = cr.compare(FORMULA, holes, treat="d", propensity="x1", estimators=["Unadjusted", "IPWRA"], n_boot=20)
     kept = holes.dropna()
     means = kept.groupby("d").y.mean()
-    assert res.table.loc["Unadjusted", "effect"] == pytest.approx(means[1] - means[0], rel=1e-12)
+    assert res.table.loc["Unadjusted", "estimate"] == pytest.approx(means[1] - means[0], rel=1e-12)
     assert "10 rows dropped for all estimators" in str(res.summary())
 
 
@@ -229,7 +229,7 @@ def test_too_many_failures(frame, damaged):
         )
     assert "max_failed=0.06" in str(caught.value)
     table = caught.value.results.table
-    assert table["effect"].notna().all() and table["robust se"].notna().all()
+    assert table["estimate"].notna().all() and table["robust se"].notna().all()
     assert table["std err"].isna().to_list() == [False, True, True]
     assert "nan" in str(caught.value.results.summary())
 
@@ -248,8 +248,8 @@ def test_interruption_keeps_the_estimates(frame, monkeypatch):
 @pytest.mark.filterwarnings("ignore:outcome 'y' is constant:causalrisk.DesignWarning")
 def test_constant_outcome_has_no_sampling_error(frame):
     res = cr.compare(FORMULA, frame.assign(y=3.3), treat="d", **QUICK)
-    assert (res.table[["effect", "std err", "robust se"]] == 0).all(axis=None)
-    assert (res.differences[["difference", "std err"]] == 0).all(axis=None)
+    assert (res.table[["estimate", "std err", "robust se"]] == 0).all(axis=None)
+    assert (res.differences[["estimate", "std err"]] == 0).all(axis=None)
     assert res.table["z"].isna().all()
     str(res.summary())
 
@@ -258,7 +258,7 @@ def test_estimators_that_coincide_have_no_test():
     """With a saturated binary covariate IPWRA, AIPW and outcome regression are one estimator."""
     frame = simulate(200).assign(b=lambda f: (f.x1 > 0).astype(int))
     res = cr.compare("y ~ b", frame, treat="d", estimators=["OutcomeRegression", "IPWRA", "AIPW"], n_boot=30)
-    assert (res.differences[["difference", "std err"]] == 0).all(axis=None)
+    assert (res.differences[["estimate", "std err"]] == 0).all(axis=None)
     assert res.differences[["z", "P>|z|"]].isna().all(axis=None)
 
 
@@ -277,7 +277,10 @@ def test_warnings_are_given_once(frame):
 @pytest.mark.parametrize(
     ("estimators", "words"),
     [
-        (["IPWRA", "jre"], ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["JRE"]']),
+        (
+            ["IPWRA", "jre"],
+            ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["IPWRA", "JRE"]'],
+        ),
         ("outcomeregresion", ['Type  estimators=["OutcomeRegression"]']),
         ([cr.CausalResults], ["CausalResults", "Type  estimators="]),
         ([3], ["3 is not known", "Type  estimators="]),
@@ -316,7 +319,7 @@ def test_summary_is_78_columns_wide(both):
     assert text.count("Difference to") == 1
     assert "paired" in text
     row = next(line for line in lines if line.startswith("AIPW ")).split()
-    np.testing.assert_allclose(float(row[1]), both.table.loc["AIPW", "effect"], atol=6e-3)
+    np.testing.assert_allclose(float(row[1]), both.table.loc["AIPW", "estimate"], atol=6e-3)
     assert [line.split()[0] for line in lines if line.startswith(tuple(f"{name} " for name in NAMES))] == (
         NAMES + NAMES[:-1]
     )
@@ -335,7 +338,7 @@ def test_summary_of_few_shows_every_pair(frame):
 
 
 def test_repr_is_one_line(both):
-    low, high = both.table["effect"].min(), both.table["effect"].max()
+    low, high = both.table["estimate"].min(), both.table["estimate"].max()
     words = repr(both).removesuffix(", 1 vs 0, n 240").removeprefix("6 estimators: ATE ").split(" to ")
     np.testing.assert_allclose([float(word) for word in words], [low, high], atol=6e-3)
 
@@ -348,10 +351,10 @@ def test_plot_is_a_forest(both):
     assert isinstance(axes, matplotlib.axes.Axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     points = axes.get_lines()[0]
-    np.testing.assert_allclose(points.get_xdata(), both.table["effect"])
+    np.testing.assert_allclose(points.get_xdata(), both.table["estimate"])
     assert list(points.get_ydata()) == [5, 4, 3, 2, 1, 0]
     segments = np.array(axes.collections[0].get_segments())[:, :, 0]
-    np.testing.assert_allclose(segments, both.table[["lower", "upper"]])
+    np.testing.assert_allclose(segments, both.table[["[0.025", "0.975]"]])
     own = plt.figure().subplots()
     assert both.plot(own, alpha=0.1) is own
     assert "90% interval" in own.get_xlabel()
@@ -387,12 +390,12 @@ def test_several_arms_have_a_row_each():
     both = cr.compare(f"y ~ {RHS}", frame, estimators=names, n_boot=50, **options)
     assert both.table.index.names == ["estimator", "effect"] and len(both.table) == 4
     alone = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, **options).fit(cov_type="bootstrap", n_boot=50)
-    np.testing.assert_allclose(both.table.loc["IPWRA"].effect, alone.params.iloc[:2], rtol=1e-10)
+    np.testing.assert_allclose(both.table.loc["IPWRA"].estimate, alone.params.iloc[:2], rtol=1e-10)
     np.testing.assert_allclose(both.table.loc["IPWRA"]["std err"], alone.bse.iloc[:2], rtol=1e-9)
     differences = both.differences
     assert differences.index.names == ["estimator", "minus", "effect"] and len(differences) == 2
-    gap = both.table.loc[("OutcomeRegression", "ATE[c]")].effect - both.table.loc[("IPWRA", "ATE[c]")].effect
-    assert differences.xs("ATE[c]", level="effect").difference.iloc[0] == pytest.approx(gap, rel=1e-9)
+    gap = both.table.loc[("OutcomeRegression", "ATE[c]")].estimate - both.table.loc[("IPWRA", "ATE[c]")].estimate
+    assert differences.xs("ATE[c]", level="effect").estimate.iloc[0] == pytest.approx(gap, rel=1e-9)
     assert repr(both).startswith("2 estimators: ATE[b]") and "b, c vs a" in repr(both)
     text = str(both.summary())
     assert text.index("ATE[b]") < text.index("ATE[c]") and both.cov.shape == (4, 4)
@@ -408,9 +411,9 @@ def test_options_of_the_models_hold_for_all(options):
     both = cr.compare(f"y ~ {RHS}", frame, treat="d", n_boot=20, n_replicates=20, **options)
     for name, model in (("OutcomeRegression", cr.OutcomeRegression), ("AIPW", cr.AIPW)):
         alone = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit()
-        assert both.table.loc[name, "effect"] == pytest.approx(alone.effect, rel=1e-10)
+        assert both.table.loc[name, "estimate"] == pytest.approx(alone.effect, rel=1e-10)
         assert both.table.loc[name, "robust se"] == pytest.approx(alone.effect_se, rel=1e-9)
         row, scale = both.table.loc[name], np.log if "effect" in options else np.asarray
         se = scale(both.boot_effects[name]).std(ddof=1)
-        assert row.z == pytest.approx(scale(row.effect) / se, rel=1e-9)
-        assert scale(row.upper) == pytest.approx(scale(row.effect) + 1.959963984540054 * se, rel=1e-9)
+        assert row.z == pytest.approx(scale(row.estimate) / se, rel=1e-9)
+        assert scale(row["0.975]"]) == pytest.approx(scale(row.estimate) + 1.959963984540054 * se, rel=1e-9)

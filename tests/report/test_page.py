@@ -33,7 +33,7 @@ from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS
 from tests.report.test_explain import FRAME, KINDS, fitted, matching
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "cancellation", "influence",
            "bootstrap", "sensitivity", "ledgers", "explained", "methods", "repeat"]  # fmt: skip
 
@@ -127,6 +127,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
     assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
+    assert "Biases by estimator Unadjusted OutcomeRegression Hajek IPWRA AIPW JRE bias[0]" in text
 
 
 def test_assumptions_are_the_authors(jobs, tmp_path):

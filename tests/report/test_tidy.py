@@ -70,7 +70,7 @@ def test_comparison_exports(frame):
     assert set(tidy.term) == {"ATE"}
     table = together.table
     np.testing.assert_array_equal(tidy[["estimate", "std_error", "robust_std_error"]], table.iloc[:, :3])
-    np.testing.assert_array_equal(tidy[["conf_low", "conf_high"]], table[["lower", "upper"]])
+    np.testing.assert_array_equal(tidy[["conf_low", "conf_high"]], table[["[0.025", "0.975]"]])
     wide = together.tidy(alpha=0.01)
     assert (wide.conf_high - wide.conf_low > tidy.conf_high - tidy.conf_low).all()
     assert "conf_low" not in together.tidy(conf_int=False)

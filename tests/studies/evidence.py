@@ -144,7 +144,8 @@ def store_tables(args, folder):
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     made = {
         "command": f"python -m tests.studies.evidence --{'full' if args.full else 'quick'} --jobs {args.jobs}",
-        "version": cr.__version__, "replicates": grid.n_replicates, "settings_samples": grid.settings,
+        "version": cr.__version__, "replicates": grid.n_replicates, "n_boot": grid.n_boot,
+        "settings_samples": grid.settings,
     }  # fmt: skip
     (folder / "made.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
 

@@ -120,7 +120,7 @@ def page_words(tables, made):
         words[f"{key}_low"], words[f"{key}_high"] = bounds(part, "coverage")
         words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
         words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
-    return words | {"made": made_by(made)}
+    return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
 
 
 def made_by(made):
@@ -182,7 +182,7 @@ def notebook_words(tables, made):
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "coverage": coverage_table(tables["coverage"]), "covered": tables["coverage"]["samples"].min(),
         "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
-        "coverage_apart": number(apart), "made": made_by(made),
+        "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),
     }  # fmt: skip
 
 
@@ -211,7 +211,7 @@ def draw_figure(gains, file):
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         ax.set_yticks(rows, designs)
-        ax.set_xlabel("mean squared error, JRE over IPWRA")
+        ax.set_xlabel("mean squared error, JRE over IPWRA (log scale)")
         ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(-0.5, 1), ncols=3)
         figure.savefig(file, metadata={"Date": None}, bbox_inches="tight")
         plt.close(figure)

@@ -32,10 +32,10 @@ def one_sample(design, n, n_boot, number, seed):
     data = design.draw(n, np.random.default_rng([seed, number, n])).data
     rows = []
     for model in (cr.IPWRA, cr.JRE):
-        built = model.from_formula(design.formula, data, treat="d", propensity=design.propensity)
         try:
+            built = model.from_formula(design.formula, data, treat="d", propensity=design.propensity)
             res = built.fit(n_boot=n_boot, rng=number, max_failed=0.5)
-        except cr.CausalRiskError:  # separation, too many failures: such a sample counts for neither estimator
+        except cr.CausalRiskError:  # a level in one arm alone, separation, too many failures: counts for neither
             return []
         factors = {"": 1.0} if model is cr.IPWRA else {"with": 1.0, "without": np.sqrt(res._record.choice_variance)}
         for method in METHODS:

@@ -17,6 +17,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.frames import as_pandas, how_to_convert, is_foreign_column
+from causalrisk.design.formulas.stata import from_treatment
 from causalrisk.errors import DesignError
 
 
@@ -122,9 +123,15 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
                     "To match rows by position instead, pass it without labels: .to_numpy()."
                 )
             return pd.Series(values.array.take(position), index=index, name=name)
+    subset = values.index.is_unique and index.isin(values.index).all()
     raise DesignError(
         f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows), so they cannot be "
-        "matched.\nGive it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
+        "matched.\n"
+        + (
+            "Type  values.loc[data.index]  for those of the rows of the data."
+            if subset
+            else "Give it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
+        )
     )
 
 
@@ -241,7 +248,7 @@ def find_column(
     """
     if (
         isinstance(value, list | tuple)
-        and 1 < len(value) != len(table.index)
+        and 0 < len(value) != len(table.index)
         and all(isinstance(name, str) and name in table for name in value)
     ):
         raise DesignError(_several_columns(role, value))
@@ -254,20 +261,34 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-    name, sign, covariates = (part.strip() for part in value.partition("~"))
-    if role == "treatment" and sign and name in table:
-        raise DesignError(
-            f"treat={value!r} is a formula; expected the treatment alone.\n"
-            f'Type  treat="{name}", propensity="{covariates}".'
-        )
     raise DesignError(
-        f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+        (_more_than_a_treatment(value, table) if role == "treatment" else "")
+        or f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
         + (table.in_index(value) or nearest(value, known))
     )
 
 
+def _more_than_a_treatment(text: str, table: Table) -> str:
+    """Say what to type for a treatment with its covariates, or a condition; nothing for other texts."""
+    name, sign, covariates = (part.strip() for part in text.partition("~"))
+    listed = from_treatment(text)
+    words = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0])
+    if sign and name in table:
+        found, typed = "a formula", f'treat="{name}", propensity="{covariates}"'
+    elif listed and all(word in table for word in words):
+        found, typed = "a list of variables", listed
+    elif re.search("[<>]|[=!]=", text) and words and words[0] in table:
+        found, typed = "a condition", f"treat=data.eval({text!r})"
+    else:
+        return ""
+    return f"treat={text!r} is {found}; expected the treatment alone.\nType  {typed}."
+
+
 def _several_columns(role: str, names: Sequence[str]) -> str:
     """Say what to type for a list of columns where one is expected."""
+    if len(names) == 1:
+        option = "treat" if role == "treatment" else role
+        return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."
     text = f"{role} names {len(names)} columns, {listing(names)}; expected one"
     if role == "cluster":
         choices = " or  ".join(f'cluster="{name}"' for name in names)

@@ -1,20 +1,20 @@
-"""Formulas as Stata, R and other formula languages write them: recognised, with the notation used here."""
+"""Formulas as R, Stata and other formula languages write them: recognised, with the notation used here."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.design.formulas import stata
+from causalrisk.design.formulas.stata import as_option, from_list, from_teffects, model_option, stata_formula
 from causalrisk.errors import DesignError
-from causalrisk.numerics.links import BINARY_LINKS
 
 QUOTED = r"\"[^\"]*\"|'[^']*'"
-STATA_FACTOR = r"(?:(?:ibn?\d*|io?\d*|c)\.)?[A-Za-z_]\w*"
-STATA_LIST = rf"({STATA_FACTOR}(?:\s+{STATA_FACTOR})+)\s*(?:,\s*(\w+))?"  # variables, and a model after a comma
-STATA_PRODUCT = rf"{STATA_FACTOR}(?:\s*##?\s*{STATA_FACTOR})+"
+BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
 R_FACTORS = {"factor", "as_factor", "ordered"}
 OTHER_FUNCTIONS = {
     "scale": "standardize({x})",
@@ -23,74 +23,76 @@ OTHER_FUNCTIONS = {
     "s": "cr({x}, df=4, constraints='center')",
     "fe": "C({x})",
 }
+SPLINES = {"bs": "bs({x}, df=3)", "cr": "cr({x}, df=4, constraints='center')",
+           "cc": "cc({x}, df=4, constraints='center')"}  # fmt: skip
 
 
-def refuse_foreign(text: str, model: str) -> None:
-    """Refuse a formula in another language with the same formula in this one.
+@dataclass(frozen=True)
+class Asked:
+    """A formula that is looked at.
 
     Parameters
     ----------
     text : str
         The formula.
-    model : {"outcome", "propensity"}
+    model : {"outcome", "propensity", "covariates", "effects_by"}
         The model it belongs to.
-
-    Raises
-    ------
-    DesignError
-        If it has Stata's ``##``, ``if`` or variables without ``+``; R's backticks, ``as.factor``, ``::``, ``.`` or
-        ``^`` of a sum; or the braces of formulaic.
+    treatment, outcome : str
+        Names that are no covariates, as far as they are known.
     """
-    bare = re.sub(QUOTED, "", text)
-    for found in (_stata(text, bare, model), _other(text, bare, model)):
-        if found is not None:
-            raise DesignError(f"the {model} formula {text!r} has {found}")
+
+    text: str
+    model: str
+    treatment: str
+    outcome: str
 
 
-def _stata(text: str, bare: str, model: str) -> str | None:
-    """Say what of Stata a formula has, and what to type."""
-    if re.search(STATA_PRODUCT, bare):
-        return f'Stata\'s # for interactions.\nType  "{from_stata(text)}".'
-    chosen = re.fullmatch(r"(.*?)\s+if\s+(.+)", text)
-    if chosen and " else " not in text:
-        return f"Stata's if; rows are chosen in the data.\nType  data=data.query({chosen[2]!r})."
-    words = re.fullmatch(rf"(?:(\w+)\s*~\s*)?{STATA_LIST}", text)
-    return f"no + between its variables.\nType  {_from_list(words[1], words[2], words[3], model)}." if words else None
+Advice = Callable[[Asked, re.Match[str]], str]
 
 
-def _other(text: str, bare: str, model: str) -> str | None:
-    """Say what of R or formulaic a formula has, and what to type."""
-    if "`" in bare:
-        typed = re.sub("`([^`]*)`", lambda m: m[1] if m[1].isidentifier() else f"Q('{m[1]}')", text)
-        return f'backticks, which are R\'s; odd names stand inside Q(...) here.\nType  "{typed}".'
-    if "{" in bare and not re.search(r"[:(,]\s*\{|\{[^}]*:", bare):
-        typed = re.sub(r"\{([^}]*)\}", r"I(\1)", text)
-        return f'braces; arithmetic stands inside I(...) here.\nType  "{typed}".'
-    if re.search(r"\bas\.(factor|numeric|character)\(", bare):
-        typed = re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
-        return f'a function of R.\nType  "{typed}".'
-    if re.search(r"\boffset\(", bare):
-        what = "an option here" if model == "outcome" else "one of the outcome model only"
-        return f"R's offset(), which is {what}.\nType  {_offset_as_option(text, model)}."
-    qualified = re.search(r"\b[\w.]+::(\w+)\(", bare)
-    if qualified:
-        here = called_elsewhere(qualified[1], text)
-        return "a function of a package of R.\n" + (f"Type  {here}." if here else f"Define {qualified[1]} first.")
-    if re.search(r"\([^()]*\+[^()]*\)\s*\^\s*\d", bare):
-        typed = re.sub(r"\)\s*\^\s*(\d)", r")**\1", text)
-        return f'R\'s ^ for interactions.\nType  "{typed}".'
-    if re.search(r"[~+]\s*\.\s*($|[-+])", bare):
-        left = text.split("~")[0].strip() if "~" in text else "y"
-        return (
-            "R's dot for all other columns; they are named here, so that nothing enters by accident.\n"
-            f'Type  "{left} ~ " + " + ".join(data.columns.drop(["{left}", "<treatment>"]))  without what else is no '
-            "covariate."
-        )
-    return None
+def _whole(rewritten: Callable[[str], str]) -> Advice:
+    """Type the whole formula, rewritten."""
+    return lambda asked, _: f'Type  "{rewritten(asked.text)}".'
 
 
-def _offset_as_option(text: str, model: str) -> str:
-    """Return a formula without its offset, and the option that takes its place."""
+def _listed(asked: Asked, found: re.Match[str]) -> str:
+    """Type variables without + between them."""
+    outcome, variables, word = found[1], found[2], found[3] or ""
+    formula, option = from_list(outcome, variables, asked.model), model_option(word, asked.model)
+    if asked.model == "propensity":
+        return f"Type  {as_option(formula, asked.model)}{option}."
+    return f'Type  "{formula}"{option}.'
+
+
+def _before_comma(asked: Asked, found: re.Match[str]) -> str:
+    """Type a formula without what follows after a comma, which is an option if it names a model."""
+    found = re.search(BEFORE_COMMA, asked.text) or found  # with the names that are quoted
+    return f"Type  {as_option(found[1].strip(), asked.model)}{model_option(found[2].strip(), asked.model)}."
+
+
+def _weighted(asked: Asked, found: re.Match[str]) -> str:
+    """Type Stata's weights as options."""
+    kind = "frequency" if found[1] == "f" else "probability"
+    formula = as_option(re.sub(stata.WEIGHTS, "", asked.text).strip(), asked.model)
+    return f'Type  {formula}, weights="{found[2]}", weight_type="{kind}".'
+
+
+def _odd_names(text: str) -> str:
+    return re.sub("`([^`]*)`", lambda m: m[1] if m[1].isidentifier() else f"Q('{m[1]}')", text)
+
+
+def _rs_types(text: str) -> str:
+    return re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
+
+
+def _of_package(asked: Asked, found: re.Match[str]) -> str:
+    here = called_elsewhere(found[1], asked.text)
+    return f"Type  {here}." if here else f"Define {found[1]} first."
+
+
+def _offset_as_option(asked: Asked, _: re.Match[str]) -> str:
+    """Type a formula without its offset, and the option that takes its place."""
+    text = asked.text
     start = text.index("offset(")
     end, depth = start + len("offset("), 1
     while end < len(text) and depth:
@@ -100,70 +102,146 @@ def _offset_as_option(text: str, model: str) -> str:
     before = text[:start].rstrip().removesuffix("+").rstrip()
     alone = before in ("", "~") or before.endswith("~")
     rest = after.removeprefix("+").strip() if alone else after
-    formula = f"{before} {rest or '1' * alone}".strip()
-    if model == "propensity":
-        return f'propensity="{formula}"'
+    formula = as_option(f"{before} {rest or '1' * alone}".strip(), asked.model)
+    if asked.model == "propensity":
+        return f"It is one of the outcome model only.\nType  {formula}."
     log = re.fullmatch(r"(?:np\.)?log\((\w+)\)", inner)
     option = f'offset="{inner}"' if inner.isidentifier() else f'offset=data.eval("{inner}")'
-    return f'formula="{formula}", ' + (f'exposure="{log[1]}"' if log else option)
+    return f"Type  {formula}, " + (f'exposure="{log[1]}".' if log else f"{option}.")
 
 
-def from_stata(text: str) -> str:
-    """Return a formula with Stata's factor variables and interactions as they are typed here.
+def _all_others(asked: Asked, found: re.Match[str]) -> str:
+    """Type the names of all other columns, with the further terms beside the dot."""
+    left, right = (part.strip() for part in asked.text.split("~")) if "~" in asked.text else ("", asked.text)
+    minus = re.findall(r"-\s*([A-Za-z_]\w*)", right)
+    rest = re.sub(r"^\s*\.|\+\s*\.|-\s*[A-Za-z_]\w*", "", right).strip().removeprefix("+").strip()
+    outcome = left if asked.model == "outcome" and left else asked.outcome
+    treatment = left if asked.model == "propensity" and left else asked.treatment
+    dropped = ", ".join(f'"{name}"' for name in dict.fromkeys((outcome, treatment, *minus)))
+    names = f'" + ".join(data.columns.drop([{dropped}]))' + (f' + " + {rest}"' if rest else "")
+    typed = {"propensity": f"propensity={names}", "outcome": f'"{outcome} ~ " + {names}'}.get(asked.model, names)
+    return f"Type  {typed}  without what else is no covariate."
+
+
+@dataclass(frozen=True)
+class Notation:
+    """A notation of another language.
+
+    Parameters
+    ----------
+    pattern : str
+        What it is known by, in the formula without quoted names.
+    what : str
+        What the formula has, for the message.
+    advice : callable
+        Returns what to type.
+    """
+
+    pattern: str
+    what: str
+    advice: Advice
+
+
+NOTATIONS = (
+    Notation(
+        rf"^{stata.TEFFECTS}$", "Stata's parentheses around both models.",
+        lambda asked, _: f"Type  {from_teffects(asked.text)}.",
+    ),
+    Notation(stata.PRODUCT, "Stata's # for interactions.", _whole(stata_formula)),
+    Notation(stata.XI, "Stata's xi.", _whole(stata_formula)),
+    Notation(stata.LEVEL, "Stata's indicator of a level.", _whole(stata_formula)),
+    Notation(stata.WEIGHTS, "Stata's weights, which are options here.", _weighted),
+    Notation(
+        rf"^(?!.*\selse\s){stata.IF}$", "Stata's if; rows are chosen in the data.",
+        lambda asked, _: f"Type  data=data.query({re.match(stata.IF, asked.text)[2].strip()!r}).",  # type: ignore[index]
+    ),
+    Notation(rf"^(?!.*\selse\s){stata.LIST}$", "no + between its variables.", _listed),
+    Notation("`", "backticks, which are R's; odd names stand inside Q(...) here.", _whole(_odd_names)),
+    Notation(
+        r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "braces; arithmetic stands inside I(...) here.",
+        _whole(lambda text: re.sub(r"\{([^}]*)\}", r"I(\1)", text)),
+    ),
+    Notation(r"\bas\.(factor|numeric|character)\(", "a function of R.", _whole(_rs_types)),
+    Notation(
+        r"\bcontr\.(sum|treatment|helmert|poly)\b", "a contrast of R.",
+        _whole(lambda text: re.sub(r"\bcontr\.(\w+)", lambda m: m[1].capitalize(), text)),
+    ),
+    Notation(r"\boffset\(", "R's offset(), which is an option here.", _offset_as_option),
+    Notation(r"\b[\w.]+::(\w+)\(", "a function of a package of R.", _of_package),
+    Notation(
+        r"\([^()]*\+[^()]*\)\s*\^\s*\d", "R's ^ for interactions.",
+        _whole(lambda text: re.sub(r"\)\s*\^\s*(\d)", r")**\1", text)),
+    ),
+    Notation(
+        r"(?:^|[~+])\s*\.\s*($|[-+])",
+        "R's dot for all other columns; they are named here, so that nothing enters by accident.", _all_others,
+    ),
+    Notation(
+        r"%in%\s*c\(", "R's %in%.",
+        _whole(lambda text: re.sub(r"(\w+)\s*%in%\s*c\(([^()]*)\)", r"\1.isin([\2])", text)),
+    ),
+    Notation(r"\w\$\w", "R's $; columns are named alone.", _whole(lambda text: re.sub(r"\w+\$(\w+)", r"\1", text))),
+    Notation(
+        "[\u223c\u02dc\uff5e]", "another sign than ~, as a printed page has it.",
+        _whole(lambda text: re.sub("[\u223c\u02dc\uff5e]", "~", text)),
+    ),
+    Notation(
+        r"^\s*\w+\s*=(?!=)[^~]*$", "= in place of ~.",
+        _whole(lambda text: re.sub(r"\s*=\s*", " ~ ", text, count=1)),
+    ),
+    Notation(BEFORE_COMMA, "options after a comma; they go by name.", _before_comma),
+)  # fmt: skip
+
+
+def refuse_foreign(text: str, model: str, treatment: str = "<treatment>", outcome: str = "<outcome>") -> None:
+    """Refuse a formula in another language with the same formula in this one.
 
     Parameters
     ----------
     text : str
         The formula.
+    model : {"outcome", "propensity", "covariates", "effects_by"}
+        The model it belongs to.
+    treatment, outcome : str
+        Names that are no covariates, if they are known.
+
+    Raises
+    ------
+    DesignError
+        If it has one of the `NOTATIONS`.
+    """
+    bare, asked = re.sub(QUOTED, "", text), Asked(text, model, treatment, outcome)
+    for notation in NOTATIONS:
+        found = re.search(notation.pattern, bare)
+        if found:
+            raise DesignError(f"the {model} formula {text!r} has {notation.what}\n{notation.advice(asked, found)}")
+
+
+def without_arguments(name: str, text: str) -> str | None:
+    """Return what to type for a spline whose degrees of freedom are not given, or a product of plain columns, or None.
+
+    Parameters
+    ----------
+    name : str
+        A function of the formula language.
+    text : str
+        The formula that calls it.
 
     Returns
     -------
-    str
-        For example ``y ~ age + I(age**2)`` for ``y ~ c.age##c.age``.
+    str or None
+        Such as ``bs(age, df=3)`` for ``bs(age)``.
     """
-    text = re.sub(STATA_PRODUCT, lambda m: _product(m[0]), text)
-    return re.sub(r"\b(ibn?\d*|io?\d*|c)\.([A-Za-z_]\w*)", lambda m: stata_factor(m[1], m[2]), text)
-
-
-def _from_list(left: str | None, variables: str, option: str | None, model: str) -> str:
-    """Translate Stata's list of variables; that of an outcome model without ~ begins with the outcome."""
-    names = [from_stata(name) for name in variables.split()]
-    if model == "outcome":
-        outcome = left or names.pop(0)
-        return f'"{outcome} ~ {" + ".join(names)}"'
-    link = f', propensity_link="{option}"' if option in BINARY_LINKS else ""
-    return f'propensity="{" + ".join(names)}"{link}'
-
-
-def stata_factor(prefix: str, name: str) -> str:
-    """Return a variable with its prefix, as in i.region, c.age or ib2.region, as a formula here has it."""
-    if prefix == "c":
-        return name
-    base = re.search(r"\d+", prefix)
-    return f"C({name}, Treatment({base[0]}))" if base else f"C({name})"
-
-
-def _product(text: str) -> str:
-    """Translate one interaction; a bare name in it is a factor to Stata."""
-    full = "##" in text
-    factors = [part.strip() for part in re.split("##?", text)]
-    parts = [part.rpartition(".") for part in factors]
-    powers: dict[str, int] = {}
-    for prefix, _, name in parts:
-        typed = stata_factor(prefix or "i", name)
-        powers[typed] = powers.get(typed, 0) + 1
-    terms = [_powers(typed, count, full) for typed, count in powers.items()]
-    if len(terms) == 1:
-        return terms[0]
-    terms = [f"({term})" if " + " in term else term for term in terms]
-    return ("*" if full else ":").join(terms)
-
-
-def _powers(name: str, count: int, full: bool) -> str:
-    if count == 1 or name.startswith("C("):
-        return name
-    powers = [f"I({name}**{k})" for k in range(2, count + 1)]
-    return " + ".join([name, *powers]) if full else powers[-1]
+    found = re.search(rf"\b{name}\(([^()]*)\)", text)
+    names = [part.strip() for part in found[1].split(",")] if found else []
+    plain = [part for part in names if "=" not in part]
+    if name in SPLINES and len(names) == 1:
+        return SPLINES[name].format(x=names[0])
+    if name == "te" and plain:
+        number = re.search(r"\bk\s*=\s*(\d+)", found[1]) if found else None
+        splines = ", ".join(f"cr({part}, df={number[1] if number else 4})" for part in plain)
+        return f"te({splines}, constraints='center')"
+    return None
 
 
 def bitwise_or_and(code: str) -> str | None:

@@ -19,7 +19,7 @@ from patsy.parse_formula import parse_formula
 
 from causalrisk.design.formulas.dialects import refuse_foreign
 from causalrisk.design.formulas.terms import Use, rewrite, uses
-from causalrisk.errors import DesignError
+from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 
@@ -74,7 +74,7 @@ class Scope:
     constants: Mapping[str, Any]
 
 
-def parse(text: str, model: str, notes: list[str]) -> Formula:
+def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     """Split a formula into terms.
 
     Parameters
@@ -85,6 +85,8 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         The model it belongs to.
     notes : list of str
         Lines are appended for terms that probably mean something else than they do.
+    **known
+        The names of `treatment` and `outcome`, for messages.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
     if not text.split("~", 1)[-1].strip():
         raise _empty(model, text)
-    refuse_foreign(text, model)
+    refuse_foreign(text, model, **known)
     try:
         tree = parse_formula(text)
         terms = patsy.ModelDesc.from_formula(text)
@@ -127,6 +129,7 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
     if not formula.right:
         raise _empty(model, text)
     _note_powers(tree, formula, notes)
+    _note_removals(tree, formula, notes)
     return formula
 
 
@@ -165,6 +168,27 @@ def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
         _note_powers(child, formula, notes)
 
 
+def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
+    """Note each ``a - b`` that takes out what is not there: no difference, and nothing at all."""
+    if node.type == "-" and len(node.args) == 2:
+        left, right = (patsy.desc.Evaluator().eval(side) for side in node.args)
+        if right.terms and not set(right.terms) <= set(left.terms):
+            kept, gone = (side.origin.relevant_code() for side in (_last_term(node.args[0]), node.args[1]))
+            note = (
+                f"- {gone} in the {formula.model} formula {formula.text!r} takes out a term that is not there. For the "
+                f"difference type  I({kept} - {gone})."
+            )
+            if note not in notes:
+                notes.append(note)
+    for child in node.args:
+        _note_removals(child, formula, notes)
+
+
+def _last_term(node: Any) -> Any:
+    """Return the last of the terms that a node of a parsed formula adds up."""
+    return _last_term(node.args[-1]) if node.type in ("+", "~") else node
+
+
 class _Factor:
     """A term's factor as patsy wants it: shown as the user wrote it, evaluated with aliases for the variables."""
 
@@ -197,9 +221,10 @@ class _Factor:
             return value
         dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
         if getattr(dtype, "kind", "O") not in "bif":
+            level = pd.Series(value).dropna().tolist()[-1:] or ["yes"]
             raise DesignError(
                 f"the outcome {self._shown!r} is not numeric (dtype {dtype}); expected numbers or bool.\n"
-                f'Turn it into numbers first, e.g.  I({self._shown} == "yes") ~ {self._formula.right_text}.'
+                f"Turn it into numbers first, e.g.  I({self._shown} == {level[0]!r}) ~ {self._formula.right_text}."
             )
         return np.asarray(value, dtype=np.float64)
 
@@ -271,6 +296,10 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
             return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
     except patsy.PatsyError as error:
         raise _failed(error, formula, scope) from error
+    except CausalRiskError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of a spline or a contrast
+        raise _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope) from error
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> np.ndarray:

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
-from causalrisk.design.formulas.dialects import called_elsewhere, stata_factor
+from causalrisk.design.formulas.dialects import called_elsewhere, without_arguments
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope
+from causalrisk.design.formulas.stata import stata_factor
 from causalrisk.design.formulas.terms import Use, in_formula
 from causalrisk.errors import DesignError
 
@@ -96,6 +97,8 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
             variables[name] = table.column(name)
         elif meaning == "constant":
             constants[name] = frame[name]
+        elif meaning == "builtin" and role == "called":
+            _check_called(name, formula)
         elif meaning == "unknown":
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
@@ -121,6 +124,14 @@ def _check_lags(formula: Formula, table: Table) -> None:
                 f"expected columns.\nMake it a column, of data in the order of time:  "
                 f'data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
             )
+
+
+def _check_called(name: str, formula: Formula) -> None:
+    """Refuse a spline without degrees of freedom, and a product of splines of plain columns."""
+    typed = without_arguments(name, formula.text)
+    if typed is not None:
+        why = "without splines inside is the plain product" if name == "te" else "misses its degrees of freedom"
+        raise DesignError(f"the {formula.model} formula {formula.text!r} has {name}(), which {why}.\nType  {typed}.")
 
 
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:

@@ -4,11 +4,11 @@ Flows in: the solution, sums over its replicates, the units. Flows out: how far 
 fitted propensity scores and replicates. For linear outcome models it is exact; for others a Newton step.
 
 Without the unit, whose rows have the shares eps_i, gradient and Hessian of the objective lose the rows' own parts. The
-net biases are means over rows, so that their squares lose more than a sum would: with g_ib the row's part of u_b,
+net biases are means over rows, so that their squares lose more than a sum would: with u_ib the row's part of u_b,
 
-    lambda_b (u_b - sum_i eps_i g_ib)^2 = lambda_b (u_b^2 - 2 u_b sum_i eps_i g_ib + (sum_i eps_i g_ib)^2).
+    lambda_b (u_b - sum_i eps_i u_ib)^2 = lambda_b (u_b^2 - 2 u_b sum_i eps_i u_ib + (sum_i eps_i u_ib)^2).
 
-g_ib is a multiple of the row's own column, for every b, so that a row changes the Hessian by few directions.
+u_ib is a multiple of the row's own column, for every b, so that a row changes the Hessian by few directions.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     Parameters
     ----------
     frame : DataFrame
-        Columns "effect", "lower", "upper"; a row each, labelled by the index.
+        Estimates in the first column, limits in the last two; a row each, labelled by the index.
     ax : matplotlib Axes
         Where to draw.
 
@@ -34,8 +34,8 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
         The same.
     """
     rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame["lower"], frame["upper"], color="0.4")
-    ax.plot(frame["effect"], rows, "o", color="black")
+    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color="0.4")
+    ax.plot(frame.iloc[:, 0], rows, "o", color="black")
     ax.set_yticks(rows, [verbatim(name) for name in frame.index])
     ax.set_ylim(-0.6, len(frame) - 0.4)
     low, high = ax.get_xlim()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from causalrisk.errors import UnavailableError
 from causalrisk.report.tables.columns import wrap
 from causalrisk.report.tables.escape import escape_latex, escape_markdown
 from causalrisk.report.tables.summary import ResultSummary
@@ -42,6 +44,11 @@ class PaperTable(ResultSummary):
         super().__init__([ResultTable(content, width)], notes, width)
         self.frame = frame
         self._content, self._together = content, together
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(pd.DataFrame, name) and not hasattr(type(self), name.replace("to_", "as_")) and name[0] != "_":
+            raise UnavailableError(f"a table has no attribute {name!r}, its numbers have.\nType  table.frame.{name}.")
+        return super().__getattr__(name)
 
     def __repr__(self) -> str:
         return self.as_text()

@@ -222,7 +222,9 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
 
     Examples
     --------
-    >>> table = TableContent(rows=(("ATE", "-228.50", "27.60"),), header=(("", "estimate", "std err"),))
+    >>> table = TableContent(
+    ...     rows=(("ATE", "-228.50", "27.60"),), header=(("", "estimate", "std err"),)
+    ... )
     >>> print(build_summary([table], ["Made up."], width=40))
     ========================================
                      estimate        std err

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design.formulas.dialects import bitwise_or_and, called_elsewhere, from_stata
+from causalrisk.design.formulas.dialects import bitwise_or_and, called_elsewhere
 from causalrisk.errors import DesignError
 from tests.conftest import formula_design
 
@@ -107,4 +107,3 @@ def test_names_with_a_hash_inside_quotes():
 
 def test_unknown_functions_have_no_translation():
     assert called_elsewhere("foo", "y ~ foo(x)") is None
-    assert from_stata("y ~ age") == "y ~ age"

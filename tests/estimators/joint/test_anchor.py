@@ -61,8 +61,8 @@ def test_choice_is_the_smallest_ratio_with_its_error():
         path = fitted(sample_of(name)).anchor_path()
         assert tuple(path.index) == LADDER
         assert path["variance ratio"].iloc[0] == 1
-        assert path["ratio std err"].iloc[0] == 0
-        assert chosen(path) == (path["variance ratio"] + CAUTION * path["ratio std err"]).idxmin()
+        assert path["ratio se"].iloc[0] == 0
+        assert chosen(path) == (path["variance ratio"] + CAUTION * path["ratio se"]).idxmin()
 
 
 def test_it_is_never_ipwra_itself():
@@ -100,7 +100,7 @@ def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     path = res.anchor_path().loc[chosen(res.anchor_path())]
     same = fitted(data, cov_type="bootstrap", resamples=resamples, anchor=path.name)
     np.testing.assert_allclose(res.boot_params, same.boot_params, rtol=1e-12)
-    factor = np.sqrt((path["variance ratio"] + path["ratio std err"]) / path["variance ratio"])
+    factor = np.sqrt((path["variance ratio"] + path["ratio se"]) / path["variance ratio"])
     assert factor > 1.05
     np.testing.assert_allclose(res.bse, factor * same.bse, rtol=1e-12)
     assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
@@ -114,7 +114,7 @@ def test_every_interval_allows_for_the_choice_alike(method):
     res = fitted(data, cov_type="bootstrap", n_boot=40)
     path = res.anchor_path().loc[chosen(res.anchor_path())]
     same = fitted(data, cov_type="bootstrap", n_boot=40, anchor=path.name)
-    factor = np.sqrt(1 + path["ratio std err"] / path["variance ratio"])
+    factor = np.sqrt(1 + path["ratio se"] / path["variance ratio"])
     limits, plain = (
         fit.conf_int(0.5, method=method).to_numpy() - fit.params.to_numpy()[:, None] for fit in (res, same)
     )
@@ -187,7 +187,7 @@ def test_a_curved_valley_is_followed_to_its_end():
 def test_what_does_not_move_the_choice():
     data = sample_of("strong", 200)
     path = fitted(data).anchor_path()
-    columns = ["std err", "variance ratio", "ratio std err"]
+    columns = ["std err", "variance ratio", "ratio se"]
     other = data.assign(x1=3 - 2 * data["x1"], x2=data["x2"] + data["x3"])
     pd.testing.assert_frame_equal(fitted(other).anchor_path(), path, rtol=1e-6)
     scaled = fitted(data.assign(y=5 - 3 * data["y"])).anchor_path()
