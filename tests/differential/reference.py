@@ -183,6 +183,8 @@ def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
         return eta, np.ones_like(eta)
     link = usual_link(case)
     m, slope = inverse_link(link, eta)
+    if link == "cloglog":  # the chance of zero, which may be none to the last digit, cancels
+        return m, np.exp(eta) / m
     variance = {
         "gaussian": lambda: np.ones_like(m),
         "binomial": lambda: np.prod(both_chances(link, eta), axis=0),

@@ -29,11 +29,11 @@ def test_random_fits_agree_with_the_reference(part):
     assert sum(verdict.kind == "agreed" for verdict in verdicts.values()) >= 0.9 * len(verdicts)
 
 
-@pytest.mark.parametrize("seed", [2295, 2853, 2952, 7126])
+@pytest.mark.parametrize("seed", [2295, 2853, 2952, 7126, 13973])
 def test_cases_that_were_settled_agree(seed):
     """The reference lost digits of chances near one and by steps over a limit of `clip`; then the package of scores.
 
-    Of 2853 a score is 7e-8 from the limit. Of 7126 one is 1 to the last digit.
+    Of 2853 a score is 7e-8 from the limit, of 7126 one is 1 to the last digit, of 13973 a mean.
     """
     assert check(cases.draw(seed)).kind == "agreed"
 
