@@ -10,6 +10,8 @@ from scipy.special import expit, log_ndtr, ndtr
 
 from causalrisk.numerics.linalg import Array
 
+LARGEST = 690.0  # predictor of a complementary log-log link that is told from larger ones: exp of it is 1e300
+
 
 @dataclass(frozen=True)
 class Link:
@@ -22,8 +24,8 @@ class Link:
     ----------
     name : str
         Name of the link.
-    probability : callable
-        P(A = 1 | eta), of eta alone.
+    probability, complement : callable
+        P(A = 1 | eta) and P(A = 0 | eta), of eta alone, each to all its digits.
     own_odds : callable
         (1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + own_odds.
     own_odds_slope : callable
@@ -36,6 +38,7 @@ class Link:
 
     name: str
     probability: Callable[[Array], Array]
+    complement: Callable[[Array], Array]
     own_odds: Callable[[Array, Array], Array]
     own_odds_slope: Callable[[Array, Array], Array]
     score: Callable[[Array, Array], tuple[Array, Array]]
@@ -77,28 +80,44 @@ def _probit_odds_slope(eta: Array, d: Array) -> Array:
     return -sign * _mills(signed) / ndtr(signed)
 
 
-def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    hazard = np.exp(eta)
+def _hazard(eta: Array) -> Array:
+    """exp(eta) under the complementary log-log link; further out than 1e-300 or 1e300 nothing changes any more."""
+    return np.exp(np.clip(eta, -LARGEST, LARGEST))
+
+
+def _cumulative(hazard: Array) -> Array:
+    """Odds of the treated arm; they may overflow, to odds of zero of the other."""
     with np.errstate(over="ignore"):
-        treated = hazard / np.expm1(hazard)
+        return np.expm1(hazard)
+
+
+def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    hazard = _hazard(eta)
+    treated = hazard / _cumulative(hazard)
     return np.where(d > 0, treated, -hazard), np.where(d > 0, treated * (treated + hazard - 1), hazard)
 
 
 def _cloglog_odds(eta: Array, d: Array) -> Array:
-    cumulative = np.expm1(np.exp(eta))
+    cumulative = _cumulative(_hazard(eta))
     return np.where(d > 0, 1 / cumulative, cumulative)
 
 
 def _cloglog_odds_slope(eta: Array, d: Array) -> Array:
-    cumulative = np.expm1(np.exp(eta))
-    slope = np.exp(eta) * (cumulative + 1)
-    return np.where(d > 0, -slope / cumulative**2, slope)
+    hazard = _hazard(eta)
+    cumulative, chance = _cumulative(hazard), -np.expm1(-hazard)
+    return np.where(d > 0, -hazard / cumulative / chance, hazard * (cumulative + 1))
+
+
+def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
+    hazard = _hazard(eta)
+    return np.where(d > 0, np.log(-np.expm1(-hazard)), -hazard)
 
 
 BINARY_LINKS = {
     "logit": Link(
         name="logit",
         probability=expit,
+        complement=lambda eta: expit(-eta),
         own_odds=_logit_odds,
         own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
         score=_logit_score,
@@ -107,6 +126,7 @@ BINARY_LINKS = {
     "probit": Link(
         name="probit",
         probability=ndtr,
+        complement=lambda eta: ndtr(-eta),
         own_odds=_probit_odds,
         own_odds_slope=_probit_odds_slope,
         score=_probit_score,
@@ -114,11 +134,12 @@ BINARY_LINKS = {
     ),
     "cloglog": Link(
         name="cloglog",
-        probability=lambda eta: -np.expm1(-np.exp(eta)),
+        probability=lambda eta: -np.expm1(-_hazard(eta)),
+        complement=lambda eta: np.exp(-_hazard(eta)),
         own_odds=_cloglog_odds,
         own_odds_slope=_cloglog_odds_slope,
         score=_cloglog_score,
-        log_likelihood=lambda eta, d: np.where(d > 0, np.log(-np.expm1(-np.exp(eta))), -np.exp(eta)),
+        log_likelihood=_cloglog_log_likelihood,
     ),
 }
 

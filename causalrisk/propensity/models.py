@@ -204,12 +204,11 @@ class BinaryModel(LikelihoodModel):
 
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm."""
-        p = self.link.probability(eta[0])
-        return np.stack([1 - p, p])
+        return np.stack([self.link.complement(eta[0]), self.link.probability(eta[0])])
 
     def probability_slopes(self, eta: Array) -> Array:
-        """Return derivatives of the probabilities: the odds are 1 / p - 1, so p' is minus p^2 times theirs."""
-        slope = -(self.link.probability(eta[0]) ** 2) * self.link.own_odds_slope(eta[0], np.ones((1, 1)))
+        """Return derivatives of the probabilities: the score of a control row is -p' / (1 - p)."""
+        slope = -self.link.complement(eta[0]) * self.link.score(eta[0], np.zeros((1, 1)))[0]
         return np.stack([-slope, slope])[:, None]
 
 
@@ -460,8 +459,7 @@ class ClippedModel(PropensityModel):
         p = self.model.probabilities(eta)
         if self.n_arms > 2:
             return np.clip(p, self.low, self.high)
-        treated = np.clip(p[1], self.low, self.high)
-        return np.stack([1 - treated, treated])
+        return np.stack([np.clip(p[0], 1 - self.high, 1 - self.low), np.clip(p[1], self.low, self.high)])
 
     def probability_slopes(self, eta: Array) -> Array:
         """Return derivatives of the probabilities, zero where clipped."""

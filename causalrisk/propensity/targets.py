@@ -14,6 +14,7 @@ from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import BinaryModel, PropensityModel
 
+LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
 STEP = 1e-6  # of the numerical derivative of a tilt given as a function
 
 
@@ -98,10 +99,12 @@ class FunctionTarget(TiltTarget):
     """A tilt given as an elementwise function e -> h(e) of the propensity score of the treated arm."""
 
     def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
-        """Tilt, and its derivative by central differences inside (0, 1)."""
+        """Tilt, and its derivative by central differences inside (0, 1); zero where no score is next to it."""
         e = p[1]
-        step = STEP * np.minimum(e, 1 - e)
-        slope = (self._values(e + step) - self._values(e - step)) / (2 * step)
+        step = STEP * p.min(axis=0)
+        above, below = e + step, e - step
+        rise = self._values(above) - self._values(below)
+        slope = np.divide(rise, above - below, out=np.zeros_like(e), where=above > below)
         return self._values(e), np.stack([np.zeros_like(e), slope])
 
     def _values(self, e: Array) -> Array:
@@ -162,6 +165,7 @@ class FrameTarget(Target):
 
 def overlap_tilt(p: Array) -> tuple[Array, Array]:
     """Tilt of the overlap population, 1 / sum_k 1 / e_k (two arms: e_0 e_1), and its derivatives."""
+    p = np.maximum(p, LEAST)
     tilt = 1 / (1 / p).sum(axis=0)
     return tilt, (tilt / p) ** 2
 
@@ -174,7 +178,7 @@ def matching_tilt(p: Array) -> tuple[Array, Array]:
 
 def entropy_tilt(p: Array) -> tuple[Array, Array]:
     """Tilt of entropy weights, -sum_k e_k log e_k, and its derivatives."""
-    log = np.log(p)
+    log = np.log(np.maximum(p, LEAST))
     return -(p * log).sum(axis=0), -(log + 1)
 
 

@@ -17,7 +17,6 @@ from tests.differential.cases import Case, Data
 from tests.differential.reference import Stack, Vector
 
 ENOUGH = 1e-9  # a Newton step after which the next is below rounding error, which the largest penalty magnifies
-STEP = 1e-5  # of the numerical derivative by the weights of the rows
 
 
 def replicate_weights(case: Case, rows: int) -> Vector:
@@ -76,6 +75,10 @@ class JointReference:
     def _membership(self, s: Vector) -> Vector:
         return reference.solve_membership(self.problem, s) if self.stack.joined else np.zeros(0)
 
+    def _all_weights(self, s: Vector, gamma: Vector, mu: Vector) -> tuple[Weighted, list[Weighted]]:
+        """Weights of the full sample, and under each replicate."""
+        return self._weighted(s, gamma, mu), [self._weighted(s, gamma + a, mu + b) for a, b in self.shifts]
+
     def _weighted(self, s: Vector, gamma: Vector, mu: Vector) -> Weighted:
         w, tilt, measure = self.stack.weights(gamma, mu)
         own, total = reference.own_measure(measure, self.own), s @ self.own
@@ -133,24 +136,41 @@ class JointReference:
 
     def params(self, s: Vector, begin: Vector) -> tuple[Vector, Vector]:
         """Effects and means net of the common bias under row weights, and theta, found by Newton's method."""
-        case, gamma, mu = self.case, self._propensity(s), self._membership(s)
-        at = self._weighted(s, gamma, mu)
-        replicates = [self._weighted(s, gamma + a, mu + b) for a, b in self.shifts]
+        at, replicates = self._all_weights(s, self._propensity(s), self._membership(s))
         theta = reference.newton(lambda t: self.gradient(t, s, at, replicates), begin, ENOUGH)
-        share, (m, _, _) = s / (s @ self.own), self._means(theta)
+        return self._net(theta, s, at, replicates), theta
+
+    def _net(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted]) -> Vector:
+        """Effects and means net of the common bias."""
+        case, share, (m, _, _) = self.case, s / (s @ self.own), self._means(theta)
         raw = m @ (share * at.tilt) + case.level
         w = sum(r.w for r in replicates) / len(replicates)
         bias = (np.stack(self.stack.inside) * w * (m - self.problem.y)) @ share
         moved = reference.on_scale(case, raw) - (self.slopes * bias).mean()
         inverse = {"difference": lambda g: g, "odds_ratio": lambda g: 1 / (1 + np.exp(-g))}.get(case.effect, np.exp)
-        return np.concatenate([self.stack.effects(raw), inverse(moved)]), theta
+        return np.concatenate([self.stack.effects(raw), inverse(moved)])
 
     def coefficients(self, predictors: Vector) -> Vector:
         """Coefficients of the columns, from linear predictors of the rows of the sample, shape (n, K)."""
         return np.linalg.lstsq(self.X[: self.n_own], predictors, rcond=None)[0].T.ravel()
 
     def moved(self, direction: Vector, theta: Vector) -> Vector:
-        """Derivative of effects and means where the weight of each row of the sample grows by a share."""
-        grown = self.problem.s * np.r_[direction, np.zeros(len(self.own) - self.n_own)]
-        up, down = (self.params(self.problem.s + sign * STEP * grown, theta)[0] for sign in (1, -1))
-        return (up - down) / (2 * STEP)
+        """Derivative of effects and means where the weight of each row of the sample grows by a share.
+
+        A step along the imaginary axis goes through the equations of the propensity score and of theta, each of which
+        moves its solution by the implicit function theorem. Steps of a finite length would cross limits of `clip`.
+        """
+        problem, s = self.problem, self.problem.s
+        grown = s + 1j * reference.STEP * s * np.r_[direction, np.zeros(len(self.own) - self.n_own)]
+        still = s, self._propensity(s), self._membership(s)
+
+        def followed(solved: Vector, scores: Callable[..., Vector]) -> Vector:
+            return reference.follow(solved, lambda t, w: w @ scores(problem, t), (s,), (grown,))
+
+        def gradient(t: Vector, *weighed: Vector) -> Vector:
+            return self.gradient(t, weighed[0], *self._all_weights(*weighed))
+
+        scores = reference.propensity_scores, reference.membership_scores
+        moving = (grown, *map(followed, still[1:], scores))
+        theta = reference.follow(theta, gradient, still, moving)
+        return self._net(theta, grown, *self._all_weights(*moving)).imag / reference.STEP

@@ -1,10 +1,11 @@
 """Small changes of the package's source, one at a time: does the machine of random fits notice each?
 
-    python -m tests.differential.mutants causalrisk/inference/sandwich.py --most 40
+    python -m tests.differential.mutants causalrisk/inference/sandwich.py --most 40 --tests tests/inference
 
 changes comparisons, signs, operators and constants of a module, fits random cases with each change, and prints those
-that no case noticed. A change is noticed where a case that agrees with the reference does no longer, or where nothing
-can be imported or ended in time.
+that no case noticed and then, with `--tests`, no test. A change is noticed where a case that agrees with the reference
+does no longer, or where nothing can be imported or ended in time. Those that cannot be noticed stand with the reason in
+`tests/differential/survivors.py`; the exit code is 1 where there are others.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import argparse
 import ast
 import importlib.machinery
 import importlib.util
+import io
 import itertools
 import os
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
-SECONDS = 60  # of the processor that a change may take before it is called endless
+from tests.differential.survivors import EXPLAINED
+
+SECONDS, OF_TESTS = 60, 600  # of the processor that cases or tests may take before a change is called endless
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt,
     ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.And: ast.Or, ast.Or: ast.And,
@@ -55,23 +61,46 @@ def computing(tree: ast.AST) -> Iterator[ast.AST]:
                 yield from computing(child)
 
 
-def number_of(source: str) -> int:
-    return sum(changed(node) is not None for node in computing(ast.parse(source)))
+class Change(NamedTuple):
+    """A change of a module: where, the line as it is, and what of it becomes what."""
+
+    line: int
+    text: str
+    edit: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What stays the same where lines are added above."""
+        return self.text, self.edit
 
 
-def mutant(source: str, number: int) -> tuple[ast.Module, str]:
-    """The tree with change `number`, and what it says."""
+def nodes_of(tree: ast.Module) -> list[ast.AST]:
+    """Nodes that can be changed."""
+    return [node for node in computing(tree) if changed(node) is not None]
+
+
+def change_of(source: str, node: ast.AST) -> Change:
+    line = node.lineno  # type: ignore[attr-defined]
+    edit = f"{ast.unparse(node)}  ->  {ast.unparse(changed(node))}"  # type: ignore[arg-type]
+    return Change(line, source.splitlines()[line - 1].strip(), edit)
+
+
+def changes(source: str) -> list[Change]:
+    """Return all changes of a source."""
+    return [change_of(source, node) for node in nodes_of(ast.parse(source))]
+
+
+def mutant(source: str, number: int) -> tuple[ast.Module, Change]:
+    """The tree with change `number`, and that change."""
     tree = ast.parse(source)
-    nodes = [node for node in computing(tree) if changed(node) is not None]
-    chosen = nodes[number]
+    chosen = nodes_of(tree)[number]
     new = ast.copy_location(changed(chosen), chosen)  # type: ignore[type-var]
-    said = f"line {chosen.lineno}: {ast.unparse(chosen)}  ->  {ast.unparse(new)}"  # type: ignore[attr-defined]
 
-    class Change(ast.NodeTransformer):
+    class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST:
             return new if node is chosen else self.generic_visit(node)
 
-    return ast.fix_missing_locations(Change().visit(tree)), said
+    return ast.fix_missing_locations(Replace().visit(tree)), change_of(source, chosen)
 
 
 class Finder:
@@ -88,10 +117,20 @@ class Finder:
         return importlib.util.spec_from_file_location(name, str(self.path), loader=loader)
 
 
-def noticed(name: str, path: Path, tree: ast.Module, seeds: list[int]) -> str:
-    """Fit cases with a module changed: the first that does not agree, or nothing."""
+def noticed(name: str, path: Path, tree: ast.Module, seeds: list[int], tests: list[str]) -> str:
+    """Fit cases with a module changed, then run tests: the first that does not agree, or nothing."""
     sys.meta_path.insert(0, Finder(name, path, tree))
-    return next((f"{seed} {kind}" for seed, kind in verdicts(seeds) if kind != "agreed"), "")
+    found = next((f"{seed} {kind}" for seed, kind in verdicts(seeds) if kind != "agreed"), "")
+    return found or (failing(tests) if tests else "")
+
+
+def failing(tests: list[str]) -> str:
+    """Run tests until one fails; say so, or nothing."""
+    import pytest
+
+    signal.setitimer(signal.ITIMER_PROF, OF_TESTS)
+    with redirect_stdout(io.StringIO()):
+        return "a test" if pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]) else ""
 
 
 def verdicts(seeds: list[int]) -> Iterator[tuple[int, str]]:
@@ -131,6 +170,22 @@ def apart(work: Callable[..., str], *args) -> str:
     return answer if not status else "endless"
 
 
+def surviving(module: Path, options: argparse.Namespace, seeds: list[int]) -> int:
+    """Try changes of a module, print those that nothing noticed, and return how many have no explanation."""
+    source, name = module.read_text("utf-8"), ".".join(module.with_suffix("").parts)
+    numbers = list(range(len(changes(source))))
+    drawn = sorted(random.Random(options.seed).sample(numbers, min(options.most, len(numbers))))
+    explained = EXPLAINED.get(module.as_posix(), {})
+    kept = []
+    for tree, change in (mutant(source, number) for number in drawn):
+        if not apart(noticed, name, module, tree, seeds, options.tests):
+            kept.append(change)
+            print(f"  {module} line {change.line}: {change.text}\n    {change.edit}", flush=True)
+            print(f"    {explained.get(change.key, 'NOT EXPLAINED')}", flush=True)
+    print(f"{module}: {len(drawn)} of {len(numbers)} changes, {len(drawn) - len(kept)} noticed", flush=True)
+    return sum(change.key not in explained for change in kept)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -139,24 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--estimator", help="that of the cases; by default any")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tests", nargs="+", default=[], help="tests for changes that no case noticed")
     options = parser.parse_args(arguments)
     for needed in ("numpy", "pandas", "scipy.special", "statsmodels.api", "patsy", "scipy.optimize"):
         importlib.import_module(needed)
     seeds = [int(seed) for seed in apart(agreeing, options.cases, options.estimator).split()]
     print(f"{len(seeds)} cases", flush=True)
-    survivors = 0
-    for module in options.modules:
-        source, name = module.read_text("utf-8"), ".".join(module.with_suffix("").parts)
-        numbers = list(range(number_of(source)))
-        drawn = sorted(random.Random(options.seed).sample(numbers, min(options.most, len(numbers))))
-        kept = []
-        for number in drawn:
-            tree, said = mutant(source, number)
-            if not apart(noticed, name, module, tree, seeds):
-                kept.append(said)
-                print(f"  {module} {said}", flush=True)
-        survivors += len(kept)
-        print(f"{module}: {len(drawn)} of {len(numbers)} changes, {len(drawn) - len(kept)} noticed", flush=True)
+    survivors = sum(surviving(module, options, seeds) for module in options.modules)
     return int(bool(survivors))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
-from scipy.special import erf
+from scipy.special import erfc
 
 from tests.differential.cases import STATED, Case, Data
 
@@ -153,14 +153,23 @@ def largest_cost(cost: Vector, s: Vector) -> float:
 
 def inverse_link(name: str, eta: Vector) -> tuple[Vector, Vector]:
     """Mean and its derivative."""
-    if name == "logit":
-        m = 1 / (1 + np.exp(-eta))
-        return m, m * (1 - m)
-    if name == "probit":
-        return (1 + erf(eta / np.sqrt(2))) / 2, np.exp(-(eta**2) / 2) / np.sqrt(2 * np.pi)
-    if name == "cloglog":
-        return 1 - np.exp(-np.exp(eta)), np.exp(eta - np.exp(eta))
+    if name in ("logit", "probit", "cloglog"):
+        m, rest = both_chances(name, eta)
+        return m, {
+            "logit": lambda: m * rest,
+            "probit": lambda: np.exp(-(eta**2) / 2) / np.sqrt(2 * np.pi),
+            "cloglog": lambda: np.exp(eta) * rest,
+        }[name]()
     return (np.exp(eta), np.exp(eta)) if name == "log" else (eta, np.ones_like(eta))
+
+
+def both_chances(name: str, eta: Vector) -> tuple[Vector, Vector]:
+    """Chance of one and of zero under a link, each with all its digits: one is not taken from 1 to have the other."""
+    return {
+        "logit": lambda: (1 / (1 + np.exp(-eta)), 1 / (1 + np.exp(eta))),
+        "probit": lambda: (erfc(-eta / np.sqrt(2)) / 2, erfc(eta / np.sqrt(2)) / 2),
+        "cloglog": lambda: (-np.expm1(-np.exp(eta)), np.exp(-np.exp(eta))),
+    }[name]()
 
 
 def usual_link(case: Case) -> str:
@@ -172,10 +181,13 @@ def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
     case = problem.case
     if case.estimator == "Hajek" and not case.offset:
         return eta, np.ones_like(eta)
-    m, slope = inverse_link(usual_link(case), eta)
+    link = usual_link(case)
+    m, slope = inverse_link(link, eta)
+    if link == "cloglog":  # the chance of zero, which may be none to the last digit, cancels
+        return m, np.exp(eta) / m
     variance = {
         "gaussian": lambda: np.ones_like(m),
-        "binomial": lambda: m * (1 - m),
+        "binomial": lambda: np.prod(both_chances(link, eta), axis=0),
         "poisson": lambda: m,
         "gamma": lambda: m**2,
         "negativebinomial": lambda: m + ALPHA * m**2,
@@ -197,8 +209,7 @@ def probabilities(problem: Problem, gamma: Vector) -> Vector:
     if case.propensity == "calibrated" and toward(case) is None:
         return 1 / (1 + np.exp(-eta))
     if problem.n_arms == 2 and case.propensity == "ml":
-        e = inverse_link(case.propensity_link, eta[0])[0]
-        return np.stack([1 - e, e])
+        return np.stack(both_chances(case.propensity_link, eta[0])[::-1])
     base = 0 if case.propensity == "ml" else toward(case)
     odds = np.exp(np.insert(eta, base, 0, axis=0))
     return odds / odds.sum(axis=0)
@@ -268,6 +279,21 @@ def newton(total: Callable[[Vector], Vector], start: Vector, enough: float = 1e-
         if np.abs(step).max() < enough * (1 + np.abs(theta).max()):
             return theta
     raise NoReferenceError("not solved")
+
+
+def follow(
+    solved: Vector, equations: Callable[..., Vector], still: tuple[Vector, ...], moving: tuple[Vector, ...]
+) -> Vector:
+    """Move the solution of equations(theta, *still) = 0 to what has moved by an imaginary step, to first order.
+
+    The second Newton step takes away the rounding error of the first.
+    """
+    if not len(solved):
+        return solved
+    slope, moved = jacobian(lambda theta: equations(theta, *still), solved), solved.astype(complex)
+    for _ in range(2):
+        moved = moved - 1j * np.linalg.solve(slope, np.imag(equations(moved, *moving)))
+    return moved
 
 
 def n_models(case: Case) -> int:

@@ -269,6 +269,38 @@ def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     assert "poor overlap" in str(res.summary())
 
 
+TILTS = ["overlap", "matching", "entropy", lambda e: e**2 * (1 - e)]
+
+
+@pytest.mark.parametrize("x1", [-1000.0, 15.0])
+@pytest.mark.parametrize("target", TILTS)
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_a_row_that_is_sure_of_its_arm_counts_as_nobody(data, link, target, x1):
+    """A tilt of zero, a score of zero: estimate and standard error are those of the other rows, to every digit."""
+    outlier = data.iloc[:1].assign(x1=x1, d=int(x1 > 0))
+    drawn = data.assign(d=(np.random.default_rng(1).random(N) < 1 / (1 + np.exp(-3 * data.x1))).astype(int))
+    options = {"treat": "d", "target": target, "propensity_link": link}
+    plain, other = (
+        cr.IPWRA.from_formula("y ~ x1", frame, **options).fit()
+        for frame in (drawn, pd.concat([drawn, outlier], ignore_index=True))
+    )
+    np.testing.assert_allclose(other.params, plain.params, rtol=1e-9)
+    np.testing.assert_allclose(other.bse, plain.bse, rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("target", ["all", "control"])
+def test_a_treated_row_that_is_sure_under_cloglog_weighs_as_under_any_link(data, target):
+    """Its weight is 1 to the last digit, or nothing, whatever the link: standard errors by the logit, nearly."""
+    drawn = data.assign(d=(np.random.default_rng(1).random(N) < 1 / (1 + np.exp(-data.x1))).astype(int))
+    frame = pd.concat([drawn, data.iloc[:1].assign(x1=40.0, d=1)], ignore_index=True)
+    logit, cloglog = (
+        cr.IPWRA.from_formula("y ~ x1", frame, treat="d", target=target, propensity_link=link).fit().bse
+        for link in ("logit", "cloglog")
+    )
+    np.testing.assert_allclose(cloglog, logit, rtol=0.1)
+
+
 def confounded(data):
     rng = np.random.default_rng(1)
     return data.assign(d=(rng.random(N) < 1 / (1 + np.exp(-2.5 * data.x1))).astype(int))

@@ -578,3 +578,10 @@ def test_fault_72_a_bootstrap_asked_for_is_not_answered_with_robust_errors(data,
 def test_fault_72_resamples_against_robust_errors(data, estimator):
     with raises_with(cr.OptionError, "resamples", "cov_type"):
         build(estimator, data).fit(cov_type="robust", **GIVEN)
+
+
+def test_fault_72_two_numbers_of_resamples_or_replicates(data):
+    with raises_with(cr.OptionError, "resamples= and n_boot= were both given", "Leave n_boot= out"):
+        build(cr.IPWRA, data).fit(n_boot=20, **GIVEN)
+    with raises_with(cr.OptionError, "replicates= and n_replicates= were both given", "Leave n_replicates= out"):
+        build(cr.JRE, data).fit(n_replicates=3, replicates=np.ones((N, 3)))

@@ -710,3 +710,35 @@ def test_fault_48_weights_with_a_target_and_a_family():
     np.testing.assert_allclose(weighted.bse, fitted(cr.IPWRA, repeated, **options).bse, rtol=1e-9)
     with pytest.raises(cr.DesignError, match="negative"):
         fitted(cr.IPWRA, frame.assign(w=-frame.w), weights="w", weight_type="frequency", **options)
+
+
+def test_a_frame_unlike_the_sample_is_refused():
+    frame = simulate(200)
+    far = frame.head(50).assign(x1=lambda f: f.x1 + np.where(f.index < 49, 100, -100))  # one row is on the other side
+    with pytest.raises(cr.SeparationError, match="tells 50 of its 50 rows"):
+        fitted(cr.IPWRA, frame, target=frame.head(50).assign(x1=frame.x1 + 100))
+    with pytest.raises(cr.SeparationError, match="leave out the rows of the frame"):
+        fitted(cr.IPWRA, frame, target=far.head(49))
+
+
+def test_classifiers_that_cannot_be_fitted_are_refused():
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    options = {"propensity_score": neighbors.KNeighborsClassifier()}  # takes no weights
+    frame = simulate(200).assign(w=np.linspace(0.5, 1.5, 200))
+    with pytest.raises(cr.OptionError, match="takes no sample_weight"):
+        fitted(cr.IPWRA, frame, weights="w", weight_type="probability", **options)
+    few = frame.assign(d=(frame.index < 6).astype(int), site=np.maximum(frame.index - 5, 0))
+    with pytest.raises(cr.SeparationError, match="of 5 leaves an arm without rows"):
+        fitted(cr.AIPW, few, "y ~ 1", propensity="x1", cluster="site", **options)
+
+
+def test_an_outcome_model_that_stops_early_is_not_called_separated(monkeypatch):
+    frame = simulate(300).assign(y=lambda f: (f.y > 0).astype(int))
+    model = cr.OutcomeRegression.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
+    monkeypatch.setattr(newton, "MAX_ITERATIONS", 2)
+    with pytest.warns(cr.ConvergenceWarning, match="outcome model"):
+        assert not model.fit().converged
+
+
+def test_scores_that_are_not_clipped():
+    assert not fitted(cr.IPWRA, simulate(200))._record.weight_fit.clipped.any()

@@ -292,3 +292,17 @@ def test_numbers_as_text_with_a_few_odd_values():
 
 def test_model_repr():
     assert repr(built(cr.IPWRA)) == f"IPWRA: y ~ {RHS}, d: 1 vs 0, n 200"
+
+
+def test_contributions_of_a_target_frame_and_without_a_propensity_model():
+    """Rows of the sample, then those of the frame: together they give the standard errors."""
+    sample = simulate(200)
+    frame = sample.head(60).assign(x1=lambda f: f.x1 / 2).set_index(np.arange(1000, 1060))
+    res = built(cr.IPWRA, sample, target=frame).fit()
+    psi = res.estimating_equations()
+    assert psi.index.tolist() == [*(("sample", i) for i in sample.index), *(("target", i) for i in frame.index)]
+    np.testing.assert_allclose(psi.iloc[:, :3].T @ psi.iloc[:, :3] / 200**2, res.cov_params(), rtol=1e-10)
+    assert psi.columns[-1] == "propensity: membership: x3"
+    for other in (built(cr.OutcomeRegression), built(cr.IPWRA, sample.assign(e=0.5), propensity_score="e")):
+        names = other.fit().estimating_equations().columns
+        assert list(names[-2:]) == ["outcome[1]: x2", "outcome[1]: x3"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,9 @@ import statsmodels.formula.api as smf
 import causalrisk as cr
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
+from causalrisk.inference import heterogeneity
 from causalrisk.inference.heterogeneity import project_effects
+from causalrisk.numerics.failures import Failure
 from causalrisk.propensity.weights import fit_weights
 from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with
@@ -317,3 +321,16 @@ def test_what_has_no_differences():
         res.differences_by("~ x1")
     with raises_with(cr.OptionError, "equality_test compares groups; group has one value only, 1"):
         res.equality_test(np.ones(400))
+
+
+def test_groups_without_a_joint_solution_are_refused(monkeypatch):
+    frame = grouped()
+    res = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(cov_type="robust", n_replicates=20)
+
+    class Singular:
+        def refit(self, counts, first):
+            return SimpleNamespace(failures=np.array([Failure.SINGULAR_OUTCOME]))
+
+    monkeypatch.setattr(heterogeneity, "refitter_of", lambda record, groups: Singular())
+    with raises_with(cr.CausalRiskError, "the joint objective of the groups has no solution", "Merge small groups"):
+        res.effects_by("g", frame)

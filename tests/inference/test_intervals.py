@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -114,3 +115,16 @@ def test_fault_55_estimate_outside_the_bootstrap_distribution():
     for method in ("bc", "bca"):
         with pytest.warns(cr.ResampleWarning, match="undefined"):
             assert same.conf_int(method=method).isna().all(axis=None)
+
+
+def test_clustered_standard_errors_of_resamples_are_those_of_the_repeated_clusters():
+    """A cluster that is drawn twice counts as two."""
+    frame = simulate(160, strength=0.4).assign(g=np.arange(160) // 4)
+    model = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster="g")
+    res = model.fit(cov_type="bootstrap", n_boot=60)
+    counts = res._record.resampler().draw(RESAMPLE_STREAM, 0, 32)[:, 3].astype(int)
+    times = pd.Series(res._record.sample.restore(counts), index=frame.index)
+    copies = [frame[times > k].assign(g=lambda f, k=k: f.g + 1000 * k) for k in range(times.max())]
+    again = pd.concat(copies, ignore_index=True)
+    expected = cr.IPWRA.from_formula(f"y ~ {RHS}", again, treat="d", cluster="g").fit().bse
+    np.testing.assert_allclose(resample_standard_errors(res._record, 3)[3], expected, rtol=1e-8)

@@ -13,7 +13,7 @@ from causalrisk.numerics.linalg import orthonormal_basis
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel
 from causalrisk.propensity.targets import ArmTarget, TiltTarget, overlap_tilt
-from causalrisk.propensity.weights import WeightModel, fit_weights
+from causalrisk.propensity.weights import ImportanceWeights, WeightModel, fit_weights
 
 EVERYBODY = ArmTarget(None)
 SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}
@@ -92,6 +92,19 @@ def test_odds_keep_their_digits_in_the_tail():
     # P(N > 9) to ten digits, from tables of the normal tail
     odds = BINARY_LINKS["probit"].own_odds(np.array([9.0]), np.array([1.0]))[0]
     assert odds == pytest.approx(1.128588406e-19, rel=1e-9)
+
+
+@pytest.mark.parametrize("link", BINARY_LINKS)
+@pytest.mark.parametrize("eta", [-2000.0, -45.0, 45.0, 2000.0])
+def test_links_are_numbers_where_a_row_is_sure_of_its_arm(link, eta):
+    """Nothing overflows to NaN, and the smaller chance keeps its digits: exp(-45), or less than 1e-300."""
+    f, at, arm = BINARY_LINKS[link], np.array([eta]), np.array([float(eta > 0)])
+    sure = [*f.score(at, arm), f.own_odds(at, arm), f.own_odds_slope(at, arm), f.log_likelihood(at, arm)]
+    np.testing.assert_allclose(np.ravel(sure), 0, atol=1e-19)
+    chances = f.probability(at)[0], f.complement(at)[0]
+    tail = {"logit": np.exp(-45.0), "cloglog": np.exp(-45.0) if eta < 0 else 0.0}.get(link, 0.0)
+    assert max(chances) == 1
+    assert min(chances) == pytest.approx(tail if abs(eta) == 45 else 0, rel=1e-14, abs=1e-299)
 
 
 def test_influence_function_is_the_score_over_the_information():
@@ -232,3 +245,33 @@ def test_derivatives_of_the_weights(loss, target, clip):
         np.testing.assert_allclose((up[0] - down[0]) / (2 * step), fit.w_by_gamma[:, k], atol=1e-8)
         if fit.tilt_by_gamma is not None:
             np.testing.assert_allclose((up[1] - down[1]) / (2 * step), fit.tilt_by_gamma[:, k], atol=1e-8)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_some_of_the_resamples_have_their_own_weights(columns):
+    """A measure that is the tilt stays the same array; one of its own does too, of one column where all share it."""
+    rng = np.random.default_rng(0)
+    excess, tilt, measure = rng.random((5, 3)), rng.random((5, columns)), rng.random((5, columns))
+    wanted = np.array([True, False, True])
+    shared = ImportanceWeights(excess, tilt, tilt).subset(wanted)
+    assert shared.measure is shared.tilt
+    own = ImportanceWeights(excess, tilt, measure).subset(wanted)
+    kept = [0, 2] if columns == 3 else [0]
+    np.testing.assert_array_equal(own.excess, excess[:, [0, 2]])
+    np.testing.assert_array_equal(own.tilt, tilt[:, kept])
+    np.testing.assert_array_equal(own.measure, measure[:, kept])
+
+
+@pytest.mark.parametrize("toward", [None, 0])
+@pytest.mark.parametrize("n_arms", [2, 3])
+def test_slopes_of_calibrated_probabilities(n_arms, toward):
+    """Derivatives of the probability of each arm by each predictor, numerically."""
+    arm = np.arange(6, dtype=np.intp) % n_arms
+    model = CalibratedModel(np.ones((6, 1)), arm, n_arms, toward)
+    eta = np.random.default_rng(0).normal(size=(model.n_predictors, 6, 1))
+    slopes = model.probability_slopes(eta)
+    for j in range(model.n_predictors):
+        bump = np.zeros_like(eta)
+        bump[j] = 1e-6
+        numeric = (model.probabilities(eta + bump) - model.probabilities(eta - bump)) / 2e-6
+        np.testing.assert_allclose(slopes[:, j], numeric, atol=1e-9)

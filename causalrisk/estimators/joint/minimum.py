@@ -37,11 +37,10 @@ class ResampledObjectives:
     def expand(self, theta: Array) -> Expansions:
         """As in `trust_region.Objectives`."""
         at = self.objective.expand(self._by_arm(theta), self.resampled)
-        if at.value is None or at.curvature is None:
-            raise TypeError("a linear objective is minimised by its equations")
+        value, curvature = at.nonlinear
         equations = np.concatenate([at.strict, spectral_equations(at.gram)], axis=1)
-        finite = np.isfinite(equations).all(axis=(1, 2)) & np.isfinite(at.curvature).all(axis=(1, 2))
-        return Expansions(equations, at.curvature, np.where(finite, at.value, np.inf))
+        finite = np.isfinite(equations).all(axis=(1, 2)) & np.isfinite(curvature).all(axis=(1, 2))
+        return Expansions(equations, curvature, np.where(finite, value, np.inf))
 
     def walls(self, theta: Array) -> Array:
         """As in `trust_region.Objectives`."""

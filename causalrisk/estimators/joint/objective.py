@@ -96,6 +96,13 @@ class Expansion:
     curvature: Array | None
     value: Array | None
 
+    @property
+    def nonlinear(self) -> tuple[Array, Array]:
+        """Value and curvature, which linear models do not have."""
+        if self.value is None or self.curvature is None:
+            raise TypeError("a linear objective is minimised by its equations")
+        return self.value, self.curvature
+
 
 @dataclass(frozen=True)
 class OutcomeMeans:

@@ -295,8 +295,7 @@ def replicate_sums(solution: JointSolution, replicated: BlockwiseWeights) -> Rep
         by_gamma[1] += slopes.of_w(model.columns, w, pull_u[:, later][sample.arm])
         by_gamma[2] += slopes.of_w(model.columns, w, share * t)
         by_gamma[3] += slopes.of_w(model.columns, w, share * w)
-        if slopes.measure is not None:
-            for k, factor in enumerate((share * t, share * w, share), start=4):
-                by_gamma[k] += slopes.of_measure(model.columns, at.measure, factor)
+        for k, factor in enumerate((share * t, share * w, share), start=4):
+            by_gamma[k] += slopes.of_measure(model.columns, at.measure, factor)
     known = known_score_sums(solution, replicated)
     return ReplicateSums(known, centre_bias, gradients, u_by_gamma, *by_gamma)

@@ -303,13 +303,12 @@ def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
     at : Expansion
         The objective of the full sample at a point.
     """
-    if at.value is None or at.curvature is None:
-        raise TypeError("a linear objective is minimised by its equations")
+    value, curvature = at.nonlinear
     strict, gram = at.strict[0], at.gram[0]
     gradient = -(strict[:, :-1].T @ strict[:, -1] + gram[:, -1])
-    hessian = strict[:, :-1].T @ strict[:, :-1] + gram[:, :-1] + at.curvature[0]
-    finite = all(np.isfinite(part).all() for part in (at.value, at.strict, at.gram, at.curvature))
-    return float(at.value[0]) if finite else np.inf, gradient, hessian
+    hessian = strict[:, :-1].T @ strict[:, :-1] + gram[:, :-1] + curvature[0]
+    finite = all(np.isfinite(part).all() for part in (value, at.strict, at.gram, curvature))
+    return float(value[0]) if finite else np.inf, gradient, hessian
 
 
 def estimate_jointly(problem: JointProblem, criterion: JointCriterion) -> JointEstimate:

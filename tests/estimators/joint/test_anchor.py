@@ -259,3 +259,19 @@ def test_options_that_have_no_effect_are_refused():
         model.fit(objective="erm", cov_type="robust").anchor_path()
     with pytest.raises(AttributeError, match=r'objective="risk" has no penalty'):
         fitted(simulate(100, 4)).penalty_path()
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+def test_a_joint_fit_that_does_not_converge_is_said(monkeypatch):
+    train = Trainer.train
+
+    def stopped_short(trainer, criterion, *near):
+        solution = train(trainer, criterion, *near)
+        solution.result.success, solution.result.message = False, "no steps are left"
+        return solution
+
+    monkeypatch.setattr(Trainer, "train", stopped_short)
+    model = cr.JRE.from_formula(FORMULA, sample_of("strong", 200), treat="d")
+    with pytest.warns(cr.ConvergenceWarning, match=r"the joint objective(.|\n)*no steps are left"):
+        res = model.fit(cov_type="robust", replicates=weights_of(200), anchor=1.0)
+    assert not res.converged

@@ -1,0 +1,27 @@
+"""Changes of the source that `tests.differential.mutants` tries and nothing can notice, each with the reason."""
+
+from __future__ import annotations
+
+NO_ROWS = "Only of a resample without rows of the target: its tilt is zero in every row that counts, and it has failed."
+UNKNOWN = "NumPy takes any negative length for the one that it is to find."
+
+# module: {(the line, what becomes what): why}
+EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
+    "causalrisk/estimators/separate.py": {
+        ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
+        ("for rows, theta in zip(sample.slices, self.theta, strict=True)", "True  ->  False"): (
+            "Both have one entry an arm; `strict` is there for the reader."
+        ),
+        (
+            "gamma, tilt, w = np.empty((0, m)), plain_tilt(sample, self.target, counts), np.ones((sample.n, 1))",
+            "1  ->  2",
+        ): "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken.",
+    },
+    "causalrisk/propensity/weights.py": {
+        ("return np.where(values > 0, values, 1.0)", "1.0  ->  2.0"): NO_ROWS,
+        ("log_measure = (self.columns.T @ mass).reshape(-1, eta.shape[2])", "1  ->  2"): UNKNOWN,
+    },
+    "causalrisk/estimators/joint/objective.py": {
+        ("values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)", "1  ->  2"): UNKNOWN,
+    },
+}
