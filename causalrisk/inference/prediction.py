@@ -18,6 +18,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
 STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # of other packages
+BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
 
 
@@ -86,6 +87,8 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
     position = design.arm_named(levels[0]) if len(levels) == 1 else None
     if position is None or treat.index.isin(design.index[design.arm == position]).all():  # rows of that arm
         return
+    if (design.counts[position] / design.nobs) ** len(treat) > BY_CHANCE:
+        return
     label = design.labels[position]
     warn_user(
         f"the treatment {design.treat_name!r} is {label!r} in all rows of the data, but the means of every arm are "
@@ -101,6 +104,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
+        A treatment among the columns plays no part, and is warned of if it is set to one arm.
         Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
         have a column of them.
     arm : level or label, optional

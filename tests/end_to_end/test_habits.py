@@ -291,6 +291,8 @@ IPWRA.from_formula("bweight ~ relevel(factor(prenatal), ref = '1')", b, treat="m
     Type  C(prenatal, Treatment('1')).
 IPWRA.from_formula("bweight ~ C(prenatal, Treatment('1'))", b, treat="mbsmoke")
     Type  C(prenatal, Treatment(1)).
+IPWRA.from_formula("bweight ~ C(prenatal, Treatment(reference='1'))", b, treat="mbsmoke")
+    Type  C(prenatal, Treatment(reference=1)).
 IPWRA.from_formula("bweight ~ C(prenatal, reference=1)", b, treat="mbsmoke")
     Type  "bweight ~ C(prenatal, Treatment(1))".
 IPWRA.from_formula("bweight ~ cut(mage, c(0, 20, 30, 50))", b, treat="mbsmoke")
@@ -477,12 +479,13 @@ def test_a_call_by_habit_works_or_is_told_what_to_type(names, call, expected):
 
 
 def test_a_treatment_set_for_a_prediction_is_warned_of(names):
-    """As with g-computation elsewhere; rows that are of one arm anyway, and a stated arm, are not."""
+    """As with g-computation elsewhere; few rows, those that are of the arm anyway, and a stated arm, are not."""
     fit, births = names["fit"], names["b"]
     for predict in (fit.predict, fit.get_prediction):
         with pytest.warns(cr.DesignWarning, match=r"the treatment 'mbsmoke' is '1' in all rows .*\nType  arm='1'"):
             predict(births.assign(mbsmoke=1))
     fit.predict(births[births.mbsmoke == 1])
+    fit.predict(births.head(10).assign(mbsmoke=0))
     fit.predict(births)
     fit.predict(births.assign(mbsmoke=1), arm=1)
 

@@ -350,7 +350,7 @@ def called_elsewhere(name: str, text: str) -> str | None:
     """
     arguments = _arguments(name, text)
     x = arguments[0] if arguments else "..."
-    numbers = [re.fullmatch(r"(?:(?:degree|df|k|nk)\s*=\s*)?(\d+)", argument) for argument in arguments[1:2]]
+    numbers = [re.fullmatch(r"(?:(?:degree|df|k|nk)\s*=\s*)?(\d+)", argument) for argument in arguments[1:]]
     number = next((found[1] for found in numbers if found), None)
     if isinstance(getattr(np, name, None), np.ufunc):
         return f"np.{name}({x})"
@@ -394,7 +394,7 @@ def _by_arguments(name: str, arguments: list[str]) -> str | None:
     if name == "interaction" and len(arguments) == 2:
         return ":".join(f"C({argument})" for argument in arguments)
     if name == "relevel" and len(arguments) == 2:
-        variable = re.sub(r"^(?:as\.)?factor\(\s*(\w+)\s*\)$", r"\1", arguments[0])
+        variable = re.sub(r"^(?:factor|C)\(\s*(\w+)\s*\)$", r"\1", arguments[0])
         level = re.sub(r"^ref\s*=\s*", "", arguments[1])
         return f"C({variable}, Treatment({level}))"
     if name == "cbind" and len(arguments) == 2:

@@ -452,7 +452,7 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
         )
     where = f" in {code!r}" if code else ""
     wrong = re.search(r"specified level (.*) (?:not found|is out of range)", message)
-    coded = re.search(rf"C\((\w+),[^()]*\({re.escape(wrong[1])}\)\)", formula.text) if wrong else None
+    coded = re.search(rf"C\((\w+),[^()]*\((?:reference=)?{re.escape(wrong[1])}\)\)", formula.text) if wrong else None
     if wrong and coded and coded[1] in scope.variables:
         return _no_such_base(wrong[1], coded, formula, scope)
     return DesignError(
