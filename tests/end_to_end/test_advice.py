@@ -1334,7 +1334,7 @@ HABITS = {  # of Stata, R and statsmodels
     ),
     "quantile of the weights": Case(model, {"trim": 0.99}, {"clip": (0.01, 0.99)}),
     "quantile of the weights, rows": Case(model, {"trim": 0.99}, {"trim": (0.01, 0.99)}, which=1),
-    "upper limit": Case(model, {"clip": 0.99}, {"clip": (0.01, 0.99)}),
+    "upper limit": Case(model, {"clip": 0.97}, {"clip": (0.03, 0.97)}),
     "strata by a formula": Expression(
         lambda: model(strata="~g"),
         lambda: model(formula="y ~ x1 + C(g)"),
@@ -1386,7 +1386,7 @@ HABITS = {  # of Stata, R and statsmodels
         fill={"ax=": "res.plot_overlap(ax=", "[1]": "[1])"},
     ),
     "plot of the scores": attribute("plot_ps", lambda res: res.plot_overlap()),
-    "plot of the balance": attribute("tebalance", lambda res: res.balance()),
+    "plot of the balance": Expression(lambda: fit().tebalance, lambda: fit().plot_overlap(), which=1, res=res_of()),
     "outcome models": Expression(lambda: fit().aic, lambda: fit().outcome_params, which=1, res=res_of()),
     "scale of the comparisons": Expression(
         lambda: res_of(formula="positive ~ x1")().avg_comparisons,

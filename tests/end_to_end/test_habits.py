@@ -319,8 +319,8 @@ IPWRA.from_formula("bweight/1000 ~ mage", b, treat="mbsmoke")
     Type  I(bweight / 1000).
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.99)
     Weights are not capped. Type  clip=(0.01, 0.99)  to set scores to the limits, or  trim=(0.01, 0.99)  to leave ro ...
-AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.99)
-    Type  clip=(0.01, 0.99).
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.97)
+    Type  clip=(0.03, 0.97).
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", strata="~mrace")
     For strata as covariates type  C(mrace)  in both formulas.
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", k_split=5)
