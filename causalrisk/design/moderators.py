@@ -125,6 +125,11 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
     """Find a variable by name; say where else it could be where only those of the formulas are known."""
     if only_formulas and name not in table:
         inside = [word for word in re.findall(r"\w+", name) if word in table]
+        if inside and re.search("[<>]|[=!]=", name):
+            raise DesignError(
+                f"group {name!r} is a condition; expected a variable, or one value per row.\n"
+                f"Type  by=data.eval({name!r})."
+            )
         if inside:
             raise DesignError(f'group {name!r} is no variable; expected its name alone.\nType  by="{inside[0]}".')
         raise DesignError(

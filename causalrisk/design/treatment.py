@@ -220,7 +220,8 @@ def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any
     if len(found) <= 2:
         return
     place = _control_among(found)
-    base, other = found[place or 0], found[0 if place else 1]
+    base = found[place or 0]
+    other = next(level for level in (*(v for v in found if not _negative(v)), *found) if level is not base)
     whichever = "" if place is not None else ", if that is the level to compare with"
     if treated is not None:
         raise OptionError(
@@ -229,9 +230,10 @@ def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any
             f"Type  reference={show(base if reference is None else reference)}  alone."
         )
     if reference is None:
+        missing = "Negative numbers are often codes of missing values. " if any(map(_negative, found)) else ""
         raise DesignError(
             f"treatment {name!r} has {len(found)} levels, and nothing says which one the others are compared with:\n"
-            f"{_table(found, counts)}\nAdd  reference={show(base)}{whichever}  (or keep two levels, e.g.  "
+            f"{_table(found, counts)}\n{missing}Add  reference={show(base)}{whichever}  (or keep two levels, e.g.  "
             f'data[data["{name}"].isin([{show(base)}, {show(other)}])]).'
         )
 
@@ -280,11 +282,18 @@ def _is_control(level: Any, other: Any) -> bool:
 
 
 def _control_among(found: Sequence[Any]) -> int | None:
-    """Position of the level that is no treatment by its name or, of numbers, the lowest; None where nothing says."""
+    """Position of the level that is no treatment by its name or, of numbers, the lowest; None where nothing says.
+
+    Negative numbers, often codes of missing values, are passed over where there are others.
+    """
     if all(isinstance(level, int | float) for level in found):
-        return 0
+        return next((i for i, level in enumerate(found) if not _negative(level)), 0)
     named = [i for i, level in enumerate(found) if NOTHING.match(str(level).casefold().strip())]
     return named[0] if len(named) == 1 else None
+
+
+def _negative(level: Any) -> bool:
+    return isinstance(level, int | float) and level < 0
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:

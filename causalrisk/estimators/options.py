@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from causalrisk.design import Design
+from causalrisk.design.columns.tables import is_column
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, outside, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
@@ -34,6 +36,7 @@ OTHER_TARGETS = {
     "late": outside("instrument"),
     "atos": 'Type  trim="crump"  for the rows of the optimal subset.',
     "cate": 'Type  res.effects_by("column")  after the fit for effects in groups.',
+    "pomeans": "The potential-outcome means are in res.params of every fit. Leave it out.",
 }
 INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
@@ -197,12 +200,14 @@ def _target(value: Any) -> Any:
         raise OptionError(
             f"target is of type {type(value).__name__} and no level of the treatment; expected "
             f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
-            'Type  target="all".'
+            + ("Type  target=data[...]  with the condition." if is_column(value) else 'Type  target="all".')
         )
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
         advice = OTHER_TARGETS.get(value.lower()) or (f'Type  target="{SPELLINGS[close]}".' if close else None)
+        if re.search("[<>]|[=!]=", value):
+            advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
             f"DataFrame, or a function of the propensity score.\n{advice or 'Type  target=  one of them.'}"
@@ -212,7 +217,9 @@ def _target(value: Any) -> Any:
 
 def limits_meant(given: Any, example: tuple[float, float]) -> tuple[float, float]:
     """Return limits of the propensity score for one number, its distance from 0 and from 1; else an example."""
-    return (given, round(1 - given, 12)) if isinstance(given, float) and 0 < given < HALF else example
+    if not isinstance(given, float) or not 0 < given < 1 or given == HALF:
+        return example
+    return min(given, round(1 - given, 12)), max(given, round(1 - given, 12))
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
@@ -224,9 +231,15 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
     if isinstance(value, str) or not 0 <= low < high <= 1:
         also = f", or one of {listed(names)}" if names else ""
         close = nearest_name(value, names)
+        meant = limits_meant(value, example)
+        advice = f"Type  {name}={repr(close) if close else meant}."
+        if name == "trim" and isinstance(value, float) and HALF < value < 1:  # a quantile of the weights to WeightIt
+            advice = (
+                f"Weights are not capped. Type  clip={meant}  to set scores to the limits, or  trim={meant}  to leave "
+                "rows out."
+            )
         raise OptionError(
-            f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n"
-            f"Type  {name}={repr(close) if close else limits_meant(value, example)}."
+            f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n{advice}"
         )
     return low, high
 

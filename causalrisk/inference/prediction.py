@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import new_offset
-from causalrisk.errors import UnavailableError, check_alpha
+from causalrisk.design.columns.frames import as_pandas
+from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import training_family
 from causalrisk.inference.wald import normal_interval
@@ -17,6 +18,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
 STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # of other packages
+BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
 
 
@@ -75,6 +77,26 @@ def _check_arm(record: FitRecord, arm: Any) -> None:
         raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
 
 
+def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
+    """Warn of a treatment that is set in all rows, as for predictions elsewhere: here each arm is predicted."""
+    design, frame = record.design, as_pandas(data) if arm is None else None
+    if not isinstance(frame, pd.DataFrame) or list(frame.columns).count(design.treat_name) != 1:
+        return
+    treat = frame[design.treat_name]
+    levels = treat.unique()
+    position = design.arm_named(levels[0]) if len(levels) == 1 else None
+    if position is None or treat.index.isin(design.index[design.arm == position]).all():  # rows of that arm
+        return
+    if (design.counts[position] / design.nobs) ** len(treat) > BY_CHANCE:
+        return
+    label = design.labels[position]
+    warn_user(
+        f"the treatment {design.treat_name!r} is {label!r} in all rows of the data, but the means of every arm are "
+        f"predicted, whatever it is.\nType  arm={label!r}  for those of that arm.",
+        DesignWarning,
+    )
+
+
 def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
@@ -82,6 +104,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
+        A treatment among the columns plays no part, and is warned of if it is set to one arm.
         Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
         have a column of them.
     arm : level or label, optional
@@ -99,6 +122,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
     """
     check_unit_level(record, "predict(data)")
     _check_arm(record, arm)
+    _note_arm(record, data, arm)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -136,6 +160,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     """
     check_unit_level(record, "get_prediction(data)")
     _check_arm(record, arm)
+    _note_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)

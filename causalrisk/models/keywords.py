@@ -9,14 +9,14 @@ import json
 import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from causalrisk import datasets
 from causalrisk.design import ColumnOptions
 from causalrisk.design.formulas.stata import from_teffects
-from causalrisk.errors import MEANT, listed, meant, nearest_name, outside
+from causalrisk.errors import EXPLAINED, MEANT, UnavailableError, listed, meant, nearest_name, outside
 from causalrisk.estimators.effect_scales import SCALES
-from causalrisk.estimators.options import COV_TYPES, InferenceOptions, JREOptions, ModelOptions, limits_meant
+from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.numerics.families import family_meant
 from causalrisk.numerics.links import BINARY_LINKS
@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
 CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of JRE only."
+MEANS_TOO = "The potential-outcome means are estimated along with every effect.\nType  res.params  after the fit."
 AS_FORMULA, AS_PROPENSITY = "Type  from_formula({value}, data, ...).", "Type  propensity={value}."
 
 
@@ -58,7 +59,9 @@ def _standard_errors(given: Any) -> str:
     if repetitions:
         return f"Type  n_boot={repetitions[1]}."
     kind = text if text in COV_TYPES else meant("cov_type", text, COV_TYPES)
-    return f'Type  cov_type="{kind}".' if kind else f"Type  cov_type=  one of {listed(COV_TYPES)}."
+    why = EXPLAINED.get(("cov_type", text.casefold()))
+    advice = f'Type  cov_type="{kind}".' if kind else f"Type  cov_type=  one of {listed(COV_TYPES)}."
+    return f"{why}\n{advice}" if why else advice
 
 
 def _clusters(given: Any) -> str:
@@ -83,7 +86,9 @@ def _outcome_model(given: Any) -> str:
 
 
 def _treatment_model(given: Any) -> str:
-    """Translate tmodel= of Stata, whose word names a link; a formula else."""
+    """Translate tmodel= of Stata, whose word names a link; a classifier, or a formula else."""
+    if hasattr(given, "predict_proba"):
+        return "Type  propensity_score=  with the classifier."
     if not isinstance(given, str) or given not in {*BINARY_LINKS, *MEANT["propensity_link"]}:
         return AS_PROPENSITY
     link = meant("propensity_link", given, BINARY_LINKS)
@@ -98,13 +103,31 @@ def _weight(given: Any) -> str:
     return f'Type  target="{target}".' if target else 'Type  weights={value}, weight_type="probability".'
 
 
+def _population(given: Any) -> str:
+    """Translate estimand= of WeightIt and the statistic of Stata, which names a population or the arms' means."""
+    if str(given).casefold() in ("pomeans", "pomean"):
+        return MEANS_TOO
+    return f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."
+
+
+def _distance(given: Any) -> str:
+    """Translate distance= of MatchIt, whose word may name a link of the score."""
+    word = str(given)
+    if word in ("glm", "logit", "ps"):
+        return "The propensity score is a logit anyhow. Leave it out."
+    return f'Type  propensity_link="{word}".' if word in BINARY_LINKS else outside("matching")
+
+
 def _rows(given: Any) -> str:
     """Translate subset=, a condition on the rows."""
     return "Type  data=data.query({value})." if isinstance(given, str) else "Type  data=data[...]  with the condition."
 
 
 def _scale(given: Any) -> str:
-    """Translate type= of PSweight and of R's predict, and exponentiate= of broom."""
+    """Translate type= of PSweight, of R's predict and of boot.ci, and exponentiate= of broom."""
+    interval = meant("method", given, INTERVALS) if isinstance(given, str) else None
+    if interval:
+        return f'Type  method="{interval}".'
     scale = "ratio" if given is True else meant("effect", given, SCALES)
     if scale:
         return f'The scale belongs to the model.\nType  res.model.with_options(effect="{scale}").fit().'
@@ -123,7 +146,12 @@ FIT_INSTEAD = named(
     ("maxiter tol", "The optimisers run to convergence; res.converged and res.optimize_result tell. Leave it out."),
     ("start_params", "The search finds its start. Leave it out."),
     ("optimizer solver", "Each model has its own search. Leave it out."),
-    ("effect_group", "It belongs to the model.\nType  from_formula(..., target={value}).fit()."),
+    (
+        "effect_group estimand population stat",
+        "It belongs to the model.\nType  from_formula(..., target={value}).fit().",
+    ),
+    ("pomeans pomean", MEANS_TOO),
+    ("aequations", "Type  res.summary(coefficients={value})  after the fit."),
     ("seed random_state", "Type  rng={value}."),
     ("reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples B R", "Type  n_boot={value}."),
     ("vce vcov se se_type", _standard_errors),
@@ -146,22 +174,20 @@ FIT_SEPARATE["method"] = (
 MODEL_INSTEAD = named(
     ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),
     ("groups clusters cluster_var psu ids", "Type  cluster={value}."),
-    ("estimand population stat", f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."),
+    ("estimand population stat", _population),
+    ("pomeans pomean", MEANS_TOO),
     ("atet att", 'Type  target="treated".'),
     ("focal", "Type  target={value}."),
     (
         "tlevel",
         "Type  target={value}  for the effect on its rows, or  treated={value}  for the level that is treated.",
     ),
-    ("subset subpop", _rows),
+    ("subset subpop iff if_", _rows),
     ("weight", _weight),
     ("aequations", "Type  res.summary(coefficients={value})  after the fit."),
     ("eval_env", "Variables are taken from data=, or from where from_formula is called. Leave it out."),
-    (
-        "ps_formula propensity_formula treatment_formula exposure_model gform results_select",
-        AS_PROPENSITY,
-    ),
-    ("tmodel ps_model", _treatment_model),
+    ("ps_formula propensity_formula treatment_formula gform results_select", AS_PROPENSITY),
+    ("tmodel ps_model propensity_model model_propensity exposure_model model_t ml_m", _treatment_model),
     ("omodel outcome_model", _outcome_model),
     ("outcome_formula out_formula Qform", AS_FORMULA),
     ("ps pscore propensity_scores", "Type  propensity_score={value}."),
@@ -172,9 +198,9 @@ MODEL_INSTEAD = named(
     ),
     ("instrument instruments iv endog_iv z", outside("instrument")),
     ("time_effects entity_effects fixed_effects absorb fe", "Type  C({bare})  in the formulas for fixed effects."),
-    ("freq_weights fweights frequency_weights", 'Type  weights={value}, weight_type="frequency".'),
+    ("freq_weights fweights fweight frequency_weights", 'Type  weights={value}, weight_type="frequency".'),
     (
-        "sample_weight sample_weights s_weights sampling_weights pweights survey_weights var_weights",
+        "sample_weight sample_weights s_weights sampling_weights pweights pweight survey_weights var_weights",
         'Type  weights={value}, weight_type="probability".',
     ),
     (
@@ -190,7 +216,7 @@ MODEL_INSTEAD = named(
     ("person_time person_years at_risk time_at_risk exposures", "Type  exposure={value}."),
     ("log_exposure offsets", "Type  offset={value}."),
     (
-        "Q_SL_library g_SL_library SL_library ml_g ml_m learner",
+        "Q_SL_library g_SL_library SL_library ml_g ml_l learner model_regression model_outcome model_y",
         "Outcome models are formulas; scores may come from a classifier.\nType  propensity_score=LogisticRegression().",
     ),
     ("drop_cols", "Leave the terms out of the formula."),
@@ -204,7 +230,13 @@ MODEL_INSTEAD = named(
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
     ("na_action na_rm dropna", 'Type  missing="drop".'),
-    ("caliper ratio nearest exact neighbor nneighbor biasadj distance replace", outside("matching")),
+    ("caliper ratio nearest exact neighbor nneighbor biasadj replace", outside("matching")),
+    ("distance", _distance),
+    ("cv k_split n_splits nfolds", "Type  n_folds={value}."),
+    (
+        "wnls omethod",
+        "AIPW fits its outcome models by likelihood, IPWRA and JRE fit theirs under the weights. Leave it out.",
+    ),
     ("estimator method", _method),
     ("measure estimate_type scale contrast", 'Type  effect=  "difference", "ratio", "odds_ratio" or "percent".'),
     ("seed random_state", "Type  fit(rng={value})  after the model."),
@@ -230,6 +262,11 @@ OF_RESULTS = named(
     ("level conf_level", "alpha is 1 less the level.\nType  alpha={less}."),
     ("ci", "Type  alpha=0.05  for 95% intervals."),
     ("newdata new_data exog X", "Type  data={value}."),
+    ("treat treatment", "Type  arm={value}."),
+    ("abs", "Differences are drawn without their signs; res.balance() has these. Leave it out."),
+    ("stars", "Differences of proportions have their star anyhow. Leave it out."),
+    ("bins", "The number of bars is fixed. Leave it out."),
+    ("figsize", "Type  ax=plt.subplots(figsize={value})[1]."),
     ("scalar", "The statistic is a number already. Leave it out."),
     ("use_f use_t", "Tests are normal and chi-squared. Leave it out."),
     ("un disp", "Both are in the table, before and after weighting. Leave it out."),
@@ -280,7 +317,10 @@ REQUIRED: dict[str, Callable[[Sequence[Any]], str]] = {
     "data": lambda _: 'The covariates come first.\nType  table_one(["x1", "x2"], data, by="d").',
 }
 OF_PACKAGE = named(
-    ("modelsummary esttab estout outreg2 stargazer summary_col texreg", "Type  causalrisk.etable([res1, res2])."),
+    (
+        "modelsummary esttab estout outreg2 stargazer summary_col texreg estimates_table",
+        "Type  causalrisk.etable([res1, res2]).",
+    ),
     (
         "TableOne tableone CreateTableOne table1 tbl_summary",
         'Type  causalrisk.table_one(["x1", "x2"], data, by="d").',
@@ -294,9 +334,15 @@ OF_PACKAGE = named(
     ("tmle TMLE", outside("tmle")),
     *((name, f"Type  causalrisk.datasets.{name}().") for name in datasets.__all__),
 )  # fmt: skip
-DATA_OPTIONS = ("treat", "propensity", "treated", "reference", "levels", "weights", "weight_type", "cluster", "offset",
-                "exposure")  # fmt: skip
+OF_CLASS = named(
+    ("load", 'Type  causalrisk.load("fit.pickle").'),
+    ("from_data from_dataframe from_frame from_pandas", 'Type  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").'),
+)
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
+OF_MODEL = named(
+    ("update", "Another formula is another model: from_formula(...)."),
+)
+WITH_OPTIONS = MODEL_INSTEAD | dict.fromkeys(("formula", "data", *_fields(ColumnOptions), "propensity"), NEW_MODEL)
 ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in (spec.name.casefold(), *spec.aliases)}
 MATCHING_WORDS = {"matching", "psmatch", "nnmatch", "psm", "match"}
 
@@ -431,7 +477,7 @@ def unknown_keyword(
         less = f"{1 - _share(value):.3g}" if isinstance(value, numbers.Real) else "0.05"
         filled = {
             "value": shown,
-            "bare": shown.strip('"'),
+            "bare": shown.strip('"').lstrip("~ "),
             "less": less,
             "pair": limits_meant(value, (0.1, 0.9)),
             "owner": where.split(".")[0],
@@ -446,6 +492,18 @@ def unknown_keyword(
     if close:
         return f"{message}\nDid you mean  {close}= ?"
     return f"{message}\nThe options are {', '.join(allowed)}."
+
+
+class Advising(type):
+    """Class of the classes: says what to type for an attribute that a class does not have."""
+
+    def __getattr__(cls, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        start = f"the class {cls.__name__} has"
+        if name in OF_CLASS:
+            raise UnavailableError(f"{start} no attribute {name!r}.\n{OF_CLASS[name]}")
+        raise UnavailableError(unknown_attribute(start, name, dir(cls), cls.__name__))
 
 
 def unknown_attribute(what: str, name: str, known: Iterable[str], variable: str) -> str:

@@ -38,13 +38,15 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
 from causalrisk.models.keywords import (
-    DATA_OPTIONS,
     ESTIMATOR_WORDS,
     FIT_INSTEAD,
     FIT_SEPARATE,
     FROM_ARRAYS,
     MODEL_INSTEAD,
     NEW_MODEL,
+    OF_MODEL,
+    WITH_OPTIONS,
+    Advising,
     check_keywords,
     typed,
     unknown_attribute,
@@ -57,7 +59,7 @@ from causalrisk.numerics.failures import failure_text
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 
 
-class CausalModel:
+class CausalModel(metaclass=Advising):
     """A treatment effect model; the estimators are its subclasses.
 
     Parameters
@@ -282,10 +284,10 @@ class CausalModel:
             A new model.
         """
         known = [field.name for field in dataclasses.fields(ModelOptions)]
-        for name in changes:
+        for name, value in changes.items():
             if name not in known:
                 where = f"{type(self).__name__}.with_options"
-                raise TypeError(unknown_keyword(where, name, known, dict.fromkeys(DATA_OPTIONS, NEW_MODEL)))
+                raise TypeError(unknown_keyword(where, name=name, known=known, instead=WITH_OPTIONS, value=value))
         given = changes.get("propensity_score")
         if given is not None and not is_classifier(given):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
@@ -312,6 +314,8 @@ class CausalModel:
             raise UnavailableError(
                 f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
             )
+        if name in OF_MODEL:
+            raise UnavailableError(f"a model has no attribute {name!r}.\n{OF_MODEL[name]}")
         if not name.startswith("_") and not hasattr(type(self), name):
             raise UnavailableError(unknown_attribute("a model has", name, dir(self), "model"))
         return object.__getattribute__(self, name)

@@ -33,7 +33,7 @@ from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
-from causalrisk.models.keywords import OF_RESULTS, check_keywords, named, unknown_attribute
+from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
 from causalrisk.models.of_record import of_record
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
@@ -57,7 +57,7 @@ INSTEAD = named(
         "rsquared rsquared_adj prsquared pseudo_rsquared llf llnull aic bic deviance null_deviance pearson_chi2 scale "
         "mse_resid ssr fvalue f_pvalue",
         "Several models are estimated together, and no likelihood or R squared is theirs. Type  res.calibration()  for "
-        "how well the outcome models fit.",
+        "how well the propensity score fits, or  res.outcome_params  for the outcome models.",
     ),
     ("weights ipw ipw_weights", "Type  res.importance_weights."),
     ("propensity propensity_score ps pscore", "Type  res.propensity_scores."),
@@ -65,14 +65,21 @@ INSTEAD = named(
     ("means pomeans avg_predictions", f"{_MEANS}."),
     (
         "margins get_margeff marginal_effects avg_comparisons comparisons avg_slopes slopes",
-        f'{_MEANS}, or  res.effects_by("column")  for the effects in groups.',
+        f'{_MEANS}, or  res.effects_by("column")  for the effects in groups, or  '
+        'res.model.with_options(effect="ratio").fit()  for another scale.',
     ),
     ("summary2", "Type  res.summary()."),
     ("f_test wald_test_terms test", "Type  res.wald_test(...)."),
     ("lincom hypotheses", "Type  res.t_test(...)."),
     ("t_test_pairwise contrast pwcompare", "Type  res.pairwise()."),
     ("plot_love love_plot loveplot", "Type  res.plot_balance()."),
-    ("smd tebalance tebalance_summarize balance_table bal_tab", "Type  res.balance()."),
+    ("smd tebalance_summarize balance_table bal_tab", "Type  res.balance()."),
+    ("tebalance", "Type  res.balance(), or  res.plot_overlap()  for how the scores are spread."),
+    (
+        "plot_propensity plot_ps plot_scores plot_propensity_scores",
+        "Type  res.plot_overlap().",
+    ),
+    ("load", 'Type  causalrisk.load("fit.pickle").'),
     ("tebalance_overid", "Type  res.balance_test()."),
     ("ess effective_n teoverlap", "Type  res.overlap()."),
     ("std_errors std_error stderr se", "Type  res.bse."),
@@ -92,7 +99,7 @@ INSTEAD = named(
     ("estat estimates", "Type  res.glance()."),
     ("estimates_store est_store", 'Type  res.save("m1.pickle").'),
     ("to_dataframe to_frame to_pandas", "Type  res.tidy()."),
-    ("outreg2 esttab etable modelsummary stargazer", "Type  causalrisk.etable([res])."),
+    ("outreg2 esttab etable estimates_table modelsummary stargazer", "Type  causalrisk.etable([res])."),
     ("match_data", "Rows are weighted, not matched. Type  res.importance_weights."),
     ("remove_data", "Results compute from their data. Type  res.tidy()  for the numbers alone."),
     ("update", "Another formula is another model: from_formula(...)."),
@@ -109,7 +116,7 @@ INSTEAD = named(
 )
 
 
-class CausalResults:
+class CausalResults(metaclass=Advising):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters

@@ -89,11 +89,15 @@ def check_membership(fit: WeightFit) -> None:
     if direction is None:
         return
     of_frame = fit.model.observed == 0
-    count = int((signed @ direction > MARGIN)[of_frame].sum())
+    told = signed @ direction > MARGIN
+    inside = not told[of_frame].any()
+    rows, whose, others = (~of_frame, "the sample", "the frame") if inside else (of_frame, "the frame", "the sample")
+    where = "covers a part of the sample only" if inside else "lies outside of the sample"
     raise SeparationError(
-        f"the target frame lies outside of the sample: the membership model (logit) tells {count} of its "
-        f"{int(of_frame.sum())} rows from those of the sample perfectly, so no weight exists.\n"
-        "Simplify propensity=, or leave out the rows of the frame that have no like in the sample."
+        f"the target frame {where}: the membership model (logit) tells {int(told[rows].sum())} of the "
+        f"{int(rows.sum())} rows of {whose} from those of {others} perfectly, so no weight exists.\n"
+        f"Simplify propensity=, or leave out the rows of {whose.replace('sample', 'data')} that have no like in "
+        f"{others}."
     )
 
 

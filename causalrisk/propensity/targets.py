@@ -109,7 +109,11 @@ class FunctionTarget(TiltTarget):
 
     def _values(self, e: Array) -> Array:
         """Call the caller's function, and check what it returns."""
-        name, returned = getattr(self.tilt, "__name__", "target"), self.tilt(e)
+        name = getattr(self.tilt, "__name__", "target")
+        try:
+            returned = self.tilt(e)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise _bad_tilt(name, f"no values for an array of scores ({error})") from error
         try:
             tilt = np.asarray(returned, dtype=float)
         except (TypeError, ValueError) as error:

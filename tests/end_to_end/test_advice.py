@@ -21,6 +21,7 @@ from typing import Any
 from unittest import mock
 
 import joblib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -225,20 +226,40 @@ FORMULAS = {
     "removal": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1 - x2"}, {"right": "I(x1 - x2)"}),
     "te": Formula("te(x1, x2)", "te(cr(x1, df=4), cr(x2, df=4), constraints='center')"),
     "bs": Formula("bs(x1)", "bs(x1, df=3)"),
+    "group of Stata": Formula("c.(x1 x2)##i.(k g)", "(x1 + x2)*(C(k) + C(g))"),
+    "groups in parentheses": Formula("(x1 + x2)##(x3 + k)", "(x1 + x2)*(x3 + k)"),
+    "square of a group": Formula("c.(x1 x2)##c.(x1 x2)", "(x1 + x2)**2 + I(x1**2) + I(x2**2)"),
+    "prefix of a group": Formula("c.(x1 x2) + i.(k g)", "x1 + x2 + C(k) + C(g)"),
+    "comment": Formula("x1 + x2  # adjust", "x1 + x2"),
+    "interaction like a comment": Formula("x1 + k # g", "x1 + C(k):C(g)", which=1),
+    "comment of words": Formula("x1 + x2  # adjust for both", "x1 + x2"),
+    "vector of R": Formula("bs(x1, knots = c(-1, 1), degree = 3)", "bs(x1, knots = [-1, 1], degree = 3)"),
+    "cut of R": Formula("x2 + cut(x1, c(-9, 0, 1, 9))", "x2 + pd.cut(x1, [-9, 0, 1, 9])"),
+    "knots": Formula("ns(x1, knots=[-1, 1])", "cr(x1, knots=[-1, 1], constraints='center')"),
+    "knots counted": Formula("rcs(x1, 4)", "cr(x1, df=3, constraints='center')"),
+    "relevel": Formula("relevel(factor(k), ref = 1)", "C(k, Treatment(1))"),
+    "base as text": Formula("C(k, Treatment('1'))", "C(k, Treatment(1))"),
+    "base by another name": Formula("C(g, reference='b')", "C(g, Treatment('b'))"),
+    "comparisons": Formula("x1 > 0 & x2 > 0", "I((x1 > 0) & (x2 > 0))"),
+    "number": Formula("x1/10", "I(x1 / 10)"),
+    "number first": Formula("10 * x1", "I(10 * x1)"),
+    "logarithm": Formula("ln(u)", "np.log(u)"),
+    "itself": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1*x1"}, {"right": "I(x1**2)"}),
 }
-for name in ("power", "removal"):
+for name in ("power", "removal", "itself"):
     FORMULAS[name].follow = lambda heard: model(formula=f"y ~ {heard.codes()[0]}")
 WHOLE = {
     "empty": Case(model, {"formula": "y ~ "}, {"formula": "y ~ 1", "propensity": "x1"}),
     "empty propensity": Case(model, {"propensity": " "}, {"propensity": "1"}),
     "no outcome": Case(model, {"formula": "x1 + x2"}, {"formula": "y ~ x1 + x2"}, fill={"<outcome>": "y"}),
     "formula object": Case(model, {"formula": sm.OLS.from_formula("y ~ x1", DATA)}, {"formula": "y ~ x1"}),
+    "factor as the outcome": Case(model, {"formula": "factor(ill) ~ x1"}, {"formula": "ill ~ x1"}),
     "propensity model": Case(model, {"propensity": sm.Logit.from_formula("d ~ x1", DATA)}, {"propensity": "d ~ x1"}),
     "other treatment": Case(model, {"propensity": "x3 ~ x1"}, {"propensity": "x1"}),
     "no covariates": Case(lambda **o: model(Hajek, formula="y ~ 1", **o), {}, {"propensity": "x1 + x2"}),
     "no covariates, by chance": Case(lambda **o: model(Hajek, formula="y ~ 1", **o), {}, {"propensity": "1"}, which=1),
 }
-for name in ("empty", "no outcome", "formula object"):
+for name in ("empty", "no outcome", "formula object", "factor as the outcome"):
     WHOLE[name].follow = lambda heard, case=WHOLE[name]: model(
         **{"formula": eval(next(iter(heard.codes())).replace("<outcome>", "y"))}
         | {k: v for k, v in case.meant.items() if k != "formula"}
@@ -1313,6 +1334,78 @@ HABITS = {  # of Stata, R and statsmodels
         in_folder=in_folder,
         fill={'res.save("m1.pickle")': 'in_folder(lambda: fit().save("m1.pickle"))'},
         fit=fit,
+    ),
+    "means of the arms": Expression(lambda: model(pomeans=True), lambda: fit().params, res=res_of()),
+    "statistic of the means": Expression(lambda: model(stat="pomeans"), lambda: fit().params, res=res_of()),
+    "aequations of a fit": Expression(
+        lambda: fit(aequations=True), lambda: fit().summary(coefficients=True), res=res_of()
+    ),
+    "estimand of a fit": Expression(
+        lambda: fit(estimand="ATT"),
+        lambda: fitted(target="ATT"),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "quantile of the weights": Case(model, {"trim": 0.99}, {"clip": (0.01, 0.99)}),
+    "quantile of the weights, rows": Case(model, {"trim": 0.99}, {"trim": (0.01, 0.99)}, which=1),
+    "upper limit": Case(model, {"clip": 0.97}, {"clip": (0.03, 0.97)}),
+    "strata by a formula": Expression(
+        lambda: model(strata="~g"),
+        lambda: model(formula="y ~ x1 + C(g)"),
+        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
+    ),
+    "predict under a treatment": Expression(
+        lambda: fit().predict(DATA.assign(d=1)),
+        lambda: fit().potential_outcomes["1"],
+        res=res_of(),
+        fill={"arm='1'": "res.predict(data, arm='1')"},
+    ),
+    "predict, treat": Expression(
+        lambda: fit().predict(DATA, treat=1),
+        lambda: fit().potential_outcomes["1"],
+        res=res_of(),
+        fill={"arm=1": "res.predict(data, arm=1)"},
+    ),
+    "classifier by another name": Case(
+        lambda **o: fitted(**o).effect,
+        {"model_propensity": Classifier()},
+        {"propensity_score": Classifier()},
+        fill={"propensity_score=": "propensity_score=Classifier()"},
+    ),
+    "classifier as a formula": Case(
+        lambda **o: fitted(**o).effect,
+        {"propensity": Classifier()},
+        {"propensity_score": Classifier()},
+        fill={"propensity_score=": "propensity=None, propensity_score=Classifier()"},
+    ),
+    "folds": Case(model, {"cv": 3}, {"n_folds": 3}),
+    "distance": Case(model, {"distance": "probit"}, {"propensity_link": "probit"}),
+    "condition on the rows": Case(model, {"iff": "x1 > 0"}, {"data": POSITIVE}),
+    "target by a condition": Case(model, {"target": DATA.x1 > 0}, {"target": POSITIVE}, fill={"...": "data.x1 > 0"}),
+    "target by a text": Case(model, {"target": "x1 > 0"}, {"target": POSITIVE}),
+    "groups by a condition": Case(lambda **o: str(fit().effects_by(**o)), {"by": "x1 > 0"}, {"by": DATA.x1 > 0}),
+    "interval by its type": Case(lambda **o: fit(n_boot=200).conf_int(**o), {"type": "perc"}, {"method": "percentile"}),
+    "load of a class": Expression(
+        lambda: IPWRA.load, lambda: str(fit()), causalrisk=mock.Mock(load=lambda _: str(fit()))
+    ),
+    "load of results": Expression(
+        lambda: fit().load, lambda: str(fit()), causalrisk=mock.Mock(load=lambda _: str(fit()))
+    ),
+    "class from data": Expression(lambda: IPWRA.from_dataframe, model),
+    "size of a figure": Expression(
+        lambda: fit().plot_overlap(figsize=(3, 2)),
+        lambda: "a figure",
+        res=res_of(),
+        plt=plt,
+        fill={"ax=": "res.plot_overlap(ax=", "[1]": "[1])"},
+    ),
+    "plot of the scores": attribute("plot_ps", lambda res: res.plot_overlap()),
+    "plot of the balance": Expression(lambda: fit().tebalance, lambda: fit().plot_overlap(), which=1, res=res_of()),
+    "outcome models": Expression(lambda: fit().aic, lambda: fit().outcome_params, which=1, res=res_of()),
+    "scale of the comparisons": Expression(
+        lambda: res_of(formula="positive ~ x1")().avg_comparisons,
+        lambda: fitted(formula="positive ~ x1", effect="ratio"),
+        which=2,
+        res=res_of(formula="positive ~ x1"),
     ),
     "match_data": attribute("match_data", lambda res: res.importance_weights),
     "remove_data": attribute("remove_data", lambda res: res.tidy()),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, Hajek, compare, datasets, etable, pool, table_one
@@ -111,6 +112,34 @@ compare("bweight ~ mage", b, treat="mbsmoke", estimators=["ipw", "aipw"], n_boot
     Type  estimators=["IPW", "AIPW"].
 fit.esttab(se=True)
     Type  causalrisk.etable([res]).
+IPWRA.from_formula("bweight ~ c.(mage medu)##i.(mmarried fbaby)", b, treat="mbsmoke")
+    Type  "bweight ~ (mage + medu)*(C(mmarried) + C(fbaby))".
+IPWRA.from_formula("bweight ~ (mage + medu)##(mmarried + fbaby)", b, treat="mbsmoke")
+    Type  "bweight ~ (mage + medu)*(mmarried + fbaby)".
+IPWRA.from_formula("bweight ~ c.(mage medu) + i.(prenatal fbaby)", b, treat="mbsmoke")
+    Type  "bweight ~ mage + medu + C(prenatal) + C(fbaby)".
+IPWRA.from_formula("bweight ~ ln(mage) + medu", b, treat="mbsmoke")
+    Type  np.log(mage).
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", stat="pomeans")
+    Type  res.params  after the fit.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", pomeans=True)
+    Type  res.params  after the fit.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target="pomeans").fit()
+    The potential-outcome means are in res.params of every fit. Leave it out.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(aequations=True)
+    Type  res.summary(coefficients=True)  after the fit.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", iff="mage >= 20 & fbaby == 1")
+    Type  data=data.query("mage >= 20 & fbaby == 1").
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", wnls=True)
+    AIPW fits its outcome models by likelihood, IPWRA and JRE fit theirs under the weights. Leave it out.
+IPWRA.from_formula("bweight ~ mage", b.assign(mbsmoke=b.mbsmoke.where(b.mage > 15, -9)), treat="mbsmoke")
+    Negative numbers are often codes of missing values. Add  reference=0  (or keep two levels, e.g.  data[data["mbsm ...
+fit.tebalance("density")
+    Type  res.balance(), or  res.plot_overlap()  for how the scores are spread.
+cr.estimates_table([fit, fit], se=True)
+    Type  causalrisk.etable([res1, res2]).
+fit.effects_by("mage > 30")
+    Type  by=data.eval('mage > 30').
 # R
 Hajek.from_formula("mbsmoke ~ mage + medu", b, treat="mbsmoke").fit()
     Type  "<outcome> ~ mage + medu".
@@ -125,7 +154,7 @@ Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", moments=2, int=True).fi
 Hajek.from_formula("bweight ~ mage", b, treat="msmoke", reference="0 daily", target="0 daily").fit()
     Hajek: ATC[1-5 daily] -233.89 (41.56), ATC[11+ daily] -309.36 (36.39), ATC[6-10 daily] -281.61 (35.23), 1-5 dail ...
 Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", distance="glm", discard="both").fit()
-    That is not in this package; R's MatchIt matches.
+    The propensity score is a logit anyhow. Leave it out.
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="~medu", weight_type="probability").fit()
     Did you mean 'medu'?
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", cluster="~mage").fit()
@@ -258,6 +287,56 @@ etable([fit], stars={"*": 0.05})
     Type  stars=True.
 fit.report("r.pdf")
     Type  res.report("r.html").
+IPWRA.from_formula("bweight ~ relevel(factor(prenatal), ref = '1')", b, treat="mbsmoke")
+    Type  C(prenatal, Treatment('1')).
+IPWRA.from_formula("bweight ~ C(prenatal, Treatment('1'))", b, treat="mbsmoke")
+    Type  C(prenatal, Treatment(1)).
+IPWRA.from_formula("bweight ~ C(prenatal, Treatment(reference='1'))", b, treat="mbsmoke")
+    Type  C(prenatal, Treatment(reference=1)).
+IPWRA.from_formula("bweight ~ C(prenatal, reference=1)", b, treat="mbsmoke")
+    Type  "bweight ~ C(prenatal, Treatment(1))".
+IPWRA.from_formula("bweight ~ cut(mage, c(0, 20, 30, 50))", b, treat="mbsmoke")
+    Type  "bweight ~ pd.cut(mage, [0, 20, 30, 50])".
+IPWRA.from_formula("bweight ~ bs(mage, knots = c(20, 30), degree = 3)", b, treat="mbsmoke")
+    Type  "bweight ~ bs(mage, knots = [20, 30], degree = 3)".
+IPWRA.from_formula("bweight ~ ns(mage, knots=[20, 30])", b, treat="mbsmoke")
+    Type  cr(mage, knots=[20, 30], constraints='center').
+IPWRA.from_formula("bweight ~ rcs(mage, 4)", b, treat="mbsmoke")
+    Type  cr(mage, df=3, constraints='center').
+IPWRA.from_formula("bweight ~ rcs(mage)", b, treat="mbsmoke")
+    Type  cr(mage, df=4, constraints='center').
+IPWRA.from_formula("factor(lbweight) ~ mage", b, treat="mbsmoke")
+    Type  "lbweight ~ mage".
+IPWRA.from_formula("C(msmoke) ~ mage", b, treat="mbsmoke")
+    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage.
+IPWRA.from_formula("bweight ~ mage > 30 & medu > 12", b, treat="mbsmoke")
+    Type  "bweight ~ I((mage > 30) & (medu > 12))".
+IPWRA.from_formula("bweight ~ np.where(mage > 30 & medu > 12, 1, 0)", b, treat="mbsmoke")
+    Type  "bweight ~ np.where((mage > 30) & (medu > 12), 1, 0)".
+IPWRA.from_formula("bweight ~ mage/10", b, treat="mbsmoke")
+    Type  I(mage / 10).
+IPWRA.from_formula("bweight/1000 ~ mage", b, treat="mbsmoke")
+    Type  I(bweight / 1000).
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.99)
+    Weights are not capped. Type  clip=(0.01, 0.99)  to set scores to the limits, or  trim=(0.01, 0.99)  to leave ro ...
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.97)
+    Type  clip=(0.03, 0.97).
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", strata="~mrace")
+    For strata as covariates type  C(mrace)  in both formulas.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", k_split=5)
+    Type  n_folds=5.
+Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", distance="probit")
+    Type  propensity_link="probit".
+fit.model.fit(vcov="HC2")
+    Type  cov_type="HC1".
+fit.model.update(". ~ . + fage")
+    Another formula is another model: from_formula(...).
+fit.conf_int(type="perc")
+    Type  method="percentile".
+fit.plot_balance(abs=True)
+    Differences are drawn without their signs; res.balance() has these. Leave it out.
+fit.plot_balance(stars="raw")
+    Differences of proportions have their star anyhow. Leave it out.
 # statsmodels
 IPWRA(sm.OLS.from_formula("bweight ~ mage", b), b.mbsmoke).fit()
     Type  IPWRA(y, X, d), or  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
@@ -335,6 +414,45 @@ fit.bootstrap(nrep=50)
     Type  res.model.fit(cov_type="bootstrap").
 fit.mse_resid
     Several models are estimated together, and no likelihood or R squared is theirs. Type  res.calibration()  for ho ...
+# Python
+fit.plot_ps()
+    Type  res.plot_overlap().
+fit.plot_overlap(bins=30)
+    The number of bars is fixed. Leave it out.
+fit.plot_overlap(figsize=(6, 4))
+    Type  ax=plt.subplots(figsize=(6, 4))[1].
+fit.predict(b.head(), treat=1)
+    Type  arm=1.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", model_propensity=LogisticRegression(), cv=3, random_state=0)
+    Type  propensity_score=  with the classifier.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity=LogisticRegression())
+    Type  propensity_score=  with the classifier.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", cv=3)
+    Type  n_folds=3.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target=(b.mmarried == 1)).fit()
+    Type  target=data[...]  with the condition.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target="mmarried == 1").fit()
+    Type  target=data.query('mmarried == 1')  for rows like those.
+IPWRA.from_formula("bweight ~ mage + mmarried", b, treat="mbsmoke", target=b[b.mmarried == 1]).fit()
+    Simplify propensity=, or leave out the rows of the data that have no like in the frame.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target=lambda d: d.mmarried == 1).fit()
+    Type  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0  for example.
+IPWRA.from_formula("bweight ~ mage + medu  # adjust for age", b, treat="mbsmoke")
+    Type  "bweight ~ mage + medu".
+IPWRA.from_formula("bweight ~ mage + medu  # adjust", b, treat="mbsmoke")
+    Type  "bweight ~ mage + medu"  if it begins a comment, or  "bweight ~ mage + C(medu):C(adjust)"  for Stata's int ...
+IPWRA.load("fit.pickle")
+    Type  causalrisk.load("fit.pickle").
+cr.CausalResults.load("fit.pickle")
+    Type  causalrisk.load("fit.pickle").
+IPWRA.from_dataframe(b, "bweight")
+    Type  IPWRA.from_formula("y ~ x1 + x2", data, treat="d").
+fit.model.fit(estimand="ATT")
+    Type  from_formula(..., target="ATT").fit().
+fit.model.with_options(estimand="ATT")
+    Type  target="ATT"  (one of 'all', 'treated', 'control', 'overlap', 'matching', 'entropy').
+fit.model.with_options(formula="bweight ~ medu")
+    It belongs to the data: make a new model with from_formula(...).
 """
 LINES = [line for line in HABITS.strip().splitlines() if not line.startswith("# ")]
 
@@ -344,6 +462,7 @@ def names():
     births = datasets.load_cattaneo2()
     fitted = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     tools = {"np": np, "pd": pd, "sm": sm, "cr": cr, "compare": compare, "etable": etable, "pool": pool}
+    tools |= {"LogisticRegression": LogisticRegression}
     models = {"AIPW": AIPW, "IPWRA": IPWRA, "Hajek": Hajek, "table_one": table_one}
     return tools | models | {"b": births, "fit": fitted}
 
@@ -357,3 +476,23 @@ def test_a_call_by_habit_works_or_is_told_what_to_type(names, call, expected):
         said = str(error).splitlines()[-1]
     start, dots, _ = expected.strip().partition(" ...")
     assert said.startswith(start) if dots else said == start
+
+
+def test_a_treatment_set_for_a_prediction_is_warned_of(names):
+    """As with g-computation elsewhere; few rows, those that are of the arm anyway, and a stated arm, are not."""
+    fit, births = names["fit"], names["b"]
+    for predict in (fit.predict, fit.get_prediction):
+        with pytest.warns(cr.DesignWarning, match=r"the treatment 'mbsmoke' is '1' in all rows .*\nType  arm='1'"):
+            predict(births.assign(mbsmoke=1))
+    fit.predict(births[births.mbsmoke == 1])
+    fit.predict(births.head(10).assign(mbsmoke=0))
+    fit.predict(births)
+    fit.predict(births.assign(mbsmoke=1), arm=1)
+
+
+def test_a_target_frame_inside_the_sample_is_told_from_its_rows(names):
+    births = names["b"]
+    model = IPWRA.from_formula("bweight ~ mmarried", births, treat="mbsmoke", target=births[births.mmarried == 1])
+    unmarried = int((births.mmarried == 0).sum())
+    with pytest.raises(cr.SeparationError, match=f"tells {unmarried} of the {len(births)} rows of the sample from"):
+        model.fit()

@@ -16,13 +16,21 @@ from causalrisk.errors import DesignError
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
 R_FACTORS = {"factor", "as_factor", "ordered"}
+NATURAL = "cr({x}, df={df}, constraints='center')"
 OTHER_FUNCTIONS = {
     "scale": "standardize({x})",
-    "ns": "cr({x}, df=4, constraints='center')",
-    "rcs": "cr({x}, df=4, constraints='center')",
-    "s": "cr({x}, df=4, constraints='center')",
+    "ln": "np.log({x})",
+    "ns": NATURAL,
+    "rcs": NATURAL,
+    "s": NATURAL,
     "fe": "C({x})",
 }
+DEFAULT_KNOTS = {"rcs": 5}  # of functions that are given knots, one more than columns
+COMPARISON = r"[A-Za-z_]\w*\s*(?:[<>]=?|[=!]=)\s*[\w.]+"
+COMPARISONS = rf"{COMPARISON}(?:\s*[&|]\s*{COMPARISON})+"
+COMMENT = r"^([^#.]*\w)\s+#\s+((?!\w*\.\w)[A-Za-z][^#]*)$"
+R_VECTOR = r"(?<![\w.])c\(([-\d.,\s]*)\)"  # of numbers, or of text that is taken out
+BASE = r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*([^,()]*)\)"
 SPLINES = {"bs": "bs({x}, df=3)", "cr": "cr({x}, df=4, constraints='center')",
            "cc": "cc({x}, df=4, constraints='center')"}  # fmt: skip
 
@@ -85,6 +93,15 @@ def _rs_types(text: str) -> str:
     return re.sub(r"\bas\.(?:factor|character)\(", "C(", re.sub(r"\bas\.numeric\(", "1.0 * (", text))
 
 
+def _rs_vectors(text: str) -> str:
+    text = re.sub(r"(?<![\w.])c\(([^()]*)\)", r"[\1]", text)
+    return re.sub(r"(?<![\w.])cut\(", "pd.cut(", text)
+
+
+def _base(found: re.Match[str]) -> str:
+    return f"C({found[1]}, Treatment({found[2].strip()}))"
+
+
 def _of_package(asked: Asked, found: re.Match[str]) -> str:
     here = called_elsewhere(found[1], asked.text)
     return f"Type  {here}." if here else f"Define {found[1]} first."
@@ -142,12 +159,32 @@ class Notation:
     advice: Advice
 
 
+def _commented(asked: Asked, found: re.Match[str]) -> str:
+    """Type a formula without what may be a comment; one word may be Stata's interaction as well."""
+    alone = f'Type  "{found[1]}"'
+    if re.search(r"\w\s+\w", found[2]):
+        return f"{alone}."
+    return f'{alone}  if it begins a comment, or  "{stata_formula(asked.text)}"  for Stata\'s interaction.'
+
+
+def _in_parentheses(text: str) -> str:
+    """Put each of several comparisons that are joined into parentheses, and all of them into I(...)."""
+
+    def joined(found: re.Match[str]) -> str:
+        typed = re.sub(COMPARISON, lambda m: f"({m[0]})", found[0])
+        return typed if text.count("(", 0, found.start()) > text.count(")", 0, found.start()) else f"I({typed})"
+
+    return re.sub(COMPARISONS, joined, text)
+
+
 NOTATIONS = (
     Notation(
         rf"^{stata.TEFFECTS}$", "Stata's parentheses around both models.",
         lambda asked, _: f"Type  {from_teffects(asked.text)}.",
     ),
+    Notation(COMMENT, "#, which formulas do not have.", _commented),
     Notation(stata.PRODUCT, "Stata's # for interactions.", _whole(stata_formula)),
+    Notation(stata.GROUP, "Stata's prefix of several variables.", _whole(stata_formula)),
     Notation(stata.XI, "Stata's xi.", _whole(stata_formula)),
     Notation(stata.LEVEL, "Stata's indicator of a level.", _whole(stata_formula)),
     Notation(stata.WEIGHTS, "Stata's weights, which are options here.", _weighted),
@@ -160,6 +197,10 @@ NOTATIONS = (
     Notation(
         r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "braces; arithmetic stands inside I(...) here.",
         _whole(lambda text: re.sub(r"\{([^}]*)\}", r"I(\1)", text)),
+    ),
+    Notation(
+        r"^\s*(?:as\.)?(?:factor|ordered)\(\s*(\w+)\s*\)\s*~", "a factor as the outcome; expected numbers.",
+        _whole(lambda text: re.sub(r"^[^(]*\(\s*(\w+)\s*\)", r"\1", text)),
     ),
     Notation(r"\bas\.(factor|numeric|character)\(", "a function of R.", _whole(_rs_types)),
     Notation(
@@ -180,6 +221,9 @@ NOTATIONS = (
         r"%in%\s*c\(", "R's %in%.",
         _whole(lambda text: re.sub(r"(\w+)\s*%in%\s*c\(([^()]*)\)", r"\1.isin([\2])", text)),
     ),
+    Notation(R_VECTOR, "R's c(), which is a list here.", _whole(_rs_vectors)),
+    Notation(BASE, "the base of a factor by another name.", _whole(lambda text: re.sub(BASE, _base, text))),
+    Notation(COMPARISONS, "comparisons that are joined without parentheses.", _whole(_in_parentheses)),
     Notation(r"\w\$\w", "R's $; columns are named alone.", _whole(lambda text: re.sub(r"\w+\$(\w+)", r"\1", text))),
     Notation(
         "[\u223c\u02dc\uff5e]", "another sign than ~, as a printed page has it.",
@@ -304,34 +348,55 @@ def called_elsewhere(name: str, text: str) -> str | None:
     str or None
         Such as ``C(race)`` for ``factor(race)``.
     """
-    number_of = r"(?:,\s*(?:(?:degree|df|k|nk)\s*=\s*)?(\d+))?"
-    found = re.search(rf"\b{re.escape(name)}\(\s*([^,()]+?)\s*{number_of}\s*[,)]", text)
-    x = found[1] if found else "..."
-    number = found[2] if found else None
+    arguments = _arguments(name, text)
+    x = arguments[0] if arguments else "..."
+    numbers = [re.fullmatch(r"(?:(?:degree|df|k|nk)\s*=\s*)?(\d+)", argument) for argument in arguments[1:]]
+    number = next((found[1] for found in numbers if found), None)
     if isinstance(getattr(np, name, None), np.ufunc):
         return f"np.{name}({x})"
     if name == "poly":
         return " + ".join([x, *(f"I({x}**{k})" for k in range(2, int(number or 2) + 1))])
     if name in ("ifelse", "interaction", "cut", "relevel", "cbind"):
-        return _by_arguments(name, text)
+        return _by_arguments(name, arguments)
     if name in R_FACTORS:
         return f"C({x})"
     if name in OTHER_FUNCTIONS:
-        typed = OTHER_FUNCTIONS[name].format(x=x)
-        return typed.replace("df=4", f"df={number}") if number else typed
+        knots = next(
+            (found[1] for a in arguments[1:] if (found := re.fullmatch(r"(?:knots\s*=\s*)?(\[.*\])", a))), None
+        )
+        df = int(number or DEFAULT_KNOTS.get(name, 4)) - (name in DEFAULT_KNOTS)
+        typed = OTHER_FUNCTIONS[name].replace("df={df}", "knots={knots}" if knots else "df={df}")
+        return typed.format(x=x, df=df, knots=knots)
     return None
 
 
-def _by_arguments(name: str, text: str) -> str | None:
-    """Translate a function of R by the arguments of its first call, if they are plain."""
-    found = re.search(rf"\b{name}\(([^()]*)\)", text)
-    arguments = [part.strip() for part in found[1].split(",")] if found else []
+def _arguments(name: str, text: str) -> list[str]:
+    """Return the arguments of the first call of a function in a formula, as they are typed."""
+    found = re.search(rf"\b{re.escape(name)}\(", text)
+    if not found:
+        return []
+    arguments, depth = [""], 0
+    for sign in text[found.end() :]:
+        depth += (sign in "([{") - (sign in ")]}")
+        if depth < 0:
+            break
+        if sign == "," and not depth:
+            arguments.append("")
+        else:
+            arguments[-1] += sign
+    return [argument.strip() for argument in arguments]
+
+
+def _by_arguments(name: str, arguments: list[str]) -> str | None:
+    """Translate a function of R by the arguments of its first call."""
     if name == "ifelse" and len(arguments) == 3:
         return f"np.where({', '.join(arguments)})"
     if name == "interaction" and len(arguments) == 2:
         return ":".join(f"C({argument})" for argument in arguments)
     if name == "relevel" and len(arguments) == 2:
-        return f"C({arguments[0]}, Treatment({arguments[1].partition('=')[2].strip() or arguments[1]}))"
+        variable = re.sub(r"^(?:factor|C)\(\s*(\w+)\s*\)$", r"\1", arguments[0])
+        level = re.sub(r"^ref\s*=\s*", "", arguments[1])
+        return f"C({variable}, Treatment({level}))"
     if name == "cbind" and len(arguments) == 2:
         yes, no = arguments
         return f'I({yes} / ({yes} + {no}))  with  weights=data["{yes}"] + data["{no}"], weight_type="frequency"'

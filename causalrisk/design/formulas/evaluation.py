@@ -17,6 +17,7 @@ import patsy.builtins
 from patsy.categorical import categorical_to_int
 from patsy.parse_formula import parse_formula
 
+from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.formulas.dialects import refuse_foreign
 from causalrisk.design.formulas.terms import Use, rewrite, uses
 from causalrisk.errors import CausalRiskError, DesignError
@@ -114,7 +115,10 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     except patsy.PatsyError as error:
         raise DesignError(
             f"the {model} formula {text!r} cannot be read: {error}\n"
-            'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
+            + (
+                _around_number(error, text)
+                or 'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
+            )
         ) from error
     except RecursionError as error:
         raise DesignError(
@@ -133,10 +137,26 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     return formula
 
 
+def _around_number(error: patsy.PatsyError, text: str) -> str | None:
+    """Return what to type for arithmetic with a number outside of I(...), as in x / 10."""
+    if error.origin is None or "numbers besides" not in error.message:
+        return None
+    before, number, after = text[: error.origin.start], error.origin.relevant_code(), text[error.origin.end :]
+    left, right = re.search(r"(\w+)\s*([-+*/])\s*$", before), re.match(r"\s*([-+*/])\s*(\w+)", after)
+    if left:
+        return f"Type  I({left[1]} {left[2]} {number})."
+    return f"Type  I({number} {right[1]} {right[2]})." if right else None
+
+
 def _not_text(given: Any, model: str) -> TypeError:
     own = getattr(getattr(given, "model", given), "formula", None)  # of a model or results of statsmodels
     example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
     example = f'"{own}"' if isinstance(own, str) else example
+    if hasattr(given, "predict_proba"):
+        return TypeError(
+            f"the {model} formula is of type {type(given).__name__}; expected text.\nType  propensity_score=  with the "
+            "classifier."
+        )
     return TypeError(
         f"the {model} formula is of type {type(given).__name__}; expected text.\nType  "
         + (f"{example}." if model == "outcome" else f"propensity={example}.")
@@ -155,12 +175,14 @@ def _empty(model: str, text: str) -> DesignError:
 
 
 def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
-    """Note each ``x**2``, which the formula language reads as all interactions of x with itself, that is x."""
-    if node.type == "**" and node.args[0].type == "PYTHON_EXPR" and not node.args[0].token.extra.startswith("C("):
-        base, power = node.args[0].token.extra, node.args[1].origin.relevant_code()
+    """Note each ``x**2`` or ``x*x``, which the formula language reads as interactions of x with itself, that is x."""
+    names = [arg.token.extra if arg.type == "PYTHON_EXPR" else None for arg in node.args]
+    itself = node.type in ("*", ":") and names == names[:1] * 2
+    if (node.type == "**" or itself) and names[0] is not None and not names[0].startswith("C("):
+        base, power = names[0], "2" if itself else node.args[1].origin.relevant_code()
         note = (
-            f"{base}**{power} in the {formula.model} formula {formula.text!r} means just {base}: outside I(), ** "
-            f"builds interactions. For the power type  I({base}**{power})."
+            f"{base}{node.type}{base if itself else power} in the {formula.model} formula {formula.text!r} means just "
+            f"{base}: outside I(), {node.type} builds interactions. For the power type  I({base}**{power})."
         )
         if note not in notes:
             notes.append(note)
@@ -221,10 +243,13 @@ class _Factor:
             return value
         dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
         if getattr(dtype, "kind", "O") not in "bif":
-            level = pd.Series(value).dropna().tolist()[-1:] or ["yes"]
+            coded = re.fullmatch(r"C\((.*)\)", self._shown)
+            shown, values = (coded[1], value.data) if coded and hasattr(value, "contrast") else (self._shown, value)
+            dtype = dtype or np.asarray(values).dtype
+            level = pd.Series(values).dropna().tolist()[-1:] or ["yes"]
             raise DesignError(
                 f"the outcome {self._shown!r} is not numeric (dtype {dtype}); expected numbers or bool.\n"
-                f"Turn it into numbers first, e.g.  I({self._shown} == {level[0]!r}) ~ {self._formula.right_text}."
+                f"Turn it into numbers first, e.g.  I({shown} == {level[0]!r}) ~ {self._formula.right_text}."
             )
         return np.asarray(value, dtype=np.float64)
 
@@ -426,9 +451,23 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
             f"does not have; expected {unseen[2]}.\nLeave out the rows with {unseen[1]}, or merge it with another."
         )
     where = f" in {code!r}" if code else ""
+    wrong = re.search(r"specified level (.*) (?:not found|is out of range)", message)
+    coded = re.search(rf"C\((\w+),[^()]*\((?:reference=)?{re.escape(wrong[1])}\)\)", formula.text) if wrong else None
+    if wrong and coded and coded[1] in scope.variables:
+        return _no_such_base(wrong[1], coded, formula, scope)
     return DesignError(
         f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\n"
         'Check that term; arithmetic belongs inside I(...), odd names inside Q("...").'
+    )
+
+
+def _no_such_base(wrong: str, coded: re.Match[str], formula: Formula, scope: Scope) -> DesignError:
+    """Say which levels a factor has whose base is none of them, such as the text of a number."""
+    levels = np.unique(np.asarray(scope.variables[coded[1]], dtype=object)).tolist()
+    meant = next((level for level in levels if str(level) == wrong.strip("'\"")), levels[0])
+    return DesignError(
+        f"{coded[0]!r} in the {formula.model} formula {formula.text!r} has the base {wrong}, which is no level; "
+        f"expected one of {listing(levels)}.\nType  {coded[0].replace(wrong, repr(meant))}."
     )
 
 

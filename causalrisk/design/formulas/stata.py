@@ -9,7 +9,9 @@ from causalrisk.numerics.links import BINARY_LINKS
 
 FACTOR = r"(?:(?:ibn?\d*|io?\d*|c)\.)?[A-Za-z_]\w*"
 VARIABLES = rf"{FACTOR}(?:\s+{FACTOR})+"
-PRODUCT = rf"{FACTOR}(?:\s*##?\s*{FACTOR})+"
+GROUP = rf"(?<!\w)(?:(?:ibn?\d*|io?\d*|c)\.)\(\s*{FACTOR}(?:\s+{FACTOR})*\s*\)"  # as in c.(age weight)
+OPERAND = rf"(?:{GROUP}|\(\s*{FACTOR}(?:[\s+]+{FACTOR})*\s*\)|{FACTOR})"
+PRODUCT = rf"{OPERAND}(?:\s*##?\s*{OPERAND})+"
 LIST = rf"(?:(\w+)\s*~\s*)?({VARIABLES})\s*(?:,\s*(\w+))?"  # outcome, variables, and a model after a comma
 IF = r"(.*?)\s+if\s+([^,]+)(?:,.*)?"
 XI = r"\bxi\s*:\s*(?=i\w*\.|\w+\s*~)"
@@ -33,6 +35,7 @@ def stata_formula(text: str) -> str:
         For example ``y ~ age + I(age**2)`` for ``y ~ c.age##c.age``.
     """
     text = re.sub(PRODUCT, lambda m: _product(m[0]), re.sub(XI, "", text))
+    text = re.sub(GROUP, lambda m: _operand(m[0])[1:-1], text)
     text = re.sub(r"\b(ibn?\d*|io?\d*|c)\.([A-Za-z_]\w*)", lambda m: stata_factor(m[1], m[2]), text)
     return re.sub(LEVEL, r"I(\2 == \1)", text)
 
@@ -101,21 +104,33 @@ def _parted(text: str) -> tuple[str, str]:
 def _product(text: str) -> str:
     """Translate one interaction; a bare name in it is a factor to Stata."""
     full = "##" in text
-    factors = [part.strip() for part in re.split("##?", text)]
-    parts = [part.rpartition(".") for part in factors]
     powers: dict[str, int] = {}
-    for prefix, _, name in parts:
-        typed = stata_factor(prefix or "i", name)
+    for part in re.split("##?", text):
+        typed = _operand(part.strip())
         powers[typed] = powers.get(typed, 0) + 1
     terms = [_powers(typed, count, full) for typed, count in powers.items()]
     if len(terms) == 1:
         return terms[0]
-    terms = [f"({term})" if " + " in term else term for term in terms]
+    terms = [f"({term})" if " + " in term and term not in powers else term for term in terms]
     return ("*" if full else ":").join(terms)
+
+
+def _operand(text: str) -> str:
+    """Translate a variable of an interaction, or several in parentheses; those with + between them stay as they are."""
+    prefix, bracket, names = text.partition("(")
+    if not bracket:
+        prefix, _, name = text.rpartition(".")
+        return stata_factor(prefix or "i", name)
+    parts = [part.rpartition(".") for part in re.split(r"[\s+]+", names.removesuffix(")").strip())]
+    default = prefix.removesuffix(".") or ("c" if "+" in names else "i")
+    return f"({' + '.join(stata_factor(own or default, name) for own, _, name in parts)})"
 
 
 def _powers(name: str, count: int, full: bool) -> str:
     if count == 1 or name.startswith("C("):
         return name
+    if name.startswith("("):
+        squares = [_powers(part, count, False) for part in name[1:-1].split(" + ")]
+        return " + ".join([f"{name}**{count}", *(part for part in squares if part.startswith("I("))])
     powers = [f"I({name}**{k})" for k in range(2, count + 1)]
     return " + ".join([name, *powers]) if full else powers[-1]
