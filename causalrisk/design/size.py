@@ -10,6 +10,7 @@ import pandas as pd
 from causalrisk.errors import DesignError
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
+COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
 
 
 def memory() -> float:
@@ -20,7 +21,26 @@ def memory() -> float:
         return USUAL_MEMORY
 
 
-def check_size(rows: int, columns: int, what: str, why: str = "") -> None:
+def check_size(rows: int, columns: int, what: str) -> None:
+    """Raise a DesignError where a design and what a fit makes of it do not fit the memory.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Rows and columns of the design.
+    what : str
+        Which design, for the message.
+    """
+    needed, there = 8.0 * COPIES * rows * columns, memory()
+    if needed > there:
+        raise DesignError(
+            f"{what} has {columns:,} columns and {rows:,} rows, which take {needed / 1e9:,.0f} GB with what "
+            f"a fit makes of them, and this computer has {there / 1e9:,.0f} GB.\n"
+            f"Use fewer columns: about {int(there / 8 / COPIES / rows):,} would fit."
+        )
+
+
+def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str = "Use fewer levels") -> None:
     """Raise a DesignError where the products of all pairs of columns do not fit the memory.
 
     Parameters
@@ -31,13 +51,15 @@ def check_size(rows: int, columns: int, what: str, why: str = "") -> None:
         Which design, for the message.
     why : str
         Where the columns come from.
+    advice : str
+        What to do in place of fewer columns.
     """
     needed, there = 4.0 * rows * columns * (columns + 1), memory()
     if needed > there:
         raise DesignError(
             f"{what} has {columns:,} columns{why} and {rows:,} rows: the products of all pairs of columns take "
             f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
-            f"Use fewer columns, or fewer levels: about {int((there / 4 / rows) ** 0.5):,} would fit."
+            f"{advice}, or fewer columns: about {int((there / 4 / rows) ** 0.5):,} would fit."
         )
 
 
@@ -62,4 +84,4 @@ def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], m
     }
     if levels:
         most = max(levels, key=lambda name: levels[name])
-        check_size(rows, sum(levels.values()), f"the {model} model", f" ({most!r} alone has {levels[most]:,} levels)")
+        check_pairs(rows, sum(levels.values()), f"the {model} model", f" ({most!r} alone has {levels[most]:,} levels)")

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from causalrisk.design import Design
+from causalrisk.design.size import check_pairs
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
@@ -26,6 +27,16 @@ from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_messag
 from causalrisk.propensity.weights import WeightFit
 
 FEW_CLUSTERS = 10
+
+
+def check_products(design: Design, cov_type: str, *, joint: bool) -> None:
+    """Refuse a joint fit, or many refits at once, of so many columns that the products of pairs fill the memory."""
+    if not joint and cov_type != "bootstrap":
+        return
+    robust = "robust" if design.cluster is None else "cluster"
+    advice = "Type  IPWRA  in the place of JRE" if joint else f'Type  fit(cov_type="{robust}")'
+    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
+        check_pairs(design.n, columns, f"the {model} model", advice=advice)
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -48,6 +59,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         The fit, without standard errors.
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=False)
+    check_products(design, cov_type, joint=False)
     notes = Notes(design.notes)
     data = prepare(design, options, spec.uses_propensity, notes)
     overlap = _overlap(data, spec, notes)
@@ -101,6 +113,7 @@ def fit_joint(
         The fit, without standard errors.
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
+    check_products(design, cov_type, joint=True)
     method = _method(joint_options, options)
     check_means(design, options, JRE)
     notes = Notes(design.notes)

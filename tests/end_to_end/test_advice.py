@@ -68,6 +68,12 @@ NAMES = {
 GIVEN = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
 
 
+def in_little_memory(call, **options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("causalrisk.design.size.memory", lambda: 1e3)
+        return call(**options)
+
+
 def model(estimator=IPWRA, **options):
     return estimator.from_formula(**(GIVEN | options))
 
@@ -694,6 +700,17 @@ RESULTS = {
         fill={"data=data.reset_index(drop=True)": "res.effects_by('g', data=data.reset_index(drop=True))"},
         res=res_of(),
         data=DATA[["g"]].add_prefix("row ", axis=0),
+    ),
+    "pairs of columns": Expression(
+        lambda: in_little_memory(model().fit, n_boot=5),
+        lambda: model().fit(cov_type="robust"),
+        fill={"fit(": "model.fit("},
+        model=model,
+    ),
+    "pairs of columns, joint": Expression(
+        lambda: in_little_memory(model(JRE).fit),
+        lambda: model().fit(),
+        fill={"IPWRA": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit()'},
     ),
     "projection of a ratio": Expression(
         lambda: model(formula="positive ~ x1", effect="ratio").fit().effects_by("~ x1"),

@@ -221,12 +221,25 @@ def test_five_thousand_levels_said_nothing_for_minutes():
 
 
 def test_a_thousand_columns_filled_the_memory(monkeypatch):
-    monkeypatch.setattr("causalrisk.design.size.memory", lambda: 1e9)
-    x = np.zeros((2000, 1000))
+    monkeypatch.setattr("causalrisk.design.size.memory", lambda: 1e8)
+    x = np.zeros((3000, 1000))
     begun = time.monotonic()
-    with pytest.raises(cr.DesignError, match=r"1,000 columns and 2,000 rows: .* take 8 GB, and this computer has 1"):
-        cr.IPWRA(np.zeros(2000), x, np.arange(2000) % 2)
+    with pytest.raises(cr.DesignError, match=r"(?s)1,000 columns and 3,000 rows, .* about 694 would fit"):
+        cr.IPWRA(np.zeros(3000), x, np.arange(3000) % 2)
     assert time.monotonic() - begun < 5
+
+
+def test_products_of_pairs_of_columns_were_asked_for_by_fits_that_make_none(monkeypatch):
+    monkeypatch.setattr("causalrisk.design.size.memory", lambda: 1e7)
+    rng = np.random.default_rng(0)
+    x, d = np.column_stack([np.ones(500), rng.normal(size=(500, 79))]), np.arange(500) % 2
+    res = cr.IPWRA(x[:, 1] + d + rng.normal(size=500), x, d).fit(cov_type="robust")
+    assert res.converged
+    told = r"the outcome model has 80 columns and 500 rows: .* 0 GB\.\nType  {}, or fewer columns: about 70 would fit\."
+    with pytest.raises(cr.DesignError, match=told.format(re.escape('fit(cov_type="robust")'))):
+        res.model.fit(n_boot=10)
+    with pytest.raises(cr.DesignError, match=told.format("IPWRA  in the place of JRE")):
+        cr.JRE(x[:, 1] + d, x, d).fit(cov_type="robust")
 
 
 # --- new data and options ------------------------------------------------------------------------------------------
