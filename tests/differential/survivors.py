@@ -19,7 +19,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     },
     "causalrisk/propensity/weights.py": {
         ("return np.where(values > 0, values, 1.0)", "1.0  ->  2.0"): NO_ROWS,
-        ("log_measure = (self.columns.T @ mass).reshape(-1, eta.shape[2])", "1  ->  2"): UNKNOWN,
+        ("return (self.columns.T @ mass).reshape(-1, mass.shape[2])", "1  ->  2"): UNKNOWN,
     },
     "causalrisk/estimators/joint/objective.py": {
         ("values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)", "1  ->  2"): UNKNOWN,
