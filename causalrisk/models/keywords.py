@@ -107,7 +107,21 @@ def _population(given: Any) -> str:
     """Translate estimand= of WeightIt and the statistic of Stata, which names a population or the arms' means."""
     if str(given).casefold() in ("pomeans", "pomean"):
         return MEANS_TOO
+    scale = MEANT["effect"].get(str(given).casefold())
+    if scale:
+        return f'Type  effect="{scale}".'
     return f"Type  target={{value}}  (one of {', '.join(map(repr, POPULATIONS))})."
+
+
+def _trim_of_fit(given: Any) -> str:
+    """Translate trim= of a fit, a number of which is a quantile of the weights to WeightIt."""
+    if isinstance(given, float) and 0 < given < 1:
+        limits = (min(given, round(1 - given, 12)), max(given, round(1 - given, 12)))
+        return (
+            "It belongs to the model, and weights are not capped.\n"
+            f"Type  from_formula(..., trim={limits}).fit()  to leave rows out by their score, or  from_formula(..., clip={limits}).fit()  to set scores to the limits."
+        )
+    return "It belongs to the model.\nType  from_formula(..., trim={value}).fit()."
 
 
 def _distance(given: Any) -> str:
@@ -160,10 +174,16 @@ FIT_INSTEAD = named(
     ("alpha", "Type  res.summary(alpha={value})  after the fit."),
     ("level conf_level", "alpha is 1 less the level.\nType  res.summary(alpha={less})  after the fit."),
     ("n_workers workers num_threads cores", "Type  n_jobs={value}."),
+    (
+        "sample_weight sample_weights s_weights pweights pweight",
+        'It belongs to the model.\nType  from_formula(..., weights={value}, weight_type="probability").fit().',
+    ),
     *(
         (name, f"It belongs to the model.\nType  from_formula(..., {name}={{value}}).fit().")
         for name in (*_fields(ColumnOptions), *_fields(ModelOptions))
+        if name != "trim"
     ),
+    ("trim", _trim_of_fit),
 )
 FIT_SEPARATE = FIT_INSTEAD | {
     name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
@@ -291,7 +311,10 @@ OF_TABLES = named(
     ("dfcom", "Type  df_complete={value}."),
     ("digits fmt decimals float_format", "Numbers have the digits of their standard errors. Leave it out."),
     ("caption", "Type  title={value}."),
-    ("label output", 'A table writes itself.\nType  table.save("table.docx"), or  table.as_latex(label="tab:1").'),
+    (
+        "label output export file filename path tex",
+        'A table writes itself.\nType  table.save("table.docx"), or  table.as_latex(label="tab:1").',
+    ),
     ("pval pvalues pDigits test", "There are no p-values: they measure the sample size. Leave it out."),
     ("se vcov", 'Standard errors are those of the fits.\nType  below="se"  for where they stand.'),
     ("model_names models_names headers", "Type  names={value}."),

@@ -333,7 +333,8 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Type  link={(meant('link', link, links) or links[0])!r}."
+            f"Type  link={(meant('link', link, links) or links[0])!r}"
+            + (f", or  propensity_link={link!r}  for that of the propensity score." if link in BINARY_LINKS else ".")
         )
     extra = {"alpha": family.alpha} if hasattr(family, "alpha") else {}
     made = getattr(families, FAMILIES[name].statsmodels)(getattr(families.links, CLASSES[link])(), **extra)

@@ -486,6 +486,24 @@ FIT_EXPRESSIONS = {
         lambda: res_of(target="treated")(),
         fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
     ),
+    "trim of the model": Expression(
+        lambda: fit(trim=(0.1, 0.9)),
+        lambda: res_of(trim=(0.1, 0.9))(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "quantile of weights": Expression(
+        lambda: fit(trim=0.9),
+        lambda: res_of(trim=(0.1, 0.9))(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "weights of a fit": Expression(
+        lambda: fit(sample_weight="positive"),
+        lambda: res_of(weights="positive", weight_type="probability")(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
+    ),
+    "estimand that is a scale": Case(
+        lambda **o: model(formula="positive ~ x1", **o).fit(), {"estimand": "RR"}, {"effect": "ratio"}
+    ),
     "option of the fit": Expression(
         lambda: model(n_boot=20),
         lambda: fit(n_boot=20),
@@ -566,7 +584,7 @@ RESULTS = {
     "se": attribute("se", lambda res: res.bse),
     "t_values": attribute("t_values", lambda res: res.tvalues),
     "pval": attribute("pval", lambda res: res.pvalues),
-    "ci": attribute("ci", lambda res: res.conf_int()),
+    "ci": attribute("ci", lambda res: res.conf_int(alpha=0.1)),
     "vcov": attribute("vcov", lambda res: res.cov_params()),
     "coef": attribute("coef", lambda res: res.params),
     "N": attribute("N", lambda res: res.nobs),

@@ -202,7 +202,7 @@ AIPW.from_formula("bweight = mage + medu", b, treat="mbsmoke").fit()
 AIPW.from_formula("bweight \u223c mage + medu", b, treat="mbsmoke").fit()
     Type  "bweight ~ mage + medu".
 AIPW.from_formula("msmoke ~ mage", b, treat="mbsmoke").fit()
-    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage.
+    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage  or  I(msmoke == '1-5 daily') ~ mage, which ...
 Hajek.from_formula("bweight ~ mage", b, treat="mbsmoke", weight="overlap").fit()
     Type  target="overlap".
 AIPW.from_formula("bweight ~ splines::ns(mage, 3)", b, treat="mbsmoke").fit()
@@ -232,7 +232,29 @@ fit.avg_comparisons(variables="mbsmoke", by="mmarried")
 fit.augment(b)
     Type  data.assign(score=res.propensity_scores, weight=res.importance_weights).
 fit.confint("ATE", level=0.9)
-    Type  res.conf_int(alpha=0.05), or  res.conf_int(cols=["ATE"])  for one of them.
+    Type  res.conf_int(alpha=0.1)  for 90%, or  res.conf_int(cols=["ATE"])  for one of them.
+AIPW.from_formula("bweight ~ i.mmarried c.mage##c.mage i.fbaby", b, treat="mbsmoke")
+    Type  "bweight ~ C(mmarried) + mage + I(mage**2) + C(fbaby)".
+AIPW.from_formula("bweight ~ i.fbaby##c.(mage medu) i.mmarried if mage > 20", b, treat="mbsmoke")
+    Type  "bweight ~ C(fbaby)*(mage + medu) + C(mmarried) if mage > 20".
+AIPW.from_formula("bweight ~ mmarried, mage, fbaby", b, treat="mbsmoke")
+    Type  formula="bweight ~ mmarried + mage + fbaby".
+AIPW.from_formula("bweight ~ mmarried, vce(robust)", b, treat="mbsmoke")
+    Type  formula="bweight ~ mmarried".
+AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", propensity=fit.propensity_scores)
+    Type  propensity_score=  with the scores.
+AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", link="probit")
+    Type  link='identity', or  propensity_link='probit'  for that of the propensity score.
+AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", estimand="RR")
+    Type  effect="ratio".
+AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke").fit(trim=0.99)
+    Type  from_formula(..., trim=(0.01, 0.99)).fit()  to leave rows out by their score, or  from_formula(..., clip=( ...
+fit.teoverlap()
+    Type  res.plot_overlap().
+fit.balance_plot()
+    Type  res.plot_balance().
+fit.to_csv("out.csv")
+    Type  res.tidy().
 fit.conf_int("ATE", alpha=0.1)
     Give that by its name, one of method=, acceleration=, cols=, or leave it out.
 fit.conf_int(method="perc")
@@ -308,7 +330,7 @@ IPWRA.from_formula("bweight ~ rcs(mage)", b, treat="mbsmoke")
 IPWRA.from_formula("factor(lbweight) ~ mage", b, treat="mbsmoke")
     Type  "lbweight ~ mage".
 IPWRA.from_formula("C(msmoke) ~ mage", b, treat="mbsmoke")
-    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage.
+    Turn it into numbers first, e.g.  I(msmoke == '0 daily') ~ mage  or  I(msmoke == '1-5 daily') ~ mage, which ...
 IPWRA.from_formula("bweight ~ mage > 30 & medu > 12", b, treat="mbsmoke")
     Type  "bweight ~ I((mage > 30) & (medu > 12))".
 IPWRA.from_formula("bweight ~ np.where(mage > 30 & medu > 12, 1, 0)", b, treat="mbsmoke")

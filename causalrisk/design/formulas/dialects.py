@@ -15,6 +15,7 @@ from causalrisk.errors import DesignError
 
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
+STATA_OPTIONS = {"robust", "r", "noconstant", "nocons", "nolog", "atet", "ate", "pomeans", "aequations", "level"}
 R_FACTORS = {"factor", "as_factor", "ordered"}
 NATURAL = "cr({x}, df={df}, constraints='center')"
 OTHER_FUNCTIONS = {
@@ -73,9 +74,13 @@ def _listed(asked: Asked, found: re.Match[str]) -> str:
 
 
 def _before_comma(asked: Asked, found: re.Match[str]) -> str:
-    """Type a formula without what follows after a comma, which is an option if it names a model."""
+    """Type a formula without what follows after a comma: an option if it names a model, more variables if names."""
     found = re.search(BEFORE_COMMA, asked.text) or found  # with the names that are quoted
-    return f"Type  {as_option(found[1].strip(), asked.model)}{model_option(found[2].strip(), asked.model)}."
+    formula, words = found[1].strip(), [part.strip() for part in found[2].split(",")]
+    option = model_option(words[0], asked.model)
+    if not option and all(word.isidentifier() and word not in STATA_OPTIONS for word in words):
+        formula = " + ".join([formula, *words])
+    return f"Type  {as_option(formula, asked.model)}{option}."
 
 
 def _weighted(asked: Asked, found: re.Match[str]) -> str:
@@ -233,7 +238,7 @@ NOTATIONS = (
         r"^\s*\w+\s*=(?!=)[^~]*$", "= in place of ~.",
         _whole(lambda text: re.sub(r"\s*=\s*", " ~ ", text, count=1)),
     ),
-    Notation(BEFORE_COMMA, "options after a comma; they go by name.", _before_comma),
+    Notation(BEFORE_COMMA, "more after a comma; terms are joined by +, and options go by name.", _before_comma),
 )  # fmt: skip
 
 

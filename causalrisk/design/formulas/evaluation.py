@@ -152,10 +152,11 @@ def _not_text(given: Any, model: str) -> TypeError:
     own = getattr(getattr(given, "model", given), "formula", None)  # of a model or results of statsmodels
     example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
     example = f'"{own}"' if isinstance(own, str) else example
-    if hasattr(given, "predict_proba"):
+    if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
+        what = "classifier" if hasattr(given, "predict_proba") else "scores"
         return TypeError(
             f"the {model} formula is of type {type(given).__name__}; expected text.\nType  propensity_score=  with the "
-            "classifier."
+            f"{what}."
         )
     return TypeError(
         f"the {model} formula is of type {type(given).__name__}; expected text.\nType  "
@@ -246,10 +247,12 @@ class _Factor:
             coded = re.fullmatch(r"C\((.*)\)", self._shown)
             shown, values = (coded[1], value.data) if coded and hasattr(value, "contrast") else (self._shown, value)
             dtype = dtype or np.asarray(values).dtype
-            level = pd.Series(values).dropna().tolist()[-1:] or ["yes"]
+            levels = sorted(map(repr, pd.unique(pd.Series(values).dropna()))) or ["'yes'"]
+            events = "  or  ".join(f"I({shown} == {level}) ~ {self._formula.right_text}" for level in levels[:2])
             raise DesignError(
                 f"the outcome {self._shown!r} is not numeric (dtype {dtype}); expected numbers or bool.\n"
-                f"Turn it into numbers first, e.g.  I({shown} == {level[0]!r}) ~ {self._formula.right_text}."
+                f"Turn it into numbers first, e.g.  {events}"
+                + (", whichever is the event." if len(levels) > 1 else ".")
             )
         return np.asarray(value, dtype=np.float64)
 

@@ -34,10 +34,17 @@ def stata_formula(text: str) -> str:
     str
         For example ``y ~ age + I(age**2)`` for ``y ~ c.age##c.age``.
     """
-    text = re.sub(PRODUCT, lambda m: _product(m[0]), re.sub(XI, "", text))
+    text = re.sub(PRODUCT, lambda m: _product(m[0]), _with_plus(re.sub(XI, "", text)))
     text = re.sub(GROUP, lambda m: _operand(m[0])[1:-1], text)
     text = re.sub(r"\b(ibn?\d*|io?\d*|c)\.([A-Za-z_]\w*)", lambda m: stata_factor(m[1], m[2]), text)
     return re.sub(LEVEL, r"I(\2 == \1)", text)
+
+
+def _with_plus(text: str) -> str:
+    """Put + between variables that stand side by side, outside of parentheses and before if, options and weights."""
+    head, *rest = re.split(r"(\s+if\s|,|\[)", text, maxsplit=1)
+    inside = re.sub(r"\([^()]*\)", lambda m: m[0].replace(" ", "\0"), head)
+    return re.sub(r"(?<=[\w)])\s+(?=[\w(])", " + ", inside).replace("\0", " ") + "".join(rest)
 
 
 def stata_factor(prefix: str, name: str) -> str:
