@@ -119,7 +119,8 @@ def _trim_of_fit(given: Any) -> str:
         limits = (min(given, round(1 - given, 12)), max(given, round(1 - given, 12)))
         return (
             "It belongs to the model, and weights are not capped.\n"
-            f"Type  from_formula(..., trim={limits}).fit()  to leave rows out by their score, or  from_formula(..., clip={limits}).fit()  to set scores to the limits."
+            f"Type  from_formula(..., trim={limits}).fit()  to leave rows out by their score, or  "
+            f"from_formula(..., clip={limits}).fit()  to set scores to the limits."
         )
     return "It belongs to the model.\nType  from_formula(..., trim={value}).fit()."
 
