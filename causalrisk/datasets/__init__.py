@@ -20,7 +20,8 @@ def _read(name: str) -> pd.DataFrame:
 
 def __getattr__(name: str) -> Any:
     message = f"module 'causalrisk.datasets' has no attribute {name!r}."
-    close = None if name.startswith("_") else nearest_name(f"load_{name.removeprefix('load_')}", __all__)
+    stem = name.removeprefix("load").removeprefix("_")
+    close = None if name.startswith("_") or not stem else nearest_name(f"load_{stem}", __all__)
     raise AttributeError(f"{message}\nType  causalrisk.datasets.{close}()." if close else message)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import new_offset
+from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
@@ -85,7 +85,9 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
     treat = frame[design.treat_name]
     levels = treat.unique()
     position = design.arm_named(levels[0]) if len(levels) == 1 else None
-    if position is None or treat.index.isin(design.index[design.arm == position]).all():  # rows of that arm
+    if position is None or isinstance(design, ScannedDesign):  # whose rows are not known by their labels
+        return
+    if treat.index.isin(design.index[design.arm == position]).all():
         return
     if (design.counts[position] / design.nobs) ** len(treat) > BY_CHANCE:
         return

@@ -331,7 +331,8 @@ def _without_treatment(args: Sequence[Any]) -> str:
     typed = next((from_teffects(given) for given in args if isinstance(given, str)), None)
     if typed:
         return f"Type  {typed}."
-    if any(hasattr(given, "params") for given in args):
+    listed_too = [part for given in args for part in (given if isinstance(given, list | tuple) else [given])]
+    if any(hasattr(part, "params") for part in listed_too):
         return "Fits stand side by side in a table.\nType  etable([res1, res2])."
     return 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").'
 

@@ -249,6 +249,8 @@ AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", estimand="RR")
     Type  effect="ratio".
 AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke").fit(trim=0.99)
     Type  from_formula(..., trim=(0.01, 0.99)).fit()  to leave rows out by their score, or  from_formula(..., clip=( ...
+compare([fit, fit])
+    Type  etable([res1, res2]).
 fit.teoverlap()
     Type  res.plot_overlap().
 fit.balance_plot()
