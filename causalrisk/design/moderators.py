@@ -13,7 +13,7 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, align, as_table, find_column
+from causalrisk.design.columns.tables import Table, align, as_table, find_column, matched_rows
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import parse
@@ -170,7 +170,7 @@ def _on_sample(design: Design, table: Table) -> Table:
             "data.\nType  data=  with the DataFrame that from_formula was given."
         )
     rows = np.flatnonzero(design.in_sample)
-    position = _position(design.in_sample.index, table.index)
+    position = matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
     found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
     shared = _shared(design, found)
@@ -186,16 +186,6 @@ def _on_sample(design: Design, table: Table) -> Table:
             "matched.\nType  data=data.reset_index(drop=True)  if its rows are in the same order."
         )
     return Table(design.index, None, found)
-
-
-def _position(labels: pd.Index, others: pd.Index) -> np.ndarray | None:
-    """Where each label stands among the others; None if these are not the same labels."""
-    if labels.equals(others):
-        return np.arange(len(labels))
-    if not (labels.is_unique and others.is_unique):
-        return None
-    position = others.get_indexer(labels)
-    return position if np.all(position >= 0) else None
 
 
 def _shared(design: Design, found: Mapping[str, pd.Series]) -> dict[str, pd.Series]:

@@ -116,7 +116,7 @@ def _population(given: Any) -> str:
 def _trim_of_fit(given: Any) -> str:
     """Translate trim= of a fit, a number of which is a quantile of the weights to WeightIt."""
     if isinstance(given, float) and 0 < given < 1:
-        limits = (min(given, round(1 - given, 12)), max(given, round(1 - given, 12)))
+        limits = limits_meant(given, (0.1, 0.9))
         return (
             "It belongs to the model, and weights are not capped.\n"
             f"Type  from_formula(..., trim={limits}).fit()  to leave rows out by their score, or  "

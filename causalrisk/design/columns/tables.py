@@ -114,15 +114,14 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         return pd.Series(values, index=index, name=name)
     if values.index.equals(index):
         return pd.Series(values.array, index=index, name=name)
-    if n == len(index) and values.index.is_unique and index.is_unique:
-        position = values.index.get_indexer(index)
-        if np.all(position >= 0):
-            if np.any(position != np.arange(n)):
-                notes.append(
-                    f"{what} has the row labels of the data in another order; it was aligned by label. "
-                    "To match rows by position instead, pass it without labels: .to_numpy()."
-                )
-            return pd.Series(values.array.take(position), index=index, name=name)
+    position = matched_rows(values.index, index)
+    if position is not None:
+        if np.any(position != np.arange(n)):
+            notes.append(
+                f"{what} has the row labels of the data in another order; it was aligned by label. "
+                "To match rows by position instead, pass it without labels: .to_numpy()."
+            )
+        return pd.Series(values.array.take(position), index=index, name=name)
     subset = values.index.is_unique and index.isin(values.index).all()
     raise DesignError(
         f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows), so they cannot be "
@@ -133,6 +132,16 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
             else "Give it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
         )
     )
+
+
+def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
+    """Where each wanted row label stands among others, shape (n,); None unless these are the same labels, each once."""
+    if labels.equals(wanted):
+        return np.arange(len(wanted))
+    if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
+        return None
+    position = labels.get_indexer(wanted)
+    return position if np.all(position >= 0) else None
 
 
 def _one_column(values: Any, what: str) -> Any:
