@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -11,12 +12,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
+from causalrisk.numerics.interruptions import interruptions_kept
 
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
@@ -43,17 +46,15 @@ def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Itera
     backend = chosen_backend() if min(workers, count) > 1 else None
     if backend is not None:
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    if min(workers, count) == 1:
-        yield map(function, range(count))
-    elif backend is not None and _streams(backend):
-        with _joblib_map(function, count, workers) as results:
-            yield results
-    else:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            yield pool.map(function, range(count))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with interruptions_kept():
+        if min(workers, count) == 1:
+            yield map(interruptions_kept()(function), range(count))
+        elif backend is not None and _streams(backend):
+            with _joblib_map(function, count, workers) as results:
+                yield results
+        else:
+            with _thread_map(function, count, workers) as results:
+                yield results
 
 
 def chosen_backend() -> Any:
@@ -77,6 +78,46 @@ def _streams(backend: Any) -> bool:
             ResampleWarning,
         )
     return bool(backend.supports_return_generator)
+
+
+@contextmanager
+def _thread_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
+    """Map by threads, which another thread drives.
+
+    An interruption of the main thread within the locks of the pool would leave one of them locked for ever; the queue
+    that it reads here has none.
+    """
+    results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    left = threading.Event()
+
+    def tell(kind: object, error: BaseException | None, trace: object) -> bool:
+        results.put((None, error))
+        return True
+
+    def drive() -> None:
+        numbers = itertools.takewhile(lambda _: not left.is_set(), range(count))
+        pool = ThreadPoolExecutor(workers)
+        with ExitStack() as stack:
+            stack.push(tell)  # whatever ends the work, the reader would wait for it
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            for result in itertools.takewhile(lambda _: not left.is_set(), pool.map(function, numbers)):
+                results.put((result, None))
+
+    def take(_: int) -> Any:
+        result, error = results.get()
+        if error is not None:
+            raise error
+        return result
+
+    driver, started = threading.Thread(target=drive, daemon=True), False
+    try:
+        driver.start()
+        started = True
+        yield map(take, range(count))
+    finally:
+        left.set()
+        if started:
+            driver.join()
 
 
 @contextmanager
