@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import weakref
@@ -16,6 +17,7 @@ from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.numerics.parallel import ordered_map
 from causalrisk.report.html import figure_html
 from causalrisk.report.tables import word
+from causalrisk.simulation import study
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -43,6 +45,10 @@ def interrupt_and_lose_it(*_):
     reference = weakref.ref(thing, lambda _: interrupt())
     del thing
     assert reference() is None
+
+
+def fixed(trial):
+    return 1.0, 1.0
 
 
 def model():
@@ -187,6 +193,23 @@ def test_threads_are_handed_their_work_where_no_interruption_can_fall(monkeypatc
         assert list(results) == list(range(40))
     assert len(threads) == 40
     assert threading.main_thread() not in threads
+
+
+def test_processes_are_handed_their_work_where_no_interruption_can_fall(monkeypatch):
+    """One study in two hundred hung when it was interrupted."""
+    threads = []
+
+    @contextlib.contextmanager
+    def in_threads(workers):
+        with ThreadPoolExecutor(workers) as pool:
+            yield pool
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(study, "worker_processes", in_threads)
+    res = study.run_study("strong", n=50, n_sims=50, estimators={"fixed": fixed}, n_jobs=2, reference=None)
+    assert len(res.raw) == 50
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_threads_end_with_an_interruption():
