@@ -149,9 +149,9 @@ def se_words(record: FitRecord) -> str:
 
 
 def choice_words(record: FitRecord) -> str:
-    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, if they do."""
-    factor = float(np.sqrt(record.choice_variance))
-    return f" Standard errors are times {factor:.3f}, for the choice of the anchor." if factor > 1 else ""
+    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, where it shows."""
+    factor = f"{np.sqrt(record.choice_variance):.3f}"
+    return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
 
 
 def arms_words(record: FitRecord) -> str:
