@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import DEMO_OUTCOME, DEMO_PROPENSITY, main, make_parser
+from causalrisk.cli import main
+from causalrisk.cli.commands import DEMO_OUTCOME, DEMO_PROPENSITY, make_parser
 from tests.conftest import simulate
 
 
