@@ -9,7 +9,7 @@ import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.sandwich import sandwich
@@ -50,12 +50,35 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
-        used = boot.used
-        covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
-        record = dataclasses.replace(record, boot=boot, covariance=covariance)
-    else:
-        covariance = robust_covariance(record, inference.small_sample)
-        record = dataclasses.replace(record, covariance=covariance, blockwise=None)
+        return with_bootstrap(record, boot, notes)
+    covariance = robust_covariance(record, inference.small_sample)
+    return _completed(dataclasses.replace(record, covariance=covariance, blockwise=None), notes)
+
+
+def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
+    """Add the standard errors of a bootstrap distribution.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit without standard errors.
+    boot : BootstrapDistribution
+        Its estimates over the resamples.
+    notes : Notes
+        Its warnings so far.
+
+    Returns
+    -------
+    FitRecord
+        The fit with covariance, bootstrap distribution and notes.
+    """
+    used = boot.used
+    covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
+    return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
+
+
+def _completed(record: FitRecord, notes: Notes) -> FitRecord:
+    """Let the covariance allow for the choice of an anchor, and be exact where there is no sampling error."""
     record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))

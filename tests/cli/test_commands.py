@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import resource
@@ -38,6 +39,8 @@ def test_demo(capsys):
         assert f"\n{name} " in text
     assert "infants of smokers weigh 275 g less" in " ".join(text.split())  # raw means 3412.91 and 3137.66
     assert "-239.64" in text  # outcome regression, as Stata has it
+    exec("".join(example.source for example in doctest.DocTestParser().get_examples(text)), {})
+    assert f"\n\n{capsys.readouterr().out}" in text  # the code that is shown makes what is shown
 
 
 def test_fit_states_the_coding_and_the_missing_rows(csv, capsys):
