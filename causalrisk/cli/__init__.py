@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from causalrisk.cli.root import COMMANDS, make_root
 
 __all__ = ["main"]
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code, as of `causalrisk.cli.commands.run`.
+        Exit code: that of the command, 130 where interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if COMMANDS.keys().isdisjoint(given):
         make_root()[0].parse_args(given)  # says what there is, or what is wrong, and leaves
-    from causalrisk.cli.commands import run
+    try:
+        from causalrisk.cli.commands import run
 
-    return run(given)
+        return run(given)
+    except KeyboardInterrupt:
+        print("causalrisk: interrupted.", file=sys.stderr)
+        return INTERRUPTED

@@ -193,7 +193,7 @@ def _add_printing(parser: argparse.ArgumentParser) -> None:
 ESTIMATORS = {name: model for name, model in (BY_NAME | ALIASES).items() if model is not Unadjusted}
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
-DONE, FAULT, WRONG_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAULT, WRONG_INPUT, NOT_CONVERGED = 0, 1, 2, 3
 FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
@@ -208,8 +208,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge;
-        130 where interrupted.
+        Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge.
     """
     options = make_parser().parse_args(arguments)
     runs = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}
@@ -231,9 +230,6 @@ def run(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return FAULT
-    except KeyboardInterrupt:
-        print("causalrisk: interrupted.", file=sys.stderr)
-        return INTERRUPTED
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader, head say, has seen enough
