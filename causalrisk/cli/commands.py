@@ -30,6 +30,7 @@ from causalrisk.models.model import (
     Unadjusted,
 )
 from causalrisk.models.results import CausalResults
+from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.files import write_whole
 from causalrisk.report.page import ASSUMPTIONS
@@ -213,7 +214,7 @@ def run(arguments: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
     runs = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}
     try:
-        with warnings.catch_warnings():
+        with interruptions_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text, converged = runs[options.command](options)
     except CausalRiskError as error:

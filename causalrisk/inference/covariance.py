@@ -12,6 +12,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
+from causalrisk.inference.resampled import resample_covariance
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -52,7 +53,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
     covariance = robust_covariance(record, inference.small_sample)
-    return _completed(dataclasses.replace(record, covariance=covariance, blockwise=None), notes)
+    record = _with_choice(dataclasses.replace(record, covariance=covariance, blockwise=None))
+    return _completed(record, notes)
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
@@ -72,14 +74,12 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
     FitRecord
         The fit with covariance, bootstrap distribution and notes.
     """
-    used = boot.used
-    covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
+    covariance = resample_covariance(record, boot.used, record.estimate.values)
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Let the covariance allow for the choice of an anchor, and be exact where there is no sampling error."""
-    record = _with_choice(record)
+    """Warn of Monte Carlo error, and be exact where there is no sampling error."""
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
@@ -91,7 +91,7 @@ def robust_record(record: FitRecord) -> FitRecord:
 
 
 def _with_choice(record: FitRecord) -> FitRecord:
-    """Let the covariance of a joint fit allow for the choice of its anchor, which resamples keep."""
+    """Let the sandwich of a joint fit allow for the choice of its anchor, which an influence function keeps."""
     return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
 
 
