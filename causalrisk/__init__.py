@@ -1,75 +1,34 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
+import ast
+from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import get_data
 from typing import Any
 
-from causalrisk import datasets, hle, simulation
-from causalrisk._version import __version__
-from causalrisk.design.scan.source import Scan, scan
-from causalrisk.errors import (
-    BootstrapError,
-    CausalRiskError,
-    CausalRiskWarning,
-    ConvergenceWarning,
-    DesignError,
-    DesignWarning,
-    FitInterrupted,
-    MonteCarloWarning,
-    OptionError,
-    OverlapWarning,
-    ResampleWarning,
-    SeparationError,
-    UnavailableError,
-)
-from causalrisk.models.comparison import ComparisonResults, compare
-from causalrisk.models.keywords import OF_TABLES, check_keywords, unknown_name
-from causalrisk.models.model import AIPW, IPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.models.pooled import PooledResults, pool
-from causalrisk.models.results import CausalResults, JREResults
-from causalrisk.models.saving import load
-from causalrisk.report.etable import etable
-from causalrisk.report.table_one import table_one
-
-__all__ = [
-    "AIPW",
-    "IPW",
-    "IPWRA",
-    "JRE",
-    "BootstrapError",
-    "CausalResults",
-    "CausalRiskError",
-    "CausalRiskWarning",
-    "ComparisonResults",
-    "ConvergenceWarning",
-    "DesignError",
-    "DesignWarning",
-    "FitInterrupted",
-    "Hajek",
-    "JREResults",
-    "MonteCarloWarning",
-    "OptionError",
-    "OutcomeRegression",
-    "OverlapWarning",
-    "PooledResults",
-    "ResampleWarning",
-    "Scan",
-    "SeparationError",
-    "UnavailableError",
-    "__version__",
-    "compare",
-    "datasets",
-    "etable",
-    "hle",
-    "load",
-    "pool",
-    "scan",
-    "simulation",
-    "table_one",
-]
+# Public name -> the module that defines it, for a subpackage this one. The names stand in `__init__.pyi` alone, where
+# type checkers find them too; each is imported when it is first used.
+_HOMES = {
+    alias.name: node.module
+    for node in ast.parse(get_data(__name__, "__init__.pyi") or b"").body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+}
+__all__ = sorted(_HOMES)
 
 
-etable = check_keywords(OF_TABLES)(etable)
-table_one = check_keywords(OF_TABLES)(table_one)
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(unknown_name(name, __all__))
+    home, missing = _HOMES.get(name), f"module {__name__!r} has no attribute {name!r}."
+    if home not in (None, __name__):
+        globals()[name] = getattr(import_module(home), name)
+        return globals()[name]
+    if name.startswith("_"):
+        raise AttributeError(missing)
+    if find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
+    keywords = import_module(f"{__name__}.models.keywords")
+    raise AttributeError(f"{missing}\n{keywords.what_is_meant(name, __all__)}")

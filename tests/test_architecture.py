@@ -48,7 +48,9 @@ def module_name(path):
 
 
 TREES = {module_name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+TREES["causalrisk.__init__"] = ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8"))  # what the package imports late
 PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
+LATE = {("causalrisk.cli", "causalrisk.cli.commands")}  # imported inside a function: help needs no command
 
 
 def layer(module):
@@ -97,7 +99,7 @@ def test_imports_point_downwards(module):
     for line, imported, inside in first_party(module):
         where = f"{module}:{line} imports {imported}"
         assert imported in TREES, f"{where}, which does not exist"
-        assert not inside, f"{where} inside a function"
+        assert inside == ((module, imported) in LATE), f"{where} inside a function, or a late one outside"
         same_package = own == layer(imported) and own != "__init__"
         assert same_package or LEVEL[layer(imported)] <= LEVEL[own], f"{where}, which is above it"
         assert imported != "causalrisk" or own == "__main__", f"{where}: import the module that defines the name"

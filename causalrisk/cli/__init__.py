@@ -1,5 +1,40 @@
 """The command line: `causalrisk fit FILE FORMULA --treat D`, and its other commands."""
 
-from causalrisk.cli.commands import DEMO_OUTCOME, DEMO_PROPENSITY, main, make_parser
+from __future__ import annotations
 
-__all__ = ["DEMO_OUTCOME", "DEMO_PROPENSITY", "main", "make_parser"]
+import os
+import sys
+from collections.abc import Sequence
+
+from causalrisk.cli.root import COMMANDS, make_root
+
+__all__ = ["main"]
+INTERRUPTED = 130
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # read when numpy is imported
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the library is imported for a command, not for help, version and a misspelt command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: that of the command, 130 where interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    if COMMANDS.keys().isdisjoint(given):
+        make_root()[0].parse_args(given)  # says what there is, or what is wrong, and leaves
+    if "numpy" not in sys.modules and os.environ.keys().isdisjoint(BLAS_THREADS):
+        os.environ[BLAS_THREADS[0]] = "1"  # products are many and small: threads inside of them wait for each other
+    try:
+        from causalrisk.cli.commands import run
+
+        return run(given)
+    except KeyboardInterrupt:
+        print("causalrisk: interrupted.", file=sys.stderr)
+        return INTERRUPTED

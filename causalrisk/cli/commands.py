@@ -1,4 +1,4 @@
-"""Arguments of the command line."""
+"""The commands: their arguments, and what they do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk._version import __version__
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
+from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.formulas.safe import check_safe
@@ -27,7 +27,6 @@ from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import (
     ALIASES,
     BY_NAME,
-    JRE,
     Unadjusted,
 )
 from causalrisk.models.results import CausalResults
@@ -40,21 +39,6 @@ from causalrisk.report.wording import Prose
 from causalrisk.simulation import run_study
 
 SUFFIXES = (".txt", ".md", ".html", ".tex", ".csv", ".json")
-EXIT_CODES = """exit codes:
-  0  done
-  1  a fault of the program, which it reports
-  2  the input is wrong; the last line says what to type
-  3  done, but an optimiser did not converge (the summary says which)
-  130  interrupted
-"""
-ROOT_EXAMPLES = """examples:
-  causalrisk demo
-  causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
-  causalrisk compare births.csv "bweight ~ mage + medu" --treat mbsmoke
-  causalrisk report births.csv "bweight ~ mage + medu" --treat mbsmoke -o report.html
-  causalrisk simulate kang_schafer --estimators IPWRA,JRE
-  causalrisk COMMAND --help
-"""
 FIT_EXAMPLES = """examples:
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
   causalrisk fit trial.csv "y ~ age + C(site)" --treat group --treated drug --propensity "age + I(age**2)"
@@ -88,16 +72,9 @@ def make_parser() -> argparse.ArgumentParser:
     ArgumentParser
         The parser.
     """
-    parser = argparse.ArgumentParser(
-        prog="causalrisk",
-        description="Average treatment effects from the command line.",
-        epilog=f"{ROOT_EXAMPLES}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"causalrisk {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    commands.add_parser("demo", help="birth weight on maternal smoking, by all estimators")
-    fit = _command(commands, "fit", "fit a model to a data file and print its summary", FIT_EXAMPLES)
+    root, commands = make_root()
+    fit = commands["fit"]
+    _add_file(fit, FIT_EXAMPLES)
     _add_estimator(fit)
     fit.add_argument("--coefficients", action="store_true", default=None, help="print the models' coefficients too")
     fit.add_argument("--explain", action="store_true", help="explain the estimate in plain words below the summary")
@@ -106,10 +83,12 @@ def make_parser() -> argparse.ArgumentParser:
     fit.add_argument("--balance", action="store_true", help="balance of the covariates below the summary")
     fit.add_argument("--sensitivity", action="store_true", help="sensitivity to confounding below the summary")
     _add_printing(fit)
-    compare = _command(commands, "compare", "all estimators on the same rows and resamples", COMPARE_EXAMPLES)
+    compare = commands["compare"]
+    _add_file(compare, COMPARE_EXAMPLES)
     compare.add_argument("--estimators", metavar="NAMES", help="some only, such as IPWRA,JRE (default: all)")
     _add_printing(compare)
-    report = _command(commands, "report", "write a page with summary, diagnostics and plots", REPORT_EXAMPLES)
+    report = commands["report"]
+    _add_file(report, REPORT_EXAMPLES)
     _add_estimator(report)
     report.add_argument("--title", metavar="TEXT", help="heading of the page")
     report.add_argument(
@@ -119,20 +98,13 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="where to write (report.html)"
     )
-    _add_simulate(commands)
-    return parser
+    _add_simulate(commands["simulate"])
+    return root
 
 
-def _add_simulate(commands: argparse._SubParsersAction) -> None:
-    """Add the command that reads no file."""
-    text = "what the estimators make of samples whose effect is known"
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "simulate",
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"{SIMULATE_EXAMPLES}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command that reads no file."""
+    parser.epilog = f"{SIMULATE_EXAMPLES}\n{EXIT_CODES}"
     add = parser.add_argument
     add("designs", nargs="+", metavar="DESIGN", help="names of causalrisk.simulation.DESIGNS; a wrong one lists them")
     add("--n", default="500", metavar="SIZES", help='rows of a sample, such as 500 (default) or "250,1000"')
@@ -147,15 +119,9 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     _add_printing(parser)
 
 
-def _command(commands: argparse._SubParsersAction, name: str, text: str, examples: str) -> argparse.ArgumentParser:
-    """Add a command that reads a file, with the options that all of these share."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"{examples}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
+    """Add the arguments that all commands share which read a file."""
+    parser.epilog = f"{examples}\n{EXIT_CODES}"
     parser.add_argument(
         "file", metavar="FILE", type=Path, help=f"data with column names: {', '.join((*TEXT, *OTHERS))}"
     )
@@ -188,7 +154,6 @@ def _command(commands: argparse._SubParsersAction, name: str, text: str, example
     add(
         "--jobs", type=int, default=1, metavar="N", help="threads, -1 for one per processor; digits do not depend on it"
     )
-    return parser
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -229,30 +194,29 @@ def _add_printing(parser: argparse.ArgumentParser) -> None:
 ESTIMATORS = {name: model for name, model in (BY_NAME | ALIASES).items() if model is not Unadjusted}
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
-DONE, FAULT, WRONG_INPUT, NOT_CONVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAULT, WRONG_INPUT, NOT_CONVERGED = 0, 1, 2, 3
 FAULTS = (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+def run(arguments: Sequence[str]) -> int:
+    """Run a command.
 
     Parameters
     ----------
-    arguments : sequence of str, optional
-        Arguments; by default those of the process.
+    arguments : sequence of str
+        The name of the command and its arguments.
 
     Returns
     -------
     int
-        Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge;
-        130 where interrupted.
+        Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge.
     """
     options = make_parser().parse_args(arguments)
-    run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}[options.command]
+    runs = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}
     try:
         with interruptions_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
-            text, converged = run(options)
+            text, converged = runs[options.command](options)
     except CausalRiskError as error:
         known = {name.replace("_", "-") for name in vars(options)}
         print(f"causalrisk: {in_options(str(error), known)}", file=sys.stderr)
@@ -267,9 +231,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return FAULT
-    except KeyboardInterrupt:
-        print("causalrisk: interrupted.", file=sys.stderr)
-        return INTERRUPTED
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader, head say, has seen enough
@@ -533,9 +494,8 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _demo(options: argparse.Namespace) -> tuple[str, bool]:
     births, levels = load_cattaneo2(), {0: "nonsmoker", 1: "smoker"}
-    model = JRE.from_formula(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
-    joint = model.fit()
     together = compare(DEMO_OUTCOME, births, treat="mbsmoke", propensity=DEMO_PROPENSITY, levels=levels)
+    joint = together.bootstrapped["JRE"]  # what the code that is shown prints, without another bootstrap
     summary = together.summary(title="All estimators, same data, same 999 resamples")
     parts = [_demo_intro(), str(joint.summary()), "", str(summary), "", _demo_reading(joint, together)]
     return "\n".join(parts), joint.converged

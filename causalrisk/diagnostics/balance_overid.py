@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import chi2
+from scipy.special import chdtrc, expit
 
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
@@ -93,7 +92,7 @@ def overid_test(
 
     statistic, converged = minimize_value(value, start)
     df = columns.shape[1]
-    return BalanceTest(statistic, df, float(chi2.sf(statistic, df)), converged)
+    return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
 
 
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
@@ -219,7 +219,7 @@ def bounds_table(
     record: FitRecord, scales: list[BiasScale], grid: list[tuple[float, float]], rho: float, alpha: float
 ) -> pd.DataFrame:
     """Bounds of every effect for each strength of an omitted confounder, a row each."""
-    z = norm.ppf(1 - alpha / 2)
+    z = ndtri(1 - alpha / 2)
     rows, keys = [], []
     for label, scale in zip(record.design.labels[1:], scales, strict=True):
         for cf_y, cf_d in grid:
@@ -257,7 +257,7 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     basis : {"ratio of the means", "standardized difference"}
         Exact for outcomes that are not negative on scales with a ratio; else the approximation exp(0.91 d).
     """
-    params, z = record.estimate.params, norm.ppf(1 - alpha / 2)
+    params, z = record.estimate.params, ndtri(1 - alpha / 2)
     means = record.estimate.block("means")
     one, zero = params[means][arm], params[means][0]
     block = covariance[means, means][np.ix_([0, arm], [0, arm])]
@@ -270,7 +270,7 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     weights = record.design.weights
     sd_y = np.sqrt(weights @ (y - weights @ y / weights.sum()) ** 2 / weights.sum())
     se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
-    d, error = (one - zero) / sd_y, STANDARDIZED_SE / norm.ppf(0.975) * z * se / sd_y
+    d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
     center = STANDARDIZED * d
     return (
         float(np.exp(center)),
@@ -282,7 +282,7 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
 
 def sensitivity_table(record: FitRecord, scales: list[BiasScale], covariance: Array, alpha: float) -> pd.DataFrame:
     """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval."""
-    z, rows = norm.ppf(1 - alpha / 2), []
+    z, rows = ndtri(1 - alpha / 2), []
     for arm, scale in enumerate(scales, start=1):
         ratio, low, high, basis = ratio_with_limits(record, covariance, arm, alpha)
         rows.append(

@@ -148,11 +148,16 @@ def bootstrap(
     columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
     boot = run_bootstrap(refitter, draw=draw, n_boot=n_boot, width=WIDTH, workers=workers, progress=inference.progress)
-    failed = int((boot.failures != Failure.OK).sum())
+    note_failures(boot, notes)
+    return boot
+
+
+def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
+    """Warn of resamples that failed, where others did not."""
+    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
         notes.warn(
             f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
             "See res.boot_ledger; a simpler formula would avoid it.",
             ResampleWarning,
         )
-    return boot

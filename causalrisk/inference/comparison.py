@@ -12,15 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import Notes
+from causalrisk.errors import CausalRiskWarning, Notes
 from causalrisk.estimators.fit import estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.prepare import FitData
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.specification import JRE, Specification
-from causalrisk.inference.bootstrap import bootstrap, refitter_of
-from causalrisk.inference.covariance import with_covariance, without_rounding_error
+from causalrisk.inference.bootstrap import bootstrap, note_failures, refitter_of
+from causalrisk.inference.covariance import with_bootstrap, with_covariance, without_rounding_error
 from causalrisk.inference.resampled import column_sd, resample_errors
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
@@ -31,29 +31,52 @@ from causalrisk.propensity.targets import ArmTarget
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 
 
+class Told(Notes):
+    """Notes whose warnings have been given before."""
+
+    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
+        """Keep a text."""
+        self.append(message)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a comparison of E estimators produced.
 
     Parameters
     ----------
+    bare : tuple of FitRecord
+        The fit of each estimator, without standard errors.
     records : tuple of FitRecord
-        The fit of each estimator, with robust standard errors.
-    boot : ndarray, shape (n_boot, E (K - 1))
-        Effects over the resamples, those of an estimator one after the other; NaN where it failed.
-    failures : ndarray of int8, shape (n_boot, E)
-        A `Failure` for each resample and estimator.
+        The same with robust standard errors.
+    distributions : tuple of BootstrapDistribution
+        Estimates of each estimator over the resamples.
     given_resamples : bool
         Whether the caller gave the resamples.
     notes : tuple of str
         Text of every warning.
     """
 
+    bare: tuple[FitRecord, ...]
     records: tuple[FitRecord, ...]
-    boot: Array
-    failures: NDArray[np.int8]
+    distributions: tuple[BootstrapDistribution, ...]
     given_resamples: bool
     notes: tuple[str, ...]
+
+    @property
+    def boot(self) -> Array:
+        """Effects over the resamples, shape (n_boot, E (K - 1)), an estimator after the other; NaN where it failed."""
+        count = len(self.effect_names)
+        effects = [
+            np.where((boot.failures == Failure.OK)[:, None], boot.values[:, :count], np.nan)
+            for boot in self.distributions
+        ]
+        return np.concatenate(effects, axis=1)
+
+    @property
+    def failures(self) -> NDArray[np.int8]:
+        """A `Failure` for each resample and estimator, shape (n_boot, E)."""
+        return np.stack([boot.failures for boot in self.distributions], axis=1)
 
     @property
     def design(self) -> Design:
@@ -89,6 +112,16 @@ class Comparison:
             found.setdefault(failure_text(failures), []).append(name)
         return {text: names for text, names in found.items() if text}
 
+    def bootstrap_records(self) -> tuple[FitRecord, ...]:
+        """Return the fit of each estimator with bootstrap standard errors, as its own bootstrap would give them."""
+        return tuple(map(self._with_bootstrap, self.bare, self.distributions))
+
+    def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
+        record = dataclasses.replace(bare, cov_type="bootstrap", given_resamples=self.given_resamples)
+        notes = Told(bare.notes)
+        note_failures(boot, notes)
+        return with_bootstrap(record, boot, notes)
+
 
 class SharedRefitter:
     """Refits several estimators under the same resamples, the propensity model once for all.
@@ -101,16 +134,15 @@ class SharedRefitter:
 
     def __init__(self, records: Sequence[FitRecord]) -> None:
         self.refitters = [refitter_of(record) for record in records]
-        self.width = len(records[0].estimate.params)
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
         self.weight_fit = fitted[0] if fitted else None
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`; rows of `values` are, for each estimator, its parameters and its `Failure`."""
+        """As in `refits.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
         if fits is None and self.weight_fit is not None:
             fits = self.weight_fit.refit(counts)
         refits = [refitter.refit(counts, first, fits) for refitter in self.refitters]
-        rows = [part for refit in refits for part in (refit.values[: self.width], refit.failures[None])]
+        rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8))
 
 
@@ -146,23 +178,23 @@ def fit_estimators(
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
     if JRE in specs:
         robust_joint = dataclasses.replace(robust, bootstrap=kind)
-        lead = with_covariance(fit_joint(design, options, robust_joint, joint_options), robust_joint)
+        lead = fit_joint(design, options, robust_joint, joint_options)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
-        lead = with_covariance(fit_separate(design, spec, options, robust), robust)
-        lead = dataclasses.replace(lead, bootstrap=kind)
-    records = tuple(lead if spec == lead.spec else _beside(lead, spec, robust) for spec in specs)
-    nothing, failures = np.empty((0, len(records) * (design.n_arms - 1))), np.empty((0, len(records)), dtype=np.int8)
+        lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
+    bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+    records = tuple(with_covariance(record, robust) for record in bare)
+    nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
     return Comparison(
+        bare=bare,
         records=records,
-        boot=nothing,
-        failures=failures,
+        distributions=tuple(nothing),
         given_resamples=inference.resamples is not None,
-        notes=lead.notes,
+        notes=records[specs.index(lead.spec)].notes,
     )
 
 
-def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> FitRecord:
+def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     """Fit another estimator to the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     data = FitData(
@@ -177,10 +209,11 @@ def _beside(lead: FitRecord, spec: Specification, robust: InferenceOptions) -> F
     overlap, message = overlap_of(data, weights if spec.uses_propensity else None)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
     estimate = estimate_of(data, spec, lead.options, notes)
-    record = dataclasses.replace(
-        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes)
-    )
-    return with_covariance(record, robust)
+    size = len(estimate.values)
+    return dataclasses.replace(
+        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes),
+        covariance=np.full((size, size), np.nan),
+    )  # fmt: skip
 
 
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
@@ -196,7 +229,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     Returns
     -------
     Comparison
-        With the effects over the resamples.
+        With the estimates over the resamples.
     """
     records = comparison.records
     first = records[0]
@@ -204,15 +237,16 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     stacked = bootstrap(
         SharedRefitter(records), resampler=resampling, sample=first.sample, inference=inference, notes=Notes()
     ).values
-    parts = stacked.reshape(len(stacked), len(records), -1)
-    failures = parts[:, :, -1].astype(np.int8)
-    columns = []
-    for k, record in enumerate(records):
-        own = BootstrapDistribution(parts[:, k, :-1], failures[:, k])
-        exact = without_rounding_error(dataclasses.replace(record, boot=own)).boot or own
-        effects = exact.values[:, : len(comparison.effect_names)]
-        columns.append(np.where(failures[:, [k]] == Failure.OK, effects, np.nan))
-    return dataclasses.replace(comparison, boot=np.concatenate(columns, axis=1), failures=failures)
+    ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
+    own = [
+        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8))
+        for part in np.split(stacked, ends[:-1], axis=1)
+    ]
+    exact = [
+        without_rounding_error(dataclasses.replace(record, boot=boot)).boot or boot
+        for record, boot in zip(records, own, strict=True)
+    ]
+    return dataclasses.replace(comparison, distributions=tuple(exact))
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:

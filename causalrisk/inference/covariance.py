@@ -9,7 +9,7 @@ import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.resampled import resample_covariance
@@ -51,11 +51,35 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
-        covariance = resample_covariance(record, boot.used, record.estimate.values)
-        record = dataclasses.replace(record, boot=boot, covariance=covariance)
-    else:
-        covariance = robust_covariance(record, inference.small_sample)
-        record = _with_choice(dataclasses.replace(record, covariance=covariance, blockwise=None))
+        return with_bootstrap(record, boot, notes)
+    covariance = robust_covariance(record, inference.small_sample)
+    record = _with_choice(dataclasses.replace(record, covariance=covariance, blockwise=None))
+    return _completed(record, notes)
+
+
+def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
+    """Add the standard errors of a bootstrap distribution.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit without standard errors.
+    boot : BootstrapDistribution
+        Its estimates over the resamples.
+    notes : Notes
+        Its warnings so far.
+
+    Returns
+    -------
+    FitRecord
+        The fit with covariance, bootstrap distribution and notes.
+    """
+    covariance = resample_covariance(record, boot.used, record.estimate.values)
+    return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
+
+
+def _completed(record: FitRecord, notes: Notes) -> FitRecord:
+    """Warn of Monte Carlo error, and be exact where there is no sampling error."""
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 

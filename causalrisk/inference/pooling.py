@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
-from scipy.stats import t
 
 from causalrisk.numerics.linalg import Array
 
@@ -61,6 +60,8 @@ class Pooled:
 
 def _t_quantile(df: Array, alpha: float) -> Array:
     """Return the two-sided quantile of Student's t, scipy's with its digits completed: older versions have eight."""
+    from scipy.stats import t  # here, so that importing causalrisk stays fast
+
     quantile = np.asarray(stdtrit(df, 1 - alpha / 2))
     for _ in range(2):  # Newton steps on the distribution function
         quantile = quantile + (stdtr(df, -quantile) - alpha / 2) / t.pdf(quantile, df)

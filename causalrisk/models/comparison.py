@@ -80,6 +80,11 @@ class ComparisonResults:
         return dict(self._results)
 
     @property
+    def bootstrapped(self) -> dict[str, CausalResults]:
+        """The fit of each estimator by name, with the bootstrap's standard errors: as by its own `fit`, at no cost."""
+        return {record.spec.name: results_of(record) for record in self._data.bootstrap_records()}
+
+    @property
     def table(self) -> pd.DataFrame:
         """Effects, a row an estimator (and arm): the columns of `summary_frame`, by the bootstrap, and "robust se"."""
         return effects_frame(self._data, 0.05)
@@ -326,8 +331,13 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
     if over.any():
         worst = failed.max() / drawn
         more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
-        columns = np.repeat(over, len(comparison.effect_names))
-        kept = dataclasses.replace(comparison, boot=np.where(columns, np.nan, comparison.boot))
+        kept = dataclasses.replace(
+            comparison,
+            distributions=tuple(
+                dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
+                for boot, refused in zip(comparison.distributions, over, strict=True)
+            ),
+        )
         raise BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             "The comparison without the bootstrap of these estimators is in err.results. Simplify propensity=, leave "

@@ -554,19 +554,24 @@ def unknown_attribute(what: str, name: str, known: Iterable[str], variable: str)
     return f"{what} no attribute {name!r}.\n{advice}"
 
 
-def unknown_name(name: str, known: Sequence[str]) -> str:
-    """Return the message for a name that the package does not have: the one that is probably meant, or how it works."""
-    message = f"module 'causalrisk' has no attribute {name!r}."
-    if name.startswith("_"):
-        return message
+def what_is_meant(name: str, known: Sequence[str]) -> str:
+    """Return what to type for a name that the package does not have: the one that is probably meant, or how it works.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    known : sequence of str
+        Those there are.
+    """
     if name in OF_PACKAGE:
-        return f"{message}\n{OF_PACKAGE[name]}"
+        return f"{OF_PACKAGE[name]}"
     meant = ESTIMATOR_WORDS.get(name.casefold()) or nearest_name(name, known, CLOSE)
     if meant:
-        return f"{message}\nType  causalrisk.{meant}."
+        return f"Type  causalrisk.{meant}."
     example = 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()'
     names = [spec.name for spec in ESTIMATORS if spec.name in known]
-    return f"{message}\nThe estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
+    return f"The estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
 
 
 def unknown_estimator(given: Any, known: Iterable[str], also: str = "", among: Sequence[Any] = ()) -> str:

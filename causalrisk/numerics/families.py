@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,21 @@ class OutcomeFamily:
     ----------
     name, link : str
         Names of the family and the link.
-    distribution : statsmodels.genmod.families.Family
-        The family, for its variance function and deviance.
+    alpha : float, optional
+        Ancillary parameter of the negative binomial family.
     """
 
     name: str
     link: str
-    distribution: Any
+    alpha: float | None = None
+
+    @cached_property
+    def distribution(self) -> Any:
+        """The family of statsmodels, for its variance function, deviance and starting values."""
+        from statsmodels.genmod import families  # here, so that importing causalrisk stays fast
+
+        own = {} if self.alpha is None else {"alpha": self.alpha}
+        return getattr(families, FAMILIES[self.name].statsmodels)(getattr(families.links, CLASSES[self.link])(), **own)
 
     @property
     def low(self) -> float:
@@ -311,10 +320,8 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     OptionError
         If family or link is not known.
     """
-    from statsmodels.genmod import families
-
     given = family
-    if isinstance(family, type) and issubclass(family, families.Family):
+    if isinstance(family, type) and hasattr(family, "starting_mu"):  # a class of statsmodels
         family = family()
     name = family.lower() if isinstance(family, str) else type(family).__name__.lower()
     name = SPELLINGS.get(name, name)
@@ -336,6 +343,4 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
             f"Type  link={(meant('link', link, links) or links[0])!r}"
             + (f", or  propensity_link={link!r}  for that of the propensity score." if link in BINARY_LINKS else ".")
         )
-    extra = {"alpha": family.alpha} if hasattr(family, "alpha") else {}
-    made = getattr(families, FAMILIES[name].statsmodels)(getattr(families.links, CLASSES[link])(), **extra)
-    return OutcomeFamily(name, link, made)
+    return OutcomeFamily(name, link, getattr(family, "alpha", None))

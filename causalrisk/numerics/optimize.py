@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import scipy  # its submodules are imported when they are first used; most fits need no optimiser
 from scipy.linalg import solve_triangular
-from scipy.optimize import OptimizeResult, least_squares, linprog, minimize
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.numerics.linalg import Array, triangular_factor
+
+OptimizeResult = Any  # scipy's class of this name, for annotations
 
 SETTINGS: dict[str, dict[str, float]] = {
     "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
@@ -147,7 +150,7 @@ def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: Opti
 
 def _by_least_squares(unit: Array) -> tuple[Array, OptimizeResult]:
     left, right = unit[:, :-1], unit[:, -1]
-    result = least_squares(
+    result = scipy.optimize.least_squares(
         lambda z: left @ z - right,
         np.zeros(left.shape[1]),
         jac=lambda z: left,
@@ -170,7 +173,7 @@ def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array
             last[key] = parts(v)
         return last[key]
 
-    result = minimize(
+    result = scipy.optimize.minimize(
         lambda v: at(v)[0],
         start,
         jac=lambda v: at(v)[1],
@@ -206,7 +209,7 @@ def separating_direction(signed: Array) -> Array | None:
     rest, direction = np.ones(len(rows), dtype=bool), np.zeros(rows.shape[1])
     while rest.any():
         cost = -rows[rest].sum(axis=0)
-        found = linprog(cost, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs")
+        found = scipy.optimize.linprog(cost, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs")
         moved = rest & (rows @ found.x > MARGIN) if found.status == 0 else np.zeros(len(rows), dtype=bool)
         if not moved.any():
             break
@@ -231,5 +234,5 @@ def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) 
     settled : bool
         Whether the gradient there is negligible.
     """
-    result = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
+    result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+import os
 import re
 import resource
 import shlex
@@ -14,7 +16,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import DEMO_OUTCOME, DEMO_PROPENSITY, main, make_parser
+from causalrisk.cli import main
+from causalrisk.cli.commands import DEMO_OUTCOME, DEMO_PROPENSITY, make_parser
 from tests.conftest import simulate
 
 
@@ -37,6 +40,8 @@ def test_demo(capsys):
         assert f"\n{name} " in text
     assert "infants of smokers weigh 275 g less" in " ".join(text.split())  # raw means 3412.91 and 3137.66
     assert "-239.64" in text  # outcome regression, as Stata has it
+    exec("".join(example.source for example in doctest.DocTestParser().get_examples(text)), {})
+    assert f"\n\n{capsys.readouterr().out}" in text  # the code that is shown makes what is shown
 
 
 def test_fit_states_the_coding_and_the_missing_rows(csv, capsys):
@@ -108,6 +113,19 @@ def test_version_and_help(capsys):
 def test_module_runs():
     done = subprocess.run([sys.executable, "-m", "causalrisk", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"causalrisk {cr.__version__}"
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "None")])
+def test_products_have_one_thread_unless_others_are_asked_for(given, expected, monkeypatch):
+    """Two threads of OpenBLAS took up to ten times as long on a busy machine."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    code = "import os; from causalrisk.cli import main; main(['fit', 'none.csv', 'y ~ x', '--treat', 'd'])"
+    code += "; print(os.environ.get('OPENBLAS_NUM_THREADS'))"
+    told = subprocess.check_output(
+        [sys.executable, "-c", code], text=True, env=os.environ | given, stderr=subprocess.DEVNULL
+    )
+    assert told.strip() == expected
 
 
 def test_numpy_in_formulas(csv, capsys):

@@ -120,6 +120,10 @@ def test_rows_equal_single_fits(frame, options, fit):
         robust = built.fit(cov_type="cluster" if "cluster" in options else "robust", **more)
         np.testing.assert_allclose(row["robust se"], robust.effect_se, rtol=1e-10)
         np.testing.assert_allclose(res.results[name].cov_params(), robust.cov_params(), rtol=1e-10, atol=1e-14)
+        own = res.bootstrapped[name]
+        assert str(own.summary(coefficients=True)) == str(alone.summary(coefficients=True))
+        np.testing.assert_allclose(own.boot_params, alone.boot_params, rtol=1e-10)
+        np.testing.assert_allclose(own.cov_params(), alone.cov_params(), rtol=1e-10, atol=1e-14)
     assert res.results["JRE"].start.params.equals(res.results["IPWRA"].params)
 
 
@@ -225,6 +229,9 @@ def test_failed_resamples_count_per_estimator_and_per_pair(frame, damaged):
     with pytest.warns(cr.ResampleWarning):
         alone = cr.AIPW.from_formula(FORMULA, frame, treat="d").fit(resamples=damaged, max_failed=0.1)
     assert res.table.loc["AIPW", "std err"] == pytest.approx(alone.effect_se, rel=1e-12)
+    own = res.bootstrapped["AIPW"]
+    assert str(own.summary()) == str(alone.summary())
+    pd.testing.assert_frame_equal(own.boot_ledger, alone.boot_ledger)
 
 
 def test_too_many_failures(frame, damaged):
@@ -236,6 +243,8 @@ def test_too_many_failures(frame, damaged):
     table = caught.value.results.table
     assert table["estimate"].notna().all() and table["robust se"].notna().all()
     assert table["std err"].isna().to_list() == [False, True, True]
+    own = caught.value.results.bootstrapped.values()
+    assert [np.isnan(res.effect_se) for res in own] == [False, True, True]
     assert "nan" in str(caught.value.results.summary())
 
 
@@ -248,6 +257,7 @@ def test_interruption_keeps_the_estimates(frame, monkeypatch):
         cr.compare(FORMULA, frame, treat="d", estimators=["IPWRA", "AIPW"])
     table = caught.value.results.table
     assert table["robust se"].notna().all() and table["std err"].isna().all()
+    assert np.isnan(caught.value.results.bootstrapped["AIPW"].effect_se)
 
 
 @pytest.mark.filterwarnings("ignore:outcome 'y' is constant:causalrisk.DesignWarning")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import check_alpha
@@ -162,7 +162,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
     labels = effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
     alone = record.options.effect == "difference" and record.design.n_arms == 2
-    z = float(norm.ppf(1 - alpha / 2)) if alone else None
+    z = float(ndtri(1 - alpha / 2)) if alone else None
     return draw_anchor_path(path, effects=effects, z=z, labels=labels, ax=axes_or_new(ax))
 
 

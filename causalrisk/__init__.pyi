@@ -1,0 +1,36 @@
+"""The public names of the package, each from the module that defines it; `__init__.py` reads them here."""
+
+from causalrisk import datasets as datasets
+from causalrisk import hle as hle
+from causalrisk import simulation as simulation
+from causalrisk._version import __version__ as __version__
+from causalrisk.design.scan.source import Scan as Scan
+from causalrisk.design.scan.source import scan as scan
+from causalrisk.errors import BootstrapError as BootstrapError
+from causalrisk.errors import CausalRiskError as CausalRiskError
+from causalrisk.errors import CausalRiskWarning as CausalRiskWarning
+from causalrisk.errors import ConvergenceWarning as ConvergenceWarning
+from causalrisk.errors import DesignError as DesignError
+from causalrisk.errors import DesignWarning as DesignWarning
+from causalrisk.errors import FitInterrupted as FitInterrupted
+from causalrisk.errors import MonteCarloWarning as MonteCarloWarning
+from causalrisk.errors import OptionError as OptionError
+from causalrisk.errors import OverlapWarning as OverlapWarning
+from causalrisk.errors import ResampleWarning as ResampleWarning
+from causalrisk.errors import SeparationError as SeparationError
+from causalrisk.errors import UnavailableError as UnavailableError
+from causalrisk.models.comparison import ComparisonResults as ComparisonResults
+from causalrisk.models.comparison import compare as compare
+from causalrisk.models.model import AIPW as AIPW
+from causalrisk.models.model import IPW as IPW
+from causalrisk.models.model import IPWRA as IPWRA
+from causalrisk.models.model import JRE as JRE
+from causalrisk.models.model import Hajek as Hajek
+from causalrisk.models.model import OutcomeRegression as OutcomeRegression
+from causalrisk.models.pooled import PooledResults as PooledResults
+from causalrisk.models.pooled import pool as pool
+from causalrisk.models.results import CausalResults as CausalResults
+from causalrisk.models.results import JREResults as JREResults
+from causalrisk.models.saving import load as load
+from causalrisk.models.tables import etable as etable
+from causalrisk.models.tables import table_one as table_one

@@ -1,0 +1,63 @@
+"""The package from outside: its names, and what importing it and asking for help brings along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import causalrisk as cr
+from tests.test_architecture import OPTIONAL, REQUIRED
+
+USE = """
+from causalrisk import IPWRA, datasets
+res = IPWRA.from_formula("bweight ~ mage + medu", datasets.load_cattaneo2(), treat="mbsmoke").fit()
+print(res.summary())
+"""
+LOOK = "import causalrisk as cr; dir(cr); cr.__version__; hasattr(cr, '__wrapped__'); hasattr(cr, '_internal')"
+
+
+def imported(*arguments):
+    """Return the modules that a process of Python imports."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+@pytest.mark.parametrize("arguments", [("-c", LOOK), ("-m", "causalrisk", "--help")], ids=["import", "help"])
+def test_no_dependency_is_imported_before_it_is_needed(arguments):
+    modules = imported(*arguments)
+    assert "causalrisk" in modules
+    assert {module.partition(".")[0] for module in modules} & (REQUIRED | OPTIONAL) == set()
+
+
+def test_a_robust_fit_needs_no_optimiser_and_no_distributions():
+    """Half of the time that `import statsmodels.api` takes is scipy.stats."""
+    modules = imported("-c", USE)
+    assert {"causalrisk.estimators.fit", "pandas"} <= modules
+    assert modules & {"scipy.stats", "scipy.optimize", "statsmodels.api", "joblib", "matplotlib"} == set()
+
+
+def test_public_names_are_all_there_is():
+    found = {}
+    exec("from causalrisk import *", found)
+    assert set(cr.__all__) == set(dir(cr)) == found.keys() - {"__builtins__"}
+    assert len(cr.__all__) == len(set(cr.__all__)) > 30
+    for name in set(cr.__all__) - {"IPW", "__version__"}:
+        value = getattr(cr, name)
+        own = value.__name__ if not isinstance(value, types.ModuleType) else value.__name__.removeprefix("causalrisk.")
+        assert own == name and value.__doc__ and found[name] is value
+    assert cr.IPW is cr.Hajek
+
+
+def test_subpackages_are_attributes_though_nobody_imported_them():
+    code = "import causalrisk; print(causalrisk.errors.DesignError.__name__, causalrisk.cli.main.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "DesignError main\n"
+
+
+def test_private_names_have_no_advice():
+    with pytest.raises(AttributeError, match=r"^module 'causalrisk' has no attribute '_design'\.$"):
+        _ = cr._design
