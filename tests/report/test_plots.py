@@ -130,9 +130,10 @@ def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
 
 def test_anchor_path(res, ax):
     path = res.anchor_path()
+    anchor = path.index[path["chosen"]].item()
     drawn = lines(res.plot_anchor_path(ax))
     np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
-    np.testing.assert_allclose(drawn["chosen"], [[path.index[path["chosen"]].item()], [res.effect]])
+    np.testing.assert_allclose(drawn[f"chosen: {anchor:g}"], [[anchor], [res.effect]])
     np.testing.assert_allclose(drawn["IPWRA"][1], res.start.effect)
     half = 1.959963984540054 * path["std err"]
     np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices[:, 1].min(), (path["effect"] - half).min())
