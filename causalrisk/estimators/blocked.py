@@ -78,12 +78,20 @@ class Block:
         Propensity model and target, on the rows.
     cluster : ndarray of int, shape (n,), or None
         Clusters.
+    position : ndarray of int, shape (n,)
+        Number of each row in all data.
     """
 
     name: str
     sample: BlockSample
     model: WeightModel
     cluster: NDArray[np.intp] | None
+    position: NDArray[np.intp]
+
+    @property
+    def units(self) -> NDArray[np.intp]:
+        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it."""
+        return self.position if self.cluster is None else self.cluster
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,10 @@ class Problem:
         )
         propensity = make_model(design, sample=sample, target=self.target, options=self.options, frame=None)
         model = WeightModel(propensity, self.target, sample.observed)
-        return Block(block.name, sample, model, None if block.cluster is None else block.cluster[sample.order])
+        cluster = None if block.cluster is None else block.cluster[sample.order]
+        return Block(
+            name=block.name, sample=sample, model=model, cluster=cluster, position=block.position[sample.order]
+        )
 
     def without_rows(self) -> Block:
         """Return a block without rows, which knows the columns and models."""
@@ -154,6 +165,7 @@ class Problem:
         return self.block(
             CodedBlock(
                 name="no rows",
+                position=arm,
                 y=none,
                 X=np.empty((0, p)),
                 Z=np.empty((0, q)),

@@ -243,3 +243,10 @@ def test_memory_is_that_of_a_block(tmp_path):
 
     peak("few")  # what is made once
     assert peak("[0-5]") < 1.1 * peak("[01]")  # a block is there until the next is read
+
+
+def test_rows_are_numbered_as_in_the_data(births):
+    frame = births[:900].assign(mage=births.mage.where(births.index % 7 != 3))
+    model = IPWRA.from_formula(F, scan(shuffled(frame, seed=5)), treat="mbsmoke")
+    found = np.concatenate([block.position for block in model.design.blocks()])
+    np.testing.assert_array_equal(found, np.flatnonzero(frame.mage.notna()))

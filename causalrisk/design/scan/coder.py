@@ -27,6 +27,8 @@ class CodedBlock:
     ----------
     name : str
         What messages call the block.
+    position : ndarray of int, shape (n,)
+        Number of each row in all data, those counted that are not in the sample.
     y : ndarray, shape (n,)
         Outcome.
     X, Z : ndarray, shape (n, p) and (n, q)
@@ -42,6 +44,7 @@ class CodedBlock:
     """
 
     name: str
+    position: np.ndarray
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
@@ -145,6 +148,7 @@ class BlockCoder:
         X = self.outcome.encode(rows.table)
         return CodedBlock(
             name=rows.name,
+            position=rows.position,
             y=self.outcome_of(rows, slice(None)),
             X=X,
             Z=X if self.one_design else self.propensity.encode(rows.table),

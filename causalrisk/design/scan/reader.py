@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.build import kept_offset, merge_sources
 from causalrisk.design.columns.dtypes import plain
@@ -34,6 +35,8 @@ class KeptRows:
         What messages call the block.
     read : int
         Rows of the block.
+    position : ndarray of int, shape (n,)
+        Number in all data of each row kept.
     lines : list of tuple
         Lines of the ledger, as by `rows.dropped_lines`.
     table : DataFrame
@@ -52,6 +55,7 @@ class KeptRows:
 
     name: str
     read: int
+    position: NDArray[np.intp]
     lines: list[Line]
     table: pd.DataFrame
     formulas: Formulas
@@ -134,6 +138,7 @@ class ScanReader:
         return KeptRows(
             name=block.name,
             read=len(keep),
+            position=block.first + np.flatnonzero(keep),
             lines=lines,
             table=pd.DataFrame({source.name: source.values[keep] for source in sources}),
             formulas=formulas,

@@ -21,10 +21,11 @@ PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
 
 
 class NamedBlock(NamedTuple):
-    """Some rows and where they are from, for messages."""
+    """Some rows, where they are from, for messages, and the number of the first in all data."""
 
     name: str
     frame: pd.DataFrame
+    first: int
 
 
 class File(NamedTuple):
@@ -68,13 +69,19 @@ class Scan:
         Yields
         ------
         NamedBlock
-            A frame with these columns, and what messages call it.
+            A frame with these columns, what messages call it, and where it stands.
 
         Raises
         ------
         DesignError
             If a file is gone, has changed since the scan was made, cannot be read or misses a column.
         """
+        first = 0
+        for name, frame in self._named_frames(columns):
+            yield NamedBlock(name, frame, first)
+            first += len(frame)
+
+    def _named_frames(self, columns: Sequence[str] | None) -> Iterator[tuple[str, pd.DataFrame]]:
         for file in self.files:
             check_unchanged(file)
             reader = _csv_frames if file.path.lower().endswith(CSV) else _parquet_frames
@@ -234,7 +241,7 @@ def _frame(given: Any, k: int) -> pd.DataFrame:
 
 def _named(
     frames: Iterable[pd.DataFrame], where: str, columns: Sequence[str] | None, block_rows: int
-) -> Iterator[NamedBlock]:
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Slice frames into blocks, name them, and check that they have the columns."""
     first, pieces = 0, iter(frames)
     while True:
@@ -247,7 +254,7 @@ def _named(
             frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
         for start in range(0, len(frame), block_rows):
             piece = frame.iloc[start : start + block_rows]
-            yield NamedBlock(f"{where}, rows {first} to {first + len(piece) - 1}", piece)
+            yield f"{where}, rows {first} to {first + len(piece) - 1}", piece
             first += len(piece)
 
 
