@@ -1,7 +1,7 @@
-"""The estimators that train each arm by itself: the point estimate with its influence function, and batched refits.
+"""The estimators that train each arm by itself: the point estimate with its influence function.
 
-Flows in: a sample, importance weights w with their derivatives, a `Specification`. Flows out: an `Estimate`; for m
-resamples at once its values.
+Flows in: a sample, importance weights w with their derivatives, a `Specification`. Flows out: an `Estimate`. Its
+batched refits are in `separate_refit`.
 
 With s_i / N the share of a row, t_i its tilt, m_a the outcome model of arm a at theta_a, the mean of arm a is
 
@@ -21,15 +21,13 @@ from functools import cached_property
 import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.outcome import ArmTraining, OutcomeRefitter, fit_outcome
-from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
+from causalrisk.estimators.outcome import ArmTraining, fit_outcome
+from causalrisk.estimators.refits import count_totals
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
-from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
@@ -590,78 +588,3 @@ class ArmRows:
             rows = rows + (weights.w * self.residual - weights.measure * (g @ at.correction))[:, None] * g
         rows = rows + weights.influence @ by_gamma.T
         return rows @ solve(at.gram, np.eye(len(at.gram)))  # the Gram matrix is symmetric
-
-
-class SeparateRefitter:
-    """Refits every estimator but the joint one.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec : Specification
-        The estimator.
-    weight_fit : WeightFit or None
-        The full-sample importance weights.
-    estimate : Estimate
-        The full-sample estimate.
-    target : Target
-        The target population.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
-
-    def __init__(
-        self,
-        sample: Sample,
-        spec: Specification,
-        weight_fit: WeightFit | None,
-        estimate: Estimate,
-        target: Target,
-        effect_scale: EffectScale,
-    ) -> None:
-        self.sample, self.spec, self.weight_fit, self.estimate = sample, spec, weight_fit, estimate
-        self.target, self.effect_scale = target, effect_scale
-        self.q, self.family = training_columns(sample, spec), training_family(sample, spec)
-        self.level = outcome_level(sample, spec)
-        self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
-        self.outcome = [
-            OutcomeRefitter(
-                columns=self.q[rows],
-                y=self.y[rows],
-                family=self.family,
-                theta=theta,
-                offset=part_of(sample.offset, rows),
-            )
-            for rows, theta in zip(sample.slices, self.theta, strict=True)
-        ]
-
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`."""
-        sample, spec, m = self.sample, self.spec, counts.shape[1]
-        failures = [empty_arms(sample, counts)]
-        gamma, tilt, w = np.empty((0, m)), plain_tilt(sample, self.target, counts), np.ones((sample.n, 1))
-        if self.weight_fit is not None:
-            fits = fits or self.weight_fit.refit(counts)
-            failures.append(fits.failures)
-            gamma, model = fits.coefficients[: len(self.weight_fit.coefficients)], self.weight_fit.model
-            at = model.weights_at(model.predictors(fits.coefficients), counts)
-            tilt, w = at.tilt, at.w
-        share = counts / count_totals(sample, counts)
-        training = counts * (w if spec.weighted else sample.observed[:, None])
-        change = np.empty((sample.n_arms, self.q.shape[1], m))
-        for a, rows in enumerate(sample.slices):
-            change[a], outcome_failures = self.outcome[a].refit(training[rows])
-            failures.append(outcome_failures)
-        theta = self.theta[..., None] + change
-        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))
-        means = (share * tilt * predicted).sum(axis=1)
-        if spec.corrected:
-            residual = share * w * (self.y[:, None] - sample.own(predicted))
-            means += np.stack([residual[rows].sum(axis=0) for rows in sample.slices])
-        error = RELATIVE_ROUNDING * np.abs(self.estimate.params[-len(means) :])[:, None]
-        height = self.level.height
-        if self.effect_scale != DIFFERENCE:
-            means = self.effect_scale.on_bounds(means + height, error) - height
-        params = self.level.params(self.effect_scale, means)
-        return collect_refits(params, theta + height * self.level.direction[:, None], gamma, first_failure(*failures))

@@ -144,6 +144,13 @@ class WeightedLikelihood(Protocol):
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
         """Those of some of the columns of weights."""
 
+    @property
+    def width(self) -> int:
+        """Number of columns of weights, m."""
+
+    def with_halving(self) -> WeightedLikelihood:
+        """Return the same likelihoods with steps that are halved rather than limited."""
+
 
 @dataclass(frozen=True)
 class WeightedRows:
@@ -216,12 +223,20 @@ class WeightedRows:
         """Shorten steps that would move a linear predictor of a used row too far."""
         if np.abs(step).max(initial=0) * np.abs(self.columns).sum(axis=1).max() <= LARGEST_STEP:
             return step
-        move = np.abs(np.where(self.weights > 0, predictors(self.columns, step), 0)).max(axis=(0, 1))
-        return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
+        return limited(step, self.farthest(step))
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
         """As in `WeightedLikelihood`."""
         return replace(self, weights=self.weights[:, which])
+
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return self.weights.shape[1]
+
+    def with_halving(self) -> WeightedRows:
+        """As in `WeightedLikelihood`."""
+        return replace(self, halving=True)
 
 
 def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
@@ -314,6 +329,15 @@ class BlockedLikelihood:
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
         return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
 
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return len(self._which)
+
+    def with_halving(self) -> BlockedLikelihood:
+        """As in `WeightedLikelihood`."""
+        return self
+
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
         key = gamma.tobytes()
         if key not in self._known:
@@ -333,19 +357,16 @@ class BlockedLikelihood:
         return LikelihoodSums(total[0], total[1]), total[2]
 
 
-def refit_batch(
-    columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
-) -> NewtonFits:
-    """Fit rows in memory under m columns of weights from a good start, shape (L q,) or (L q, m).
+def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
+    """Fit under m columns of weights from a good start, shape (L q,) or (L q, m).
 
     The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
     """
-    rows = WeightedRows(columns=columns, pairs=pairs, likelihood=likelihood, weights=weights)
-    fits = maximize(rows, _in_columns(start, weights.shape[1]))
+    fits = maximize(rows, _in_columns(start, rows.width))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(replace(rows.some(again), halving=True), _in_columns(restart, int(again.sum())))
+    second = maximize(rows.some(again).with_halving(), _in_columns(restart, int(again.sum())))
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
@@ -354,6 +375,11 @@ def refit_batch(
 def _in_columns(start: Array, m: int) -> Array:
     """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
     return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
+
+
+def limited(step: Array, move: Array) -> Array:
+    """Shorten steps that move a linear predictor by more than the largest step; `move`, shape (m,), says how far."""
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 
 def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:
