@@ -16,7 +16,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def estimate_separately(
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
     trained = TrainedSample(sample=sample, spec=spec, weights=weights, theta=theta, level=level)
     alone = list(trained.blocks()) if len(sample.parts()) == 1 else None  # not to be made again in every pass
-    at = solve_means(trained.blocks if alone is None else lambda: alone)
+    at = solve_means(lambda function: map(function, trained.blocks() if alone is None else alone))
     return Estimate(
         params=level.params(effect_scale, at.means),
         theta=theta + level.height * level.direction,
@@ -388,27 +389,32 @@ class SolvedMeans:
         return np.concatenate([at.value for at in self.arms])
 
 
-def solve_means(blocks: Callable[[], Iterable[TrainedRows]]) -> SolvedMeans:
+def solve_means(over: Callable[[Callable[[TrainedRows], Any]], Iterable[Any]]) -> SolvedMeans:
     """Average over the target, in a pass for the means and one for their derivatives.
 
     Parameters
     ----------
-    blocks : callable
-        Begins a pass over the rows, in one block or more.
+    over : callable
+        Begins a pass over the rows: what a function makes of each block of them, of which there may be one.
     """
-    sums = add_up(
-        MeanSums(
-            theta=theta_sums(rows),
-            arms=tuple(arm.equations() for arm in rows.arms),
-            model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
-        )
-        for rows in blocks()
-    )
+    sums: MeanSums = add_up(over(mean_sums))
     solved = tuple(equations.solved() for equations in sums.arms)
-    derivatives = add_up(
-        tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True)) for rows in blocks()
-    )
+    derivatives = add_up(over(partial(mean_derivatives, solved)))
     return SolvedMeans(theta=sums.theta, model_means=sums.model_means, arms=solved, derivatives=derivatives)
+
+
+def mean_sums(rows: TrainedRows) -> MeanSums:
+    """Sum over rows what the arm means and the outcome models are made of."""
+    return MeanSums(
+        theta=theta_sums(rows),
+        arms=tuple(arm.equations() for arm in rows.arms),
+        model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
+    )
+
+
+def mean_derivatives(solved: tuple[SolvedProjection, ...], rows: TrainedRows) -> tuple[tuple[Array, Array], ...]:
+    """Sum over rows the derivatives of the equations of each arm's mean."""
+    return tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True))
 
 
 def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, effect_scale: EffectScale) -> Array:

@@ -55,7 +55,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         record = dataclasses.replace(record, boot=boot, covariance=covariance)
     else:
         covariance = robust_covariance(record, inference.small_sample)
-        record = dataclasses.replace(record, covariance=covariance, blockwise=None)
+        record = dataclasses.replace(record, covariance=covariance, passes=None)
     record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
@@ -104,8 +104,11 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
     """As `influence_covariance`, of an influence function that comes in parts of the rows of the sample."""
     sample = record.sample
     cluster = sample.clusters(record.design.cluster)
+    blocks = (
+        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
+    )
     return sandwich(
-        (BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts),
+        lambda function: map(function, blocks),
         n=sample.total if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,
@@ -117,10 +120,10 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    if record.blockwise is None:
+    if record.passes is None:
         return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
     return sandwich(
-        record.blockwise(),
+        record.passes.influence,
         n=record.design.nobs,
         total=record.sample.total,
         frequency=record.frequency,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial, reduce
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
@@ -284,8 +286,9 @@ class BlockedLikelihood:
 
     Parameters
     ----------
-    blocks : callable
-        Begins a pass: yields for each block its part of each likelihood, with one column of weights and halved steps.
+    over : callable
+        Begins a pass over the blocks: what a function makes of the parts that a block has of all likelihoods, each
+        with one column of weights and halved steps.
     n_predictors : int
         L.
     bounded : bool
@@ -296,12 +299,12 @@ class BlockedLikelihood:
 
     def __init__(
         self,
-        blocks: Callable[[], Iterable[Sequence[WeightedRows]]],
+        over: Callable[[Callable[[Sequence[WeightedRows]], Any]], Iterable[Any]],
         n_predictors: int,
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._blocks, self.n_predictors, self.bounded, self._which = blocks, n_predictors, bounded, which
+        self._over, self.n_predictors, self.bounded, self._which = over, n_predictors, bounded, which
         self._known: dict[bytes, tuple[LikelihoodSums, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -314,11 +317,8 @@ class BlockedLikelihood:
 
     def farthest(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`; a pass."""
-        most = np.zeros(len(self._which))
-        for block in self._blocks():
-            own = [block[position].farthest(gamma[:, [j]]) for j, position in enumerate(self._which)]
-            most = np.maximum(most, np.concatenate(own))
-        return most
+        parts = self._over(partial(_farthest_of_each, self._which, gamma))
+        return reduce(np.maximum, parts, np.zeros(len(self._which)))
 
     def damped(self, step: Array, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
@@ -327,7 +327,7 @@ class BlockedLikelihood:
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
-        return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
+        return BlockedLikelihood(self._over, self.n_predictors, self.bounded, kept)
 
     @property
     def width(self) -> int:
@@ -342,19 +342,22 @@ class BlockedLikelihood:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            self._known[key] = self._pass(gamma)
+            self._known[key] = add_up(self._over(partial(_sums_of_each, self._which, gamma)))
         return self._known[key]
 
-    def _pass(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
-        total: list[Array] = []
-        for block in self._blocks():
-            rows = [block[position] for position in self._which]
-            found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
-            losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
-            hessian = np.concatenate([sums.hessian for sums in found])
-            parts = [hessian, np.concatenate([sums.gradient for sums in found], axis=1), losses]
-            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        return LikelihoodSums(total[0], total[1]), total[2]
+
+def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> tuple[LikelihoodSums, Array]:
+    """Return sums and losses of some likelihoods of a block, each under its column of gamma, shape (L q, m)."""
+    rows = [block[position] for position in which]
+    found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
+    losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
+    hessian = np.concatenate([sums.hessian for sums in found])
+    return LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1)), losses
+
+
+def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
+    """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
+    return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
 
 
 def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
