@@ -19,6 +19,7 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.reader import named
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
 from causalrisk.estimators.block_problem import Block, Problem
+from causalrisk.estimators.blocked_refit import refit_blocks
 from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
@@ -31,6 +32,7 @@ from causalrisk.estimators.outcome import (
 )
 from causalrisk.estimators.prepare import check_target
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
+from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.sample import BlockSample, ScannedSample
 from causalrisk.estimators.separate import (
     LEVEL_TOLERANCE,
@@ -45,9 +47,11 @@ from causalrisk.estimators.separate import (
     training_arms,
     training_family,
 )
+from causalrisk.estimators.separate_refit import FullFit
 from causalrisk.estimators.specification import ScannedEstimate, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
@@ -89,7 +93,7 @@ def fit_blocks(
         The fit, without standard errors.
     """
     cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
-    _check_available(options, cov_type, design.cluster_name is not None)
+    _check_available(options, inference)
     notes, problem = Notes(design.notes), _problem(design, spec, options)
     weights = _fit_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
@@ -117,7 +121,7 @@ def fit_blocks(
         given_resamples=False,
         seed=seed_sequence(inference.rng),
         notes=tuple(notes),
-        passes=BlockedPasses(problem, fit, at),
+        passes=BlockedPasses(problem, fit, at, estimate.params),
     )
 
 
@@ -134,7 +138,7 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
     return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
-def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> None:
+def _check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
         "trim": options.trim,
@@ -149,10 +153,10 @@ def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> N
                 "that is fitted to all rows.\n"
                 f"Leave {name}= out, or, if the rows fit into memory, type  data=data.collect()."
             )
-    if cov_type == "bootstrap":
+    if inference.resamples is not None:
         raise UnavailableError(
-            "the bootstrap is not there for a scan: it resamples rows, which are not kept in memory.\n"
-            f'Type  fit(cov_type="{"cluster" if clustered else "robust"}").'
+            "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
+            "Type  n_boot=999, or, if the rows fit into memory, make the model from  data.collect()."
         )
 
 
@@ -374,11 +378,22 @@ class BlockedPasses(LaterPasses):
         Weights and outcome models.
     at : SolvedMeans
         The arm means.
+    params : ndarray, shape (2 K - 1,)
+        The estimates.
     """
 
     problem: Problem
     fit: BlockedFit
     at: SolvedMeans
+    params: Array
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`."""
+        problem, fit = self.problem, self.fit
+        full = FullFit(self.params, fit.theta, fit.level, problem.options.effect_scale)
+        gamma = np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0]
+        resampler = KeyedResampler(kind, seed, problem.design.weight_type == "frequency")
+        return refit_blocks(problem, full, gamma, resampler, n_boot)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""

@@ -19,6 +19,7 @@ from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
@@ -110,6 +111,9 @@ class LaterPasses(Protocol):
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """Estimate again under resamples."""
 
 
 @dataclass(frozen=True)

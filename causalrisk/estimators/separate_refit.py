@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,11 @@ class RefitRows:
     target: Target
     model: WeightModel | None
     theta: Array
+
+    @property
+    def weight_model(self) -> WeightModel:
+        """The model, where there is one."""
+        return cast(WeightModel, self.model)
 
     @cached_property
     def q(self) -> Array:

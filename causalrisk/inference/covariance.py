@@ -11,7 +11,7 @@ from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning,
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
-from causalrisk.inference.bootstrap import bootstrap, refitter_of
+from causalrisk.inference.bootstrap import bootstrap_of
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -41,18 +41,15 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
-        resampling = record.resampler()
         try:
-            boot = bootstrap(
-                refitter_of(record), resampler=resampling, sample=record.sample, inference=inference, notes=notes
-            )
+            boot = bootstrap_of(record, inference, notes)
         except KeyboardInterrupt:
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         used = boot.used
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
-        record = dataclasses.replace(record, boot=boot, covariance=covariance)
+        record = dataclasses.replace(record, boot=boot, covariance=covariance, passes=None)
     else:
         covariance = robust_covariance(record, inference.small_sample)
         record = dataclasses.replace(record, covariance=covariance, passes=None)

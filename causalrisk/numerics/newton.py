@@ -363,13 +363,13 @@ def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[Weig
 def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
     """Fit under m columns of weights from a good start, shape (L q,) or (L q, m).
 
-    The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
+    The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
     fits = maximize(rows, _in_columns(start, rows.width))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(rows.some(again).with_halving(), _in_columns(restart, int(again.sum())))
+    second = maximize(rows.some(again).with_halving(), _in_columns(restart, rows.width)[:, again])
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
