@@ -156,7 +156,7 @@ def _check_available(options: ModelOptions, inference: InferenceOptions) -> None
     if inference.resamples is not None:
         raise UnavailableError(
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
-            "Type  n_boot=999, or, if the rows fit into memory, make the model from  data.collect()."
+            "Type  n_boot=999."
         )
 
 
