@@ -55,6 +55,7 @@ from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
 from causalrisk.propensity.targets import make_target
 from causalrisk.propensity.weights import (
@@ -94,7 +95,7 @@ def fit_blocks(
     """
     cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
     _check_available(options, inference)
-    notes, problem = Notes(design.notes), _problem(design, spec, options)
+    notes, problem = Notes(design.notes), _problem(design, spec, options, inference)
     weights = _fit_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
     estimate, at, overlap = _estimate(problem, fit, notes)
@@ -125,12 +126,14 @@ def fit_blocks(
     )
 
 
-def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions) -> Problem:
+def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Problem:
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
-    return Problem(design=design, spec=spec, options=options, target=target, family=options.outcome_family)
+    workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
+    family = options.outcome_family
+    return Problem(design=design, spec=spec, options=options, target=target, family=family, workers=workers)
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
@@ -393,7 +396,7 @@ class BlockedPasses(LaterPasses):
         full = FullFit(self.params, fit.theta, fit.level, problem.options.effect_scale)
         gamma = np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0]
         resampler = KeyedResampler(kind, seed, problem.design.weight_type == "frequency")
-        return refit_blocks(problem, full, gamma, resampler, n_boot)
+        return refit_blocks(problem, full, gamma, resampler=resampler, n_boot=n_boot)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""
