@@ -12,7 +12,6 @@ import pandas as pd
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
-from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
@@ -166,9 +165,10 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of
-        that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus half its
-        standard error.
+        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of that
+        ratio over the units; "share", of draws of the ratios from the normal distribution of their errors in which this
+        ratio plus half its standard error is the least; whether the optimiser converged; and the one chosen, the
+        geometric mean of the anchors by their shares, which has a row of its own.
 
     Raises
     ------
@@ -185,10 +185,11 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         "std err": path.std_errors,
         "variance ratio": path.ratios,
         "ratio se": path.ratio_errors,
+        "share": path.shares,
         "converged": path.converged,
-        "chosen": np.arange(len(path.effects)) == path.chosen,
+        "chosen": path.anchors == path.anchor,
     }
-    return pd.DataFrame(table, index=pd.Index(LADDER, name="anchor"))
+    return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))
 
 
 def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.DataFrame:

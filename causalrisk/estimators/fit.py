@@ -175,7 +175,7 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     trainer = Trainer(problem, options.method, starts)
     estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
-        anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
+        anchors = listed(path.anchors[~path.converged].tolist())
         remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
         notes.warn(
             f"the joint objective did not converge at anchor {anchors}, so that it was not chosen.\n"

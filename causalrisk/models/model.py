@@ -567,8 +567,8 @@ class JRE(CausalModel):
             importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
             the paper of the class.
         anchor : float, optional
-            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen from
-            30, 10, 3, 1, 0.3, 0.1, 0.03 by rows held out (`JREResults.anchor_path`).
+            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
+            between 30 and 0.03 by rows held out (`JREResults.anchor_path`).
         penalty : float or {"n", "n1.5", "n2"}, optional
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional
