@@ -386,9 +386,10 @@ class CausalModel(metaclass=Advising):
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
-            one per processor. Results do not depend on it.
+            one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
+            `distributed.Client`, whose cluster then does. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter).
+            Show a progress bar on standard error (tqdm if installed, else a counter); of a scan there is none.
         memory : float, optional
             Budget in bytes for the resamples in flight.
         resamples : array_like, shape (n, n_boot), optional

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial, reduce
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
@@ -144,6 +146,13 @@ class WeightedLikelihood(Protocol):
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
         """Those of some of the columns of weights."""
 
+    @property
+    def width(self) -> int:
+        """Number of columns of weights, m."""
+
+    def with_halving(self) -> WeightedLikelihood:
+        """Return the same likelihoods with steps that are halved rather than limited."""
+
 
 @dataclass(frozen=True)
 class WeightedRows:
@@ -216,12 +225,20 @@ class WeightedRows:
         """Shorten steps that would move a linear predictor of a used row too far."""
         if np.abs(step).max(initial=0) * np.abs(self.columns).sum(axis=1).max() <= LARGEST_STEP:
             return step
-        move = np.abs(np.where(self.weights > 0, predictors(self.columns, step), 0)).max(axis=(0, 1))
-        return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
+        return limited(step, self.farthest(step))
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
         """As in `WeightedLikelihood`."""
         return replace(self, weights=self.weights[:, which])
+
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return self.weights.shape[1]
+
+    def with_halving(self) -> WeightedRows:
+        """As in `WeightedLikelihood`."""
+        return replace(self, halving=True)
 
 
 def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
@@ -269,8 +286,9 @@ class BlockedLikelihood:
 
     Parameters
     ----------
-    blocks : callable
-        Begins a pass: yields for each block its part of each likelihood, with one column of weights and halved steps.
+    over : callable
+        Begins a pass over the blocks: what a function makes of the parts that a block has of all likelihoods, each
+        with one column of weights and halved steps.
     n_predictors : int
         L.
     bounded : bool
@@ -281,12 +299,12 @@ class BlockedLikelihood:
 
     def __init__(
         self,
-        blocks: Callable[[], Iterable[Sequence[WeightedRows]]],
+        over: Callable[[Callable[[Sequence[WeightedRows]], Any]], Iterable[Any]],
         n_predictors: int,
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._blocks, self.n_predictors, self.bounded, self._which = blocks, n_predictors, bounded, which
+        self._over, self.n_predictors, self.bounded, self._which = over, n_predictors, bounded, which
         self._known: dict[bytes, tuple[LikelihoodSums, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -299,11 +317,8 @@ class BlockedLikelihood:
 
     def farthest(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`; a pass."""
-        most = np.zeros(len(self._which))
-        for block in self._blocks():
-            own = [block[position].farthest(gamma[:, [j]]) for j, position in enumerate(self._which)]
-            most = np.maximum(most, np.concatenate(own))
-        return most
+        parts = self._over(partial(_farthest_of_each, self._which, gamma))
+        return reduce(np.maximum, parts, np.zeros(len(self._which)))
 
     def damped(self, step: Array, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
@@ -312,40 +327,49 @@ class BlockedLikelihood:
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
-        return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
+        return BlockedLikelihood(self._over, self.n_predictors, self.bounded, kept)
+
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return len(self._which)
+
+    def with_halving(self) -> BlockedLikelihood:
+        """As in `WeightedLikelihood`."""
+        return self
 
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            self._known[key] = self._pass(gamma)
+            self._known[key] = add_up(self._over(partial(_sums_of_each, self._which, gamma)))
         return self._known[key]
 
-    def _pass(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
-        total: list[Array] = []
-        for block in self._blocks():
-            rows = [block[position] for position in self._which]
-            found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
-            losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
-            hessian = np.concatenate([sums.hessian for sums in found])
-            parts = [hessian, np.concatenate([sums.gradient for sums in found], axis=1), losses]
-            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        return LikelihoodSums(total[0], total[1]), total[2]
+
+def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> tuple[LikelihoodSums, Array]:
+    """Return sums and losses of some likelihoods of a block, each under its column of gamma, shape (L q, m)."""
+    rows = [block[position] for position in which]
+    found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
+    losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
+    hessian = np.concatenate([sums.hessian for sums in found])
+    return LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1)), losses
 
 
-def refit_batch(
-    columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
-) -> NewtonFits:
-    """Fit rows in memory under m columns of weights from a good start, shape (L q,) or (L q, m).
+def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
+    """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
+    return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
 
-    The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
+
+def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
+    """Fit under m columns of weights from a good start, shape (L q,) or (L q, m).
+
+    The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
-    rows = WeightedRows(columns=columns, pairs=pairs, likelihood=likelihood, weights=weights)
-    fits = maximize(rows, _in_columns(start, weights.shape[1]))
+    fits = maximize(rows, _in_columns(start, rows.width))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(replace(rows.some(again), halving=True), _in_columns(restart, int(again.sum())))
+    second = maximize(rows.some(again).with_halving(), _in_columns(restart, rows.width)[:, again])
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
@@ -354,6 +378,11 @@ def refit_batch(
 def _in_columns(start: Array, m: int) -> Array:
     """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
     return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
+
+
+def limited(step: Array, move: Array) -> Array:
+    """Shorten steps that move a linear predictor by more than the largest step; `move`, shape (m,), says how far."""
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 
 def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:

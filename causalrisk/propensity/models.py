@@ -153,12 +153,14 @@ class LikelihoodModel(PropensityModel):
         """Return the likelihood under one column of weights, shape (n, 1), with damping."""
         return WeightedRows(columns=self.columns, pairs=None, likelihood=self.likelihood, weights=weights, halving=True)
 
+    def batch(self, weights: Array) -> WeightedRows:
+        """Return the likelihoods under many columns of weights, shape (n, m)."""
+        return WeightedRows(columns=self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights)
+
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(
-            self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights, start=start, restart=zero
-        )
+        fits = refit_batch(self.batch(weights), start, restart=zero)
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
