@@ -166,6 +166,7 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         replicates=replicates,
         effect_scale=start.options.effect_scale,
         n_units=float(start.design.units.sum()),
+        together=start.design.cluster is not None,
     )
     starts = None
     if options.n_starts > 1 and not sample.family.linear:
@@ -173,7 +174,8 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
     units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
     trainer = Trainer(problem, options.method, starts)
-    estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
+    criteria = criteria_of(options, problem.n_units)
+    estimate, criterion, path = train_best(trainer, criteria, lambda place, _: units.part(place))
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
         remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"

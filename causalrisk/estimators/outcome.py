@@ -20,7 +20,7 @@ from causalrisk.numerics.linalg import (
     pairwise_columns,
     solve_definite,
 )
-from causalrisk.numerics.newton import Curvature, NewtonFits, WeightedRows, maximize, refit_batch
+from causalrisk.numerics.newton import Curvature, LikelihoodSums, NewtonFits, WeightedRows, maximize, refit_batch
 from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
@@ -146,21 +146,27 @@ class OutcomeRefitter:
         self.likelihood = OutcomeLikelihood(family, y, offset)
         self.weighted_residual = columns * (y - family.mean(shifted(columns @ theta, offset)))[:, None]
 
+    def batch(self, weights: Array) -> WeightedRows:
+        """Return the likelihoods under many columns of training weights, shape (n, m)."""
+        return WeightedRows(columns=self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights)
+
+    def equations(self, weights: Array) -> LikelihoodSums:
+        """Sum over the rows what the coefficients of a linear model, less the full-sample ones, solve."""
+        gram = gram_matrices(self.pairs, weights, len(self.theta))
+        return LikelihoodSums(gram, self.weighted_residual.T @ weights)
+
     def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
         """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
-        if not self.family.linear:
-            fits = refit_batch(
-                self.columns,
-                pairs=self.pairs,
-                likelihood=self.likelihood,
-                weights=weights,
-                start=self.theta,
-                restart=self.theta,
-            )
-            return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
-        gram = gram_matrices(self.pairs, weights, len(self.theta))
-        z, singular = solve_definite(gram, self.weighted_residual.T @ weights)
-        return z, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+        if self.family.linear:
+            return solved_change(self.equations(weights))
+        fits = refit_batch(self.batch(weights), self.theta, restart=self.theta)
+        return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
+
+
+def solved_change(equations: LikelihoodSums) -> tuple[Array, NDArray[np.int8]]:
+    """Solve the equations of linear models: change of the coefficients, shape (p, m), and failures."""
+    change, singular = solve_definite(equations.hessian, equations.gradient)
+    return change, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
 
 
 def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:

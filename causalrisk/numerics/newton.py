@@ -144,6 +144,13 @@ class WeightedLikelihood(Protocol):
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
         """Those of some of the columns of weights."""
 
+    @property
+    def width(self) -> int:
+        """Number of columns of weights, m."""
+
+    def with_halving(self) -> WeightedLikelihood:
+        """Return the same likelihoods with steps that are halved rather than limited."""
+
 
 @dataclass(frozen=True)
 class WeightedRows:
@@ -216,12 +223,20 @@ class WeightedRows:
         """Shorten steps that would move a linear predictor of a used row too far."""
         if np.abs(step).max(initial=0) * np.abs(self.columns).sum(axis=1).max() <= LARGEST_STEP:
             return step
-        move = np.abs(np.where(self.weights > 0, predictors(self.columns, step), 0)).max(axis=(0, 1))
-        return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
+        return limited(step, self.farthest(step))
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
         """As in `WeightedLikelihood`."""
         return replace(self, weights=self.weights[:, which])
+
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return self.weights.shape[1]
+
+    def with_halving(self) -> WeightedRows:
+        """As in `WeightedLikelihood`."""
+        return replace(self, halving=True)
 
 
 def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
@@ -314,6 +329,15 @@ class BlockedLikelihood:
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
         return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
 
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return len(self._which)
+
+    def with_halving(self) -> BlockedLikelihood:
+        """As in `WeightedLikelihood`."""
+        return self
+
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
         key = gamma.tobytes()
         if key not in self._known:
@@ -333,19 +357,96 @@ class BlockedLikelihood:
         return LikelihoodSums(total[0], total[1]), total[2]
 
 
-def refit_batch(
-    columns: Array, pairs: Array, likelihood: Likelihood, weights: Array, start: Array, restart: Array
-) -> NewtonFits:
-    """Fit rows in memory under m columns of weights from a good start, shape (L q,) or (L q, m).
+class PiecewiseLikelihood:
+    """One model of rows that come in pieces, under m columns of weights; every set of gammas takes one pass over them.
+
+    Parameters
+    ----------
+    pieces : callable
+        Columns, ndarray of int -> begins a pass: yields positions in these columns, and some rows under their weights.
+    n_predictors : int
+        L.
+    bounded : bool
+        As in `Likelihood`.
+    columns : ndarray of int, shape (m,)
+        Columns of weights.
+    halving : bool
+        As in `WeightedRows`.
+    """
+
+    def __init__(
+        self,
+        pieces: Callable[[NDArray[np.intp]], Iterable[tuple[slice, WeightedRows]]],
+        n_predictors: int,
+        bounded: bool,
+        columns: NDArray[np.intp],
+        halving: bool = False,
+    ) -> None:
+        self.pieces, self.n_predictors, self.bounded = pieces, n_predictors, bounded
+        self.columns, self.halving = columns, halving
+        self._largest_row = np.inf  # sum of the sizes of its columns; known after the first pass
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """As in `WeightedLikelihood`."""
+        size, m = gamma.shape
+        total, largest = LikelihoodSums(np.zeros((m, size, size)), np.zeros((size, m))), 0.0
+        for at, rows in self.pieces(self.columns):
+            found = rows.sums(gamma[:, at])
+            total.hessian[at] += found.hessian
+            total.gradient[:, at] += found.gradient
+            largest = max(largest, float(np.abs(rows.columns).sum(axis=1).max(initial=0)))
+        self._largest_row = largest
+        return total
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; a pass."""
+        total = np.zeros(gamma.shape[1])
+        for at, rows in self.pieces(self.columns):
+            total[at] += rows.loss(gamma[:, at])
+        return total
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; a pass."""
+        most = np.zeros(gamma.shape[1])
+        for at, rows in self.pieces(self.columns):
+            most[at] = np.maximum(most[at], rows.farthest(gamma[:, at]))
+        return most
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`; a pass, but for small steps without halving."""
+        if self.halving:
+            return halved(step, gamma, self.loss)
+        if np.abs(step).max(initial=0) * self._largest_row <= LARGEST_STEP:
+            return step
+        return limited(step, self.farthest(step))
+
+    def some(self, which: NDArray[np.bool_]) -> PiecewiseLikelihood:
+        """As in `WeightedLikelihood`."""
+        return self._with(self.columns[which], self.halving)
+
+    @property
+    def width(self) -> int:
+        """As in `WeightedLikelihood`."""
+        return len(self.columns)
+
+    def with_halving(self) -> PiecewiseLikelihood:
+        """As in `WeightedLikelihood`."""
+        return self._with(self.columns, True)
+
+    def _with(self, columns: NDArray[np.intp], halving: bool) -> PiecewiseLikelihood:
+        return PiecewiseLikelihood(self.pieces, self.n_predictors, self.bounded, columns, halving)
+
+
+def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
+    """Fit under m columns of weights from a good start, shape (L q,) or (L q, m).
 
     The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
     """
-    rows = WeightedRows(columns=columns, pairs=pairs, likelihood=likelihood, weights=weights)
-    fits = maximize(rows, _in_columns(start, weights.shape[1]))
+    fits = maximize(rows, _in_columns(start, rows.width))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(replace(rows.some(again), halving=True), _in_columns(restart, int(again.sum())))
+    second = maximize(rows.some(again).with_halving(), _in_columns(restart, int(again.sum())))
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
@@ -354,6 +455,11 @@ def refit_batch(
 def _in_columns(start: Array, m: int) -> Array:
     """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
     return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
+
+
+def limited(step: Array, move: Array) -> Array:
+    """Shorten each step that moves a linear predictor by more than the largest step; `move`, shape (m,), by how much."""
+    return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 
 def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:

@@ -138,6 +138,10 @@ class LikelihoodModel(PropensityModel):
     likelihood: Likelihood
     _pairs: Array | None = None
 
+    @abstractmethod
+    def part(self, rows: slice) -> LikelihoodModel:
+        """Return the model on some of the rows."""
+
     @property
     def pairs(self) -> Array:
         """Products of pairs of basis columns, made when first needed."""
@@ -153,12 +157,14 @@ class LikelihoodModel(PropensityModel):
         """Return the likelihood under one column of weights, shape (n, 1), with damping."""
         return WeightedRows(columns=self.columns, pairs=None, likelihood=self.likelihood, weights=weights, halving=True)
 
+    def batch(self, weights: Array) -> WeightedRows:
+        """Return the likelihoods under many columns of weights, shape (n, m)."""
+        return WeightedRows(columns=self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights)
+
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(
-            self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights, start=start, restart=zero
-        )
+        fits = refit_batch(self.batch(weights), start, restart=zero)
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
@@ -191,8 +197,12 @@ class BinaryModel(LikelihoodModel):
     def __init__(self, columns: Array, arm: Arms, link_name: str) -> None:
         super().__init__(columns, arm, 2)
         self.link, self.treated = BINARY_LINKS[link_name], (arm > 0).astype(float)
-        self.log_linear = link_name == "logit"
+        self.link_name, self.log_linear = link_name, link_name == "logit"
         self.likelihood = BinaryLikelihood(self.link, self.treated)
+
+    def part(self, rows: slice) -> BinaryModel:
+        """As in `LikelihoodModel`."""
+        return BinaryModel(self.columns[rows], self.arm[rows], self.link_name)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arm."""
@@ -227,6 +237,10 @@ class MultinomialModel(LikelihoodModel):
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
         self.likelihood = MultinomialLikelihood(arm, n_arms)
+
+    def part(self, rows: slice) -> MultinomialModel:
+        """As in `LikelihoodModel`."""
+        return MultinomialModel(self.columns[rows], self.arm[rows], self.n_arms)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arms, exp(eta_k - eta_own)."""
@@ -269,6 +283,10 @@ class CalibratedModel(LikelihoodModel):
         self.arms = np.array([a for a in range(n_arms) if a != toward], dtype=np.intp)
         self.n_predictors = len(self.arms)
         self.likelihood = CalibratedLoss(arm, self.arms, toward)
+
+    def part(self, rows: slice) -> CalibratedModel:
+        """As in `LikelihoodModel`."""
+        return CalibratedModel(self.columns[rows], self.arm[rows], self.n_arms, self.toward)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """exp(-eta) of the model of a row's own arm."""

@@ -17,9 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.weights import ImportanceWeights, WeightFit, WeightModel, some_columns
+from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 BLOCK = 64  # replicates worked on at a time
 KEPT = 2**27  # bytes of importance weights that are kept between passes
@@ -74,8 +75,44 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_block
     return Replicates(gamma[:, failures == Failure.OK], failures)
 
 
+@dataclass(frozen=True)
+class ReplicateTotals:
+    """What the importance weights of some rows under B replicates need of all rows.
+
+    Parameters
+    ----------
+    target : TargetSums
+        What weights are divided by, shape (B,) each.
+    log_mean : ndarray, shape (Q, B), or None
+        As in `WeightSlopes`.
+    """
+
+    target: TargetSums
+    log_mean: Array | None
+
+    def some(self, columns: slice) -> ReplicateTotals:
+        """Return those of some of the replicates."""
+        log_mean = None if self.log_mean is None else self.log_mean[:, columns]
+        return ReplicateTotals(self.target.some(columns), log_mean)
+
+
+def replicate_totals(model_parts: Callable[[], Iterator[tuple[WeightModel, Array]]], gamma: Array) -> ReplicateTotals:
+    """Sum over all rows, in two passes, what weights under replicates are divided by and how it moves with gamma.
+
+    Parameters
+    ----------
+    model_parts : callable
+        Begins a pass over blocks of the rows: weight model and multiplicities, shape (n, 1).
+    gamma : ndarray, shape (S, B)
+        Coefficients of the replicates.
+    """
+    target = add_up(model.target_sums(model.predictors(gamma), counts) for model, counts in model_parts())
+    log_mean = add_up(model.log_mean(model.predictors(gamma), counts, target) for model, counts in model_parts())
+    return ReplicateTotals(target, log_mean)
+
+
 def replicate_blocks(
-    model: WeightModel, gamma: Array, counts: Array
+    model: WeightModel, gamma: Array, counts: Array, totals: ReplicateTotals | None = None
 ) -> Iterator[tuple[slice, Array, ImportanceWeights]]:
     """Yield the importance weights under the replicates, a block of replicates at a time.
 
@@ -87,6 +124,8 @@ def replicate_blocks(
         Coefficients of the replicates.
     counts : ndarray, shape (n,)
         Multiplicities of the rows.
+    totals : ReplicateTotals, optional
+        Sums over all rows, where these are a block of them.
 
     Yields
     ------
@@ -100,7 +139,8 @@ def replicate_blocks(
     for first in range(0, gamma.shape[1], BLOCK):
         columns = slice(first, min(first + BLOCK, gamma.shape[1]))
         eta = model.predictors(gamma[:, columns])
-        yield columns, eta, model.weights_at(eta, counts[:, None])
+        whole = None if totals is None else totals.some(columns).target
+        yield columns, eta, model.weights_at(eta, counts[:, None], whole)
 
 
 # --- sums over the replicates ------------------------------------------------------------------------------------
@@ -288,12 +328,21 @@ class BlockwiseWeights:
         Coefficients of the replicates of each resample.
     count : int
         B; where fewer are usable, sums are scaled so that mean squares over B are those over the usable ones.
+    totals : ReplicateTotals, optional
+        Sums over all rows, where these are a block of them and there is one resample.
     """
 
     def __init__(
-        self, slices: tuple[slice, ...], model: WeightModel, counts: Array, gammas: list[Array], count: int
+        self,
+        slices: tuple[slice, ...],
+        model: WeightModel,
+        counts: Array,
+        gammas: list[Array],
+        count: int,
+        totals: ReplicateTotals | None = None,
     ) -> None:
         self.slices, self.model, self.counts, self.gammas, self.count = slices, model, counts, gammas, count
+        self.totals = totals
         self.scale = np.array([np.sqrt(count / max(g.shape[1], 1)) for g in gammas])
         self._kept: list[tuple[int, slice, ImportanceWeights]] | None = None
         empty = np.array([g.shape[1] == 0 for g in gammas])
@@ -307,7 +356,7 @@ class BlockwiseWeights:
         keep = kept_bytes(self.model, self.counts.size, self.count) <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
-            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j]):
+            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.totals):
                 block = j, columns, at
                 if keep:
                     kept.append(block)

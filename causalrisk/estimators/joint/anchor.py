@@ -7,21 +7,24 @@ least after `CAUTION` standard errors of its difference to the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
+from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
-from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
-from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
+from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
 from causalrisk.estimators.sample import Sample
-from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import KEPT, BlockwiseWeights, WeightMoments
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.linalg import Array, Triangle
+from causalrisk.propensity.replicates import KEPT
+from causalrisk.propensity.weights import WeightFit
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
@@ -50,6 +53,15 @@ class HeldOutUnits:
         total = np.zeros((len(self.counts), rows.shape[1]))
         np.add.at(total, self.codes, self.weights[:, None] * rows)
         return total
+
+    def part(self, place: slice) -> HeldOutUnits:
+        """Return those of some rows, which are units each."""
+        if place == slice(0, len(self.weights)):
+            return self
+        return HeldOutUnits(self.weights[place], self.counts[place], np.arange(place.stop - place.start))
+
+
+UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool)
 
 
 def train_best(
-    trainer: Trainer, criteria: Sequence[Criterion], units: HeldOutUnits
+    trainer: Trainer, criteria: Sequence[Criterion], units: UnitsOf
 ) -> tuple[JointEstimate, JointCriterion, AnchorPath | None]:
     """Train the arms under each criterion and keep the best, the first unless another is clearly better.
 
@@ -110,8 +122,8 @@ def train_best(
         Trains the arms.
     criteria : sequence of Criterion
         Weights of the terms of the objective, one for each anchor.
-    units : HeldOutUnits
-        What is left out at once.
+    units : callable
+        What is left out at once of a block of rows.
 
     Returns
     -------
@@ -126,92 +138,139 @@ def train_best(
     for criterion in criteria:  # each from the one before, whose minimum is near
         reached = [solution for solution in found if solution.result.success]
         found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
-    path = _choose(found, trainer.replicated, units) if len(found) > 1 else None
+    path = _choose(found, trainer, units) if len(found) > 1 else None
     best = found[0 if path is None else path.chosen]
     return trainer.estimate(best), best.criterion, path
 
 
-def _choose(found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits) -> AnchorPath:
+@dataclass(frozen=True)
+class _SquareSums:
+    """Sums over units of the squared influence functions of r solutions, and of their differences to the first's."""
+
+    units: float
+    squares: Array
+    difference: Array
+    squared_difference: Array
+
+
+def _choose(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> AnchorPath:
     """Compare the variances of the effect from influence functions held out, unit by unit."""
-    sample, spread = found[0].sample, found[0].criterion.rms_residual
-    n_units = units.counts.sum()
-    influence = [values / (sample.total * spread) for values in _held_out_all(found, replicated, units)]
-    squares = np.stack([(values**2).sum(axis=1) for values in influence])
-    variances = squares @ units.counts
-    difference = squares - squares[0]
-    total_difference = difference @ units.counts
-    centred = difference - total_difference[:, None] / n_units
-    se_difference = np.sqrt(centred**2 @ units.counts)
+    spread = found[0].criterion.rms_residual
+    total = trainer.problem.sample.total * spread
+    sums = add_up(_square_sums(psi / total, of_units) for psi, of_units in _projected(found, trainer, units))
+    se_difference = np.sqrt(np.maximum(sums.squared_difference - sums.difference**2 / sums.units, 0.0))
     converged = np.array([bool(solution.result.success) for solution in found])
     # another anchor than the first has to be better by CAUTION standard errors of the difference
-    judged = np.where(converged, total_difference + CAUTION * se_difference, np.inf)
-    first = variances[0] or np.nan
+    judged = np.where(converged, sums.difference + CAUTION * se_difference, np.inf)
+    first = sums.squares[0] or np.nan
     return AnchorPath(
         effects=np.array([solution.params()[0] for solution in found]),
-        std_errors=spread * np.sqrt(variances),
-        ratios=variances / first,
+        std_errors=spread * np.sqrt(sums.squares),
+        ratios=sums.squares / first,
         ratio_errors=se_difference / first,
         converged=converged,
         chosen=int(np.argmin(judged)),
     )
 
 
-def _held_out_all(found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits) -> Iterator[Array]:
-    """Yield `held_out` of each solution; as many as memory allows share a pass over the replicates."""
-    together = max(KEPT // (8 * found[0].sample.n * (found[0].theta.size + 1)), 1)
-    for first in range(0, len(found), together):
-        some = found[first : first + together]
-        for solution, products in zip(some, weight_products(some, replicated), strict=True):
-            yield held_out(solution, replicated, units, products)
+def _square_sums(psi: Array, units: HeldOutUnits) -> _SquareSums:
+    """Sum over units; psi of rows, shape (n, r, C)."""
+    summed = units.sums(psi.reshape(len(psi), -1)).reshape(-1, *psi.shape[1:])
+    squares = (summed**2).sum(axis=2)
+    difference = squares - squares[:, :1]
+    counts = units.counts
+    return _SquareSums(float(counts.sum()), counts @ squares, counts @ difference, counts @ difference**2)
 
 
-def held_out(
-    solution: JointSolution, replicated: BlockwiseWeights, units: HeldOutUnits, products: Array | None = None
+def _projected(
+    found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf
+) -> Iterator[tuple[Array, HeldOutUnits]]:
+    """Yield the influence functions held out of blocks of rows, (n, r, C), less their projection, and the units.
+
+    They are projected on that of the propensity model: that is what estimating the model does to the variance. A pass
+    over the rows has the sums that determine the projection; the second one is spared where the rows are in memory.
+    """
+    problem, centres = trainer.problem, [trainer.centres(solution) for solution in found]
+
+    def held_out_blocks() -> Iterator[Array]:
+        for rows in trainer.blocks():
+            yield _held_out_all(found, centres, rows, units(rows.place, rows.sample))
+
+    parts, every = [], None
+    for psi, (_, sample, fit) in zip(held_out_blocks(), problem.parts(), strict=True):
+        rows = np.column_stack([_known(sample, fit), psi.reshape(len(psi), -1)])
+        triangle = Triangle(np.sqrt(sample.s)[:, None] * rows)
+        every = triangle if every is None else every + triangle
+        if problem.in_memory:
+            parts.append(psi)
+    coefficients = _projection(every, 1 + problem.weight_fit.size, problem.n_units)
+    again = parts if problem.in_memory else held_out_blocks()
+    for psi, (place, sample, fit) in zip(again, problem.parts(), strict=True):
+        projected = _known(sample, fit) @ coefficients
+        yield psi - projected.reshape(psi.shape), units(place, sample)
+
+
+def _known(sample: Sample, fit: WeightFit) -> Array:
+    """What influence functions held out are projected on, shape (n, 1 + Q)."""
+    return np.column_stack([np.ones(sample.n), fit.influence])
+
+
+def _projection(every: Triangle, width: int, n: float) -> Array:
+    """Least-squares coefficients of the other columns of a triangular factor on its first, `width` ones."""
+    left, right = every.factor[:, :width], every.factor[:, width:]
+    scale = np.maximum(np.linalg.norm(left, axis=0), np.finfo(float).tiny)
+    found = np.linalg.lstsq(left / scale, right, rcond=n * np.finfo(float).eps)[0]
+    return np.asarray(found / scale[:, None])
+
+
+def _held_out_all(
+    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], rows: JointRows, units: HeldOutUnits
 ) -> Array:
-    """Influence function of the effects at the solution without each unit, summed over the unit, shape (G, C).
+    """Return `held_out` of each solution, shape (n, r, C); as many as memory allows share a pass over the replicates."""
+    together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
+    psi = []
+    for first in range(0, len(found), together):
+        some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
+        for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):
+            psi.append(held_out(at, centres[k], units, products))
+    return np.stack(psi, axis=1)
+
+
+def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:
+    """Influence function of the effects, of each row at the solution without its unit, shape (n, C).
 
     Parameters
     ----------
-    solution : JointSolution
-        The objective at its minimum.
-    replicated : BlockwiseWeights
-        Importance weights of the full sample under its replicates.
+    rows : SolutionRows
+        The rows at the minimum of the objective.
+    centres : ReplicateCentres
+        What centres the equations under each replicate.
     units : HeldOutUnits
         What is left out at once.
-    products : ndarray, shape (n, K p + 1), optional
+    products : ndarray, shape (n, K p + 1)
         `weight_products` of the solution.
 
     Returns
     -------
-    ndarray, shape (G, C)
-        A column a contrast of the objective, whose influence function at the fitted propensity score has its projection
-        on that of the propensity model taken from it: that is what estimating the model does to the variance.
+    ndarray, shape (n, C)
+        A column a contrast of the objective, at the fitted propensity score.
 
     Notes
     -----
     The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
     """
-    sample, contrasts = solution.sample, solution.criterion.contrasts
-    n_arms, p = solution.theta.shape
-    fitted = WeightMoments.single(solution.weight_fit.as_resample())
-    at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
-    sums = known_score_sums(solution, replicated, products)
-    parts = RowParts.of(solution, sums, known_terms(solution, sums))
-    step = _steps(solution, parts, replicated, units).reshape(-1, n_arms, p)
+    sums = known_score_sums(rows, centres, products)
+    parts = RowParts.of(rows, sums, known_terms(rows, sums))
+    step = _steps(rows, parts, units).reshape(-1, *rows.solution.theta.shape)
+    at_fit = rows.fitted_variance
     (part,) = at_fit.parts
-    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(n_arms)]
-    psi = (contrasts @ (part.psi[..., 0] + np.stack(moved))).T
-    root = np.sqrt(sample.s)[:, None]
-    known = np.column_stack([np.ones(sample.n), solution.weight_fit.influence])
-    known = known / np.sqrt(np.maximum((known**2).mean(axis=0), np.finfo(float).tiny))
-    return units.sums(psi - known @ np.linalg.lstsq(root * known, root * psi, rcond=None)[0])
+    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(rows.sample.n_arms)]
+    return (rows.criterion.contrasts @ (part.psi[..., 0] + np.stack(moved))).T
 
 
-def _steps(solution: JointSolution, parts: RowParts, replicated: BlockwiseWeights, units: HeldOutUnits) -> Array:
+def _steps(rows: SolutionRows, parts: RowParts, units: HeldOutUnits) -> Array:
     """How theta moves without the unit of each row, shape (n, K p)."""
-    shares = units.weights / solution.sample.total
-    if len(units.counts) == solution.sample.n:
-        return steps_without_rows(solution, parts, shares)
-    return steps_without_clusters(solution, parts=parts, replicated=replicated, shares=shares, codes=units.codes)[
-        units.codes
-    ]
+    shares = units.weights / rows.sample.total
+    if len(units.counts) == rows.sample.n:
+        return steps_without_rows(rows.solution, parts, shares)
+    return steps_without_clusters(rows, parts=parts, shares=shares, codes=units.codes)[units.codes]
