@@ -7,18 +7,20 @@ evaluates them block by block, with the functions that a fit in memory applies t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.design.scan.reader import named
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
-from causalrisk.estimators.exposure import check_means, check_offset, stated_exposure
+from causalrisk.estimators.block_problem import Block, Problem
+from causalrisk.estimators.blocked_refit import refit_blocks
+from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.outcome import (
@@ -28,12 +30,14 @@ from causalrisk.estimators.outcome import (
     gaussian_instead,
     outcome_failures,
 )
-from causalrisk.estimators.prepare import check_target, make_model
-from causalrisk.estimators.record import BlockInfluence, FitRecord
-from causalrisk.estimators.sample import BlockSample, ScannedSample, block_sample
+from causalrisk.estimators.prepare import check_target
+from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
+from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.sample import BlockSample, ScannedSample
 from causalrisk.estimators.separate import (
     LEVEL_TOLERANCE,
     Level,
+    SolvedMeans,
     TrainedRows,
     influence_of_estimates,
     level_at,
@@ -43,16 +47,16 @@ from causalrisk.estimators.separate import (
     training_arms,
     training_family,
 )
+from causalrisk.estimators.separate_refit import FullFit
 from causalrisk.estimators.specification import ScannedEstimate, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
-from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.targets import Target, TiltTarget, make_target
+from causalrisk.propensity.targets import make_target
 from causalrisk.propensity.weights import (
     RowWeights,
     ScannedWeights,
@@ -63,118 +67,8 @@ from causalrisk.propensity.weights import (
     weigh_rows,
 )
 
-
-@dataclass(frozen=True)
-class Block:
-    """A block of rows, sorted by arm.
-
-    Parameters
-    ----------
-    name : str
-        What messages call it.
-    sample : BlockSample
-        The rows.
-    model : WeightModel
-        Propensity model and target, on the rows.
-    cluster : ndarray of int, shape (n,), or None
-        Clusters.
-    position : ndarray of int, shape (n,)
-        Number of each row in all data.
-    """
-
-    name: str
-    sample: BlockSample
-    model: WeightModel
-    cluster: NDArray[np.intp] | None
-    position: NDArray[np.intp]
-
-    @property
-    def units(self) -> NDArray[np.intp]:
-        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it."""
-        return self.position if self.cluster is None else self.cluster
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is estimated from which data.
-
-    Parameters
-    ----------
-    design : ScannedDesign
-        The data.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    target : Target
-        The target population.
-    family : OutcomeFamily
-        Family of the outcome models.
-    """
-
-    design: ScannedDesign
-    spec: Specification
-    options: ModelOptions
-    target: Target
-    family: OutcomeFamily
-
-    @property
-    def n_arms(self) -> int:
-        """K."""
-        return self.design.n_arms
-
-    @property
-    def total(self) -> float:
-        """Sum of the observation weights, N."""
-        return float(self.design.arm_totals.sum())
-
-    @property
-    def weighs(self) -> bool:
-        """Whether there are importance weights to fit."""
-        return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
-
-    def blocks(self) -> Iterator[Block]:
-        """Begin a pass over the rows."""
-        for block in self.design.blocks():
-            yield self.block(block)
-
-    def block(self, block: CodedBlock) -> Block:
-        """Make the sample and the models of a block."""
-        design, stated = self.design, stated_exposure(self.design, self.options)
-        sample = block_sample(
-            block,
-            design.outcome_basis,
-            design.propensity_basis,
-            family=self.family,
-            n_arms=self.n_arms,
-            total=self.total,
-            at=None if stated is None else float(np.log(stated)),
-        )
-        propensity = make_model(design, sample=sample, target=self.target, options=self.options, frame=None)
-        model = WeightModel(propensity, self.target, sample.observed)
-        cluster = None if block.cluster is None else block.cluster[sample.order]
-        return Block(
-            name=block.name, sample=sample, model=model, cluster=cluster, position=block.position[sample.order]
-        )
-
-    def without_rows(self) -> Block:
-        """Return a block without rows, which knows the columns and models."""
-        design, none = self.design, np.empty(0)
-        p, q = len(design.exog_names), len(design.propensity_names)
-        arm = np.empty(0, dtype=np.intp)
-        return self.block(
-            CodedBlock(
-                name="no rows",
-                position=arm,
-                y=none,
-                X=np.empty((0, p)),
-                Z=np.empty((0, q)),
-                arm=arm,
-                weights=none,
-                cluster=None,
-                offset=None if design.offset_kind is None else none,
-            )
-        )
+T = TypeVar("T")
+OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
 
 
 def fit_blocks(
@@ -199,10 +93,11 @@ def fit_blocks(
         The fit, without standard errors.
     """
     cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
-    _check_available(options, cov_type, design.cluster_name is not None)
+    _check_available(options, inference)
     notes, problem = Notes(design.notes), _problem(design, spec, options)
     weights = _fit_weights(problem, notes) if problem.weighs else None
-    estimate, blockwise, overlap = _estimate(problem, _fit_outcome(problem, weights, notes), notes)
+    fit = _fit_outcome(problem, weights, notes)
+    estimate, at, overlap = _estimate(problem, fit, notes)
     check_outcome(design, notes)
     check_clusters(design, notes)
     size, empty = len(estimate.values), problem.without_rows()
@@ -226,7 +121,7 @@ def fit_blocks(
         given_resamples=False,
         seed=seed_sequence(inference.rng),
         notes=tuple(notes),
-        blockwise=blockwise,
+        passes=BlockedPasses(problem, fit, at, estimate.params),
     )
 
 
@@ -243,7 +138,7 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
     return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
-def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> None:
+def _check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
         "trim": options.trim,
@@ -258,10 +153,10 @@ def _check_available(options: ModelOptions, cov_type: str, clustered: bool) -> N
                 "that is fitted to all rows.\n"
                 f"Leave {name}= out, or, if the rows fit into memory, type  data=data.collect()."
             )
-    if cov_type == "bootstrap":
+    if inference.resamples is not None:
         raise UnavailableError(
-            "the bootstrap is not there for a scan: it resamples rows, which are not kept in memory.\n"
-            f'Type  fit(cov_type="{"cluster" if clustered else "robust"}").'
+            "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
+            "Type  n_boot=999, or, if the rows fit into memory, make the model from  data.collect()."
         )
 
 
@@ -297,14 +192,12 @@ class BlockedWeights:
 
 def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     """Fit the propensity model, a pass an iteration; refuse separation, warn of non-convergence."""
+    empty = problem.without_rows().propensity
 
-    def likelihoods() -> Iterator[tuple[WeightedRows]]:
-        for block in problem.blocks():
-            model = _propensity(block)
-            yield (model.weighted(block.sample.s[:, None]),)
+    def over(function: OfLikelihoods[T]) -> Iterator[T]:
+        return problem.over(functools.partial(_on_propensity, function))
 
-    empty = _propensity(problem.without_rows())
-    rows = BlockedLikelihood(likelihoods, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
+    rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
     fits = maximize(rows, np.zeros((empty.n_coefficients, 1)))
     link, name = problem.options.propensity_link, problem.design.treat_name
     if fits.failures[0] == Failure.SEPARATION:
@@ -321,8 +214,9 @@ def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     return BlockedWeights(fits, WeightSums(*_target_sums(problem, fits), information))
 
 
-def _propensity(block: Block) -> LikelihoodModel:
-    return cast(LikelihoodModel, block.model.propensity)  # others are refused
+def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the propensity model on a block."""
+    return function((block.propensity.weighted(block.sample.s[:, None]),))
 
 
 def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
@@ -332,13 +226,16 @@ def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array 
         tilt = np.array([problem.total if toward is None else totals[toward]])
         return TargetSums(np.array([problem.total]), tilt, tilt), None
 
-    def over(function: Callable[[WeightModel, Array, Array], Any]) -> Iterator[Any]:
-        for block in problem.blocks():
-            eta = block.model.predictors(fits.coefficients)
-            yield function(block.model, eta, block.sample.s[:, None])
+    whole = add_up(problem.over(functools.partial(_sums_of_target, fits.coefficients)))
+    return whole, add_up(problem.over(functools.partial(_log_mean, fits.coefficients, whole)))
 
-    whole = add_up(over(lambda model, eta, s: model.target_sums(eta, s)))
-    return whole, add_up(over(lambda model, eta, s: model.log_mean(eta, s, whole)))
+
+def _sums_of_target(gamma: Array, block: Block) -> TargetSums:
+    return block.model.target_sums(block.model.predictors(gamma), block.sample.s[:, None])
+
+
+def _log_mean(gamma: Array, whole: TargetSums, block: Block) -> Array | None:
+    return block.model.log_mean(block.model.predictors(gamma), block.sample.s[:, None], whole)
 
 
 @dataclass(frozen=True)
@@ -347,8 +244,6 @@ class BlockedFit:
 
     Parameters
     ----------
-    problem : Problem
-        What is estimated.
     weights : BlockedWeights or None
         The importance weights; None where there are none to fit.
     level : Level
@@ -359,23 +254,20 @@ class BlockedFit:
         How the fit of each arm ended, a `Failure`.
     """
 
-    problem: Problem
     weights: BlockedWeights | None
     level: Level
     theta: Array
     failed: tuple[int, ...]
 
-    def blocks(self) -> Iterator[tuple[Block, TrainedRows]]:
-        """Begin a pass over the rows, each block with its rows under the outcome models."""
-        for block in self.problem.blocks():
-            sample, weights = _centred(self.problem, block, self.weights, self.level)
-            yield block, trained_rows(sample, self.problem.spec, weights, self.theta)
+    def rows(self, block: Block) -> TrainedRows:
+        """Return the rows of a block under the outcome models."""
+        sample, weights = _centred(block, self.weights, self.level)
+        return trained_rows(sample, block.problem.spec, weights, self.theta)
 
 
-def _centred(
-    problem: Problem, block: Block, weights: BlockedWeights | None, level: Level
-) -> tuple[BlockSample, RowWeights]:
+def _centred(block: Block, weights: BlockedWeights | None, level: Level) -> tuple[BlockSample, RowWeights]:
     """Rows of a block with outcomes measured from the level, and their importance weights."""
+    problem = block.problem
     toward = problem.target.toward
     mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
     fitted = None if weights is None else weights.of(block)
@@ -399,30 +291,39 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
     empty = problem.without_rows().sample
     family = training_family(empty, problem.spec)
 
-    def training() -> Iterator[list[ArmTraining]]:
-        for block in problem.blocks():
-            with named(block.name):
-                problem.family.check(block.sample.y, problem.design.endog_name)
-            sample, rows = _centred(problem, block, weights, level)
-            yield training_arms(sample, problem.spec, rows)
-
-    def likelihoods() -> Iterator[list[WeightedRows]]:
-        for arms in training():
-            yield [arm.rows() for arm in arms]
+    def over(function: OfLikelihoods[T]) -> Iterator[T]:
+        return problem.over(functools.partial(_on_outcome, function, weights, level))
 
     factors = [np.empty((0, len(level.direction) + 1))] * n_arms
-    for arms in training():
-        parts = [arm.start() for arm in arms]
+    for parts in problem.over(functools.partial(_starts, weights, level)):
         factors = [triangular_factor(np.vstack(pair)) for pair in zip(factors, parts, strict=True)]
     theta = np.stack([factor_solution(factor) for factor in factors])
     failures = np.zeros(n_arms, dtype=np.int8)
     if not family.linear:
         bounded = OutcomeLikelihood(family, empty.y).bounded
-        fits = maximize(BlockedLikelihood(likelihoods, 1, bounded, tuple(range(n_arms))), theta.T)
+        fits = maximize(BlockedLikelihood(over, 1, bounded, tuple(range(n_arms))), theta.T)
         theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
     failed = tuple(int(code) for code in failures)
     _check_outcome_fits(problem, failed, notes)
-    return BlockedFit(problem=problem, weights=weights, level=level, theta=theta, failed=failed)
+    return BlockedFit(weights=weights, level=level, theta=theta, failed=failed)
+
+
+def _training(weights: BlockedWeights | None, level: Level, block: Block) -> list[ArmTraining]:
+    """Return what the outcome model of each arm is trained on, of a block."""
+    problem = block.problem
+    with named(block.name):
+        problem.family.check(block.sample.y, problem.design.endog_name)
+    sample, rows = _centred(block, weights, level)
+    return training_arms(sample, problem.spec, rows)
+
+
+def _starts(weights: BlockedWeights | None, level: Level, block: Block) -> list[Array]:
+    return [arm.start() for arm in _training(weights, level, block)]
+
+
+def _on_outcome(function: OfLikelihoods[T], weights: BlockedWeights | None, level: Level, block: Block) -> T:
+    """Apply a function to the likelihoods of the outcome models on a block."""
+    return function([arm.rows() for arm in _training(weights, level, block)])
 
 
 def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes) -> None:
@@ -445,10 +346,10 @@ def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes)
 
 def _estimate(
     problem: Problem, fit: BlockedFit, notes: Notes
-) -> tuple[ScannedEstimate, Callable[[], Iterator[BlockInfluence]], tuple[ArmWeights, ...]]:
-    """Average over the target; what is returned second begins a pass over the influence function."""
-    spread, scale, level = _WeightSpread(problem), problem.options.effect_scale, fit.level
-    at = solve_means(lambda: spread.watched(fit.blocks()))
+) -> tuple[ScannedEstimate, SolvedMeans, tuple[ArmWeights, ...]]:
+    """Average over the target."""
+    spread, scale, level = _WeightSpread(problem, fit), problem.options.effect_scale, fit.level
+    at = solve_means(spread.over)
     params = level.params(scale, at.means)
     scale.check(params[-problem.n_arms :], problem.design.labels)
     estimate = ScannedEstimate(
@@ -458,41 +359,75 @@ def _estimate(
         model_means=at.model_means + level.height,
         failed=fit.failed,
     )
+    return estimate, at, spread.summaries(notes)
 
-    def influence() -> Iterator[BlockInfluence]:
-        for block, trained in fit.blocks():
-            values = influence_of_estimates(trained, at, level, scale)
-            yield BlockInfluence(values, trained.sample.s, block.cluster)
 
-    return estimate, influence, spread.summaries(notes)
+def _on_trained(function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block) -> T:
+    return function(fit.rows(block))
+
+
+@dataclass(frozen=True)
+class BlockedPasses(LaterPasses):
+    """Further passes over the rows of a fit.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was estimated.
+    fit : BlockedFit
+        Weights and outcome models.
+    at : SolvedMeans
+        The arm means.
+    params : ndarray, shape (2 K - 1,)
+        The estimates.
+    """
+
+    problem: Problem
+    fit: BlockedFit
+    at: SolvedMeans
+    params: Array
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`."""
+        problem, fit = self.problem, self.fit
+        full = FullFit(self.params, fit.theta, fit.level, problem.options.effect_scale)
+        gamma = np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0]
+        resampler = KeyedResampler(kind, seed, problem.design.weight_type == "frequency")
+        return refit_blocks(problem, full, gamma, resampler, n_boot)
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `LaterPasses`."""
+        return self.problem.over(functools.partial(_on_influence, function, self.fit, self.at))
+
+
+def _on_influence(function: Callable[[BlockInfluence], T], fit: BlockedFit, at: SolvedMeans, block: Block) -> T:
+    trained = fit.rows(block)
+    values = influence_of_estimates(trained, at, fit.level, block.problem.options.effect_scale)
+    return function(BlockInfluence(values, trained.sample.s, block.cluster))
 
 
 class _WeightSpread:
-    """How the importance weights of each arm are spread, block by block."""
+    """How the importance weights of each arm are spread; it is looked at along the way of the first pass."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, fit: BlockedFit) -> None:
+        self.problem, self.fit = problem, fit
         self.parts: list[list[ArmWeights]] = [[] for _ in range(problem.n_arms)]
         self.remote = np.zeros(2, dtype=np.intp)
         self.begun = False
 
-    def watched(self, blocks: Iterator[tuple[Block, TrainedRows]]) -> Iterator[TrainedRows]:
-        """Pass rows on, and add them in the first pass."""
-        first, self.begun = not self.begun, True
-        for _, rows in blocks:
-            if first:
-                self.add(rows)
-            yield rows
+    def over(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows under the outcome models."""
+        if self.begun:
+            return self.problem.over(functools.partial(_on_trained, function, self.fit))
+        self.begun = True
+        return self._first(function)
 
-    def add(self, rows: TrainedRows) -> None:
-        """Add the rows of a block."""
-        sample = rows.sample
-        weights = rows.weights if isinstance(rows.weights, WeightFit) and rows.spec.uses_propensity else None
-        units = sample.s if self.problem.design.weight_type == "frequency" else np.ones(sample.n)
-        for a, summary in weights_of_arms(sample, weights, units).items():
-            self.parts[a] = [combined_weights([*self.parts[a], summary])]
-        if weights is not None:
-            self.remote += remote_units(weights.probabilities, units)
+    def _first(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
+        for result, (found, remote) in self.problem.over(functools.partial(_with_spread, function, self.fit)):
+            for a, summary in found.items():
+                self.parts[a] = [combined_weights([*self.parts[a], summary])]
+            self.remote += remote
+            yield result
 
     def summaries(self, notes: Notes) -> tuple[ArmWeights, ...]:
         """Summaries of all rows; a warning where few rows dominate."""
@@ -504,3 +439,15 @@ class _WeightSpread:
         if message:
             notes.warn(message, OverlapWarning)
         return arms
+
+
+def _with_spread(
+    function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block
+) -> tuple[T, tuple[dict[int, ArmWeights], NDArray[np.intp]]]:
+    """Apply a function to the rows of a block, and say how their weights are spread."""
+    rows, sample = fit.rows(block), block.sample
+    weights = rows.weights if isinstance(rows.weights, WeightFit) and rows.spec.uses_propensity else None
+    units = sample.s if block.problem.design.weight_type == "frequency" else np.ones(sample.n)
+    found = weights_of_arms(rows.sample, weights, units)
+    remote = np.zeros(2, dtype=np.intp) if weights is None else np.array(remote_units(weights.probabilities, units))
+    return function(rows), (found, remote)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Estimate, Specification
@@ -29,6 +30,7 @@ from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
 
+T = TypeVar("T")
 SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
 
 
@@ -104,6 +106,16 @@ class BlockInfluence:
     cluster: NDArray[np.intp] | None
 
 
+class LaterPasses(Protocol):
+    """Further passes over the rows of a fit to a scan."""
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of the influence function on each block."""
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """Estimate again under resamples."""
+
+
 @dataclass(frozen=True)
 class FitRecord:
     """Everything a fit produced.
@@ -148,8 +160,8 @@ class FitRecord:
         Root of the random streams.
     notes : tuple of str
         Text of every warning.
-    blockwise : callable, optional
-        Of a fit to a scan until it has a covariance: begins a pass over `BlockInfluence`.
+    passes : LaterPasses, optional
+        Of a fit to a scan, until it has a covariance.
     """
 
     design: Design
@@ -171,7 +183,7 @@ class FitRecord:
     given_resamples: bool
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
-    blockwise: Callable[[], Iterator[BlockInfluence]] | None = None
+    passes: LaterPasses | None = None
 
     @property
     def estimand(self) -> str:

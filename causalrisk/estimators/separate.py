@@ -1,7 +1,7 @@
-"""The estimators that train each arm by itself: the point estimate with its influence function, and batched refits.
+"""The estimators that train each arm by itself: the point estimate with its influence function.
 
-Flows in: a sample, importance weights w with their derivatives, a `Specification`. Flows out: an `Estimate`; for m
-resamples at once its values.
+Flows in: a sample, importance weights w with their derivatives, a `Specification`. Flows out: an `Estimate`. Its
+batched refits are in `separate_refit`.
 
 With s_i / N the share of a row, t_i its tilt, m_a the outcome model of arm a at theta_a, the mean of arm a is
 
@@ -16,20 +16,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.outcome import ArmTraining, OutcomeRefitter, fit_outcome
-from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
+from causalrisk.estimators.outcome import ArmTraining, fit_outcome
+from causalrisk.estimators.refits import count_totals
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
-from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
@@ -141,7 +140,7 @@ def estimate_separately(
     theta = np.stack([fit.coefficients[:, 0] for fit in fits])
     trained = TrainedSample(sample=sample, spec=spec, weights=weights, theta=theta, level=level)
     alone = list(trained.blocks()) if len(sample.parts()) == 1 else None  # not to be made again in every pass
-    at = solve_means(trained.blocks if alone is None else lambda: alone)
+    at = solve_means(lambda function: map(function, trained.blocks() if alone is None else alone))
     return Estimate(
         params=level.params(effect_scale, at.means),
         theta=theta + level.height * level.direction,
@@ -390,27 +389,32 @@ class SolvedMeans:
         return np.concatenate([at.value for at in self.arms])
 
 
-def solve_means(blocks: Callable[[], Iterable[TrainedRows]]) -> SolvedMeans:
+def solve_means(over: Callable[[Callable[[TrainedRows], Any]], Iterable[Any]]) -> SolvedMeans:
     """Average over the target, in a pass for the means and one for their derivatives.
 
     Parameters
     ----------
-    blocks : callable
-        Begins a pass over the rows, in one block or more.
+    over : callable
+        Begins a pass over the rows: what a function makes of each block of them, of which there may be one.
     """
-    sums = add_up(
-        MeanSums(
-            theta=theta_sums(rows),
-            arms=tuple(arm.equations() for arm in rows.arms),
-            model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
-        )
-        for rows in blocks()
-    )
+    sums: MeanSums = add_up(over(mean_sums))
     solved = tuple(equations.solved() for equations in sums.arms)
-    derivatives = add_up(
-        tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True)) for rows in blocks()
-    )
+    derivatives = add_up(over(partial(mean_derivatives, solved)))
     return SolvedMeans(theta=sums.theta, model_means=sums.model_means, arms=solved, derivatives=derivatives)
+
+
+def mean_sums(rows: TrainedRows) -> MeanSums:
+    """Sum over rows what the arm means and the outcome models are made of."""
+    return MeanSums(
+        theta=theta_sums(rows),
+        arms=tuple(arm.equations() for arm in rows.arms),
+        model_means=rows.sample.mean(rows.weights.tilt[:, None] * rows.predicted.T),
+    )
+
+
+def mean_derivatives(solved: tuple[SolvedProjection, ...], rows: TrainedRows) -> tuple[tuple[Array, Array], ...]:
+    """Sum over rows the derivatives of the equations of each arm's mean."""
+    return tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True))
 
 
 def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, effect_scale: EffectScale) -> Array:
@@ -590,78 +594,3 @@ class ArmRows:
             rows = rows + (weights.w * self.residual - weights.measure * (g @ at.correction))[:, None] * g
         rows = rows + weights.influence @ by_gamma.T
         return rows @ solve(at.gram, np.eye(len(at.gram)))  # the Gram matrix is symmetric
-
-
-class SeparateRefitter:
-    """Refits every estimator but the joint one.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec : Specification
-        The estimator.
-    weight_fit : WeightFit or None
-        The full-sample importance weights.
-    estimate : Estimate
-        The full-sample estimate.
-    target : Target
-        The target population.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
-
-    def __init__(
-        self,
-        sample: Sample,
-        spec: Specification,
-        weight_fit: WeightFit | None,
-        estimate: Estimate,
-        target: Target,
-        effect_scale: EffectScale,
-    ) -> None:
-        self.sample, self.spec, self.weight_fit, self.estimate = sample, spec, weight_fit, estimate
-        self.target, self.effect_scale = target, effect_scale
-        self.q, self.family = training_columns(sample, spec), training_family(sample, spec)
-        self.level = outcome_level(sample, spec)
-        self.y, self.theta = sample.y - self.level.height, estimate.theta - self.level.height * self.level.direction
-        self.outcome = [
-            OutcomeRefitter(
-                columns=self.q[rows],
-                y=self.y[rows],
-                family=self.family,
-                theta=theta,
-                offset=part_of(sample.offset, rows),
-            )
-            for rows, theta in zip(sample.slices, self.theta, strict=True)
-        ]
-
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`."""
-        sample, spec, m = self.sample, self.spec, counts.shape[1]
-        failures = [empty_arms(sample, counts)]
-        gamma, tilt, w = np.empty((0, m)), plain_tilt(sample, self.target, counts), np.ones((sample.n, 1))
-        if self.weight_fit is not None:
-            fits = fits or self.weight_fit.refit(counts)
-            failures.append(fits.failures)
-            gamma, model = fits.coefficients[: len(self.weight_fit.coefficients)], self.weight_fit.model
-            at = model.weights_at(model.predictors(fits.coefficients), counts)
-            tilt, w = at.tilt, at.w
-        share = counts / count_totals(sample, counts)
-        training = counts * (w if spec.weighted else sample.observed[:, None])
-        change = np.empty((sample.n_arms, self.q.shape[1], m))
-        for a, rows in enumerate(sample.slices):
-            change[a], outcome_failures = self.outcome[a].refit(training[rows])
-            failures.append(outcome_failures)
-        theta = self.theta[..., None] + change
-        predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))
-        means = (share * tilt * predicted).sum(axis=1)
-        if spec.corrected:
-            residual = share * w * (self.y[:, None] - sample.own(predicted))
-            means += np.stack([residual[rows].sum(axis=0) for rows in sample.slices])
-        error = RELATIVE_ROUNDING * np.abs(self.estimate.params[-len(means) :])[:, None]
-        height = self.level.height
-        if self.effect_scale != DIFFERENCE:
-            means = self.effect_scale.on_bounds(means + height, error) - height
-        params = self.level.params(self.effect_scale, means)
-        return collect_refits(params, theta + height * self.level.direction[:, None], gamma, first_failure(*failures))

@@ -15,7 +15,7 @@ from causalrisk.estimators.record import BootstrapDistribution, FitRecord, Joint
 from causalrisk.estimators.refits import Refits, Refitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import SeparateRefitter
+from causalrisk.estimators.separate_refit import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -137,10 +137,20 @@ def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> Resam
     return ShiftedReplicates(slices, weight_fit, replicates)
 
 
+def bootstrap_of(record: FitRecord, inference: InferenceOptions, notes: Notes) -> BootstrapDistribution:
+    """Run the bootstrap of a fit, in memory or in passes over its scan, and warn of failures."""
+    if record.passes is None:
+        return bootstrap(
+            refitter_of(record), resampler=record.resampler(), sample=record.sample, inference=inference, notes=notes
+        )
+    refits = record.passes.refits(record.bootstrap, record.seed, inference.draws)
+    return _noted(BootstrapDistribution(refits.values.T, refits.failures), notes)
+
+
 def bootstrap(
     refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions, notes: Notes
 ) -> BootstrapDistribution:
-    """Run the bootstrap and warn of failures."""
+    """Run the bootstrap in memory and warn of failures."""
     n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
@@ -148,7 +158,12 @@ def bootstrap(
     columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
     boot = run_bootstrap(refitter, draw=draw, n_boot=n_boot, width=WIDTH, workers=workers, progress=inference.progress)
-    failed = int((boot.failures != Failure.OK).sum())
+    return _noted(boot, notes)
+
+
+def _noted(boot: BootstrapDistribution, notes: Notes) -> BootstrapDistribution:
+    """Warn of resamples that failed, where others did not."""
+    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
         notes.warn(
             f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"

@@ -11,7 +11,7 @@ from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning,
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
-from causalrisk.inference.bootstrap import bootstrap, refitter_of
+from causalrisk.inference.bootstrap import bootstrap_of
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -41,21 +41,18 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
-        resampling = record.resampler()
         try:
-            boot = bootstrap(
-                refitter_of(record), resampler=resampling, sample=record.sample, inference=inference, notes=notes
-            )
+            boot = bootstrap_of(record, inference, notes)
         except KeyboardInterrupt:
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         used = boot.used
         covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
-        record = dataclasses.replace(record, boot=boot, covariance=covariance)
+        record = dataclasses.replace(record, boot=boot, covariance=covariance, passes=None)
     else:
         covariance = robust_covariance(record, inference.small_sample)
-        record = dataclasses.replace(record, covariance=covariance, blockwise=None)
+        record = dataclasses.replace(record, covariance=covariance, passes=None)
     record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
@@ -104,8 +101,11 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
     """As `influence_covariance`, of an influence function that comes in parts of the rows of the sample."""
     sample = record.sample
     cluster = sample.clusters(record.design.cluster)
+    blocks = (
+        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
+    )
     return sandwich(
-        (BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts),
+        lambda function: map(function, blocks),
         n=sample.total if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,
@@ -117,10 +117,10 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    if record.blockwise is None:
+    if record.passes is None:
         return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
     return sandwich(
-        record.blockwise(),
+        record.passes.influence,
         n=record.design.nobs,
         total=record.sample.total,
         frequency=record.frequency,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.estimators.record import BlockInfluence
 from causalrisk.numerics.blocks import add_up
@@ -12,7 +15,7 @@ from causalrisk.numerics.linalg import Array, weighted_gram
 
 
 def sandwich(
-    blocks: Iterable[BlockInfluence],
+    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
     *,
     n: float,
     total: float,
@@ -24,8 +27,9 @@ def sandwich(
 
     Parameters
     ----------
-    blocks : iterable of BlockInfluence
-        Influence function IF_i of d estimates, relative to N, and observation weights s_i; at least one block of rows.
+    over : callable
+        Begins a pass over the rows: what a function makes of each block, of the influence function IF_i of d estimates,
+        relative to N, and observation weights s_i.
     n : float
         Observations: rows, or the sum of frequency weights.
     total : float
@@ -49,20 +53,31 @@ def sandwich(
     """
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
     if n_clusters is None:
-        meat = add_up(weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2) for rows in blocks)
+        meat = add_up(over(partial(_products, frequency)))
     else:
-        groups = _cluster_sums(blocks, n_clusters)
+        groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
         meat = groups.T @ groups
         if n_coefficients:
             factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
     return np.asarray(factor * meat / total**2)
 
 
-def _cluster_sums(blocks: Iterable[BlockInfluence], n_clusters: int) -> Array:
+def _products(frequency: bool, rows: BlockInfluence) -> Array:
+    """Sum over rows of weighted outer products of the influence function, shape (d, d)."""
+    return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
+
+
+def _sums_of_clusters(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array]:
+    """Clusters of a block, shape (g,), and weighted sums of the influence function over their rows, shape (g, d)."""
+    clusters, codes = np.unique(np.asarray(rows.cluster), return_inverse=True)
+    sums = [np.bincount(codes, rows.weights * column, minlength=len(clusters)) for column in rows.influence.T]
+    return clusters, np.stack(sums, axis=1)
+
+
+def _cluster_sums(parts: Iterable[tuple[NDArray[np.intp], Array]], n_clusters: int) -> Array:
     """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
-    sums: list[Array] = []
-    for rows in blocks:
-        sums = sums or [np.zeros(n_clusters) for _ in rows.influence.T]
-        for total, column in zip(sums, rows.influence.T, strict=True):
-            total += np.bincount(rows.cluster, rows.weights * column, minlength=n_clusters)  # type: ignore[arg-type]
-    return np.stack(sums, axis=1)
+    total = np.empty((0, 0))
+    for clusters, sums in parts:
+        total = total if total.size else np.zeros((n_clusters, sums.shape[1]))
+        total[clusters] += sums
+    return total

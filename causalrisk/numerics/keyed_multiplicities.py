@@ -62,10 +62,10 @@ class KeyedResampler:
         weight counts the sum of as many, which is again a Poisson or a gamma variable.
         """
         if self.kind == "bayesian":
-            return self.perturb(stream, block, width, spread=1.0, units=units, weights=weights)
+            return self.perturb(stream, block, width=width, spread=1.0, units=units, weights=weights)
         if self._one_by_one:
-            return _poisson_quantiles(self._drawn(stream, block, width, units, _uniform), weights)
-        return self._drawn(stream, block, width, units, _poisson) * weights[:, None]
+            return _poisson_quantiles(self._drawn(_uniform, (stream, block), width, units), weights)
+        return self._drawn(_poisson, (stream, block), width, units) * weights[:, None]
 
     def perturb(
         self, stream: int, block: int, width: int, *, spread: float, units: NDArray[np.intp], weights: Array
@@ -76,14 +76,15 @@ class KeyedResampler:
         """
         shape = spread**-2
         if self._one_by_one:
-            uniform = self._drawn(stream, block, width, units, _uniform)
+            uniform = self._drawn(_uniform, (stream, block), width, units)
             return np.asarray(gammaincinv(weights[:, None] * shape, uniform) / shape)
-        drawn = self._drawn(stream, block, width, units, lambda rng: rng.standard_gamma(shape, (CHUNK, WIDTH)))
+        drawn = self._drawn(lambda rng: rng.standard_gamma(shape, (CHUNK, WIDTH)), (stream, block), width, units)
         drawn *= (weights / shape)[:, None]
         return drawn
 
-    def _drawn(self, stream: int, block: int, width: int, units: NDArray[np.intp], draw: Draw) -> Array:
-        """Draw each chunk of units that some are of, and take these, shape (n, width)."""
+    def _drawn(self, draw: Draw, of: tuple[int, int], width: int, units: NDArray[np.intp]) -> Array:
+        """Draw each chunk of units that some are of, and take these, shape (n, width); `of` are stream and block."""
+        stream, block = of
         key = np.random.SeedSequence(self.seed.entropy, spawn_key=(*self.seed.spawn_key, stream))
         words = key.generate_state(2, np.uint64)
         chunk, within = np.divmod(units, CHUNK)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial, reduce
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
@@ -284,8 +286,9 @@ class BlockedLikelihood:
 
     Parameters
     ----------
-    blocks : callable
-        Begins a pass: yields for each block its part of each likelihood, with one column of weights and halved steps.
+    over : callable
+        Begins a pass over the blocks: what a function makes of the parts that a block has of all likelihoods, each
+        with one column of weights and halved steps.
     n_predictors : int
         L.
     bounded : bool
@@ -296,12 +299,12 @@ class BlockedLikelihood:
 
     def __init__(
         self,
-        blocks: Callable[[], Iterable[Sequence[WeightedRows]]],
+        over: Callable[[Callable[[Sequence[WeightedRows]], Any]], Iterable[Any]],
         n_predictors: int,
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._blocks, self.n_predictors, self.bounded, self._which = blocks, n_predictors, bounded, which
+        self._over, self.n_predictors, self.bounded, self._which = over, n_predictors, bounded, which
         self._known: dict[bytes, tuple[LikelihoodSums, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -314,11 +317,8 @@ class BlockedLikelihood:
 
     def farthest(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`; a pass."""
-        most = np.zeros(len(self._which))
-        for block in self._blocks():
-            own = [block[position].farthest(gamma[:, [j]]) for j, position in enumerate(self._which)]
-            most = np.maximum(most, np.concatenate(own))
-        return most
+        parts = self._over(partial(_farthest_of_each, self._which, gamma))
+        return reduce(np.maximum, parts, np.zeros(len(self._which)))
 
     def damped(self, step: Array, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
@@ -327,7 +327,7 @@ class BlockedLikelihood:
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
-        return BlockedLikelihood(self._blocks, self.n_predictors, self.bounded, kept)
+        return BlockedLikelihood(self._over, self.n_predictors, self.bounded, kept)
 
     @property
     def width(self) -> int:
@@ -342,111 +342,34 @@ class BlockedLikelihood:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            self._known[key] = self._pass(gamma)
+            self._known[key] = add_up(self._over(partial(_sums_of_each, self._which, gamma)))
         return self._known[key]
 
-    def _pass(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
-        total: list[Array] = []
-        for block in self._blocks():
-            rows = [block[position] for position in self._which]
-            found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
-            losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
-            hessian = np.concatenate([sums.hessian for sums in found])
-            parts = [hessian, np.concatenate([sums.gradient for sums in found], axis=1), losses]
-            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        return LikelihoodSums(total[0], total[1]), total[2]
+
+def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> tuple[LikelihoodSums, Array]:
+    """Return sums and losses of some likelihoods of a block, each under its column of gamma, shape (L q, m)."""
+    rows = [block[position] for position in which]
+    found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
+    losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
+    hessian = np.concatenate([sums.hessian for sums in found])
+    return LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1)), losses
 
 
-class PiecewiseLikelihood:
-    """One model of rows that come in pieces, under m columns of weights; every set of gammas takes one pass over them.
-
-    Parameters
-    ----------
-    pieces : callable
-        Columns, ndarray of int -> begins a pass: yields positions in these columns, and some rows under their weights.
-    n_predictors : int
-        L.
-    bounded : bool
-        As in `Likelihood`.
-    columns : ndarray of int, shape (m,)
-        Columns of weights.
-    halving : bool
-        As in `WeightedRows`.
-    """
-
-    def __init__(
-        self,
-        pieces: Callable[[NDArray[np.intp]], Iterable[tuple[slice, WeightedRows]]],
-        n_predictors: int,
-        bounded: bool,
-        columns: NDArray[np.intp],
-        halving: bool = False,
-    ) -> None:
-        self.pieces, self.n_predictors, self.bounded = pieces, n_predictors, bounded
-        self.columns, self.halving = columns, halving
-        self._largest_row = np.inf  # sum of the sizes of its columns; known after the first pass
-
-    def sums(self, gamma: Array) -> LikelihoodSums:
-        """As in `WeightedLikelihood`."""
-        size, m = gamma.shape
-        total, largest = LikelihoodSums(np.zeros((m, size, size)), np.zeros((size, m))), 0.0
-        for at, rows in self.pieces(self.columns):
-            found = rows.sums(gamma[:, at])
-            total.hessian[at] += found.hessian
-            total.gradient[:, at] += found.gradient
-            largest = max(largest, float(np.abs(rows.columns).sum(axis=1).max(initial=0)))
-        self._largest_row = largest
-        return total
-
-    def loss(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`; a pass."""
-        total = np.zeros(gamma.shape[1])
-        for at, rows in self.pieces(self.columns):
-            total[at] += rows.loss(gamma[:, at])
-        return total
-
-    def farthest(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`; a pass."""
-        most = np.zeros(gamma.shape[1])
-        for at, rows in self.pieces(self.columns):
-            most[at] = np.maximum(most[at], rows.farthest(gamma[:, at]))
-        return most
-
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`; a pass, but for small steps without halving."""
-        if self.halving:
-            return halved(step, gamma, self.loss)
-        if np.abs(step).max(initial=0) * self._largest_row <= LARGEST_STEP:
-            return step
-        return limited(step, self.farthest(step))
-
-    def some(self, which: NDArray[np.bool_]) -> PiecewiseLikelihood:
-        """As in `WeightedLikelihood`."""
-        return self._with(self.columns[which], self.halving)
-
-    @property
-    def width(self) -> int:
-        """As in `WeightedLikelihood`."""
-        return len(self.columns)
-
-    def with_halving(self) -> PiecewiseLikelihood:
-        """As in `WeightedLikelihood`."""
-        return self._with(self.columns, True)
-
-    def _with(self, columns: NDArray[np.intp], halving: bool) -> PiecewiseLikelihood:
-        return PiecewiseLikelihood(self.pieces, self.n_predictors, self.bounded, columns, halving)
+def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
+    """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
+    return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
 
 
 def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
     """Fit under m columns of weights from a good start, shape (L q,) or (L q, m).
 
-    The few columns that do not settle are fitted again, with halved steps, from `restart`, shape (L q,).
+    The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
     fits = maximize(rows, _in_columns(start, rows.width))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(rows.some(again).with_halving(), _in_columns(restart, int(again.sum())))
+    second = maximize(rows.some(again).with_halving(), _in_columns(restart, rows.width)[:, again])
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
@@ -458,7 +381,7 @@ def _in_columns(start: Array, m: int) -> Array:
 
 
 def limited(step: Array, move: Array) -> Array:
-    """Shorten each step that moves a linear predictor by more than the largest step; `move`, shape (m,), by how much."""
+    """Shorten steps that move a linear predictor by more than the largest step; `move`, shape (m,), says how far."""
     return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 

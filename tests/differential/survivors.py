@@ -9,13 +9,14 @@ UNKNOWN = "NumPy takes any negative length for the one that it is to find."
 EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/separate.py": {
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
-        ("for rows, theta in zip(sample.slices, self.theta, strict=True)", "True  ->  False"): (
+    },
+    "causalrisk/estimators/separate_refit.py": {
+        ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): (
             "Both have one entry an arm; `strict` is there for the reader."
         ),
-        (
-            "gamma, tilt, w = np.empty((0, m)), plain_tilt(sample, self.target, counts), np.ones((sample.n, 1))",
-            "1  ->  2",
-        ): "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken.",
+        ("return tilt, np.ones((self.sample.n, 1))", "1  ->  2"): (
+            "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken."
+        ),
     },
     "causalrisk/propensity/weights.py": {
         ("return np.where(values > 0, values, 1.0)", "1.0  ->  2.0"): NO_ROWS,

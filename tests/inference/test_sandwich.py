@@ -41,8 +41,9 @@ def test_small_sample_factor():
 def by_blocks(influence, weights, cluster=None, frequency=False, n_coefficients=0):
     """The sandwich of rows that come in three blocks."""
     parts = [slice(0, 1), slice(1, 4), slice(4, 6)]
+    blocks = [BlockInfluence(influence[r], weights[r], None if cluster is None else cluster[r]) for r in parts]
     return sandwich(
-        [BlockInfluence(influence[r], weights[r], None if cluster is None else cluster[r]) for r in parts],
+        lambda function: map(function, blocks),
         n=weights.sum() if frequency else len(weights),
         total=weights.sum(),
         frequency=frequency,

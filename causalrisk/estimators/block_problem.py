@@ -1,0 +1,159 @@
+"""What is estimated from a scan, and its rows block by block as the estimators work on them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.estimators.exposure import stated_exposure
+from causalrisk.estimators.options import ModelOptions
+from causalrisk.estimators.prepare import make_model
+from causalrisk.estimators.sample import BlockSample, block_sample
+from causalrisk.estimators.specification import Specification
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.targets import Target, TiltTarget
+from causalrisk.propensity.weights import WeightModel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of rows, sorted by arm.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    sample : BlockSample
+        The rows.
+    model : WeightModel
+        Propensity model and target, on the rows.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
+    position : ndarray of int, shape (n,)
+        Number of each row in all data.
+    problem : Problem
+        What is estimated.
+    """
+
+    name: str
+    sample: BlockSample
+    model: WeightModel
+    cluster: NDArray[np.intp] | None
+    position: NDArray[np.intp]
+    problem: Problem
+
+    @property
+    def propensity(self) -> LikelihoodModel:
+        """The propensity model; those that are no likelihood are refused."""
+        return cast(LikelihoodModel, self.model.propensity)
+
+    @property
+    def units(self) -> NDArray[np.intp]:
+        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it."""
+        return self.position if self.cluster is None else self.cluster
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is estimated from which data.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    target : Target
+        The target population.
+    family : OutcomeFamily
+        Family of the outcome models.
+    workers : int, default 1
+        Blocks worked on at a time.
+    """
+
+    design: ScannedDesign
+    spec: Specification
+    options: ModelOptions
+    target: Target
+    family: OutcomeFamily
+    workers: int = 1
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.design.n_arms
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights, N."""
+        return float(self.design.arm_totals.sum())
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there are importance weights to fit."""
+        return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
+
+    def over(self, function: Callable[[Block], T]) -> Iterator[T]:
+        """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
+        return map(functools.partial(_of_coded, self, function), self.design.blocks())
+
+    def block(self, block: CodedBlock) -> Block:
+        """Make the sample and the models of a block."""
+        design, stated = self.design, stated_exposure(self.design, self.options)
+        sample = block_sample(
+            block,
+            design.outcome_basis,
+            design.propensity_basis,
+            family=self.family,
+            n_arms=self.n_arms,
+            total=self.total,
+            at=None if stated is None else float(np.log(stated)),
+        )
+        return Block(
+            name=block.name,
+            sample=sample,
+            model=self.weight_model(sample),
+            cluster=None if block.cluster is None else block.cluster[sample.order],
+            position=block.position[sample.order],
+            problem=self,
+        )
+
+    def weight_model(self, sample: BlockSample) -> WeightModel:
+        """Return propensity model and target on some rows."""
+        propensity = make_model(self.design, sample=sample, target=self.target, options=self.options, frame=None)
+        return WeightModel(propensity, self.target, sample.observed)
+
+    def without_rows(self) -> Block:
+        """Return a block without rows, which knows the columns and models."""
+        design, none = self.design, np.empty(0)
+        p, q = len(design.exog_names), len(design.propensity_names)
+        arm = np.empty(0, dtype=np.intp)
+        return self.block(
+            CodedBlock(
+                name="no rows",
+                position=arm,
+                y=none,
+                X=np.empty((0, p)),
+                Z=np.empty((0, q)),
+                arm=arm,
+                weights=none,
+                cluster=None,
+                offset=None if design.offset_kind is None else none,
+            )
+        )
+
+
+def _of_coded(problem: Problem, function: Callable[[Block], T], block: CodedBlock) -> T:
+    return function(problem.block(block))

@@ -1,0 +1,463 @@
+"""Batched refits over blocks of rows: the stages of `separate_refit`, each a pass for all resamples together.
+
+A pass sums over the rows of each block for `multiplicities.WIDTH` resamples at a time, whose weights are drawn again in
+every pass. The sums of the blocks are added up in their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.estimators.block_problem import Block, Problem
+from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
+from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.separate import training_family
+from causalrisk.estimators.separate_refit import FullFit, RefitRows
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
+from causalrisk.numerics.linalg import Array, row_blocks
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.newton import (
+    LARGEST_STEP,
+    LikelihoodSums,
+    NewtonFits,
+    WeightedRows,
+    halved,
+    limited,
+    refit_batch,
+)
+from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.weights import TargetSums
+
+Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
+Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Draws the resamples of a block.
+
+    Parameters
+    ----------
+    resampler : KeyedResampler
+        Draws multiplicities.
+    n_boot : int
+        How many resamples there are.
+    factor : ndarray, shape (K, n_boot), optional
+        What the multiplicities of each arm are multiplied by.
+    """
+
+    resampler: KeyedResampler
+    n_boot: int
+    factor: Array | None = None
+
+    def groups(self) -> list[slice]:
+        """Resamples that are worked on together."""
+        return [slice(first, min(first + WIDTH, self.n_boot)) for first in range(0, self.n_boot, WIDTH)]
+
+    def counts(self, block: Block, group: slice) -> Array:
+        """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
+        width = group.stop - group.start
+        drawn = self.resampler.draw(
+            RESAMPLE_STREAM, group.start // WIDTH, width=width, units=block.units, weights=block.sample.s
+        )
+        return drawn if self.factor is None else drawn * self.factor[block.sample.arm, group]
+
+
+@dataclass(frozen=True)
+class ResamplePasses:
+    """Passes over the rows under all resamples.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    full : FullFit
+        The full-sample estimate.
+    resamples : Resamples
+        The resamples.
+    """
+
+    problem: Problem
+    full: FullFit
+    resamples: Resamples
+
+    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+        """Make a pass.
+
+        Parameters
+        ----------
+        stage : callable
+            What is made of some rows, their multiplicities (n, w) and the resamples they are of, a slice; a stage that
+            returns None for a group leaves it out.
+        combine : callable
+            How these become those of all rows.
+
+        Returns
+        -------
+        list
+            For each group of resamples what was made of all rows.
+        """
+        function = functools.partial(_of_block, stage, combine, self.full, self.resamples)
+        return _in_order(self.problem.over(function), combine)
+
+
+def _in_order(blocks: Iterator[list[Any]], combine: Callable[[Iterable[Any]], Any]) -> list[Any]:
+    total = next(blocks)
+    for found in blocks:
+        total = [combine(pair) for pair in zip(total, found, strict=True)]
+    return total
+
+
+def _of_block(
+    stage: Stage, combine: Callable[[Iterable[Any]], Any], full: FullFit, resamples: Resamples, block: Block
+) -> list[Any]:
+    """For each group of resamples what a stage makes of the rows of a block, a few in the cache at a time."""
+    found = []
+    parts = row_blocks(block.sample.n)
+    for group in resamples.groups():
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+            counts = resamples.counts(block, group)
+            found.append(combine(stage(_rows(block, part, full), counts[part], group) for part in parts))
+    return found
+
+
+def _rows(block: Block, part: slice, full: FullFit) -> RefitRows:
+    problem, sample = block.problem, block.sample.part(part)
+    return RefitRows(
+        sample=dataclasses.replace(sample, y=sample.y - full.level.height),
+        spec=problem.spec,
+        target=problem.target,
+        model=problem.weight_model(sample) if problem.weighs else None,
+        theta=full.theta,
+    )
+
+
+class ResampledLikelihood:
+    """Likelihoods of rows that come in blocks, under many resamples; each set of gammas takes a pass.
+
+    Parameters
+    ----------
+    passes : ResamplePasses
+        Passes over the rows.
+    likelihoods : callable
+        Some rows, their multiplicities and the resamples -> the likelihoods, as many as `which` has rows.
+    n_predictors : int
+        L.
+    bounded : bool
+        As in `newton.Likelihood`.
+    widest : float
+        Largest sum of the sizes of the columns of a row.
+    which : ndarray of bool, shape (parts, n_boot)
+        The likelihoods and resamples that are columns of gamma, likelihood by likelihood.
+    halving : bool
+        As in `newton.WeightedRows`.
+    """
+
+    def __init__(
+        self,
+        passes: ResamplePasses,
+        likelihoods: Likelihoods,
+        *,
+        n_predictors: int,
+        bounded: bool,
+        widest: float,
+        which: NDArray[np.bool_],
+        halving: bool = False,
+    ) -> None:
+        self.passes, self.likelihoods, self.n_predictors, self.bounded = passes, likelihoods, n_predictors, bounded
+        self.widest, self.which, self.halving = widest, which, halving
+
+    @property
+    def width(self) -> int:
+        """As in `newton.WeightedLikelihood`."""
+        return int(self.which.sum())
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """As in `newton.WeightedLikelihood`; a pass."""
+        size, m = gamma.shape
+        total = LikelihoodSums(np.zeros((m, size, size)), np.zeros((size, m)))
+        for at, found in self._pass("sums", gamma, add_up):
+            total.hessian[at], total.gradient[:, at] = found.hessian, found.gradient
+        return total
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `newton.WeightedLikelihood`; a pass."""
+        return self._values("loss", gamma, add_up)
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `newton.WeightedLikelihood`; a pass."""
+        return self._values("farthest", gamma, largest)
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """As in `newton.WeightedLikelihood`; a pass, but for small steps without halving."""
+        if self.halving:
+            return halved(step, gamma, self.loss)
+        if np.abs(step).max(initial=0) * self.widest <= LARGEST_STEP:
+            return step
+        return limited(step, self.farthest(step))
+
+    def some(self, which: NDArray[np.bool_]) -> ResampledLikelihood:
+        """As in `newton.WeightedLikelihood`."""
+        kept = np.zeros_like(self.which)
+        kept[self.which] = which
+        return self._with(kept, self.halving)
+
+    def with_halving(self) -> ResampledLikelihood:
+        """As in `newton.WeightedLikelihood`."""
+        return self._with(self.which, True)
+
+    def _with(self, which: NDArray[np.bool_], halving: bool) -> ResampledLikelihood:
+        return ResampledLikelihood(
+            self.passes,
+            self.likelihoods,
+            n_predictors=self.n_predictors,
+            bounded=self.bounded,
+            widest=self.widest,
+            which=which,
+            halving=halving,
+        )
+
+    def _values(self, method: str, gamma: Array, combine: Callable[[Iterable[Any]], Any]) -> Array:
+        values = np.zeros(gamma.shape[1])
+        for at, found in self._pass(method, gamma, combine):
+            values[at] = found
+        return values
+
+    def _pass(
+        self, method: str, gamma: Array, combine: Callable[[Iterable[Any]], Any]
+    ) -> Iterator[tuple[NDArray[np.intp], Any]]:
+        """Yield columns of gamma, and what a method of the likelihoods finds there."""
+        place = np.full(self.which.shape, -1)
+        place[self.which] = np.arange(gamma.shape[1])
+        stage = functools.partial(_by_likelihood, method, self.likelihoods, gamma, place)
+        by_part = functools.partial(_by_part, combine)
+        for group, found in zip(self.passes.resamples.groups(), self.passes.over(stage, by_part), strict=True):
+            for part, values in zip(place[:, group], found, strict=True):
+                if values is not None:
+                    yield part[part >= 0], values
+
+
+def _by_likelihood(
+    method: str, likelihoods: Likelihoods, gamma: Array, place: NDArray[np.intp], rows: RefitRows, counts: Array,
+    group: slice,
+) -> list[Any]:  # fmt: skip
+    """Apply a method of each likelihood to some rows; None where no resample of the group is a column of gamma."""
+    own, wanted = place[:, group], place[:, group] >= 0
+    if not wanted.any():
+        return [None] * len(own)
+    found = []
+    for at, which, likelihood in zip(own, wanted, likelihoods(rows, counts, group), strict=True):
+        some = likelihood if which.all() else likelihood.some(which)
+        found.append(getattr(some, method)(gamma[:, at[which]]) if which.any() else None)
+    return found
+
+
+def _by_part(combine: Callable[[Iterable[Any]], Any], parts: Iterable[list[Any]]) -> list[Any]:
+    """Combine what was found of each likelihood."""
+    return [None if found[0] is None else combine(found) for found in zip(*parts, strict=True)]
+
+
+def largest(parts: Iterable[Array]) -> Array:
+    """Largest of values that rows have, resample by resample."""
+    return functools.reduce(np.maximum, parts)
+
+
+# --- the stages of a refit, each a pass --------------------------------------------------------------------------
+
+
+def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: KeyedResampler, n_boot: int) -> Refits:
+    """Estimate again under resamples, all at once.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    full : FullFit
+        The full-sample estimate.
+    gamma : ndarray, shape (Q,)
+        Its propensity coefficients.
+    resampler : KeyedResampler
+        Draws the resamples.
+    n_boot : int
+        How many.
+
+    Returns
+    -------
+    Refits
+        Estimates and failures.
+    """
+    passes = ResamplePasses(problem, full, Resamples(resampler, n_boot))
+    if resampler.kind == "stratified":
+        passes = _with_arms_as_they_are(passes)
+    found = passes.over(_totals_and_widest, _added_and_largest)
+    totals, widest = np.concatenate([part[0] for part in found], axis=1), found[0][1]
+    present = np.asarray((totals > 0).all(axis=0))
+    failures = np.where(present, Failure.OK, Failure.EMPTY_ARM).astype(np.int8)
+    coefficients = np.empty((0, n_boot))
+    if problem.weighs:
+        fits = _fit_propensity(passes, gamma, present, widest[1])
+        coefficients, failures = fits.coefficients, first_failure(failures, fits.failures)
+    weighing = Weighing(coefficients, _target_of(passes, totals, coefficients))
+    theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest[0])
+    means = np.concatenate(passes.over(functools.partial(_means, weighing, theta)), axis=1)
+    return full.refits(means, theta, coefficients, first_failure(failures, *outcome))
+
+
+def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:
+    """Scale the multiplicities so that each arm is as large as it is; a pass."""
+    drawn = np.concatenate(passes.over(functools.partial(_unit_totals, passes.resamples.resampler.frequency)), axis=1)
+    factor = passes.problem.design.counts[:, None] / np.where(drawn > 0, drawn, 1.0)
+    return dataclasses.replace(passes, resamples=dataclasses.replace(passes.resamples, factor=factor))
+
+
+def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
+    """Fit the propensity model under every resample that has rows in every arm, a pass an iteration."""
+    model = passes.problem.without_rows().propensity
+    likelihood = ResampledLikelihood(
+        passes,
+        _propensity,
+        n_predictors=model.n_predictors,
+        bounded=model.likelihood.bounded,
+        widest=widest,
+        which=present[None],
+    )
+    fits = refit_batch(likelihood, gamma, restart=np.zeros(len(gamma)))
+    coefficients = np.repeat(gamma[:, None], len(present), axis=1)
+    failures = np.full(len(present), Failure.EMPTY_ARM, dtype=np.int8)
+    coefficients[:, present], failures[present] = fits.coefficients, fits.failures
+    return NewtonFits(coefficients, failures, fits.iterations)
+
+
+def _target_of(passes: ResamplePasses, totals: Array, gamma: Array) -> TargetSums:
+    """Return what weights are divided by: sums of arms, or a pass where the tilt depends on the score."""
+    target, total = passes.problem.target, totals.sum(axis=0)
+    total = np.where(total > 0, total, 1.0)
+    if target.separable:
+        tilt = total if target.toward is None else totals[target.toward]
+        return TargetSums(total, tilt, tilt)
+    found = passes.over(functools.partial(_target_sums, gamma))
+    return TargetSums(
+        *(np.concatenate([getattr(part, name) for part in found]) for name in ("total", "tilt", "measure"))
+    )
+
+
+def _fit_outcome(
+    passes: ResamplePasses, weighing: Weighing, usable: NDArray[np.bool_], widest: float
+) -> tuple[Array, list[NDArray[np.int8]]]:
+    """Train the arms under every resample: coefficients, shape (K, p, n_boot), and for each arm what failed."""
+    empty, start = passes.problem.without_rows().sample, passes.full.theta
+    family, m = training_family(empty, passes.problem.spec), len(usable)
+    theta = np.repeat(start[..., None], m, axis=2)
+    if family.linear:
+        found = passes.over(functools.partial(_equations, weighing))
+        solved = [solved_change(_beside([part[a] for part in found])) for a in range(len(start))]
+        return theta + np.stack([change for change, _ in solved]), [failures for _, failures in solved]
+    likelihood = ResampledLikelihood(
+        passes,
+        functools.partial(_outcome, weighing),
+        n_predictors=1,
+        bounded=OutcomeLikelihood(family, empty.y).bounded,
+        widest=widest,
+        which=np.tile(usable, (len(start), 1)),
+    )
+    from_full = np.repeat(start, usable.sum(), axis=0).T
+    fits = refit_batch(likelihood, from_full, restart=from_full)
+    failures = np.zeros((len(start), m), dtype=np.int8)
+    failures[:, usable] = outcome_failures(fits.failures).reshape(len(start), -1)
+    theta[:, :, usable] = fits.coefficients.T.reshape(len(start), -1, start.shape[1]).transpose(0, 2, 1)
+    return theta, list(failures)
+
+
+def _beside(parts: list[LikelihoodSums]) -> LikelihoodSums:
+    """Put the sums of groups of resamples beside each other."""
+    hessian = np.concatenate([part.hessian for part in parts])
+    return LikelihoodSums(hessian, np.concatenate([part.gradient for part in parts], axis=1))
+
+
+# --- what a stage makes of some rows -----------------------------------------------------------------------------
+
+
+def _unit_totals(frequency: bool, rows: RefitRows, counts: Array, group: slice) -> Array:
+    """Sum over the rows of each arm how often each is drawn, shape (K, w)."""
+    drawn = counts if frequency else counts / rows.sample.s[:, None]
+    return np.stack([drawn[members].sum(axis=0) for members in rows.sample.slices])
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """Fitted importance weights of the resamples.
+
+    Parameters
+    ----------
+    gamma : ndarray, shape (Q, n_boot)
+        Propensity coefficients.
+    whole : TargetSums
+        What weights are divided by.
+    """
+
+    gamma: Array
+    whole: TargetSums
+
+    def of(self, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
+        """Tilt and importance weights of some rows, as by `RefitRows.weights`."""
+        sums = TargetSums(self.whole.total[group], self.whole.tilt[group], self.whole.measure[group])
+        return rows.weights(counts, self.gamma[:, group], sums)
+
+
+def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:
+    """Sum of the multiplicities of each arm, shape (K, w)."""
+    return np.stack([counts[members].sum(axis=0) for members in rows.sample.slices])
+
+
+def _widest(rows: RefitRows, counts: Array, group: slice) -> Array:
+    """Largest sums of the sizes of the columns of a row, of outcome and propensity design."""
+    columns = (rows.q, rows.sample.Z.columns)
+    return np.array([np.abs(part).sum(axis=1).max(initial=0) for part in columns])
+
+
+def _totals_and_widest(rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
+    return _arm_totals(rows, counts, group), _widest(rows, counts, group)
+
+
+def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    totals, widest = zip(*parts, strict=True)
+    return add_up(totals), largest(widest)
+
+
+def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+    """Return the likelihood of the propensity model."""
+    return [cast(LikelihoodModel, rows.weight_model.propensity).batch(counts)]
+
+
+def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:
+    return rows.weight_model.target_sums(rows.weight_model.predictors(gamma[:, group]), counts)
+
+
+def _training(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> list[Array]:
+    return rows.training(counts, weighing.of(rows, counts, group)[1])
+
+
+def _outcome(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+    """Return the likelihoods of the outcome models."""
+    training = _training(weighing, rows, counts, group)
+    return [model.batch(weights) for model, weights in zip(rows.outcome, training, strict=True)]
+
+
+def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> tuple[LikelihoodSums, ...]:
+    """Sum what the coefficients of linear outcome models solve."""
+    training = _training(weighing, rows, counts, group)
+    return tuple(model.equations(weights) for model, weights in zip(rows.outcome, training, strict=True))
+
+
+def _means(weighing: Weighing, theta: Array, rows: RefitRows, counts: Array, group: slice) -> Array:
+    tilt, w = weighing.of(rows, counts, group)
+    return rows.means(counts / weighing.whole.total[group], tilt, w, theta[..., group])
