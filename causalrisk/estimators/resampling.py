@@ -127,7 +127,12 @@ def fit_replicates(
     draw: Callable[[int], Array] = functools.partial(_replicate_block, resampler, n_drawn, spread)
     if given is not None:
         n_drawn, draw = given.shape[1], functools.partial(given_block, given, width=WIDTH)
-    replicates = draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH))
+    return checked_replicates(draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH)), notes)
+
+
+def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
+    """Return replicates of which at least half could be fitted; a BootstrapError otherwise, a warning of the others."""
+    n_drawn = len(replicates.failures)
     failed = n_drawn - replicates.count
     if failed > MOST_FAILED * n_drawn:
         raise BootstrapError(

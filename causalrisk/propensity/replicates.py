@@ -12,7 +12,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
+T = TypeVar("T")
 BLOCK = 64  # replicates worked on at a time
 KEPT = 2**27  # bytes of importance weights that are kept between passes
 
@@ -96,19 +98,33 @@ class ReplicateTotals:
         return ReplicateTotals(self.target.some(columns), log_mean)
 
 
-def replicate_totals(model_parts: Callable[[], Iterator[tuple[WeightModel, Array]]], gamma: Array) -> ReplicateTotals:
+class OverModels(Protocol):
+    """A pass over all rows, for what needs their weight model and multiplicities, shape (n, 1), alone."""
+
+    def __call__(self, function: Callable[[WeightModel, Array], T]) -> Iterator[T]:
+        """Begin it: what a function makes of each block."""
+
+
+def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
     """Sum over all rows, in two passes, what weights under replicates are divided by and how it moves with gamma.
 
     Parameters
     ----------
-    model_parts : callable
-        Begins a pass over blocks of the rows: weight model and multiplicities, shape (n, 1).
+    over : OverModels
+        A pass over the rows.
     gamma : ndarray, shape (S, B)
         Coefficients of the replicates.
     """
-    target = add_up(model.target_sums(model.predictors(gamma), counts) for model, counts in model_parts())
-    log_mean = add_up(model.log_mean(model.predictors(gamma), counts, target) for model, counts in model_parts())
-    return ReplicateTotals(target, log_mean)
+    target = add_up(over(partial(_target_sums, gamma)))
+    return ReplicateTotals(target, add_up(over(partial(_log_mean, gamma, target))))
+
+
+def _target_sums(gamma: Array, model: WeightModel, counts: Array) -> TargetSums:
+    return model.target_sums(model.predictors(gamma), counts)
+
+
+def _log_mean(gamma: Array, target: TargetSums, model: WeightModel, counts: Array) -> Array | None:
+    return model.log_mean(model.predictors(gamma), counts, target)
 
 
 def replicate_blocks(

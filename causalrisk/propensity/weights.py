@@ -245,7 +245,8 @@ class TargetSums:
 
     def some(self, columns: slice) -> TargetSums:
         """Return those under some of the multiplicities; one number stands for all of them."""
-        return TargetSums(*(part if len(part) == 1 else part[columns] for part in (self.total, self.tilt, self.measure)))
+        parts = (self.total, self.tilt, self.measure)
+        return TargetSums(*(part if len(part) == 1 else part[columns] for part in parts))
 
     @property
     def mean_tilt(self) -> Array:

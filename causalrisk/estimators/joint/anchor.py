@@ -7,8 +7,9 @@ least after `CAUTION` standard errors of its difference to the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,8 +157,7 @@ class _SquareSums:
 def _choose(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> AnchorPath:
     """Compare the variances of the effect from influence functions held out, unit by unit."""
     spread = found[0].criterion.rms_residual
-    total = trainer.problem.sample.total * spread
-    sums = add_up(_square_sums(psi / total, of_units) for psi, of_units in _projected(found, trainer, units))
+    sums = _square_sums(found, trainer, units)
     se_difference = np.sqrt(np.maximum(sums.squared_difference - sums.difference**2 / sums.units, 0.0))
     converged = np.array([bool(solution.result.success) for solution in found])
     # another anchor than the first has to be better by CAUTION standard errors of the difference
@@ -173,45 +173,52 @@ def _choose(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) ->
     )
 
 
-def _square_sums(psi: Array, units: HeldOutUnits) -> _SquareSums:
-    """Sum over units; psi of rows, shape (n, r, C)."""
-    summed = units.sums(psi.reshape(len(psi), -1)).reshape(-1, *psi.shape[1:])
+def _square_sums(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> _SquareSums:
+    """Sum over the rows, block by block.
+
+    The influence functions are projected on that of the propensity model: that is what estimating the model does to the
+    variance. A pass over the rows determines the projection; the second is spared where the rows are in memory.
+    """
+    problem, held_out_of = trainer.problem, partial(_held_out_all, found, trainer.centres(*found), units)
+    kept: list[Array] | None = [] if problem.in_memory else None
+    triangle = add_up(trainer.over(partial(_regression, held_out_of, kept)))
+    coefficients = _projection(triangle, 1 + problem.weight_fit.model.n_coefficients, problem.n_units)
+    squares = partial(_squares, coefficients, problem.sample.total * found[0].criterion.rms_residual)
+    if kept is None:
+        return add_up(trainer.over(partial(_squares_anew, squares, held_out_of, units)))
+    parts = zip(kept, problem.parts(), strict=True)
+    return add_up(squares(sample, fit, psi, units(place, sample)) for psi, (place, sample, fit) in parts)
+
+
+def _regression(held_out_of: Callable[[JointRows], Array], kept: list[Array] | None, rows: JointRows) -> Triangle:
+    """Sum over the rows what determines the projection."""
+    psi = held_out_of(rows)
+    if kept is not None:
+        kept.append(psi)
+    columns = np.column_stack([_known(rows.sample, rows.weight_fit), psi.reshape(len(psi), -1)])
+    return Triangle(np.sqrt(rows.sample.s)[:, None] * columns)
+
+
+def _squares_anew(
+    squares: Callable[..., _SquareSums], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
+) -> _SquareSums:
+    """Sum over the rows, whose influence functions were not kept."""
+    return squares(rows.sample, rows.weight_fit, held_out_of(rows), units(rows.place, rows.sample))
+
+
+def _squares(
+    coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits
+) -> _SquareSums:
+    """Sum over the rows; psi of shape (n, r, C)."""
+    projected = psi - (_known(sample, fit) @ coefficients).reshape(psi.shape)
+    summed = units.sums(projected.reshape(len(psi), -1) / unit).reshape(-1, *psi.shape[1:])
     squares = (summed**2).sum(axis=2)
-    difference = squares - squares[:, :1]
-    counts = units.counts
+    difference, counts = squares - squares[:, :1], units.counts
     return _SquareSums(float(counts.sum()), counts @ squares, counts @ difference, counts @ difference**2)
 
 
-def _projected(
-    found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf
-) -> Iterator[tuple[Array, HeldOutUnits]]:
-    """Yield the influence functions held out of blocks of rows, (n, r, C), less their projection, and the units.
-
-    They are projected on that of the propensity model: that is what estimating the model does to the variance. A pass
-    over the rows has the sums that determine the projection; the second one is spared where the rows are in memory.
-    """
-    problem, centres = trainer.problem, [trainer.centres(solution) for solution in found]
-
-    def held_out_blocks() -> Iterator[Array]:
-        for rows in trainer.blocks():
-            yield _held_out_all(found, centres, rows, units(rows.place, rows.sample))
-
-    parts, every = [], None
-    for psi, (_, sample, fit) in zip(held_out_blocks(), problem.parts(), strict=True):
-        rows = np.column_stack([_known(sample, fit), psi.reshape(len(psi), -1)])
-        triangle = Triangle(np.sqrt(sample.s)[:, None] * rows)
-        every = triangle if every is None else every + triangle
-        if problem.in_memory:
-            parts.append(psi)
-    coefficients = _projection(every, 1 + problem.weight_fit.size, problem.n_units)
-    again = parts if problem.in_memory else held_out_blocks()
-    for psi, (place, sample, fit) in zip(again, problem.parts(), strict=True):
-        projected = _known(sample, fit) @ coefficients
-        yield psi - projected.reshape(psi.shape), units(place, sample)
-
-
 def _known(sample: Sample, fit: WeightFit) -> Array:
-    """What influence functions held out are projected on, shape (n, 1 + Q)."""
+    """Return what influence functions held out are projected on, shape (n, 1 + Q)."""
     return np.column_stack([np.ones(sample.n), fit.influence])
 
 
@@ -224,15 +231,16 @@ def _projection(every: Triangle, width: int, n: float) -> Array:
 
 
 def _held_out_all(
-    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], rows: JointRows, units: HeldOutUnits
+    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], units: UnitsOf, rows: JointRows
 ) -> Array:
-    """Return `held_out` of each solution, shape (n, r, C); as many as memory allows share a pass over the replicates."""
+    """Return `held_out` of each solution, shape (n, r, C); some share a pass over the replicates, as memory allows."""
+    own = units(rows.place, rows.sample)
     together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
     psi = []
     for first in range(0, len(found), together):
         some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
         for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):
-            psi.append(held_out(at, centres[k], units, products))
+            psi.append(held_out(at, centres[k], own, products))
     return np.stack(psi, axis=1)
 
 

@@ -6,11 +6,12 @@ the averages, and each replicate's part of the gradient; those of blocks of rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from causalrisk.estimators.joint.equations import JointRows, Over
 from causalrisk.estimators.joint.replicate_sums import objective_gradients
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.blocks import add_up
@@ -43,9 +44,9 @@ class PropensitySums:
     common_bias: Array
 
 
-def propensity_sums(solution: JointSolution, rows: Iterable[SolutionRows]) -> PropensitySums:
+def propensity_sums(solution: JointSolution, over: Over) -> PropensitySums:
     """Go through the rows and their replicates once, with the derivatives of the weights by gamma."""
-    parts = add_up(_parts(block) for block in rows)
+    parts = add_up(over(partial(_parts, solution)))
     gradient = parts.gradient
     if parts.variance is not None:
         D = solution.criterion.contrasts.T @ solution.criterion.contrasts
@@ -90,8 +91,9 @@ class _RowsByGamma:
     t: Array
 
 
-def _parts(rows: SolutionRows) -> _Parts:
-    solution, sample, fit = rows.solution, rows.sample, rows.weight_fit
+def _parts(solution: JointSolution, block: JointRows) -> _Parts:
+    rows = SolutionRows(solution, block)
+    sample, fit = rows.sample, rows.weight_fit
     n_rep, width = solution.count, fit.model.n_coefficients
     by_gamma = np.zeros((7, sample.n, width))
     pull_u = (rows.criterion.contrasts.T @ (solution.penalties * solution.u))[sample.arm]
@@ -100,7 +102,7 @@ def _parts(rows: SolutionRows) -> _Parts:
     of_fit = np.stack([weighted[members] @ fit.w_by_gamma[members] for members in sample.slices])
     u[:, 0] = rows.criterion.contrasts @ of_fit
     by_gamma[1] = pull_u[:, [0]] * fit.w_by_gamma
-    gradients, gradients_of, replicated = np.zeros((n_rep, solution.theta.size)), objective_gradients(rows), []
+    gradients, gradients_of = np.zeros((n_rep, solution.theta.size)), objective_gradients(rows)
     totals, columns, s = rows.rows.replicated.totals, fit.model.columns, sample.s
     for some, eta, at in replicate_blocks(fit.model, rows.rows.replicated.gammas[0], s, totals):
         own = None if totals is None else totals.some(some)
@@ -192,7 +194,7 @@ class _VarianceByGamma:
 
 def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGamma:
     """Sum over the rows."""
-    variance, sample, share, q = rows.variance, rows.sample, rows.share, rows.q
+    sample, share, q = rows.sample, rows.share, rows.q
     frame = sample.n_frame > 0
     of_tilt = 1 - sample.observed if frame else np.ones(sample.n)
     of_measure = sample.observed if frame else np.ones(sample.n)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -29,6 +31,8 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Triangle
 from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
 from causalrisk.propensity.weights import WeightFit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,11 @@ class JointRows:
         return cls(place, sample, weight_fit, replicated, resampled)
 
 
-Pass = Callable[[], Iterator[JointRows]]
+class Over(Protocol):
+    """A pass over the rows of a joint problem."""
+
+    def __call__(self, function: Callable[[JointRows], T]) -> Iterator[T]:
+        """Begin it: what a function makes of each block, in their order."""
 
 
 @dataclass(frozen=True)
@@ -243,13 +251,10 @@ class _SecondSums:
     psi: PsiSums
 
 
-def expand_about(theta: Array, criterion: JointCriterion, rows: Pass) -> Expanded:
+def expand_about(theta: Array, criterion: JointCriterion, over: Over) -> Expanded:
     """Expand the objective about theta, shape (K, p), in two passes over the rows."""
-    first = add_up(_first_sums(JointObjective(block.sample, criterion), theta, block.resampled) for block in rows())
-    second = add_up(
-        _second_sums(JointObjective(block.sample, criterion), theta, block.resampled, first.levels.centres)
-        for block in rows()
-    )
+    first = add_up(over(partial(_first_sums, theta, criterion)))
+    second = add_up(over(partial(_second_sums, theta, criterion, first.levels.centres)))
     variance = [*(triangle.factor for triangle in second.variance), *_placed(first.own, theta)]
     equations = JointEquations(first.forms, np.concatenate(_placed(first.loss, theta)), np.concatenate(variance))
     return Expanded(theta, equations, first.levels, second.psi)
@@ -265,8 +270,9 @@ def _placed(factors: tuple[Triangle, ...], theta: Array) -> list[Array]:
     return found
 
 
-def _first_sums(objective: JointObjective, theta: Array, resampled: ResampledWeights) -> _FirstSums:
-    sample, criterion, share = objective.sample, objective.criterion, resampled.share
+def _first_sums(theta: Array, criterion: JointCriterion, block: JointRows) -> _FirstSums:
+    sample, resampled, share = block.sample, block.resampled, block.resampled.share
+    objective = JointObjective(sample, criterion)
     at = objective.means(theta[..., None])
     rows = bias_rows(sample, at)
     forms = [fitted_forms(sample.slices, rows, resampled), resampled.replicated.sums(share, rows)]
@@ -316,11 +322,10 @@ def _levels(sample: Sample, at: OutcomeMeans, resampled: ResampledWeights) -> Le
     )
 
 
-def _second_sums(
-    objective: JointObjective, theta: Array, resampled: ResampledWeights, centres: VarianceCentres
-) -> _SecondSums:
+def _second_sums(theta: Array, criterion: JointCriterion, centres: VarianceCentres, block: JointRows) -> _SecondSums:
+    objective, resampled = JointObjective(block.sample, criterion), block.resampled
     variance = objective.variance(objective.means(theta[..., None]), resampled.share, resampled.moments, centres)
-    rows = _variance_rows(variance, objective.criterion.contrasts)
+    rows = _variance_rows(variance, criterion.contrasts)
     return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance))
 
 

@@ -7,11 +7,13 @@ measure of their replicate, which moves with the rows and with gamma: "centre" n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from causalrisk.estimators.joint.equations import JointRows, Over
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
@@ -44,14 +46,20 @@ class ReplicateCentres:
     R_slope: Array
 
 
-def replicate_centres(
-    solution: JointSolution, separable: bool, rows: Callable[[], Iterable[SolutionRows]]
-) -> ReplicateCentres:
-    """Return what centres the equations: known from the solution where nothing but w varies, else a pass over rows."""
-    if not solution.criterion.full_risk:
-        return add_up(_loss_centres(block) for block in rows())
-    if not separable:
-        return add_up(_varying_centres(block) for block in rows())
+def replicate_centres(found: Sequence[JointSolution], separable: bool, over: Over) -> tuple[ReplicateCentres, ...]:
+    """Return what centres the equations of each solution: known where nothing but w varies, else a pass over rows."""
+    if separable and all(solution.criterion.full_risk for solution in found):
+        return tuple(_fixed_centres(solution) for solution in found)
+    return add_up(over(partial(_centres_of_block, found)))
+
+
+def _centres_of_block(found: Sequence[JointSolution], block: JointRows) -> tuple[ReplicateCentres, ...]:
+    every = [SolutionRows(solution, block) for solution in found]
+    return tuple(_varying_centres(rows) if rows.criterion.full_risk else _loss_centres(rows) for rows in every)
+
+
+def _fixed_centres(solution: JointSolution) -> ReplicateCentres:
+    """Those where nothing but w varies over the replicates."""
     levels = solution.levels
     gradient = 2 * solution.equations.variance_gradient[None]
     return ReplicateCentres(
@@ -231,7 +239,7 @@ def loss_gradients(rows: SolutionRows, at: ImportanceWeights) -> Array:
 
 
 def variance_gradients(rows: SolutionRows, at: ImportanceWeights) -> tuple[Array, Array]:
-    """Gradient of V / 2 from each replicate, sums over rows: those of a target frame, and the others, shape (b, K p)."""
+    """Gradient of V / 2 from each replicate, shape (b, K p): sums over rows of a target frame, and over the others."""
     variance, sample, q = rows.variance, rows.sample, rows.q
     share, w = variance.share, at.w
     psi, factors = [], []

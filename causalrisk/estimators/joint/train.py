@@ -6,9 +6,10 @@ scipy optimiser, the estimate with its influence function, and its risk beside t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,7 +36,9 @@ from causalrisk.propensity.replicates import (
     kept_bytes,
     replicate_totals,
 )
-from causalrisk.propensity.weights import TargetSums, WeightFit
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class StartSums:
     squares: float
 
     @classmethod
-    def of(cls, sample: Sample, weight_fit: WeightFit, theta: Array) -> StartSums:
+    def of(cls, theta: Array, place: slice, sample: Sample, weight_fit: WeightFit) -> StartSums:
         """Sum over rows."""
         own = sample.family.mean(shifted(sample.own(theta @ sample.X.columns.T), sample.offset))
         weights = sample.s * weight_fit.w
@@ -131,19 +134,24 @@ class JointProblem:
         if toward is not None:
             tilt = np.array([self.sample.s[self.sample.slices[toward]].sum()])
             return ReplicateTotals(TargetSums(np.array([self.sample.total]), tilt, tilt), None)
-        return replicate_totals(
-            lambda: ((fit.model, sample.s[:, None]) for _, sample, fit in self.parts()), self.replicates.gamma
-        )
+        return self.varying_totals()
+
+    def varying_totals(self) -> ReplicateTotals:
+        """Sum, in two passes, what a tilt that depends on the scores is divided by."""
+        return replicate_totals(lambda function: self.over_fits(partial(_of_model, function)), self.replicates.gamma)
 
     @cached_property
     def start_sums(self) -> StartSums:
         """Sums over the rows at the IPWRA fit."""
-        return add_up(StartSums.of(sample, fit, self.start.theta) for _, sample, fit in self.parts())
+        return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
 
-    def blocks(self) -> Iterator[JointRows]:
-        """Begin a pass over the rows with their weights under the replicates."""
-        for place, sample, fit in self.parts():
-            yield self.block(place, sample, fit)
+    def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
+        return (function(*part) for part in self.parts())
+
+    def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block of rows with their weights under the replicates."""
+        return self.over_fits(partial(_of_weighed, self, function))
 
     def block(self, place: slice, sample: Sample, weight_fit: WeightFit) -> JointRows:
         """Weigh some rows, or all of them, under the replicates."""
@@ -156,6 +164,16 @@ class JointProblem:
             totals=None if sample is self.sample else self.totals,
         )
         return JointRows.of(place, sample, weight_fit, replicated)
+
+
+def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
+    return function(fit.model, sample.s[:, None])
+
+
+def _of_weighed(
+    problem: JointProblem, function: Callable[[JointRows], T], place: slice, sample: Sample, fit: WeightFit
+) -> T:
+    return function(problem.block(place, sample, fit))
 
 
 @dataclass(frozen=True)
@@ -192,13 +210,12 @@ class SolvedRows:
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """As in `EstimateRows`."""
-        for rows in self.problem.blocks():
-            yield rows.place, self.of(rows)
+        return self.problem.over(self.of)
 
-    def of(self, rows: JointRows) -> Array:
-        """Influence function of (params, theta, gamma) on rows."""
+    def of(self, rows: JointRows) -> tuple[slice, Array]:
+        """Where rows are, and their influence function of (params, theta, gamma)."""
         own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma)
-        return np.column_stack([own, rows.weight_fit.influence])
+        return rows.place, np.column_stack([own, rows.weight_fit.influence])
 
 
 @dataclass(frozen=True)
@@ -319,11 +336,11 @@ class Trainer:
         self._kept: list[JointRows] | None = None
         self._begun: dict[bool, Expanded] = {}
 
-    def blocks(self) -> Iterator[JointRows]:
+    def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
         """Begin a pass over the rows, which are kept for the next where they are few."""
         if self._kept is None and self.problem.kept:
-            self._kept = list(self.problem.blocks())
-        yield from self.problem.blocks() if self._kept is None else self._kept
+            self._kept = list(self.problem.over(_itself))
+        return self.problem.over(function) if self._kept is None else map(function, self._kept)
 
     @cached_property
     def whole(self) -> JointRows:
@@ -331,13 +348,13 @@ class Trainer:
         sample = self.problem.sample
         if self.problem.places[1:]:
             return self.problem.block(slice(0, sample.n), sample, self.problem.weight_fit)
-        return next(self.blocks())
+        return next(self.over(_itself))
 
     def start(self, criterion: JointCriterion) -> Expanded:
         """Return the objective about the IPWRA fit."""
         known = self._begun.get(criterion.full_risk)
         if known is None:
-            known = self._begun[criterion.full_risk] = expand_about(self.problem.start.theta, criterion, self.blocks)
+            known = self._begun[criterion.full_risk] = expand_about(self.problem.start.theta, criterion, self.over)
         return known
 
     def train(self, criterion: JointCriterion, near: JointSolution | None = None) -> JointSolution:
@@ -356,7 +373,8 @@ class Trainer:
             Its minimum.
         """
         begin, family = self.start(criterion), self.problem.sample.family
-        theta, D, curvature = begin.theta if near is None else near.theta, criterion.contrasts.T @ criterion.contrasts, None
+        theta, D = begin.theta if near is None else near.theta, criterion.contrasts.T @ criterion.contrasts
+        curvature = None
         units = row_units(criterion, family, theta.size)
         if family.linear:
             z, result = minimize_squares(begin.at(theta, D).equations.stacked(criterion) * units, self.method)
@@ -364,9 +382,9 @@ class Trainer:
         else:
             objective = JointObjective(self.whole.sample, criterion)
             if near is not None:
-                begin = expand_about(theta, criterion, self.blocks)
+                begin = expand_about(theta, criterion, self.over)
             theta, result = self._minimum(objective, theta, begin.equations.stacked(criterion) * units)
-            at = expand_about(theta, criterion, self.blocks)
+            at = expand_about(theta, criterion, self.over)
             bent = objective.expand(theta[..., None], self.whole.resampled).curvature
             curvature = None if bent is None else bent[0] / units[0] ** 2
         return JointSolution(criterion, at, curvature, self.problem.effect_scale, result)
@@ -382,7 +400,7 @@ class Trainer:
             ahead = ResampledObjectives(objective, resampled).minima(start[..., None])
             if np.isfinite(ahead.value[0]):
                 start = ahead.theta.reshape(start.shape)
-                begin = expand_about(start, objective.criterion, self.blocks)
+                begin = expand_about(start, objective.criterion, self.over)
                 equations = begin.equations.stacked(objective.criterion) * objective.row_units
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
@@ -392,25 +410,21 @@ class Trainer:
         z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
         return start + z.reshape(start.shape), result
 
-    def at(self, solution: JointSolution) -> Iterator[SolutionRows]:
-        """Begin a pass over the rows under the outcome models of a solution."""
-        return (SolutionRows(solution, rows) for rows in self.blocks())
-
-    def centres(self, solution: JointSolution) -> ReplicateCentres:
-        """Return what centres the equations of a solution under each replicate."""
-        return replicate_centres(solution, self.problem.separable, lambda: self.at(solution))
+    def centres(self, *found: JointSolution) -> tuple[ReplicateCentres, ...]:
+        """Return what centres the equations of each solution under each replicate."""
+        return replicate_centres(found, self.problem.separable, self.over)
 
     def estimate(self, solution: JointSolution) -> JointEstimate:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
         problem, begin = self.problem, self.start(solution.criterion)
-        by_gamma = propensity_sums(solution, self.at(solution))
-        rows = SolvedRows(problem, solution, self.centres(solution), by_gamma)
+        by_gamma = propensity_sums(solution, self.over)
+        rows = SolvedRows(problem, solution, *self.centres(solution), by_gamma)
         estimate = Estimate(
             params=solution.params(),
             theta=solution.theta,
             gamma=problem.weight_fit.coefficients,
             model_means=solution.raw_means,
-            rows=KnownRows(rows.predicted, np.concatenate([rows.of(block) for block in self.blocks()]))
+            rows=KnownRows(rows.predicted, np.concatenate([values for _, values in self.over(rows.of)]))
             if problem.kept
             else rows,
         )
@@ -441,6 +455,10 @@ class Trainer:
             predicted=predicted,
             residual=residual,
         )
+
+
+def _itself(rows: JointRows) -> JointRows:
+    return rows
 
 
 def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
