@@ -112,7 +112,7 @@ def fit_joint_blocks(
     _check_joint(design, options, joint_options, kinds)
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options), spec=IPWRA)
     start, fit = separate_record(problem, inference, kinds, notes)
-    joint = _joint_problem(start, problem, fit, joint_options, notes)
+    joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
     units = functools.partial(_rows_alone, start.frequency)
     trained = train_by(Trainer(joint, joint_options.method), joint_options, units, notes)
     check_converged(trained, joint_method(joint_options, options), notes)

@@ -51,7 +51,9 @@ def propensity_sums(solution: JointSolution, over: Over) -> PropensitySums:
     if parts.variance is not None:
         D = solution.criterion.contrasts.T @ solution.criterion.contrasts
         gradient = gradient + parts.variance.gradient(D)
-    return PropensitySums(parts.replicates, parts.u, gradient, parts.means, parts.common_bias)
+    return PropensitySums(
+        replicates=parts.replicates, u=parts.u, gradient=gradient, means=parts.means, common_bias=parts.common_bias
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _collected(rows: SolutionRows, replicates: Array, u: Array, sums: _RowsByGam
     return _Parts(
         replicates=replicates,
         u=u,
-        gradient=sample.arm_products(rows.q, by_gamma).reshape(solution.theta.size, -1),
+        gradient=sample.arm_products(rows.q, by_gamma).reshape(solution.theta.size, by_gamma.shape[1]),
         means=means,
         common_bias=(rows.share * rows.error * slopes[sample.arm]) @ sums.w,
         variance=_variance_by_gamma(rows, sums) if criterion.full_risk else None,
@@ -189,7 +191,8 @@ class _VarianceByGamma:
         )
         for slope, pulled, centre, centre_slope in moved:
             total -= slope[:, :, None] * centre[:, None] + pulled[:, None, None] * centre_slope
-        return total.reshape(-1, total.shape[2])
+        n_arms, p, width = total.shape
+        return total.reshape(n_arms * p, width)
 
 
 def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGamma:

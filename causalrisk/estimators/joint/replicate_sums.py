@@ -78,7 +78,7 @@ def _loss_centres(rows: SolutionRows) -> ReplicateCentres:
     gradients = [loss_gradients(rows, at) for _, _, at in rows.rows.replicated.blocks()]
     loss = np.concatenate(gradients) / rows.solution.count
     none = np.zeros((1, 0))
-    return ReplicateCentres(loss, none, none, none, none, none, none)
+    return ReplicateCentres(loss=loss, of_tilt=none, of_measure=none, M=none, R=none, M_slope=none, R_slope=none)
 
 
 def _varying_centres(rows: SolutionRows) -> ReplicateCentres:

@@ -387,7 +387,8 @@ class Trainer:
             at = expand_about(theta, criterion, self.over)
             bent = objective.expand(theta[..., None], self.whole.resampled).curvature
             curvature = None if bent is None else bent[0] / units[0] ** 2
-        return JointSolution(criterion, at, curvature, self.problem.effect_scale, result)
+        scale = self.problem.effect_scale
+        return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
     def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
         """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
