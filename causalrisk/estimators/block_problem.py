@@ -107,7 +107,7 @@ class Problem:
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
-        return map(functools.partial(_of_coded, self, function), self.design.blocks())
+        return self.design.over(functools.partial(_of_coded, self, function), self.workers)
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""

@@ -55,6 +55,7 @@ from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
 from causalrisk.propensity.targets import make_target
 from causalrisk.propensity.weights import (
@@ -94,7 +95,7 @@ def fit_blocks(
     """
     kinds = inference.resolved(design.cluster_name is not None, joint=False)
     check_available(options, inference)
-    notes, problem = Notes(design.notes), problem_of(design, spec, options)
+    notes, problem = Notes(design.notes), problem_of(design, spec, options, inference)
     record, _ = separate_record(problem, inference, kinds, notes)
     check_outcome(design, notes)
     check_clusters(design, notes)
@@ -154,13 +155,17 @@ def separate_record(
     return record, fit
 
 
-def problem_of(design: ScannedDesign, spec: Specification, options: ModelOptions) -> Problem:
+def problem_of(
+    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> Problem:
     """Return what is estimated from a scan, where that can be."""
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
-    return Problem(design=design, spec=spec, options=options, target=target, family=options.outcome_family)
+    workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
+    family = options.outcome_family
+    return Problem(design=design, spec=spec, options=options, target=target, family=family, workers=workers)
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
@@ -186,7 +191,7 @@ def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     if inference.resamples is not None:
         raise UnavailableError(
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
-            "Type  n_boot=999, or, if the rows fit into memory, make the model from  data.collect()."
+            "Type  n_boot=999."
         )
 
 
@@ -416,6 +421,7 @@ class BlockedPasses(LaterPasses):
     fit: BlockedFit
     at: SolvedMeans
     params: Array
+    start = None
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""
@@ -423,9 +429,7 @@ class BlockedPasses(LaterPasses):
         full = FullFit(self.params, fit.theta, fit.level, problem.options.effect_scale)
         gamma = np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0]
         resampler = KeyedResampler(kind, seed, problem.design.weight_type == "frequency")
-        return refit_blocks(problem, full, gamma, resampler, n_boot)
-
-    start = None
+        return refit_blocks(problem, full, gamma, resampler=resampler, n_boot=n_boot)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""

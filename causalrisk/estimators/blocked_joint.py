@@ -110,7 +110,7 @@ def fit_joint_blocks(
     kinds = inference.resolved(design.cluster_name is not None, joint=True)
     check_available(options, inference)
     _check_joint(design, options, joint_options, kinds)
-    notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options), spec=IPWRA)
+    notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
     start, fit = separate_record(problem, inference, kinds, notes)
     joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
     units = functools.partial(_rows_alone, start.frequency)

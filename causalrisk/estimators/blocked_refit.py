@@ -73,9 +73,7 @@ class Resamples:
             return self.resampler.perturb(
                 REPLICATE_STREAM, group.start // WIDTH, width, spread=self.spread, units=units, weights=weights
             )
-        drawn = self.resampler.draw(
-            RESAMPLE_STREAM, group.start // WIDTH, width=width, units=units, weights=weights
-        )
+        drawn = self.resampler.draw(RESAMPLE_STREAM, group.start // WIDTH, width=width, units=units, weights=weights)
         return drawn if self.factor is None else drawn * self.factor[block.sample.arm, group]
 
 

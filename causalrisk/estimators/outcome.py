@@ -87,7 +87,8 @@ class ArmTraining:
 
     def start(self) -> Array:
         """`least_squares_factor` of the model, if it is linear, or else of the start of its iterations."""
-        y = self.y if self.family.linear else self.family.start(self.y)
+        known = self.family.linear or not len(self.y)  # a block may have no rows of the arm
+        y = self.y if known else self.family.start(self.y)
         return least_squares_factor(self.columns, y if self.offset is None else y - self.offset, self.weights)
 
     def rows(self) -> WeightedRows:

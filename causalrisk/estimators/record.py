@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows
-from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
 from causalrisk.estimators.exposure import stated_exposure
@@ -263,8 +262,6 @@ class FitRecord:
     def used_boot(self) -> BootstrapDistribution:
         """The bootstrap distribution; a fit without one raises an UnavailableError."""
         if self.boot is None:
-            if isinstance(self.design, Rowless):
-                raise by_rows()
             raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
         return self.boot
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
 
+S = TypeVar("S")
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
 
@@ -45,8 +46,8 @@ def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Itera
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
     if min(workers, count) == 1:
         yield map(function, range(count))
-    elif backend is not None and _streams(backend):
-        with _joblib_map(function, count, workers) as results:
+    elif backend is not None and streams(backend):
+        with joblib_map(function, range(count), workers) as results:
             yield results
     else:
         pool = ThreadPoolExecutor(workers)
@@ -68,7 +69,7 @@ def chosen_backend() -> Any:
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
 
 
-def _streams(backend: Any) -> bool:
+def streams(backend: Any) -> bool:
     """Whether a backend hands results over one by one; one that does not would also wait for a dead worker forever."""
     if not backend.supports_return_generator:
         warn_user(
@@ -80,13 +81,13 @@ def _streams(backend: Any) -> bool:
 
 
 @contextmanager
-def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
+def joblib_map(function: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[Iterator[T]]:
     """Map by the joblib backend of the caller's context."""
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
     followed = functools.partial(_following, function, os.getpid())
-    results = parallel(joblib.delayed(followed)(number) for number in range(count))
+    results = parallel(joblib.delayed(followed)(item) for item in items)
     try:
         yield results
     finally:
@@ -94,11 +95,11 @@ def _joblib_map(function: Callable[[int], T], count: int, workers: int) -> Itera
             results.close()
 
 
-def _following(function: Callable[[int], T], home: int, number: int) -> T:
-    """Work on a block in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
+def _following(function: Callable[[S], T], home: int, item: S) -> T:
+    """Work on an item in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
     if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
         threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
-    return function(number)
+    return function(item)
 
 
 def _end_when_left(home: int) -> None:

@@ -1563,11 +1563,7 @@ SCANS = {
         name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
         for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
     },
-    "bootstrap": Expression(
-        lambda: model(data=SCAN).fit(n_boot=20),
-        lambda: model(data=SCAN).fit(cov_type="robust"),
-        fit=lambda **options: model(data=SCAN).fit(**options),
-    ),
+    "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
     "no source": Expression(
         lambda: causalrisk.scan(3), lambda: names_of(str(FILE)), scan=names_of, fill={"folder/*.parquet": str(FILE)}

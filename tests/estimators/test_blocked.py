@@ -134,7 +134,7 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
-@pytest.mark.parametrize("name", ["balance", "overlap", "boot_params", "explain", "trim_curve", "predict"])
+@pytest.mark.parametrize("name", ["balance", "overlap", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
@@ -145,10 +145,6 @@ def test_results_that_need_rows_say_so(births, name):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    with pytest.raises(UnavailableError, match="bootstrap is not there for a scan"):
-        IPWRA.from_formula(F, data, treat="mbsmoke").fit(n_boot=20)
-    with pytest.raises(UnavailableError, match='Type  fit\\(cov_type="cluster"\\)'):
-        IPWRA.from_formula(F, data, treat="mbsmoke", cluster="clinic").fit(bootstrap="cluster")
     with pytest.raises(UnavailableError, match="JRE is not there for a scan"):
         JRE.from_formula(F, data, treat="mbsmoke")
     for options in ({"trim": "crump"}, {"clip": (0.1, 0.9)}, {"target": lambda e: e}, {"target": births}):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class Formula:
     left: tuple[Any, ...]
     right: tuple[Any, ...]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _parsed_again, (self.text, self.model, bool(self.left))  # patsy's terms do not pickle
+
     def uses(self, *sides: str) -> list[Use]:
         """List the names used on the given sides ("left", "right"; both by default) in order, each role once."""
         terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
@@ -57,6 +60,11 @@ class Formula:
     def right_text(self) -> str:
         """Text of the right-hand side."""
         return self.text.split("~", 1)[-1].strip()
+
+
+def _parsed_again(text: str, model: str, two_sided: bool) -> Formula:
+    formula = parse(text, model, [])
+    return formula if two_sided else replace(formula, left=())
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,8 +17,11 @@ from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, ScanReader, named
+from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
+from causalrisk.numerics.workers import flat_map
 
+T = TypeVar("T")
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 OTHER_DATA = "the data are not those of the first pass: "
 
@@ -61,14 +68,39 @@ class Mark:
     total: float = 0.0
     size: float = 0.0
 
-    def beside(self, block: CodedBlock) -> Mark:
-        """Return that of the rows of a block beside these."""
+    @classmethod
+    def of(cls, block: CodedBlock) -> Mark:
+        """Return that of the rows of a block."""
         values = block.y * block.weights * (block.arm + 1)
-        return Mark(self.total + float(values.sum()), self.size + float(np.abs(values).sum()))
+        return cls(float(values.sum()), float(np.abs(values).sum()))
+
+    def beside(self, other: Mark) -> Mark:
+        """Return that of other rows beside these."""
+        return Mark(self.total + other.total, self.size + other.size)
 
     def same(self, other: Mark) -> bool:
         """Whether both are of the same rows, in whatever order."""
         return abs(self.total - other.total) <= 1e-9 * other.size
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was made of a block, and of which rows.
+
+    Parameters
+    ----------
+    n, read : int
+        Its rows in the sample, and in the data.
+    mark : Mark
+        By what they are known again.
+    made : object
+        What the function returned; None without rows.
+    """
+
+    n: int
+    read: int
+    mark: Mark
+    made: Any
 
 
 @dataclass(frozen=True)
@@ -89,6 +121,8 @@ class BlockCoder:
         What weights are divided by.
     n, read : int
         Rows of the sample and of the data.
+    starts : tuple of int
+        Number in all data of the first row of each piece.
     mark : Mark, optional
         Of the pass that the bases are from; later passes have to have the same.
     """
@@ -101,6 +135,7 @@ class BlockCoder:
     unit: float
     n: int
     read: int
+    starts: tuple[int, ...]
     mark: Mark | None = None
 
     @property
@@ -108,8 +143,20 @@ class BlockCoder:
         """Whether both right-hand sides are the same, so that their columns are."""
         return self.reader.outcome.right_text == self.reader.assigned.right_text
 
-    def blocks(self) -> Iterator[CodedBlock]:
+    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
         """Begin a pass over the blocks that have rows in the sample.
+
+        Parameters
+        ----------
+        function : callable
+            What is made of a block.
+        workers : int, default 1
+            Pieces worked on at a time, where no cluster is there to work on them.
+
+        Yields
+        ------
+        object
+            What was made of each block, in their order.
 
         Raises
         ------
@@ -117,13 +164,11 @@ class BlockCoder:
             If the data are not those of the first pass.
         """
         n, read, mark = 0, 0, Mark()
-        for rows in self.reader.blocks():
-            n, read = n + rows.n, read + rows.read
-            if rows.n:
-                with named(rows.name, OTHER_DATA):
-                    coded = self._coded(rows)
-                mark = mark.beside(coded)
-                yield coded
+        sent = dataclasses.replace(self, reader=self.reader.without_data())
+        for done in flat_map(functools.partial(_of_piece, sent, function), self._numbered(), workers, _where):
+            n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
+            if done.n:
+                yield done.made
         if (n, read) != (self.n, self.read):
             raise DesignError(
                 f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
@@ -139,7 +184,17 @@ class BlockCoder:
                 "Give scan a function that begins anew whenever it is called, and data that do not change."
             )
 
-    def _coded(self, rows: KeptRows) -> CodedBlock:
+    def blocks(self) -> Iterator[CodedBlock]:
+        """Read and code the blocks in this process."""
+        for given in self._numbered():
+            yield from (done.made for done in _of_piece(self, _itself, given) if done.n)
+
+    def _numbered(self) -> Iterator[tuple[Piece, int]]:
+        """Begin a pass over the pieces, each with the number of its first row; that of one too many does not matter."""
+        return zip(self.reader.pieces(), itertools.chain(self.starts, itertools.repeat(self.read)), strict=False)
+
+    def coded(self, rows: KeptRows) -> CodedBlock:
+        """Code the rows of a block."""
         cluster = None
         if rows.cluster is not None and self.clusters is not None:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
@@ -185,3 +240,23 @@ class BlockCoder:
                     "would); expected terms of one row, as a scan has one block of rows at a time.\n"
                     "Write the number itself, or make a column of the files of it."
                 )
+
+
+def _itself(block: CodedBlock) -> CodedBlock:
+    return block
+
+
+def _where(given: tuple[Piece, int]) -> str:
+    """Return what messages call a piece."""
+    return given[0].where
+
+
+def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
+    """Apply a function to each block of a piece, whose first row has the number that comes with it."""
+    for rows in coder.reader.blocks(*given):
+        if not rows.n:
+            yield Done(0, rows.read, Mark(), None)
+            continue
+        with named(rows.name, OTHER_DATA):
+            block = coder.coded(rows)
+        yield Done(rows.n, rows.read, Mark.of(block), function(block))

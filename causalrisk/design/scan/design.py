@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,15 @@ from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import check_arm_sizes, check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock
-from causalrisk.design.scan.levels import Survey, arm_levels, make_encoder, survey
+from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments
 from causalrisk.design.scan.reader import ScanReader
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
+
+T = TypeVar("T")
 
 
 class ScannedDesign(Rowless, Design):
@@ -54,15 +56,28 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
+    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+        """As `BlockCoder.over`."""
+        return self._known_coder().over(function, workers)
+
     def blocks(self) -> Iterator[CodedBlock]:
-        """Begin a pass over the coded blocks."""
+        """As `BlockCoder.blocks`."""
+        return self._known_coder().blocks()
+
+    def _known_coder(self) -> BlockCoder:
         coder: BlockCoder | None = self.__dict__.get("coder")
         if coder is None:
             raise UnavailableError(
                 "the model came from a file and does not know its scan any more.\n"
                 "Make it anew with from_formula(...), then fit."
             )
-        return coder.blocks()
+        return coder
+
+    @property
+    def block_bytes(self) -> float:
+        """Working memory of a block, about: so many numbers a row for each column of both designs."""
+        columns = len(self.exog_names) + len(self.propensity_names)
+        return 8.0 * COPIES * self._known_coder().reader.scan.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "coder"}
@@ -107,7 +122,7 @@ def design_from_scan(
 def _coder(found: Survey, notes: list[str]) -> BlockCoder:
     """Fix the coding on what the first pass learnt, and try it on the first rows."""
     reader, columns = found.reader, found.reader.columns
-    first = next(rows for rows in reader.blocks() if rows.n)
+    first = next(rows for piece in reader.pieces() for rows in reader.blocks(piece, 0) if rows.n)
     formulas, unit, clusters = first.formulas, 1.0, None
     low, high = found.weight_limits
     zeros = found.ledger.get(("weights", "weights = 0"), [0])[0]
@@ -128,6 +143,7 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
         unit=unit,
         n=found.n,
         read=found.read,
+        starts=tuple(found.starts),
     )
     coder.check_by_rows(first)
     return coder
@@ -153,8 +169,8 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         n=found.n,
         nobs=int(size.sum()),
         n_dropped=found.read - found.n,
-        n_clusters=len(seen.members),
-        arm_clusters=[int(count) for count in seen.members.sum(axis=0)],
+        n_clusters=0 if coder.clusters is None else len(coder.clusters),
+        arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
         counts=size.astype(np.intp),
         outcome_basis=basis,

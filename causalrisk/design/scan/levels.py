@@ -77,6 +77,7 @@ class Survey:
     cluster_kind: tuple[str, str] | None = None
     ledger: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     weight_sum: float = 0.0
+    starts: list[int] = field(default_factory=list)
     weight_limits: tuple[float, float] = (np.inf, 0.0)
 
     @property
@@ -104,14 +105,16 @@ def survey(reader: ScanReader) -> Survey:
         If a column has numbers in one block and text in another, or no row is left.
     """
     found = Survey(reader)
-    for rows in reader.blocks():
-        found.read, found.n = found.read + rows.read, found.n + rows.n
-        for used_in, name, missing, dropped in rows.lines:
-            line = found.ledger.setdefault((used_in, name), [0, 0])
-            line[0], line[1] = line[0] + missing, line[1] + dropped
-        if rows.n:
-            with named(rows.name):
-                _note_rows(found, rows)
+    for piece in reader.pieces():
+        found.starts.append(found.read)
+        for rows in reader.blocks(piece, found.read):
+            found.read, found.n = found.read + rows.read, found.n + rows.n
+            for used_in, name, missing, dropped in rows.lines:
+                line = found.ledger.setdefault((used_in, name), [0, 0])
+                line[0], line[1] = line[0] + missing, line[1] + dropped
+            if rows.n:
+                with named(rows.name):
+                    _note_rows(found, rows)
     if not found.read and reader.names:
         raise DesignError(
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "

@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import numpy as np
 
 from causalrisk.design.rank import check_magnitude, factor_facts, independent_columns, note_columns
-from causalrisk.design.scan.coder import BlockCoder, Mark
+from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
 
 
+@dataclass(frozen=True)
 class ColumnMoments:
-    """Columns of a design over all rows: a triangular factor for each arm, and their limits.
+    """Columns of a design over rows: a triangular factor for each arm, and their limits.
 
     Parameters
-    ----------
-    first : ndarray, shape (n, p)
-        The columns in the first block, whose medians are what is subtracted from all.
-    n_arms : int
-        K.
-
-    Attributes
     ----------
     origin : ndarray, shape (p,)
         What was subtracted, so that far columns lose no digits.
     low, high : ndarray, shape (K, p)
         Limits of the columns in each arm.
-    triangles : list of ndarray
+    triangles : tuple of ndarray
         For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
     """
 
-    def __init__(self, first: Array, n_arms: int) -> None:
-        self.origin = np.median(first, axis=0)
-        self.low, self.high = np.full((n_arms, first.shape[1]), np.inf), np.full((n_arms, first.shape[1]), -np.inf)
-        self.triangles = [np.empty((0, first.shape[1] + 1)) for _ in range(n_arms)]
+    origin: Array
+    low: Array
+    high: Array
+    triangles: tuple[Array, ...]
 
-    def add(self, columns: Array, arm: Array, weights: Array) -> None:
-        """Add the rows of a block."""
-        rows = np.column_stack([np.ones(len(columns)), columns - self.origin]) * np.sqrt(weights)[:, None]
-        for a in np.unique(arm):
-            members = arm == a
-            self.low[a] = np.minimum(self.low[a], columns[members].min(axis=0))
-            self.high[a] = np.maximum(self.high[a], columns[members].max(axis=0))
-            self.triangles[a] = triangular_factor(np.vstack([self.triangles[a], rows[members]]))
+    @classmethod
+    def of(cls, columns: Array, origin: Array, block: CodedBlock, n_arms: int) -> ColumnMoments:
+        """Return those of the rows of a block."""
+        rows = np.column_stack([np.ones(len(columns)), columns - origin])
+        root, members = np.sqrt(block.weights), [block.arm == a for a in range(n_arms)]
+        return cls(
+            origin=origin,
+            low=np.stack([columns[own].min(axis=0, initial=np.inf) for own in members]),
+            high=np.stack([columns[own].max(axis=0, initial=-np.inf) for own in members]),
+            triangles=tuple(triangular_factor(rows[own], root[own]) for own in members),
+        )
+
+    def beside(self, other: ColumnMoments) -> ColumnMoments:
+        """Return those of other rows beside these."""
+        pairs = zip(self.triangles, other.triangles, strict=True)
+        return ColumnMoments(
+            origin=self.origin,
+            low=np.minimum(self.low, other.low),
+            high=np.maximum(self.high, other.high),
+            triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
+        )
 
     @property
     def triangle(self) -> Array:
@@ -83,7 +91,7 @@ class ColumnMoments:
         return basis, basis.of_rows(means[None])[0]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moments:
     """What the second pass learns.
 
@@ -97,8 +105,8 @@ class Moments:
         Rows of each arm.
     totals : ndarray, shape (K,)
         Sum of their weights.
-    members : ndarray of bool, shape (G, K)
-        Whether a cluster has rows in an arm.
+    members : ndarray of int, shape (m,)
+        Cluster times K plus arm, where a cluster has rows in an arm.
     mark : Mark
         Of all rows.
     """
@@ -110,6 +118,18 @@ class Moments:
     totals: Array
     members: np.ndarray
     mark: Mark
+
+    def beside(self, other: Moments) -> Moments:
+        """Return those of other rows beside these."""
+        return Moments(
+            X=self.X.beside(other.X),
+            Z=self.Z.beside(other.Z),
+            y=self.y.beside(other.y),
+            rows=self.rows + other.rows,
+            totals=self.totals + other.totals,
+            members=np.union1d(self.members, other.members),
+            mark=self.mark.beside(other.mark),
+        )
 
     @property
     def outcome_limits(self) -> Array:
@@ -137,27 +157,31 @@ class Moments:
 
 def moments(coder: BlockCoder) -> Moments:
     """Make the second pass."""
-    found: Moments | None = None
-    k, groups = len(coder.arms.labels), 0 if coder.clusters is None else len(coder.clusters)
-    for block in coder.blocks():
-        y = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
-        if found is None:
-            found = Moments(
-                X=ColumnMoments(block.X, k),
-                Z=ColumnMoments(block.Z, k),
-                y=ColumnMoments(y, k),
-                rows=np.zeros(k, dtype=np.intp),
-                totals=np.zeros(k),
-                members=np.zeros((groups, k), dtype=bool),
-                mark=Mark(),
-            )
-        for part, columns in ((found.X, block.X), (found.Z, block.Z), (found.y, y)):
-            part.add(columns, block.arm, block.weights)
-        found.mark = found.mark.beside(block)
-        found.rows += np.bincount(block.arm, minlength=k)
-        found.totals += np.bincount(block.arm, block.weights, minlength=k)
-        if block.cluster is not None:
-            found.members[block.cluster, block.arm] = True
-    if found is None:
+    first = next(coder.blocks(), None)
+    if first is None:
         raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
-    return found
+    origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
+    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels))))
+
+
+def _outcomes(block: CodedBlock) -> Array:
+    """Outcome, and outcome less its offset, shape (n, 2)."""
+    return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
+
+
+def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moments:
+    """Return those of the rows of a block."""
+    X, Z, y = (
+        ColumnMoments.of(columns, origin, block, k)
+        for columns, origin in zip((block.X, block.Z, _outcomes(block)), origins, strict=True)
+    )
+    cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
+    return Moments(
+        X=X,
+        Z=Z,
+        y=y,
+        rows=np.bincount(block.arm, minlength=k),
+        totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
+        members=np.unique(cluster * k + block.arm[: len(cluster)]),
+        mark=Mark.of(block),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
-from causalrisk.design.scan.source import NamedBlock, Scan
+from causalrisk.design.scan.source import NamedBlock, Piece, Scan
 from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
@@ -114,12 +115,22 @@ class ScanReader:
         others = (columns.treat, columns.weights, columns.cluster, columns.offset, columns.exposure)
         self.used = [name for name in names if name in used or name in others]
 
-    def blocks(self) -> Iterator[KeptRows]:
-        """Begin a pass over the blocks."""
-        for block in self.scan.blocks(self.used):
+    def pieces(self) -> Iterator[Piece]:
+        """Begin a pass over the pieces that are read by themselves."""
+        return self.scan.pieces(self.used)
+
+    def blocks(self, piece: Piece, first: int) -> Iterator[KeptRows]:
+        """Read the blocks of a piece; `first` is the number of its first row in all data."""
+        for block in piece.blocks(self.used, first):
             with named(block.name):
                 kept = self._kept(block)
             yield kept
+
+    def without_data(self) -> ScanReader:
+        """Return a reader of pieces that knows nothing of the others, to be sent to a worker."""
+        sent = copy.copy(self)
+        sent.scan = Scan((), None, self.scan.block_rows)
+        return sent
 
     def _kept(self, block: NamedBlock) -> KeptRows:
         table = Table(block.frame.index, block.frame.assign(**_levels_of_text(block.frame)))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -34,6 +35,41 @@ class File(NamedTuple):
     path: str
     size: int
     changed: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that are read by themselves, here or by a worker elsewhere.
+
+    Parameters
+    ----------
+    where : str
+        The file or frame, for messages.
+    read : callable
+        Columns, or None for all -> frames, none with more rows than a block.
+    start : int
+        Rows of the file before these.
+    """
+
+    where: str
+    read: Callable[[Sequence[str] | None], Iterable[pd.DataFrame]]
+    start: int = 0
+
+    def blocks(self, columns: Sequence[str] | None, first: int) -> Iterator[NamedBlock]:
+        """Read the blocks that have rows; `first` is the number of the first row in all data."""
+        done, frames = self.start, iter(self.read(columns))
+        while True:
+            with _reading(self.where, done):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            _check_columns(frame.columns, columns, self.where)
+            if columns is not None:
+                frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
+            if len(frame):
+                name = f"{self.where}, rows {done} to {done + len(frame) - 1}"
+                yield NamedBlock(name, frame, first + done - self.start)
+            done += len(frame)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,20 +113,27 @@ class Scan:
             If a file is gone, has changed since the scan was made, cannot be read or misses a column.
         """
         first = 0
-        for name, frame in self._named_frames(columns):
-            yield NamedBlock(name, frame, first)
-            first += len(frame)
+        for piece in self.pieces(columns):
+            for block in piece.blocks(columns, first):
+                yield block
+                first += len(block.frame)
 
-    def _named_frames(self, columns: Sequence[str] | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[Piece]:
+        """Begin a pass over the pieces that are read each by itself, whatever rows they have.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            The columns that will be read; by default all.
+        """
         for file in self.files:
             check_unchanged(file)
-            reader = _csv_frames if file.path.lower().endswith(CSV) else _parquet_frames
-            yield from _named(reader(file.path, columns, self.block_rows), file.path, columns, self.block_rows)
+            yield from (_csv_pieces if file.path.lower().endswith(CSV) else _parquet_pieces)(file, self.block_rows)
         if self.frames is not None:
             frames = self.frames()
             try:
                 for k, given in enumerate(frames):
-                    yield from _named([_frame(given, k)], f"block {k + 1}", columns, self.block_rows)
+                    yield _frame_piece(given, k, columns, self.block_rows)
             finally:
                 if hasattr(frames, "close"):  # a reader of pandas that is not at its end has its file open
                     frames.close()
@@ -239,25 +282,6 @@ def _frame(given: Any, k: int) -> pd.DataFrame:
     return frame
 
 
-def _named(
-    frames: Iterable[pd.DataFrame], where: str, columns: Sequence[str] | None, block_rows: int
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Slice frames into blocks, name them, and check that they have the columns."""
-    first, pieces = 0, iter(frames)
-    while True:
-        with _reading(where, first):
-            frame = next(pieces, None)
-        if frame is None:
-            return
-        _check_columns(frame.columns, columns, where)
-        if columns is not None:
-            frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-        for start in range(0, len(frame), block_rows):
-            piece = frame.iloc[start : start + block_rows]
-            yield f"{where}, rows {first} to {first + len(piece) - 1}", piece
-            first += len(piece)
-
-
 @contextmanager
 def _reading(where: str, rows: int) -> Iterator[None]:
     """Name the file or frame that cannot be read."""
@@ -283,16 +307,59 @@ def _check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: s
             )
 
 
-def _parquet_frames(path: str, columns: Sequence[str] | None, block_rows: int) -> Iterator[pd.DataFrame]:
-    """Frames of a Parquet file, text as categories."""
-    schema = _schema(path)
+def _frame_piece(given: Any, k: int, columns: Sequence[str] | None, block_rows: int) -> Piece:
+    """Return the piece that a frame in memory is, with the columns that are read alone."""
+    frame, where = _frame(given, k), f"block {k + 1}"
+    _check_columns(frame.columns, columns, where)
+    if columns is not None:
+        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
+    return Piece(where, partial(_slices, frame, block_rows))
+
+
+def _slices(frame: pd.DataFrame, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+    for start in range(0, len(frame), block_rows):
+        yield frame.iloc[start : start + block_rows]
+
+
+def _parquet_pieces(file: File, block_rows: int) -> Iterator[Piece]:
+    """Row groups of a Parquet file, as many together as make a block."""
+    with _reading(file.path, 0):
+        sizes = _row_groups(file)
+    start, groups = 0, list[int]()
+    for k in range(len(sizes)):
+        groups.append(k)
+        own = sum(sizes[j] for j in groups)
+        if own >= block_rows or k + 1 == len(sizes):
+            size = -(-own // -(-own // block_rows)) if own else block_rows  # blocks of the same size
+            yield Piece(file.path, partial(_parquet_frames, file, tuple(groups), size), start)
+            start, groups = start + own, []
+    if not sizes:
+        yield Piece(file.path, partial(_parquet_frames, file, (), block_rows))
+
+
+@lru_cache(maxsize=2**16)
+def _row_groups(file: File) -> tuple[int, ...]:
+    """Rows of each row group of a Parquet file."""
+    _schema(file.path)
+    from pyarrow.parquet import read_metadata
+
+    found = read_metadata(file.path)
+    return tuple(found.row_group(k).num_rows for k in range(found.num_row_groups))
+
+
+def _parquet_frames(
+    file: File, groups: tuple[int, ...], block_rows: int, columns: Sequence[str] | None
+) -> Iterator[pd.DataFrame]:
+    """Frames of row groups of a Parquet file, text as categories."""
+    check_unchanged(file)
+    path, schema = file.path, _schema(file.path)
     from pyarrow.parquet import ParquetFile
 
     _check_columns(schema.names, columns, path)
     used = list(schema.names if columns is None else dict.fromkeys(columns))
     text = [name for name in used if str(schema.field(name).type) == "string"]
-    with ParquetFile(path, read_dictionary=text) as file:
-        for batch in file.iter_batches(batch_size=block_rows, columns=used):
+    with ParquetFile(path, read_dictionary=text) as opened:
+        for batch in opened.iter_batches(batch_size=block_rows, row_groups=list(groups), columns=used):
             frame = batch.to_pandas()
             for name in text:
                 frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
@@ -310,9 +377,15 @@ def _schema(path: str) -> Any:
     return read_schema(path)
 
 
-def _csv_frames(path: str, columns: Sequence[str] | None, block_rows: int) -> Iterator[pd.DataFrame]:
+def _csv_pieces(file: File, block_rows: int) -> Iterator[Piece]:
+    """Return the piece that a CSV file is: where its rows begin is not known before it is read."""
+    yield Piece(file.path, partial(_csv_frames, file, block_rows))
+
+
+def _csv_frames(file: File, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
     """Frames of a CSV file."""
+    check_unchanged(file)
     if columns is not None:
-        _check_columns(pd.read_csv(path, nrows=0).columns, columns, path)
-    with pd.read_csv(path, usecols=columns, chunksize=block_rows) as frames:
+        _check_columns(pd.read_csv(file.path, nrows=0).columns, columns, file.path)
+    with pd.read_csv(file.path, usecols=columns, chunksize=block_rows) as frames:
         yield from frames

@@ -137,9 +137,7 @@ class PsiSums:
     def moved(self, step: Array, D: Array) -> PsiSums:
         """Return those of linear models at theta moved by a step, shape (K, p)."""
         of_tilt, of_measure = ((slope * step).sum(axis=2) @ D for slope in (self.tilt_slope, self.measure_slope))
-        return replace(
-            self, tilt_pulled=self.tilt_pulled + of_tilt, measure_pulled=self.measure_pulled + of_measure
-        )
+        return replace(self, tilt_pulled=self.tilt_pulled + of_tilt, measure_pulled=self.measure_pulled + of_measure)
 
 
 @dataclass(frozen=True)

@@ -299,5 +299,3 @@ def _fixed_tilt_gradients(rows: SolutionRows) -> Callable[[ImportanceWeights], A
         return np.asarray(np.concatenate(constant) + w.T @ of_w + np.concatenate(squares, axis=1))
 
     return gradients
-
-

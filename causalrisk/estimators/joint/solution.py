@@ -179,9 +179,7 @@ class SolutionRows:
     def variance(self) -> EffectVariance:
         """V over the replicates."""
         resampled = self.resampled
-        return self.objective.variance(
-            self.means, resampled.share, resampled.moments, self.solution.levels.centres
-        )
+        return self.objective.variance(self.means, resampled.share, resampled.moments, self.solution.levels.centres)
 
     @cached_property
     def fitted_variance(self) -> EffectVariance:

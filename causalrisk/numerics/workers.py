@@ -1,0 +1,176 @@
+"""Work on items one after the other: here, in threads, on the joblib backend of the caller, or on a Dask cluster.
+
+Which it is changes no digit, as results come in the order of the items and what is added up is added up here.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from itertools import chain
+from typing import Any, TypeVar
+
+from causalrisk.errors import CausalRiskError
+from causalrisk.numerics.parallel import chosen_backend, joblib_map, streams
+
+S = TypeVar("S")
+T = TypeVar("T")
+AHEAD = 2  # items given out for each thread of a cluster
+LOOK = 1.0  # seconds between looks at a cluster that is at work
+SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
+
+
+def flat_map(
+    function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int, name: Callable[[S], str] = str
+) -> Iterator[T]:
+    """Yield what a function yields of each item, in the order of the items.
+
+    Parameters
+    ----------
+    function : callable
+        Work on one item. Elsewhere it is done as a whole before anything is yielded, and function and items are
+        pickled.
+    items : iterable
+        The items; a few are taken ahead.
+    workers : int
+        Items worked on at a time. On a Dask cluster, that of the caller's `distributed.Client`, there are as many as it
+        has threads.
+    name : callable, optional
+        What messages call an item.
+
+    Yields
+    ------
+    object
+        The results.
+
+    Raises
+    ------
+    CausalRiskError
+        If workers died over an item, or the cluster is lost.
+    """
+    client = active_client()
+    if client is not None:
+        yield from _on_cluster(client, function, items, name)
+        return
+    backend = chosen_backend() if workers > 1 else None
+    if backend is not None:
+        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
+    if workers == 1:
+        yield from chain.from_iterable(map(function, items))
+    elif backend is not None and streams(backend):
+        yield from _on_joblib(function, items, workers)
+    else:
+        yield from _in_threads(function, items, workers)
+
+
+def active_client() -> Any:
+    """Return the `distributed.Client` whose context the caller is in, or that was made last; None without one.
+
+    distributed is not imported: a caller who has a client has done that.
+    """
+    distributed = sys.modules.get("distributed")
+    try:
+        return None if distributed is None else distributed.default_client()
+    except ValueError:  # there is none
+        return None
+
+
+def _listed(function: Callable[[S], Iterator[T]], item: S) -> list[T]:
+    return [*function(item)]
+
+
+def _in_threads(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
+    pool, waiting = ThreadPoolExecutor(workers), deque[Any]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(_listed, function, item))
+            if len(waiting) > workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
+    try:
+        with joblib_map(functools.partial(_listed, function), items, workers) as results:
+            yield from chain.from_iterable(results)
+    except BrokenExecutor as error:
+        raise CausalRiskError(
+            "a worker process died: the system ends a process that takes too much memory.\n"
+            "Type  fit(n_jobs=1)  to stay in one process, or give scan a smaller block_rows=."
+        ) from error
+
+
+# --- Dask --------------------------------------------------------------------------------------------------------
+
+
+def _on_cluster(
+    client: Any, function: Callable[[S], Iterator[T]], items: Iterable[S], name: Callable[[S], str]
+) -> Iterator[T]:
+    """Give out a few items ahead, wait for the first, and give out the next."""
+    pickle = sys.modules["distributed.protocol.pickle"]  # knows functions of an interactive session
+    # A task of its own, which is done again where the worker that holds its result dies.
+    work = client.submit(pickle.loads, pickle.dumps(function), pure=False)
+    waiting = deque[tuple[Any, str]]()
+    try:
+        for item in items:
+            waiting.append((client.submit(_listed, work, item, pure=False), name(item)))
+            if len(waiting) >= AHEAD * max(sum(client.nthreads().values()), 1):
+                yield from _result(client, *waiting.popleft())
+        while waiting:
+            yield from _result(client, *waiting.popleft())
+    finally:
+        if client.status == "running":
+            client.cancel([work, *(future for future, _ in waiting)])
+
+
+def _result(client: Any, future: Any, name: str) -> Any:
+    """Wait for a result as long as there is a cluster."""
+    distributed, alone = sys.modules["distributed"], time.monotonic()
+    while True:
+        try:
+            return future.result(timeout=LOOK)
+        except distributed.KilledWorker as error:
+            raise CausalRiskError(
+                f"the Dask workers that were given {name} died one after the other: the system, or Dask's own "
+                "watch, ends a process that takes too much memory.\n"
+                "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
+            ) from error
+        except (distributed.client.FutureCancelledError, OSError) as error:
+            if isinstance(error, TimeoutError) and not future.done():
+                alone = _with_cluster(client, alone)
+                continue
+            if isinstance(error, OSError) and client.status == "running":
+                raise
+            raise _lost(client) from error
+
+
+def _with_cluster(client: Any, alone: float) -> float:
+    """Raise an error where the cluster has been away for long; the time at which it was last seen."""
+    now = time.monotonic()
+    if client.status != "running":
+        if now - alone > SCHEDULER_PATIENCE:
+            raise _lost(client)
+        return alone
+    if client.nthreads():
+        return now
+    if now - alone > WORKER_PATIENCE:
+        raise CausalRiskError(
+            f"the Dask cluster has had no worker for {WORKER_PATIENCE:.0f} seconds.\n"
+            "Start workers, type  client.wait_for_workers(1),  then fit again."
+        )
+    return alone
+
+
+def _lost(client: Any) -> CausalRiskError:
+    address = client.scheduler.address if client.scheduler else "its address"
+    return CausalRiskError(
+        f"the Dask scheduler at {address} does not answer any more, and what its workers were doing is lost.\n"
+        "Start it again, type  client = distributed.Client(address),  then fit again."
+    )

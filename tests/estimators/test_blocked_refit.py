@@ -1,0 +1,164 @@
+"""The bootstrap over blocks of rows against that in memory under the same weights, resample by resample."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk.models.model import Unadjusted
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, seed_sequence
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
+F, M = "bweight ~ mage + medu", WIDTH + 5
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    rng, frame = np.random.default_rng(3), cattaneo[::3].reset_index(drop=True)
+    n = len(frame)
+    return frame.assign(
+        low=(frame.bweight < 3000) * 1,
+        w=rng.integers(1, 4, n),
+        clinic=rng.integers(0, 40, n),
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        cigs=rng.poisson(3, n),
+        months=rng.uniform(1, 9, n),
+        far=frame.bweight + 1e7,
+    )
+
+
+def cut(frame, edges=(0, 500, 501, 501, 1100)):
+    return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
+
+
+def multiplicities(frame, kind="pairs", n_boot=M, **options):
+    """The weights of a scan as those of rows in memory: how often each is drawn, times frequency weights."""
+    units = pd.factorize(frame.clinic)[0] if "cluster" in options else np.arange(len(frame))
+    frequency = options.get("weight_type") == "frequency"
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
+    firsts = range(0, n_boot, WIDTH)
+    return np.hstack([resampler.draw(RESAMPLE_STREAM, k // WIDTH, min(WIDTH, n_boot - k), units, s) for k in firsts])
+
+
+CASES = {
+    "linear": (IPWRA, {}),
+    "arm as target": (AIPW, {"target": "treated"}),
+    "no scores": (OutcomeRegression, {"target": "treated"}),
+    "tilted, Bayesian": (AIPW, {"target": "overlap", "kind": "bayesian"}),
+    "constants": (Hajek, {"target": "entropy", "effect": "percent"}),
+    "nothing": (Unadjusted, {"formula": "bweight ~ 1"}),
+    "logit outcome": (IPWRA, {"formula": "low ~ mage", "family": "binomial", "effect": "ratio"}),
+    "arms": (AIPW, {"formula": "cigs ~ mage", "family": "poisson", "treat": "dose", "reference": "none"}),
+    "exposure": (IPWRA, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months"}),
+    "frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency"}),
+    "probability weights": (IPWRA, {"weights": "w", "weight_type": "probability", "propensity_link": "probit"}),
+    "clusters": (AIPW, {"cluster": "clinic", "propensity_loss": "calibrated"}),
+    "clusters of frequencies": (IPWRA, {"cluster": "clinic", "weights": "w", "weight_type": "frequency"}),
+    "far outcomes": (IPWRA, {"formula": "far ~ mage"}),
+}
+
+
+def agree(ours, theirs):
+    """Each resample ended alike, and estimates differ by rounding."""
+    ours, theirs = ours._record.boot, theirs._record.boot
+    np.testing.assert_array_equal(ours.failures, theirs.failures)
+    spread = np.nanstd(theirs.values, axis=0)
+    np.testing.assert_allclose(ours.values / spread, theirs.values / spread, rtol=0, atol=1e-7)
+
+
+def both(model, frame, formula=F, kind="pairs", fit=None, **options):
+    given = {"treat": "mbsmoke"} | options
+    draws = multiplicities(frame, "cluster" if "cluster" in options else kind, **options)
+    whole = model.from_formula(formula, frame, **given).fit(resamples=draws, **fit or {})
+    named = {} if kind == "pairs" else {"bootstrap": kind}
+    return model.from_formula(formula, scan(cut(frame)), **given).fit(n_boot=M, **named, **fit or {}), whole
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resamples_agree_with_memory(births, name):
+    model, options = CASES[name]
+    agree(*both(model, births, **options))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_stratified_resamples_keep_the_arms(births, weighted):
+    options = {"weights": "w", "weight_type": "probability"} if weighted else {}
+    draws, arm = multiplicities(births), births.mbsmoke.to_numpy()
+    for a in (0, 1):
+        draws[arm == a] *= (arm == a).sum() / draws[arm == a].sum(axis=0)
+    whole = IPWRA.from_formula(F, births, treat="mbsmoke", **options).fit(resamples=draws)
+    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke", **options)
+    agree(model.fit(n_boot=M, bootstrap="stratified"), whole)
+
+
+def small(births, n=70):
+    """So few rows that resamples fail in several ways."""
+    arms = births.groupby("mbsmoke").head(n // 7)
+    return pd.concat([arms, births[:n]]).reset_index(drop=True)
+
+
+def test_resamples_that_fail_are_told_alike(births):
+    frame = small(births).assign(q=lambda d: ((d.index % 9 == 0) & (d.mbsmoke == 1)) | (d.index == 3))
+    options = {"formula": "low ~ mage", "propensity": "q + mage", "family": "binomial", "fit": {"max_failed": 0.9}}
+    ours, theirs = both(IPWRA, frame, **options)
+    agree(ours, theirs)
+    assert len(np.unique(ours._record.boot.failures)) > 2
+    pd.testing.assert_frame_equal(ours.boot_ledger, theirs.boot_ledger)
+    with pytest.raises(BootstrapError, match=r"resamples failed, more than max_failed=0.05") as caught:
+        both(IPWRA, frame, **options | {"fit": {}})[0]
+    assert np.isfinite(caught.value.results.bse).all()
+
+
+def test_an_arm_without_rows_is_a_failure(births):
+    frame = births[:200].assign(mbsmoke=lambda d: (d.index < 2) * 1)
+    options = {"formula": "bweight ~ 1", "propensity": "1", "fit": {"max_failed": 0.9}}
+    ours, theirs = both(IPWRA, frame, **options)
+    agree(ours, theirs)
+    assert (ours._record.boot.failures == Failure.EMPTY_ARM).any()
+
+
+def test_results_of_a_bootstrap(births):
+    ours, theirs = both(IPWRA, births)
+    for method in ("normal", "percentile", "basic", "bc"):
+        pd.testing.assert_frame_equal(ours.conf_int(method=method), theirs.conf_int(method=method), rtol=1e-9)
+    np.testing.assert_allclose(ours.bse, theirs.bse, rtol=1e-9)
+    pd.testing.assert_frame_equal(ours.boot_params, theirs.boot_params, rtol=1e-9)
+    assert f"{M} of {M} used" in ours.summary().as_text()
+    with pytest.raises(UnavailableError, match="goes by rows"):
+        ours.conf_int(method="bca")
+    with pytest.raises(UnavailableError, match=r'Type  model.fit\(cov_type="bootstrap"\)'):
+        ours.model.fit().boot_params  # noqa: B018
+
+
+def test_the_cut_into_blocks_does_not_matter(births):
+    fits = [
+        IPWRA.from_formula(F, scan(cut(births, edges)), treat="mbsmoke").fit(n_boot=M)
+        for edges in ((0,), (0, 3, 900), (0, 200, 400, 600, 800, 1000))
+    ]
+    for other in fits[1:]:
+        agree(other, fits[0])
+
+
+def test_an_interruption_keeps_the_estimate(births, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    robust = model.fit()
+    monkeypatch.setattr("causalrisk.estimators.blocked_refit.RefitRows.means", stop)
+    with pytest.raises(FitInterrupted) as caught:
+        model.fit(n_boot=20)
+    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+
+
+def test_resamples_that_go_by_rows_are_refused(births):
+    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
+        model.fit(resamples=np.ones((len(births), 5)))
