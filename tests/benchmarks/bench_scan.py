@@ -36,16 +36,16 @@ def write(folder, rows):
         frame.to_parquet(Path(folder) / f"part-{k:04}.parquet", row_group_size=GROUP_ROWS)
 
 
-def fit(folder, block_rows, in_memory):
-    """Fit once; print the effect, seconds and peak memory."""
+def fit(folder, block_rows, in_memory, *, estimator, replicates):
+    """Fit once, robust standard errors; print the effect, seconds and peak memory."""
     import causalrisk
 
     data = causalrisk.scan(f"{folder}/*.parquet", block_rows=block_rows)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     begun, worked = time.perf_counter(), time.process_time()
-    model = causalrisk.IPWRA.from_formula(FORMULA, data.collect() if in_memory else data, treat="d")
+    model = getattr(causalrisk, estimator).from_formula(FORMULA, data.collect() if in_memory else data, treat="d")
     made = time.perf_counter()
-    res = model.fit()
+    res = model.fit(cov_type="robust", **({"n_replicates": replicates} if estimator == "JRE" else {}))
     ended, worked = time.perf_counter(), time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{res!r}")
@@ -60,13 +60,15 @@ def main():
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--block-rows", type=int, default=250_000)
     parser.add_argument("--memory", action="store_true", help="fit in memory instead")
+    parser.add_argument("--estimator", default="IPWRA")
+    parser.add_argument("--replicates", type=int, default=200, help="propensity replicates of JRE")
     parser.add_argument("--folder", help="where the files are, or are to be; by default a temporary folder")
     parser.add_argument("--step", choices=("write", "fit"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step == "write":
         return write(args.folder, args.rows)
     if args.step == "fit":
-        return fit(args.folder, args.block_rows, args.memory)
+        return fit(args.folder, args.block_rows, args.memory, estimator=args.estimator, replicates=args.replicates)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or temporary
         steps = ["fit"] if args.folder and list(Path(folder).glob("*.parquet")) else ["write", "fit"]
