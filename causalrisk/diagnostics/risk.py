@@ -12,7 +12,6 @@ import pandas as pd
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
-from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
@@ -185,10 +184,11 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         "std err": path.std_errors,
         "variance ratio": path.ratios,
         "ratio se": path.ratio_errors,
+        "share": path.shares,
         "converged": path.converged,
-        "chosen": np.arange(len(path.effects)) == path.chosen,
+        "chosen": path.anchors == path.anchor,
     }
-    return pd.DataFrame(table, index=pd.Index(LADDER, name="anchor"))
+    return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))
 
 
 def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.DataFrame:

@@ -203,7 +203,7 @@ def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes
     """
     estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
-        anchors = listed([anchor for anchor, done in zip(LADDER, path.converged, strict=True) if not done])
+        anchors = listed(path.anchors[~path.converged].tolist())
         remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
         notes.warn(
             f"the joint objective did not converge at anchor {anchors}, so that it was not chosen.\n"

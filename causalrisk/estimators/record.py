@@ -14,7 +14,7 @@ from causalrisk.design import Design, TargetRows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
 from causalrisk.estimators.exposure import stated_exposure
-from causalrisk.estimators.joint.anchor import LADDER, AnchorPath
+from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.options import JREOptions, ModelOptions
@@ -86,7 +86,7 @@ class JointRecord:
     @property
     def anchor(self) -> float | None:
         """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
-        return self.options.anchor if self.path is None else LADDER[self.path.chosen]
+        return self.options.anchor if self.path is None else self.path.anchor
 
 
 @dataclass(frozen=True)
@@ -338,7 +338,3 @@ class BootstrapDistribution:
     def failed_share(self) -> float:
         """Share of the resamples that failed."""
         return float(np.mean(self.failures != Failure.OK))
-
-    def covariance(self) -> Array:
-        """Covariance of the estimates over the resamples that worked, divisor m - 1, shape (d, d)."""
-        return np.atleast_2d(np.cov(self.used, rowvar=False))

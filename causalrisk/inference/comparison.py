@@ -21,7 +21,8 @@ from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.specification import JRE, Specification
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.covariance import with_covariance, without_rounding_error
-from causalrisk.inference.wald import column_sd, inference_frame
+from causalrisk.inference.resampled import column_sd, resample_errors
+from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
@@ -217,14 +218,16 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
 
-    Both standard errors are those of `fit`: JRE's are times the factor for the choice of its anchor.
+    Both standard errors are those of `fit`.
     """
     effects, scale = comparison.effects, comparison.records[0].options.effect_scale
-    choice = np.sqrt([record.choice_variance for record in comparison.records])
-    factors = np.repeat(choice, len(comparison.effect_names))
-    se, errors = factors * column_sd(comparison.boot), factors * column_sd(scale.contrast(comparison.boot))
-    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
     count = len(comparison.effect_names)
+    se, errors = np.empty(len(effects)), np.empty(len(effects))
+    for k, record in enumerate(comparison.records):
+        own = slice(k * count, (k + 1) * count)
+        se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
+        errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
     return frame

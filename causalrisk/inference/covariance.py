@@ -12,6 +12,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap_of
+from causalrisk.inference.resampled import resample_covariance
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -47,13 +48,12 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
-        used = boot.used
-        covariance = boot.covariance() if len(used) > 1 else np.full((boot.values.shape[1],) * 2, np.nan)
+        covariance = resample_covariance(record, boot.used, record.estimate.values)
         record = dataclasses.replace(record, boot=boot, covariance=covariance, passes=None)
     else:
         covariance = robust_covariance(record, inference.small_sample)
         record = dataclasses.replace(record, covariance=covariance, joint=_with_start(record), passes=None)
-    record = _with_choice(record)
+        record = _with_choice(record)
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
@@ -66,7 +66,7 @@ def robust_record(record: FitRecord, covariance: Array | None = None) -> FitReco
 
 
 def _with_choice(record: FitRecord) -> FitRecord:
-    """Let the covariance of a joint fit allow for the choice of its anchor, which resamples keep."""
+    """Let the sandwich of a joint fit allow for the choice of its anchor, which an influence function keeps."""
     return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
 
 

@@ -27,7 +27,8 @@ from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.hypotheses import wald_contrast
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import column_sd, inference_frame
+from causalrisk.inference.resampled import resample_covariance, resample_errors
+from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 
@@ -366,9 +367,10 @@ def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
     if record.joint is not None:
         draws = DRAWS if record.boot is None else len(record.boot.failures)
         values, resampled = joint_group_effects(record, columns, draws)
-        flat = resampled.reshape(len(resampled), -1)
-        covariance = record.choice_variance * np.atleast_2d(np.cov(scale.contrast(flat), rowvar=False))
-        return ProjectedEffects(values, np.sqrt(record.choice_variance) * resampled.std(axis=0, ddof=1), covariance)
+        flat, effects = resampled.reshape(len(resampled), -1), values.ravel()
+        covariance = resample_covariance(record, scale.contrast(flat), scale.contrast(effects))
+        se = resample_errors(record, flat, effects)
+        return ProjectedEffects(values, se.reshape(values.shape), covariance)
     projection = project_effects(record, columns, scale, groups=found.groups)
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -403,7 +405,7 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         se.append(np.sqrt(max(slope @ covariance[np.ix_(both, both)] @ slope, 0.0)))
         if record.boot is not None:
             resampled = scale.effects(record.boot.used[:, block][:, both].T).T
-            errors.append(np.sqrt(record.choice_variance) * column_sd(scale.contrast(resampled))[0])
+            errors.append(resample_errors(record, scale.contrast(resampled), scale.contrast(values[-1:]))[0])
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None

@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord
+from causalrisk.inference.resampled import resample_errors
 from causalrisk.numerics.linalg import Array
 
 
@@ -53,22 +54,16 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
         return np.asarray(se / scale.report_slope(scale.contrast(effects)))
 
 
-def column_sd(columns: Array) -> Array:
-    """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
-    kept = [column[~np.isnan(column)] for column in columns.T]
-    return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
-
-
 def contrast_errors(record: FitRecord) -> Array:
     """Return standard errors of the effects of a fit on the scale where they are differences, shape (K - 1,).
 
-    After a bootstrap they are the standard deviations of the transformed effects of the resamples, for JRE times the
-    factor for the choice of its anchor, else those of the delta method.
+    After a bootstrap they are those of the transformed effects of the resamples, else those of the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     if record.boot is None or scale is DIFFERENCE:
         return delta_errors(record.estimate.params[:count], record.std_errors[:count], scale)
-    return np.sqrt(record.choice_variance) * column_sd(scale.contrast(record.boot.used[:, :count]))
+    effects, resampled = record.estimate.params[:count], record.boot.used[:, :count]
+    return resample_errors(record, scale.contrast(resampled), scale.contrast(effects))
 
 
 def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -> tuple[Array, Array]:

@@ -9,8 +9,9 @@ fitted score and psi_b the influence function of the effect under replicate b, e
 
 for anchors from a ladder, and chooses one: psi at the fitted score of each row, at the solution without it, less
 its projection on the score of the propensity model, which is what estimating that by maximum likelihood does to the
-variance; the anchor with the least variance of that wins over the first rung, if it is better by more than `caution`
-standard errors of the paired difference.
+variance. The anchor with the least variance of that wins over the first rung, if it is better by more than `caution`
+standard errors of the paired difference; the variances are drawn many times from the normal distribution of their
+errors, and the anchor of the fit is the geometric mean of the winners.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ class Setting:
         Spread of the replicates, relative to sampling.
     times : int
         How many times as many replicates.
-    mixed : {"", "half", "bagged"}
-        Whether the effect is that of the anchor chosen, the mean of it and of the first's, or the mean over the anchors
-        that are chosen from the rows under random weights.
+    mixed : {"", "one rung", "half", "bagged"}
+        Whether the effect is that at the geometric mean of the anchors that win, at the rung that wins without drawing,
+        the mean of this and of the first's, or the mean over the anchors that win when rows have random weights.
     """
 
     ladder: tuple[float, ...] = LADDER
@@ -83,6 +84,7 @@ MORE_SETTINGS = {
     "the default": Setting(),
     "caution 0": Setting(caution=0.0),
     "caution 1": Setting(caution=1.0),
+    "one rung": Setting(mixed="one rung"),
     "spread 0.35": Setting(spread=0.35),
     "spread 0.7": Setting(spread=0.7),
     "B = 200": Setting(times=2),
@@ -92,6 +94,7 @@ MORE_SETTINGS = {
     "bagged, caution 0": Setting(caution=0.0, mixed="bagged"),
 }
 BAGS = 200  # random weights under which the anchor is chosen again
+DRAWS = 4000  # of the errors of the variances
 
 
 def fractional_weights(n, n_replicates, spread, rng):
@@ -239,18 +242,27 @@ def judged(squares, weights, caution):
     return mean + caution * np.sqrt(np.maximum(gain**2 @ weights / n - mean**2, 0.0) / n)
 
 
-def mixture(squares, setting):
-    """Weight of each anchor in the effect, and the number of the one chosen."""
+def winners(squares, caution):
+    """Share of the draws in which each anchor wins, shape (r,)."""
     n = squares.shape[1]
-    best = int(np.argmin(judged(squares, np.ones((n, 1)), setting.caution)))
-    share = np.eye(len(squares))[best]
+    gain = squares - squares[0]
+    covariance = np.cov(gain, bias=True) / n
+    cautious = gain.mean(axis=1) + caution * np.sqrt(np.diag(covariance))
+    drawn = np.random.default_rng(SEED).multivariate_normal(cautious, covariance, DRAWS, check_valid="ignore")
+    return np.bincount(drawn.argmin(axis=1), minlength=len(squares)) / DRAWS
+
+
+def mixture(squares, setting):
+    """Weight of each rung in the effect, where it is a mean over rungs."""
+    n = squares.shape[1]
+    share = np.eye(len(squares))[int(np.argmin(judged(squares, np.ones((n, 1)), setting.caution)))]
     if setting.mixed == "half":
         share = (share + np.eye(len(squares))[0]) / 2
     if setting.mixed == "bagged":
         drawn = np.random.default_rng(SEED).standard_exponential((n, BAGS))
         chosen = judged(squares, drawn / drawn.mean(axis=0), setting.caution).argmin(axis=0)
         share = np.bincount(chosen, minlength=len(squares)) / BAGS
-    return share, best
+    return share
 
 
 @functools.lru_cache(maxsize=8)  # the settings of one sample share them
@@ -260,11 +272,21 @@ def path(rows, ladder):
     return psi, np.array([rows.effect(solve(rows, anchor)) for anchor in ladder])
 
 
+def anchor_of(rows, setting):
+    """Geometric mean of the anchors that win."""
+    return np.exp(winners(path(rows, setting.ladder)[0] ** 2, setting.caution) @ np.log(setting.ladder))
+
+
 def choose(rows, setting):
-    """Effect by the best of a ladder, its standard error from psi held out, and the number of the rung."""
-    psi, effects = path(rows, setting.ladder)
-    share, best = mixture(psi**2, setting)
-    return share @ effects, rows.scale * np.sqrt(((share @ psi) ** 2).mean() / rows.n), best
+    """Effect by the choice from a ladder, and its standard error from psi held out."""
+    if setting.mixed:
+        psi, effects = path(rows, setting.ladder)
+        share = mixture(psi**2, setting)
+        effect, chosen = share @ effects, share @ psi
+    else:
+        anchor = anchor_of(rows, setting) if len(setting.ladder) > 1 else setting.ladder[0]
+        effect, chosen = rows.effect(solve(rows, anchor)), held_out(rows, anchor)
+    return effect, rows.scale * np.sqrt((chosen**2).mean() / rows.n)
 
 
 def orthonormal(frame):
@@ -323,8 +345,8 @@ def run(name, n, sims, n_replicates, seed, settings):
             rows = drawn[0.5, 1]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
-        errors.append([rows.start - design.effect, *(effect - design.effect for effect, _, _ in found)])
-        ses.append([se for _, se, _ in found])
+        errors.append([rows.start - design.effect, *(effect - design.effect for effect, _ in found)])
+        ses.append([se for _, se in found])
     return np.array(errors), np.array(ses)
 
 

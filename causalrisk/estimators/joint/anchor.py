@@ -1,12 +1,17 @@
 """The anchor alpha of the joint objective chosen from the data, by influence functions held out.
 
-Flows in: the solutions under a ladder of anchors, most cautious first. Flows out: for each anchor the variance of the
-effect's influence function, the solution for a unit's part being that without the unit; the anchor whose variance is
-least after `CAUTION` standard errors of its difference to the first.
+Flows in: the solutions under a ladder of anchors, most cautious first. Flows out: for each the variance of the effect's
+influence function, the solution for a unit's part being that without the unit; the anchor of the fit. The variances are
+estimates, so that the least of them may be that of another anchor in another sample. The anchor is the geometric mean
+of those whose variance, and `CAUTION` standard errors of its difference to the first, is least when the variances are
+drawn from the normal distribution of their errors: a unit that moves them a little moves it a little, and nothing jumps
+from one rung of the ladder to the next.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +34,8 @@ from causalrisk.propensity.weights import WeightFit
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
+DRAWS = 1000  # pairs of opposite draws of the errors of the variances
+DIGITS = 3  # significant digits of the anchor, so that it can be typed
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,93 @@ UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and whe
 
 
 @dataclass(frozen=True)
+class SquareSums:
+    """Sums over units of the squares of the influence functions held out of r solutions.
+
+    The squares are of the effect, summed over the contrasts of the objective, of each unit.
+
+    Parameters
+    ----------
+    units : float
+        Number of units.
+    squares, fourth_powers : ndarray, shape (r,)
+        Of the squares, and of their squares.
+    differences : ndarray, shape (r,)
+        Of the squares' differences to those of the first.
+    products : ndarray, shape (r, r)
+        Of the products of these differences.
+    """
+
+    units: float
+    squares: Array
+    fourth_powers: Array
+    differences: Array
+    products: Array
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the differences, shape (r, r)."""
+        return self.products - np.outer(self.differences, self.differences) / self.units
+
+    @property
+    def errors(self) -> Array:
+        """Standard errors of the differences, shape (r,)."""
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    @property
+    def own_errors(self) -> Array:
+        """Standard errors of the squares, shape (r,)."""
+        return np.sqrt(np.maximum(self.fourth_powers - self.squares**2 / self.units, 0.0))
+
+    def some(self, which: NDArray[np.bool_]) -> SquareSums:
+        """Return those of some of the solutions, whose differences are to the first of these."""
+        lead = int(np.flatnonzero(which)[0])
+        products = self.products - self.products[lead] - self.products[:, [lead]] + self.products[lead, lead]
+        return SquareSums(
+            units=self.units,
+            squares=self.squares[which],
+            fourth_powers=self.fourth_powers[which],
+            differences=(self.differences - self.differences[lead])[which],
+            products=products[np.ix_(which, which)],
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The solution under one anchor.
+
+    Parameters
+    ----------
+    anchor : float
+        The anchor.
+    solution : JointSolution
+        The objective at its minimum.
+    variance : float
+        Variance of the effect from its influence function held out, in units of the residual spread.
+    error, own_error : float
+        Standard errors of its difference to that of the first candidate, and of itself.
+    """
+
+    anchor: float
+    solution: JointSolution
+    variance: float
+    error: float
+    own_error: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the optimiser converged; else the anchor is not chosen."""
+        return bool(self.solution.result.success)
+
+
+@dataclass(frozen=True)
 class AnchorPath:
     """What each anchor would have given.
 
     Parameters
     ----------
+    anchors : ndarray, shape (r,)
+        The ladder and, where it stands between two rungs, the anchor chosen; the most cautious first.
     effects : ndarray, shape (r,)
         The (first) effect.
     std_errors : ndarray, shape (r,)
@@ -79,28 +168,30 @@ class AnchorPath:
     ratios, ratio_errors : ndarray, shape (r,)
         Its square over that of the first anchor, and the standard error of this ratio over the units; NaN where the
         first is zero.
+    shares : ndarray, shape (r,)
+        Share of the draws in which its variance is the least; NaN between the rungs.
     converged : ndarray of bool, shape (r,)
         Whether the optimiser converged; an anchor where it did not is not chosen.
     chosen : int
         Number of the anchor chosen.
+    choice_variance : float
+        Factor of the variance of the estimates that allows for the choice.
     """
 
+    anchors: Array
     effects: Array
     std_errors: Array
     ratios: Array
     ratio_errors: Array
+    shares: Array
     converged: NDArray[np.bool_]
     chosen: int
+    choice_variance: float
 
     @property
-    def choice_variance(self) -> float:
-        """Factor of the variance of the estimates that allows for the choice.
-
-        The variance chosen is the least of several estimates, so it is too small on average: it is taken to be one
-        standard error of its difference to the first anchor's larger. One where the first anchor was chosen.
-        """
-        ratio, error = self.ratios[self.chosen], self.ratio_errors[self.chosen]
-        return float((ratio + error) / ratio) if ratio > 0 else 1.0
+    def anchor(self) -> float:
+        """The anchor chosen."""
+        return float(self.anchors[self.chosen])
 
 
 def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool) -> HeldOutUnits:
@@ -115,14 +206,15 @@ def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool)
 def train_best(
     trainer: Trainer, criteria: Sequence[Criterion], units: UnitsOf
 ) -> tuple[JointEstimate, JointCriterion, AnchorPath | None]:
-    """Train the arms under each criterion and keep the best, the first unless another is clearly better.
+    """Train the arms under each anchor of a ladder, choose an anchor, and train them under that.
 
     Parameters
     ----------
     trainer : Trainer
         Trains the arms.
     criteria : sequence of Criterion
-        Weights of the terms of the objective, one for each anchor.
+        Weights of the terms of the objective, one for each anchor, the most cautious first; with a single one nothing
+        is chosen.
     units : callable
         What is left out at once of a block of rows.
 
@@ -139,41 +231,104 @@ def train_best(
     for criterion in criteria:  # each from the one before, whose minimum is near
         reached = [solution for solution in found if solution.result.success]
         found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
-    path = _choose(found, trainer, units) if len(found) > 1 else None
-    best = found[0 if path is None else path.chosen]
-    return trainer.estimate(best), best.criterion, path
+    if len(found) == 1:
+        return trainer.estimate(found[0]), found[0].criterion, None
+    sums = square_sums(found, trainer, units)
+    rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
+    shares = _shares(rungs, sums)
+    likeliest = rungs[int(shares.argmax())]
+    anchor = mean_anchor([rung.anchor for rung in rungs], shares)
+    between = []
+    if likeliest.converged and anchor not in [rung.anchor for rung in rungs]:
+        criterion = dataclasses.replace(criteria[0], alpha=anchor)
+        solution = trainer.train(joint_criterion(trainer.problem, criterion), likeliest.solution)
+        pair = [found[0], solution]
+        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, units))[1:]
+    best = next((one for one in (*rungs, *between) if one.anchor == anchor and one.converged), likeliest)
+    path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best)
+    return trainer.estimate(best.solution), best.solution.criterion, path
 
 
-@dataclass(frozen=True)
-class _SquareSums:
-    """Sums over units of the squared influence functions of r solutions, and of their differences to the first's."""
-
-    units: float
-    squares: Array
-    difference: Array
-    squared_difference: Array
+def _candidates(anchors: Sequence[float], found: Sequence[JointSolution], sums: SquareSums) -> list[Candidate]:
+    """Return the solutions with the variances from their influence functions held out."""
+    numbers = zip(sums.squares.tolist(), sums.errors.tolist(), sums.own_errors.tolist(), strict=True)
+    return [Candidate(anchor, one, *of) for anchor, one, of in zip(anchors, found, numbers, strict=True)]
 
 
-def _choose(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> AnchorPath:
-    """Compare the variances of the effect from influence functions held out, unit by unit."""
-    spread = found[0].criterion.rms_residual
-    sums = _square_sums(found, trainer, units)
-    se_difference = np.sqrt(np.maximum(sums.squared_difference - sums.difference**2 / sums.units, 0.0))
-    converged = np.array([bool(solution.result.success) for solution in found])
-    # another anchor than the first has to be better by CAUTION standard errors of the difference
-    judged = np.where(converged, sums.difference + CAUTION * se_difference, np.inf)
-    first = sums.squares[0] or np.nan
+def _shares(rungs: Sequence[Candidate], sums: SquareSums) -> Array:
+    """Share of the draws in which the variance of each rung is the least, shape (r,)."""
+    usable = np.array([rung.converged for rung in rungs]) & np.isfinite(sums.squares)
+    shares = np.zeros(len(rungs))
+    if not usable.any():
+        shares[0] = 1.0
+        return shares
+    some = sums.some(usable)  # what they have in common decides nothing
+    shares[usable] = shares_of_least(some.differences + CAUTION * some.errors, some.covariance)
+    return shares
+
+
+def shares_of_least(means: Array, covariance: Array) -> Array:
+    """Share of draws from a normal distribution in which each component is the least.
+
+    Parameters
+    ----------
+    means : ndarray, shape (r,)
+        Means of the components.
+    covariance : ndarray, shape (r, r)
+        Their covariance matrix.
+
+    Returns
+    -------
+    ndarray, shape (r,)
+        Shares, of draws that are the same each time and symmetric about the means; the first of equal components
+        counts as the least.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shares_of_least(np.zeros(2), np.eye(2))
+    array([0.5, 0.5])
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the symmetric one, which no sign changes
+    least = (means[:, None] + root @ _draws(len(means))).argmin(axis=0)
+    return np.bincount(least, minlength=len(means)) / len(least)
+
+
+@functools.cache
+def _draws(size: int) -> Array:
+    drawn = np.random.default_rng(0).standard_normal((size, DRAWS))
+    return np.hstack([drawn, -drawn])
+
+
+def mean_anchor(anchors: Sequence[float], shares: Array) -> float:
+    """Geometric mean of anchors with their shares as weights, to `DIGITS` significant digits."""
+    return float(f"{np.exp(shares @ np.log(anchors)):.{DIGITS}g}")
+
+
+def _path(found: Sequence[Candidate], shares: Array, best: Candidate) -> AnchorPath:
+    """Describe the candidates, the first of which is the most cautious rung."""
+    variances, errors, own = (
+        np.array([getattr(candidate, name) for candidate in found]) for name in ("variance", "error", "own_error")
+    )
+    first = variances[0] or np.nan
+    order = np.argsort([-candidate.anchor for candidate in found], kind="stable")
+    chosen = next(number for number, candidate in enumerate(found) if candidate is best)
+    allowed = min(errors[chosen], own[chosen]) / variances[chosen] if variances[chosen] > 0 else 0.0
     return AnchorPath(
-        effects=np.array([solution.params()[0] for solution in found]),
-        std_errors=spread * np.sqrt(sums.squares),
-        ratios=sums.squares / first,
-        ratio_errors=se_difference / first,
-        converged=converged,
-        chosen=int(np.argmin(judged)),
+        anchors=np.array([candidate.anchor for candidate in found])[order],
+        effects=np.array([candidate.solution.params()[0] for candidate in found])[order],
+        std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],
+        ratios=(variances / first)[order],
+        ratio_errors=(errors / first)[order],
+        shares=shares[order],
+        converged=np.array([candidate.converged for candidate in found])[order],
+        chosen=int(np.flatnonzero(order == chosen)[0]),
+        choice_variance=float(1.0 + allowed),
     )
 
 
-def _square_sums(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> _SquareSums:
+def square_sums(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> SquareSums:
     """Sum over the rows, block by block.
 
     The influence functions are projected on that of the propensity model: that is what estimating the model does to the
@@ -200,21 +355,27 @@ def _regression(held_out_of: Callable[[JointRows], Array], kept: list[Array] | N
 
 
 def _squares_anew(
-    squares: Callable[..., _SquareSums], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
-) -> _SquareSums:
+    squares: Callable[..., SquareSums], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
+) -> SquareSums:
     """Sum over the rows, whose influence functions were not kept."""
     return squares(rows.sample, rows.weight_fit, held_out_of(rows), units(rows.place, rows.sample))
 
 
 def _squares(
     coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits
-) -> _SquareSums:
+) -> SquareSums:
     """Sum over the rows; psi of shape (n, r, C)."""
     projected = psi - (_known(sample, fit) @ coefficients).reshape(psi.shape)
     summed = units.sums(projected.reshape(len(psi), -1) / unit).reshape(-1, *psi.shape[1:])
-    squares = (summed**2).sum(axis=2)
-    difference, counts = squares - squares[:, :1], units.counts
-    return _SquareSums(float(counts.sum()), counts @ squares, counts @ difference, counts @ difference**2)
+    squares, counts = (summed**2).sum(axis=2), units.counts
+    differences = squares - squares[:, :1]
+    return SquareSums(
+        units=float(counts.sum()),
+        squares=counts @ squares,
+        fourth_powers=counts @ squares**2,
+        differences=counts @ differences,
+        products=(counts[:, None] * differences).T @ differences,
+    )
 
 
 def _known(sample: Sample, fit: WeightFit) -> Array:

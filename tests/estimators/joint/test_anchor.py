@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.anchor import CAUTION, LADDER
+from causalrisk.estimators.joint.anchor import CAUTION, LADDER, mean_anchor, shares_of_least
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.simulation.designs import find_design
 from tests.conftest import simulate
-from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, solve
+from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, held_out, solve, winners
 
 COVARIATES = ["x1", "x2", "x3", "x4"]
 FORMULA = f"y ~ {' + '.join(COVARIATES)}"
@@ -48,28 +48,60 @@ def test_every_anchor_against_the_normal_equations_written_apart(name):
     """The prototype of the studies: plain numpy, weights and influence functions of its own."""
     data = sample_of(name)
     path, rows = fitted(data).anchor_path(), prototype(data)
-    np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor)) for anchor in LADDER], rtol=1e-7)
-    ses = [choose(rows, Setting((anchor,)))[1] for anchor in LADDER]
+    np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor)) for anchor in path.index], rtol=1e-7)
+    ses = [choose(rows, Setting((anchor,)))[1] for anchor in path.index]
     np.testing.assert_allclose(path["std err"], ses, rtol=1e-3)
-    effect, _, best = choose(rows, Setting())
-    assert chosen(path) == LADDER[best]
-    assert fitted(data).effect == pytest.approx(effect, rel=1e-7)
+    # the prototype draws the errors of the variances by itself, 4000 times
+    rungs = path.loc[list(LADDER)]
+    np.testing.assert_allclose(rungs["share"], winners(held_out_squares(rows), CAUTION), atol=0.04)
+    assert chosen(path) == pytest.approx(np.exp(rungs["share"] @ np.log(LADDER)), rel=5e-3)
+    assert fitted(data).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
 
 
-def test_choice_is_the_smallest_ratio_with_its_error():
+def held_out_squares(rows):
+    return np.array([held_out(rows, anchor) for anchor in LADDER]) ** 2
+
+
+def test_path_is_the_ladder_and_the_anchor_chosen():
     for name in ("strong", "linear_strong", "kang_schafer"):
         path = fitted(sample_of(name)).anchor_path()
-        assert tuple(path.index) == LADDER
+        assert path.index.is_monotonic_decreasing
+        assert set(path.index) - {chosen(path)} == set(LADDER) - {chosen(path)}
         assert path["variance ratio"].iloc[0] == 1
         assert path["ratio se"].iloc[0] == 0
-        assert chosen(path) == (path["variance ratio"] + CAUTION * path["ratio se"]).idxmin()
+        assert path["share"].sum() == pytest.approx(1)
+        assert path["share"].isna().sum() == (chosen(path) not in LADDER)
+
+
+def test_a_row_moves_the_anchor_and_does_not_tip_it():
+    """Of a sample in which two anchors are nearly tied, and one row in four tips the smallest variance."""
+    data = find_design("strong").draw(200, np.random.default_rng([20251218, 1, 200])).data
+    weights = weights_of(200)
+    left_out = [fitted(data.drop(index=row), replicates=np.delete(weights, row, axis=0)) for row in range(0, 200, 10)]
+    paths = [fit.anchor_path() for fit in left_out]
+    tipped = {path.loc[list(LADDER), "variance ratio"].add(CAUTION * path["ratio se"]).idxmin() for path in paths}
+    assert len(tipped) > 1
+    anchors = np.log([chosen(path) for path in paths])
+    assert np.ptp(anchors) < 1
+
+
+@pytest.mark.parametrize(
+    ("gap", "sd", "share"), [(0.0, 1.0, 0.5), (1.0, 1.0, 0.841), (2.0, 1.0, 0.977), (9.0, 1.0, 1.0), (1.0, 0.0, 1.0)]
+)
+def test_share_of_draws_of_two_is_that_of_the_normal_distribution(gap, sd, share):
+    means, covariance = np.array([0.0, gap]), np.array([[0.0, 0.0], [0.0, sd**2]])
+    np.testing.assert_allclose(shares_of_least(means, covariance), [share, 1 - share], atol=0.02)
+
+
+def test_one_rung_that_wins_each_time_is_the_anchor():
+    assert mean_anchor(LADDER, np.eye(7)[2]) == 3.0
+    assert mean_anchor((30.0, 0.3), np.array([0.5, 0.5])) == 3.0
 
 
 def test_it_is_never_ipwra_itself():
-    """Where nothing is clearly better it is the most cautious joint fit, whose risk is below IPWRA's."""
+    """Where nothing is clearly better it is a cautious joint fit, whose risk is below IPWRA's."""
     res = fitted(sample_of("linear_strong"))
-    assert chosen(res.anchor_path()) == LADDER[0]
-    assert "30 (chosen)" in str(res.summary())
+    assert f"{chosen(res.anchor_path()):g} (chosen)" in str(res.summary())
     assert res.effect != pytest.approx(res.start.effect, rel=1e-9)
     table = res.risk_table()["risk"]
     assert table["JRE"] < table["IPWRA"]
@@ -93,16 +125,29 @@ def test_a_given_anchor_is_the_rung_of_the_ladder():
         given.anchor_path()
 
 
+@pytest.mark.parametrize("name", ["strong", "lalonde_like", "linear_strong"])
+def test_factor_for_the_choice_written_apart(name):
+    """One standard error of the variance chosen: of its difference to the first, or its own where that is smaller."""
+    data = find_design("strong" if name == "strong" else name).draw(300, np.random.default_rng(3)).data
+    data = data.rename(columns=dict(zip(data.columns.drop(["y", "d"]), COVARIATES, strict=False)))
+    res, rows = fitted(data), prototype(data)
+    first, best = (held_out(rows, anchor) ** 2 for anchor in (LADDER[0], chosen(res.anchor_path())))
+    errors = [part.std() * np.sqrt(len(data)) for part in (best - first, best)]
+    assert res._record.choice_variance == pytest.approx(1 + min(errors) / best.sum(), rel=1e-3)
+
+
 def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     data = sample_of("strong")
     resamples = np.random.default_rng(2).multinomial(300, np.full(300, 1 / 300), 5).T
     res = fitted(data, cov_type="bootstrap", resamples=resamples)
-    path = res.anchor_path().loc[chosen(res.anchor_path())]
-    same = fitted(data, cov_type="bootstrap", resamples=resamples, anchor=path.name)
+    anchor = chosen(res.anchor_path())
+    same = fitted(data, cov_type="bootstrap", resamples=resamples, anchor=anchor)
     np.testing.assert_allclose(res.boot_params, same.boot_params, rtol=1e-12)
-    factor = np.sqrt((path["variance ratio"] + path["ratio se"]) / path["variance ratio"])
+    about = np.sqrt(((same.boot_params - same.params) ** 2).mean())
+    np.testing.assert_allclose(same.bse, about, rtol=1e-12)
+    factor = np.sqrt(res._record.choice_variance)
     assert factor > 1.05
-    np.testing.assert_allclose(res.bse, factor * same.bse, rtol=1e-12)
+    np.testing.assert_allclose(res.bse, factor * about, rtol=1e-12)
     assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
     assert "for the choice" not in str(same.summary())
 
@@ -112,9 +157,8 @@ def test_every_interval_allows_for_the_choice_alike(method):
     """Beside the fit whose anchor was given, which has the same resamples; at 50% forty of them are enough."""
     data = sample_of("strong")
     res = fitted(data, cov_type="bootstrap", n_boot=40)
-    path = res.anchor_path().loc[chosen(res.anchor_path())]
-    same = fitted(data, cov_type="bootstrap", n_boot=40, anchor=path.name)
-    factor = np.sqrt(1 + path["ratio se"] / path["variance ratio"])
+    same = fitted(data, cov_type="bootstrap", n_boot=40, anchor=chosen(res.anchor_path()))
+    factor = np.sqrt(res._record.choice_variance)
     limits, plain = (
         fit.conf_int(0.5, method=method).to_numpy() - fit.params.to_numpy()[:, None] for fit in (res, same)
     )
@@ -141,9 +185,10 @@ def test_every_standard_error_allows_for_the_choice_alike():
     factor = np.sqrt(res._record.choice_variance)
     assert factor > 1.05
     logs = np.log(res.boot_params["ATE ratio"])
-    half = 1.959963984540054 * factor * logs.std()
+    error = factor * np.sqrt(((logs - np.log(res.effect)) ** 2).mean())
+    half = 1.959963984540054 * error
     np.testing.assert_allclose(np.log(res.conf_int().iloc[0]), np.log(res.effect) + np.array([-half, half]), rtol=1e-10)
-    np.testing.assert_allclose(res.tvalues.iloc[0], np.log(res.effect) / (factor * logs.std()), rtol=1e-10)
+    np.testing.assert_allclose(res.tvalues.iloc[0], np.log(res.effect) / error, rtol=1e-10)
     np.testing.assert_allclose(res.pairwise()["z"], res.tvalues.iloc[:1], rtol=1e-10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
@@ -214,8 +259,9 @@ def test_frequency_weights_and_clusters():
     four = np.tile(weights, (4, 1))
     clustered = fitted(copies, cluster="row", cov_type="cluster", replicates=four).anchor_path()["std err"]
     rows = fitted(data, replicates=weights).anchor_path()["std err"]
-    np.testing.assert_allclose(clustered, rows, rtol=0.1)
-    assert (fitted(copies, replicates=four).anchor_path()["std err"] < 0.7 * rows).all()
+    np.testing.assert_allclose(clustered[list(LADDER)], rows[list(LADDER)], rtol=0.1)
+    alone = fitted(copies, replicates=four).anchor_path()["std err"]
+    assert (alone[list(LADDER)] < 0.7 * rows[list(LADDER)]).all()
 
 
 def test_probability_weights_count_units_not_their_sum():
