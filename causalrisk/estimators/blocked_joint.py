@@ -169,12 +169,12 @@ def _check_joint(
     if kinds[0] == "bootstrap":
         raise UnavailableError(
             "the bootstrap of JRE is not there for a scan; its robust standard errors are, and are not its default.\n"
-            f'Type  fit(cov_type="{robust}").'
+            f'Type  cov_type="{robust}".'
         )
     if kinds[1] == "stratified":
         raise UnavailableError(
             'bootstrap="stratified" is not there for JRE from a scan: its propensity replicates are of all rows.\n'
-            "Leave bootstrap= out."
+            'Type  bootstrap="pairs".'
         )
     if not options.outcome_family.linear:
         raise UnavailableError(
@@ -184,12 +184,12 @@ def _check_joint(
     if joint_options.replicates is not None:
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"
-            "Type  n_replicates=200, or, if the rows fit into memory, make the model from  data.collect()."
+            "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."
         )
     if design.cluster_name is not None and joint_options.objective == "risk" and joint_options.anchor is None:
         raise UnavailableError(
             "the anchor of JRE is not chosen by clusters held out of a scan; expected it to be given.\n"
-            "Type  anchor=3, or, if the rows fit into memory, make the model from  data.collect()."
+            "Type  anchor=3  for a cautious one."
         )
 
 
