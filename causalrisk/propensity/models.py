@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.linalg import Array, pairwise_columns, row_blocks
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import (
     Likelihood,
     NewtonFits,
+    PartedRows,
+    WeightedLikelihood,
     WeightedRows,
     information,
     maximize,
@@ -26,6 +28,8 @@ from causalrisk.numerics.newton import (
     refit_batch,
 )
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
+
+MANY = 65_536  # rows from which refits go through them in parts, and make the products of pairs of columns anew
 
 
 class PropensityModel(ABC):
@@ -164,7 +168,14 @@ class LikelihoodModel(PropensityModel):
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(self.batch(weights), start, restart=zero)
+        rows: WeightedLikelihood = (
+            self.batch(weights)
+            if len(weights) <= MANY
+            else PartedRows(
+                lambda: (self.part(part).batch(weights[part]) for part in row_blocks(len(weights))), weights.shape[1]
+            )
+        )
+        fits = refit_batch(rows, start, restart=zero)
         present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 

@@ -10,7 +10,7 @@ sample ("shifted"), or drawn and fitted afresh from the resample ("nested").
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -54,7 +54,7 @@ class Replicates:
         return cls(gamma[:, None], np.full(1, Failure.OK, dtype=np.int8))
 
 
-def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_blocks: int) -> Replicates:
+def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]], n_blocks: int) -> Replicates:
     """Fit the propensity replicates block by block.
 
     Parameters
@@ -62,7 +62,7 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_block
     weight_fit : WeightFit
         The full-sample fit.
     draw : callable
-        Multiplicities of block j, shape (n, m).
+        Multiplicities of block j, shape (n, m), some columns at a time.
     n_blocks : int
         Number of blocks.
 
@@ -71,7 +71,7 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_block
     Replicates
         The usable replicates, and the failure of each.
     """
-    fits = [weight_fit.refit(draw(j)) for j in range(n_blocks)]
+    fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
     failures = np.concatenate([f.failures for f in fits])
     gamma = np.concatenate([f.coefficients for f in fits], axis=1)
     return Replicates(gamma[:, failures == Failure.OK], failures)
