@@ -28,8 +28,8 @@ from causalrisk.estimators.blocked import (
 )
 from causalrisk.estimators.blocked_refit import Resamples, refit_propensity
 from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by
-from causalrisk.estimators.joint.anchor import HeldOutUnits, units_of
-from causalrisk.estimators.joint.train import JointProblem, SolvedRows, Trainer
+from causalrisk.estimators.joint.anchor import rows_alone
+from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
@@ -83,7 +83,7 @@ class ScannedJointProblem(JointProblem):
 
 def _of_parts(weights: BlockedWeights, function: Callable[[slice, Sample, WeightFit], T], block: Block) -> list[T]:
     fit = weights.of(block)
-    return [function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts()]
+    return [function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE)]
 
 
 def fit_joint_blocks(
@@ -113,7 +113,7 @@ def fit_joint_blocks(
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
     start, fit = separate_record(problem, inference, kinds, notes)
     joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
-    units = functools.partial(_rows_alone, start.frequency)
+    units = functools.partial(rows_alone, start.frequency)
     trained = train_by(Trainer(joint, joint_options.method), joint_options, units, notes)
     check_converged(trained, joint_method(joint_options, options), notes)
     check_outcome(design, notes)
@@ -155,10 +155,6 @@ def _joint_problem(
         source=problem,
         weights=weights,
     )
-
-
-def _rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
-    return units_of(sample, None, frequency)
 
 
 def _check_joint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from causalrisk.design import Design
 from causalrisk.design.size import check_pairs
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
 from causalrisk.estimators.exposure import check_means
-from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, train_best, units_of
+from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
@@ -177,8 +178,11 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     if options.n_starts > 1 and not sample.family.linear:
         rng = resampler.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
-    units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
-    record = train_by(Trainer(problem, options.method, starts), options, lambda place, _: units.part(place), notes)
+    clusters = sample.clusters(start.design.cluster)
+    units: UnitsOf = functools.partial(rows_alone, start.frequency)
+    if clusters is not None:
+        units = clusters_held_out(sample.s, clusters)
+    record = train_by(Trainer(problem, options.method, starts), options, units, notes)
     return dataclasses.replace(record, drawn=given)
 
 

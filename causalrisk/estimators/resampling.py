@@ -133,7 +133,7 @@ def fit_replicates(
     """
     if not weight_fit.model.propensity.estimated:
         return Replicates.single(weight_fit.gamma)
-    at_once = int(np.clip(KEPT // (32 * len(weight_fit.excess)), 1, WIDTH))
+    at_once = int(np.clip(KEPT // (64 * len(weight_fit.excess)), 1, WIDTH))
     draw: Callable[[int], Iterable[Array]] = functools.partial(
         _replicate_groups, resampler, n_drawn, spread, at_once=at_once
     )

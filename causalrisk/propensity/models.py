@@ -176,7 +176,7 @@ class LikelihoodModel(PropensityModel):
             )
         )
         fits = refit_batch(rows, start, restart=zero)
-        present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
+        present = np.stack([(self.arm == a) @ weights > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
     def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:

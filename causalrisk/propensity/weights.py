@@ -113,9 +113,9 @@ class WeightModel:
     def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""
         cut = self.propensity.n_gamma
-        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut if self.membership else None))
         if self.membership is None:
-            return own
+            return fit(self.propensity, counts, slice(None))
+        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut))
         other = fit(self.membership, counts, slice(cut, None))
         return NewtonFits(
             np.concatenate([own.coefficients, other.coefficients]),

@@ -62,12 +62,6 @@ class HeldOutUnits:
         np.add.at(total, self.codes, self.weights[:, None] * rows)
         return total
 
-    def part(self, place: slice) -> HeldOutUnits:
-        """Return those of some rows, which are units each."""
-        if place == slice(0, len(self.weights)):
-            return self
-        return HeldOutUnits(self.weights[place], self.counts[place], np.arange(place.stop - place.start))
-
 
 UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
 
@@ -194,12 +188,15 @@ class AnchorPath:
         return float(self.anchors[self.chosen])
 
 
-def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool) -> HeldOutUnits:
-    """Return what is left out at once; clusters as codes of the rows of the sample."""
-    ones = np.ones(sample.n)
-    if clusters is not None:
-        return HeldOutUnits(sample.s, np.ones(int(clusters.max()) + 1), clusters)
-    rows = np.arange(sample.n)
+def clusters_held_out(weights: Array, clusters: NDArray[np.intp]) -> UnitsOf:
+    """Leave out clusters, given by their codes; rows of the whole sample, which come together."""
+    units = HeldOutUnits(weights, np.ones(int(clusters.max()) + 1), clusters)
+    return lambda place, sample: units
+
+
+def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
+    """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
+    ones, rows = np.ones(sample.n), np.arange(sample.n)
     return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
 
 

@@ -39,6 +39,7 @@ from causalrisk.propensity.replicates import (
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
+SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class JointProblem:
     def places(self) -> list[slice]:
         """Blocks of rows that are worked on at a time; all of them where the model is one of all rows."""
         one = self.together or not self.sample.family.linear or not self.weight_fit.model.by_rows
-        return [slice(0, self.sample.n)] if one else self.sample.parts()
+        return [slice(0, self.sample.n)] if one else self.sample.parts(SHARE)
 
     @property
     def kept(self) -> bool:
