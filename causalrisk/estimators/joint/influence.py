@@ -73,14 +73,14 @@ def variance_term(rows: SolutionRows, sums: KnownScoreSums) -> Array:
     _, scores = variance.own_terms(rows.own_deriv[:, None])
     term = -sample.blocks(scores * q)
     term += np.multiply.outer(observed, solution.equations.variance_gradient.reshape(solution.theta.shape))
+    of_tilt, of_measure = psi.tilt_pulled.sum(axis=0), psi.measure_pulled.sum(axis=0)
+    slopes = np.stack([psi.tilt_slope.sum(axis=0), psi.measure_slope.sum(axis=0)], axis=1)
     for a in range(sample.n_arms):
-        of_M = (tilt * rows.deriv[a])[:, None] * q - sums.moved_M_slope[:, a]
-        of_R = -(sample.indicators[:, a] * w * rows.deriv[a])[:, None] * q - sums.moved_R_slope[:, a]
-        for k, part in enumerate(variance.parts):
+        factor = (of_tilt[a] * tilt - of_measure[a] * sample.indicators[:, a] * w) * rows.deriv[a]
+        term[:, a] -= factor[:, None] * q + np.column_stack([moved_M[:, a], moved_R[:, a]]) @ slopes[a]
+        term[:, a] += of_tilt[a] * sums.moved_M_slope[:, a] + of_measure[a] * sums.moved_R_slope[:, a]
+        for part in variance.parts:
             term[:, a] += part.D_psi[a] * variance.slopes(part, a)
-            term[:, a] -= np.outer(moved_M[:, a], psi.tilt_slope[k, a])
-            term[:, a] -= np.outer(moved_R[:, a], psi.measure_slope[k, a])
-            term[:, a] -= psi.tilt_pulled[k, a] * of_M + psi.measure_pulled[k, a] * of_R
     return term.reshape(sample.n, -1) - sums.centre_variance
 
 

@@ -97,11 +97,13 @@ def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) 
     change[:, 0, 1] = change[:, 1, 0] = shares * parts.deriv
     right = shares[:, None] * parts.gradient
     right -= (shares**2 * parts.squares * parts.error * parts.deriv)[:, None] * parts.column
-    moved = directions @ inverse
-    inner = np.eye(size) - moved @ directions.transpose(0, 2, 1) @ change
+    moved = (directions.reshape(-1, len(inverse)) @ inverse).reshape(directions.shape)
+    products = np.einsum("nik,njk->nij", moved, directions)
+    inner = np.eye(size) - np.einsum("nij,njk->nik", products, change)
     inner[np.abs(np.linalg.det(inner)) < SINGULAR] = np.eye(size)
-    inside = change @ np.linalg.solve(inner, moved @ right[:, :, None])
-    step = right @ inverse + (moved * inside).sum(axis=1)
+    within = np.linalg.solve(inner, np.einsum("nik,nk->ni", moved, right)[:, :, None])[:, :, 0]
+    inside = np.einsum("nij,nj->ni", change, within)
+    step = right @ inverse + np.einsum("nik,ni->nk", moved, inside)
     return solution.hessian.unwhiten(step.T).T
 
 
