@@ -55,7 +55,7 @@ class BootstrapError(CausalRiskError):
     ----------
     results : CausalResults or None
         The fitted results with the robust standard errors; None where the replicates failed and nothing was estimated,
-        and of a study.
+        of a study, and of a scan whose workers died before there was an estimate.
     """
 
     def __init__(self, message: str, results: Any = None) -> None:

@@ -172,6 +172,8 @@ class FitRecord:
         Text of every warning.
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
+    robust : ndarray, shape (d, d), optional
+        Of a bootstrap over a scan the robust covariance.
     """
 
     design: Design
@@ -194,6 +196,7 @@ class FitRecord:
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
     passes: LaterPasses | None = None
+    robust: Array | None = None
 
     @property
     def estimand(self) -> str:

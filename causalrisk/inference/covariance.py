@@ -42,6 +42,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
+        if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
+            record = dataclasses.replace(record, robust=robust_covariance(record, False))
         try:
             boot = bootstrap_of(record, inference, notes)
         except KeyboardInterrupt:
@@ -134,6 +136,8 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
 def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
     n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
+    if record.robust is not None:
+        return record.robust
     if record.passes is None:
         return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
     return sandwich(

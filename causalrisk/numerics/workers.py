@@ -10,11 +10,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
 
-from causalrisk.errors import CausalRiskError
+from causalrisk.errors import BootstrapError
 from causalrisk.numerics.parallel import chosen_backend, joblib_map, streams
 
 S = TypeVar("S")
@@ -49,7 +49,7 @@ def flat_map(
 
     Raises
     ------
-    CausalRiskError
+    BootstrapError
         If workers died over an item, or the cluster is lost.
     """
     client = active_client()
@@ -101,7 +101,7 @@ def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers
         with joblib_map(functools.partial(_listed, function), items, workers) as results:
             yield from chain.from_iterable(results)
     except BrokenExecutor as error:
-        raise CausalRiskError(
+        raise BootstrapError(
             "a worker process died: the system ends a process that takes too much memory.\n"
             "Type  fit(n_jobs=1)  to stay in one process, or give scan a smaller block_rows=."
         ) from error
@@ -132,45 +132,44 @@ def _on_cluster(
 
 def _result(client: Any, future: Any, name: str) -> Any:
     """Wait for a result as long as there is a cluster."""
-    distributed, alone = sys.modules["distributed"], time.monotonic()
-    while True:
-        try:
-            return future.result(timeout=LOOK)
-        except distributed.KilledWorker as error:
-            raise CausalRiskError(
-                f"the Dask workers that were given {name} died one after the other: the system, or Dask's own "
-                "watch, ends a process that takes too much memory.\n"
-                "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
-            ) from error
-        except (distributed.client.FutureCancelledError, OSError) as error:
-            if isinstance(error, TimeoutError) and not future.done():
-                alone = _with_cluster(client, alone)
-                continue
-            if isinstance(error, OSError) and client.status == "running":
-                raise
-            raise _lost(client) from error
+    distributed, seen = sys.modules["distributed"], time.monotonic()
+    try:
+        while not future.done():
+            try:
+                distributed.wait([future], timeout=LOOK)
+            except TimeoutError:
+                seen = _with_cluster(client, seen)
+        return future.result()
+    except distributed.KilledWorker as error:
+        raise BootstrapError(
+            f"the Dask workers that were given {name} died one after the other: the system, or Dask's own watch, ends "
+            "a process that takes too much memory.\n"
+            "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
+        ) from error
+    except CancelledError as error:
+        raise _lost(client) from error
 
 
-def _with_cluster(client: Any, alone: float) -> float:
+def _with_cluster(client: Any, seen: float) -> float:
     """Raise an error where the cluster has been away for long; the time at which it was last seen."""
     now = time.monotonic()
     if client.status != "running":
-        if now - alone > SCHEDULER_PATIENCE:
+        if now - seen > SCHEDULER_PATIENCE:
             raise _lost(client)
-        return alone
+        return seen
     if client.nthreads():
         return now
-    if now - alone > WORKER_PATIENCE:
-        raise CausalRiskError(
+    if now - seen > WORKER_PATIENCE:
+        raise BootstrapError(
             f"the Dask cluster has had no worker for {WORKER_PATIENCE:.0f} seconds.\n"
             "Start workers, type  client.wait_for_workers(1),  then fit again."
         )
-    return alone
+    return seen
 
 
-def _lost(client: Any) -> CausalRiskError:
+def _lost(client: Any) -> BootstrapError:
     address = client.scheduler.address if client.scheduler else "its address"
-    return CausalRiskError(
+    return BootstrapError(
         f"the Dask scheduler at {address} does not answer any more, and what its workers were doing is lost.\n"
-        "Start it again, type  client = distributed.Client(address),  then fit again."
+        "Start it again, type  distributed.Client(address),  then fit again."
     )

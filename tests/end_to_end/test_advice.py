@@ -38,6 +38,7 @@ from causalrisk.diagnostics.calibration import rms_calibration_error
 from causalrisk.numerics.failures import Failure
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
+from tests.dask_stub import cluster
 
 N = 300
 
@@ -1547,6 +1548,17 @@ FOLDER = Path(__file__).parents[1] / "reference"
 FILE = FOLDER / "lalonde614.csv.gz"
 
 
+def scanned_on(kind):
+    """A fit to a scan on such a cluster."""
+    with cluster(kind):
+        return scanned()()
+
+
+def scanned_by_two():
+    with joblib.parallel_config("loky"):
+        return model(data=SCAN).fit(n_jobs=2)
+
+
 def names_of(source):
     """Names of the columns of a scan."""
     return causalrisk.scan(source).column_names()
@@ -1595,6 +1607,23 @@ SCANS = {
     },
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
+    "workers that die": Expression(
+        lambda: scanned_on("workers die"),
+        lambda: scanned(data=causalrisk.scan([DATA]))(),
+        scan=lambda source, block_rows: scanned(data=causalrisk.scan(source, block_rows=block_rows))(),
+        fill={"...": "[data]"},
+    ),
+    "no workers": Expression(
+        lambda: scanned_on("no workers"),
+        lambda: scanned()(),
+        client=mock.Mock(wait_for_workers=lambda count: scanned()()),
+    ),
+    "scheduler lost": Expression(
+        lambda: scanned_on("scheduler lost"),
+        lambda: scanned()(),
+        distributed=mock.Mock(Client=lambda address: scanned()()),
+        address="tcp://127.0.0.1:8786",
+    ),
     "no source": Expression(
         lambda: causalrisk.scan(3), lambda: names_of(str(FILE)), scan=names_of, fill={"folder/*.parquet": str(FILE)}
     ),
@@ -1758,6 +1787,10 @@ BROKEN = {
     "worker of a bootstrap": Under(
         "causalrisk.inference.bootstrap.ordered_map", dying, lambda: fit(n_boot=20, n_jobs=2), lambda: fit(n_boot=20),
         fill={"fit(": "model.fit(n_boot=20, "}, model=model,
+    ),
+    "worker of a scan": Under(
+        "causalrisk.numerics.workers.joblib_map", dying, scanned_by_two,
+        lambda: scanned()(), fill={"fit(": "of(IPWRA, data=SCAN)("}, SCAN=SCAN, of=of,
     ),
     "worker of a study": Under(
         "causalrisk.simulation.study.worker_processes", broken_pool, lambda: study(n=[50, 60], n_sims=2, n_jobs=2),

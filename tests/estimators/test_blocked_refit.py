@@ -20,7 +20,7 @@ F, M = "bweight ~ mage + medu", WIDTH + 5
 
 @pytest.fixture(scope="module")
 def births(cattaneo):
-    rng, frame = np.random.default_rng(3), cattaneo[::3].reset_index(drop=True)
+    rng, frame = np.random.default_rng(3), cattaneo[::4].reset_index(drop=True)
     n = len(frame)
     return frame.assign(
         low=(frame.bweight < 3000) * 1,
@@ -33,7 +33,7 @@ def births(cattaneo):
     )
 
 
-def cut(frame, edges=(0, 500, 501, 501, 1100)):
+def cut(frame, edges=(0, 500, 501, 501)):
     return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
 
 
@@ -112,8 +112,8 @@ def test_resamples_that_fail_are_told_alike(births):
     assert len(np.unique(ours._record.boot.failures)) > 2
     pd.testing.assert_frame_equal(ours.boot_ledger, theirs.boot_ledger)
     with pytest.raises(BootstrapError, match=r"resamples failed, more than max_failed=0.05") as caught:
-        both(IPWRA, frame, **options | {"fit": {}})[0]
-    assert np.isfinite(caught.value.results.bse).all()
+        ours.model.fit(n_boot=M)
+    np.testing.assert_array_equal(caught.value.results.bse, ours.model.fit().bse)
 
 
 def test_an_arm_without_rows_is_a_failure(births):
@@ -139,8 +139,7 @@ def test_results_of_a_bootstrap(births):
 
 def test_the_cut_into_blocks_does_not_matter(births):
     fits = [
-        IPWRA.from_formula(F, scan(cut(births, edges)), treat="mbsmoke").fit(n_boot=M)
-        for edges in ((0,), (0, 3, 900), (0, 200, 400, 600, 800, 1000))
+        IPWRA.from_formula(F, scan(cut(births, edges)), treat="mbsmoke").fit(n_boot=M) for edges in ((0,), (0, 3, 900))
     ]
     for other in fits[1:]:
         agree(other, fits[0])

@@ -1,0 +1,173 @@
+"""Work on items in threads, processes and on a cluster: order, errors, what is left behind; Dask where it is there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, IPWRA, BootstrapError, DesignError, scan
+from causalrisk.estimators import blocked
+from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.workers import active_client, flat_map
+from tests.conftest import simulate
+from tests.dask_stub import cluster
+
+FILES = 3
+
+
+def twice(item):
+    yield item, threading.get_ident()
+    yield -item, os.getpid()
+
+
+def fail(item):
+    yield item
+    if item == 2:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_results_come_in_the_order_of_the_items(workers):
+    threads = threading.active_count()
+    found = [value for value, _ in flat_map(twice, range(50), workers)]
+    assert found == [sign * k for k in range(50) for sign in (1, -1)]
+    assert threading.active_count() == threads
+
+
+def test_items_are_taken_a_few_ahead():
+    taken = itertools.count()
+    results = flat_map(twice, (next(taken) for _ in range(50)), 3)
+    next(results)
+    assert next(taken) <= 5
+    results.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_errors_are_those_of_the_work(workers):
+    threads, found = threading.active_count(), []
+    with pytest.raises(ZeroDivisionError):
+        found.extend(flat_map(fail, range(9), workers))
+    assert threading.active_count() == threads
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Files of which one is small, so that pieces end out of order."""
+    path, frame = tmp_path_factory.mktemp("files"), simulate(n=900, seed=4)
+    for k, rows in enumerate((slice(0, 600), slice(600, 603), slice(603, 900))):
+        part = frame[rows].assign(g=lambda d: np.array(["a", "b", "c"])[d.index % 3], unit=lambda d: d.index % 60)
+        part.to_parquet(path / f"{k}.parquet", row_group_size=400)
+    return path
+
+
+def fits(folder, n_jobs=1):
+    """Every number of a fit: the estimates, their robust covariance, and the resamples."""
+    source = scan(f"{folder}/*.parquet", block_rows=400)
+    model = AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
+    res = model.fit(n_boot=WIDTH + 3, n_jobs=n_jobs)
+    found = res.params, res._record.robust, res.boot_params
+    return np.concatenate([np.ravel(values) for values in found])
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    return fits(folder)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 4])
+def test_threads_change_no_digit(folder, alone, n_jobs):
+    np.testing.assert_array_equal(fits(folder, n_jobs), alone)
+
+
+def test_processes_of_joblib_change_no_digit(folder, alone):
+    with joblib.parallel_config("loky"):
+        np.testing.assert_array_equal(fits(folder, 2), alone)
+
+
+def test_a_client_is_used_where_there_is_one(folder, alone):
+    assert active_client() is None
+    with cluster("works") as client:
+        assert active_client() is client
+        np.testing.assert_array_equal(fits(folder), alone)
+        assert client.left  # what was given out is forgotten
+
+
+LOST = {
+    "workers die": r"the Dask workers that were given .*0.parquet died one after the other",
+    "scheduler lost": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "cancelled": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "no workers": r"the Dask cluster has had no worker for",
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_what_is_lost_is_named(folder, kind):
+    source = scan(f"{folder}/*.parquet")
+    with cluster(kind), pytest.raises(BootstrapError, match=LOST[kind]):
+        IPWRA.from_formula("y ~ x1", source, treat="d")
+
+
+def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
+    model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet"), treat="d")
+    robust = model.fit()
+    with cluster("works") as client:
+        refit = blocked.refit_blocks
+
+        def lost(*given, **options):
+            client.failure, client.threads = TimeoutError(), 0
+            return refit(*given, **options)
+
+        monkeypatch.setattr(blocked, "refit_blocks", lost)
+        with pytest.raises(BootstrapError, match="no worker") as caught:
+            model.fit(n_boot=20)
+    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+
+
+# --- Dask itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def dask():
+    """A cluster of two processes."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+        yield made
+
+
+def test_a_cluster_changes_no_digit(folder, alone, dask):
+    import distributed
+
+    with distributed.Client(dask) as client:
+        assert active_client() is client
+        np.testing.assert_array_equal(fits(folder), alone)
+    assert active_client() is None
+    with distributed.Client(dask.scheduler_address):
+        np.testing.assert_array_equal(fits(folder), alone)
+        frames = scan([pd.read_parquet(folder / f"{k}.parquet") for k in range(FILES)])
+        assert np.isfinite(IPWRA.from_formula("y ~ x1", frames, treat="d").fit().bse).all()
+
+
+def test_a_worker_that_is_killed_changes_no_digit(folder, alone, dask):
+    import distributed
+
+    with distributed.Client(dask) as client:
+        client.wait_for_workers(2)
+        victim = next(iter(dask.workers.values())).process.pid
+        threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
+        np.testing.assert_array_equal(fits(folder), alone)
+        client.wait_for_workers(2)
+
+
+def test_errors_of_a_worker_name_the_file(folder, dask):
+    import distributed
+
+    model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet"), treat="d", family="binomial")
+    with distributed.Client(dask), pytest.raises(DesignError, match=r"0.parquet, rows 0 to 599: outcome 'y' has"):
+        model.fit()
