@@ -420,7 +420,7 @@ class Trainer:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
         problem, begin = self.problem, self.start(solution.criterion)
         by_gamma = propensity_sums(solution, self.over)
-        rows = SolvedRows(problem, solution, *self.centres(solution), by_gamma)
+        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma)
         estimate = Estimate(
             params=solution.params(),
             theta=solution.theta,
