@@ -149,13 +149,13 @@ def test_what_jre_does_not_have_for_a_scan(births):
 
 
 def test_a_fit_in_memory_adds_less_than_four_designs(monkeypatch):
-    data = simulate(n=10_000, seed=1)
+    data = simulate(n=20_000, seed=1)
     for name, few in (  # few beside all rows, as where memory matters
-        ("causalrisk.estimators.sample.PART", 800),
+        ("causalrisk.estimators.sample.PART", 1600),
         ("causalrisk.estimators.joint.train.KEPT", 1),
         ("causalrisk.estimators.resampling.KEPT", 64 * len(data)),
         ("causalrisk.propensity.models.MANY", 1),
-        ("causalrisk.numerics.linalg.IN_CACHE", 100),
+        ("causalrisk.numerics.linalg.IN_CACHE", 200),
     ):
         monkeypatch.setattr(name, few)
     model = JRE.from_formula("y ~ x1 + x2 + x3 + I(x1**2) + I(x2**2) + x1:x2", data, treat="d")
