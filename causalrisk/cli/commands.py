@@ -31,6 +31,7 @@ from causalrisk.models.model import (
     Unadjusted,
 )
 from causalrisk.models.results import CausalResults
+from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.files import write_whole
 from causalrisk.report.page import ASSUMPTIONS
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     run = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}[options.command]
     try:
-        with warnings.catch_warnings():
+        with interruptions_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text, converged = run(options)
     except CausalRiskError as error:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from causalrisk.errors import DesignError
 
+SUMS = 6  # matrices of a resample at a time: of a block, of those before, and on their way to the steps
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
 COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
 
@@ -60,6 +61,27 @@ def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str =
             f"{what} has {columns:,} columns{why} and {rows:,} rows: the products of all pairs of columns take "
             f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
             f"{advice}, or fewer columns: about {int((there / 4 / rows) ** 0.5):,} would fit."
+        )
+
+
+def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
+    """Raise a DesignError where a matrix of products of columns for each resample does not fit the memory.
+
+    Parameters
+    ----------
+    count, columns : int
+        Resamples, and columns of a model.
+    what : str
+        Which model, for the message.
+    advice : str
+        What to do in the place of fewer resamples.
+    """
+    needed, there = 8.0 * SUMS * count * columns**2, memory()
+    if needed > there:
+        raise DesignError(
+            f"{what} has {columns:,} columns: their products for each of {count:,} resamples take "
+            f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
+            f"{advice}, or use fewer resamples: about {int(there / 8 / SUMS / columns**2):,} would fit."
         )
 
 

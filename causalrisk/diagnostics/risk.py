@@ -165,9 +165,10 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of
-        that ratio over the units; whether the optimiser converged; and the one chosen, the smallest ratio plus half its
-        standard error.
+        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of that
+        ratio over the units; "share", of draws of the ratios from the normal distribution of their errors in which this
+        ratio plus half its standard error is the least; whether the optimiser converged; and the one chosen, the
+        geometric mean of the anchors by their shares, which has a row of its own.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.reader import named
+from causalrisk.design.size import check_matrices
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
 from causalrisk.estimators.block_problem import Block, Problem
 from causalrisk.estimators.blocked_refit import refit_blocks
@@ -95,6 +96,8 @@ def fit_blocks(
     """
     kinds = inference.resolved(design.cluster_name is not None, joint=False)
     check_available(options, inference)
+    if kinds[0] == "bootstrap":
+        _check_matrices(design, inference.draws)
     notes, problem = Notes(design.notes), problem_of(design, spec, options, inference)
     record, _ = separate_record(problem, inference, kinds, notes)
     check_outcome(design, notes)
@@ -193,6 +196,14 @@ def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
             "Type  n_boot=999."
         )
+
+
+def _check_matrices(design: ScannedDesign, n_boot: int) -> None:
+    """Refuse a bootstrap whose matrices of products fill the memory."""
+    advice = f'Type  fit(cov_type="{"robust" if design.cluster_name is None else "cluster"}")'
+    predictors = (design.n_arms - 1) * len(design.propensity_names)
+    for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
+        check_matrices(n_boot, columns, f"the {model} model", advice)
 
 
 @dataclass(frozen=True)

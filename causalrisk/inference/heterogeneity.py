@@ -405,7 +405,7 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         se.append(np.sqrt(max(slope @ covariance[np.ix_(both, both)] @ slope, 0.0)))
         if record.boot is not None:
             resampled = scale.effects(record.boot.used[:, block][:, both].T).T
-            errors.append(resample_errors(record, scale.contrast(resampled), scale.contrast(values[-1:]))[0])
+            errors.append(resample_errors(record, scale.contrast(resampled), scale.contrast(np.array(values[-1:])))[0])
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None

@@ -21,7 +21,7 @@ def column_sd(columns: Array) -> Array:
 
 
 def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Standard errors of d quantities of a fit.
+    """Return the standard errors of d quantities of a fit.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
+    """Return the covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
     if len(values) < 2:
         return np.full((values.shape[1],) * 2, np.nan)
     if record.joint is None:

@@ -19,6 +19,7 @@ from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.numerics.families import family_meant
+from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 
@@ -377,6 +378,8 @@ def check_keywords(
 ) -> Callable[[F], F]:
     """Decorate a function so that an unknown or a missing keyword is a TypeError that names what to use.
 
+    It is the way into the package: interruptions that are lost within the call are raised at its end.
+
     Parameters
     ----------
     instead : mapping
@@ -424,7 +427,8 @@ def check_keywords(
                         else f"Its options are {', '.join(known)}."
                     )
                     raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{advice}")
-            return function(*args, **keywords)
+            with interruptions_kept():
+                return function(*args, **keywords)
 
         _checked.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
         return _checked  # type: ignore[return-value]

@@ -382,9 +382,10 @@ class CausalModel(metaclass=Advising):
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
-            one per processor. Results do not depend on it.
+            one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
+            `distributed.Client`, whose cluster then does. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter).
+            Show a progress bar on standard error (tqdm if installed, else a counter); of a scan there is none.
         memory : float, optional
             Budget in bytes for the resamples in flight.
         resamples : array_like, shape (n, n_boot), optional
@@ -562,8 +563,8 @@ class JRE(CausalModel):
             importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
             the paper of the class.
         anchor : float, optional
-            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen from
-            30, 10, 3, 1, 0.3, 0.1, 0.03 by rows held out (`JREResults.anchor_path`).
+            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
+            between 30 and 0.03 by rows held out (`JREResults.anchor_path`).
         penalty : float or {"n", "n1.5", "n2"}, optional
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional

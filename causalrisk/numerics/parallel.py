@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
+from causalrisk.numerics.interruptions import interruptions_kept
 
 S = TypeVar("S")
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
+AHEAD = 8  # blocks a thread that are begun or wait before the first of them is done
 
 
 @contextmanager
@@ -44,17 +49,15 @@ def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Itera
     backend = chosen_backend() if min(workers, count) > 1 else None
     if backend is not None:
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    if min(workers, count) == 1:
-        yield map(function, range(count))
-    elif backend is not None and streams(backend):
-        with joblib_map(function, range(count), workers) as results:
-            yield results
-    else:
-        pool = ThreadPoolExecutor(workers)
-        try:
-            yield pool.map(function, range(count))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with interruptions_kept():
+        if min(workers, count) == 1:
+            yield map(interruptions_kept()(function), range(count))
+        elif backend is not None and streams(backend):
+            with joblib_map(function, range(count), workers) as results:
+                yield results
+        else:
+            with driven(_in_threads(function, count, workers)) as results:
+                yield results
 
 
 def chosen_backend() -> Any:
@@ -78,6 +81,76 @@ def streams(backend: Any) -> bool:
             ResampleWarning,
         )
     return bool(backend.supports_return_generator)
+
+
+def _in_threads(function: Callable[[int], T], count: int, workers: int) -> Generator[list[T]]:
+    """Yield the results of threads of our own, in order."""
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
+    try:
+        for number in range(count):
+            waiting.append(pool.submit(function, number))
+            if len(waiting) == AHEAD * workers:
+                yield [waiting.popleft().result()]
+        while waiting:
+            yield [waiting.popleft().result()]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def driven(batches: Generator[list[T]]) -> Iterator[Iterator[T]]:
+    """Let another thread drive a generator that works with a pool of workers.
+
+    An interruption of the main thread within a lock of the pool would leave it locked for ever, and the pool could not
+    be shut down; the queue that is read here has no such lock.
+
+    Parameters
+    ----------
+    batches : generator of lists
+        Results that are ready; an empty list where none is, so that the work can be given up.
+
+    Yields
+    ------
+    iterator
+        The results. The generator is closed when the block is left.
+    """
+    queue: SimpleQueue[tuple[list[T], BaseException | None, bool]] = SimpleQueue()
+    left = threading.Event()
+
+    def tell(kind: object, error: BaseException | None, trace: object) -> bool:
+        queue.put(([], error, True))
+        return True
+
+    def drive() -> None:
+        with ExitStack() as stack:
+            stack.push(tell)  # whatever ends the work, or the reader would wait for it
+            stack.enter_context(closing(batches))
+            for batch in itertools.takewhile(lambda _: not left.is_set(), batches):
+                queue.put((batch, None, False))
+
+    driver, started = threading.Thread(target=drive, daemon=True), False
+    try:
+        driver.start()
+        started = True
+        yield _received(queue)
+    finally:
+        left.set()
+        if started:
+            driver.join()
+
+
+def _received(queue: SimpleQueue[tuple[list[T], BaseException | None, bool]]) -> Iterator[T]:
+    """Yield what a driver puts into its queue, and raise what ended it."""
+    while True:
+        try:
+            batch, error, ended = queue.get(timeout=LOOK)
+        except Empty:  # an interruption that another thread is told of is noticed between two looks
+            continue
+        if error is not None:
+            raise error
+        if ended:
+            return
+        yield from batch
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError
-from causalrisk.numerics.parallel import chosen_backend, joblib_map, streams
+from causalrisk.numerics.parallel import chosen_backend, driven, joblib_map, streams
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -64,7 +64,8 @@ def flat_map(
     elif backend is not None and streams(backend):
         yield from _on_joblib(function, items, workers)
     else:
-        yield from _in_threads(function, items, workers)
+        with driven(_in_threads(function, items, workers)) as results:
+            yield from results
 
 
 def active_client() -> Any:
@@ -83,15 +84,16 @@ def _listed(function: Callable[[S], Iterator[T]], item: S) -> list[T]:
     return [*function(item)]
 
 
-def _in_threads(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
-    pool, waiting = ThreadPoolExecutor(workers), deque[Any]()
+def _in_threads(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Generator[list[T]]:
+    """Yield what threads make of each item, in order; no more items are taken than are worked on, and one."""
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[T]]]()
     try:
         for item in items:
             waiting.append(pool.submit(_listed, function, item))
             if len(waiting) > workers:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

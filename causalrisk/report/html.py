@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.errors import UnavailableError
+from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.readings import BAD, CAUTION, GOOD, Reading
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
@@ -182,6 +183,7 @@ def _head(name: str) -> str:
     return html.escape(name).replace("[", "<wbr>[")
 
 
+@interruptions_kept()
 def blank_figure() -> tuple[Any, Any]:
     """Return a figure that belongs to nobody else, and matplotlib's context of settings."""
     try:
@@ -194,6 +196,7 @@ def blank_figure() -> tuple[Any, Any]:
     return Figure(figsize=FIGURE_SIZE, layout="constrained"), rc_context
 
 
+@interruptions_kept()
 def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:
     """Return a plot as an image within the page.
 

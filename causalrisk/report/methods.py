@@ -63,7 +63,9 @@ def _objective_sentence(joint: JointRecord) -> str:
             f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
             f"bias over {over}."
         )
-    chosen = "was given" if joint.path is None else f"was chosen from {len(LADDER)} by rows held out"
+    chosen = (
+        "was given" if joint.path is None else f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by rows held out"
+    )
     return (
         "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
         f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
@@ -117,9 +119,10 @@ def _propensity_sentence(record: FitRecord) -> str:
 def _errors_sentence(record: FitRecord) -> str:
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else RESAMPLES[record.bootstrap]
+        what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
-            f"Standard errors are the standard deviation over {len(record.boot.used)} resamples that redo every step "
-            f"({kind}); intervals are normal."
+            f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo every step ({kind}); "
+            "intervals are normal."
         )
     clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     return (

@@ -133,9 +133,12 @@ def se_words(record: FitRecord) -> str:
         drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else RESAMPLES[record.bootstrap]
         failed = "" if used == drawn else f" ({used} of them could be used)"
+        what = "standard deviation of the estimates"
+        if record.joint is not None:
+            what = "root mean square distance of the estimates from this one"
         return (
             f"Every step was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
-            f"standard deviation of the estimates.{choice_words(record)}"
+            f"{what}.{choice_words(record)}"
         )
     clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
@@ -146,9 +149,9 @@ def se_words(record: FitRecord) -> str:
 
 
 def choice_words(record: FitRecord) -> str:
-    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, if they do."""
-    factor = float(np.sqrt(record.choice_variance))
-    return f" Standard errors are times {factor:.3f}, for the choice of the anchor." if factor > 1 else ""
+    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, where it shows."""
+    factor = f"{np.sqrt(record.choice_variance):.3f}"
+    return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
 
 
 def arms_words(record: FitRecord) -> str:

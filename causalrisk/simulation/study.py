@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pandas as pd
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.numerics.parallel import progress_bar, worker_processes
+from causalrisk.numerics.parallel import driven, progress_bar, worker_processes
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design
@@ -216,19 +216,26 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
         yield from ((task, run_task(task)) for task in tasks)
         return
     check_picklable(tasks[0].entries, [task.design for task in tasks])
-    with worker_processes(workers) as pool:
-        futures = {pool.submit(run_task, task): task for task in tasks}
-        left = set(futures)
+    with driven(_in_processes(tasks, workers)) as finished:
         try:
-            while left:  # an interruption that another thread is told of is noticed between two looks
-                done, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
-                yield from ((futures[future], future.result()) for future in done)
+            yield from finished
         except BrokenExecutor as error:
             raise BootstrapError(
                 "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
                 "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
                 "n_jobs=1  to stay in one process."
             ) from error
+
+
+def _in_processes(tasks: list[Task], workers: int) -> Generator[list[tuple[Task, pd.DataFrame]]]:
+    """Do tasks in processes, and yield those finished between two looks."""
+    with worker_processes(workers) as pool:
+        futures = {pool.submit(run_task, task): task for task in tasks}
+        left = set(futures)
+        while left:
+            done, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
+            yield []
+            yield from ([(futures[future], future.result())] for future in done)
 
 
 def run_task(task: Task) -> pd.DataFrame:

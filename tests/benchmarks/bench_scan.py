@@ -2,6 +2,8 @@
 
 The files are written first, 1,000,000 rows each, by a process of its own; the fit runs in another, whose peak resident
 memory is that of the fit. `--memory` fits the same rows in memory instead, which is what a scan is compared with.
+`--n-boot` asks for the bootstrap, `--n-jobs` for threads, `--workers` for a Dask cluster of so many processes on this
+machine; the constants of the cost model are from runs with other covariates and resamples.
 """
 
 from __future__ import annotations
@@ -11,46 +13,78 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
 
 import argparse
+import contextlib
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 
-COVARIATES, FILE_ROWS, GROUP_ROWS = 6, 1_000_000, 250_000
-FORMULA = "y ~ " + " + ".join(f"x{j + 1}" for j in range(COVARIATES))
+import causalrisk
+from causalrisk.numerics import workers
+
+FILE_ROWS, GROUP_ROWS = 1_000_000, 250_000
 
 
-def write(folder, rows):
+def write(folder, rows, covariates):
     """Write the files, a linear outcome and a logit treatment."""
     for k, first in enumerate(range(0, rows, FILE_ROWS)):
         rng, n = np.random.default_rng(k), min(FILE_ROWS, rows - first)
-        x = rng.standard_normal((n, COVARIATES))
+        x = rng.standard_normal((n, covariates))
         d = (rng.random(n) < 1 / (1 + np.exp(-x[:, 0] / 2 + x[:, 1] / 3))).astype(np.int8)
-        y = x @ np.linspace(1, 0, COVARIATES) + d * (1 + x[:, 2]) + rng.standard_normal(n)
-        frame = pd.DataFrame({"y": y, "d": d} | {f"x{j + 1}": x[:, j] for j in range(COVARIATES)})
+        y = x @ np.linspace(1, 0, covariates) + d * (1 + x[:, 2]) + rng.standard_normal(n)
+        frame = pd.DataFrame({"y": y, "d": d} | {f"x{j + 1}": x[:, j] for j in range(covariates)})
         frame.to_parquet(Path(folder) / f"part-{k:04}.parquet", row_group_size=GROUP_ROWS)
 
 
-def fit(folder, block_rows, in_memory, *, estimator, replicates):
-    """Fit once, robust standard errors; print the effect, seconds and peak memory."""
-    import causalrisk
+@contextlib.contextmanager
+def cluster(workers):
+    """A Dask cluster of this machine, where workers are asked for."""
+    if not workers:
+        yield
+        return
+    from distributed import Client, LocalCluster
 
-    data = causalrisk.scan(f"{folder}/*.parquet", block_rows=block_rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    begun, worked = time.perf_counter(), time.process_time()
-    model = getattr(causalrisk, estimator).from_formula(FORMULA, data.collect() if in_memory else data, treat="d")
-    made = time.perf_counter()
-    res = model.fit(cov_type="robust", **({"n_replicates": replicates} if estimator == "JRE" else {}))
-    ended, worked = time.perf_counter(), time.process_time() - worked
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as made, Client(made):
+        yield
+
+
+def counted(passes):
+    """Note every pass over the data, and let it be made."""
+
+    def flat_map(*given):
+        passes.append(time.perf_counter())
+        return workers.flat_map(*given)
+
+    return flat_map
+
+
+def fit(folder, args):
+    """Fit once; print the effect, seconds, passes and peak memory."""
+    data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows)
+    before, passes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, []
+    formula = "y ~ " + " + ".join(f"x{j + 1}" for j in range(args.covariates))
+    options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
+    if args.estimator == "JRE":
+        options["n_replicates"] = args.replicates
+    with mock.patch("causalrisk.design.scan.coder.flat_map", counted(passes)), cluster(args.workers):
+        begun, worked = time.perf_counter(), time.process_time()
+        model = getattr(causalrisk, args.estimator).from_formula(
+            formula, data.collect() if args.memory else data, treat="d"
+        )
+        made = time.perf_counter()
+        res = model.fit(**options)
+        ended, worked = time.perf_counter(), time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{res!r}")
     print(f"model {made - begun:.1f} s, fit {ended - made:.1f} s, {res.nobs / (ended - begun):,.0f} rows a second")
-    print(f"processor {worked:.1f} s, {res.nobs / worked:,.0f} rows a second of it")
+    print(f"{len(passes)} passes after the first")
+    print(f"processor {worked:.1f} s, {res.nobs / worked:,.0f} rows a second of it (this process)")
     print(f"peak resident memory {peak:,.0f} MB, {before:,.0f} MB of it before the first row")
 
 
@@ -59,6 +93,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--block-rows", type=int, default=250_000)
+    parser.add_argument("--covariates", type=int, default=6)
+    parser.add_argument("--n-boot", type=int, default=0, help="resamples; 0 for robust standard errors")
+    parser.add_argument("--n-jobs", type=int, default=1, help="threads")
+    parser.add_argument("--workers", type=int, default=0, help="processes of a Dask cluster; 0 for none")
     parser.add_argument("--memory", action="store_true", help="fit in memory instead")
     parser.add_argument("--estimator", default="IPWRA")
     parser.add_argument("--replicates", type=int, default=200, help="propensity replicates of JRE")
@@ -66,9 +104,9 @@ def main():
     parser.add_argument("--step", choices=("write", "fit"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step == "write":
-        return write(args.folder, args.rows)
+        return write(args.folder, args.rows, args.covariates)
     if args.step == "fit":
-        return fit(args.folder, args.block_rows, args.memory, estimator=args.estimator, replicates=args.replicates)
+        return fit(args.folder, args)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or temporary
         steps = ["fit"] if args.folder and list(Path(folder).glob("*.parquet")) else ["write", "fit"]

@@ -1607,6 +1607,11 @@ SCANS = {
     },
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
+    "matrices": Expression(
+        lambda: in_little_memory(model(data=SCAN).fit, n_boot=99),
+        lambda: model(data=SCAN).fit(cov_type="robust"),
+        fit=lambda **options: model(data=SCAN).fit(**options),
+    ),
     "workers that die": Expression(
         lambda: scanned_on("workers die"),
         lambda: scanned(data=causalrisk.scan([DATA]))(),

@@ -106,26 +106,26 @@ def test_held_out_psi_against_leaving_rows_out(drawn, rows, anchor):
     assert abs(naive - true) > 10 * abs(quick - true)
 
 
-def test_choice_is_one_of_the_rungs(rows):
+def test_choice_lies_between_the_rungs(rows):
     effects = [rows.effect(solve(rows, anchor)) for anchor in LADDER]
-    effect, _, best = choose(rows, Setting())
-    assert effect == effects[best]
-    assert choose(rows, Setting(caution=1e9))[0] == effects[0]
+    assert choose(rows, Setting(caution=1e9))[0] == pytest.approx(effects[0], rel=1e-12)
+    rung = choose(rows, Setting(mixed="one rung"))[0]
+    assert rung in effects
+    assert choose(rows, Setting(mixed="half"))[0] == pytest.approx((rung + effects[0]) / 2, rel=1e-12)
 
 
-def test_factor_for_the_choice_is_that_of_the_package(drawn, rows):
+def test_choice_and_factor_are_those_of_the_package(drawn, rows):
     model = cr.JRE.from_formula(Strong().formula, drawn[0], treat="d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
         res = model.fit(cov_type="robust", replicates=drawn[1])
-    best, squares = study_choice.chosen(rows)
     path = res.anchor_path()
-    assert LADDER[best] == path.index[path["chosen"]].item() != LADDER[0]
-    of_package, of_own = study_choice.factors(squares, best)
-    ratio = path.loc[LADDER[best]]
-    expected = np.sqrt(1 + ratio["ratio se"] / ratio["variance ratio"])
-    assert of_package == pytest.approx(expected, rel=1e-3)
-    assert 1 < of_own < of_package
+    anchor, own, first = study_choice.chosen(rows)
+    assert np.log(anchor) == pytest.approx(np.log(path.index[path["chosen"]].item()), abs=0.15)
+    assert anchor < LADDER[0]
+    by_difference, of_package = study_choice.factors(own, first)
+    assert of_package == pytest.approx(np.sqrt(res._record.choice_variance), rel=0.01)
+    assert 1 < of_package <= by_difference
 
 
 def test_resample_of_every_row_is_the_sample(rows):
@@ -135,20 +135,21 @@ def test_resample_of_every_row_is_the_sample(rows):
     assert twice.start != pytest.approx(rows.start, rel=1e-3)
 
 
-@pytest.mark.parametrize(("mixed", "expected"), [("", [0, 0, 1]), ("half", [0.5, 0, 0.5])])
+@pytest.mark.parametrize(("mixed", "expected"), [("one rung", [0, 0, 1]), ("half", [0.5, 0, 0.5])])
 def test_shares_of_the_anchors(mixed, expected):
     squares = np.array([[4.0] * 50, [3.0] * 50, [1.0] * 50])
-    share, best = study_defaults.mixture(squares, Setting((30.0, 1.0, 0.1), mixed=mixed))
-    assert best == 2
+    share = study_defaults.mixture(squares, Setting((30.0, 1.0, 0.1), mixed=mixed))
     np.testing.assert_array_equal(share, expected)
+    np.testing.assert_array_equal(study_defaults.winners(squares, 0.5), [0, 0, 1])
 
 
-def test_bagged_shares_follow_the_rows_that_tip_the_choice():
+def test_shares_follow_the_rows_that_tip_the_choice():
     rng = np.random.default_rng(0)
     close = np.stack([np.full(200, 1.0), rng.exponential(size=200)])
-    share, _ = study_defaults.mixture(close, Setting((30.0, 1.0), caution=0.0, mixed="bagged"))
+    share = study_defaults.mixture(close, Setting((30.0, 1.0), caution=0.0, mixed="bagged"))
     assert share.sum() == pytest.approx(1)
     assert share.min() > 0.05
+    np.testing.assert_allclose(study_defaults.winners(close, 0.0), share, atol=0.1)
 
 
 def test_command_prints_its_tables(monkeypatch, capsys):

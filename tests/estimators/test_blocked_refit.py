@@ -20,7 +20,7 @@ F, M = "bweight ~ mage + medu", WIDTH + 5
 
 @pytest.fixture(scope="module")
 def births(cattaneo):
-    rng, frame = np.random.default_rng(3), cattaneo[::4].reset_index(drop=True)
+    rng, frame = np.random.default_rng(3), cattaneo[::3].reset_index(drop=True)
     n = len(frame)
     return frame.assign(
         low=(frame.bweight < 3000) * 1,

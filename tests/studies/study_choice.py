@@ -16,40 +16,45 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.simulation.designs import find_design
-from tests.studies.study_defaults import LADDER, SEED, Rows, Setting, fractional_weights, mixture, path, solve
+from tests.studies.study_defaults import LADDER, SEED, Rows, Setting, anchor_of, fractional_weights, held_out, solve
 
 N_REPLICATES = 60
 ENOUGH = 0.8  # share of the resamples that has to be fitted
 
 
 def chosen(rows):
-    """Number of the anchor chosen, and the squares of psi held out under each."""
-    squares = path(rows, LADDER)[0] ** 2
-    return mixture(squares, Setting())[1], squares
+    """The anchor chosen, and the squares of psi held out there and under the first."""
+    anchor = anchor_of(rows, Setting())
+    return anchor, held_out(rows, anchor) ** 2, held_out(rows, LADDER[0]) ** 2
 
 
-def factors(squares, best):
-    """Factors of the standard error: that of the package, and one by the error of the chosen variance alone."""
-    n, own = squares.shape[1], squares[best].mean()
-    to_first, of_own = ((part.std() / np.sqrt(n)) for part in (squares[best] - squares[0], squares[best]))
-    return np.sqrt(1 + to_first / own), np.sqrt(1 + (best > 0) * of_own / own)
+def factors(own, first):
+    """Factors of the standard error by the error of the variance's difference to the first, and that of the package.
+
+    Parameters
+    ----------
+    own, first : ndarray, shape (n,)
+        Squares of psi held out under the anchor chosen and under the first.
+    """
+    to_first, of_own = (part.std() / np.sqrt(len(own)) for part in (own - first, own))
+    return np.sqrt(1 + to_first / own.mean()), np.sqrt(1 + min(to_first, of_own) / own.mean())
 
 
-def effects_of_resamples(rows, best, n_boot, rng):
-    """Effects of resamples at the anchor of the sample, at their own and by IPWRA, and the share of other anchors."""
-    found, other = [], 0
+def effects_of_resamples(rows, anchor, n_boot, rng):
+    """Effects of resamples at the anchor of the sample, at their own and by IPWRA, and how far theirs is from it."""
+    found, apart = [], []
     for _ in range(n_boot):
         try:
             again = rows.resampled(rng.integers(0, rows.n, rows.n))
-            own = chosen(again)[0]
+            own = anchor_of(again, Setting())
         except np.linalg.LinAlgError:
             continue
-        kept, anew = (again.effect(solve(again, LADDER[k])) for k in (best, own))
+        kept, anew = (again.effect(solve(again, one)) for one in (anchor, own))
         found.append((kept, anew, again.start))
-        other += own != best
+        apart.append(abs(np.log(own / anchor)))
     if len(found) < ENOUGH * n_boot:
         raise np.linalg.LinAlgError("too few resamples")
-    return np.array(found), other / len(found)
+    return np.array(found), np.median(apart)
 
 
 def one_sample(design, n, n_boot, number):
@@ -59,18 +64,18 @@ def one_sample(design, n, n_boot, number):
     columns = [design.formula.partition("~")[2], design.propensity]
     outcome, propensity = ([term.strip() for term in part.split("+")] for part in columns)
     rows = Rows(data, outcome, propensity, fractional_weights(n, N_REPLICATES, 0.5, rng))
-    best, squares = chosen(rows)
-    held = rows.scale * np.sqrt(squares[best].mean() / n)
-    of_package, of_own = factors(squares, best)
+    anchor, own, first = chosen(rows)
+    effect, held = rows.effect(solve(rows, anchor)), rows.scale * np.sqrt(own.mean() / n)
+    by_difference, of_package = factors(own, first)
     found = {
-        "JRE": rows.effect(solve(rows, LADDER[best])) - design.effect, "IPWRA": rows.start - design.effect,
-        "held out": held, "held out, factor": held * of_package, "held out, own": held * of_own,
+        "JRE": effect - design.effect, "IPWRA": rows.start - design.effect,
+        "held out": held, "held out, difference": held * by_difference, "held out, package": held * of_package,
     }  # fmt: skip
     if n_boot:
-        effects, other = effects_of_resamples(rows, best, n_boot, rng)
-        kept, anew, start = effects.std(axis=0, ddof=1)
-        found |= {"kept": kept, "kept, factor": kept * of_package, "kept, own": kept * of_own, "anew": anew}
-        found |= {"IPWRA resampled": start, "other anchor": other}
+        effects, apart = effects_of_resamples(rows, anchor, n_boot, rng)
+        kept, anew = (np.sqrt(((drawn - effect) ** 2).mean()) for drawn in effects[:, :2].T)
+        found |= {"kept": kept, "kept, difference": kept * by_difference, "kept, package": kept * of_package}
+        found |= {"anew": anew, "IPWRA resampled": effects[:, 2].std(ddof=1), "apart": apart}
     return found
 
 
@@ -83,11 +88,11 @@ def table(design, n, n_boot, sims):
         except np.linalg.LinAlgError:  # separation
             continue
     frame, rows = pd.DataFrame(samples), {}
-    for name in frame.columns.difference(["JRE", "IPWRA", "other anchor"], sort=False):
+    for name in frame.columns.difference(["JRE", "IPWRA", "apart"], sort=False):
         error, se = frame["IPWRA" if name.startswith("IPWRA") else "JRE"], frame[name]
         ratio, covers = se / error.std(), error.abs() <= 1.959964 * se
         rows[name] = {"coverage": covers.mean(), "SE / SD": ratio.mean(), "its SD": ratio.std()}
-    note = f"; {frame['other anchor'].mean():.2f} of the resamples choose another anchor" if n_boot else ""
+    note = f"; in the median resample its own anchor is times {np.exp(frame['apart'].median()):.1f}" if n_boot else ""
     return f"{design.name}, n={n}, {len(frame)} of {sims} samples{note}", pd.DataFrame(rows).T
 
 

@@ -195,10 +195,13 @@ def draw_anchor_path(
         ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     chosen = path.index[path["chosen"]][0]
-    ax.plot([chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label="chosen")
+    ax.plot(
+        [chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}"
+    )
     ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
-    ax.set_xticks(x, [f"{anchor:g}" for anchor in x])
+    rungs = path.index[path["share"].notna()]
+    ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
     ax.minorticks_off()
     ax.set_xlabel("anchor: weight of the fit (logarithmic)")
     ax.set_ylabel(labels[0])

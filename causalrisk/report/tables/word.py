@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalrisk.errors import UnavailableError
+from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.files import write_whole
 
 POINTS = 9  # size of the type
@@ -41,6 +42,7 @@ class WordTable:
     rules: tuple[int, ...]
 
 
+@interruptions_kept()
 def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) -> None:
     """Write tables and notes to a Word document, ruled as tables in print are.
 
