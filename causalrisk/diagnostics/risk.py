@@ -128,7 +128,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     trainer = Trainer(joint.problem)
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
     errors *= sample.observed[:, None]
-    sums = trainer.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
+    sums = trainer.whole.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     for j, spec in enumerate(SEPARATE):
         if spec.corrected:  # it has subtracted the bias under the fitted propensity score
@@ -221,7 +221,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
     sample, trainer = record.sample, Trainer(joint.problem)
-    mean_w = trainer.resampled.moments.mean.w[:, 0]
+    mean_w = trainer.whole.resampled.moments.mean.w[:, 0]
     rows = []
     for penalty in chosen:
         found = trainer.estimate(trainer.train(dataclasses.replace(joint.criterion, penalty=float(penalty))))

@@ -94,18 +94,46 @@ def fit_blocks(
     FitRecord
         The fit, without standard errors.
     """
-    cov_type, kind = inference.resolved(design.cluster_name is not None, joint=False)
-    _check_available(options, inference)
-    if cov_type == "bootstrap":
+    kinds = inference.resolved(design.cluster_name is not None, joint=False)
+    check_available(options, inference)
+    if kinds[0] == "bootstrap":
         _check_matrices(design, inference.draws)
-    notes, problem = Notes(design.notes), _problem(design, spec, options, inference)
+    notes, problem = Notes(design.notes), problem_of(design, spec, options, inference)
+    record, _ = separate_record(problem, inference, kinds, notes)
+    check_outcome(design, notes)
+    check_clusters(design, notes)
+    return dataclasses.replace(record, notes=tuple(notes))
+
+
+def separate_record(
+    problem: Problem, inference: InferenceOptions, kinds: tuple[str, str], notes: Notes
+) -> tuple[FitRecord, BlockedFit]:
+    """Fit weights and outcome models, and average over the target.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+    kinds : tuple of str
+        Covariance type and kind of resampling.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    record : FitRecord
+        The fit, without standard errors and notes.
+    fit : BlockedFit
+        Weights and outcome models.
+    """
+    design, spec, options = problem.design, problem.spec, problem.options
     weights = _fit_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
     estimate, at, overlap = _estimate(problem, fit, notes)
-    check_outcome(design, notes)
-    check_clusters(design, notes)
     size, empty = len(estimate.values), problem.without_rows()
-    return FitRecord(
+    record = FitRecord(
         design=design,
         full_design=design,
         spec=spec,
@@ -118,18 +146,22 @@ def fit_blocks(
         estimate=estimate,
         overlap=overlap,
         joint=None,
-        cov_type=cov_type,
-        bootstrap=kind,
+        cov_type=kinds[0],
+        bootstrap=kinds[1],
         covariance=np.full((size, size), np.nan),
         boot=None,
         given_resamples=False,
         seed=seed_sequence(inference.rng),
-        notes=tuple(notes),
+        notes=design.notes,
         passes=BlockedPasses(problem, fit, at, estimate.params),
     )
+    return record, fit
 
 
-def _problem(design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Problem:
+def problem_of(
+    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> Problem:
+    """Return what is estimated from a scan, where that can be."""
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
@@ -144,7 +176,7 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
     return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
-def _check_available(options: ModelOptions, inference: InferenceOptions) -> None:
+def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
         "trim": options.trim,
@@ -400,6 +432,7 @@ class BlockedPasses(LaterPasses):
     fit: BlockedFit
     at: SolvedMeans
     params: Array
+    start = None
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""

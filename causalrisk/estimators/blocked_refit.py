@@ -24,7 +24,7 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, row_blocks
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.newton import (
     LARGEST_STEP,
     LikelihoodSums,
@@ -53,11 +53,14 @@ class Resamples:
         How many resamples there are.
     factor : ndarray, shape (K, n_boot), optional
         What the multiplicities of each arm are multiplied by.
+    spread : float, optional
+        Of propensity replicates in the place of resamples: how much their fractional weights vary.
     """
 
     resampler: KeyedResampler
     n_boot: int
     factor: Array | None = None
+    spread: float | None = None
 
     def groups(self) -> list[slice]:
         """Resamples that are worked on together."""
@@ -65,10 +68,12 @@ class Resamples:
 
     def counts(self, block: Block, group: slice) -> Array:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
-        width = group.stop - group.start
-        drawn = self.resampler.draw(
-            RESAMPLE_STREAM, group.start // WIDTH, width=width, units=block.units, weights=block.sample.s
-        )
+        width, units, weights = group.stop - group.start, block.units, block.sample.s
+        if self.spread is not None:
+            return self.resampler.perturb(
+                REPLICATE_STREAM, group.start // WIDTH, width, spread=self.spread, units=units, weights=weights
+            )
+        drawn = self.resampler.draw(RESAMPLE_STREAM, group.start // WIDTH, width=width, units=units, weights=weights)
         return drawn if self.factor is None else drawn * self.factor[block.sample.arm, group]
 
 
@@ -310,6 +315,25 @@ def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: Keyed
     theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest[0])
     means = np.concatenate(passes.over(functools.partial(_means, weighing, theta)), axis=1)
     return full.refits(means, theta, coefficients, first_failure(failures, *outcome))
+
+
+def refit_propensity(problem: Problem, full: FullFit, gamma: Array, resamples: Resamples) -> NewtonFits:
+    """Fit the propensity model under resamples that have rows in every arm, such as propensity replicates.
+
+    Parameters
+    ----------
+    problem, full, gamma
+        As in `refit_blocks`.
+    resamples : Resamples
+        The resamples.
+    """
+    widest = max(problem.over(_widest_row))
+    every = np.ones(resamples.n_boot, dtype=bool)
+    return _fit_propensity(ResamplePasses(problem, full, resamples), gamma, every, widest)
+
+
+def _widest_row(block: Block) -> float:
+    return float(np.abs(block.sample.Z.columns).sum(axis=1).max(initial=0))
 
 
 def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:

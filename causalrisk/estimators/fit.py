@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from causalrisk.design import Design
 from causalrisk.design.size import check_pairs
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
 from causalrisk.estimators.exposure import check_means
-from causalrisk.estimators.joint.anchor import LADDER, train_best, units_of
+from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
@@ -114,7 +115,7 @@ def fit_joint(
     """
     cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
     check_products(design, cov_type, joint=True)
-    method = _method(joint_options, options)
+    method = joint_method(joint_options, options)
     check_means(design, options, JRE)
     notes = Notes(design.notes)
     data = prepare(design, options, True, notes)
@@ -124,12 +125,17 @@ def fit_joint(
         data, spec=IPWRA, options=options, inference=inference, estimate=ipwra, overlap=overlap, kinds=(cov_type, kind)
     )
     joint = train_from(start, joint_options, notes)
-    if not joint.estimate.result.success:
-        message = str(joint.estimate.result.message)
-        notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    check_converged(joint, method, notes)
     check_outcome(data.design, notes)
     check_clusters(data.design, notes)
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
+
+
+def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:
+    """Warn of a joint objective whose optimiser stopped before it converged."""
+    if not joint.estimate.result.success:
+        message = str(joint.estimate.result.message)
+        notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
 
 
 def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointRecord:
@@ -166,14 +172,40 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         replicates=replicates,
         effect_scale=start.options.effect_scale,
         n_units=float(start.design.units.sum()),
+        together=start.design.cluster is not None,
     )
     starts = None
     if options.n_starts > 1 and not sample.family.linear:
         rng = resampler.resampler.generator(START_STREAM, 0)
         starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
-    units = units_of(sample, sample.clusters(start.design.cluster), start.frequency)
-    trainer = Trainer(problem, options.method, starts)
-    estimate, criterion, path = train_best(trainer, criteria_of(options, problem.n_units), units)
+    clusters = sample.clusters(start.design.cluster)
+    units: UnitsOf = functools.partial(rows_alone, start.frequency)
+    if clusters is not None:
+        units = clusters_held_out(sample.s, clusters)
+    record = train_by(Trainer(problem, options.method, starts), options, units, notes)
+    return dataclasses.replace(record, drawn=given)
+
+
+def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes) -> JointRecord:
+    """Train the arms under each criterion, keep the best, warn of those that did not converge.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains the arms of a problem.
+    options : JREOptions
+        How.
+    units : callable
+        What is left out at once of a block of rows.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    JointRecord
+        The joint part of the fit.
+    """
+    estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units), units)
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed(path.anchors[~path.converged].tolist())
         remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
@@ -183,12 +215,11 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
             ConvergenceWarning,
         )
     return JointRecord(
-        problem=problem,
+        problem=trainer.problem,
         estimate=estimate,
         options=dataclasses.replace(options, replicates=None),
         criterion=criterion,
         path=path,
-        drawn=given,
     )
 
 
@@ -200,7 +231,7 @@ def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
     return tuple(Criterion.risk(anchor, n_units) for anchor in anchors)
 
 
-def _method(joint: JREOptions, options: ModelOptions) -> str:
+def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(

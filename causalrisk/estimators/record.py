@@ -51,6 +51,8 @@ class JointRecord:
         How the anchor was chosen, where it was.
     drawn : ndarray, shape (n, B), optional
         Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
+    start_covariance : ndarray, shape (d, d), optional
+        Robust covariance of the estimates of the start, of a fit to a scan, which does not know its rows afterwards.
     """
 
     problem: JointProblem
@@ -59,6 +61,7 @@ class JointRecord:
     criterion: JointCriterion
     path: AnchorPath | None
     drawn: Array | None = None
+    start_covariance: Array | None = None
 
     @property
     def start(self) -> Estimate:
@@ -106,7 +109,15 @@ class BlockInfluence:
 
 
 class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan."""
+    """Further passes over the rows of a fit to a scan.
+
+    Attributes
+    ----------
+    start : LaterPasses or None
+        Those of the fit that a joint one started from.
+    """
+
+    start: LaterPasses | None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
-from causalrisk.propensity.replicates import Replicates, draw_replicates
+from causalrisk.propensity.replicates import KEPT, Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
@@ -47,9 +47,18 @@ class SampleResampler:
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
         """Fractional weights of a block of propensity replicates, rows in the order of the sample."""
-        stream = REPLICATE_STREAM
-        drawn = self.resampler.perturb(stream, block, width, spread)
-        return self._with_frame(drawn, lambda frame: frame.perturb(stream + FRAME_STREAM, block, width, spread))
+        return np.hstack(list(self.perturbations(block, width, spread, at_once=width)))
+
+    def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
+        """Draw as `perturb` does, in groups of `at_once` columns."""
+        streams = {REPLICATE_STREAM: self.resampler, REPLICATE_STREAM + FRAME_STREAM: self.frame}
+        drawn = [
+            each.perturbations(stream, block, width, spread=spread, at_once=at_once)
+            for stream, each in streams.items()
+            if each is not None
+        ]
+        for parts in zip(*drawn, strict=True):
+            yield self.sample.arrange(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
         """Fractional weights of the replicates of a resample, rows in the order of the sample."""
@@ -124,10 +133,18 @@ def fit_replicates(
     """
     if not weight_fit.model.propensity.estimated:
         return Replicates.single(weight_fit.gamma)
-    draw: Callable[[int], Array] = functools.partial(_replicate_block, resampler, n_drawn, spread)
+    at_once = int(np.clip(KEPT // (64 * len(weight_fit.excess)), 1, WIDTH))
+    draw: Callable[[int], Iterable[Array]] = functools.partial(
+        _replicate_groups, resampler, n_drawn, spread, at_once=at_once
+    )
     if given is not None:
-        n_drawn, draw = given.shape[1], functools.partial(given_block, given, width=WIDTH)
-    replicates = draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH))
+        n_drawn, draw = given.shape[1], functools.partial(_given_groups, given, at_once)
+    return checked_replicates(draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH)), notes)
+
+
+def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
+    """Return replicates of which at least half could be fitted; a BootstrapError otherwise, a warning of the others."""
+    n_drawn = len(replicates.failures)
     failed = n_drawn - replicates.count
     if failed > MOST_FAILED * n_drawn:
         raise BootstrapError(
@@ -143,14 +160,23 @@ def fit_replicates(
     return replicates
 
 
-def _replicate_block(resampler: SampleResampler, n_drawn: int, spread: float, block: int) -> Array:
-    """Weights of a block of the replicates, of which there are n_drawn."""
-    return resampler.perturb(block, min(WIDTH, n_drawn - block * WIDTH), spread)
+def _replicate_groups(
+    resampler: SampleResampler, n_drawn: int, spread: float, block: int, at_once: int
+) -> Iterator[Array]:
+    """Weights of a block of the replicates, of which there are n_drawn, some columns at a time."""
+    return resampler.perturbations(block, min(WIDTH, n_drawn - block * WIDTH), spread, at_once)
+
+
+def _given_groups(given: Array, at_once: int, block: int) -> Iterator[Array]:
+    """Columns of a block of given weights, some at a time."""
+    own = given_block(given, block, WIDTH)
+    return (own[:, first : first + at_once] for first in range(0, own.shape[1], at_once))
 
 
 def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
     """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
-    return np.hstack([_replicate_block(resampler, n_drawn, spread, block) for block in range(-(-n_drawn // WIDTH))])
+    widths = enumerate(min(WIDTH, n_drawn - first) for first in range(0, n_drawn, WIDTH))
+    return np.hstack([resampler.perturb(block, width, spread) for block, width in widths])
 
 
 def given_block(given: Array, block: int, width: int) -> Array:

@@ -130,11 +130,14 @@ class Sample:
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
+        if not self.n_frame:
+            return values[self.order]
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
-    def parts(self) -> list[slice]:
-        """Slices of the rows, at least one, for what takes several numbers a row."""
-        return [slice(first, min(first + PART, self.n)) for first in range(0, max(self.n, 1), PART)]
+    def parts(self, share: int = 1) -> list[slice]:
+        """Slices of the rows, at least one, for what takes several numbers a row; of more, a share of `PART` each."""
+        size = PART // share
+        return [slice(first, min(first + size, self.n)) for first in range(0, max(self.n, 1), size)]
 
     def part(self, rows: slice) -> BlockSample:
         """Return some of the rows."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA, KnownRows
 from causalrisk.inference.bootstrap import bootstrap_of
 from causalrisk.inference.resampled import resample_covariance
@@ -52,8 +52,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
     covariance = robust_covariance(record, inference.small_sample)
-    record = _with_choice(dataclasses.replace(record, covariance=covariance, passes=None))
-    return _completed(record, notes)
+    record = dataclasses.replace(record, covariance=covariance, joint=_with_start(record), passes=None)
+    return _completed(_with_choice(record), notes)
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
@@ -83,10 +83,11 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
 
-def robust_record(record: FitRecord) -> FitRecord:
-    """Return the same fit with robust standard errors in place of the bootstrap's."""
+def robust_record(record: FitRecord, covariance: Array | None = None) -> FitRecord:
+    """Return the same fit with robust standard errors in place of the bootstrap's; the covariance may be known."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
-    return without_rounding_error(_with_choice(dataclasses.replace(plain, covariance=robust_covariance(plain, False))))
+    covariance = robust_covariance(plain, False) if covariance is None else covariance
+    return without_rounding_error(_with_choice(dataclasses.replace(plain, covariance=covariance)))
 
 
 def _with_choice(record: FitRecord) -> FitRecord:
@@ -98,8 +99,24 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     if record.joint is None:
         return robust_record(record)
-    start = record.joint.start
-    return robust_record(dataclasses.replace(record, spec=IPWRA, estimate=start, joint=None, notes=record.design.notes))
+    return robust_record(_start_of(record, record.joint), record.joint.start_covariance)
+
+
+def _start_of(record: FitRecord, joint: JointRecord) -> FitRecord:
+    """Return the fit that a joint fit started from, with the covariance of the latter."""
+    passes = None if record.passes is None else record.passes.start
+    return dataclasses.replace(
+        record, spec=IPWRA, estimate=joint.start, joint=None, notes=record.design.notes, passes=passes
+    )
+
+
+def _with_start(record: FitRecord) -> JointRecord | None:
+    """Return the joint part of a fit, of a scan with the covariance of its start, which takes a pass over the rows."""
+    joint = record.joint
+    if joint is None or record.passes is None:
+        return joint
+    start = dataclasses.replace(_start_of(record, joint), cov_type=record.robust_type)
+    return dataclasses.replace(joint, start_covariance=robust_covariance(start, False))
 
 
 def influence_covariance(record: FitRecord, influence: Array, n_coefficients: int = 0) -> Array:

@@ -24,6 +24,7 @@ from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
 from causalrisk.estimators.blocked import fit_blocks
+from causalrisk.estimators.blocked_joint import fit_joint_blocks
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import (
@@ -199,11 +200,6 @@ class CausalModel(metaclass=Advising):
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # past the keyword check
-        if isinstance(data, Scan) and cls.spec.joint:
-            raise UnavailableError(
-                f"{cls.spec.name} is not there for a scan: it trains over propensity replicates of all rows at once.\n"
-                "Use IPWRA or AIPW, or, if the rows fit into memory, type  data=data.collect()."
-            )
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         design = make(
             formula,
@@ -602,6 +598,8 @@ class JRE(CausalModel):
         """
         given = locals()
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
+        if isinstance(self.design, ScannedDesign):
+            return self._finished(fit_joint_blocks(self.design, self.options, inference, joint), inference)
         return self._finished(fit_joint(self.design, self.options, inference, joint), inference)
 
     def _results(self, record: FitRecord) -> CausalResults:

@@ -335,6 +335,22 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
     return np.asarray(factors[0] if len(factors) == 1 else np.linalg.qr(np.concatenate(factors), mode="r"))
 
 
+class Triangle:
+    """The triangular factor of rows; the sum of two is that of the rows of both.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (r, p)
+        The rows.
+    """
+
+    def __init__(self, rows: Array) -> None:
+        self.factor = triangular_factor(rows)
+
+    def __add__(self, other: Triangle) -> Triangle:
+        return Triangle(np.concatenate([self.factor, other.factor]))
+
+
 def weighted_gram(columns: Array, weights: Array, right: Array | None = None) -> Array:
     """Sum over rows of weights times the outer products of columns (n, p) and right (n, k), by default columns."""
     right = columns if right is None else right

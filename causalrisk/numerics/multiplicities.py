@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,8 +114,13 @@ class Resampler:
         .. [1] Xu, L., Gotwalt, C., Hong, Y., King, C. B. and Meeker, W. Q. (2020). Applications of the
            fractional-random-weight bootstrap. The American Statistician 74, 345-358.
         """
-        start = self.weights if self._one_by_one else np.ones(len(self.weights))
-        return self._carried(self._fractional(start, self.generator(stream, block), width, spread))
+        return np.hstack(list(self.perturbations(stream, block, width, spread=spread, at_once=width)))
+
+    def perturbations(self, stream: int, block: int, width: int, *, spread: float, at_once: int) -> Iterator[Array]:
+        """Draw as `perturb` does, in groups of `at_once` columns, which are the same whatever it is."""
+        start, rng = self.weights if self._one_by_one else np.ones(len(self.weights)), self.generator(stream, block)
+        for first in range(0, width, at_once):
+            yield self._carried(self._fractional(start, rng, min(at_once, width - first), spread))
 
     def perturb_within(self, weights: Array, number: int, width: int, spread: float, shift: int = 0) -> Array:
         """Draw fractional weights of the rows of a resample.

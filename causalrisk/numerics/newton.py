@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Protocol
@@ -358,6 +358,52 @@ def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[Weighted
 def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
     """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
     return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
+
+
+class PartedRows:
+    """A likelihood of rows in memory that are gone through in parts, so that what has pairs of columns stays small.
+
+    Parameters
+    ----------
+    parts : callable
+        Begins a pass: yields the likelihood of each part under all m columns of weights.
+    width : int
+        m.
+    halving : bool
+        As in `WeightedRows`.
+    """
+
+    def __init__(self, parts: Callable[[], Iterator[WeightedRows]], width: int, halving: bool = False) -> None:
+        first = next(parts())
+        self.parts, self.width, self.halving = parts, width, halving
+        self.n_predictors, self.bounded = first.n_predictors, first.bounded
+
+    def sums(self, gamma: Array) -> LikelihoodSums:
+        """As in `WeightedLikelihood`."""
+        return add_up(rows.sums(gamma) for rows in self.parts())
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return add_up(rows.loss(gamma) for rows in self.parts())
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return np.asarray(reduce(np.maximum, (rows.farthest(gamma) for rows in self.parts())))
+
+    def damped(self, step: Array, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        if self.halving:
+            return halved(step, gamma, self.loss)
+        widest = max(float(np.abs(rows.columns).sum(axis=1).max()) for rows in self.parts())
+        return step if np.abs(step).max(initial=0) * widest <= LARGEST_STEP else limited(step, self.farthest(step))
+
+    def some(self, which: NDArray[np.bool_]) -> PartedRows:
+        """As in `WeightedLikelihood`."""
+        return PartedRows(lambda: (rows.some(which) for rows in self.parts()), int(which.sum()), self.halving)
+
+    def with_halving(self) -> PartedRows:
+        """As in `WeightedLikelihood`."""
+        return PartedRows(self.parts, self.width, True)
 
 
 def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.linalg import Array, pairwise_columns, row_blocks
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import (
     Likelihood,
     NewtonFits,
+    PartedRows,
+    WeightedLikelihood,
     WeightedRows,
     information,
     maximize,
@@ -26,6 +28,8 @@ from causalrisk.numerics.newton import (
     refit_batch,
 )
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
+
+MANY = 65_536  # rows from which refits go through them in parts, and make the products of pairs of columns anew
 
 
 class PropensityModel(ABC):
@@ -138,6 +142,10 @@ class LikelihoodModel(PropensityModel):
     likelihood: Likelihood
     _pairs: Array | None = None
 
+    @abstractmethod
+    def part(self, rows: slice) -> LikelihoodModel:
+        """Return the model on some of the rows."""
+
     @property
     def pairs(self) -> Array:
         """Products of pairs of basis columns, made when first needed."""
@@ -160,8 +168,15 @@ class LikelihoodModel(PropensityModel):
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        fits = refit_batch(self.batch(weights), start, restart=zero)
-        present = np.stack([weights[self.arm == a].sum(axis=0) > 0 for a in range(self.n_arms)]).all(axis=0)
+        rows: WeightedLikelihood = (
+            self.batch(weights)
+            if len(weights) <= MANY
+            else PartedRows(
+                lambda: (self.part(part).batch(weights[part]) for part in row_blocks(len(weights))), weights.shape[1]
+            )
+        )
+        fits = refit_batch(rows, start, restart=zero)
+        present = np.stack([(self.arm == a) @ weights > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
 
     def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
@@ -193,8 +208,12 @@ class BinaryModel(LikelihoodModel):
     def __init__(self, columns: Array, arm: Arms, link_name: str) -> None:
         super().__init__(columns, arm, 2)
         self.link, self.treated = BINARY_LINKS[link_name], (arm > 0).astype(float)
-        self.log_linear = link_name == "logit"
+        self.link_name, self.log_linear = link_name, link_name == "logit"
         self.likelihood = BinaryLikelihood(self.link, self.treated)
+
+    def part(self, rows: slice) -> BinaryModel:
+        """As in `LikelihoodModel`."""
+        return BinaryModel(self.columns[rows], self.arm[rows], self.link_name)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arm."""
@@ -229,6 +248,10 @@ class MultinomialModel(LikelihoodModel):
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
         self.likelihood = MultinomialLikelihood(arm, n_arms)
+
+    def part(self, rows: slice) -> MultinomialModel:
+        """As in `LikelihoodModel`."""
+        return MultinomialModel(self.columns[rows], self.arm[rows], self.n_arms)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arms, exp(eta_k - eta_own)."""
@@ -271,6 +294,10 @@ class CalibratedModel(LikelihoodModel):
         self.arms = np.array([a for a in range(n_arms) if a != toward], dtype=np.intp)
         self.n_predictors = len(self.arms)
         self.likelihood = CalibratedLoss(arm, self.arms, toward)
+
+    def part(self, rows: slice) -> CalibratedModel:
+        """As in `LikelihoodModel`."""
+        return CalibratedModel(self.columns[rows], self.arm[rows], self.n_arms, self.toward)
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """exp(-eta) of the model of a row's own arm."""

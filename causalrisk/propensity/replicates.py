@@ -10,17 +10,20 @@ sample ("shifted"), or drawn and fitted afresh from the resample ("nested").
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.weights import ImportanceWeights, WeightFit, WeightModel, some_columns
+from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
+T = TypeVar("T")
 BLOCK = 64  # replicates worked on at a time
 KEPT = 2**27  # bytes of importance weights that are kept between passes
 
@@ -51,7 +54,7 @@ class Replicates:
         return cls(gamma[:, None], np.full(1, Failure.OK, dtype=np.int8))
 
 
-def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_blocks: int) -> Replicates:
+def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]], n_blocks: int) -> Replicates:
     """Fit the propensity replicates block by block.
 
     Parameters
@@ -59,7 +62,7 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_block
     weight_fit : WeightFit
         The full-sample fit.
     draw : callable
-        Multiplicities of block j, shape (n, m).
+        Multiplicities of block j, shape (n, m), some columns at a time.
     n_blocks : int
         Number of blocks.
 
@@ -68,14 +71,64 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Array], n_block
     Replicates
         The usable replicates, and the failure of each.
     """
-    fits = [weight_fit.refit(draw(j)) for j in range(n_blocks)]
+    fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
     failures = np.concatenate([f.failures for f in fits])
     gamma = np.concatenate([f.coefficients for f in fits], axis=1)
     return Replicates(gamma[:, failures == Failure.OK], failures)
 
 
+@dataclass(frozen=True)
+class ReplicateTotals:
+    """What the importance weights of some rows under B replicates need of all rows.
+
+    Parameters
+    ----------
+    target : TargetSums
+        What weights are divided by, shape (B,) each.
+    log_mean : ndarray, shape (Q, B), or None
+        As in `WeightSlopes`.
+    """
+
+    target: TargetSums
+    log_mean: Array | None
+
+    def some(self, columns: slice) -> ReplicateTotals:
+        """Return those of some of the replicates."""
+        log_mean = None if self.log_mean is None else self.log_mean[:, columns]
+        return ReplicateTotals(self.target.some(columns), log_mean)
+
+
+class OverModels(Protocol):
+    """A pass over all rows, for what needs their weight model and multiplicities, shape (n, 1), alone."""
+
+    def __call__(self, function: Callable[[WeightModel, Array], T]) -> Iterator[T]:
+        """Begin it: what a function makes of each block."""
+
+
+def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
+    """Sum over all rows, in two passes, what weights under replicates are divided by and how it moves with gamma.
+
+    Parameters
+    ----------
+    over : OverModels
+        A pass over the rows.
+    gamma : ndarray, shape (S, B)
+        Coefficients of the replicates.
+    """
+    target = add_up(over(partial(_target_sums, gamma)))
+    return ReplicateTotals(target, add_up(over(partial(_log_mean, gamma, target))))
+
+
+def _target_sums(gamma: Array, model: WeightModel, counts: Array) -> TargetSums:
+    return model.target_sums(model.predictors(gamma), counts)
+
+
+def _log_mean(gamma: Array, target: TargetSums, model: WeightModel, counts: Array) -> Array | None:
+    return model.log_mean(model.predictors(gamma), counts, target)
+
+
 def replicate_blocks(
-    model: WeightModel, gamma: Array, counts: Array
+    model: WeightModel, gamma: Array, counts: Array, totals: ReplicateTotals | None = None
 ) -> Iterator[tuple[slice, Array, ImportanceWeights]]:
     """Yield the importance weights under the replicates, a block of replicates at a time.
 
@@ -87,6 +140,8 @@ def replicate_blocks(
         Coefficients of the replicates.
     counts : ndarray, shape (n,)
         Multiplicities of the rows.
+    totals : ReplicateTotals, optional
+        Sums over all rows, where these are a block of them.
 
     Yields
     ------
@@ -100,7 +155,8 @@ def replicate_blocks(
     for first in range(0, gamma.shape[1], BLOCK):
         columns = slice(first, min(first + BLOCK, gamma.shape[1]))
         eta = model.predictors(gamma[:, columns])
-        yield columns, eta, model.weights_at(eta, counts[:, None])
+        whole = None if totals is None else totals.some(columns).target
+        yield columns, eta, model.weights_at(eta, counts[:, None], whole)
 
 
 # --- sums over the replicates ------------------------------------------------------------------------------------
@@ -288,12 +344,21 @@ class BlockwiseWeights:
         Coefficients of the replicates of each resample.
     count : int
         B; where fewer are usable, sums are scaled so that mean squares over B are those over the usable ones.
+    totals : ReplicateTotals, optional
+        Sums over all rows, where these are a block of them and there is one resample.
     """
 
     def __init__(
-        self, slices: tuple[slice, ...], model: WeightModel, counts: Array, gammas: list[Array], count: int
+        self,
+        slices: tuple[slice, ...],
+        model: WeightModel,
+        counts: Array,
+        gammas: list[Array],
+        count: int,
+        totals: ReplicateTotals | None = None,
     ) -> None:
         self.slices, self.model, self.counts, self.gammas, self.count = slices, model, counts, gammas, count
+        self.totals = totals
         self.scale = np.array([np.sqrt(count / max(g.shape[1], 1)) for g in gammas])
         self._kept: list[tuple[int, slice, ImportanceWeights]] | None = None
         empty = np.array([g.shape[1] == 0 for g in gammas])
@@ -307,7 +372,7 @@ class BlockwiseWeights:
         keep = kept_bytes(self.model, self.counts.size, self.count) <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
-            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j]):
+            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.totals):
                 block = j, columns, at
                 if keep:
                     kept.append(block)

@@ -12,7 +12,7 @@ have no weight, the density ratio of the rows of the sample.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.models import ClippedModel, PropensityModel
+from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
 from causalrisk.propensity.targets import FrameTarget, Target
 
 
@@ -99,12 +99,23 @@ class WeightModel:
         """Whether shifts of gamma multiply the terms of the excess."""
         return self.target.separable and self.propensity.log_linear
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows can be taken by themselves: there is one model, of coefficients, and no target frame."""
+        return self.membership is None and isinstance(self.propensity, LikelihoodModel)
+
+    def part(self, rows: slice) -> WeightModel:
+        """Return the model on some of the rows, where it goes `by_rows`."""
+        if not isinstance(self.propensity, LikelihoodModel):
+            raise TypeError("this propensity model is one of all rows")
+        return WeightModel(self.propensity.part(rows), self.target, self.observed[rows])
+
     def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""
         cut = self.propensity.n_gamma
-        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut if self.membership else None))
         if self.membership is None:
-            return own
+            return fit(self.propensity, counts, slice(None))
+        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut))
         other = fit(self.membership, counts, slice(cut, None))
         return NewtonFits(
             np.concatenate([own.coefficients, other.coefficients]),
@@ -231,6 +242,11 @@ class TargetSums:
     total: Array
     tilt: Array
     measure: Array
+
+    def some(self, columns: slice) -> TargetSums:
+        """Return those under some of the multiplicities; one number stands for all of them."""
+        parts = (self.total, self.tilt, self.measure)
+        return TargetSums(*(part if len(part) == 1 else part[columns] for part in parts))
 
     @property
     def mean_tilt(self) -> Array:
@@ -443,6 +459,19 @@ class WeightFit(RowWeights):
         """Probability of each arm, shape (K, n)."""
         model = self.model.propensity
         return model.probabilities(self.eta[: model.n_predictors, :, None])[:, :, 0]
+
+    def part_of_fit(self, rows: slice) -> WeightFit:
+        """Return the fit on some of the rows, where its model goes `by_rows`."""
+        own = self.part(rows)
+        known = {field.name: getattr(own, field.name) for field in fields(RowWeights)}
+        return WeightFit(
+            **known,
+            model=self.model.part(rows),
+            gamma=self.gamma,
+            eta=self.eta[:, rows],
+            converged=self.converged,
+            iterations=self.iterations,
+        )
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
         """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default that of this fit."""

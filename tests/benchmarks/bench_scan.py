@@ -69,10 +69,14 @@ def fit(folder, args):
     data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows)
     before, passes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, []
     formula = "y ~ " + " + ".join(f"x{j + 1}" for j in range(args.covariates))
-    options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {})
+    options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
+    if args.estimator == "JRE":
+        options["n_replicates"] = args.replicates
     with mock.patch("causalrisk.design.scan.coder.flat_map", counted(passes)), cluster(args.workers):
         begun, worked = time.perf_counter(), time.process_time()
-        model = causalrisk.IPWRA.from_formula(formula, data.collect() if args.memory else data, treat="d")
+        model = getattr(causalrisk, args.estimator).from_formula(
+            formula, data.collect() if args.memory else data, treat="d"
+        )
         made = time.perf_counter()
         res = model.fit(**options)
         ended, worked = time.perf_counter(), time.process_time() - worked
@@ -94,6 +98,8 @@ def main():
     parser.add_argument("--n-jobs", type=int, default=1, help="threads")
     parser.add_argument("--workers", type=int, default=0, help="processes of a Dask cluster; 0 for none")
     parser.add_argument("--memory", action="store_true", help="fit in memory instead")
+    parser.add_argument("--estimator", default="IPWRA")
+    parser.add_argument("--replicates", type=int, default=200, help="propensity replicates of JRE")
     parser.add_argument("--folder", help="where the files are, or are to be; by default a temporary folder")
     parser.add_argument("--step", choices=("write", "fit"), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1542,6 +1542,7 @@ COMMANDS = {
     ),
 }
 SCAN = causalrisk.scan([DATA[:200], DATA[200:]])
+WEIGHTS = np.random.default_rng(0).gamma(4, size=(len(DATA), 8))
 COLLECTED = {"data.collect()": "causalrisk.scan([data]).collect()"}
 FOLDER = Path(__file__).parents[1] / "reference"
 FILE = FOLDER / "lalonde614.csv.gz"
@@ -1568,9 +1569,38 @@ def scanned(**fixed):
     return lambda **options: model(**({"data": SCAN} | fixed | options)).fit()
 
 
+def scanned_jre(cov_type=None, anchor=None, n_replicates=8, bootstrap=None, replicates=None, **options):
+    """JRE from a scan, or from whatever data are given."""
+    how = {"cov_type": cov_type, "anchor": anchor, "n_replicates": n_replicates, "bootstrap": bootstrap}
+    return model(JRE, **({"data": SCAN} | options)).fit(replicates=replicates, **how)
+
+
 SCANS = {
     "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
-    "jre": Case(lambda **o: model(JRE, **o), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "jre bootstrap": Case(scanned_jre, {"cov_type": "bootstrap"}, {"cov_type": "robust"}),
+    "jre clusters": Case(
+        lambda **o: scanned_jre(cluster="site", anchor=3, **o), {"cov_type": None}, {"cov_type": "cluster"}
+    ),
+    "jre anchor": Case(
+        lambda **o: scanned_jre(cov_type="cluster", cluster="site", **o), {"anchor": None}, {"anchor": 3}
+    ),
+    "jre strata": Case(
+        lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "pairs"}
+    ),
+    "jre replicates": Case(
+        lambda **o: scanned_jre(cov_type="robust", n_replicates=None, replicates=WEIGHTS, **o),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
+    "jre family": Case(
+        lambda **o: scanned_jre(
+            cov_type="robust", formula="ill ~ x1 + x2", propensity="x2", family="binomial", anchor=3, **o
+        ),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
     **{
         name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
         for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()

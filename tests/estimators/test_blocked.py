@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
 from tests.conftest import simulate
@@ -145,8 +145,6 @@ def test_results_that_need_rows_say_so(births, name):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    with pytest.raises(UnavailableError, match="JRE is not there for a scan"):
-        JRE.from_formula(F, data, treat="mbsmoke")
     for options in ({"trim": "crump"}, {"clip": (0.1, 0.9)}, {"target": lambda e: e}, {"target": births}):
         with pytest.raises(UnavailableError, match=f"{next(iter(options))}= of this kind is not there for a scan"):
             IPWRA.from_formula(F, data, treat="mbsmoke", **options).fit()

@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
+from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
-from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
-from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
+from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
 from causalrisk.estimators.sample import Sample
-from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import KEPT, BlockwiseWeights, WeightMoments
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.linalg import Array, Triangle
+from causalrisk.propensity.replicates import KEPT
+from causalrisk.propensity.weights import WeightFit
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
@@ -59,6 +63,61 @@ class HeldOutUnits:
         return total
 
 
+UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
+
+
+@dataclass(frozen=True)
+class SquareSums:
+    """Sums over units of the squares of the influence functions held out of r solutions.
+
+    The squares are of the effect, summed over the contrasts of the objective, of each unit.
+
+    Parameters
+    ----------
+    units : float
+        Number of units.
+    squares, fourth_powers : ndarray, shape (r,)
+        Of the squares, and of their squares.
+    differences : ndarray, shape (r,)
+        Of the squares' differences to those of the first.
+    products : ndarray, shape (r, r)
+        Of the products of these differences.
+    """
+
+    units: float
+    squares: Array
+    fourth_powers: Array
+    differences: Array
+    products: Array
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the differences, shape (r, r)."""
+        return self.products - np.outer(self.differences, self.differences) / self.units
+
+    @property
+    def errors(self) -> Array:
+        """Standard errors of the differences, shape (r,)."""
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    @property
+    def own_errors(self) -> Array:
+        """Standard errors of the squares, shape (r,)."""
+        return np.sqrt(np.maximum(self.fourth_powers - self.squares**2 / self.units, 0.0))
+
+    def some(self, which: NDArray[np.bool_]) -> SquareSums:
+        """Return those of some of the solutions, whose differences are to the first of these."""
+        lead = int(np.flatnonzero(which)[0])
+        products = self.products - self.products[lead] - self.products[:, [lead]] + self.products[lead, lead]
+        return SquareSums(
+            units=self.units,
+            squares=self.squares[which],
+            fourth_powers=self.fourth_powers[which],
+            differences=(self.differences - self.differences[lead])[which],
+            products=products[np.ix_(which, which)],
+        )
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The solution under one anchor.
@@ -69,13 +128,17 @@ class Candidate:
         The anchor.
     solution : JointSolution
         The objective at its minimum.
-    squares : ndarray, shape (G,)
-        Squares of the effect's influence function held out, summed over the contrasts of the objective, of each unit.
+    variance : float
+        Variance of the effect from its influence function held out, in units of the residual spread.
+    error, own_error : float
+        Standard errors of its difference to that of the first candidate, and of itself.
     """
 
     anchor: float
     solution: JointSolution
-    squares: Array
+    variance: float
+    error: float
+    own_error: float
 
     @property
     def converged(self) -> bool:
@@ -125,17 +188,20 @@ class AnchorPath:
         return float(self.anchors[self.chosen])
 
 
-def units_of(sample: Sample, clusters: NDArray[np.intp] | None, frequency: bool) -> HeldOutUnits:
-    """Return what is left out at once; clusters as codes of the rows of the sample."""
-    ones = np.ones(sample.n)
-    if clusters is not None:
-        return HeldOutUnits(sample.s, np.ones(int(clusters.max()) + 1), clusters)
-    rows = np.arange(sample.n)
+def clusters_held_out(weights: Array, clusters: NDArray[np.intp]) -> UnitsOf:
+    """Leave out clusters, given by their codes; rows of the whole sample, which come together."""
+    units = HeldOutUnits(weights, np.ones(int(clusters.max()) + 1), clusters)
+    return lambda place, sample: units
+
+
+def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
+    """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
+    ones, rows = np.ones(sample.n), np.arange(sample.n)
     return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
 
 
 def train_best(
-    trainer: Trainer, criteria: Sequence[Criterion], units: HeldOutUnits
+    trainer: Trainer, criteria: Sequence[Criterion], units: UnitsOf
 ) -> tuple[JointEstimate, JointCriterion, AnchorPath | None]:
     """Train the arms under each anchor of a ladder, choose an anchor, and train them under that.
 
@@ -146,8 +212,8 @@ def train_best(
     criteria : sequence of Criterion
         Weights of the terms of the objective, one for each anchor, the most cautious first; with a single one nothing
         is chosen.
-    units : HeldOutUnits
-        What is left out at once.
+    units : callable
+        What is left out at once of a block of rows.
 
     Returns
     -------
@@ -164,42 +230,37 @@ def train_best(
         found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
     if len(found) == 1:
         return trainer.estimate(found[0]), found[0].criterion, None
-    rungs = _candidates([criterion.alpha for criterion in criteria], found, trainer.replicated, units)
-    shares = _shares(rungs, units.counts)
+    sums = square_sums(found, trainer, units)
+    rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
+    shares = _shares(rungs, sums)
     likeliest = rungs[int(shares.argmax())]
     anchor = mean_anchor([rung.anchor for rung in rungs], shares)
     between = []
     if likeliest.converged and anchor not in [rung.anchor for rung in rungs]:
         criterion = dataclasses.replace(criteria[0], alpha=anchor)
         solution = trainer.train(joint_criterion(trainer.problem, criterion), likeliest.solution)
-        between = _candidates([anchor], [solution], trainer.replicated, units)
+        pair = [found[0], solution]
+        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, units))[1:]
     best = next((one for one in (*rungs, *between) if one.anchor == anchor and one.converged), likeliest)
-    path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best, units.counts)
+    path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best)
     return trainer.estimate(best.solution), best.solution.criterion, path
 
 
-def _candidates(
-    anchors: Sequence[float], found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits
-) -> list[Candidate]:
-    """Return the solutions with the squares of their influence functions held out."""
-    unit = found[0].sample.total * found[0].criterion.rms_residual
-    influence = _held_out_all(found, replicated, units)
-    squares = [((values / unit) ** 2).sum(axis=1) for values in influence]
-    return [Candidate(*candidate) for candidate in zip(anchors, found, squares, strict=True)]
+def _candidates(anchors: Sequence[float], found: Sequence[JointSolution], sums: SquareSums) -> list[Candidate]:
+    """Return the solutions with the variances from their influence functions held out."""
+    numbers = zip(sums.squares.tolist(), sums.errors.tolist(), sums.own_errors.tolist(), strict=True)
+    return [Candidate(anchor, one, *of) for anchor, one, of in zip(anchors, found, numbers, strict=True)]
 
 
-def _shares(rungs: Sequence[Candidate], counts: Array) -> Array:
+def _shares(rungs: Sequence[Candidate], sums: SquareSums) -> Array:
     """Share of the draws in which the variance of each rung is the least, shape (r,)."""
-    usable = np.array([rung.converged and bool(np.isfinite(rung.squares).all()) for rung in rungs])
+    usable = np.array([rung.converged for rung in rungs]) & np.isfinite(sums.squares)
     shares = np.zeros(len(rungs))
     if not usable.any():
         shares[0] = 1.0
         return shares
-    squares = np.stack([rung.squares for rung, used in zip(rungs, usable, strict=True) if used])
-    differences = squares - squares[0]  # what they have in common decides nothing
-    covariance = _covariance(differences, counts)
-    cautious = differences @ counts + CAUTION * np.sqrt(np.diag(covariance))
-    shares[usable] = shares_of_least(cautious, covariance)
+    some = sums.some(usable)  # what they have in common decides nothing
+    shares[usable] = shares_of_least(some.differences + CAUTION * some.errors, some.covariance)
     return shares
 
 
@@ -242,19 +303,12 @@ def mean_anchor(anchors: Sequence[float], shares: Array) -> float:
     return float(f"{np.exp(shares @ np.log(anchors)):.{DIGITS}g}")
 
 
-def _covariance(rows: Array, counts: Array) -> Array:
-    """Covariance, shape (r, r), of sums over units of what each unit has in them, shape (r, G)."""
-    centred = rows - (rows @ counts / counts.sum())[:, None]
-    return (counts * centred) @ centred.T
-
-
-def _path(found: Sequence[Candidate], shares: Array, best: Candidate, counts: Array) -> AnchorPath:
+def _path(found: Sequence[Candidate], shares: Array, best: Candidate) -> AnchorPath:
     """Describe the candidates, the first of which is the most cautious rung."""
-    squares = np.stack([candidate.squares for candidate in found])
-    variances = squares @ counts
+    variances, errors, own = (
+        np.array([getattr(candidate, name) for candidate in found]) for name in ("variance", "error", "own_error")
+    )
     first = variances[0] or np.nan
-    errors = np.sqrt(np.diag(_covariance(squares - squares[0], counts)))
-    own = np.sqrt(np.diag(_covariance(squares, counts)))
     order = np.argsort([-candidate.anchor for candidate in found], kind="stable")
     chosen = next(number for number, candidate in enumerate(found) if candidate is best)
     allowed = min(errors[chosen], own[chosen]) / variances[chosen] if variances[chosen] > 0 else 0.0
@@ -271,62 +325,118 @@ def _path(found: Sequence[Candidate], shares: Array, best: Candidate, counts: Ar
     )
 
 
-def _held_out_all(found: Sequence[JointSolution], replicated: BlockwiseWeights, units: HeldOutUnits) -> Iterator[Array]:
-    """Yield `held_out` of each solution; as many as memory allows share a pass over the replicates."""
-    together = max(KEPT // (8 * found[0].sample.n * (found[0].theta.size + 1)), 1)
-    for first in range(0, len(found), together):
-        some = found[first : first + together]
-        for solution, products in zip(some, weight_products(some, replicated), strict=True):
-            yield held_out(solution, replicated, units, products)
+def square_sums(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> SquareSums:
+    """Sum over the rows, block by block.
+
+    The influence functions are projected on that of the propensity model: that is what estimating the model does to the
+    variance. A pass over the rows determines the projection; the second is spared where the rows are in memory.
+    """
+    problem, held_out_of = trainer.problem, partial(_held_out_all, found, trainer.centres(*found), units)
+    kept: list[Array] | None = [] if problem.in_memory else None
+    triangle = add_up(trainer.over(partial(_regression, held_out_of, kept)))
+    coefficients = _projection(triangle, 1 + problem.weight_fit.model.n_coefficients, problem.n_units)
+    squares = partial(_squares, coefficients, problem.sample.total * found[0].criterion.rms_residual)
+    if kept is None:
+        return add_up(trainer.over(partial(_squares_anew, squares, held_out_of, units)))
+    parts = zip(kept, problem.parts(), strict=True)
+    return add_up(squares(sample, fit, psi, units(place, sample)) for psi, (place, sample, fit) in parts)
 
 
-def held_out(
-    solution: JointSolution, replicated: BlockwiseWeights, units: HeldOutUnits, products: Array | None = None
+def _regression(held_out_of: Callable[[JointRows], Array], kept: list[Array] | None, rows: JointRows) -> Triangle:
+    """Sum over the rows what determines the projection."""
+    psi = held_out_of(rows)
+    if kept is not None:
+        kept.append(psi)
+    columns = np.column_stack([_known(rows.sample, rows.weight_fit), psi.reshape(len(psi), -1)])
+    return Triangle(np.sqrt(rows.sample.s)[:, None] * columns)
+
+
+def _squares_anew(
+    squares: Callable[..., SquareSums], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
+) -> SquareSums:
+    """Sum over the rows, whose influence functions were not kept."""
+    return squares(rows.sample, rows.weight_fit, held_out_of(rows), units(rows.place, rows.sample))
+
+
+def _squares(
+    coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits
+) -> SquareSums:
+    """Sum over the rows; psi of shape (n, r, C)."""
+    projected = psi - (_known(sample, fit) @ coefficients).reshape(psi.shape)
+    summed = units.sums(projected.reshape(len(psi), -1) / unit).reshape(-1, *psi.shape[1:])
+    squares, counts = (summed**2).sum(axis=2), units.counts
+    differences = squares - squares[:, :1]
+    return SquareSums(
+        units=float(counts.sum()),
+        squares=counts @ squares,
+        fourth_powers=counts @ squares**2,
+        differences=counts @ differences,
+        products=(counts[:, None] * differences).T @ differences,
+    )
+
+
+def _known(sample: Sample, fit: WeightFit) -> Array:
+    """Return what influence functions held out are projected on, shape (n, 1 + Q)."""
+    return np.column_stack([np.ones(sample.n), fit.influence])
+
+
+def _projection(every: Triangle, width: int, n: float) -> Array:
+    """Least-squares coefficients of the other columns of a triangular factor on its first, `width` ones."""
+    left, right = every.factor[:, :width], every.factor[:, width:]
+    scale = np.maximum(np.linalg.norm(left, axis=0), np.finfo(float).tiny)
+    found = np.linalg.lstsq(left / scale, right, rcond=n * np.finfo(float).eps)[0]
+    return np.asarray(found / scale[:, None])
+
+
+def _held_out_all(
+    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], units: UnitsOf, rows: JointRows
 ) -> Array:
-    """Influence function of the effects at the solution without each unit, summed over the unit, shape (G, C).
+    """Return `held_out` of each solution, shape (n, r, C); some share a pass over the replicates, as memory allows."""
+    own = units(rows.place, rows.sample)
+    together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
+    psi = []
+    for first in range(0, len(found), together):
+        some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
+        for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):
+            psi.append(held_out(at, centres[k], own, products))
+    return np.stack(psi, axis=1)
+
+
+def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:
+    """Influence function of the effects, of each row at the solution without its unit, shape (n, C).
 
     Parameters
     ----------
-    solution : JointSolution
-        The objective at its minimum.
-    replicated : BlockwiseWeights
-        Importance weights of the full sample under its replicates.
+    rows : SolutionRows
+        The rows at the minimum of the objective.
+    centres : ReplicateCentres
+        What centres the equations under each replicate.
     units : HeldOutUnits
         What is left out at once.
-    products : ndarray, shape (n, K p + 1), optional
+    products : ndarray, shape (n, K p + 1)
         `weight_products` of the solution.
 
     Returns
     -------
-    ndarray, shape (G, C)
-        A column a contrast of the objective, whose influence function at the fitted propensity score has its projection
-        on that of the propensity model taken from it: that is what estimating the model does to the variance.
+    ndarray, shape (n, C)
+        A column a contrast of the objective, at the fitted propensity score.
 
     Notes
     -----
     The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
     """
-    sample, contrasts = solution.sample, solution.criterion.contrasts
-    n_arms, p = solution.theta.shape
-    fitted = WeightMoments.single(solution.weight_fit.as_resample())
-    at_fit = solution.objective.variance(solution.means, solution.resampled.share, fitted)
-    sums = known_score_sums(solution, replicated, products)
-    parts = RowParts.of(solution, sums, known_terms(solution, sums))
-    step = _steps(solution, parts, replicated, units).reshape(-1, n_arms, p)
+    sums = known_score_sums(rows, centres, products)
+    parts = RowParts.of(rows, sums, known_terms(rows, sums))
+    step = _steps(rows, parts, units).reshape(-1, *rows.solution.theta.shape)
+    at_fit = rows.fitted_variance
     (part,) = at_fit.parts
-    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(n_arms)]
-    psi = (contrasts @ (part.psi[..., 0] + np.stack(moved))).T
-    root = np.sqrt(sample.s)[:, None]
-    known = np.column_stack([np.ones(sample.n), solution.weight_fit.influence])
-    known = known / np.sqrt(np.maximum((known**2).mean(axis=0), np.finfo(float).tiny))
-    return units.sums(psi - known @ np.linalg.lstsq(root * known, root * psi, rcond=None)[0])
+    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(rows.sample.n_arms)]
+    return (rows.criterion.contrasts @ (part.psi[..., 0] + np.stack(moved))).T
 
 
-def _steps(solution: JointSolution, parts: RowParts, replicated: BlockwiseWeights, units: HeldOutUnits) -> Array:
+def _steps(rows: SolutionRows, parts: RowParts, units: HeldOutUnits) -> Array:
     """How theta moves without the unit of each row, shape (n, K p)."""
-    shares = units.weights / solution.sample.total
-    if len(units.counts) == solution.sample.n:
-        return steps_without_rows(solution, parts, shares)
-    return steps_without_clusters(solution, parts=parts, replicated=replicated, shares=shares, codes=units.codes)[
-        units.codes
-    ]
+    shares = units.weights / rows.sample.total
+    if len(units.counts) == rows.sample.n:
+        return steps_without_rows(rows.solution, parts, shares)
+    return steps_without_clusters(rows, parts=parts, shares=shares, codes=units.codes)[units.codes]

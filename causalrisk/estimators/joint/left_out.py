@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
-from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BlockwiseWeights
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
 
@@ -61,28 +60,28 @@ class RowParts:
     error: Array
 
     @classmethod
-    def of(cls, solution: JointSolution, sums: KnownScoreSums, terms: tuple[Array, Array]) -> RowParts:
-        """Return the parts at a solution; `terms` are those of its gradient, plain and whitened."""
-        sample, criterion, variance = solution.sample, solution.criterion, solution.variance
-        whiten = solution.hessian.whiten
-        fit = solution.loss_w * solution.expected
-        slopes = np.zeros((sample.n, 0, solution.theta.size))
+    def of(cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[Array, Array]) -> RowParts:
+        """Return the parts of rows at a solution; `terms` are those of its gradient, plain and whitened."""
+        sample, criterion, variance = rows.sample, rows.criterion, rows.variance
+        whiten = rows.solution.hessian.whiten
+        fit = rows.loss_w * rows.expected
+        slopes = np.zeros((sample.n, 0, rows.solution.theta.size))
         if criterion.full_risk:
-            fit = fit + variance.own_terms(solution.own_deriv[:, None])[0][:, 0]
-            rows = variance_slopes(variance, criterion.contrasts)
-            slopes = np.stack([whiten(row.T).T for row in rows], axis=1)
-        moments = solution.resampled.moments
+            fit = fit + variance.own_terms(rows.own_deriv[:, None])[0][:, 0]
+            own = variance_slopes(variance, criterion.contrasts)
+            slopes = np.stack([whiten(row.T).T for row in own], axis=1)
+        moments = rows.resampled.moments
         mean_square = sum((part.w[:, 0] ** 2 for part in moments.parts), moments.own_sd[:, 0] ** 2)
-        squares = criterion.fitted_penalty * solution.weight_fit.w**2 + criterion.penalty * mean_square
+        squares = criterion.fitted_penalty * rows.weight_fit.w**2 + criterion.penalty * mean_square
         return cls(
-            column=whiten(sample.blocks(solution.q).reshape(sample.n, -1).T).T,
-            deriv=solution.own_deriv,
+            column=whiten(sample.blocks(rows.q).reshape(sample.n, -1).T).T,
+            deriv=rows.own_deriv,
             fit=fit,
             pull=sums.w_times_slope,
             slopes=slopes,
             gradient=whiten(terms[0].T).T + terms[1],
             squares=squares * variance.D[sample.arm, sample.arm],
-            error=solution.error,
+            error=rows.error,
         )
 
 
@@ -98,41 +97,38 @@ def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) 
     change[:, 0, 1] = change[:, 1, 0] = shares * parts.deriv
     right = shares[:, None] * parts.gradient
     right -= (shares**2 * parts.squares * parts.error * parts.deriv)[:, None] * parts.column
-    moved = directions @ inverse
-    inner = np.eye(size) - moved @ directions.transpose(0, 2, 1) @ change
+    moved = (directions.reshape(-1, len(inverse)) @ inverse).reshape(directions.shape)
+    products = np.einsum("nik,njk->nij", moved, directions)
+    inner = np.eye(size) - np.einsum("nij,njk->nik", products, change)
     inner[np.abs(np.linalg.det(inner)) < SINGULAR] = np.eye(size)
-    inside = change @ np.linalg.solve(inner, moved @ right[:, :, None])
-    step = right @ inverse + (moved * inside).sum(axis=1)
+    within = np.linalg.solve(inner, np.einsum("nik,nk->ni", moved, right)[:, :, None])[:, :, 0]
+    inside = np.einsum("nij,nj->ni", change, within)
+    step = right @ inverse + np.einsum("nik,ni->nk", moved, inside)
     return solution.hessian.unwhiten(step.T).T
 
 
-def steps_without_clusters(
-    solution: JointSolution,
-    parts: RowParts,
-    replicated: BlockwiseWeights,
-    shares: Array,
-    codes: NDArray[np.intp],
-) -> Array:
-    """How theta moves without each cluster of rows, shape (G, K p); shares and codes of the rows, shape (n,)."""
+def steps_without_clusters(rows: SolutionRows, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> Array:
+    """How theta moves without each cluster of all rows, shape (G, K p); shares and codes of the rows, shape (n,)."""
+    solution = rows.solution
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     own = (shares * parts.deriv)[:, None] * parts.column
     hessian = np.repeat(solution.hessian.inner[None], len(members), axis=0)
-    right = np.stack([shares[rows] @ parts.gradient[rows] for rows in members])
-    for g, rows in enumerate(members):
-        column, slopes = parts.column[rows], parts.slopes[rows].reshape(-1, hessian.shape[1])
-        cross = own[rows].T @ parts.pull[rows]
-        hessian[g] -= (shares * parts.fit)[rows] * column.T @ column + cross + cross.T
-        hessian[g] -= np.repeat(shares[rows], parts.slopes.shape[1]) * slopes.T @ slopes
-    contrasts = solution.criterion.contrasts[:, solution.sample.arm]
+    right = np.stack([shares[group] @ parts.gradient[group] for group in members])
+    for g, group in enumerate(members):
+        column, slopes = parts.column[group], parts.slopes[group].reshape(-1, hessian.shape[1])
+        cross = own[group].T @ parts.pull[group]
+        hessian[g] -= (shares * parts.fit)[group] * column.T @ column + cross + cross.T
+        hessian[g] -= np.repeat(shares[group], parts.slopes.shape[1]) * slopes.T @ slopes
+    contrasts = solution.criterion.contrasts[:, rows.sample.arm]
     bias = shares * parts.error
-    for columns, at in with_fitted(solution.weight_fit.as_resample(), replicated):
+    for columns, at in with_fitted(rows.resampled.at, rows.rows.replicated):
         w, penalties = at.w, solution.penalties[columns]
         for contrast in contrasts:
-            for g, rows in enumerate(members):
-                of_rows = (contrast[rows, None] * w[rows]).T
-                slope = of_rows @ own[rows]
+            for g, group in enumerate(members):
+                of_rows = (contrast[group, None] * w[group]).T
+                slope = of_rows @ own[group]
                 hessian[g] += penalties * slope.T @ slope
-                right[g] -= (penalties * (of_rows @ bias[rows])) @ slope
+                right[g] -= (penalties * (of_rows @ bias[group])) @ slope
     hessian[np.abs(np.linalg.det(hessian)) < SINGULAR] = np.eye(hessian.shape[1])
     step = np.asarray(np.linalg.solve(hessian, right[:, :, None])[:, :, 0], dtype=float)
     return solution.hessian.unwhiten(step.T).T

@@ -17,16 +17,17 @@ divided by the residual spread of the sample.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.variance import EffectVariance
+from causalrisk.estimators.joint.variance import EffectVariance, VarianceCentres
 from causalrisk.estimators.sample import Sample, part_of, shifted
-from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, triangular_factor
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
 
@@ -125,22 +126,45 @@ class OutcomeMeans:
     residual: Array
 
 
-@dataclass(frozen=True)
-class _LinearEquations:
-    """Equations of the net biases of linear models of a single resample at theta; as in `net_bias_equations`."""
+def step_unit(criterion: JointCriterion, family: OutcomeFamily) -> float:
+    """Return the unit of a step of theta: the residual spread for linear models."""
+    return criterion.rms_residual if family.linear else 1.0
 
-    resampled: ResampledWeights
-    theta: Array
-    fitted: Array
-    replicated: Array
 
-    def moved(self, theta: Array) -> tuple[Array, Array]:
-        """Return the equations at another theta."""
-        step = (theta - self.theta).ravel()
-        found = self.fitted.copy(), self.replicated.copy()
-        for equations in found:
-            equations[..., -1] -= equations[..., :-1] @ step
-        return found
+def row_units(criterion: JointCriterion, family: OutcomeFamily, n_coefficients: int) -> Array:
+    """Return what equations (c, h) in units of the outcome are multiplied by, shape (K p + 1,)."""
+    return np.append(np.full(n_coefficients, step_unit(criterion, family)), 1.0) / criterion.rms_residual
+
+
+def bias_rows(sample: Sample, at: OutcomeMeans) -> Array:
+    """Return what each row has of the derivative of its arm's bias and of the bias, shape (n, m, p + 1)."""
+    own = sample.own(at.deriv)[..., None] * sample.X.columns[:, None]
+    return np.concatenate([own, -at.residual[..., None]], axis=2)
+
+
+def fitted_forms(slices: tuple[slice, ...], rows: Array, resampled: ResampledWeights) -> Array:
+    """Sum `bias_rows` over each arm under the fitted weights, shape (K, 1, m, p + 1)."""
+    weighted = resampled.share * resampled.at.w
+    return np.stack([weighted_sums(weighted[members], rows[members]) for members in slices])[:, None]
+
+
+def contrasted(forms: Array, criterion: JointCriterion) -> Array:
+    """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
+    rows = []
+    for contrast in criterion.contrasts:
+        slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
+        rows.append(np.concatenate([*slopes, -np.tensordot(contrast, forms[..., -1:], axes=1)], axis=-1))
+    return np.concatenate(rows).transpose(1, 0, 2)
+
+
+def penalised(criterion: JointCriterion, fitted: Array, replicated: Array, count: int) -> tuple[Array, Array]:
+    """Multiply equations of net biases under `count` replicates by the roots of their penalties."""
+    return np.sqrt(criterion.fitted_penalty) * fitted, np.sqrt(criterion.penalty / count) * replicated
+
+
+def loss_weights(criterion: JointCriterion, resampled: ResampledWeights) -> Array:
+    """Return the importance weights of the loss, shape (n, m): fitted, or averaged over the replicates."""
+    return (resampled.at if criterion.full_risk else resampled.moments.mean).w
 
 
 class JointObjective:
@@ -159,18 +183,14 @@ class JointObjective:
     def __init__(self, sample: Sample, criterion: JointCriterion, groups: Array | None = None) -> None:
         self.sample, self.criterion, self.groups = sample, criterion, groups
         self.q = sample.X.columns
-        self.pairs = pairwise_columns(self.q)
         self.D = criterion.contrasts.T @ criterion.contrasts
-        n_coefficients = sample.n_arms * self.q.shape[1]
-        self.step_unit = criterion.rms_residual if sample.family.linear else 1.0
-        self.row_units = np.append(np.full(n_coefficients, self.step_unit), 1.0) / criterion.rms_residual
-        self._linear: list[_LinearEquations] = []  # at most one; the same for every criterion
+        self.step_unit = step_unit(criterion, sample.family)
+        self.row_units = row_units(criterion, sample.family, sample.n_arms * self.q.shape[1])
 
-    def under(self, criterion: JointCriterion) -> JointObjective:
-        """Return the objective of the same sample under other weights of the terms, with the same contrasts."""
-        other = copy.copy(self)
-        other.criterion = criterion
-        return other
+    @cached_property
+    def pairs(self) -> Array:
+        """Products of pairs of the outcome columns, shape (n, p (p + 1) / 2)."""
+        return pairwise_columns(self.q)
 
     def means(self, theta: Array) -> OutcomeMeans:
         """Outcome models at theta, shape (K, p, m)."""
@@ -181,11 +201,12 @@ class JointObjective:
             theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=sample.y[:, None] - sample.own(mean)
         )
 
-    def variance(self, at: OutcomeMeans, share: Array, moments: WeightMoments) -> EffectVariance:
-        """V and its expansion about theta."""
+    def variance(
+        self, at: OutcomeMeans, share: Array, moments: WeightMoments, centres: VarianceCentres | None = None
+    ) -> EffectVariance:
+        """V and its expansion about theta; with the centres of all rows, where these are a block of them."""
         return EffectVariance(
             q=self.q,
-            pairs=self.pairs,
             slices=self.sample.slices,
             D=self.D,
             share=share,
@@ -193,12 +214,12 @@ class JointObjective:
             mean=at.mean,
             deriv=at.deriv,
             residual=at.residual,
+            centres=centres,
         )
 
     def loss_weights(self, resampled: ResampledWeights) -> Array:
         """Weight of the loss of a row whose share is one, alpha sigma_0^2 w, shape (n, m)."""
-        at = resampled.at if self.criterion.full_risk else resampled.moments.mean
-        return self.criterion.alpha_sigma2 * at.w
+        return self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled)
 
     def net_bias_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
         """Equations of the contrasts of the arm biases, in units of the outcome.
@@ -210,27 +231,14 @@ class JointObjective:
         replicated : ndarray, shape (m, C B, K p + 1)
             Under each replicate.
         """
-        if self.sample.family.linear and resampled.share.shape[1] == 1:
-            return self._linear_equations(at, resampled)
-        own = self.sample.own(at.deriv)[..., None] * self.q[:, None]
-        rows = np.concatenate([own, -at.residual[..., None]], axis=2)
+        rows = bias_rows(self.sample, at)
         return self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
 
-    def _linear_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
-        """Those of linear models, which are the same up to a step of theta: the replicates are gone through once."""
-        if not self._linear or self._linear[0].resampled is not resampled:
-            rows = np.concatenate([self.q[:, None], -at.residual[..., None]], axis=2)
-            equations = self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
-            self._linear[:] = [_LinearEquations(resampled, at.theta, *equations)]
-        return self._linear[0].moved(at.theta)
-
     def _fitted_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
-        weighted = resampled.share * resampled.at.w
-        forms = np.stack([weighted_sums(weighted[members], rows[members]) for members in self.sample.slices])
-        return self._contrasted(forms[:, None])
+        return contrasted(fitted_forms(self.sample.slices, rows, resampled), self.criterion)
 
     def _replicated_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
-        return self._contrasted(resampled.replicated.sums(resampled.share, rows))
+        return contrasted(resampled.replicated.sums(resampled.share, rows), self.criterion)
 
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
         """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
@@ -247,18 +255,9 @@ class JointObjective:
         found = np.concatenate([-equations(error, view)[..., -1] for view in views], axis=1)
         return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
-    def _contrasted(self, forms: Array) -> Array:
-        """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
-        rows = []
-        for contrast in self.criterion.contrasts:
-            slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
-            rows.append(np.concatenate([*slopes, -np.tensordot(contrast, forms[..., -1:], axes=1)], axis=-1))
-        return np.concatenate(rows).transpose(1, 0, 2)
-
     def penalised(self, fitted: Array, replicated: Array, count: int) -> tuple[Array, Array]:
         """Multiply equations of net biases under `count` replicates by the roots of their penalties."""
-        criterion = self.criterion
-        return np.sqrt(criterion.fitted_penalty) * fitted, np.sqrt(criterion.penalty / count) * replicated
+        return penalised(self.criterion, fitted, replicated, count)
 
     def expand(self, theta: Array, resampled: ResampledWeights) -> Expansion:
         """Expand about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
@@ -282,7 +281,7 @@ class JointObjective:
             of_weights, of_scores = variance.own_terms(own_deriv)
             weights = weights + view.share * of_weights / len(views)
             scores = scores + view.share * of_scores / len(views)
-            grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + variance.gram())
+            grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + variance.gram(self.pairs))
             curved.add_variance(self, at, variance, len(views))
         gram = sum(grams, np.zeros(1)) / len(views) + self._fit_gram(weights, scores)
         units = self.row_units
@@ -367,56 +366,3 @@ class _Curvature:
         deriv2 = objective.sample.family.mean_deriv2(at.eta)
         self.weights = self.weights + variance.curvature_weights() * deriv2 / n_views
         self.value = self.value + variance.value() / 2 / n_views
-
-
-def objective_equations(objective: JointObjective, theta: Array, resampled: ResampledWeights) -> Array:
-    """Equations of the joint objective about theta on the full sample, each factor by QR of the rows of the data.
-
-    Parameters
-    ----------
-    objective : JointObjective
-        The objective.
-    theta : ndarray, shape (K, p)
-        Coefficients.
-    resampled : ResampledWeights
-        The full sample as a resample.
-
-    Returns
-    -------
-    ndarray, shape (r, K p + 1)
-        Equations in the units of the objective: of the net bias at the fitted score, C, and under the replicates, C B,
-        then the others. The largest stand first, so that QR keeps their digits.
-    """
-    sample, criterion, q = objective.sample, objective.criterion, objective.q
-    at, p = objective.means(theta[..., None]), theta.shape[1]
-    equations = objective.net_bias_equations(at, resampled)
-    fitted, replicated = objective.penalised(*equations, resampled.replicated.count)
-    parts = [fitted[0], replicated[0]]
-    own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
-    score, _, expected = sample.family.score(sample.y[:, None], own)
-    trained = resampled.share * objective.loss_weights(resampled)
-    weights, scores = trained * expected, trained * score
-    if criterion.full_risk:
-        variance = objective.variance(at, resampled.share, resampled.moments)
-        parts += _variance_equations(variance, criterion.contrasts)
-        of_weights, of_scores = variance.own_terms(own_deriv)
-        weights, scores = weights + resampled.share * of_weights, scores + resampled.share * of_scores
-    root = np.sqrt(weights)
-    for a, rows in enumerate(sample.slices):
-        placed = np.zeros((p + 1, theta.size + 1))
-        right = np.divide(scores[rows], root[rows], out=np.zeros_like(root[rows]), where=root[rows] > 0)
-        factor = triangular_factor(np.column_stack([q[rows] * root[rows], right]))
-        placed[: len(factor), [*range(a * p, (a + 1) * p), -1]] = factor
-        parts.append(placed)
-    return np.concatenate(parts) * objective.row_units
-
-
-def _variance_equations(variance: EffectVariance, contrasts: Array) -> list[Array]:
-    """Triangular factors of the equations of V but for the part `own_sd`, a contrast and part of the moments each."""
-    root, factors = np.sqrt(variance.share), []
-    for part in variance.parts:
-        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
-        for contrast in contrasts:
-            columns = [c * slope for c, slope in zip(contrast, slopes, strict=True)]
-            factors.append(triangular_factor(np.column_stack([*columns, -contrast @ part.psi[..., 0]]) * root))
-    return factors

@@ -1,22 +1,25 @@
 """The joint objective at its minimum: net biases to their last digit, the Hessian, the parameters.
 
-Flows in: the objective, theta, the equations of the objective there. Flows out: u_b and their derivatives, H as a
-triangular factor, effects and arm means.
+Flows in: the objective expanded about the minimum. Flows out: u_b and their derivatives, H as a triangular factor,
+effects and arm means; and for any rows, all there are or a block of them, the outcome models there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
 
 from causalrisk.estimators.effect_scales import EffectScale
-from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
+from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.equations import Expanded, JointRows
+from causalrisk.estimators.joint.objective import JointObjective, loss_weights
+from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.replicates import WeightMoments
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,12 @@ class JointSolution:
 
     Parameters
     ----------
-    objective : JointObjective
-        The objective.
-    weight_fit : WeightFit
-        The fitted importance weights.
-    replicates : Replicates
-        The distribution of the propensity score.
-    resampled : ResampledWeights
-        The full sample as a resample.
-    theta : ndarray, shape (K, p)
-        The solution.
-    equations : ndarray, shape (r, K p + 1)
-        Equations of the objective there, those of the net biases first.
+    criterion : JointCriterion
+        Weights of the terms.
+    at : Expanded
+        The objective about the minimum.
+    curvature : ndarray, shape (K p, K p), or None
+        What the Hessian has beside the products of the equations; None for linear models.
     effect_scale : EffectScale
         How the effect is reported.
     result : OptimizeResult
@@ -94,46 +91,36 @@ class JointSolution:
 
     def __init__(
         self,
-        objective: JointObjective,
-        weight_fit: WeightFit,
-        replicates: Replicates,
-        resampled: ResampledWeights,
-        theta: Array,
-        equations: Array,
+        criterion: JointCriterion,
+        at: Expanded,
+        curvature: Array | None,
         effect_scale: EffectScale,
         result: OptimizeResult,
     ) -> None:
-        self.objective, self.weight_fit, self.replicates, self.resampled = objective, weight_fit, replicates, resampled
-        self.theta, self.effect_scale, self.result = theta, effect_scale, result
-        self.sample, self.criterion, self.q = objective.sample, objective.criterion, objective.q
-        self.share = resampled.share[:, 0]
-        self.means = objective.means(theta[..., None])
-        self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
-        self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]
-        own = self.sample.own(self.means.eta[..., 0])
-        self.score, _, self.expected = self.sample.family.score(self.sample.y, own)
-        self.loss_w = objective.loss_weights(resampled)[:, 0]
-        self.variance = objective.variance(self.means, resampled.share, resampled.moments)
-        self.raw_means = self.sample.mean(weight_fit.tilt[:, None] * self.predicted.T)
-        mean_w = resampled.moments.mean.w[:, 0]
-        self.mean_bias = self.sample.indicators.T @ (self.share * mean_w * self.error)
-        count, n_contrasts = replicates.count, len(self.criterion.contrasts)
-        self.penalties = np.append(self.criterion.fitted_penalty, np.full(count, self.criterion.penalty / count))
-        fitted, replicated = objective.net_bias_equations(self.means, resampled)
-        forms = np.concatenate([fitted[0][:, None], replicated[0].reshape(n_contrasts, count, -1)], axis=1)
+        self.criterion, self.theta, self.effect_scale, self.result = criterion, at.theta, effect_scale, result
+        self.equations, self.levels, self.psi = at.equations, at.levels, at.psi
+        self.raw_means, self.mean_bias = at.levels.means, at.levels.bias
+        count, n_contrasts = self.count, len(criterion.contrasts)
+        self.penalties = np.append(criterion.fitted_penalty, np.full(count, criterion.penalty / count))
+        fitted, replicated = self.equations.net_biases(criterion)
+        forms = np.concatenate([fitted[:, None], replicated.reshape(n_contrasts, count, -1)], axis=1)
         self.u, self.u_slope = -forms[..., -1], forms[..., :-1]
-        whitened, factor = np.linalg.qr((equations / objective.row_units)[:, :-1])
+        whitened, factor = np.linalg.qr(self.equations.stacked(criterion)[:, :-1])
         of_fitted = whitened[:n_contrasts].reshape(n_contrasts, 1, -1)
         of_replicates = whitened[n_contrasts : n_contrasts * (1 + count)].reshape(n_contrasts, count, -1)
         self.u_whitened = np.concatenate([of_fitted, of_replicates], axis=1)
-        self.hessian = Hessian.of(factor, self._curvature())
+        self.hessian = Hessian.of(factor, curvature)
         self._correct_net_biases()
 
-    def _curvature(self) -> Array | None:
-        if self.sample.family.linear:
-            return None
-        curvature = self.objective.expand(self.theta[..., None], self.resampled).curvature
-        return None if curvature is None else curvature[0] / self.objective.row_units[0] ** 2
+    @property
+    def count(self) -> int:
+        """Number of replicates, B."""
+        return self.equations.forms.shape[1] - 1
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return len(self.theta)
 
     @property
     def root(self) -> Array:
@@ -143,20 +130,7 @@ class JointSolution:
     @property
     def loss_gradient(self) -> Array:
         """Gradient of the losses, shape (K p,)."""
-        rows = -(self.share * self.loss_w * self.score)[:, None] * self.q
-        return np.concatenate([rows[members].sum(axis=0) for members in self.sample.slices])
-
-    @property
-    def variance_gradient(self) -> Array:
-        """Gradient of V / 2, shape (K p,)."""
-        total = np.zeros(self.theta.shape)
-        for part in self.variance.parts:
-            for a in range(len(total)):
-                total[a] += (self.share * part.D_psi[a, :, 0]) @ self.variance.slopes(part, a)
-        _, scores = self.variance.own_terms(self.own_deriv[:, None])
-        for a, rows in enumerate(self.sample.slices):
-            total[a] -= (self.share * scores[:, 0])[rows] @ self.q[rows]
-        return total.ravel()
+        return self.criterion.alpha_sigma2 * self.equations.loss_gradient
 
     def _correct_net_biases(self) -> None:
         """Correct the net biases by the Newton step that the gradient implies.
@@ -164,7 +138,7 @@ class JointSolution:
         The gradient at theta is rounding error, which a large penalty magnifies; the step is below the last digit of
         theta.
         """
-        rest = self.loss_gradient + (self.variance_gradient if self.criterion.full_risk else 0.0)
+        rest = self.loss_gradient + (self.equations.variance_gradient if self.criterion.full_risk else 0.0)
         gradient = self.hessian.whiten(rest) + np.tensordot(self.root * self.u, self.u_whitened, axes=2)
         moved = self.u_whitened @ np.linalg.solve(self.hessian.inner, gradient)
         self.u = self.u - np.divide(moved, self.root, out=np.zeros_like(moved), where=self.root > 0)
@@ -176,6 +150,42 @@ class JointSolution:
     def net_means(self) -> Array:
         """Arm means net of the common bias, shape (K,): all moved alike on the scale of the effect."""
         return net_means(self.raw_means, self.mean_bias, self.criterion.scale_slopes, self.effect_scale)
+
+
+class SolutionRows:
+    """Rows under the outcome models of a solution.
+
+    Parameters
+    ----------
+    solution : JointSolution
+        The solution.
+    rows : JointRows
+        All rows, or a block of them.
+    """
+
+    def __init__(self, solution: JointSolution, rows: JointRows) -> None:
+        self.solution, self.rows, self.criterion = solution, rows, solution.criterion
+        self.sample, self.weight_fit, self.resampled = rows.sample, rows.weight_fit, rows.resampled
+        self.objective = JointObjective(self.sample, self.criterion)
+        self.q, self.share = self.objective.q, self.resampled.share[:, 0]
+        self.means = self.objective.means(solution.theta[..., None])
+        self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
+        self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]
+        own = self.sample.own(self.means.eta[..., 0])
+        self.score, _, self.expected = self.sample.family.score(self.sample.y, own)
+        self.loss_w = self.criterion.alpha_sigma2 * loss_weights(self.criterion, self.resampled)[:, 0]
+
+    @cached_property
+    def variance(self) -> EffectVariance:
+        """V over the replicates."""
+        resampled = self.resampled
+        return self.objective.variance(self.means, resampled.share, resampled.moments, self.solution.levels.centres)
+
+    @cached_property
+    def fitted_variance(self) -> EffectVariance:
+        """V at the fitted score."""
+        fitted = WeightMoments.single(self.resampled.at)
+        return self.objective.variance(self.means, self.resampled.share, fitted, self.solution.levels.fitted_centres)
 
 
 def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:

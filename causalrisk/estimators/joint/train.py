@@ -6,24 +6,65 @@ scipy optimiser, the estimate with its influence function, and its risk beside t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.joint.by_gamma import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
+from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
 from causalrisk.estimators.joint.minimum import ResampledObjectives
-from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights, objective_equations
-from causalrisk.estimators.joint.replicate_sums import replicate_sums
-from causalrisk.estimators.joint.solution import JointSolution
+from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
+from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
+from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.specification import Estimate, KnownRows
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
-from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.replicates import (
+    KEPT,
+    BlockwiseWeights,
+    Replicates,
+    ReplicateTotals,
+    kept_bytes,
+    replicate_totals,
+)
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
+
+T = TypeVar("T")
+SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
+
+
+@dataclass(frozen=True)
+class StartSums:
+    """Sums over rows of the IPWRA fit that the objective holds fixed; those of blocks add up.
+
+    Parameters
+    ----------
+    weight, variance : float
+        Importance weights of the rows, and their products with the variance function.
+    squares : float
+        Squared residuals over N.
+    """
+
+    weight: float
+    variance: float
+    squares: float
+
+    @classmethod
+    def of(cls, theta: Array, place: slice, sample: Sample, weight_fit: WeightFit) -> StartSums:
+        """Sum over rows."""
+        own = sample.family.mean(shifted(sample.own(theta @ sample.X.columns.T), sample.offset))
+        weights = sample.s * weight_fit.w
+        squares = sample.mean(sample.observed * (sample.y - own) ** 2)
+        return cls(float(weights.sum()), float(weights @ sample.family.variance(own)), float(squares))
 
 
 @dataclass(frozen=True)
@@ -44,6 +85,8 @@ class JointProblem:
         How the effect is reported.
     n_units : float
         n: rows of the sample, each as often as a frequency weight counts it.
+    together : bool
+        Whether all rows are needed at once, as where clusters are held out.
     """
 
     sample: Sample
@@ -52,23 +95,128 @@ class JointProblem:
     replicates: Replicates
     effect_scale: EffectScale
     n_units: float
+    together: bool = False
+    in_memory = True
 
     @property
     def usual_method(self) -> str:
         """The optimiser unless one is named: least squares where the objective is a sum of squares."""
         return "least_squares" if self.sample.family.linear else "trust-exact"
 
-    def replicate_weights(self) -> BlockwiseWeights:
-        """Return the importance weights of the full sample under each replicate."""
-        sample, gamma = self.sample, self.replicates.gamma
-        weights = sample.s[:, None]
-        return BlockwiseWeights(
+    @property
+    def separable(self) -> bool:
+        """Whether the tilt of the target is the same under all replicates."""
+        return self.weight_fit.model.target.separable
+
+    @cached_property
+    def places(self) -> list[slice]:
+        """Blocks of rows that are worked on at a time; all of them where the model is one of all rows."""
+        one = self.together or not self.sample.family.linear or not self.weight_fit.model.by_rows
+        return [slice(0, self.sample.n)] if one else self.sample.parts(SHARE)
+
+    @property
+    def kept(self) -> bool:
+        """Whether blocks and their weights under the replicates are kept between passes."""
+        return len(self.places) == 1 or kept_bytes(self.weight_fit.model, self.sample.n, self.replicates.count) <= KEPT
+
+    def parts(self) -> Iterator[tuple[slice, Sample, WeightFit]]:
+        """Begin a pass over the rows: where they are, they themselves and their importance weights."""
+        for place in self.places:
+            one = len(self.places) == 1
+            sample = self.sample if one else self.sample.part(place)
+            yield place, sample, self.weight_fit if one else self.weight_fit.part_of_fit(place)
+
+    @cached_property
+    def totals(self) -> ReplicateTotals | None:
+        """What weights under the replicates need of all rows; None where these are one block, or they need nothing."""
+        model, toward = self.weight_fit.model, self.weight_fit.model.target.toward
+        if len(self.places) == 1 or not model.divided:
+            return None
+        if toward is not None:
+            tilt = np.array([self.sample.s[self.sample.slices[toward]].sum()])
+            return ReplicateTotals(TargetSums(np.array([self.sample.total]), tilt, tilt), None)
+        return self.varying_totals()
+
+    def varying_totals(self) -> ReplicateTotals:
+        """Sum, in two passes, what a tilt that depends on the scores is divided by."""
+        return replicate_totals(lambda function: self.over_fits(partial(_of_model, function)), self.replicates.gamma)
+
+    @cached_property
+    def start_sums(self) -> StartSums:
+        """Sums over the rows at the IPWRA fit."""
+        return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
+
+    def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
+        return (function(*part) for part in self.parts())
+
+    def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block of rows with their weights under the replicates."""
+        return self.over_fits(partial(_of_weighed, self, function))
+
+    def block(self, place: slice, sample: Sample, weight_fit: WeightFit) -> JointRows:
+        """Weigh some rows, or all of them, under the replicates."""
+        replicated = BlockwiseWeights(
             slices=sample.slices,
-            model=self.weight_fit.model,
-            counts=weights,
-            gammas=[gamma],
+            model=weight_fit.model,
+            counts=sample.s[:, None],
+            gammas=[self.replicates.gamma],
             count=self.replicates.count,
+            totals=None if sample is self.sample else self.totals,
         )
+        return JointRows.of(place, sample, weight_fit, replicated)
+
+
+def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
+    return function(fit.model, sample.s[:, None])
+
+
+def _of_weighed(
+    problem: JointProblem, function: Callable[[JointRows], T], place: slice, sample: Sample, fit: WeightFit
+) -> T:
+    return function(problem.block(place, sample, fit))
+
+
+@dataclass(frozen=True)
+class SolvedRows:
+    """Predictions and influence function of a joint estimate, as in `EstimateRows`; they are made when asked for.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The rows.
+    solution : JointSolution
+        The estimate.
+    centres : ReplicateCentres
+        What centres the equations under each replicate.
+    by_gamma : PropensitySums
+        How they move with the propensity coefficients.
+    """
+
+    problem: JointProblem
+    solution: JointSolution
+    centres: ReplicateCentres
+    by_gamma: PropensitySums
+
+    @cached_property
+    def predicted(self) -> Array:
+        """As in `EstimateRows`."""
+        sample = self.problem.sample
+        return sample.family.mean(shifted(self.solution.theta @ sample.X.columns.T, sample.offset))
+
+    @cached_property
+    def influence(self) -> Array:
+        """As in `EstimateRows`."""
+        return np.concatenate([values for _, values in self.blocks()])
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """As in `EstimateRows`."""
+        return self.problem.over(self.of)
+
+    def of(self, rows: JointRows) -> tuple[slice, Array]:
+        """Where rows are, and their influence function of (params, theta, gamma)."""
+        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma)
+        return rows.place, np.column_stack([own, rows.weight_fit.influence])
 
 
 @dataclass(frozen=True)
@@ -155,14 +303,11 @@ def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriteri
     JointCriterion
         The criterion of this sample.
     """
-    sample, start = problem.sample, problem.start
-    own = sample.own(start.predicted)
-    weights = sample.s * problem.weight_fit.w
-    dispersion = float(weights @ sample.family.variance(own) / weights.sum())
-    residual = float(np.sqrt(sample.mean(sample.observed * (sample.y - own) ** 2)))
-    slopes = problem.effect_scale.g_slope(start.model_means)
+    start = problem.start_sums
+    residual = float(np.sqrt(start.squares))
+    slopes = problem.effect_scale.g_slope(problem.start.model_means)
     return JointCriterion(
-        alpha_sigma2=criterion.alpha * dispersion,
+        alpha_sigma2=criterion.alpha * (start.variance / start.weight),
         penalty=criterion.penalty,
         fitted_penalty=criterion.fitted_penalty,
         full_risk=criterion.full_risk,
@@ -189,16 +334,29 @@ class Trainer:
     def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
         self.problem, self.starts = problem, starts
         self.method, self.along_valleys = method or problem.usual_method, method is None
-        self.replicated = problem.replicate_weights()
-        share = (problem.sample.s / problem.sample.total)[:, None]
-        self.resampled = ResampledWeights.of(share, problem.weight_fit.as_resample(), self.replicated)
-        self._objective: JointObjective | None = None
+        self._kept: list[JointRows] | None = None
+        self._begun: dict[bool, Expanded] = {}
 
-    def objective(self, criterion: JointCriterion) -> JointObjective:
-        """Return the objective under a criterion."""
-        if self._objective is None:
-            self._objective = JointObjective(self.problem.sample, criterion)
-        return self._objective.under(criterion)
+    def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows, which are kept for the next where they are few."""
+        if self._kept is None and self.problem.kept:
+            self._kept = list(self.problem.over(_itself))
+        return self.problem.over(function) if self._kept is None else map(function, self._kept)
+
+    @cached_property
+    def whole(self) -> JointRows:
+        """All rows as one block."""
+        sample = self.problem.sample
+        if self.problem.places[1:]:
+            return self.problem.block(slice(0, sample.n), sample, self.problem.weight_fit)
+        return next(self.over(_itself))
+
+    def start(self, criterion: JointCriterion) -> Expanded:
+        """Return the objective about the IPWRA fit."""
+        known = self._begun.get(criterion.full_risk)
+        if known is None:
+            known = self._begun[criterion.full_risk] = expand_about(self.problem.start.theta, criterion, self.over)
+        return known
 
     def train(self, criterion: JointCriterion, near: JointSolution | None = None) -> JointSolution:
         """Minimise the objective.
@@ -215,25 +373,23 @@ class Trainer:
         JointSolution
             Its minimum.
         """
-        problem, objective, resampled = self.problem, self.objective(criterion), self.resampled
-        start = problem.start.theta if near is None else near.theta
-        equations = objective_equations(objective, start, resampled)
-        if problem.sample.family.linear:
-            z, result = minimize_squares(equations, self.method)
-            theta = start + objective.step_unit * z.reshape(start.shape)
+        begin, family = self.start(criterion), self.problem.sample.family
+        theta, D = begin.theta if near is None else near.theta, criterion.contrasts.T @ criterion.contrasts
+        curvature = None
+        units = row_units(criterion, family, theta.size)
+        if family.linear:
+            z, result = minimize_squares(begin.at(theta, D).equations.stacked(criterion) * units, self.method)
+            at = begin.at(theta + step_unit(criterion, family) * z.reshape(theta.shape), D)
         else:
-            theta, result = self._minimum(objective, start, equations)
-            equations = objective_equations(objective, theta, resampled)
-        return JointSolution(
-            objective=objective,
-            weight_fit=problem.weight_fit,
-            replicates=problem.replicates,
-            resampled=resampled,
-            theta=theta,
-            equations=equations,
-            effect_scale=problem.effect_scale,
-            result=result,
-        )
+            objective = JointObjective(self.whole.sample, criterion)
+            if near is not None:
+                begin = expand_about(theta, criterion, self.over)
+            theta, result = self._minimum(objective, theta, begin.equations.stacked(criterion) * units)
+            at = expand_about(theta, criterion, self.over)
+            bent = objective.expand(theta[..., None], self.whole.resampled).curvature
+            curvature = None if bent is None else bent[0] / units[0] ** 2
+        scale = self.problem.effect_scale
+        return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
     def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
         """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
@@ -241,58 +397,70 @@ class Trainer:
         The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
         steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
         """
+        resampled = self.whole.resampled
         if self.along_valleys:
-            ahead = ResampledObjectives(objective, self.resampled).minima(start[..., None])
+            ahead = ResampledObjectives(objective, resampled).minima(start[..., None])
             if np.isfinite(ahead.value[0]):
                 start = ahead.theta.reshape(start.shape)
-                equations = objective_equations(objective, start, self.resampled)
+                begin = expand_about(start, objective.criterion, self.over)
+                equations = begin.equations.stacked(objective.criterion) * objective.row_units
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                return _derivatives(objective.expand(start[..., None] + z.reshape(*start.shape, 1), self.resampled))
+                return _derivatives(objective.expand(start[..., None] + z.reshape(*start.shape, 1), resampled))
 
         z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
         return start + z.reshape(start.shape), result
 
+    def centres(self, *found: JointSolution) -> tuple[ReplicateCentres, ...]:
+        """Return what centres the equations of each solution under each replicate."""
+        return replicate_centres(found, self.problem.separable, self.over)
+
     def estimate(self, solution: JointSolution) -> JointEstimate:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
-        sample, weight_fit, start = self.problem.sample, self.problem.weight_fit, self.problem.start
-        sums = replicate_sums(solution, self.replicated)
-        influence = np.column_stack([influence_function(solution, sums), weight_fit.influence])
-        params, predicted = solution.params(), solution.predicted
+        problem, begin = self.problem, self.start(solution.criterion)
+        by_gamma = propensity_sums(solution, self.over)
+        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma)
         estimate = Estimate(
-            params=params,
+            params=solution.params(),
             theta=solution.theta,
-            gamma=weight_fit.coefficients,
+            gamma=problem.weight_fit.coefficients,
             model_means=solution.raw_means,
-            rows=KnownRows(predicted, influence),
+            rows=KnownRows(rows.predicted, np.concatenate([values for _, values in self.over(rows.of)]))
+            if problem.kept
+            else rows,
         )
-        errors = np.column_stack([solution.error, sample.own(start.predicted) - sample.y])
-        share = self.resampled.share
-        bias, start_bias = np.moveaxis(self.replicated.sums(share, errors[:, None])[:, :, 0], -1, 0)
         return JointEstimate(
             estimate=estimate,
-            bias=bias,
-            start_bias=start_bias,
-            variance=float(solution.variance.value()[0]),
-            start_variance=self.variance_of(start.predicted, solution.criterion),
-            n_units=self.problem.n_units,
+            bias=solution.equations.forms[:, 1:, -1],
+            start_bias=begin.equations.forms[:, 1:, -1],
+            variance=solution.equations.variance_value,
+            start_variance=begin.equations.variance_value,
+            n_units=problem.n_units,
             full_risk=solution.criterion.full_risk,
             fitted_net_bias=solution.u[:, 0],
-            mc_se=monte_carlo_se(solution, sums),
+            mc_se=monte_carlo_se(solution, by_gamma.replicates),
             result=solution.result,
             slopes=unit_slopes(solution.criterion.scale_slopes),
         )
 
     def variance_of(self, predicted: Array, criterion: JointCriterion) -> float:
         """V of any outcome predictions, shape (K, n)."""
-        sample = self.problem.sample
+        sample, resampled = self.problem.sample, self.whole.resampled
         residual = (sample.y - sample.own(predicted))[:, None]
         D = criterion.contrasts.T @ criterion.contrasts
-        moments = self.resampled.moments
         return predictions_variance(
-            sample.slices, D=D, share=self.resampled.share, moments=moments, predicted=predicted, residual=residual
+            sample.slices,
+            D=D,
+            share=resampled.share,
+            moments=resampled.moments,
+            predicted=predicted,
+            residual=residual,
         )
+
+
+def _itself(rows: JointRows) -> JointRows:
+    return rows
 
 
 def _derivatives(at: Expansion) -> tuple[float, Array, Array]:

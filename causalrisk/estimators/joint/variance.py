@@ -46,13 +46,56 @@ class PsiPart:
     factor: Array
 
 
+@dataclass(frozen=True)
+class VarianceCentres:
+    """What centres psi and its derivatives: sums over all rows.
+
+    Parameters
+    ----------
+    M, R : ndarray, shape (K, m)
+        M_a and R_a.
+    of_tilt : ndarray, shape (K, p, m)
+        M'_a, or where tilt and measure are one M'_a + R'_a.
+    of_measure : ndarray, shape (K, p, m), or None
+        R'_a; None where tilt and measure are one.
+    """
+
+    M: Array
+    R: Array
+    of_tilt: Array
+    of_measure: Array | None
+
+    @classmethod
+    def of(
+        cls,
+        q: Array,
+        slices: tuple[slice, ...],
+        share: Array,
+        at: ImportanceWeights,
+        *,
+        mean: Array,
+        deriv: Array,
+        residual: Array,
+    ) -> VarianceCentres:
+        """Sum over rows, under the mean of the weights; those of blocks add up. Arguments as in `EffectVariance`."""
+        weighted = share * at.w * residual
+        M = np.stack([(share * at.tilt * m).sum(axis=0) for m in mean])
+        R = np.stack([weighted[rows].sum(axis=0) for rows in slices])
+        factors = [_factor(at, rows, slope) for rows, slope in zip(slices, deriv, strict=True)]
+        total = np.stack([q.T @ (share * factor) for factor in factors])
+        if at.measure is at.tilt:
+            return cls(M, R, total, None)
+        tilted = np.stack([q.T @ (share * at.tilt * slope) for slope in deriv])
+        return cls(M, R, tilted, total - tilted)
+
+
 class EffectVariance:
     """V at theta and its expansion.
 
     Parameters
     ----------
-    q, pairs : ndarray, shape (n, p) and (n, p (p + 1) / 2)
-        Outcome columns and their pairwise products.
+    q : ndarray, shape (n, p)
+        Outcome columns.
     slices : tuple of slice
         Rows of each arm.
     D : ndarray, shape (K, K)
@@ -65,12 +108,13 @@ class EffectVariance:
         m_a and m_a'.
     residual : ndarray, shape (n, m) or (n, 1)
         y - m in a row's own arm.
+    centres : VarianceCentres, optional
+        Where the rows are a block of others, those of all.
     """
 
     def __init__(
         self,
         q: Array,
-        pairs: Array,
         slices: tuple[slice, ...],
         D: Array,
         share: Array,
@@ -78,15 +122,15 @@ class EffectVariance:
         mean: Array,
         deriv: Array,
         residual: Array,
+        centres: VarianceCentres | None = None,
     ) -> None:
-        self.q, self.pairs, self.slices, self.D, self.share = q, pairs, slices, D, share
+        self.q, self.slices, self.D, self.share = q, slices, D, share
         self.moments, self.deriv, self.residual = moments, deriv, residual
-        tilt, w = moments.mean.tilt, moments.mean.w
-        weighted = share * w * residual
-        self.M = np.stack([(share * tilt * m).sum(axis=0) for m in mean])
-        self.R = np.stack([weighted[rows].sum(axis=0) for rows in slices])
+        self.centres = centres or VarianceCentres.of(
+            q, slices, share, moments.mean, mean=mean, deriv=deriv, residual=residual
+        )
+        self.M, self.R = self.centres.M, self.centres.R
         self.parts = [self._part(weights, mean) for weights in moments.parts]
-        self.centres = self._centres()
         self.own_D = np.concatenate([np.full((len(share[rows]), 1), D[a, a]) for a, rows in enumerate(slices)])
 
     def _part(self, weights: ImportanceWeights, mean: Array) -> PsiPart:
@@ -95,25 +139,14 @@ class EffectVariance:
             value = weights.tilt * (mean[a] - self.M[a]) - weights.measure * self.R[a]
             value[rows] += w[rows] * self.residual[rows]
             psi.append(value)
-            slope = weights.tilt * self.deriv[a] * np.ones_like(self.share)
-            slope[rows] = -weights.excess[rows] * self.deriv[a][rows]  # t - w: w is near t, the excess keeps its digits
-            factor.append(slope)
+            factor.append(_factor(weights, rows, self.deriv[a]) * np.ones_like(self.share))
         stacked = np.stack(psi)
         return PsiPart(weights, stacked, np.tensordot(self.D, stacked, axes=1), np.stack(factor))
 
-    def _centres(self) -> tuple[Array, Array | None]:
-        """M' and R', shape (K, p, m); their sum and None where tilt and measure are one."""
-        first = self.parts[0]
-        total = np.stack([self.q.T @ (self.share * factor) for factor in first.factor])
-        if first.weights.measure is first.weights.tilt:
-            return total, None
-        tilted = np.stack([self.q.T @ (self.share * first.weights.tilt * deriv) for deriv in self.deriv])
-        return tilted, total - tilted
-
     def centring(self, weights: ImportanceWeights) -> list[tuple[Array, Array]]:
         """Return what centres the derivatives: pairs of multiples, (n, m), of vectors, (K, p, m)."""
-        of_tilt, of_measure = self.centres
-        centres = [(weights.tilt, of_tilt)]
+        centres = [(weights.tilt, self.centres.of_tilt)]
+        of_measure = self.centres.of_measure
         return centres if of_measure is None else [*centres, (weights.measure, of_measure)]
 
     def slopes(self, part: PsiPart, arm: int) -> Array:
@@ -132,15 +165,18 @@ class EffectVariance:
         weights = self.own_D * self.moments.own_sd**2 * own_deriv
         return weights * own_deriv, weights * self.residual
 
-    def gram(self) -> Array:
-        """Gram matrix of the equations (c, h) of all but the part `own_sd`, shape (m, K p, K p + 1)."""
+    def gram(self, pairs: Array) -> Array:
+        """Gram matrix of the equations (c, h) of all but the part `own_sd`, shape (m, K p, K p + 1).
+
+        `pairs` are the pairwise products of the columns, shape (n, p (p + 1) / 2).
+        """
         n_arms, p, m = len(self.slices), self.q.shape[1], self.share.shape[1]
         gram = np.zeros((m, n_arms * p, n_arms * p + 1))
         for part in self.parts:
-            self._add_gram(gram, part)
+            self._add_gram(gram, part, pairs)
         return gram
 
-    def _add_gram(self, gram: Array, part: PsiPart) -> None:
+    def _add_gram(self, gram: Array, part: PsiPart, pairs: Array) -> None:
         n_arms, p, share = len(self.slices), self.q.shape[1], self.share
         centres, pulled = self.centring(part.weights), part.D_psi
         products = [[self.q.T @ (share * f * factor) for factor in part.factor] for f, _ in centres]
@@ -148,7 +184,7 @@ class EffectVariance:
         for a in range(n_arms):
             of_a = slice(a * p, (a + 1) * p)
             for b in range(a + 1):
-                block = gram_matrices(self.pairs, share * part.factor[a] * part.factor[b], p)
+                block = gram_matrices(pairs, share * part.factor[a] * part.factor[b], p)
                 for k, (_, centre) in enumerate(centres):
                     block -= _outer(products[k][a], centre[b]) + _outer(centre[a], products[k][b])
                     for j, (_, other) in enumerate(centres):
@@ -177,6 +213,13 @@ class EffectVariance:
         return np.stack(total)
 
 
+def _factor(weights: ImportanceWeights, own: slice, deriv: Array) -> Array:
+    """(t - 1{arm = a} w) m_a', shape (n, m); `own` are the rows of arm a."""
+    factor = weights.tilt * deriv * np.ones_like(weights.excess)
+    factor[own] = -weights.excess[own] * deriv[own]  # t - w: w is near t, the excess keeps its digits
+    return factor
+
+
 def predictions_variance(
     slices: tuple[slice, ...], D: Array, share: Array, moments: WeightMoments, predicted: Array, residual: Array
 ) -> float:
@@ -185,7 +228,6 @@ def predictions_variance(
     return float(
         EffectVariance(
             q=none,
-            pairs=none,
             slices=slices,
             D=D,
             share=share,

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from causalrisk.estimators.joint.by_gamma import propensity_sums
 from causalrisk.estimators.joint.influence import loss_term, propensity_term, risk_term, variance_term
-from causalrisk.estimators.joint.replicate_sums import _fixed_tilt_gradients, replicate_sums, variance_gradients
+from causalrisk.estimators.joint.replicate_sums import _fixed_tilt_gradients, known_score_sums, variance_gradients
+from causalrisk.estimators.joint.solution import SolutionRows
 from causalrisk.estimators.joint.train import Trainer, joint_criterion
 from tests.problems import RISK, problem
 
@@ -17,10 +19,11 @@ N_REPLICATES = 12
 class ByHand:
     """Gradient of sigma_0^2 J and the four terms of xi_i, two arms and a linear outcome."""
 
-    def __init__(self, solution, gamma):
-        self.solution, sample = solution, solution.sample
+    def __init__(self, rows, gamma):
+        self.rows, solution, sample = rows, rows.solution, rows.sample
+        self.solution = solution
         self.sign = np.where(sample.arm == 1, 1.0, -1.0)
-        m0, m1 = solution.predicted
+        m0, m1 = rows.predicted
         self.error = np.where(sample.arm == 1, m1, m0) - sample.y
         self.own = np.hstack([sample.X.columns * inside[:, None] for inside in sample.indicators.T])
         self.effect, self.effect_slope = m1 - m0, np.hstack([-sample.X.columns, sample.X.columns])
@@ -30,7 +33,7 @@ class ByHand:
         self.penalties[1:] /= len(gamma.T) - 1
 
     def weights_at(self, gamma):
-        fit, sample = self.solution.weight_fit, self.solution.sample
+        fit, sample = self.rows.weight_fit, self.rows.sample
         at = fit.model.weights_at(fit.model.predictors(gamma[:, None]), sample.s[:, None])
         return at.w[:, 0], np.broadcast_to(at.tilt, at.w.shape)[:, 0]
 
@@ -96,25 +99,27 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     joint = res._record.joint
     trainer = Trainer(joint.problem)
     solution = trainer.train(joint.criterion)
-    sums = replicate_sums(solution, trainer.replicated)
-    gamma = np.column_stack([solution.weight_fit.gamma, joint.replicates.gamma])
-    hand = ByHand(solution, gamma)
+    rows, fit = SolutionRows(solution, trainer.whole), joint.problem.weight_fit
+    (centres,) = trainer.centres(solution)
+    sums = known_score_sums(rows, centres)
+    gamma = np.column_stack([fit.gamma, joint.replicates.gamma])
+    hand = ByHand(rows, gamma)
     scale = np.abs(hand.risk_term()).max()
     np.testing.assert_allclose(hand.gradient(), 0, atol=1e-9 * scale)
 
     factor = solution.hessian.factor
-    of_u_slope, whitened = risk_term(solution, sums.known)
-    np.testing.assert_allclose(loss_term(solution, sums.known), hand.loss_term(), atol=1e-10 * scale)
+    of_u_slope, whitened = risk_term(rows, sums)
+    np.testing.assert_allclose(loss_term(rows, sums), hand.loss_term(), atol=1e-10 * scale)
     np.testing.assert_allclose(of_u_slope + whitened @ factor, hand.risk_term(), atol=1e-10 * scale)
     if objective == "risk":
-        np.testing.assert_allclose(variance_term(solution, sums.known), hand.variance_term(), atol=1e-10 * scale)
+        np.testing.assert_allclose(variance_term(rows, sums), hand.variance_term(), atol=1e-10 * scale)
 
     by_gamma = []
     for step in 1e-5 * np.eye(len(gamma)):
-        ahead, behind = (ByHand(solution, gamma + sign * step[:, None]).gradient() for sign in (1, -1))
+        ahead, behind = (ByHand(rows, gamma + sign * step[:, None]).gradient() for sign in (1, -1))
         by_gamma.append((ahead - behind) / 2e-5)
-    term, whitened = propensity_term(solution, sums)
-    expected = solution.weight_fit.influence @ np.array(by_gamma)
+    term, whitened = propensity_term(rows, propensity_sums(solution, trainer.over))
+    expected = fit.influence @ np.array(by_gamma)
     np.testing.assert_allclose(term + whitened @ factor, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -130,9 +135,9 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
 def test_gradients_under_a_fixed_tilt_equal_those_of_any(case):
     parts, _, _ = problem(*case).joint(RISK)
     trainer = Trainer(parts)
-    solution = trainer.train(joint_criterion(parts, RISK))
-    for _, _, at in trainer.replicated.blocks():
-        general = np.add(*variance_gradients(solution, at))
+    rows = SolutionRows(trainer.train(joint_criterion(parts, RISK)), trainer.whole)
+    for _, _, at in rows.rows.replicated.blocks():
+        general = np.add(*variance_gradients(rows, at))
         np.testing.assert_allclose(
-            _fixed_tilt_gradients(solution)(at), general, rtol=1e-9, atol=1e-12 * np.abs(general).max()
+            _fixed_tilt_gradients(rows)(at), general, rtol=1e-9, atol=1e-12 * np.abs(general).max()
         )

@@ -9,7 +9,8 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
-from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights, objective_equations
+from causalrisk.estimators.joint.equations import JointRows, expand_about
+from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.train import joint_criterion
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
@@ -42,7 +43,13 @@ class Setting:
         self.criterion = joint_criterion(self.trained, criterion)
         self.objective = JointObjective(sample, self.criterion)
         operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
-        self.resampled = ResampledWeights.of(np.full((sample.n, 1), 1 / sample.n), fit.as_resample(), operator)
+        self.rows = JointRows.of(slice(0, sample.n), sample, fit, operator)
+        self.resampled = self.rows.resampled
+
+    def equations(self, theta):
+        """Equations of the objective about theta."""
+        at = expand_about(theta, self.criterion, lambda function: iter([function(self.rows)]))
+        return at.equations.stacked(self.criterion) * self.objective.row_units
 
     def expand(self, theta):
         return self.objective.expand(theta.reshape(*self.start.shape, 1), self.resampled)
@@ -158,7 +165,7 @@ def test_value_equals_the_definition(setting):
     for theta in points(setting):
         value, _, _ = setting.squares(theta)
         if value is None:  # of linear models the rows give it
-            rows = objective_equations(setting.objective, theta, setting.resampled)
+            rows = setting.equations(theta)
             value = (rows[:, -1] ** 2).sum() / 2 * setting.criterion.rms_residual**2
         assert setting.definition(theta) == pytest.approx(value, rel=1e-11)
 
@@ -190,7 +197,7 @@ def test_the_objective_of_groups_is_the_mean_of_theirs(setting):
 
 
 def test_rows_of_the_data_equal_the_gram_matrices(setting):
-    rows = objective_equations(setting.objective, setting.start, setting.resampled)
+    rows = setting.equations(setting.start)
     at = setting.expand(setting.start)
     expected = at.strict[0][:, :-1].T @ at.strict[0] + at.gram[0]
     np.testing.assert_allclose((rows.T @ rows)[:-1], expected, rtol=1e-9, atol=1e-11 * np.abs(expected).max())

@@ -1,0 +1,226 @@
+"""The Joint Robust Estimator over blocks of rows: the joint problem of a scan, whose passes read the rows anew.
+
+Flows in: a scan, its IPWRA fit over blocks. Flows out: a record of the joint fit. Training is that of a fit in memory;
+only where the rows are, and how the propensity replicates are drawn, is different.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.rowless import by_rows
+from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.block_problem import Block, Problem
+from causalrisk.estimators.blocked import (
+    BlockedFit,
+    BlockedWeights,
+    check_available,
+    problem_of,
+    separate_record,
+)
+from causalrisk.estimators.blocked_refit import Resamples, refit_propensity
+from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by
+from causalrisk.estimators.joint.anchor import rows_alone
+from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, Trainer
+from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
+from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.resampling import checked_replicates
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.separate_refit import FullFit
+from causalrisk.estimators.specification import IPWRA, JRE, ScannedEstimate
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import Replicates, ReplicateTotals
+from causalrisk.propensity.weights import WeightFit
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScannedJointProblem(JointProblem):
+    """A joint problem whose rows come in blocks.
+
+    Parameters
+    ----------
+    sample, weight_fit, start, replicates, effect_scale, n_units
+        As in `JointProblem`, without rows.
+    source : Problem
+        What is estimated from which data.
+    weights : BlockedWeights
+        The fitted importance weights.
+    """
+
+    source: Problem
+    weights: BlockedWeights
+
+    in_memory = kept = False
+
+    def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
+        """As in `JointProblem`."""
+        blocks = self.source.over(functools.partial(_of_parts, self.weights, function))
+        return itertools.chain.from_iterable(blocks)
+
+    @functools.cached_property
+    def totals(self) -> ReplicateTotals | None:
+        """As in `JointProblem`."""
+        return ReplicateTotals(self.weights.whole.target, None) if self.separable else self.varying_totals()
+
+    def without_rows(self) -> JointProblem:
+        """Return what is kept of the problem after the fit."""
+        names = [field.name for field in dataclasses.fields(JointProblem)]
+        return JointProblem(**{name: getattr(self, name) for name in names})
+
+
+def _of_parts(weights: BlockedWeights, function: Callable[[slice, Sample, WeightFit], T], block: Block) -> list[T]:
+    fit = weights.of(block)
+    return [function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE)]
+
+
+def fit_joint_blocks(
+    design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
+) -> FitRecord:
+    """Fit the Joint Robust Estimator to a scan.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+    joint_options : JREOptions
+        How it is trained.
+
+    Returns
+    -------
+    FitRecord
+        The fit, without standard errors.
+    """
+    kinds = inference.resolved(design.cluster_name is not None, joint=True)
+    check_available(options, inference)
+    _check_joint(design, options, joint_options, kinds)
+    notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
+    start, fit = separate_record(problem, inference, kinds, notes)
+    joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
+    units = functools.partial(rows_alone, start.frequency)
+    trained = train_by(Trainer(joint, joint_options.method), joint_options, units, notes)
+    check_converged(trained, joint_method(joint_options, options), notes)
+    check_outcome(design, notes)
+    check_clusters(design, notes)
+    estimate = trained.estimate.estimate
+    kept = ScannedEstimate(
+        params=estimate.params,
+        theta=estimate.theta,
+        gamma=estimate.gamma,
+        model_means=estimate.model_means,
+        failed=estimate.failed,
+    )
+    record = dataclasses.replace(
+        trained, problem=joint.without_rows(), estimate=dataclasses.replace(trained.estimate, estimate=kept)
+    )
+    passes = JointPasses(joint, cast(SolvedRows, estimate.rows), cast(LaterPasses, start.passes))
+    return dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes, notes=tuple(notes))
+
+
+def _joint_problem(
+    start: FitRecord, problem: Problem, fit: BlockedFit, options: JREOptions, notes: Notes
+) -> ScannedJointProblem:
+    """Draw the propensity replicates, whose weights go by the number of each row, and fit them."""
+    estimate, weights = start.estimate, fit.weights
+    if weights is None:
+        raise TypeError("the joint estimator has importance weights")
+    resampler = KeyedResampler(start.bootstrap, start.seed, start.frequency)
+    full = FullFit(estimate.params, fit.theta, fit.level, problem.options.effect_scale)
+    resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
+    fits = refit_propensity(problem, full, estimate.gamma, resamples)
+    replicates = Replicates(fits.coefficients[:, fits.failures == Failure.OK], fits.failures)
+    return ScannedJointProblem(
+        sample=start.sample,
+        weight_fit=start.used_weight_fit,
+        start=estimate,
+        replicates=checked_replicates(replicates, notes),
+        effect_scale=problem.options.effect_scale,
+        n_units=float(problem.design.nobs),
+        source=problem,
+        weights=weights,
+    )
+
+
+def _check_joint(
+    design: ScannedDesign, options: ModelOptions, joint_options: JREOptions, kinds: tuple[str, str]
+) -> None:
+    """Refuse what the joint estimator has in memory alone."""
+    robust = "robust" if design.cluster_name is None else "cluster"
+    if kinds[0] == "bootstrap":
+        raise UnavailableError(
+            "the bootstrap of JRE is not there for a scan; its robust standard errors are, and are not its default.\n"
+            f'Type  cov_type="{robust}".'
+        )
+    if kinds[1] == "stratified":
+        raise UnavailableError(
+            'bootstrap="stratified" is not there for JRE from a scan: its propensity replicates are of all rows.\n'
+            'Type  bootstrap="pairs".'
+        )
+    if not options.outcome_family.linear:
+        raise UnavailableError(
+            f"JRE from a scan has linear outcome models; {options.outcome_family.label} is not there yet.\n"
+            "Use IPWRA or AIPW, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if joint_options.replicates is not None:
+        raise UnavailableError(
+            "replicates= goes by rows, and those of a scan are not kept in memory.\n"
+            "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if design.cluster_name is not None and joint_options.objective == "risk" and joint_options.anchor is None:
+        raise UnavailableError(
+            "the anchor of JRE is not chosen by clusters held out of a scan; expected it to be given.\n"
+            "Type  anchor=3  for a cautious one."
+        )
+
+
+@dataclass(frozen=True)
+class JointPasses(LaterPasses):
+    """Further passes over the rows of a joint fit.
+
+    Parameters
+    ----------
+    problem : ScannedJointProblem
+        What was trained.
+    rows : SolvedRows
+        The influence function.
+    start : LaterPasses
+        Passes of the fit it started from.
+    """
+
+    problem: ScannedJointProblem
+    rows: SolvedRows
+    start: LaterPasses
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `LaterPasses`."""
+        return self.problem.source.over(functools.partial(_on_influence, function, self.problem, self.rows))
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`; there are none."""
+        raise by_rows()
+
+
+def _on_influence(
+    function: Callable[[BlockInfluence], T], problem: ScannedJointProblem, rows: SolvedRows, block: Block
+) -> T:
+    def influence(place: slice, sample: Sample, fit: WeightFit) -> Array:
+        return rows.of(problem.block(place, sample, fit))[1]
+
+    values = np.concatenate(_of_parts(problem.weights, influence, block))
+    return function(BlockInfluence(values, block.sample.s, block.cluster))

@@ -1,0 +1,184 @@
+"""JRE over blocks of rows against JRE in memory under the same propensity replicates."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import JRE, UnavailableError, scan
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, seed_sequence
+from tests.conftest import simulate
+
+F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    rng, frame = np.random.default_rng(3), cattaneo[::6].reset_index(drop=True)
+    n = len(frame)
+    return frame.assign(
+        site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
+        low=(frame.bweight < 3000) * 1,
+        w=rng.integers(1, 4, n),
+        clinic=rng.integers(0, 40, n),
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        known=rng.normal(0, 100, n),
+    )
+
+
+def cut(frame, edges=(0, 300, 301)):
+    return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
+
+
+def weights_of_replicates(frame, spread, **options):
+    """The weights of a scan as those of rows in memory."""
+    kind = "cluster" if "cluster" in options else "pairs"
+    units = pd.factorize(frame.clinic)[0] if kind == "cluster" else np.arange(len(frame))
+    frequency = options.get("weight_type") == "frequency"
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
+
+    def block(k):
+        width = min(WIDTH, B - k * WIDTH)
+        return resampler.perturb(REPLICATE_STREAM, k, width, spread=spread, units=units, weights=s)
+
+    return np.hstack([block(0), block(1)])
+
+
+CASES = {
+    "all": ({}, {}),
+    "treated, calibrated": ({"target": "treated", "propensity_loss": "calibrated"}, {"cov_type": "HC1"}),
+    "tilted, on two workers": ({"target": "overlap", "propensity": "mage + medu"}, {"n_jobs": 2}),
+    "arms, probability weights": (
+        {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
+    ),
+    "frequencies, ratio": ({"weights": "w", "weight_type": "frequency", "effect": "ratio", "target": "control"}, {}),
+    "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
+    "penalty, probit, offset": (
+        {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": "n"}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_agree_with_memory(births, name):
+    options, fit = CASES[name]
+    options, fit = {"treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
+    drawn = weights_of_replicates(births, 0.5, **options)
+    blocks = JRE.from_formula(F, scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
+    whole = JRE.from_formula(F, births, **options).fit(replicates=drawn, **fit)
+    np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-9)
+    scale = np.outer(whole.bse, whole.bse)
+    np.testing.assert_allclose(blocks.cov_params() / scale, whole.cov_params() / scale, atol=1e-9)
+    np.testing.assert_allclose(blocks.start.bse, whole.start.bse, rtol=1e-9)
+    np.testing.assert_allclose(blocks.mc_se, whole.mc_se, rtol=1e-6)
+    pd.testing.assert_frame_equal(blocks.replicate_bias, whole.replicate_bias, rtol=1e-6, atol=1e-9 * whole.bse.max())
+    np.testing.assert_allclose(blocks.expected_ate_risk, whole.expected_ate_risk, rtol=1e-9)
+    assert blocks._record.notes == whole._record.notes
+    if "anchor" not in fit and "objective" not in fit:
+        pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
+
+
+def test_the_cut_into_blocks_changes_nothing(births, monkeypatch):
+    first = JRE.from_formula(F, scan([births]), treat="mbsmoke").fit(cov_type="robust", n_replicates=4)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 150)
+    again = JRE.from_formula(F, scan(cut(births, (0, 400))), treat="mbsmoke").fit(cov_type="robust", n_replicates=4)
+    np.testing.assert_allclose(again.params, first.params, rtol=1e-11)
+    np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
+
+
+PARTS = {
+    "treated, ratio": {"target": "treated", "effect": "ratio"},
+    "tilted arms": {"treat": "dose", "reference": "none", "target": "overlap"},
+    "frequencies": {"weights": "w", "weight_type": "frequency"},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
+    given = {"treat": "mbsmoke"} | PARTS[name]
+    fit = {"cov_type": "robust", "n_replicates": 10}
+    whole = JRE.from_formula(F, births, **given).fit(**fit)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 177)
+    for kept in (2**27, 1):  # weights under the replicates kept between passes, or made anew
+        monkeypatch.setattr("causalrisk.estimators.joint.train.KEPT", kept)
+        if kept == 1:  # and their refits go through the rows in parts, a few columns at a time
+            monkeypatch.setattr("causalrisk.estimators.resampling.KEPT", 64 * len(births) * 3)
+            monkeypatch.setattr("causalrisk.propensity.models.MANY", 100)
+            monkeypatch.setattr("causalrisk.numerics.linalg.IN_CACHE", 400)
+        parts = JRE.from_formula(F, births, **given).fit(**fit)
+        np.testing.assert_allclose(parts.params, whole.params, rtol=1e-11)
+        np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-10)
+        pd.testing.assert_frame_equal(parts.anchor_path(), whole.anchor_path(), rtol=1e-8)
+        influence = whole._record.estimate.influence
+        np.testing.assert_allclose(parts._record.estimate.influence, influence, atol=1e-10 * np.abs(influence).max())
+        np.testing.assert_allclose(parts._record.estimate.predicted, whole._record.estimate.predicted, rtol=1e-11)
+
+
+def test_results_of_a_scan(births):
+    res = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
+    assert repr(res.start).startswith("IPWRA: ATE")
+    assert "Expected ATE risk" in res.summary().as_text()
+    assert len(res.tidy()) == 3
+    assert res.glance()["n_replicates"].item() == len(res.replicate_bias) == 4
+    for name in ("balance", "risk_table", "se_decomposition"):
+        with pytest.raises(UnavailableError, match="goes by rows, and the model was made from a scan"):
+            getattr(res, name)()
+
+
+def test_what_jre_does_not_have_for_a_scan(births):
+    data, treat = scan([births]), {"treat": "mbsmoke"}
+    with pytest.raises(UnavailableError, match="the bootstrap of JRE is not there for a scan"):
+        JRE.from_formula(F, data, **treat).fit()
+    with pytest.raises(UnavailableError, match='Type  cov_type="cluster"'):
+        JRE.from_formula(F, data, cluster="clinic", **treat).fit()
+    with pytest.raises(UnavailableError, match="chosen by clusters held out of a scan"):
+        JRE.from_formula(F, data, cluster="clinic", **treat).fit(cov_type="cluster")
+    with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
+        JRE.from_formula(F, data, **treat).fit(cov_type="robust", bootstrap="stratified")
+    with pytest.raises(UnavailableError, match="JRE from a scan has linear outcome models"):
+        JRE.from_formula("low ~ mage", data, family="binomial", **treat).fit(cov_type="robust")
+    with pytest.raises(UnavailableError, match="replicates= goes by rows"):
+        JRE.from_formula(F, data, **treat).fit(cov_type="robust", replicates=np.ones((len(births), 2)))
+
+
+def test_a_fit_in_memory_adds_less_than_four_designs(monkeypatch):
+    data = simulate(n=20_000, seed=1)
+    for name, few in (  # few beside all rows, as where memory matters
+        ("causalrisk.estimators.sample.PART", 1600),
+        ("causalrisk.estimators.joint.train.KEPT", 1),
+        ("causalrisk.estimators.resampling.KEPT", 64 * len(data)),
+        ("causalrisk.propensity.models.MANY", 1),
+        ("causalrisk.numerics.linalg.IN_CACHE", 200),
+    ):
+        monkeypatch.setattr(name, few)
+    model = JRE.from_formula("y ~ x1 + x2 + x3 + I(x1**2) + I(x2**2) + x1:x2", data, treat="d")
+    tracemalloc.start()
+    model.fit(cov_type="robust", n_replicates=2, anchor=1.0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most / model.design.X.nbytes < 4
+
+
+def test_memory_is_that_of_a_block(tmp_path):
+    """Three times the rows take no more memory, for rows go with their block."""
+    frame = simulate(n=1_500, seed=1)
+    for k in range(3):
+        frame.to_parquet(tmp_path / f"{k}.parquet")
+
+    def peak(pattern):
+        model = JRE.from_formula("y ~ x1", scan(f"{tmp_path}/{pattern}.parquet"), treat="d")
+        tracemalloc.start()
+        model.fit(cov_type="robust", n_replicates=2, anchor=3)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak("0")  # what is made once
+    assert peak("[0-2]") < 1.1 * peak("0")
