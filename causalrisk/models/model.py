@@ -23,8 +23,8 @@ from causalrisk.design import (
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
-from causalrisk.estimators.blocked import fit_blocks
-from causalrisk.estimators.blocked_joint import fit_joint_blocks
+from causalrisk.estimators.blocked.joint import fit_joint_blocks
+from causalrisk.estimators.blocked.separate import fit_blocks
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import (

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, BootstrapError, DesignError, scan
-from causalrisk.estimators import blocked
+from causalrisk.estimators.blocked import separate
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.workers import active_client, flat_map
 from tests.conftest import simulate
@@ -125,13 +125,13 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
     model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet"), treat="d")
     robust = model.fit()
     with cluster("works") as client:
-        refit = blocked.refit_blocks
+        refit = separate.refit_blocks
 
         def lost(*given, **options):
             client.failure, client.threads = TimeoutError(), 0
             return refit(*given, **options)
 
-        monkeypatch.setattr(blocked, "refit_blocks", lost)
+        monkeypatch.setattr(separate, "refit_blocks", lost)
         with pytest.raises(BootstrapError, match="no worker") as caught:
             model.fit(n_boot=20)
     np.testing.assert_array_equal(caught.value.results.bse, robust.bse)

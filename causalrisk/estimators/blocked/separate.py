@@ -19,8 +19,8 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.reader import named
 from causalrisk.design.size import check_matrices
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
-from causalrisk.estimators.block_problem import Block, Problem
-from causalrisk.estimators.blocked_refit import refit_blocks
+from causalrisk.estimators.blocked.problem import Block, Problem
+from causalrisk.estimators.blocked.refit import refit_blocks
 from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.block_problem import Block, Problem
+from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.separate import training_family

@@ -18,15 +18,15 @@ import numpy as np
 from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.rowless import by_rows
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.block_problem import Block, Problem
-from causalrisk.estimators.blocked import (
+from causalrisk.estimators.blocked.problem import Block, Problem
+from causalrisk.estimators.blocked.refit import Resamples, refit_propensity
+from causalrisk.estimators.blocked.separate import (
     BlockedFit,
     BlockedWeights,
     check_available,
     problem_of,
     separate_record,
 )
-from causalrisk.estimators.blocked_refit import Resamples, refit_propensity
 from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by
 from causalrisk.estimators.joint.anchor import rows_alone
 from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, Trainer
