@@ -85,10 +85,10 @@ class Telling:
 
 
 def fit_in_processes(folder: Path) -> None:
-    from causalrisk.inference import covariance
+    from causalrisk.inference import bootstrap
 
-    make = covariance.refitter_of
-    covariance.refitter_of = lambda record: Telling(make(record), folder)
+    make = bootstrap.refitter_of
+    bootstrap.refitter_of = lambda record: Telling(make(record), folder)
     with joblib.parallel_config("loky"):
         model().fit(n_boot=FOR_EVER, n_jobs=2)
 
@@ -241,7 +241,7 @@ def interrupt(work: str, how: str, wait: float) -> Outcome:
         process.start()
         leader = process.pid or 0
         try:
-            workers = _started(folder, kind.processes)
+            workers = _started(folder, kind.processes, process)
             if len(workers) < kind.processes:
                 return Outcome(0.0, f"did not begin: {(folder / 'errors').read_text()[-300:]}")
             time.sleep(wait)
@@ -267,12 +267,13 @@ def interrupt(work: str, how: str, wait: float) -> Outcome:
             process.join()
 
 
-def _started(folder: Path, count: int) -> list[int]:
-    """Processes that say that they are at work, once there are enough of them."""
+def _started(folder: Path, count: int, process: multiprocessing.process.BaseProcess) -> list[int]:
+    """Processes that say that they are at work, once there are enough of them or the first has ended."""
     give_up = time.monotonic() + START_LIMIT
     while True:
+        ended = process.exitcode is not None
         found = [int(path.suffix[1:]) for path in folder.glob("at-work.*")]
-        if len(found) >= count or time.monotonic() > give_up:
+        if len(found) >= count or ended or time.monotonic() > give_up:
             return found
         time.sleep(0.02)
 
