@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 NO_ROWS = "Only of a resample without rows of the target: its tilt is zero in every row that counts, and it has failed."
+READER = "Both have as many entries; `strict` is there for the reader."
 UNKNOWN = "NumPy takes any negative length for the one that it is to find."
 
 # module: {(the line, what becomes what): why}
@@ -11,9 +12,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
     },
     "causalrisk/estimators/separate_refit.py": {
-        ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): (
-            "Both have one entry an arm; `strict` is there for the reader."
-        ),
+        ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
         ("return tilt, np.ones((self.sample.n, 1))", "1  ->  2"): (
             "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken."
         ),
@@ -21,6 +20,22 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/propensity/weights.py": {
         ("return np.where(values > 0, values, 1.0)", "1.0  ->  2.0"): NO_ROWS,
         ("return (self.columns.T @ mass).reshape(-1, mass.shape[2])", "1  ->  2"): UNKNOWN,
+    },
+    "causalrisk/estimators/joint/anchor.py": {
+        ("criterion = dataclasses.replace(criteria[0], alpha=anchor)", "0  ->  1"): (
+            "The criteria of a ladder differ in alpha alone."
+        ),
+        ("std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],", "0  ->  1"): (
+            "The root mean square is that of the start, the same for all."
+        ),
+        (
+            "together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)",
+            "found[0].theta.size + 1  ->  found[0].theta.size - 1",
+        ): "How many share a pass: of time and memory alone.",
+        (
+            "for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):",
+            "True  ->  False",
+        ): READER,
     },
     "causalrisk/estimators/joint/objective.py": {
         ("values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)", "1  ->  2"): UNKNOWN,

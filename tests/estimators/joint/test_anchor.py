@@ -93,6 +93,11 @@ def test_share_of_draws_of_two_is_that_of_the_normal_distribution(gap, sd, share
     np.testing.assert_allclose(shares_of_least(means, covariance), [share, 1 - share], atol=0.02)
 
 
+def test_ties_are_broken_evenly():
+    """Each draw has its opposite."""
+    np.testing.assert_array_equal(shares_of_least(np.zeros(2), np.diag([0.0, 1.0])), [0.5, 0.5])
+
+
 def test_one_rung_that_wins_each_time_is_the_anchor():
     assert mean_anchor(LADDER, np.eye(7)[2]) == 3.0
     assert mean_anchor((30.0, 0.3), np.array([0.5, 0.5])) == 3.0
