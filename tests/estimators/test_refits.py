@@ -95,6 +95,16 @@ def test_separable_replicates_equal_the_general_path(criterion, model, target, f
     np.testing.assert_allclose(separable.values, general.values, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+def test_a_resample_of_every_row_once_is_the_estimate(model):
+    """All of it: effects, means and the coefficients of both models, of which outcome regression has no propensity."""
+    frame = simulate(80)
+    res = model.from_formula(f"y ~ {RHS}", frame, treat="d").fit(resamples=np.ones((80, 2)))
+    estimate = res._record.estimate
+    np.testing.assert_allclose(res._record.boot.values, np.tile(estimate.values, (2, 1)), rtol=1e-8)
+    assert res._record.covariance.shape == (len(estimate.values),) * 2
+
+
 def repeated_rows(frame, counts):
     return frame.loc[frame.index.repeat(counts.astype(int))].reset_index(drop=True)
 
