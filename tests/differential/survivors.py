@@ -19,6 +19,9 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ("predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))", "-2  ->  +2"): (
             "The axis is the last or not the last."
         ),
+        ("rows, sample, gamma = self.rows, self.rows.sample, np.empty((0, counts.shape[1]))", "0  ->  1"): (
+            "Cut off where the results are put together."
+        ),
         ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
         ("return tilt, np.ones((self.sample.n, 1))", "1  ->  2"): (
             "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken."
