@@ -47,6 +47,9 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
             "True  ->  False",
         ): READER,
     },
+    "causalrisk/estimators/joint/replicate_sums.py": {
+        ("none = np.zeros((1, 0))", "1  ->  2"): "It has no entries.",
+    },
     "causalrisk/estimators/joint/objective.py": {
         ("values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)", "1  ->  2"): UNKNOWN,
     },
