@@ -14,6 +14,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 import causalrisk as cr
 from causalrisk.simulation.designs import find_design
@@ -37,9 +38,13 @@ def one_sample(design, n, n_boot, number, seed):
             res = built.fit(n_boot=n_boot, rng=number, max_failed=0.5)
         except cr.CausalRiskError:  # a level in one arm alone, separation, too many failures: counts for neither
             return []
-        factors = {"": 1.0} if model is cr.IPWRA else {"with": 1.0, "without": np.sqrt(res._record.choice_variance)}
-        for method in METHODS:
-            away = res.conf_int(method=method).iloc[0].to_numpy() - res.effect
+        choice = np.sqrt(res._record.choice_variance)
+        factors = {"": 1.0} if model is cr.IPWRA else {"with": 1.0, "without": choice}
+        found = {method: res.conf_int(method=method).iloc[0].to_numpy() - res.effect for method in METHODS}
+        if model is cr.JRE:
+            half = norm.ppf(0.975) * choice * res.boot_params.iloc[:, 0].std()
+            found["normal, about the mean"] = np.array([-half, half])
+        for method, away in found.items():
             for name, divisor in factors.items():
                 low, high = res.effect + away / divisor
                 rows.append((model.__name__, method, name, low, high))

@@ -11,10 +11,9 @@ from one rung of the ladder to the next.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,7 +291,7 @@ def shares_of_least(means: Array, covariance: Array) -> Array:
     return np.bincount(least, minlength=len(means)) / len(least)
 
 
-@functools.cache
+@cache
 def _draws(size: int) -> Array:
     drawn = np.random.default_rng(0).standard_normal((size, DRAWS))
     return np.hstack([drawn, -drawn])

@@ -10,9 +10,14 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.joint.anchor import CAUTION, LADDER, mean_anchor, shares_of_least
-from causalrisk.estimators.joint.train import Trainer
+from causalrisk.estimators.joint.influence import known_terms
+from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
+from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
+from causalrisk.estimators.joint.solution import SolutionRows
+from causalrisk.estimators.joint.train import Trainer, joint_criterion
 from causalrisk.simulation.designs import find_design
 from tests.conftest import simulate
+from tests.problems import RISK, problem
 from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, held_out, solve, winners
 
 COVARIATES = ["x1", "x2", "x3", "x4"]
@@ -326,3 +331,19 @@ def test_a_joint_fit_that_does_not_converge_is_said(monkeypatch):
     with pytest.warns(cr.ConvergenceWarning, match=r"the joint objective(.|\n)*no steps are left"):
         res = model.fit(cov_type="robust", replicates=weights_of(200), anchor=1.0)
     assert not res.converged
+
+
+@pytest.mark.parametrize(("family", "link"), [("gaussian", None), ("binomial", "logit"), ("poisson", "log")])
+def test_a_row_left_out_is_a_cluster_of_one_row(family, link):
+    """The step for rows is of low rank; that for clusters has a Hessian each, from the weights under each replicate."""
+    trained = problem(2, family, link, "logit", "all", "difference", n=60, seed=2).joint(RISK, count=3)[0]
+    trainer = Trainer(trained)
+    solution = trainer.train(joint_criterion(trained, RISK))
+    rows = SolutionRows(solution, trainer.whole)
+    sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([rows])[0])
+    parts = RowParts.of(rows, sums, known_terms(rows, sums))
+    shares = rows.sample.s / rows.sample.total
+    alone = steps_without_rows(solution, parts, shares)
+    clusters = steps_without_clusters(rows, parts=parts, shares=shares, codes=np.arange(rows.sample.n))
+    assert np.abs(alone).max() > 0
+    np.testing.assert_allclose(alone, clusters, rtol=1e-6, atol=1e-9 * np.abs(alone).max())
