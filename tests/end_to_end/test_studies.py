@@ -8,7 +8,15 @@ import pytest
 import causalrisk as cr
 from causalrisk.simulation.designs import find_design
 from tests.conftest import RHS, simulate
-from tests.studies import designs, study_coverage, study_intervals, study_left_out, study_nested, study_real
+from tests.studies import (
+    designs,
+    study_coverage,
+    study_intervals,
+    study_left_out,
+    study_nested,
+    study_poisson,
+    study_real,
+)
 from tests.studies.averages import geometric_mean
 
 
@@ -114,3 +122,18 @@ def test_intervals_without_the_factor_are_narrower_by_it():
     ratios = widths["with"] / widths["without"]
     np.testing.assert_allclose(ratios, ratios.iloc[0], rtol=1e-9)
     assert ratios.iloc[0] > 1.01
+
+
+def test_poisson_weights_are_no_others_and_give_about_the_same_errors(cattaneo):
+    found = study_poisson.ratios(cattaneo[:300], n_boot=99, seeds=2)
+    assert list(found) == ["IPWRA", "AIPW", "Hajek"]
+    assert (found != 1).all(axis=None)
+    np.testing.assert_allclose(found, 1, atol=0.3)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_intervals_about_the_mean_of_the_resamples_are_no_wider():
+    """But for the divisor: a mean square about the estimate is that about the mean and the square between them."""
+    found = study_intervals.coverage(find_design("strong"), n=150, n_boot=40, sims=2, seed=1)
+    width = found["width"].xs("with", level="factor")
+    assert width["JRE", "normal, about the mean"] * np.sqrt(39 / 40) < width["JRE", "normal"]
