@@ -14,6 +14,7 @@ from causalrisk.estimators.exposure import check_offset, mean_offset
 from causalrisk.estimators.options import ModelOptions, is_frame
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.propensity.classifier import ClassifierModel
 from causalrisk.propensity.limits import crump_cut, crump_limits, inside, inverse_sum
 from causalrisk.propensity.models import (
@@ -79,6 +80,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     FitData
         The data of the fit.
     """
+    keep_freed_memory()
     check_target(design, options)
     check_offset(design, options)
     options.outcome_family.check(design.y, design.endog_name)

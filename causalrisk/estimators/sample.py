@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, weighted_gram
+from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, part_slices, weighted_gram
 
 PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
@@ -149,7 +149,7 @@ class Sample:
             Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
             arm=self.arm[rows],
             s=self.s[rows],
-            slices=tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in self.slices),
+            slices=part_slices(self.slices, rows),
             order=self.order[max(first - frame, 0) : max(last - frame, 0)],
             family=self.family,
             whole=self.total,

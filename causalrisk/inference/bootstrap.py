@@ -18,6 +18,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate_refit import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
 from causalrisk.propensity.replicates import (
@@ -26,6 +27,9 @@ from causalrisk.propensity.replicates import (
     ShiftedLogitReplicates,
     ShiftedReplicates,
 )
+
+ROWS_TOGETHER = 4096  # blocks of resamples of fewer rows than that are worked on as one
+LEAST_TASKS = 8  # that are left for processors to share
 
 
 def run_bootstrap(
@@ -83,8 +87,16 @@ def run_bootstrap(
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number`; the last may be narrower. A function of the module, for processes to find it."""
+    keep_freed_memory()
     first = number * width
     return refitter.refit(draw(number, min(width, n_boot - first)), first)
+
+
+def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
+    """Draw several blocks of resamples as one, shape (n, width)."""
+    starts = range(0, width, WIDTH)
+    drawn = [draw(number * blocks + start // WIDTH, min(WIDTH, width - start)) for start in starts]
+    return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
 
 
 def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
@@ -133,7 +145,7 @@ def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> Resam
         draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
         return NestedReplicates(slices, weight_fit, count, draw)
     if weight_fit.model.separable:
-        return ShiftedLogitReplicates(slices, weight_fit, replicates)
+        return ShiftedLogitReplicates(slices, weight_fit, replicates, joint.criterion.penalty)
     return ShiftedReplicates(slices, weight_fit, replicates)
 
 
@@ -159,7 +171,15 @@ def bootstrap(
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
     columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
-    boot = run_bootstrap(refitter, draw=draw, n_boot=n_boot, width=WIDTH, workers=workers, progress=inference.progress)
+    blocks = max(min(ROWS_TOGETHER // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    boot = run_bootstrap(
+        refitter,
+        draw=functools.partial(_drawn_together, draw, blocks),
+        n_boot=n_boot,
+        width=WIDTH * blocks,
+        workers=workers,
+        progress=inference.progress,
+    )
     note_failures(boot, notes)
     return boot
 

@@ -7,6 +7,7 @@ a multiple of the identity and loses no digits; coefficients of the columns them
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from scipy.linalg import solve_triangular
 
 Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+UNDER_RESAMPLES = 1024  # the same, where arrays have a column for each of a block of resamples
+NUMBERS_IN_CACHE = 131_072  # of one array
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
@@ -154,13 +157,23 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
 
 def pairwise_columns(columns: Array) -> Array:
     """Products of all pairs of columns, shape (n, p (p + 1) / 2), in the order of `numpy.triu_indices`."""
-    i, j = np.triu_indices(columns.shape[1])
-    return columns[:, i] * columns[:, j]
+    p = columns.shape[1]
+    found, first = np.empty((len(columns), p * (p + 1) // 2)), 0
+    for j in range(p):
+        np.multiply(columns[:, [j]], columns[:, j:], out=found[:, first : first + p - j])
+        first += p - j
+    return found
+
+
+@cache
+def upper_triangle(p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the upper triangle of a p x p matrix, as `numpy.triu_indices`."""
+    return np.triu_indices(p)
 
 
 def unpack_symmetric(packed: Array, p: int) -> Array:
     """Symmetric matrices, shape (m, p, p), from their upper triangles, shape (p (p + 1) / 2, m)."""
-    i, j = np.triu_indices(p)
+    i, j = upper_triangle(p)
     full = np.empty((packed.shape[1], p, p))
     full[:, i, j] = packed.T
     full[:, j, i] = packed.T
@@ -272,6 +285,43 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     return solutions, singular
 
 
+def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
+    """Solve many small systems, one an element of the last axis, by elimination with the largest pivots of a column.
+
+    Parameters
+    ----------
+    matrices : ndarray, shape (r, r, n)
+        The left sides.
+    right : ndarray, shape (r, n)
+        The right sides.
+    tiny : float
+        Size of a determinant below which the solution is the right side itself.
+
+    Returns
+    -------
+    ndarray, shape (r, n)
+        The solutions.
+    """
+    left, found, size = np.array(matrices), np.array(right), len(right)
+    every, determinant = np.arange(right.shape[1]), np.ones(right.shape[1])
+    for k in range(size):
+        pivot = k + np.abs(left[k:, k]).argmax(axis=0)
+        swap = pivot != k
+        if swap.any():
+            rows, these = pivot[swap], every[swap]
+            left[k, :, these], left[rows, :, these] = left[rows, :, these], left[k, :, these]
+            found[k, these], found[rows, these] = found[rows, these], found[k, these]
+        determinant = determinant * left[k, k]
+        with np.errstate(all="ignore"):  # singular ones are put right at the end
+            factor = left[k + 1 :, k] / left[k, k]
+            left[k + 1 :, k + 1 :] -= factor[:, None] * left[k, None, k + 1 :]
+            found[k + 1 :] -= factor * found[k]
+    with np.errstate(all="ignore"):
+        for k in reversed(range(size)):
+            found[k] = (found[k] - (left[k, k + 1 :] * found[k + 1 :]).sum(axis=0)) / left[k, k]
+    return np.where(np.abs(determinant) >= tiny, found, right)
+
+
 def _finite(stack: Array) -> NDArray[np.bool_]:
     """Which matrices of a stack, shape (m, r, c), are finite throughout, shape (m, 1, 1)."""
     return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
@@ -308,9 +358,21 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
     return left, triangle[:, :p, p], np.asarray(singular)
 
 
-def row_blocks(n: int) -> list[slice]:
+def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
     """Slices of n rows, at least one, that stay in the cache while they are worked on."""
-    return [slice(first, min(first + IN_CACHE, n)) for first in range(0, max(n, 1), IN_CACHE)]
+    return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
+
+
+def column_blocks(m: int, size: int) -> list[slice]:
+    """Slices of m columns, at least one, of as many numbers each, that stay in the cache."""
+    width = max(NUMBERS_IN_CACHE // max(size, 1), 8)
+    return [slice(first, min(first + width, m)) for first in range(0, max(m, 1), width)]
+
+
+def part_slices(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
+    """Slices of rows that stand one after another, within some of the rows."""
+    first, last = rows.start, rows.stop
+    return tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in slices)
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:

@@ -49,8 +49,12 @@ class Link:
 
 
 def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    p = expit(eta)
-    return d - p, p * (1 - p)
+    p = np.negative(eta)
+    with np.errstate(over="ignore"):  # to a probability of zero
+        np.exp(p, out=p)
+    p += 1
+    np.reciprocal(p, out=p)
+    return d - p, p - p * p
 
 
 def _logit_odds(eta: Array, d: Array) -> Array:

@@ -86,14 +86,20 @@ def information(columns: Array, pairs: Array | None, curvature: Curvature, weigh
     size = n_predictors * q
     total = np.zeros((weights.shape[1], size, size))
     for (first, second), values in curvature.items():
-        products = weights * values
         if pairs is None:
-            block = weighted_gram(columns, products[:, 0])[None]
+            block = weighted_gram(columns, (weights * values)[:, 0])[None]
         else:
-            block = unpack_symmetric(pairs.T @ products, q)
+            block = unpack_symmetric(weighted_products(pairs, values, weights), q)
         one, other = slice(first * q, (first + 1) * q), slice(second * q, (second + 1) * q)
         total[:, one, other] = total[:, other, one] = block
     return total
+
+
+def weighted_products(columns: Array, values: Array, weights: Array) -> Array:
+    """Sum of columns (n, k) times values (n, m) times weights (n, m), shape (k, m); the values of (n, 1) are shared."""
+    if values.shape[1] < weights.shape[1]:
+        return (columns * values).T @ weights
+    return columns.T @ (weights * values)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class WeightedLikelihood(Protocol):
         """As in `Likelihood`."""
 
     def sums(self, gamma: Array) -> LikelihoodSums:
-        """Return sums over the rows under gammas of shape (L q, m)."""
+        """Return sums over the rows under gammas of shape (L q, m), or one of them, (L q, 1), for all the weights."""
 
     def loss(self, gamma: Array) -> Array:
         """Minus the log likelihood under each gamma, shape (m,)."""
@@ -191,7 +197,6 @@ class WeightedRows:
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
-        q = self.columns.shape[1]
         eta = predictors(self.columns, gamma)
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
@@ -202,7 +207,7 @@ class WeightedRows:
                 weights=self.weights,
                 n_predictors=self.n_predictors,
             )
-            gradient = (self.columns.T @ (self.weights * score)).reshape(self.n_predictors * q, -1)
+            gradient = np.concatenate([weighted_products(self.columns, values, self.weights) for values in score])
         return LikelihoodSums(hessian, gradient)
 
     def farthest(self, gamma: Array) -> Array:
@@ -248,21 +253,22 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
     ----------
     rows : WeightedLikelihood
         The likelihoods.
-    start : ndarray, shape (L q, m)
-        Starting coefficients.
+    start : ndarray, shape (L q, m) or (L q, 1)
+        Starting coefficients, of each or of all.
 
     Returns
     -------
     NewtonFits
         Coefficients and the reason where there are none.
     """
-    gamma, m = np.array(start), start.shape[1]
+    m = rows.width
+    gamma = np.repeat(start, m, axis=1) if start.shape[1] < m else np.array(start)
     failures = np.full(m, Failure.NOT_CONVERGED, dtype=np.int8)
     active, iteration = np.arange(m), 0
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
         before = gamma[:, active]
-        at = rows.sums(before)
+        at = rows.sums(before if iteration > 1 else start)
         step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
@@ -309,7 +315,7 @@ class BlockedLikelihood:
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
-        return self._at(gamma)[0]
+        return self._at(np.broadcast_to(gamma, (len(gamma), self.width)))[0]
 
     def loss(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`; the pass is that of `sums`, where the next step begins."""
@@ -411,19 +417,15 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
 
     The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
-    fits = maximize(rows, _in_columns(start, rows.width))
+    fits = maximize(rows, start.reshape(len(start), -1))
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
-    second = maximize(rows.some(again).with_halving(), _in_columns(restart, rows.width)[:, again])
+    origin = restart.reshape(len(restart), -1)
+    second = maximize(rows.some(again).with_halving(), origin if origin.shape[1] == 1 else origin[:, again])
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))
-
-
-def _in_columns(start: Array, m: int) -> Array:
-    """Return starting coefficients of m refits, shape (S, m), from one or m of them."""
-    return np.broadcast_to(start.reshape(len(start), -1), (len(start), m))
 
 
 def limited(step: Array, move: Array) -> Array:

@@ -51,27 +51,29 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     CausalRiskError
         If the equations do not determine z.
     """
-    factor = determining_factor(equations)
-    scale = float(np.linalg.norm(equations[:, -1])) or 1.0
-    unit = np.column_stack([equations[:, :-1], equations[:, -1] / scale])
+    triangle = triangular_factor(equations)  # the same squares, of p + 1 equations
+    factor, right = _determining(triangle[:-1, :-1]), triangle[:, -1]
+    scale = float(np.linalg.norm(right)) or 1.0
+    white = np.column_stack([np.eye(len(right), len(factor)), right / scale])
     if method == "least_squares":
-        z, result = _by_least_squares(unit)
+        result = _by_least_squares(white)
     else:
-        white = np.column_stack([solve_triangular(factor, unit[:, :-1].T, trans="T").T, unit[:, -1]])
-        curvature = white[:, :-1].T @ white[:, :-1]
+        curvature = np.eye(len(factor))
 
         def parts(v: Array) -> tuple[float, Array, Array]:
             residual = white[:, :-1] @ v - white[:, -1]
             return 0.5 * float(residual @ residual), white[:, :-1].T @ residual, curvature
 
         result = _minimize(parts, np.zeros(len(curvature)), method)
-        z = solve_triangular(factor, result.x)
-    return z * scale, result
+    return solve_triangular(factor, result.x) * scale, result
 
 
 def determining_factor(equations: Array) -> Array:
     """Triangular factor of the equations' left sides; a CausalRiskError where these do not determine a solution."""
-    factor = triangular_factor(equations[:, :-1])
+    return _determining(triangular_factor(equations[:, :-1]))
+
+
+def _determining(factor: Array) -> Array:
     condition = float(np.linalg.cond(factor))
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(
@@ -148,18 +150,17 @@ def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: Opti
     return result
 
 
-def _by_least_squares(unit: Array) -> tuple[Array, OptimizeResult]:
-    left, right = unit[:, :-1], unit[:, -1]
-    result = scipy.optimize.least_squares(
+def _by_least_squares(white: Array) -> OptimizeResult:
+    left, right = white[:, :-1], white[:, -1]
+    return scipy.optimize.least_squares(
         lambda z: left @ z - right,
         np.zeros(left.shape[1]),
         jac=lambda z: left,
-        x_scale="jac",
+        method="lm",
         ftol=1e-15,
         xtol=1e-15,
         gtol=1e-15,
     )
-    return result.x, result
 
 
 def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:

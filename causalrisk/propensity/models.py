@@ -8,13 +8,14 @@ rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns, row_blocks
+from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.newton import (
     Likelihood,
@@ -29,7 +30,7 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
-MANY = 65_536  # rows from which refits go through them in parts, and make the products of pairs of columns anew
+MANY = 65_536  # rows beyond which the products of pairs of columns are made anew in every pass, to stay small
 
 
 class PropensityModel(ABC):
@@ -168,16 +169,23 @@ class LikelihoodModel(PropensityModel):
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
         zero = np.zeros(self.n_coefficients)
-        rows: WeightedLikelihood = (
-            self.batch(weights)
-            if len(weights) <= MANY
-            else PartedRows(
-                lambda: (self.part(part).batch(weights[part]) for part in row_blocks(len(weights))), weights.shape[1]
-            )
-        )
-        fits = refit_batch(rows, start, restart=zero)
+        fits = refit_batch(self._blocks(weights), start, restart=zero)
         present = np.stack([(self.arm == a) @ weights > 0 for a in range(self.n_arms)]).all(axis=0)
         return NewtonFits(fits.coefficients, np.where(present, fits.failures, Failure.EMPTY_ARM), fits.iterations)
+
+    def _blocks(self, weights: Array) -> WeightedLikelihood:
+        """Return the likelihoods under many columns of weights, in blocks of rows that stay in the cache."""
+        blocks = row_blocks(len(weights), UNDER_RESAMPLES)
+        if len(blocks) == 1:
+            return self.batch(weights)
+
+        def parts() -> Iterator[WeightedRows]:
+            return (self.part(rows).batch(weights[rows]) for rows in blocks)
+
+        if len(weights) > MANY:
+            return PartedRows(parts, weights.shape[1])
+        kept = list(parts())
+        return PartedRows(lambda: iter(kept), weights.shape[1])
 
     def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
         """As in `PropensityModel`."""

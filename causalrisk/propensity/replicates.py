@@ -9,9 +9,10 @@ sample ("shifted"), or drawn and fitted afresh from the resample ("nested").
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, column_blocks, part_slices, row_blocks, triangular_factor
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 T = TypeVar("T")
 BLOCK = 64  # replicates worked on at a time
+NEGLIGIBLE = 1e-12  # part of a sum of squares, relative to the largest, that is left out of the objective
 KEPT = 2**27  # bytes of importance weights that are kept between passes
 
 
@@ -200,6 +202,11 @@ class WeightMoments:
         common = None if self.common is None else self.common.scaled(factor)
         return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
 
+    def part(self, rows: slice) -> WeightMoments:
+        """Return those of some of the rows."""
+        common = None if self.common is None else self.common.part(rows)
+        return WeightMoments(self.mean.part(rows), common, self.own_sd[rows])
+
     def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
         """Return those of some of the resamples."""
         common = None if self.common is None else self.common.subset(resamples)
@@ -229,6 +236,9 @@ class ReplicateWeights(Protocol):
     def moments(self, at: ImportanceWeights) -> WeightMoments:
         """Moments over the replicates; `at` are the importance weights of the resamples' own fits."""
 
+    def part(self, rows: slice) -> ReplicateWeights:
+        """Return that of some of the rows: of the `places` of the replicates."""
+
     def subset(self, resamples: NDArray[np.bool_]) -> ReplicateWeights:
         """Return that of some of the resamples."""
 
@@ -239,8 +249,12 @@ class ShiftFactors:
 
     Parameters
     ----------
-    K_b : ndarray, shape (T, n, B)
-        Factor of each term, row and replicate.
+    K_b : ndarray, shape (T, n, r)
+        Factor of each term, row and replicate; or of r orthogonal combinations of the replicates.
+    ones : ndarray, shape (r,)
+        The same combinations of a one under each replicate.
+    count : int
+        B.
     mean : ndarray, shape (T, n, 1)
         Its mean over the replicates.
     covariance : ndarray, shape (T, T, n, 1)
@@ -248,15 +262,36 @@ class ShiftFactors:
     """
 
     K_b: Array
+    ones: Array
+    count: int
     mean: Array
     covariance: Array
 
     @classmethod
     def of(cls, K_b: Array) -> ShiftFactors:
         """Return the factors with their moments."""
-        mean = K_b.mean(axis=2, keepdims=True)
+        count, mean = K_b.shape[2], K_b.mean(axis=2, keepdims=True)
         centred = K_b - mean
-        return cls(K_b, mean, np.einsum("snb,tnb->stn", centred, centred)[..., None] / K_b.shape[2])
+        covariance = np.einsum("snb,tnb->stn", centred, centred)[..., None] / count
+        return cls(K_b, np.ones(count), count, mean, covariance)
+
+    def part(self, rows: slice) -> ShiftFactors:
+        """Return those of some of the rows."""
+        return replace(self, K_b=self.K_b[:, rows], mean=self.mean[:, rows], covariance=self.covariance[:, :, rows])
+
+    def combined(self, tolerance: float) -> ShiftFactors:
+        """Return few orthogonal combinations of the replicates that have the same sums of squares and products.
+
+        Parameters
+        ----------
+        tolerance : float
+            Size, relative to the largest singular value, of those that are left out.
+        """
+        factors = [triangular_factor(of_term) for of_term in self.K_b]
+        always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
+        _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, *factors])))
+        kept = directions[: int((values > tolerance * values[0]).sum())].T
+        return replace(self, K_b=self.K_b @ kept, ones=kept.sum(axis=0))
 
 
 class ShiftedLogitWeights:
@@ -281,24 +316,30 @@ class ShiftedLogitWeights:
 
     def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, shifts: ShiftFactors) -> None:
         self.slices, self.terms, self.tilt, self.shifts = slices, terms, tilt, shifts
-        self.failures, self.count = np.zeros(terms.shape[2], dtype=np.int8), shifts.K_b.shape[2]
+        self.failures, self.count = np.zeros(terms.shape[2], dtype=np.int8), shifts.count
 
     def sums(self, share: Array, rows: Array) -> Array:
-        """One matrix product an arm and term."""
-        n_rep, m, d = self.count, self.terms.shape[2], rows.shape[2]
-        total = np.zeros((len(self.slices), n_rep, m, d))
+        """One matrix product an arm and term, of some resamples at a time."""
+        m, d, ones = self.terms.shape[2], rows.shape[2], self.shifts.ones
+        total = np.empty((len(self.slices), d, m, len(ones)))
+        by_column = rows.transpose(0, 2, 1)  # resamples last: what is multiplied runs along them
+        weights, of_tilt = [term * share for term in self.terms], self.tilt * share
         for arm, members in enumerate(self.slices):
-            for term, K_b in zip(self.terms, self.shifts.K_b, strict=True):
-                scaled = ((term * share)[members, :, None] * rows[members]).reshape(-1, m * d)
-                total[arm] += (K_b[members].T @ scaled).reshape(n_rep, m, d)
-            total[arm] += weighted_sums((self.tilt * share)[members], rows[members])
-        return total
+            total[arm] = weighted_sums(of_tilt[members], rows[members]).T[..., None] * ones
+            columns = np.ascontiguousarray(by_column[members])
+            for some in column_blocks(m, columns.shape[0] * d):
+                own = columns if columns.shape[2] == 1 else columns[:, :, some]
+                for weight, K_b in zip(weights, self.shifts.K_b, strict=True):
+                    scaled = own * weight[members, None, some]
+                    products = scaled.reshape(len(own), d * scaled.shape[2]).T @ K_b[members]
+                    total[arm, :, some] += products.reshape(d, -1, len(ones))
+        return total.transpose(0, 3, 2, 1)
 
     def adjoint(self, values: Array) -> Array:
         """One matrix product an arm and term."""
         total = np.empty(self.terms.shape[1:])
         for arm, members in enumerate(self.slices):
-            total[members] = self.tilt[members] * values[arm].sum(axis=0)
+            total[members] = self.tilt[members] * (self.shifts.ones @ values[arm])
             for term, K_b in zip(self.terms, self.shifts.K_b, strict=True):
                 total[members] += term[members] * (K_b[members] @ values[arm])
         return total
@@ -313,10 +354,28 @@ class ShiftedLogitWeights:
         mean = ImportanceWeights(excess, self.tilt, self.tilt)
         return WeightMoments(mean, None, np.sqrt(np.maximum(variance, 0.0)))
 
+    def part(self, rows: slice) -> ShiftedLogitWeights:
+        """Return that of some of the rows."""
+        slices = part_slices(self.slices, rows)
+        return ShiftedLogitWeights(slices, self.terms[:, rows], self.tilt[rows], self.shifts.part(rows))
+
     def subset(self, resamples: NDArray[np.bool_]) -> ShiftedLogitWeights:
         """Return that of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
         return ShiftedLogitWeights(self.slices, self.terms[:, :, resamples], tilt, self.shifts)
+
+
+def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:
+    """Bound from below how many combinations of exp(columns @ delta) matter, with delta of shape (S, B).
+
+    Those are about the monomials of the Taylor series, in as many variables as there are columns without the constant;
+    of the last degree that is not negligible some may be.
+    """
+    size, variables = float(np.sqrt((delta**2).sum(axis=0).mean())), max(len(delta) - n_terms, 1)
+    degree = 0
+    while size ** (degree + 1) > tolerance * math.sqrt(math.factorial(degree + 1)):
+        degree += 1
+    return math.comb(variables + max(degree - 1, 0), variables)
 
 
 def weighted_sums(weights: Array, rows: Array) -> Array:
@@ -378,6 +437,10 @@ class BlockwiseWeights:
                     kept.append(block)
                 yield block
         self._kept = kept if keep else None
+
+    def part(self, rows: slice) -> BlockwiseWeights:
+        """Return itself: its rows stay together."""
+        return self
 
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
         """Return that of some of the resamples."""
@@ -461,6 +524,10 @@ class GroupWeights:
         """Return those of all rows times the factor; `at` are the importance weights of all rows."""
         return self.replicates.moments(at).scaled(self.factor)
 
+    def part(self, rows: slice) -> GroupWeights:
+        """Return that of some of the rows."""
+        return GroupWeights(self.replicates.part(rows), self.factor[rows])
+
     def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
         """Return that of some of the resamples."""
         return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
@@ -475,6 +542,9 @@ class ResampleReplicates(Protocol):
     @property
     def at_once(self) -> int | None:
         """Number of resamples worked on at a time, whose importance weights are kept between passes; None for any."""
+
+    def places(self, n: int) -> list[slice]:
+        """Blocks of the n rows in which their importance weights under resamples can be worked on."""
 
     def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
         """Weigh the rows of resamples, and weigh them under the replicates of each.
@@ -501,14 +571,31 @@ class ShiftedLogitReplicates:
         The full-sample fit.
     replicates : Replicates
         The replicates of the full sample.
+    penalty : float, optional
+        Weight of the sums of squares over them in the objective, which need nothing else of them; by default they are
+        kept as they are.
     """
 
     at_once = None
 
-    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates) -> None:
+    def places(self, n: int) -> list[slice]:
+        """As in `ResampleReplicates`: blocks that stay in the cache."""
+        return row_blocks(n, UNDER_RESAMPLES)
+
+    def __init__(
+        self,
+        slices: tuple[slice, ...],
+        weight_fit: WeightFit,
+        replicates: Replicates,
+        penalty: float | None = None,
+    ) -> None:
         self.slices, self.model = slices, weight_fit.model
         delta = replicates.gamma - weight_fit.gamma[:, None]
         self.shifts = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
+        if penalty is not None:
+            tolerance = np.sqrt(NEGLIGIBLE / penalty)
+            if fewest_combinations(delta, len(self.shifts.K_b), tolerance) < self.shifts.count:
+                self.shifts = self.shifts.combined(tolerance)
 
     def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
@@ -532,6 +619,10 @@ class BlockwiseReplicates(ABC):
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int) -> None:
         self.slices, self.weight_fit, self.count = slices, weight_fit, count
         self.at_once = max(KEPT // kept_bytes(weight_fit.model, len(weight_fit.excess), count), 1)
+
+    def places(self, n: int) -> list[slice]:
+        """As in `ResampleReplicates`: all rows together."""
+        return [slice(0, n)]
 
     @abstractmethod
     def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:

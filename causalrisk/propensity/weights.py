@@ -55,6 +55,11 @@ class ImportanceWeights:
         measure = tilt if self.measure is self.tilt else self.measure * factor
         return ImportanceWeights(self.excess * factor, tilt, measure)
 
+    def part(self, rows: slice) -> ImportanceWeights:
+        """Those of some of the rows."""
+        tilt = self.tilt[rows]
+        return ImportanceWeights(self.excess[rows], tilt, tilt if self.measure is self.tilt else self.measure[rows])
+
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
         """Those of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)

@@ -11,7 +11,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.estimators.record import BootstrapDistribution
 from causalrisk.estimators.refits import Refits
-from causalrisk.inference.bootstrap import run_bootstrap
+from causalrisk.inference.bootstrap import _drawn_together, run_bootstrap
 from causalrisk.numerics.failures import Failure
 from tests.conftest import RHS, simulate
 
@@ -120,3 +120,12 @@ def test_fault_66_two_threads_fit_at_once():
         thread.join()
     for res in results:
         np.testing.assert_array_equal(res.boot_params, alone.boot_params)
+
+
+def test_blocks_that_are_worked_on_together_are_those_drawn_one_by_one():
+    def draw(number, width):
+        return np.full((3, width), number) + np.arange(width) / 100
+
+    together = [_drawn_together(draw, 3, number, width) for number, width in ((0, 96), (1, 70))]
+    expected = [*(draw(k, 32) for k in range(5)), draw(5, 6)]
+    np.testing.assert_array_equal(np.hstack(together), np.hstack(expected))

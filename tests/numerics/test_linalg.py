@@ -10,6 +10,7 @@ from causalrisk.numerics.linalg import (
     factor_solution,
     least_squares_factor,
     orthonormal_basis,
+    solve_each,
     triangular_factor,
     weighted_gram,
     weighted_rows,
@@ -65,3 +66,16 @@ def test_factor_solution_is_that_of_numpy(rows):
     root = np.sqrt(weights)
     expected = np.linalg.lstsq(X * root[:, None], y * root, rcond=None)[0]
     np.testing.assert_allclose(factor_solution(least_squares_factor(X, y, weights)), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_small_systems_are_solved_each_by_itself(size):
+    rng = np.random.default_rng(size)
+    left, right = rng.normal(size=(50, size, size)), rng.normal(size=(50, size))
+    left[:25, 0, 0] = 0.0  # takes another pivot
+    if size == 1:
+        left[:25] = 2.0
+    left[-1] = 0.0
+    found = solve_each(left.transpose(1, 2, 0), right.T, 1e-12).T
+    np.testing.assert_allclose(found[:-1], np.linalg.solve(left[:-1], right[:-1, :, None])[..., 0], rtol=1e-8)
+    np.testing.assert_array_equal(found[-1], right[-1])  # nothing to solve

@@ -275,3 +275,19 @@ def test_slopes_of_calibrated_probabilities(n_arms, toward):
         bump[j] = 1e-6
         numeric = (model.probabilities(eta + bump) - model.probabilities(eta - bump)) / 2e-6
         np.testing.assert_allclose(slopes[:, j], numeric, atol=1e-9)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit"])
+@pytest.mark.parametrize("n", [300, 3000], ids=["one block", "blocks"])
+def test_a_start_for_all_is_that_of_each(link, n):
+    """The first step shares its predictors; refits are those from as many starts, and those of one block."""
+    Z, d = data(n)
+    basis, fit = fitted(Z, d, link)
+    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=5).T.astype(float)
+    model = fit.model.propensity
+    together, each = (model.refit(weights, start) for start in (fit.gamma, np.repeat(fit.gamma[:, None], 5, axis=1)))
+    np.testing.assert_allclose(together.coefficients, each.coefficients, rtol=1e-10, atol=1e-12)
+    alone = newton.refit_batch(model.batch(weights), fit.gamma, restart=0 * fit.gamma)
+    np.testing.assert_allclose(together.coefficients, alone.coefficients, rtol=1e-10, atol=1e-12)
+    expected = glm(Z, d, link, weights[:, 0])
+    np.testing.assert_allclose(basis.coefficients(together.coefficients[:, 0]), expected, rtol=1e-7)

@@ -188,7 +188,8 @@ class ResampledLikelihood:
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `newton.WeightedLikelihood`; a pass."""
-        size, m = gamma.shape
+        size, m = len(gamma), self.width
+        gamma = np.broadcast_to(gamma, (size, m))
         total = LikelihoodSums(np.zeros((m, size, size)), np.zeros((size, m)))
         for at, found in self._pass("sums", gamma, add_up):
             total.hessian[at], total.gradient[:, at] = found.hessian, found.gradient

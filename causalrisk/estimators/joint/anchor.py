@@ -229,7 +229,7 @@ def train_best(
         found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
     if len(found) == 1:
         return trainer.estimate(found[0]), found[0].criterion, None
-    sums = square_sums(found, trainer, units)
+    sums, of_first = square_sums(found, trainer, units)
     rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
     shares = _shares(rungs, sums)
     likeliest = rungs[int(shares.argmax())]
@@ -239,7 +239,7 @@ def train_best(
         criterion = dataclasses.replace(criteria[0], alpha=anchor)
         solution = trainer.train(joint_criterion(trainer.problem, criterion), likeliest.solution)
         pair = [found[0], solution]
-        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, units))[1:]
+        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, units, of_first)[0])[1:]
     best = next((one for one in (*rungs, *between) if one.anchor == anchor and one.converged), likeliest)
     path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best)
     return trainer.estimate(best.solution), best.solution.criterion, path
@@ -324,28 +324,51 @@ def _path(found: Sequence[Candidate], shares: Array, best: Candidate) -> AnchorP
     )
 
 
-def square_sums(found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf) -> SquareSums:
+def square_sums(
+    found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf, of_first: dict[int, Array] | None = None
+) -> tuple[SquareSums, dict[int, Array] | None]:
     """Sum over the rows, block by block.
 
     The influence functions are projected on that of the propensity model: that is what estimating the model does to the
     variance. A pass over the rows determines the projection; the second is spared where the rows are in memory.
+
+    Parameters
+    ----------
+    found : sequence of JointSolution
+        The solutions.
+    trainer : Trainer
+        What trained them.
+    units : callable
+        What is left out at once of a block of rows.
+    of_first : dict of ndarray, shape (n, 1, C), optional
+        The influence function of the first, of each block by where it begins.
+
+    Returns
+    -------
+    sums : SquareSums
+        The sums.
+    of_first : dict of ndarray, or None
+        As the parameter; None where the rows are not in memory.
     """
-    problem, held_out_of = trainer.problem, partial(_held_out_all, found, trainer.centres(*found), units)
-    kept: list[Array] | None = [] if problem.in_memory else None
+    problem, new = trainer.problem, found if of_first is None else found[1:]
+    held_out_of = partial(_held_out_all, new, trainer.centres(*new), units, of_first)
+    kept: dict[int, Array] | None = {} if problem.in_memory else None
     triangle = add_up(trainer.over(partial(_regression, held_out_of, kept)))
     coefficients = _projection(triangle, 1 + problem.weight_fit.model.n_coefficients, problem.n_units)
     squares = partial(_squares, coefficients, problem.sample.total * found[0].criterion.rms_residual)
     if kept is None:
-        return add_up(trainer.over(partial(_squares_anew, squares, held_out_of, units)))
-    parts = zip(kept, problem.parts(), strict=True)
-    return add_up(squares(sample, fit, psi, units(place, sample)) for psi, (place, sample, fit) in parts)
+        return add_up(trainer.over(partial(_squares_anew, squares, held_out_of, units))), None
+    sums = add_up(
+        squares(sample, fit, kept[place.start], units(place, sample)) for place, sample, fit in problem.parts()
+    )
+    return sums, {start: psi[:, :1].copy() for start, psi in kept.items()}
 
 
-def _regression(held_out_of: Callable[[JointRows], Array], kept: list[Array] | None, rows: JointRows) -> Triangle:
+def _regression(held_out_of: Callable[[JointRows], Array], kept: dict[int, Array] | None, rows: JointRows) -> Triangle:
     """Sum over the rows what determines the projection."""
     psi = held_out_of(rows)
     if kept is not None:
-        kept.append(psi)
+        kept[rows.place.start] = psi
     columns = np.column_stack([_known(rows.sample, rows.weight_fit), psi.reshape(len(psi), -1)])
     return Triangle(np.sqrt(rows.sample.s)[:, None] * columns)
 
@@ -388,12 +411,19 @@ def _projection(every: Triangle, width: int, n: float) -> Array:
 
 
 def _held_out_all(
-    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], units: UnitsOf, rows: JointRows
+    found: Sequence[JointSolution],
+    centres: Sequence[ReplicateCentres],
+    units: UnitsOf,
+    of_first: dict[int, Array] | None,
+    rows: JointRows,
 ) -> Array:
-    """Return `held_out` of each solution, shape (n, r, C); some share a pass over the replicates, as memory allows."""
+    """Return `held_out` of each solution, shape (n, r, C); some share a pass over the replicates, as memory allows.
+
+    That of a first one, which is known, is put before them.
+    """
     own = units(rows.place, rows.sample)
     together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
-    psi = []
+    psi = [] if of_first is None else [of_first[rows.place.start][:, 0]]
     for first in range(0, len(found), together):
         some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
         for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):

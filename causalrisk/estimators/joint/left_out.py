@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import EffectVariance
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, solve_each
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
 
@@ -87,23 +87,34 @@ class RowParts:
 
 def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) -> Array:
     """How theta moves without each row of a share, shapes (n,); (n, K p)."""
-    inverse = np.linalg.inv(solution.hessian.inner)
-    directions = np.concatenate([parts.column[:, None], parts.pull[:, None], parts.slopes], axis=1)
-    size = directions.shape[1]
-    change = np.zeros((len(shares), size, size))  # the Hessian loses U' change U
-    change[:, range(size), range(size)] = shares[:, None]
-    change[:, 0, 0] = shares * parts.fit - shares**2 * parts.squares * parts.deriv**2
-    change[:, 1, 1] = 0.0
-    change[:, 0, 1] = change[:, 1, 0] = shares * parts.deriv
+    inverse = None if solution.hessian.plain else np.linalg.inv(solution.hessian.inner)
+
+    def solved(rows: Array) -> Array:
+        return rows if inverse is None else rows @ inverse
+
+    directions = [parts.column, parts.pull, *parts.slopes.transpose(1, 0, 2)]
+    moved, size = [solved(rows) for rows in directions], len(directions)
+    products = np.empty((size, size, len(shares)))
+    for i in range(size):
+        for k in range(i + 1):
+            products[i, k] = products[k, i] = np.einsum("nk,nk->n", moved[i], directions[k])
     right = shares[:, None] * parts.gradient
     right -= (shares**2 * parts.squares * parts.error * parts.deriv)[:, None] * parts.column
-    moved = (directions.reshape(-1, len(inverse)) @ inverse).reshape(directions.shape)
-    products = np.einsum("nik,njk->nij", moved, directions)
-    inner = np.eye(size) - np.einsum("nij,njk->nik", products, change)
-    inner[np.abs(np.linalg.det(inner)) < SINGULAR] = np.eye(size)
-    within = np.linalg.solve(inner, np.einsum("nik,nk->ni", moved, right)[:, :, None])[:, :, 0]
-    inside = np.einsum("nij,nj->ni", change, within)
-    step = right @ inverse + np.einsum("nik,ni->nk", moved, inside)
+    own = shares * parts.fit - shares**2 * parts.squares * parts.deriv**2
+    cross = shares * parts.deriv
+
+    def change(values: Array) -> Array:
+        """Multiply values (size, ..., n) by what the Hessian loses within U, of U' change U."""
+        changed = shares * values
+        changed[0] = own * values[0] + cross * values[1]
+        changed[1] = cross * values[0]
+        return changed
+
+    inner = np.eye(size)[:, :, None] - change(products).swapaxes(0, 1)
+    within = solve_each(inner, np.stack([np.einsum("nk,nk->n", rows, right) for rows in moved]), SINGULAR)
+    step = solved(right)
+    for weight, rows in zip(change(within), moved, strict=True):
+        step = step + weight[:, None] * rows
     return solution.hessian.unwhiten(step.T).T
 
 

@@ -70,6 +70,11 @@ class ResampledWeights:
             found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments))
         return found
 
+    def part(self, rows: slice) -> ResampledWeights:
+        """Return those of some of the rows, where the replicates can be taken apart."""
+        moments, replicated = self.moments.part(rows), self.replicated.part(rows)
+        return ResampledWeights(self.share[rows], self.at.part(rows), replicated, moments)
+
     def subset(self, columns: NDArray[np.bool_]) -> ResampledWeights:
         """Return some of the resamples."""
         at, moments = self.at.subset(columns), self.moments.subset(columns)
@@ -150,11 +155,14 @@ def fitted_forms(slices: tuple[slice, ...], rows: Array, resampled: ResampledWei
 
 def contrasted(forms: Array, criterion: JointCriterion) -> Array:
     """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
-    rows = []
-    for contrast in criterion.contrasts:
-        slopes = [c * forms[a, ..., :-1] for a, c in enumerate(contrast)]
-        rows.append(np.concatenate([*slopes, -np.tensordot(contrast, forms[..., -1:], axes=1)], axis=-1))
-    return np.concatenate(rows).transpose(1, 0, 2)
+    n_arms, count, m, width = forms.shape
+    p, contrasts = width - 1, criterion.contrasts
+    found = np.empty((n_arms * p + 1, m, len(contrasts), count))  # replicates last: what follows sums over them
+    for c, contrast in enumerate(contrasts):
+        for a, weight in enumerate(contrast):
+            np.multiply(weight, forms[a, ..., :-1].transpose(2, 1, 0), out=found[a * p : (a + 1) * p, :, c])
+        found[-1, :, c] = -(contrast @ forms[..., -1].reshape(n_arms, -1)).reshape(count, m).T
+    return found.reshape(n_arms * p + 1, m, -1).transpose(1, 2, 0)
 
 
 def penalised(criterion: JointCriterion, fitted: Array, replicated: Array, count: int) -> tuple[Array, Array]:
@@ -350,7 +358,7 @@ class _Curvature:
         # the equations have the root of the penalty, which multiplies u_b once more
         times_fitted, times_replicated = objective.penalised(fitted, replicated, count)
         pull = -contrasts.T @ times_fitted[..., -1].T
-        values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)
+        values = -times_replicated[..., -1].T.reshape(len(contrasts), -1, times_replicated.shape[0])
         by_row = view.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
         for a, rows in enumerate(sample.slices):
             by_row[rows] += view.at.w[rows] * pull[a]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums
 from causalrisk.estimators.joint.minimum import ResampledObjectives
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, solve_stacked, spectral_equations
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
+
+MANY = 65_536  # rows beyond which their products of pairs of columns are made anew for every block of resamples
+Solved = tuple[Array, NDArray[np.int8], list[Array], Array]  # theta, failures, means of everybody or groups, biases
 
 
 class JointRefitter:
@@ -53,6 +60,8 @@ class JointRefitter:
         self.sample, self.weight_fit, self.theta, self.criterion = sample, weight_fit, theta, criterion
         self.replicates, self.effect_scale = replicates, effect_scale
         self.objective = JointObjective(sample, criterion, groups)
+        self.models = LinearModels.of(theta, sample)
+        self._kept: list[tuple[slice, LinearRows]] | None = None
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`."""
@@ -72,32 +81,63 @@ class JointRefitter:
         at, replicated = self.replicates.for_resamples(counts, gamma, first)
         share = counts / count_totals(sample, counts)
         resampled = ResampledWeights.of(share, at, replicated)
-        theta, outcome_failures = self._solve(resampled)
+        solved = self._linear if sample.family.linear else self._nonlinear
+        theta, outcome_failures, means, bias = solved(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
-        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
         if self.objective.groups is not None:
-            views = resampled.views(self.objective.groups)
-            means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
-        raw = (share * at.tilt * predicted).sum(axis=1)
-        error = share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
-        bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+        (raw,) = means
         net = net_means(raw, bias, self.criterion.scale_slopes, self.effect_scale)
         params = np.concatenate([self.effect_scale.effects(raw), net])
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
 
-    def _solve(self, resampled: ResampledWeights) -> tuple[Array, NDArray[np.int8]]:
-        """Coefficients, shape (K, p, m), and failures."""
-        m = resampled.share.shape[1]
-        theta = self.theta[..., None]
-        if self.sample.family.linear:
-            expansion = self.objective.expand(theta, resampled)
-            equations = np.concatenate([expansion.strict, spectral_equations(expansion.gram)], axis=1)
-            step, singular = solve_stacked(equations)
-            theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
-            return theta, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
-        minima = ResampledObjectives(self.objective, resampled).minima(np.repeat(theta, m, axis=2))
+    def _blocks(self) -> Iterator[tuple[slice, LinearRows]]:
+        """Begin a pass over the rows, whose columns are kept for the next where they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept = []
+        for place in self.replicates.places(self.sample.n):
+            block = place, self.models.rows(self.sample.part(place))
+            if self.sample.n <= MANY:
+                kept.append(block)
+            yield block
+        self._kept = kept or None
+
+    def _linear(self, resampled: ResampledWeights) -> Solved:
+        """Solve the equations of linear models, about the coefficients where the refits begin."""
+        views = resampled.views(self.objective.groups)
+        sums = add_up(
+            LinearSums.of(
+                rows,
+                self.criterion,
+                resampled=resampled.part(place),
+                views=[view.part(place) for view in views],
+            )
+            for place, rows in self._blocks()
+        )
+        linear = LinearObjectives(self.models, self.criterion, sums, resampled.replicated.count)
+        (strict, gram), units = linear.equations(), self.objective.row_units
+        equations = np.concatenate([strict * units, spectral_equations(gram * units[:-1, None] * units)], axis=1)
+        step, singular = solve_stacked(equations)
+        moved = self.objective.step_unit * step.reshape(*self.theta.shape, -1)
+        theta = self.theta[..., None] + moved
+        means = [linear.averages(risk, theta) for risk in sums.risks]
+        failures = np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+        return theta, failures, means, linear.biases(sums.risks[0], moved)
+
+    def _nonlinear(self, resampled: ResampledWeights) -> Solved:
+        """Minimise the objective of nonlinear models by Newton's method."""
+        sample, share = self.sample, resampled.share
+        minima = ResampledObjectives(self.objective, resampled).minima(
+            np.repeat(self.theta[..., None], share.shape[1], axis=2)
+        )
         failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
         failures = np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
-        return minima.theta.reshape(*self.theta.shape, m), failures
+        theta = minima.theta.reshape(*self.theta.shape, -1)
+        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
+        views = resampled.views(self.objective.groups)
+        means = [(share * view.at.tilt * predicted).sum(axis=1) for view in views]
+        error = share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+        return theta, failures, means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])

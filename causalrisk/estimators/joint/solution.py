@@ -32,10 +32,13 @@ class Hessian:
         R.
     inner : ndarray, shape (K p, K p)
         I + R^-T S R^-1.
+    plain : bool
+        Whether there is no further curvature, so that the inner matrix is the identity.
     """
 
     factor: Array
     inner: Array
+    plain: bool
 
     @classmethod
     def of(cls, factor: Array, curvature: Array | None) -> Hessian:
@@ -44,7 +47,7 @@ class Hessian:
         if curvature is not None:
             half = solve_triangular(factor, curvature, trans="T")
             inner = inner + solve_triangular(factor, half.T, trans="T")
-        return cls(factor, inner)
+        return cls(factor, inner, curvature is None)
 
     def whiten(self, gradient: Array) -> Array:
         """R^-T times the columns of a gradient, shape (K p, ...)."""

@@ -1,0 +1,96 @@
+"""The joint objective of linear models from products of their columns, against its general expansion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums
+from causalrisk.estimators.joint.objective import ResampledWeights
+from causalrisk.numerics.blocks import add_up
+from causalrisk.propensity.replicates import BlockwiseWeights, Replicates, ShiftedLogitReplicates
+from tests.estimators.joint.test_objective import Setting
+from tests.problems import ERM, RISK
+
+CASES = [
+    (2, "gaussian", None, "all", "difference"),
+    (2, "gaussian", None, "overlap", "difference"),
+    (2, "gaussian", None, "treated", "difference", "observed"),
+    (2, "gaussian", None, "frame", "difference"),
+    (3, "gaussian", None, "all", "difference"),
+    (3, "gaussian", None, "overlap", "difference"),
+]
+
+
+def resampled(setting, m=4):
+    """Several resamples of the setting's rows, and their weights under replicates."""
+    sample, fit = setting.parts.sample, setting.parts.fit
+    counts = np.random.default_rng(0).multinomial(sample.n, np.full(sample.n, 1 / sample.n), size=m).T.astype(float)
+    gammas = [setting.states + 0.01 * j for j in range(m)]
+    operator = BlockwiseWeights(sample.slices, fit.model, counts, gammas, 3)
+    gamma = np.stack([fit.gamma + 0.01 * j for j in range(m)], axis=1)
+    at = fit.model.weights_at(fit.model.predictors(gamma), counts)
+    return ResampledWeights.of(counts / sample.n, at, operator)
+
+
+@pytest.mark.parametrize("criterion", [RISK, ERM], ids=["risk", "erm"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[3]}")
+@pytest.mark.parametrize("grouped", [False, True], ids=["everybody", "groups"])
+def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
+    setting = Setting(case, criterion)
+    if grouped:
+        inside = np.arange(setting.parts.sample.n) % 3 == 0
+        setting = setting.of_groups(np.column_stack([inside, ~inside]).astype(float))
+    theta, some = setting.start + 0.1, resampled(setting)
+    expected = setting.objective.expand(theta[..., None], some)
+    models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
+    sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
+    strict, gram = LinearObjectives(models, setting.criterion, sums, 3).equations()
+    units = setting.objective.row_units
+    np.testing.assert_allclose(strict * units, expected.strict, rtol=1e-9, atol=1e-11 * np.abs(expected.strict).max())
+    np.testing.assert_allclose(
+        gram * units[:-1, None] * units, expected.gram, rtol=1e-9, atol=1e-11 * np.abs(expected.gram).max()
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[3]}")
+def test_averages_and_biases_are_those_of_the_predictions(case):
+    setting = Setting(case, RISK)
+    sample, some = setting.parts.sample, resampled(setting)
+    models = LinearModels.of(setting.start, sample)
+    sums = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
+    linear, step = (
+        LinearObjectives(models, setting.criterion, sums, 3),
+        np.random.default_rng(1).random(setting.start.shape),
+    )
+    theta = np.repeat((setting.start + step)[..., None], 4, axis=2)
+    offset = 0 if sample.offset is None else sample.offset[:, None]
+    predicted = sample.X.columns @ theta + offset
+    averages = (some.share * some.at.tilt * predicted).sum(axis=1)
+    np.testing.assert_allclose(linear.averages(sums.risks[0], theta), averages, rtol=1e-10)
+    error = some.share * some.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+    biases = [error[rows].sum(axis=0) for rows in sample.slices]
+    found = linear.biases(sums.risks[0], np.repeat(step[..., None], 4, axis=2))
+    np.testing.assert_allclose(found, biases, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[3]], ids=["2", "3"])
+def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equations(case):
+    setting = Setting(case, RISK)
+    sample, fit = setting.parts.sample, setting.parts.fit
+    counts = np.random.default_rng(0).multinomial(sample.n, np.full(sample.n, 1 / sample.n), size=4).T.astype(float)
+    gamma = np.repeat(fit.gamma[:, None], 4, axis=1)
+    models, units, found = LinearModels.of(setting.start, sample), setting.objective.row_units, []
+    near = fit.gamma[:, None] + 0.02 * np.random.default_rng(1).standard_normal((len(fit.gamma), 300))
+    near = Replicates(near, np.zeros(300, dtype=np.int8))
+    for penalty, places in ((None, [slice(0, 60)]), (60.0, [slice(0, 7), slice(7, 40), slice(40, 60)])):
+        replicates = ShiftedLogitReplicates(sample.slices, fit, near, penalty)
+        at, weights = replicates.for_resamples(counts, gamma, 0)
+        some = ResampledWeights.of(counts / sample.n, at, weights)
+        parts = [(models.rows(sample.part(place)), some.part(place)) for place in places]
+        sums = add_up(LinearSums.of(rows, setting.criterion, resampled=of, views=[of]) for rows, of in parts)
+        strict, gram = LinearObjectives(models, setting.criterion, sums, weights.count).equations()
+        found.append((strict * units, gram * units[:-1, None] * units))
+    assert len(weights.shifts.ones) < 150
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-11 * np.abs(first).max())
