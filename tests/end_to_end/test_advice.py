@@ -1593,14 +1593,6 @@ SCANS = {
         {"data": DATA},
         fill=COLLECTED,
     ),
-    "jre family": Case(
-        lambda **o: scanned_jre(
-            cov_type="robust", formula="ill ~ x1 + x2", propensity="x2", family="binomial", anchor=3, **o
-        ),
-        {"data": SCAN},
-        {"data": DATA},
-        fill=COLLECTED,
-    ),
     **{
         name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
         for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
