@@ -344,8 +344,8 @@ class BlockwiseWeights:
         Coefficients of the replicates of each resample.
     count : int
         B; where fewer are usable, sums are scaled so that mean squares over B are those over the usable ones.
-    totals : ReplicateTotals, optional
-        Sums over all rows, where these are a block of them and there is one resample.
+    totals : sequence of ReplicateTotals, optional
+        Sums over all rows for each resample, where these are a block of them.
     """
 
     def __init__(
@@ -355,7 +355,7 @@ class BlockwiseWeights:
         counts: Array,
         gammas: list[Array],
         count: int,
-        totals: ReplicateTotals | None = None,
+        totals: list[ReplicateTotals] | None = None,
     ) -> None:
         self.slices, self.model, self.counts, self.gammas, self.count = slices, model, counts, gammas, count
         self.totals = totals
@@ -363,6 +363,10 @@ class BlockwiseWeights:
         self._kept: list[tuple[int, slice, ImportanceWeights]] | None = None
         empty = np.array([g.shape[1] == 0 for g in gammas])
         self.failures = np.where(empty, Failure.NO_REPLICATES, Failure.OK).astype(np.int8)
+
+    def whole(self, resample: int) -> ReplicateTotals | None:
+        """Return the sums over all rows of a resample, where these are a block of them."""
+        return None if self.totals is None else self.totals[resample]
 
     def blocks(self) -> Iterator[tuple[int, slice, ImportanceWeights]]:
         """Yield resample, replicates and their importance weights; kept for the next pass where they are few."""
@@ -372,7 +376,7 @@ class BlockwiseWeights:
         keep = kept_bytes(self.model, self.counts.size, self.count) <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
-            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.totals):
+            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.whole(j)):
                 block = j, columns, at
                 if keep:
                     kept.append(block)
@@ -381,9 +385,14 @@ class BlockwiseWeights:
 
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
         """Return that of some of the resamples."""
-        gammas = [gamma for gamma, wanted in zip(self.gammas, resamples, strict=True) if wanted]
+        some = np.flatnonzero(resamples)
         return BlockwiseWeights(
-            slices=self.slices, model=self.model, counts=self.counts[:, resamples], gammas=gammas, count=self.count
+            slices=self.slices,
+            model=self.model,
+            counts=self.counts[:, some],
+            gammas=[self.gammas[j] for j in some],
+            count=self.count,
+            totals=None if self.totals is None else [self.totals[j] for j in some],
         )
 
     def sums(self, share: Array, rows: Array) -> Array:

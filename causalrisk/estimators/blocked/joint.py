@@ -16,14 +16,15 @@ from typing import TypeVar, cast
 import numpy as np
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.rowless import by_rows
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import Resamples, refit_propensity
 from causalrisk.estimators.blocked.separate import (
     BlockedFit,
     BlockedWeights,
     check_available,
+    check_matrices_of,
     problem_of,
     separate_record,
 )
@@ -111,6 +112,8 @@ def fit_joint_blocks(
     kinds = inference.resolved(design.cluster_name is not None, joint=True)
     check_available(options, inference)
     _check_joint(design, joint_options, kinds)
+    if kinds[0] == "bootstrap":
+        check_matrices_of(design, inference.draws)
     method = joint_method(joint_options, options)
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
     start, fit = separate_record(problem, inference, kinds, notes)
@@ -161,11 +164,10 @@ def _joint_problem(
 
 def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
     """Refuse what the joint estimator has in memory alone."""
-    robust = "robust" if design.cluster_name is None else "cluster"
-    if kinds[0] == "bootstrap":
+    if kinds[0] == "bootstrap" and joint_options.bootstrap_replicates == "nested":
         raise UnavailableError(
-            "the bootstrap of JRE is not there for a scan; its robust standard errors are, and are not its default.\n"
-            f'Type  cov_type="{robust}".'
+            'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
+            'of their own.\nType  bootstrap_replicates="shifted".'
         )
     if kinds[1] == "stratified":
         raise UnavailableError(
@@ -207,8 +209,19 @@ class JointPasses(LaterPasses):
         return self.problem.source.over(functools.partial(_on_influence, function, self.problem, self.rows))
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
-        """As in `LaterPasses`; there are none."""
-        raise by_rows()
+        """As in `LaterPasses`."""
+        problem, solution = self.problem, self.rows.solution
+        linear, weight_fit = problem.sample.family.linear, problem.weight_fit
+        fit = JointFit(
+            params=solution.params(),
+            theta=problem.start.theta if linear else solution.theta,
+            gamma=weight_fit.gamma,
+            replicates=problem.replicates.gamma,
+            criterion=solution.criterion,
+            effect_scale=problem.effect_scale,
+        )
+        frequency = problem.source.design.weight_type == "frequency"
+        return refit_joint_blocks(problem.source, fit, KeyedResampler(kind, seed, frequency), n_boot)
 
 
 def _on_influence(

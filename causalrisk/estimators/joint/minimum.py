@@ -54,7 +54,7 @@ class ResampledObjectives:
 
     def expand(self, theta: Array) -> Expansions:
         """As in `trust_region.Objectives`."""
-        return _expansions(self.objective.expand(self._by_arm(theta), self.resampled))
+        return expansions(self.objective.expand(self._by_arm(theta), self.resampled))
 
     def walls(self, theta: Array) -> Array:
         """As in `trust_region.Objectives`."""
@@ -113,7 +113,7 @@ class SampleObjective:
 
     def expand(self, theta: Array) -> Expansions:
         """As in `trust_region.Objectives`."""
-        return _expansions(self.at(self._by_arm(theta)))
+        return expansions(self.at(self._by_arm(theta)))
 
     def walls(self, theta: Array) -> Array:
         """As in `trust_region.Objectives`; a pass, of rows in blocks that for the levels, which are needed next."""
@@ -140,7 +140,7 @@ def _kept(known: dict[bytes, T], theta: Array, make: Callable[[], T]) -> T:
     return known[key]
 
 
-def _expansions(at: Expansion) -> Expansions:
+def expansions(at: Expansion) -> Expansions:
     """Return the objectives near a point as equations, strict ones first, curvature and value."""
     value, curvature = at.nonlinear
     equations = np.concatenate([at.strict, spectral_equations(at.gram)], axis=1)

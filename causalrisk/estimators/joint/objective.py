@@ -17,7 +17,7 @@ divided by the residual spread of the sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -123,6 +123,11 @@ class ObjectiveLevels:
     replicated: tuple[Array, ...]
     centres: tuple[VarianceCentres, ...]
     pulled: tuple[PulledSums, ...]
+
+    def without_slopes(self) -> ObjectiveLevels:
+        """Return the biases without their derivatives, which the terms do not need."""
+        fitted, replicated = (tuple(f[..., -1:] for f in forms) for forms in (self.fitted, self.replicated))
+        return replace(self, fitted=fitted, replicated=replicated)
 
 
 @dataclass(frozen=True)

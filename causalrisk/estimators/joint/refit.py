@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.minimum import ResampledObjectives
-from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
+from causalrisk.estimators.joint.objective import Expansion, JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, solve_stacked, spectral_equations
 from causalrisk.numerics.newton import NewtonFits
+from causalrisk.numerics.trust_region import Minima
 from causalrisk.propensity.replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -74,17 +75,13 @@ class JointRefitter:
         resampled = ResampledWeights.of(share, at, replicated)
         theta, outcome_failures = self._solve(resampled)
         failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
-        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
         if self.objective.groups is not None:
+            predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
             views = resampled.views(self.objective.groups)
             means = np.stack([(share * view.at.tilt * predicted).sum(axis=1) for view in views])
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
-        raw = (share * at.tilt * predicted).sum(axis=1)
-        error = share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
-        bias = np.stack([error[rows].sum(axis=0) for rows in sample.slices])
-        net = net_means(raw, bias, self.criterion.scale_slopes, self.effect_scale)
-        params = np.concatenate([self.effect_scale.effects(raw), net])
+        params = parameters(*mean_sums(sample, resampled, theta), self.criterion, self.effect_scale)
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
 
     def _solve(self, resampled: ResampledWeights) -> tuple[Array, NDArray[np.int8]]:
@@ -92,12 +89,32 @@ class JointRefitter:
         m = resampled.share.shape[1]
         theta = self.theta[..., None]
         if self.sample.family.linear:
-            expansion = self.objective.expand(theta, resampled)
-            equations = np.concatenate([expansion.strict, spectral_equations(expansion.gram)], axis=1)
-            step, singular = solve_stacked(equations)
-            theta = theta + self.objective.step_unit * step.reshape(*self.theta.shape, m)
-            return theta, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+            return linear_minima(self.theta, self.objective.expand(theta, resampled), self.objective.step_unit)
         minima = ResampledObjectives(self.objective, resampled).minima(np.repeat(theta, m, axis=2))
-        failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
-        failures = np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
-        return minima.theta.reshape(*self.theta.shape, m), failures
+        return minima.theta.reshape(*self.theta.shape, m), minimum_failures(minima)
+
+
+def linear_minima(theta: Array, at: Expansion, step_unit: float) -> tuple[Array, NDArray[np.int8]]:
+    """Minimise linear objectives expanded about theta, shape (K, p): coefficients, shape (K, p, m), and failures."""
+    step, singular = solve_stacked(np.concatenate([at.strict, spectral_equations(at.gram)], axis=1))
+    found = theta[..., None] + step_unit * step.reshape(*theta.shape, -1)
+    return found, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+
+
+def minimum_failures(minima: Minima) -> NDArray[np.int8]:
+    """Say of each search how it ended."""
+    failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
+    return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+
+
+def mean_sums(sample: Sample, resampled: ResampledWeights, theta: Array) -> tuple[Array, Array]:
+    """Arm means and their biases averaged over the replicates, shape (K, m); sums over rows, at theta (K, p, m)."""
+    predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
+    raw = (resampled.share * resampled.at.tilt * predicted).sum(axis=1)
+    error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+    return raw, np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+
+
+def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
+    """Effects and net arm means, shape (2 K - 1, m), from those of `mean_sums`."""
+    return np.concatenate([scale.effects(raw), net_means(raw, bias, criterion.scale_slopes, scale)])

@@ -161,13 +161,14 @@ class JointProblem:
 
     def block(self, place: slice, sample: Sample, weight_fit: WeightFit) -> JointRows:
         """Weigh some rows, or all of them, under the replicates."""
+        totals = None if sample is self.sample else self.totals
         replicated = BlockwiseWeights(
             slices=sample.slices,
             model=weight_fit.model,
             counts=sample.s[:, None],
             gammas=[self.replicates.gamma],
             count=self.replicates.count,
-            totals=None if sample is self.sample else self.totals,
+            totals=None if totals is None else [totals],
         )
         return JointRows.of(place, sample, weight_fit, replicated)
 

@@ -202,10 +202,6 @@ def test_results_of_a_scan(births):
 
 def test_what_jre_does_not_have_for_a_scan(births):
     data, treat = scan([births]), {"treat": "mbsmoke"}
-    with pytest.raises(UnavailableError, match="the bootstrap of JRE is not there for a scan"):
-        JRE.from_formula(F, data, **treat).fit()
-    with pytest.raises(UnavailableError, match='Type  cov_type="cluster"'):
-        JRE.from_formula(F, data, cluster="clinic", **treat).fit()
     with pytest.raises(UnavailableError, match="chosen by clusters held out of a scan"):
         JRE.from_formula(F, data, cluster="clinic", **treat).fit(cov_type="cluster")
     with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
