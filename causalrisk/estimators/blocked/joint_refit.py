@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,7 +276,7 @@ class Points:
 
     numbers: NDArray[np.intp]
     theta: Array
-    levels: Any = None
+    levels: ObjectiveLevels | None = None
 
 
 def _at_points(points: list[Points], counts: Array, group: slice) -> tuple[Points, Array] | None:
@@ -310,7 +310,7 @@ def _terms(
     own, multiplicities = found
     objective = JointObjective(rows.sample, criterion)
     resampled = weighing.of(rows, multiplicities, own.numbers)
-    return objective.terms(objective.means(own.theta), resampled, [resampled], own.levels)
+    return objective.terms(objective.means(own.theta), resampled, [resampled], cast(ObjectiveLevels, own.levels))
 
 
 def _replicate_targets(weighing: JointWeighing, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
