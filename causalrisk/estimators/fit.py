@@ -23,7 +23,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence
+from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message
 from causalrisk.propensity.weights import WeightFit
 
@@ -174,16 +174,21 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         n_units=float(start.design.units.sum()),
         together=start.design.cluster is not None,
     )
-    starts = None
-    if options.n_starts > 1 and not sample.family.linear:
-        rng = resampler.resampler.generator(START_STREAM, 0)
-        starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
     clusters = sample.clusters(start.design.cluster)
     units: UnitsOf = functools.partial(rows_alone, start.frequency)
     if clusters is not None:
         units = clusters_held_out(sample.s, clusters)
-    record = train_by(Trainer(problem, options.method, starts), options, units, notes)
+    record = train_by(trainer_of(problem, start, options), options, units, notes)
     return dataclasses.replace(record, drawn=given)
+
+
+def trainer_of(problem: JointProblem, start: FitRecord, options: JREOptions) -> Trainer:
+    """Return the trainer of a problem, which draws the further starts of nonlinear models."""
+    starts = None
+    if options.n_starts > 1 and not problem.sample.family.linear:
+        rng = stream_generator(start.seed, START_STREAM, 0)
+        starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
+    return Trainer(problem, options.method, starts)
 
 
 def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes) -> JointRecord:

@@ -43,7 +43,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
         if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
-            record = dataclasses.replace(record, robust=robust_covariance(record, False))
+            robust, joint = robust_covariance(record, False), _with_start(record)
+            record = dataclasses.replace(record, robust=robust, joint=joint)
         try:
             boot = bootstrap_of(record, inference, notes)
         except KeyboardInterrupt:
@@ -106,7 +107,13 @@ def _start_of(record: FitRecord, joint: JointRecord) -> FitRecord:
     """Return the fit that a joint fit started from, with the covariance of the latter."""
     passes = None if record.passes is None else record.passes.start
     return dataclasses.replace(
-        record, spec=IPWRA, estimate=joint.start, joint=None, notes=record.design.notes, passes=passes
+        record,
+        spec=IPWRA,
+        estimate=joint.start,
+        joint=None,
+        notes=record.design.notes,
+        passes=passes,
+        robust=joint.start_covariance,
     )
 
 

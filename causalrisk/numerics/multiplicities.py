@@ -53,6 +53,12 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     return np.random.SeedSequence(int(rng) if isinstance(rng, numbers.Integral) else None)
 
 
+def stream_generator(seed: np.random.SeedSequence, stream: int, block: int) -> np.random.Generator:
+    """Return the generator of a block of a random stream."""
+    key = (*seed.spawn_key, stream, block)
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
+
+
 @dataclass(frozen=True)
 class Resampler:
     """Draws multiplicities for blocks of resamples of the rows of a design.
@@ -84,8 +90,7 @@ class Resampler:
 
     def generator(self, stream: int, block: int) -> np.random.Generator:
         """Return the generator of a block of a stream."""
-        key = (*self.seed.spawn_key, stream, block)
-        return np.random.default_rng(np.random.SeedSequence(self.seed.entropy, spawn_key=key))
+        return stream_generator(self.seed, stream, block)
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities times observation weights, shape (n, width), rows in the order of the design."""

@@ -195,18 +195,19 @@ class QuadraticModels:
         A correction is the Gauss-Newton step against what the walls' residuals differ from the foretold ones.
         """
         ahead = theta + self.unwhiten(step)
-        size = objectives.walls(theta).shape[1]
+        reached = objectives.walls(ahead)
+        size = reached.shape[1]
         walls = np.linalg.solve(self.transposed, at.equations[:, :size, :-1].transpose(0, 2, 1))
         foretold = np.einsum("mpw,mp->mw", walls, step) - at.equations[:, :size, -1]
         length, last = np.linalg.norm(step, axis=1), np.full(len(step), np.inf)
         for _ in range(CORRECTIONS):
-            back = np.einsum("mpw,mw->mp", walls, objectives.walls(ahead) - foretold)
+            back = np.einsum("mpw,mw->mp", walls, reached - foretold)
             far = np.linalg.norm(back, axis=1)
             going = (far < last) & (far > CORRECTED * np.minimum(length, 1.0))
             if not going.any():
                 break
             ahead = ahead - self.unwhiten(np.where(going[:, None], back, 0.0))
-            last = np.where(going, far, 0.0)
+            last, reached = np.where(going, far, 0.0), objectives.walls(ahead)
         return ahead
 
 

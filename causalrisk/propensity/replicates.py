@@ -253,8 +253,6 @@ class ShiftFactors:
         Factor of each term, row and replicate; or of r orthogonal combinations of the replicates.
     ones : ndarray, shape (r,)
         The same combinations of a one under each replicate.
-    count : int
-        B.
     mean : ndarray, shape (T, n, 1)
         Its mean over the replicates.
     covariance : ndarray, shape (T, T, n, 1)
@@ -263,7 +261,6 @@ class ShiftFactors:
 
     K_b: Array
     ones: Array
-    count: int
     mean: Array
     covariance: Array
 
@@ -273,14 +270,19 @@ class ShiftFactors:
         count, mean = K_b.shape[2], K_b.mean(axis=2, keepdims=True)
         centred = K_b - mean
         covariance = np.einsum("snb,tnb->stn", centred, centred)[..., None] / count
-        return cls(K_b, np.ones(count), count, mean, covariance)
+        return cls(K_b, np.ones(count), mean, covariance)
+
+    @property
+    def count(self) -> int:
+        """Number of replicates, or of their combinations."""
+        return len(self.ones)
 
     def part(self, rows: slice) -> ShiftFactors:
         """Return those of some of the rows."""
         return replace(self, K_b=self.K_b[:, rows], mean=self.mean[:, rows], covariance=self.covariance[:, :, rows])
 
     def combined(self, tolerance: float) -> ShiftFactors:
-        """Return few orthogonal combinations of the replicates that have the same sums of squares and products.
+        """Return few orthogonal combinations of the replicates with the same means of squares and products.
 
         Parameters
         ----------
@@ -290,7 +292,8 @@ class ShiftFactors:
         factors = [triangular_factor(of_term) for of_term in self.K_b]
         always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
         _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, *factors])))
-        kept = directions[: int((values > tolerance * values[0]).sum())].T
+        kept = directions[: int((values > tolerance * values[0]).sum())].T.copy()
+        kept *= np.sqrt(kept.shape[1] / self.count)  # means over fewer
         return replace(self, K_b=self.K_b @ kept, ones=kept.sum(axis=0))
 
 
@@ -403,8 +406,8 @@ class BlockwiseWeights:
         Coefficients of the replicates of each resample.
     count : int
         B; where fewer are usable, sums are scaled so that mean squares over B are those over the usable ones.
-    totals : ReplicateTotals, optional
-        Sums over all rows, where these are a block of them and there is one resample.
+    totals : sequence of ReplicateTotals, optional
+        Sums over all rows for each resample, where these are a block of them.
     """
 
     def __init__(
@@ -414,7 +417,7 @@ class BlockwiseWeights:
         counts: Array,
         gammas: list[Array],
         count: int,
-        totals: ReplicateTotals | None = None,
+        totals: list[ReplicateTotals] | None = None,
     ) -> None:
         self.slices, self.model, self.counts, self.gammas, self.count = slices, model, counts, gammas, count
         self.totals = totals
@@ -422,6 +425,10 @@ class BlockwiseWeights:
         self._kept: list[tuple[int, slice, ImportanceWeights]] | None = None
         empty = np.array([g.shape[1] == 0 for g in gammas])
         self.failures = np.where(empty, Failure.NO_REPLICATES, Failure.OK).astype(np.int8)
+
+    def whole(self, resample: int) -> ReplicateTotals | None:
+        """Return the sums over all rows of a resample, where these are a block of them."""
+        return None if self.totals is None else self.totals[resample]
 
     def blocks(self) -> Iterator[tuple[int, slice, ImportanceWeights]]:
         """Yield resample, replicates and their importance weights; kept for the next pass where they are few."""
@@ -431,7 +438,7 @@ class BlockwiseWeights:
         keep = kept_bytes(self.model, self.counts.size, self.count) <= KEPT
         kept = []
         for j, gamma in enumerate(self.gammas):
-            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.totals):
+            for columns, _, at in replicate_blocks(self.model, gamma, self.counts[:, j], self.whole(j)):
                 block = j, columns, at
                 if keep:
                     kept.append(block)
@@ -444,9 +451,14 @@ class BlockwiseWeights:
 
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
         """Return that of some of the resamples."""
-        gammas = [gamma for gamma, wanted in zip(self.gammas, resamples, strict=True) if wanted]
+        some = np.flatnonzero(resamples)
         return BlockwiseWeights(
-            slices=self.slices, model=self.model, counts=self.counts[:, resamples], gammas=gammas, count=self.count
+            slices=self.slices,
+            model=self.model,
+            counts=self.counts[:, some],
+            gammas=[self.gammas[j] for j in some],
+            count=self.count,
+            totals=None if self.totals is None else [self.totals[j] for j in some],
         )
 
     def sums(self, share: Array, rows: Array) -> Array:

@@ -191,19 +191,22 @@ class WeightModel:
         """Terms of the undivided excess of a separable weight model, shape (T, n, m)."""
         return self.propensity.odds(eta, self.target.toward)
 
-    def terms(self, eta: Array, counts: Array) -> tuple[Array, ImportanceWeights]:
-        """Terms of the excess of a separable weight model, shape (T, n, m), divided, and the importance weights."""
-        terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts)
+    def terms(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> tuple[Array, ImportanceWeights]:
+        """Terms of the excess of a separable weight model, shape (T, n, m), divided, and the importance weights.
+
+        Where the rows are a block of others, `whole` has the sums over all of them.
+        """
+        terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts, whole)
         terms = terms if mean_tilt is None else terms / mean_tilt
         return terms, ImportanceWeights(terms.sum(axis=0), tilt, tilt)
 
-    def _fixed_tilt(self, counts: Array) -> tuple[Array, Array | None]:
+    def _fixed_tilt(self, counts: Array, whole: TargetSums | None) -> tuple[Array, Array | None]:
         """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
         toward = self.target.toward
         if toward is None:
             return np.ones((len(self.columns), 1)), None
         tilt = (self.propensity.arm == toward)[:, None].astype(float)
-        mean_tilt = _positive((counts * tilt).sum(axis=0) / _positive(self.observed @ counts))
+        mean_tilt = (self._sums(tilt, tilt, counts) if whole is None else whole).mean_tilt
         return tilt / mean_tilt, mean_tilt
 
     def slopes(
@@ -248,7 +251,7 @@ class TargetSums:
     tilt: Array
     measure: Array
 
-    def some(self, columns: slice) -> TargetSums:
+    def some(self, columns: slice | NDArray[np.intp]) -> TargetSums:
         """Return those under some of the multiplicities; one number stands for all of them."""
         parts = (self.total, self.tilt, self.measure)
         return TargetSums(*(part if len(part) == 1 else part[columns] for part in parts))

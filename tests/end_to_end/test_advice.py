@@ -1577,9 +1577,10 @@ def scanned_jre(cov_type=None, anchor=None, n_replicates=8, bootstrap=None, repl
 
 SCANS = {
     "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
-    "jre bootstrap": Case(scanned_jre, {"cov_type": "bootstrap"}, {"cov_type": "robust"}),
-    "jre clusters": Case(
-        lambda **o: scanned_jre(cluster="site", anchor=3, **o), {"cov_type": None}, {"cov_type": "cluster"}
+    "jre nested": Case(
+        lambda **o: model(JRE, data=SCAN).fit(n_boot=20, n_replicates=8, anchor=3, **o),
+        {"bootstrap_replicates": "nested"},
+        {"bootstrap_replicates": "shifted"},
     ),
     "jre anchor": Case(
         lambda **o: scanned_jre(cov_type="cluster", cluster="site", **o), {"anchor": None}, {"anchor": 3}
@@ -1589,14 +1590,6 @@ SCANS = {
     ),
     "jre replicates": Case(
         lambda **o: scanned_jre(cov_type="robust", n_replicates=None, replicates=WEIGHTS, **o),
-        {"data": SCAN},
-        {"data": DATA},
-        fill=COLLECTED,
-    ),
-    "jre family": Case(
-        lambda **o: scanned_jre(
-            cov_type="robust", formula="ill ~ x1 + x2", propensity="x2", family="binomial", anchor=3, **o
-        ),
         {"data": SCAN},
         {"data": DATA},
         fill=COLLECTED,

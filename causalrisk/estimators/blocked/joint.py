@@ -16,20 +16,21 @@ from typing import TypeVar, cast
 import numpy as np
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.rowless import by_rows
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import Resamples, refit_propensity
 from causalrisk.estimators.blocked.separate import (
     BlockedFit,
     BlockedWeights,
     check_available,
+    check_matrices_of,
     problem_of,
     separate_record,
 )
-from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by
+from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by, trainer_of
 from causalrisk.estimators.joint.anchor import rows_alone
-from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, Trainer
+from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
@@ -64,6 +65,7 @@ class ScannedJointProblem(JointProblem):
     weights: BlockedWeights
 
     in_memory = kept = False
+    in_blocks = True
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """As in `JointProblem`."""
@@ -109,13 +111,16 @@ def fit_joint_blocks(
     """
     kinds = inference.resolved(design.cluster_name is not None, joint=True)
     check_available(options, inference)
-    _check_joint(design, options, joint_options, kinds)
+    _check_joint(design, joint_options, kinds)
+    if kinds[0] == "bootstrap":
+        check_matrices_of(design, inference.draws)
+    method = joint_method(joint_options, options)
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
     start, fit = separate_record(problem, inference, kinds, notes)
     joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
     units = functools.partial(rows_alone, start.frequency)
-    trained = train_by(Trainer(joint, joint_options.method), joint_options, units, notes)
-    check_converged(trained, joint_method(joint_options, options), notes)
+    trained = train_by(trainer_of(joint, start, joint_options), joint_options, units, notes)
+    check_converged(trained, method, notes)
     check_outcome(design, notes)
     check_clusters(design, notes)
     estimate = trained.estimate.estimate
@@ -157,25 +162,17 @@ def _joint_problem(
     )
 
 
-def _check_joint(
-    design: ScannedDesign, options: ModelOptions, joint_options: JREOptions, kinds: tuple[str, str]
-) -> None:
+def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
     """Refuse what the joint estimator has in memory alone."""
-    robust = "robust" if design.cluster_name is None else "cluster"
-    if kinds[0] == "bootstrap":
+    if kinds[0] == "bootstrap" and joint_options.bootstrap_replicates == "nested":
         raise UnavailableError(
-            "the bootstrap of JRE is not there for a scan; its robust standard errors are, and are not its default.\n"
-            f'Type  cov_type="{robust}".'
+            'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
+            'of their own.\nType  bootstrap_replicates="shifted".'
         )
     if kinds[1] == "stratified":
         raise UnavailableError(
             'bootstrap="stratified" is not there for JRE from a scan: its propensity replicates are of all rows.\n'
             'Type  bootstrap="pairs".'
-        )
-    if not options.outcome_family.linear:
-        raise UnavailableError(
-            f"JRE from a scan has linear outcome models; {options.outcome_family.label} is not there yet.\n"
-            "Use IPWRA or AIPW, or, if the rows fit into memory, type  data=data.collect()."
         )
     if joint_options.replicates is not None:
         raise UnavailableError(
@@ -212,8 +209,19 @@ class JointPasses(LaterPasses):
         return self.problem.source.over(functools.partial(_on_influence, function, self.problem, self.rows))
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
-        """As in `LaterPasses`; there are none."""
-        raise by_rows()
+        """As in `LaterPasses`."""
+        problem, solution = self.problem, self.rows.solution
+        linear, weight_fit = problem.sample.family.linear, problem.weight_fit
+        fit = JointFit(
+            params=solution.params(),
+            theta=problem.start.theta if linear else solution.theta,
+            gamma=weight_fit.gamma,
+            replicates=problem.replicates.gamma,
+            criterion=solution.criterion,
+            effect_scale=problem.effect_scale,
+        )
+        frequency = problem.source.design.weight_type == "frequency"
+        return refit_joint_blocks(problem.source, fit, KeyedResampler(kind, seed, frequency), n_boot)
 
 
 def _on_influence(

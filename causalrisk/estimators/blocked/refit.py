@@ -55,16 +55,20 @@ class Resamples:
         What the multiplicities of each arm are multiplied by.
     spread : float, optional
         Of propensity replicates in the place of resamples: how much their fractional weights vary.
+    some : slice, optional
+        Some of the groups, where not all are worked on in a pass.
     """
 
     resampler: KeyedResampler
     n_boot: int
     factor: Array | None = None
     spread: float | None = None
+    some: slice | None = None
 
     def groups(self) -> list[slice]:
         """Resamples that are worked on together."""
-        return [slice(first, min(first + WIDTH, self.n_boot)) for first in range(0, self.n_boot, WIDTH)]
+        every = [slice(first, min(first + WIDTH, self.n_boot)) for first in range(0, self.n_boot, WIDTH)]
+        return every if self.some is None else every[self.some]
 
     def counts(self, block: Block, group: slice) -> Array:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
@@ -304,18 +308,41 @@ def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: Keyed
     passes = ResamplePasses(problem, full, Resamples(resampler, n_boot))
     if resampler.kind == "stratified":
         passes = _with_arms_as_they_are(passes)
+    weighing, failures, widest = weigh_resamples(passes, gamma)
+    theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest)
+    means = np.concatenate(passes.over(functools.partial(_means, weighing, theta)), axis=1)
+    return full.refits(means, theta, weighing.gamma, first_failure(failures, *outcome))
+
+
+def weigh_resamples(passes: ResamplePasses, gamma: Array) -> tuple[Weighing, NDArray[np.int8], float]:
+    """Fit the importance weights under all resamples.
+
+    Parameters
+    ----------
+    passes : ResamplePasses
+        Passes over the rows.
+    gamma : ndarray, shape (Q,)
+        The full-sample propensity coefficients.
+
+    Returns
+    -------
+    weighing : Weighing
+        The weights; the coefficients of a fit that failed are those of the full sample.
+    failures : ndarray of int8, shape (n_boot,)
+        What failed.
+    widest : float
+        Largest sum of the sizes of the outcome columns of a row.
+    """
     found = passes.over(_totals_and_widest, _added_and_largest)
     totals, widest = np.concatenate([part[0] for part in found], axis=1), found[0][1]
     present = np.asarray((totals > 0).all(axis=0))
     failures = np.where(present, Failure.OK, Failure.EMPTY_ARM).astype(np.int8)
-    coefficients = np.empty((0, n_boot))
-    if problem.weighs:
+    coefficients = np.empty((0, len(present)))
+    if passes.problem.weighs:
         fits = _fit_propensity(passes, gamma, present, widest[1])
-        coefficients, failures = fits.coefficients, first_failure(failures, fits.failures)
-    weighing = Weighing(coefficients, _target_of(passes, totals, coefficients))
-    theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest[0])
-    means = np.concatenate(passes.over(functools.partial(_means, weighing, theta)), axis=1)
-    return full.refits(means, theta, coefficients, first_failure(failures, *outcome))
+        coefficients = np.where(fits.failures == Failure.OK, fits.coefficients, gamma[:, None])
+        failures = first_failure(failures, fits.failures)
+    return Weighing(coefficients, _target_of(passes, totals, coefficients)), failures, float(widest[0])
 
 
 def refit_propensity(problem: Problem, full: FullFit, gamma: Array, resamples: Resamples) -> NewtonFits:
@@ -432,10 +459,14 @@ class Weighing:
     gamma: Array
     whole: TargetSums
 
+    def some(self, columns: slice | NDArray[np.intp]) -> Weighing:
+        """Return that of some of the resamples."""
+        return Weighing(self.gamma[:, columns], self.whole.some(columns))
+
     def of(self, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
         """Tilt and importance weights of some rows, as by `RefitRows.weights`."""
-        sums = TargetSums(self.whole.total[group], self.whole.tilt[group], self.whole.measure[group])
-        return rows.weights(counts, self.gamma[:, group], sums)
+        own = self.some(group)
+        return rows.weights(counts, own.gamma, own.whole)
 
 
 def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:

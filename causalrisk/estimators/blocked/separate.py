@@ -97,7 +97,7 @@ def fit_blocks(
     kinds = inference.resolved(design.cluster_name is not None, joint=False)
     check_available(options, inference)
     if kinds[0] == "bootstrap":
-        _check_matrices(design, inference.draws)
+        check_matrices_of(design, inference.draws)
     notes, problem = Notes(design.notes), problem_of(design, spec, options, inference)
     record, _ = separate_record(problem, inference, kinds, notes)
     check_outcome(design, notes)
@@ -198,7 +198,7 @@ def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
         )
 
 
-def _check_matrices(design: ScannedDesign, n_boot: int) -> None:
+def check_matrices_of(design: ScannedDesign, n_boot: int) -> None:
     """Refuse a bootstrap whose matrices of products fill the memory."""
     advice = f'Type  fit(cov_type="{"robust" if design.cluster_name is None else "cluster"}")'
     predictors = (design.n_arms - 1) * len(design.propensity_names)

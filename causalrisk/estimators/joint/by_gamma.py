@@ -105,7 +105,7 @@ def _parts(solution: JointSolution, block: JointRows) -> _Parts:
     u[:, 0] = rows.criterion.contrasts @ of_fit
     by_gamma[1] = pull_u[:, [0]] * fit.w_by_gamma
     gradients, gradients_of = np.zeros((n_rep, solution.theta.size)), objective_gradients(rows)
-    totals, columns, s = rows.rows.replicated.totals, fit.model.columns, sample.s
+    totals, columns, s = rows.rows.replicated.whole(0), fit.model.columns, sample.s
     for some, eta, at in replicate_blocks(fit.model, rows.rows.replicated.gammas[0], s, totals):
         own = None if totals is None else totals.some(some)
         slopes = fit.model.slopes(eta, s[:, None], *((None, None) if own is None else (own.target, own.log_mean)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -28,7 +28,7 @@ from causalrisk.estimators.joint.objective import (
 from causalrisk.estimators.joint.variance import EffectVariance, VarianceCentres
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.linalg import Array, Triangle
+from causalrisk.numerics.linalg import Array, Triangle, pairwise_columns
 from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
 from causalrisk.propensity.weights import WeightFit
 
@@ -65,6 +65,11 @@ class JointRows:
         share = (sample.s / sample.total)[:, None]
         resampled = ResampledWeights.of(share, weight_fit.as_resample(), replicated)
         return cls(place, sample, weight_fit, replicated, resampled)
+
+    @cached_property
+    def pairs(self) -> Array:
+        """Products of pairs of the outcome columns, as in `JointObjective`."""
+        return pairwise_columns(self.sample.X.columns)
 
 
 class Over(Protocol):
@@ -249,10 +254,15 @@ class _SecondSums:
     psi: PsiSums
 
 
-def expand_about(theta: Array, criterion: JointCriterion, over: Over) -> Expanded:
-    """Expand the objective about theta, shape (K, p), in two passes over the rows."""
-    first = add_up(over(partial(_first_sums, theta, criterion)))
-    second = add_up(over(partial(_second_sums, theta, criterion, first.levels.centres)))
+def expand_about(
+    theta: Array, criterion: JointCriterion, over: Over, centres: VarianceCentres | None = None
+) -> Expanded:
+    """Expand the objective about theta, shape (K, p): two passes over the rows, or one where the centres are known."""
+    if centres is None:
+        first = add_up(over(partial(_first_sums, theta, criterion)))
+        second = add_up(over(partial(_second_sums, theta, criterion, first.levels.centres)))
+    else:
+        first, second = add_up(over(partial(_both_sums, theta, criterion, centres)))
     variance = [*(triangle.factor for triangle in second.variance), *_placed(first.own, theta)]
     equations = JointEquations(first.forms, np.concatenate(_placed(first.loss, theta)), np.concatenate(variance))
     return Expanded(theta, equations, first.levels, second.psi)
@@ -325,6 +335,12 @@ def _second_sums(theta: Array, criterion: JointCriterion, centres: VarianceCentr
     variance = objective.variance(objective.means(theta[..., None]), resampled.share, resampled.moments, centres)
     rows = _variance_rows(variance, criterion.contrasts)
     return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance))
+
+
+def _both_sums(
+    theta: Array, criterion: JointCriterion, centres: VarianceCentres, block: JointRows
+) -> tuple[_FirstSums, _SecondSums]:
+    return _first_sums(theta, criterion, block), _second_sums(theta, criterion, centres, block)
 
 
 def _variance_rows(variance: EffectVariance, contrasts: Array) -> Iterator[Array]:

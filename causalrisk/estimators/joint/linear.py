@@ -20,13 +20,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.objective import ResampledWeights, contrasted, loss_weights, penalised
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.linalg import Array, pairwise_columns, unpack_symmetric, upper_triangle
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import (
+    Array,
+    pairwise_columns,
+    solve_stacked,
+    spectral_equations,
+    unpack_symmetric,
+    upper_triangle,
+)
 from causalrisk.propensity.weights import ImportanceWeights
 
+Solved = tuple[Array, NDArray[np.int8], tuple[Array, ...], Array]  # theta, failures, averages of groups, biases
 ROUNDING = 1e-9  # of a constant that is a combination of the columns
 EXCESS, TILT = 0, 1  # places of the weights; the last is the measure, which may be the tilt
 
@@ -55,8 +65,13 @@ class LinearModels:
         q = sample.X.columns
         constant = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
         if np.abs(q @ constant - 1).max() > ROUNDING:
-            return cls(theta, np.zeros(len(theta)), np.zeros(q.shape[1]))
+            return cls.plain(theta)
         return cls(theta, sample.mean(q) @ theta.T, constant)
+
+    @classmethod
+    def plain(cls, theta: Array) -> LinearModels:
+        """Return models without a level."""
+        return cls(theta, np.zeros(len(theta)), np.zeros(theta.shape[1]))
 
     def rows(self, sample: Sample) -> LinearRows:
         """Return the columns of rows."""
@@ -194,26 +209,37 @@ class LinearObjectives:
         Weights of the terms.
     sums : LinearSums
         Sums over all rows.
-    count : int
-        Number of replicates, B.
     """
 
-    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums, count: int) -> None:
-        self.models, self.criterion, self.sums, self.count = models, criterion, sums, count
+    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums) -> None:
+        self.models, self.criterion, self.sums = models, criterion, sums
         self.n_arms, self.p = models.theta.shape
         self.width = sums.risks[0].tilted.shape[0]
+
+    def minima(self) -> Solved:
+        """Minimise them: coefficients, failures, averages of everybody or of each group, biases."""
+        (strict, gram), unit = self.equations(), self.criterion.rms_residual
+        units = np.append(np.ones(gram.shape[1]), 1 / unit)
+        equations = np.concatenate([strict * units, spectral_equations(gram * units[:-1, None] * units)], axis=1)
+        step, singular = solve_stacked(equations)
+        moved = unit * step.reshape(*self.models.theta.shape, -1)
+        theta = self.models.theta[..., None] + moved
+        averages = tuple(self.averages(risk, theta) for risk in self.sums.risks)
+        failures = np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
+        return theta, failures, averages, self.biases(self.sums.risks[0], moved)
 
     def equations(self) -> tuple[Array, Array]:
         """Equations of the net biases with the largest penalty, (m, r, K p + 1), and the Gram matrix of the others."""
         strict, gram = [], self._fit_gram()
         for risk in self.sums.risks:
             fitted, replicated = (contrasted(forms, self.criterion) for forms in (risk.fitted, risk.replicated))
+            count = risk.replicated.shape[1]
             if not self.criterion.full_risk:
-                strict.append(penalised(self.criterion, fitted, replicated, self.count)[1])
+                strict.append(penalised(self.criterion, fitted, replicated, count)[1])
                 continue
             strict.append(np.sqrt(self.criterion.fitted_penalty) * fitted)
             of_biases = replicated[..., :-1].transpose(0, 2, 1) @ replicated
-            of_biases *= self.criterion.penalty / self.count
+            of_biases *= self.criterion.penalty / count
             gram += (of_biases + self._variance_gram(risk)) / len(self.sums.risks)
         return np.concatenate(strict, axis=1) / np.sqrt(len(strict)), gram
 

@@ -17,14 +17,14 @@ divided by the residual spread of the sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.variance import EffectVariance, VarianceCentres
+from causalrisk.estimators.joint.variance import EffectVariance, PulledSums, VarianceCentres
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
@@ -91,23 +91,66 @@ class Expansion:
         Equations of the net biases with the largest penalty, which keep their digits only as equations.
     gram : ndarray, shape (m, K p, K p + 1)
         Gram matrix of all other equations (c, h), without its last row, that of h.
-    curvature : ndarray, shape (m, K p, K p), or None
-        Terms of the Hessian that are not products of the equations; None for linear models.
-    value : ndarray, shape (m,), or None
-        The objective; None for linear models, which are solved in one step.
+    curvature : ndarray, shape (m, K p, K p)
+        Terms of the Hessian that are not products of the equations.
+    value : ndarray, shape (m,)
+        The objective.
     """
 
     strict: Array
     gram: Array
-    curvature: Array | None
-    value: Array | None
+    curvature: Array
+    value: Array
 
-    @property
-    def nonlinear(self) -> tuple[Array, Array]:
-        """Value and curvature, which linear models do not have."""
-        if self.value is None or self.curvature is None:
-            raise TypeError("a linear objective is minimised by its equations")
-        return self.value, self.curvature
+
+@dataclass(frozen=True)
+class ObjectiveLevels:
+    """What the terms of the objective need of all rows at theta, for each view; sums over rows.
+
+    Parameters
+    ----------
+    fitted, replicated : tuple of ndarray, shape (K, 1, m, p + 1) and (K, B, m, p + 1)
+        For each arm the derivative of its bias, and the bias: at the fitted score and under the replicates.
+    centres : tuple of VarianceCentres
+        What centres psi; none without V.
+    pulled : tuple of PulledSums
+        What its curvature needs, of rows in blocks.
+    """
+
+    fitted: tuple[Array, ...]
+    replicated: tuple[Array, ...]
+    centres: tuple[VarianceCentres, ...]
+    pulled: tuple[PulledSums, ...]
+
+    def without_slopes(self) -> ObjectiveLevels:
+        """Return the biases without their derivatives, which the terms do not need."""
+        fitted, replicated = (tuple(f[..., -1:] for f in forms) for forms in (self.fitted, self.replicated))
+        return replace(self, fitted=fitted, replicated=replicated)
+
+
+@dataclass(frozen=True)
+class ObjectiveTerms:
+    """The terms of the objective near theta but for its net biases; sums over rows.
+
+    Parameters
+    ----------
+    fit : ndarray, shape (m, K p, K p + 1)
+        Gram matrix of the equations of the losses and of the part `own_sd` of V.
+    variance : tuple of ndarray, shape (m, K p, K p + 1)
+        Those of the rest of V of each view.
+    bend : ndarray, shape (m, K p, K p)
+        `Expansion.curvature`.
+    loss : ndarray, shape (m,)
+        The losses.
+    values : tuple of ndarray, shape (m,)
+        V of each view.
+    """
+
+    fit: Array
+    variance: tuple[Array, ...]
+    bend: Array
+    loss: Array
+    values: tuple[Array, ...]
 
 
 @dataclass(frozen=True)
@@ -186,10 +229,14 @@ class JointObjective:
         Weights of the terms.
     groups : ndarray, shape (n, G), optional
         Indicators of groups whose effects are wanted, each with a risk of its own; the objective has their averages.
+    pairs : ndarray, shape (n, p (p + 1) / 2), optional
+        Products of pairs of the outcome columns, where they are known.
     """
 
-    def __init__(self, sample: Sample, criterion: JointCriterion, groups: Array | None = None) -> None:
-        self.sample, self.criterion, self.groups = sample, criterion, groups
+    def __init__(
+        self, sample: Sample, criterion: JointCriterion, groups: Array | None = None, pairs: Array | None = None
+    ) -> None:
+        self.sample, self.criterion, self.groups, self._pairs = sample, criterion, groups, pairs
         self.q = sample.X.columns
         self.D = criterion.contrasts.T @ criterion.contrasts
         self.step_unit = step_unit(criterion, sample.family)
@@ -198,7 +245,7 @@ class JointObjective:
     @cached_property
     def pairs(self) -> Array:
         """Products of pairs of the outcome columns, shape (n, p (p + 1) / 2)."""
-        return pairwise_columns(self.q)
+        return pairwise_columns(self.q) if self._pairs is None else self._pairs
 
     def means(self, theta: Array) -> OutcomeMeans:
         """Outcome models at theta, shape (K, p, m)."""
@@ -229,27 +276,8 @@ class JointObjective:
         """Weight of the loss of a row whose share is one, alpha sigma_0^2 w, shape (n, m)."""
         return self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled)
 
-    def net_bias_equations(self, at: OutcomeMeans, resampled: ResampledWeights) -> tuple[Array, Array]:
-        """Equations of the contrasts of the arm biases, in units of the outcome.
-
-        Returns
-        -------
-        fitted : ndarray, shape (m, C, K p + 1)
-            At the fitted propensity score.
-        replicated : ndarray, shape (m, C B, K p + 1)
-            Under each replicate.
-        """
-        rows = bias_rows(self.sample, at)
-        return self._fitted_equations(rows, resampled), self._replicated_equations(rows, resampled)
-
-    def _fitted_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
-        return contrasted(fitted_forms(self.sample.slices, rows, resampled), self.criterion)
-
-    def _replicated_equations(self, rows: Array, resampled: ResampledWeights) -> Array:
-        return contrasted(resampled.replicated.sums(resampled.share, rows), self.criterion)
-
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
-        """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r)."""
+        """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r); those of blocks add up."""
         sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
         predicted = [
             sample.family.mean(shifted(self.q[rows] @ of_arm, part_of(sample.offset, rows), axis=-2))
@@ -257,47 +285,119 @@ class JointObjective:
         ]
         error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
         if criterion.full_risk:
-            root, equations = np.sqrt(criterion.fitted_penalty), self._fitted_equations
+            root = np.sqrt(criterion.fitted_penalty)
+            forms = [fitted_forms(sample.slices, error, view) for view in views]
         else:
-            root, equations = np.sqrt(criterion.penalty / resampled.replicated.count), self._replicated_equations
-        found = np.concatenate([-equations(error, view)[..., -1] for view in views], axis=1)
+            root = np.sqrt(criterion.penalty / resampled.replicated.count)
+            forms = [view.replicated.sums(view.share, error) for view in views]
+        found = np.concatenate([-contrasted(of_view, criterion)[..., -1] for of_view in forms], axis=1)
         return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
-    def penalised(self, fitted: Array, replicated: Array, count: int) -> tuple[Array, Array]:
-        """Multiply equations of net biases under `count` replicates by the roots of their penalties."""
-        return penalised(self.criterion, fitted, replicated, count)
+    def strict_levels(self, levels: ObjectiveLevels) -> Array:
+        """As `strict_residuals`, where the levels are known."""
+        of_view = (self.equations(levels, number) for number in range(len(levels.fitted)))
+        strict = [fitted if self.criterion.full_risk else replicated for fitted, replicated in of_view]
+        return -np.concatenate(strict, axis=1)[..., -1] / np.sqrt(len(strict)) * self.row_units[-1]
 
     def expand(self, theta: Array, resampled: ResampledWeights) -> Expansion:
         """Expand about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-        sample, family = self.sample, self.sample.family
-        at = self.means(theta)
+        at, views = self.means(theta), resampled.views(self.groups)
+        levels = self.levels(at, views)
+        return self.expansion(levels, self.terms(at, resampled, views, levels))
+
+    def levels(self, at: OutcomeMeans, views: list[ResampledWeights], *, of_block: bool = False) -> ObjectiveLevels:
+        """Sum over rows what the terms need of all rows; those of blocks, which are said to be one, add up."""
+        sample, full_risk = self.sample, self.criterion.full_risk
+        rows, bent = bias_rows(sample, at), of_block and full_risk
+        return ObjectiveLevels(
+            fitted=tuple(fitted_forms(sample.slices, rows, view) for view in views),
+            replicated=tuple(view.replicated.sums(view.share, rows) for view in views),
+            centres=tuple(self._centres(at, view) for view in views) if full_risk else (),
+            pulled=tuple(self._pulled(at, view) for view in views) if bent else (),
+        )
+
+    def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
+        mean = view.moments.mean
+        return VarianceCentres.of(
+            self.q, self.sample.slices, view.share, mean, mean=at.mean, deriv=at.deriv, residual=at.residual
+        )
+
+    def _pulled(self, at: OutcomeMeans, view: ResampledWeights) -> PulledSums:
+        above = at.mean - self._middle(at)[:, None]
+        return PulledSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
+
+    def _middle(self, at: OutcomeMeans) -> Array:
+        """Mean of each arm where only the first basis column, the constant, counts, shape (K, m); any number serves."""
+        middle = self.sample.family.mean(at.theta[:, 0])
+        return np.where(np.isfinite(middle), middle, 0.0)
+
+    def terms(
+        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], levels: ObjectiveLevels
+    ) -> ObjectiveTerms:
+        """Sum over rows the terms of the objective, given what they need of all rows; those of blocks add up."""
+        sample, family, n_views = self.sample, self.sample.family, len(views)
         own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
         trained = resampled.share * self.loss_weights(resampled)
         score, second, expected = family.score(sample.y[:, None], own)
         weights, scores = trained * expected, trained * score
-        views = resampled.views(self.groups)
-        strict, grams = [], []
-        curved = _Curvature() if family.linear else _Curvature.of_fit(self, at, trained, second - expected)
-        for view in views:
-            fitted, replicated = self.penalised(*self.net_bias_equations(at, view), view.replicated.count)
-            curved.add_risk(self, at=at, view=view, fitted=fitted, replicated=replicated, n_views=len(views))
+        bent, grams, values = sample.blocks_of(trained * (second - expected)), [], []
+        for number, view in enumerate(views):
+            bent = bent + self._bent_risk(at, view, self.equations(levels, number)) / n_views
             if not self.criterion.full_risk:
-                strict.append(replicated)
                 continue
-            strict.append(fitted)
-            variance = self.variance(at, view.share, view.moments)
+            variance = self.variance(at, view.share, view.moments, levels.centres[number])
             of_weights, of_scores = variance.own_terms(own_deriv)
-            weights = weights + view.share * of_weights / len(views)
-            scores = scores + view.share * of_scores / len(views)
-            grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + variance.gram(self.pairs))
-            curved.add_variance(self, at, variance, len(views))
-        gram = sum(grams, np.zeros(1)) / len(views) + self._fit_gram(weights, scores)
-        units = self.row_units
+            weights = weights + view.share * of_weights / n_views
+            scores = scores + view.share * of_scores / n_views
+            grams.append(variance.gram(self.pairs))
+            pulled = [sums.pulled(self.D, variance.centres, self._middle(at)) for sums in levels.pulled]
+            weight = variance.curvature_weights(pulled[number] if pulled else None)
+            bent = bent + weight * family.mean_deriv2(at.eta) / n_views
+            values.append(variance.value())
+        return ObjectiveTerms(
+            fit=self._fit_gram(weights, scores),
+            variance=tuple(grams),
+            bend=self._bend(bent),
+            loss=(trained * family.loss(sample.y[:, None], own)).sum(axis=0),
+            values=tuple(values),
+        )
+
+    def _bent_risk(self, at: OutcomeMeans, view: ResampledWeights, equations: tuple[Array, Array]) -> Array:
+        """Return what multiplies q q' in sum_b lambda_b u_b d2 u_b, shape (K, n, m); the equations are penalised."""
+        sample, contrasts, count = self.sample, self.criterion.contrasts, view.replicated.count
+        # the equations have the root of the penalty, which multiplies u_b once more
+        times_fitted, times_replicated = penalised(self.criterion, *equations, count)
+        pull = -contrasts.T @ times_fitted[..., -1].T
+        values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)
+        by_row = view.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
+        for a, rows in enumerate(sample.slices):
+            by_row[rows] += view.at.w[rows] * pull[a]
+        return sample.blocks_of(view.share * by_row * sample.family.mean_deriv2(sample.own(at.eta)))
+
+    def equations(self, levels: ObjectiveLevels, number: int) -> tuple[Array, Array]:
+        """Penalised equations of the net biases, (m, C, K p + 1) and (m, C B, K p + 1), of the view of a number."""
+        fitted, replicated = levels.fitted[number], levels.replicated[number]
+        of_fitted, of_replicates = contrasted(fitted, self.criterion), contrasted(replicated, self.criterion)
+        return penalised(self.criterion, of_fitted, of_replicates, replicated.shape[1])
+
+    def expansion(self, levels: ObjectiveLevels, terms: ObjectiveTerms) -> Expansion:
+        """Put together what all rows add up to."""
+        n_views, units, value = len(levels.fitted), self.row_units, terms.loss
+        strict, grams = [], []
+        for number in range(n_views):
+            fitted, replicated = self.equations(levels, number)
+            strict.append(fitted if self.criterion.full_risk else replicated)
+            squares = (fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)
+            value = value + squares / 2 / n_views
+            if self.criterion.full_risk:
+                grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + terms.variance[number])
+                value = value + terms.values[number] / 2 / n_views
+        gram = sum(grams, np.zeros(1)) / n_views + terms.fit
         return Expansion(
-            np.concatenate(strict, axis=1) / np.sqrt(len(views)) * units,
+            np.concatenate(strict, axis=1) / np.sqrt(n_views) * units,
             gram * units[:-1, None] * units,
-            None if curved.weights is None else self._bend(curved.weights),
-            None if curved.value is None else curved.value / self.criterion.rms_residual**2,
+            terms.bend,
+            value / self.criterion.rms_residual**2,
         )
 
     def _fit_gram(self, weights: Array, scores: Array) -> Array:
@@ -318,59 +418,3 @@ class JointObjective:
         for a in range(n_arms):
             total[:, a * p : (a + 1) * p, a * p : (a + 1) * p] = gram_matrices(self.pairs, weights[a], p)
         return total * (self.step_unit / self.criterion.rms_residual) ** 2
-
-
-@dataclass
-class _Curvature:
-    """Value and curvature of a nonlinear objective, added up term by term; nothing for a linear one.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (K, n, m), or None
-        Multiplies q q' in the terms of the Hessian that are not products of the equations.
-    value : ndarray, shape (m,), or None
-        The objective.
-    """
-
-    weights: Array | None = None
-    value: Array | None = None
-
-    @classmethod
-    def of_fit(cls, objective: JointObjective, at: OutcomeMeans, trained: Array, second: Array) -> _Curvature:
-        """Begin with the loss of the rows under weights `trained`, `second` its derivative beside the expected one."""
-        sample, family = objective.sample, objective.sample.family
-        loss = family.loss(sample.y[:, None], sample.own(at.eta))
-        return cls(sample.blocks_of(trained * second), (trained * loss).sum(axis=0))
-
-    def add_risk(
-        self,
-        objective: JointObjective,
-        at: OutcomeMeans,
-        view: ResampledWeights,
-        fitted: Array,
-        replicated: Array,
-        n_views: int,
-    ) -> None:
-        """Add the net biases, given as penalised equations: sum_b lambda_b u_b d2 u_b."""
-        if self.weights is None or self.value is None:
-            return
-        sample, contrasts, count = objective.sample, objective.criterion.contrasts, view.replicated.count
-        # the equations have the root of the penalty, which multiplies u_b once more
-        times_fitted, times_replicated = objective.penalised(fitted, replicated, count)
-        pull = -contrasts.T @ times_fitted[..., -1].T
-        values = -times_replicated[..., -1].T.reshape(len(contrasts), -1, times_replicated.shape[0])
-        by_row = view.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
-        for a, rows in enumerate(sample.slices):
-            by_row[rows] += view.at.w[rows] * pull[a]
-        deriv2 = sample.family.mean_deriv2(sample.own(at.eta))
-        self.weights = self.weights + sample.blocks_of(view.share * by_row * deriv2) / n_views
-        squares = (fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)
-        self.value = self.value + squares / 2 / n_views
-
-    def add_variance(self, objective: JointObjective, at: OutcomeMeans, variance: EffectVariance, n_views: int) -> None:
-        """Add V / 2."""
-        if self.weights is None or self.value is None:
-            return
-        deriv2 = objective.sample.family.mean_deriv2(at.eta)
-        self.weights = self.weights + variance.curvature_weights() * deriv2 / n_views
-        self.value = self.value + variance.value() / 2 / n_views

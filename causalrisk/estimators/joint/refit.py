@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums
+from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums, Solved
 from causalrisk.estimators.joint.minimum import ResampledObjectives
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
@@ -17,13 +17,13 @@ from causalrisk.estimators.refits import Refits, collect_refits, count_totals, e
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.linalg import Array, solve_stacked, spectral_equations
+from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
+from causalrisk.numerics.trust_region import Minima
 from causalrisk.propensity.replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
 
 MANY = 65_536  # rows beyond which their products of pairs of columns are made anew for every block of resamples
-Solved = tuple[Array, NDArray[np.int8], list[Array], Array]  # theta, failures, means of everybody or groups, biases
 
 
 class JointRefitter:
@@ -88,8 +88,7 @@ class JointRefitter:
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
         (raw,) = means
-        net = net_means(raw, bias, self.criterion.scale_slopes, self.effect_scale)
-        params = np.concatenate([self.effect_scale.effects(raw), net])
+        params = parameters(raw, bias, self.criterion, self.effect_scale)
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
 
     def _blocks(self) -> Iterator[tuple[slice, LinearRows]]:
@@ -117,27 +116,33 @@ class JointRefitter:
             )
             for place, rows in self._blocks()
         )
-        linear = LinearObjectives(self.models, self.criterion, sums, resampled.replicated.count)
-        (strict, gram), units = linear.equations(), self.objective.row_units
-        equations = np.concatenate([strict * units, spectral_equations(gram * units[:-1, None] * units)], axis=1)
-        step, singular = solve_stacked(equations)
-        moved = self.objective.step_unit * step.reshape(*self.theta.shape, -1)
-        theta = self.theta[..., None] + moved
-        means = [linear.averages(risk, theta) for risk in sums.risks]
-        failures = np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
-        return theta, failures, means, linear.biases(sums.risks[0], moved)
+        return LinearObjectives(self.models, self.criterion, sums).minima()
 
     def _nonlinear(self, resampled: ResampledWeights) -> Solved:
         """Minimise the objective of nonlinear models by Newton's method."""
-        sample, share = self.sample, resampled.share
-        minima = ResampledObjectives(self.objective, resampled).minima(
-            np.repeat(self.theta[..., None], share.shape[1], axis=2)
-        )
-        failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
-        failures = np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+        start = np.repeat(self.theta[..., None], resampled.share.shape[1], axis=2)
+        minima = ResampledObjectives(self.objective, resampled).minima(start)
         theta = minima.theta.reshape(*self.theta.shape, -1)
-        predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
-        views = resampled.views(self.objective.groups)
-        means = [(share * view.at.tilt * predicted).sum(axis=1) for view in views]
-        error = share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
-        return theta, failures, means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+        means, bias = mean_sums(self.sample, resampled, resampled.views(self.objective.groups), theta)
+        return theta, minimum_failures(minima), means, bias
+
+
+def minimum_failures(minima: Minima) -> NDArray[np.int8]:
+    """Say of each search how it ended."""
+    failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
+    return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+
+
+def mean_sums(
+    sample: Sample, resampled: ResampledWeights, views: Sequence[ResampledWeights], theta: Array
+) -> tuple[tuple[Array, ...], Array]:
+    """Arm means of each view, and biases averaged over the replicates, (K, m); sums over rows at theta (K, p, m)."""
+    predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
+    means = tuple((resampled.share * view.at.tilt * predicted).sum(axis=1) for view in views)
+    error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+    return means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+
+
+def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
+    """Effects and net arm means, shape (2 K - 1, m), from those of `mean_sums`."""
+    return np.concatenate([scale.effects(raw), net_means(raw, bias, criterion.scale_slopes, scale)])

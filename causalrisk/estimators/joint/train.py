@@ -18,8 +18,8 @@ from causalrisk.estimators.joint.by_gamma import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
-from causalrisk.estimators.joint.minimum import ResampledObjectives
-from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
+from causalrisk.estimators.joint.minimum import SampleObjective
+from causalrisk.estimators.joint.objective import Expansion, row_units, step_unit
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance
@@ -111,8 +111,13 @@ class JointProblem:
     @cached_property
     def places(self) -> list[slice]:
         """Blocks of rows that are worked on at a time; all of them where the model is one of all rows."""
-        one = self.together or not self.sample.family.linear or not self.weight_fit.model.by_rows
+        one = self.together or not self.weight_fit.model.by_rows
         return [slice(0, self.sample.n)] if one else self.sample.parts(SHARE)
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the rows come in more than one block."""
+        return len(self.places) > 1
 
     @property
     def kept(self) -> bool:
@@ -156,13 +161,14 @@ class JointProblem:
 
     def block(self, place: slice, sample: Sample, weight_fit: WeightFit) -> JointRows:
         """Weigh some rows, or all of them, under the replicates."""
+        totals = None if sample is self.sample else self.totals
         replicated = BlockwiseWeights(
             slices=sample.slices,
             model=weight_fit.model,
             counts=sample.s[:, None],
             gammas=[self.replicates.gamma],
             count=self.replicates.count,
-            totals=None if sample is self.sample else self.totals,
+            totals=None if totals is None else [totals],
         )
         return JointRows.of(place, sample, weight_fit, replicated)
 
@@ -381,33 +387,30 @@ class Trainer:
             z, result = minimize_squares(begin.at(theta, D).equations.stacked(criterion) * units, self.method)
             at = begin.at(theta + step_unit(criterion, family) * z.reshape(theta.shape), D)
         else:
-            objective = JointObjective(self.whole.sample, criterion)
-            if near is not None:
-                begin = expand_about(theta, criterion, self.over)
-            theta, result = self._minimum(objective, theta, begin.equations.stacked(criterion) * units)
-            at = expand_about(theta, criterion, self.over)
-            bent = objective.expand(theta[..., None], self.whole.resampled).curvature
-            curvature = None if bent is None else bent[0] / units[0] ** 2
+            objective = SampleObjective(self.problem.sample, criterion, self.over, in_blocks=self.problem.in_blocks)
+            equations = (begin if near is None else near).equations
+            theta, result = self._minimum(objective, theta, equations.stacked(criterion) * units)
+            at = expand_about(theta, criterion, self.over, objective.centres(theta))
+            curvature = objective.at(theta).curvature[0] / units[0] ** 2
         scale = self.problem.effect_scale
         return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
-    def _minimum(self, objective: JointObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
+    def _minimum(self, objective: SampleObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
         """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
 
         The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
         steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
         """
-        resampled = self.whole.resampled
         if self.along_valleys:
-            ahead = ResampledObjectives(objective, resampled).minima(start[..., None])
+            ahead = objective.minima(start)
             if np.isfinite(ahead.value[0]):
                 start = ahead.theta.reshape(start.shape)
-                begin = expand_about(start, objective.criterion, self.over)
+                begin = expand_about(start, objective.criterion, self.over, objective.centres(start))
                 equations = begin.equations.stacked(objective.criterion) * objective.row_units
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                return _derivatives(objective.expand(start[..., None] + z.reshape(*start.shape, 1), resampled))
+                return _derivatives(objective.at(start + z.reshape(start.shape)))
 
         z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
         return start + z.reshape(start.shape), result
@@ -471,12 +474,11 @@ def _derivatives(at: Expansion) -> tuple[float, Array, Array]:
     at : Expansion
         The objective of the full sample at a point.
     """
-    value, curvature = at.nonlinear
     strict, gram = at.strict[0], at.gram[0]
     gradient = -(strict[:, :-1].T @ strict[:, -1] + gram[:, -1])
-    hessian = strict[:, :-1].T @ strict[:, :-1] + gram[:, :-1] + curvature[0]
-    finite = all(np.isfinite(part).all() for part in (value, at.strict, at.gram, curvature))
-    return float(value[0]) if finite else np.inf, gradient, hessian
+    hessian = strict[:, :-1].T @ strict[:, :-1] + gram[:, :-1] + at.curvature[0]
+    finite = all(np.isfinite(part).all() for part in (at.value, at.strict, at.gram, at.curvature))
+    return float(at.value[0]) if finite else np.inf, gradient, hessian
 
 
 def estimate_jointly(problem: JointProblem, criterion: JointCriterion) -> JointEstimate:

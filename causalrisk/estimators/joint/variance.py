@@ -89,6 +89,57 @@ class VarianceCentres:
         return cls(M, R, tilted, total - tilted)
 
 
+@dataclass(frozen=True)
+class PulledSums:
+    """Sums over all rows of D psi times tilt and measure, before psi is centred; for each part of the moments.
+
+    Parameters
+    ----------
+    of_tilt, of_measure : ndarray, shape (J, K, m)
+        Sums of share times tilt, or measure, times psi_a without its centres, m_a measured from a middle.
+    tilt_tilt, tilt_measure, measure_measure : ndarray, shape (J, m)
+        Sums of share times their products.
+    """
+
+    of_tilt: Array
+    of_measure: Array
+    tilt_tilt: Array
+    tilt_measure: Array
+    measure_measure: Array
+
+    @classmethod
+    def of(
+        cls, slices: tuple[slice, ...], share: Array, moments: WeightMoments, *, above: Array, residual: Array
+    ) -> PulledSums:
+        """Sum over rows, of `above` m_a less its middle, shape (K, n, m); those of blocks add up."""
+        found = []
+        for part in moments.parts:
+            factors = [part.tilt] if part.measure is part.tilt else [part.tilt, part.measure]
+            products = [_pulled(slices, share * f, part, above=above, residual=residual) for f in factors]
+            found.append((*products[0], *products[-1]))
+        of_tilt, tilt_tilt, tilt_measure, of_measure, _, measure_measure = (
+            np.stack(of) for of in zip(*found, strict=True)
+        )
+        return cls(of_tilt, of_measure, tilt_tilt, tilt_measure, measure_measure)
+
+    def pulled(self, D: Array, centres: VarianceCentres, middle: Array) -> tuple[Array, Array]:
+        """Sum over the parts D psi times tilt and times measure, shape (K, m), the middles (K, m) given."""
+        M, R = centres.M - middle, centres.R
+        of_tilt = self.of_tilt - M * self.tilt_tilt[:, None] - R * self.tilt_measure[:, None]
+        of_measure = self.of_measure - M * self.tilt_measure[:, None] - R * self.measure_measure[:, None]
+        return D @ of_tilt.sum(axis=0), D @ of_measure.sum(axis=0)
+
+
+def _pulled(
+    slices: tuple[slice, ...], share: Array, part: ImportanceWeights, *, above: Array, residual: Array
+) -> tuple[Array, Array, Array]:
+    """Sum share times psi_a without its centres, shape (K, m), and share times tilt and measure, shape (m,)."""
+    tilted = share * part.tilt
+    own = share * part.w * residual
+    sums = [(tilted * m).sum(axis=0) + own[rows].sum(axis=0) for m, rows in zip(above, slices, strict=True)]
+    return np.stack(sums), tilted.sum(axis=0), (share * part.measure).sum(axis=0)
+
+
 class EffectVariance:
     """V at theta and its expansion.
 
@@ -198,17 +249,25 @@ class EffectVariance:
             cross -= sum((weighted * f).sum(axis=0) * centre[a] for f, centre in centres)
             gram[:, of_a, -1] -= cross.T
 
-    def curvature_weights(self) -> Array:
-        """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m)."""
+    def pulled(self) -> tuple[Array, Array]:
+        """Sum over the parts D psi times tilt and times measure, shape (K, m)."""
+        pairs = [(part.weights, part.D_psi) for part in self.parts]
+        of_tilt = sum((self.share * D_psi * w.tilt).sum(axis=1) for w, D_psi in pairs)
+        return of_tilt, sum((self.share * D_psi * w.measure).sum(axis=1) for w, D_psi in pairs)
+
+    def curvature_weights(self, pulled: tuple[Array, Array] | None = None) -> Array:
+        """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m).
+
+        Where the rows are a block of others, `pulled` are the sums over all of them.
+        """
+        of_M, of_R = self.pulled() if pulled is None else pulled
         first, total = self.parts[0].weights, []
         for a, rows in enumerate(self.slices):
             pairs = [(part.weights, part.D_psi[a]) for part in self.parts]
-            of_M = sum((self.share * D_psi * w.tilt).sum(axis=0) for w, D_psi in pairs)
-            of_R = sum((self.share * D_psi * w.measure).sum(axis=0) for w, D_psi in pairs)
-            weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M
+            weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M[a]
             own = sum((w.w[rows] * D_psi[rows] for w, D_psi in pairs), np.zeros_like(self.share[rows]))
             own += self.own_D[rows] * self.moments.own_sd[rows] ** 2 * self.residual[rows]
-            weight[rows] -= own - first.w[rows] * of_R
+            weight[rows] -= own - first.w[rows] * of_R[a]
             total.append(self.share * weight)
         return np.stack(total)
 

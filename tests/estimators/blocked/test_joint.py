@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import JRE, UnavailableError, scan
+from causalrisk import JRE, OptionError, UnavailableError, scan
+from causalrisk.estimators.joint import minimum
+from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, seed_sequence
+from causalrisk.numerics.optimize import POLISHING
 from tests.conftest import simulate
 
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
+LOW, CIGS = "low ~ mage + C(site)", "cigs ~ mage + C(site)"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,8 @@ def births(cattaneo):
         clinic=rng.integers(0, 40, n),
         dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
         known=rng.normal(0, 100, n),
+        cigs=rng.poisson(1 + frame.mage / 10),
+        months=rng.uniform(1, 9, n),
     )
 
 
@@ -63,6 +70,29 @@ CASES = {
     "penalty, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": "n"}
     ),
+    "logit": ({"formula": LOW, "family": "binomial"}, {"anchor": 1.0}),
+    "logit, treated, on two workers": (
+        {"formula": LOW, "family": "binomial", "target": "treated"},
+        {"n_jobs": 2, "anchor": 3.0},
+    ),
+    "Poisson": ({"formula": CIGS, "family": "poisson", "target": "treated", "effect": "ratio"}, {}),
+    "Poisson, tilted arms": (
+        {"formula": CIGS, "family": "poisson", "treat": "dose", "reference": "none", "target": "overlap"},
+        {"anchor": 0.3},
+    ),
+    "rates, clusters of frequencies": (
+        {
+            "formula": CIGS, "family": "poisson", "exposure": "months", "at_exposure": "observed", "cluster": "clinic",
+            "weights": "w", "weight_type": "frequency",
+        },
+        {"cov_type": "cluster", "anchor": 3.0},
+    ),
+    "probit, penalty": (
+        {"formula": LOW, "family": "binomial", "link": "probit", "target": "control"}, {"objective": "erm"}
+    ),
+    "gamma, named optimiser": (
+        {"formula": F, "family": "gamma", "link": "log"}, {"anchor": 1.0, "method": "trust-ncg", "n_starts": 2}
+    ),
 }  # fmt: skip
 
 
@@ -70,10 +100,10 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_blocks_agree_with_memory(births, name):
     options, fit = CASES[name]
-    options, fit = {"treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
+    options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
     drawn = weights_of_replicates(births, 0.5, **options)
-    blocks = JRE.from_formula(F, scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
-    whole = JRE.from_formula(F, births, **options).fit(replicates=drawn, **fit)
+    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
+    whole = JRE.from_formula(data=births, **options).fit(replicates=drawn, **fit)
     np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-9)
     scale = np.outer(whole.bse, whole.bse)
     np.testing.assert_allclose(blocks.cov_params() / scale, whole.cov_params() / scale, atol=1e-9)
@@ -98,14 +128,16 @@ PARTS = {
     "treated, ratio": {"target": "treated", "effect": "ratio"},
     "tilted arms": {"treat": "dose", "reference": "none", "target": "overlap"},
     "frequencies": {"weights": "w", "weight_type": "frequency"},
+    "logit, treated": {"formula": LOW, "family": "binomial", "target": "treated"},
+    "Poisson, tilted": {"formula": CIGS, "family": "poisson", "target": "overlap"},
 }
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
-    given = {"treat": "mbsmoke"} | PARTS[name]
+    given = {"formula": F, "data": births, "treat": "mbsmoke"} | PARTS[name]
     fit = {"cov_type": "robust", "n_replicates": 10}
-    whole = JRE.from_formula(F, births, **given).fit(**fit)
+    whole = JRE.from_formula(**given).fit(**fit)
     monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 177)
     for kept in (2**27, 1):  # weights under the replicates kept between passes, or made anew
         monkeypatch.setattr("causalrisk.estimators.joint.train.KEPT", kept)
@@ -113,13 +145,49 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
             monkeypatch.setattr("causalrisk.estimators.resampling.KEPT", 64 * len(births) * 3)
             monkeypatch.setattr("causalrisk.propensity.models.MANY", 100)
             monkeypatch.setattr("causalrisk.numerics.linalg.IN_CACHE", 400)
-        parts = JRE.from_formula(F, births, **given).fit(**fit)
+        parts = JRE.from_formula(**given).fit(**fit)
         np.testing.assert_allclose(parts.params, whole.params, rtol=1e-11)
         np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-10)
         pd.testing.assert_frame_equal(parts.anchor_path(), whole.anchor_path(), rtol=1e-8)
         influence = whole._record.estimate.influence
         np.testing.assert_allclose(parts._record.estimate.influence, influence, atol=1e-10 * np.abs(influence).max())
         np.testing.assert_allclose(parts._record.estimate.predicted, whole._record.estimate.predicted, rtol=1e-11)
+
+
+def test_files_agree_with_memory(births, tmp_path):
+    for k, block in enumerate(cut(births)):
+        block.to_parquet(tmp_path / f"{k}.parquet")
+    options = {"treat": "mbsmoke", "family": "poisson", "target": "treated"}
+    fit = {"cov_type": "robust", "anchor": 3.0}
+    files = JRE.from_formula(CIGS, scan(f"{tmp_path}/*.parquet", block_rows=200), **options)
+    files = files.fit(spread=0.5, n_replicates=B, **fit)
+    whole = JRE.from_formula(CIGS, births, **options).fit(replicates=weights_of_replicates(births, 0.5), **fit)
+    np.testing.assert_allclose(files.params, whole.params, rtol=1e-11)
+    np.testing.assert_allclose(files.bse, whole.bse, rtol=1e-9)
+
+
+def test_a_step_of_the_search_takes_few_passes(births, monkeypatch):
+    """Beside two passes for its point a step has one for each correction; the end is a few points more."""
+    passes, taken = Counter(), []
+    over, search = Trainer.over, minimum.minimize_stack
+
+    def counted(self, function):
+        passes[function.func.__name__] += 1
+        return over(self, function)
+
+    def searched(*given):
+        found = search(*given)
+        taken.append(found.steps)
+        return found
+
+    monkeypatch.setattr(Trainer, "over", counted)
+    monkeypatch.setattr(minimum, "minimize_stack", searched)
+    model = JRE.from_formula(CIGS, scan(cut(births)), treat="mbsmoke", family="poisson", target="treated")
+    model.fit(cov_type="robust", n_replicates=4, anchor=3.0)
+    (steps,) = taken
+    assert passes["_terms"] <= steps + 1 + POLISHING
+    assert passes["_levels"] <= passes["_terms"] + 2 * steps
+    assert (passes["_first_sums"], passes["_second_sums"], passes["_both_sums"], passes["_walls"]) == (1, 1, 2, 0)
 
 
 def test_results_of_a_scan(births):
@@ -135,16 +203,12 @@ def test_results_of_a_scan(births):
 
 def test_what_jre_does_not_have_for_a_scan(births):
     data, treat = scan([births]), {"treat": "mbsmoke"}
-    with pytest.raises(UnavailableError, match="the bootstrap of JRE is not there for a scan"):
-        JRE.from_formula(F, data, **treat).fit()
-    with pytest.raises(UnavailableError, match='Type  cov_type="cluster"'):
-        JRE.from_formula(F, data, cluster="clinic", **treat).fit()
     with pytest.raises(UnavailableError, match="chosen by clusters held out of a scan"):
         JRE.from_formula(F, data, cluster="clinic", **treat).fit(cov_type="cluster")
     with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", bootstrap="stratified")
-    with pytest.raises(UnavailableError, match="JRE from a scan has linear outcome models"):
-        JRE.from_formula("low ~ mage", data, family="binomial", **treat).fit(cov_type="robust")
+    with pytest.raises(OptionError, match='method="least_squares" is for linear outcome models'):
+        JRE.from_formula("low ~ mage", data, family="binomial", **treat).fit(cov_type="robust", method="least_squares")
     with pytest.raises(UnavailableError, match="replicates= goes by rows"):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", replicates=np.ones((len(births), 2)))
 
@@ -157,6 +221,7 @@ def test_a_fit_in_memory_adds_less_than_four_designs(monkeypatch):
         ("causalrisk.estimators.resampling.KEPT", 64 * len(data)),
         ("causalrisk.propensity.models.MANY", 1),
         ("causalrisk.numerics.linalg.IN_CACHE", 200),
+        ("causalrisk.propensity.models.UNDER_RESAMPLES", 200),
     ):
         monkeypatch.setattr(name, few)
     model = JRE.from_formula("y ~ x1 + x2 + x3 + I(x1**2) + I(x2**2) + x1:x2", data, treat="d")

@@ -45,7 +45,7 @@ def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
     expected = setting.objective.expand(theta[..., None], some)
     models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
     sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
-    strict, gram = LinearObjectives(models, setting.criterion, sums, 3).equations()
+    strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
     units = setting.objective.row_units
     np.testing.assert_allclose(strict * units, expected.strict, rtol=1e-9, atol=1e-11 * np.abs(expected.strict).max())
     np.testing.assert_allclose(
@@ -60,7 +60,7 @@ def test_averages_and_biases_are_those_of_the_predictions(case):
     models = LinearModels.of(setting.start, sample)
     sums = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
     linear, step = (
-        LinearObjectives(models, setting.criterion, sums, 3),
+        LinearObjectives(models, setting.criterion, sums),
         np.random.default_rng(1).random(setting.start.shape),
     )
     theta = np.repeat((setting.start + step)[..., None], 4, axis=2)
@@ -89,7 +89,7 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
         some = ResampledWeights.of(counts / sample.n, at, weights)
         parts = [(models.rows(sample.part(place)), some.part(place)) for place in places]
         sums = add_up(LinearSums.of(rows, setting.criterion, resampled=of, views=[of]) for rows, of in parts)
-        strict, gram = LinearObjectives(models, setting.criterion, sums, weights.count).equations()
+        strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
         found.append((strict * units, gram * units[:-1, None] * units))
     assert len(weights.shifts.ones) < 150
     for first, second in zip(*found, strict=True):

@@ -65,8 +65,7 @@ class Setting:
         at, unit = self.expand(theta), self.objective.row_units
         strict, gram = at.strict[0], at.gram[0]
         total = (strict[:, :-1].T @ strict + gram) / np.outer(unit[:-1], unit)
-        bend = 0 if at.curvature is None else at.curvature[0] / unit[0] ** 2
-        value = None if at.value is None else at.value[0] * self.criterion.rms_residual**2
+        bend, value = at.curvature[0] / unit[0] ** 2, at.value[0] * self.criterion.rms_residual**2
         return value, -total[:, -1], total[:, :-1] + bend
 
     def weights(self, state):
@@ -164,10 +163,11 @@ def points(setting):
 def test_value_equals_the_definition(setting):
     for theta in points(setting):
         value, _, _ = setting.squares(theta)
-        if value is None:  # of linear models the rows give it
-            rows = setting.equations(theta)
-            value = (rows[:, -1] ** 2).sum() / 2 * setting.criterion.rms_residual**2
         assert setting.definition(theta) == pytest.approx(value, rel=1e-11)
+        if setting.parts.sample.family.linear:  # the rows give it too
+            rows = setting.equations(theta)
+            of_rows = (rows[:, -1] ** 2).sum() / 2 * setting.criterion.rms_residual**2
+            assert of_rows == pytest.approx(value, rel=1e-11)
 
 
 def test_gradient_and_hessian_are_the_derivatives(setting):
@@ -190,7 +190,7 @@ def test_the_objective_of_groups_is_the_mean_of_theirs(setting):
         setting.of_groups(columns).squares(theta)
         for columns in (groups, groups[:, :1], groups[:, 1:], np.ones((len(groups), 1)), None)
     )
-    for kind in range(0 if together[0] is not None else 1, 3):
+    for kind in range(3):
         largest = np.abs(plain[kind]).max()
         np.testing.assert_allclose(together[kind], (first[kind] + second[kind]) / 2, rtol=1e-9, atol=1e-11 * largest)
         np.testing.assert_allclose(everybody[kind], plain[kind], rtol=1e-9, atol=1e-11 * largest)
@@ -263,12 +263,3 @@ def test_some_resamples_of_groups_are_groups_of_some_resamples(setting):
         found, kept = some.replicated.moments(at.subset(wanted)), then.moments
         for name in ("excess", "tilt", "measure"):
             np.testing.assert_allclose(getattr(found.mean, name), getattr(kept.mean, name), rtol=1e-12)
-
-
-def test_a_linear_objective_has_no_curvature(setting):
-    at = setting.expand(setting.start)
-    if setting.parts.sample.family.linear:
-        with pytest.raises(TypeError, match="minimised by its equations"):
-            _ = at.nonlinear
-    else:
-        assert at.nonlinear == (at.value, at.curvature)

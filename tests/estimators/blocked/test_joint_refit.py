@@ -1,0 +1,163 @@
+"""The bootstrap of JRE over blocks of rows against that in memory under the same weights, resample by resample."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import JRE, FitInterrupted, UnavailableError, scan
+from causalrisk.inference.covariance import robust_covariance
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, seed_sequence
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
+)
+F, B, M, SPREAD = "bweight ~ mage + C(site)", 6, WIDTH + 3, 0.5
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    rng, frame = np.random.default_rng(3), cattaneo[::6].reset_index(drop=True)
+    n = len(frame)
+    return frame.assign(
+        site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
+        low=(frame.bweight < 3000) * 1,
+        w=rng.integers(1, 4, n),
+        clinic=rng.integers(0, 40, n),
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        cigs=rng.poisson(1 + frame.mage / 10),
+    )
+
+
+def cut(frame, edges=(0, 300, 301)):
+    return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
+
+
+def weights(frame, kind, **options):
+    """The weights of the replicates and of the resamples of a scan as those of rows in memory."""
+    units = pd.factorize(frame.clinic)[0] if kind == "cluster" else np.arange(len(frame))
+    frequency = options.get("weight_type") == "frequency"
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    given = {"units": units, "weights": frame.w.to_numpy(float) if frequency else np.ones(len(frame))}
+    groups = [(k // WIDTH, min(WIDTH, M - k)) for k in range(0, M, WIDTH)]
+    drawn = np.hstack([resampler.draw(RESAMPLE_STREAM, k, width, **given) for k, width in groups])
+    return resampler.perturb(REPLICATE_STREAM, 0, B, spread=SPREAD, **given), drawn
+
+
+def agree(ours, theirs, tolerance=1e-9):
+    """Each resample ended alike, and estimates differ by rounding."""
+    ours, theirs = ours._record.boot, theirs._record.boot
+    np.testing.assert_array_equal(ours.failures, theirs.failures)
+    spread = np.nanstd(theirs.values, axis=0)
+    np.testing.assert_allclose(ours.values / spread, theirs.values / spread, rtol=0, atol=tolerance)
+
+
+def both(frame, fit=None, kind="pairs", **options):
+    options = {"formula": F, "treat": "mbsmoke"} | options
+    replicates, resamples = weights(frame, "cluster" if "cluster" in options else kind, **options)
+    fit = {"anchor": 1.0, "max_failed": 0.9} | (fit or {})
+    alike = {name: value for name, value in fit.items() if name != "n_jobs"}
+    whole = JRE.from_formula(data=frame, **options).fit(replicates=replicates, resamples=resamples, **alike)
+    named = {} if kind == "pairs" else {"bootstrap": kind}
+    blocks = JRE.from_formula(data=scan(cut(frame)), **options)
+    return blocks.fit(n_replicates=B, spread=SPREAD, n_boot=M, **named, **fit), whole
+
+
+CASES = {
+    "all, anchor chosen": {"fit": {"anchor": None}},
+    "treated, ratio": {"target": "treated", "effect": "ratio", "propensity_loss": "calibrated"},
+    "tilted arms": {"target": "overlap", "treat": "dose", "reference": "none"},
+    "arm, probit": {"target": "control", "propensity_link": "probit"},
+    "tilted, Bayesian": {"target": "entropy", "kind": "bayesian"},
+    "penalty": {"fit": {"anchor": None, "objective": "erm"}},
+    "frequencies": {"weights": "w", "weight_type": "frequency"},
+    "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
+    "clusters": {"cluster": "clinic"},
+    "logit": {"formula": "low ~ mage", "family": "binomial", "fit": {"anchor": 3.0}},
+    "Poisson": {"formula": "cigs ~ mage + C(site)", "family": "poisson", "target": "treated", "fit": {"anchor": 3.0}},
+    "Poisson, tilted": {"formula": "cigs ~ mage", "family": "poisson", "target": "overlap", "fit": {"anchor": 3.0}},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resamples_agree_with_memory(births, name):
+    agree(*both(births, **CASES[name]))
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "overlap"}, {"formula": "low ~ mage", "family": "binomial"}])
+def test_failures_are_told_alike(births, options):
+    frame = pd.concat([births.groupby("mbsmoke").head(12), births[:90]]).reset_index(drop=True)
+    frame = frame.assign(q=((frame.index % 9 == 0) & (frame.mbsmoke == 1)) | (frame.index == 3))
+    ours, theirs = both(frame, **{"formula": "bweight ~ mage", "propensity": "q + mage"} | options)
+    agree(ours, theirs, tolerance=1e-7)
+    assert len(np.unique(ours._record.boot.failures)) > 1
+    pd.testing.assert_frame_equal(ours.boot_ledger, theirs.boot_ledger)
+
+
+def test_an_arm_without_rows_is_a_failure(births):
+    frame = births[:200].assign(mbsmoke=lambda d: (d.index < 2) * 1)
+    ours, theirs = both(frame, formula="bweight ~ 1", propensity="1")
+    agree(ours, theirs)
+    assert (ours._record.boot.failures == Failure.EMPTY_ARM).any()
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births, family, monkeypatch):
+    options = {"formula": F if family == "gaussian" else "low ~ mage", "treat": "mbsmoke", "family": family}
+    fit = {"anchor": 3.0, "n_replicates": B, "n_boot": M}
+
+    def values(edges, **more):
+        return JRE.from_formula(data=scan(cut(births, edges)), **options).fit(**fit, **more)
+
+    first = values((0, 300, 301))
+    np.testing.assert_array_equal(values((0, 300, 301), n_jobs=2)._record.boot.values, first._record.boot.values)
+    agree(values((0,)), first)
+    monkeypatch.setattr("causalrisk.estimators.blocked.joint_refit.AT_ONCE", 1)  # a group of resamples at a time
+    alone = values((0, 300, 301))
+    agree(alone, first, tolerance=0 if family == "gaussian" else 1e-9)
+
+
+def test_results_of_a_bootstrap(births, tmp_path):
+    for k, block in enumerate(cut(births)):
+        block.to_parquet(tmp_path / f"{k}.parquet")
+    replicates, resamples = weights(births, "pairs")
+    model = JRE.from_formula(F, scan(f"{tmp_path}/*.parquet"), treat="mbsmoke")
+    ours = model.fit(n_boot=M, n_replicates=B, spread=SPREAD)  # the bootstrap is the default, and the anchor is chosen
+    theirs = JRE.from_formula(F, births, treat="mbsmoke").fit(replicates=replicates, resamples=resamples)
+    for method in ("normal", "percentile", "basic", "bc"):
+        pd.testing.assert_frame_equal(ours.conf_int(method=method), theirs.conf_int(method=method), rtol=1e-9)
+    np.testing.assert_allclose(ours.bse, theirs.bse, rtol=1e-9)
+    pd.testing.assert_frame_equal(ours.boot_params, theirs.boot_params, rtol=1e-9)
+    np.testing.assert_allclose(ours.start.params, theirs.start.params, rtol=1e-11)
+    np.testing.assert_allclose(ours.start.bse, theirs.start.bse, rtol=1e-9)
+    known = robust_covariance(ours.start._record, False)
+    np.testing.assert_allclose(np.sqrt(np.diag(known))[:3], ours.start.bse, rtol=1e-12)
+    assert f"{M} of {M} used" in ours.summary().as_text()
+    with pytest.raises(UnavailableError, match="goes by rows"):
+        ours.conf_int(method="bca")
+
+
+def test_an_interruption_keeps_the_estimate(births, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    model = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    robust = model.fit(cov_type="robust", n_replicates=B)
+    monkeypatch.setattr("causalrisk.estimators.blocked.joint_refit._linear_sums", stop)
+    with pytest.raises(FitInterrupted) as caught:
+        model.fit(n_boot=20, n_replicates=B)
+    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+    np.testing.assert_array_equal(caught.value.results.start.bse, robust.start.bse)
+
+
+def test_what_there_is_not(births):
+    model = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    with pytest.raises(UnavailableError, match='bootstrap_replicates="nested" is not there for a scan'):
+        model.fit(bootstrap_replicates="nested")
+    with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
+        model.fit(resamples=np.ones((len(births), 5)))
