@@ -358,8 +358,9 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
     return left, triangle[:, :p, p], np.asarray(singular)
 
 
-def row_blocks(n: int, size: int = IN_CACHE) -> list[slice]:
-    """Slices of n rows, at least one, that stay in the cache while they are worked on."""
+def row_blocks(n: int, size: int | None = None) -> list[slice]:
+    """Slices of n rows, at least one, that stay in the cache while they are worked on; of IN_CACHE rows by default."""
+    size = size or IN_CACHE
     return [slice(first, min(first + size, n)) for first in range(0, max(n, 1), size)]
 
 
