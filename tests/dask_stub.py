@@ -24,8 +24,16 @@ class Future:
             raise self.client.failure
         return self.work()
 
+    status = "cancelled"
+
     def done(self):
         return not isinstance(self.client.failure, TimeoutError)
+
+
+def get_worker():
+    """Return a worker whose task is wanted."""
+    task, status = SimpleNamespace(state="executing"), SimpleNamespace(name="running")
+    return SimpleNamespace(get_current_task=lambda: 0, state=SimpleNamespace(tasks=[task]), status=status)
 
 
 def wait(futures, timeout):
@@ -67,6 +75,7 @@ def cluster(kind):
     client = CLIENTS[kind]()
     distributed = SimpleNamespace(
         default_client=lambda: client,
+        get_worker=get_worker,
         KilledWorker=KilledWorker,
         wait=wait,
     )

@@ -12,8 +12,10 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from queue import Empty, SimpleQueue
@@ -25,6 +27,7 @@ from causalrisk.numerics.interruptions import interruptions_kept
 S = TypeVar("S")
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
+WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # what this thread works on
 AHEAD = 8  # blocks a thread that are begun or wait before the first of them is done
 
 
@@ -56,7 +59,8 @@ def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Itera
             with joblib_map(function, range(count), workers) as results:
                 yield results
         else:
-            with driven(_in_threads(function, count, workers)) as results:
+            one = functools.partial(_alone, function)
+            with driven(in_threads(one, range(count), workers, ahead=AHEAD * workers)) as results:
                 yield results
 
 
@@ -83,18 +87,68 @@ def streams(backend: Any) -> bool:
     return bool(backend.supports_return_generator)
 
 
-def _in_threads(function: Callable[[int], T], count: int, workers: int) -> Generator[list[T]]:
-    """Yield the results of threads of our own, in order."""
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
+def _alone(function: Callable[[S], T], item: S) -> list[T]:
+    return [function(item)]
+
+
+def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: int, ahead: int) -> Generator[list[T]]:
+    """Work on items in threads of our own.
+
+    Parameters
+    ----------
+    function : callable
+        Work on one item.
+    items : iterable
+        The items.
+    workers : int
+        Threads.
+    ahead : int
+        Items that are begun or wait before the first of them is done.
+
+    Yields
+    ------
+    list
+        The results in the order of the items, and from time to time an empty list where the next is not there yet, as
+        `driven` takes it. Work that calls `check_wanted` ends when the generator is closed.
+    """
+    pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[T]]](), threading.Event()
     try:
-        for number in range(count):
-            waiting.append(pool.submit(function, number))
-            if len(waiting) == AHEAD * workers:
-                yield [waiting.popleft().result()]
+        for item in items:
+            waiting.append(pool.submit(work_while, lambda: not left.is_set(), function, item))
+            if len(waiting) == ahead:
+                yield from _waited(waiting.popleft())
         while waiting:
-            yield [waiting.popleft().result()]
+            yield from _waited(waiting.popleft())
     finally:
+        left.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _waited(future: Future[list[T]]) -> Iterator[list[T]]:
+    while not wait_for([future], timeout=LOOK).done:
+        yield []
+    yield future.result()
+
+
+def work_while(wanted: Callable[[], bool], function: Callable[[S], T], item: S) -> T:
+    """Work on an item; `check_wanted` within it asks whether the result is still wanted."""
+    token = WANTED.set(wanted)
+    try:
+        return function(item)
+    finally:
+        WANTED.reset(token)
+
+
+def check_wanted() -> None:
+    """Give up work whose result nobody waits for any more; long work calls it between its parts.
+
+    Raises
+    ------
+    CancelledError
+        If whoever gave out the work has been interrupted, or is gone.
+    """
+    if not WANTED.get()():
+        raise CancelledError
 
 
 @contextmanager

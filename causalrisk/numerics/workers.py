@@ -9,13 +9,13 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError
 from itertools import chain
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError
-from causalrisk.numerics.parallel import chosen_backend, driven, joblib_map, streams
+from causalrisk.numerics.parallel import chosen_backend, driven, in_threads, joblib_map, streams, work_while
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def flat_map(
     elif backend is not None and streams(backend):
         yield from _on_joblib(function, items, workers)
     else:
-        with driven(_in_threads(function, items, workers)) as results:
+        with driven(in_threads(functools.partial(_listed, function), items, workers, ahead=workers + 1)) as results:
             yield from results
 
 
@@ -82,20 +82,6 @@ def active_client() -> Any:
 
 def _listed(function: Callable[[S], Iterator[T]], item: S) -> list[T]:
     return [*function(item)]
-
-
-def _in_threads(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Generator[list[T]]:
-    """Yield what threads make of each item, in order; no more items are taken than are worked on, and one."""
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[T]]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_listed, function, item))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
@@ -122,7 +108,7 @@ def _on_cluster(
     waiting = deque[tuple[Any, str]]()
     try:
         for item in items:
-            waiting.append((client.submit(_listed, work, item, pure=False), name(item)))
+            waiting.append((client.submit(_by_worker, work, item, pure=False), name(item)))
             if len(waiting) >= AHEAD * max(sum(client.nthreads().values()), 1):
                 yield from _result(client, *waiting.popleft())
         while waiting:
@@ -130,6 +116,17 @@ def _on_cluster(
     finally:
         if client.status == "running":
             client.cancel([work, *(future for future, _ in waiting)])
+
+
+def _by_worker(function: Callable[[S], Iterator[T]], item: S) -> list[T]:
+    """Work on an item in a Dask worker, which ends after its tasks, or is killed when some seconds are over."""
+    worker = sys.modules["distributed"].get_worker()
+    task = worker.state.tasks[worker.get_current_task()]
+
+    def wanted() -> bool:
+        return task.state != "cancelled" and worker.status.name not in ("closing", "closed")
+
+    return work_while(wanted, functools.partial(_listed, function), item)
 
 
 def _result(client: Any, future: Any, name: str) -> Any:
@@ -149,6 +146,9 @@ def _result(client: Any, future: Any, name: str) -> Any:
             "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
         ) from error
     except CancelledError as error:
+        if future.status == "error":  # given up by a worker that closes, and wanted
+            future.retry()
+            return _result(client, future, name)
         raise _lost(client) from error
 
 

@@ -24,13 +24,20 @@ def interrupted(times, *works):
 
 
 def test_what_is_interrupted_or_killed_ends_at_once_and_whole():
-    interrupted(9, "fit", "fit in threads", "tables")
+    interrupted(12, "fit", "fit in threads", "scan in threads", "tables")
 
 
 @pytest.mark.slow
 def test_workers_of_joblib_outlived_the_process_that_started_them():
     """Killed or terminated, it left its workers and their tracker behind for minutes."""
     interrupted(5, "fit in processes")
+
+
+@pytest.mark.slow
+def test_a_scan_on_a_cluster_interrupted_or_killed():
+    """Dask waited four seconds for what its workers were doing before it killed them."""
+    pytest.importorskip("distributed")
+    interrupted(4, "scan on a cluster")
 
 
 @pytest.mark.slow

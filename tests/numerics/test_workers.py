@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
+import time
+from concurrent.futures import CancelledError
 
 import joblib
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 from causalrisk import AIPW, IPWRA, BootstrapError, DesignError, scan
 from causalrisk.estimators.blocked import separate
 from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import active_client, flat_map
 from tests.conftest import simulate
 from tests.dask_stub import cluster
@@ -62,6 +66,41 @@ def test_errors_are_those_of_the_work(workers):
     with pytest.raises(ZeroDivisionError):
         found.extend(flat_map(fail, range(9), workers))
     assert threading.active_count() == threads
+
+
+def until_given_up(path):
+    """Work that would take a minute, and says when it begins and when it is told that nobody waits for it."""
+    (path / f"begun.{threading.get_ident()}").touch()
+    end = time.monotonic() + 60
+    try:
+        while time.monotonic() < end:
+            check_wanted()
+            yield time.sleep(0.01)
+    except CancelledError:
+        (path / "given up").touch()
+        raise
+
+
+def seen(path, pattern):
+    """Wait until there is such a file."""
+    end = time.monotonic() + 30
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < end, pattern
+        time.sleep(0.01)
+
+
+def interrupted(path):
+    """Interrupt such work once it has begun."""
+    threading.Thread(target=lambda: (seen(path, "begun.*"), _thread.interrupt_main())).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(flat_map(until_given_up, [path] * 4, 2))
+    seen(path, "given up")
+
+
+def test_threads_give_up_what_nobody_waits_for(tmp_path):
+    threads = threading.active_count()
+    interrupted(tmp_path)
+    assert threading.active_count() <= threads
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +183,7 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
 def dask():
     """A cluster of two processes."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 
@@ -168,6 +207,27 @@ def test_a_worker_that_is_killed_changes_no_digit(folder, alone, dask):
         threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
         np.testing.assert_array_equal(fits(folder), alone)
         client.wait_for_workers(2)
+
+
+def test_dask_workers_give_up_what_nobody_waits_for(dask, tmp_path):
+    import distributed
+
+    with distributed.Client(dask):
+        interrupted(tmp_path)
+
+
+def given_up_once(path):
+    if not (path / "given up").exists():
+        (path / "given up").touch()
+        raise CancelledError
+    yield "done"
+
+
+def test_what_a_worker_that_closes_gave_up_is_done_again(dask, tmp_path):
+    import distributed
+
+    with distributed.Client(dask):
+        assert list(flat_map(given_up_once, [tmp_path], 1)) == ["done"]
 
 
 def test_errors_of_a_worker_name_the_file(folder, dask):

@@ -19,6 +19,7 @@ from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, ScanReader, named
 from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
+from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import flat_map
 
 T = TypeVar("T")
@@ -254,6 +255,7 @@ def _where(given: tuple[Piece, int]) -> str:
 def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
     """Apply a function to each block of a piece, whose first row has the number that comes with it."""
     for rows in coder.reader.blocks(*given):
+        check_wanted()
         if not rows.n:
             yield Done(0, rows.read, Mark(), None)
             continue

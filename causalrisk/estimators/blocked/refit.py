@@ -34,6 +34,7 @@ from causalrisk.numerics.newton import (
     limited,
     refit_batch,
 )
+from causalrisk.numerics.parallel import check_wanted
 from causalrisk.propensity.models import LikelihoodModel
 from causalrisk.propensity.weights import TargetSums
 
@@ -127,12 +128,17 @@ def _of_block(
 ) -> list[Any]:
     """For each group of resamples what a stage makes of the rows of a block, a few in the cache at a time."""
     found = []
-    parts = row_blocks(block.sample.n)
     for group in resamples.groups():
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
             counts = resamples.counts(block, group)
-            found.append(combine(stage(_rows(block, part, full), counts[part], group) for part in parts))
+            found.append(combine(_stages(stage, full, block, group=group, counts=counts)))
     return found
+
+
+def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
+    for part in row_blocks(block.sample.n):
+        check_wanted()
+        yield stage(_rows(block, part, full), counts[part], group)
 
 
 def _rows(block: Block, part: slice, full: FullFit) -> RefitRows:
