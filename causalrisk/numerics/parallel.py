@@ -1,4 +1,4 @@
-"""Work on blocks side by side: threads of our own, or the joblib backend that the caller has chosen."""
+"""Threads and processes of our own, and the joblib backend that the caller has chosen: what works on blocks."""
 
 from __future__ import annotations
 
@@ -22,46 +22,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
-from causalrisk.numerics.interruptions import interruptions_kept
 
 S = TypeVar("S")
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
 WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # what this thread works on
-AHEAD = 8  # blocks a thread that are begun or wait before the first of them is done
-
-
-@contextmanager
-def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
-    """Map a function over 0 .. count-1, results in order; no work is left behind.
-
-    Parameters
-    ----------
-    function : callable
-        Work on one block.
-    count : int
-        Number of blocks.
-    workers : int
-        Blocks worked on at a time; 1 works in the calling thread.
-
-    Yields
-    ------
-    iterator
-        The results.
-    """
-    backend = chosen_backend() if min(workers, count) > 1 else None
-    if backend is not None:
-        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    with interruptions_kept():
-        if min(workers, count) == 1:
-            yield map(interruptions_kept()(function), range(count))
-        elif backend is not None and streams(backend):
-            with joblib_map(function, range(count), workers) as results:
-                yield results
-        else:
-            one = functools.partial(_alone, function)
-            with driven(in_threads(one, range(count), workers, ahead=AHEAD * workers)) as results:
-                yield results
 
 
 def chosen_backend() -> Any:
@@ -85,10 +50,6 @@ def streams(backend: Any) -> bool:
             ResampleWarning,
         )
     return bool(backend.supports_return_generator)
-
-
-def _alone(function: Callable[[S], T], item: S) -> list[T]:
-    return [function(item)]
 
 
 def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: int, ahead: int) -> Generator[list[T]]:

@@ -8,17 +8,19 @@ import signal
 import threading
 import time
 from concurrent.futures import CancelledError
+from unittest import mock
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, BootstrapError, DesignError, scan
+from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
 from causalrisk.estimators.blocked import separate
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.parallel import check_wanted
-from causalrisk.numerics.workers import active_client, flat_map
+from causalrisk.numerics.workers import active_client, flat_map, ordered_map
+from causalrisk.simulation import run_study
 from tests.conftest import simulate
 from tests.dask_stub import cluster
 
@@ -207,6 +209,62 @@ def test_a_worker_that_is_killed_changes_no_digit(folder, alone, dask):
         threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
         np.testing.assert_array_equal(fits(folder), alone)
         client.wait_for_workers(2)
+
+
+@pytest.fixture
+def by_joblib(dask):
+    """Inside joblib's Dask backend, of the scheduler at an address."""
+    import distributed
+
+    with distributed.Client(dask.scheduler_address), joblib.parallel_config("dask"):
+        yield
+
+
+def where(number):
+    return os.getpid()
+
+
+def test_joblib_with_dask_works_on_the_cluster(by_joblib):
+    with ordered_map(where, 8, 2) as results:
+        assert os.getpid() not in set(results)
+    with ordered_map(where, 8, 1) as results:
+        assert set(results) == {os.getpid()}
+
+
+def test_bootstraps_and_comparisons_by_joblib_with_dask_change_no_digit(by_joblib):
+    data, formula = simulate(150), "y ~ x1 + x2"
+    jre = JRE.from_formula(formula, data, treat="d")
+    options = {"n_boot": 2 * WIDTH + 3, "n_replicates": 10}
+    np.testing.assert_array_equal(jre.fit(**options, n_jobs=2).boot_params, jre.fit(**options).boot_params)
+    estimators = ["IPWRA", "AIPW"]
+    fits = [compare(formula, data, treat="d", estimators=estimators, n_boot=99, n_jobs=jobs) for jobs in (2, 1)]
+    assert fits[0].boot_effects.equals(fits[1].boot_effects)
+    assert fits[0].table.equals(fits[1].table)
+
+
+def test_studies_by_joblib_with_dask_change_no_digit(by_joblib, tmp_path):
+    options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
+    alone = run_study("strong", **options)
+    with mock.patch("causalrisk.simulation.study.worker_processes", side_effect=AssertionError):
+        assert run_study("strong", **options, n_jobs=-1, path=tmp_path).raw.equals(alone.raw)
+    assert run_study("strong", **options, path=tmp_path).raw.equals(alone.raw)
+
+
+def end(item):
+    os._exit(1)
+
+
+def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named(by_joblib):
+    """joblib itself would wait for ever."""
+    import distributed
+
+    named = r"that were given block \d died one after the other[^$]*Type  less"
+    with (
+        pytest.raises(BootstrapError, match=named),
+        ordered_map(end, 3, 2, name="block {}".format, remedy="Type  less.") as results,
+    ):
+        list(results)
+    distributed.default_client().wait_for_workers(2)
 
 
 def test_dask_workers_give_up_what_nobody_waits_for(dask, tmp_path):
