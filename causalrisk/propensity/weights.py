@@ -106,7 +106,7 @@ class WeightModel:
 
     def part(self, rows: slice) -> WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
-        if not isinstance(self.propensity, LikelihoodModel):
+        if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
         return WeightModel(self.propensity.part(rows), self.target, self.observed[rows])
 
@@ -479,7 +479,17 @@ class WeightFit(RowWeights):
 
 
 class ScannedWeights(Rowless, WeightFit):
-    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended."""
+    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended.
+
+    Parameters
+    ----------
+    n_clipped : int
+        Observations whose propensity score was clipped.
+    **known
+        Fields of `WeightFit`.
+    """
+
+    n_clipped = 0
 
 
 @dataclass(frozen=True)

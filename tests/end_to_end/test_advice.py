@@ -1601,10 +1601,14 @@ SCANS = {
         {"data": DATA},
         fill=COLLECTED,
     ),
-    **{
-        name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
-        for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
-    },
+    "known scores": Case(
+        scanned(),
+        {"propensity_score": "score", "data": SCAN},
+        {"propensity_score": "score", "data": DATA},
+        fill=COLLECTED,
+    ),
+    "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),
+    "separated rows, by cost": Case(scanned(), {"trim": "separated"}, {"trim": "crump"}, which=1),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
     "matrices": Expression(

@@ -155,13 +155,13 @@ class Moments:
                 )
 
 
-def moments(coder: BlockCoder) -> Moments:
-    """Make the second pass."""
+def moments(coder: BlockCoder, workers: int = 1) -> Moments:
+    """Make the second pass; `workers` as in `BlockCoder.over`."""
     first = next(coder.blocks(), None)
     if first is None:
         raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
     origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
-    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels))))
+    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels)), workers))
 
 
 def _outcomes(block: CodedBlock) -> Array:

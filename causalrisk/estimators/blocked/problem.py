@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from causalrisk.estimators.prepare import make_model
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import Target, TiltTarget
 from causalrisk.propensity.weights import WeightModel
 
@@ -54,8 +54,8 @@ class Block:
 
     @property
     def propensity(self) -> LikelihoodModel:
-        """The propensity model; those that are no likelihood are refused."""
-        return cast(LikelihoodModel, self.model.propensity)
+        """The propensity model as it is fitted, before clipping; those that are no likelihood are refused."""
+        return likelihood_of(self.model.propensity)
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -81,6 +81,10 @@ class Problem:
         Family of the outcome models.
     workers : int, default 1
         Blocks worked on at a time.
+    full_design : ScannedDesign, optional
+        The data before trimming.
+    trimmed : str, default ""
+        As in `FitRecord`.
     """
 
     design: ScannedDesign
@@ -89,6 +93,8 @@ class Problem:
     target: Target
     family: OutcomeFamily
     workers: int = 1
+    full_design: ScannedDesign | None = None
+    trimmed: str = ""
 
     @property
     def n_arms(self) -> int:

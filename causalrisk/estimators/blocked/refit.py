@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from causalrisk.numerics.newton import (
     refit_batch,
 )
 from causalrisk.numerics.parallel import check_wanted
-from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.models import likelihood_of
 from causalrisk.propensity.weights import TargetSums
 
 Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
@@ -465,7 +465,7 @@ def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Arr
 
 def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihood of the propensity model."""
-    return [cast(LikelihoodModel, rows.weight_model.propensity).batch(counts)]
+    return [likelihood_of(rows.weight_model.propensity).batch(counts)]
 
 
 def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:
