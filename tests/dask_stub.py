@@ -48,6 +48,8 @@ class Client:
         self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
 
     def nthreads(self):
+        if isinstance(self.threads, OSError):
+            raise self.threads
         return {"tcp://127.0.0.1:1": self.threads} if self.threads else {}
 
     def submit(self, function, *given, pure):
@@ -65,6 +67,7 @@ CLIENTS = {
     "workers die": lambda: Client(KilledWorker("task", "worker")),
     "scheduler lost": lambda: Client(TimeoutError(), status="connecting"),
     "cancelled": lambda: Client(CancelledError(), status="closed"),
+    "connection reset": lambda: Client(CancelledError(), status="closed", threads=ConnectionResetError()),
     "no workers": lambda: Client(TimeoutError(), threads=0),
 }
 

@@ -259,7 +259,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
 
 @contextmanager
 def progress_bar(
-    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample"
+    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample", leave: bool = True
 ) -> Iterator[Callable[[int], object]]:
     """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
 
@@ -273,6 +273,8 @@ def progress_bar(
         What is going on.
     unit : str, default "resample"
         What is counted, in the singular.
+    leave : bool, default True
+        Whether a bar of tqdm stays when all is done.
 
     Yields
     ------
@@ -294,5 +296,5 @@ def progress_bar(
 
         yield advance
         return
-    with tqdm(total=total, desc=label, unit=unit) as bar:
+    with tqdm(total=total, desc=label, unit=unit, leave=leave) as bar:
         yield bar.update

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -188,13 +188,22 @@ def on_cluster(
     try:
         for item in items:
             waiting.append((client.submit(_by_worker, work, item, pure=False), name(item)))
-            if len(waiting) >= AHEAD * max(sum(client.nthreads().values()), 1):
+            if len(waiting) >= AHEAD * max(_threads(client), 1):
                 yield from _result(client, *waiting.popleft(), remedy)
         while waiting:
             yield from _result(client, *waiting.popleft(), remedy)
     finally:
-        if client.status == "running":
-            client.cancel([work, *(future for future, _ in waiting)])
+        with suppress(OSError):  # of a scheduler that has gone since
+            if client.status == "running":
+                client.cancel([work, *(future for future, _ in waiting)])
+
+
+def _threads(client: Any) -> int:
+    """Threads of a cluster; none where the connection just breaks, of which `_result` hears as well."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError:
+        return 0
 
 
 def _by_worker(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
@@ -237,7 +246,7 @@ def _with_cluster(client: Any, seen: float) -> float:
         if now - seen > SCHEDULER_PATIENCE:
             raise _lost(client)
         return seen
-    if client.nthreads():
+    if _threads(client):
         return now
     if now - seen > WORKER_PATIENCE:
         raise BootstrapError(

@@ -151,6 +151,7 @@ LOST = {
     "workers die": r"the Dask workers that were given .*0.parquet died one after the other",
     "scheduler lost": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "cancelled": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "connection reset": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "no workers": r"the Dask cluster has had no worker for",
 }
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, ScanReader, named
 from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
-from causalrisk.numerics.parallel import check_wanted
+from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map
 
 T = TypeVar("T")
@@ -119,6 +120,24 @@ class Done:
     made: Any
 
 
+@dataclass
+class PassCounter:
+    """Shows on standard error how many rows of the current pass are done.
+
+    Parameters
+    ----------
+    passes : int, default 0
+        How many have begun.
+    """
+
+    passes: int = 0
+
+    def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Begin a pass over so many rows; as `progress_bar`."""
+        self.passes += 1
+        return progress_bar(rows, True, f"pass {self.passes}", "row", leave=False)
+
+
 @dataclass(frozen=True)
 class Trim:
     """Which rows trimming leaves, as a function of a block, so that every pass finds them again.
@@ -178,7 +197,9 @@ class BlockCoder:
         """Whether both right-hand sides are the same, so that their columns are."""
         return self.reader.outcome.right_text == self.reader.assigned.right_text
 
-    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+    def over(
+        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
+    ) -> Iterator[T]:
         """Begin a pass over the blocks that have rows in the sample.
 
         Parameters
@@ -187,6 +208,8 @@ class BlockCoder:
             What is made of a block.
         workers : int, default 1
             Pieces worked on at a time, where no cluster is there to work on them.
+        passes : PassCounter, optional
+            Shows how far the pass is.
 
         Yields
         ------
@@ -199,10 +222,13 @@ class BlockCoder:
             If the data are not those of the first pass.
         """
         n, read, mark = 0, 0, Mark()
-        for done in flat_map(functools.partial(_of_piece, self._sent(), function), self._numbered(), workers, _where):
-            n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
-            if done.n:
-                yield done.made
+        work = functools.partial(_of_piece, self._sent(), function)
+        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
+            for done in flat_map(work, self._numbered(), workers, _where):
+                n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
+                advance(done.read)
+                if done.n:
+                    yield done.made
         if (n, read) != (self.n, self.read):
             raise DesignError(
                 f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "

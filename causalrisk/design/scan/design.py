@@ -14,7 +14,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import check_arm_sizes, check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Trim
+from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, Trim
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments
 from causalrisk.design.scan.reader import ScanReader
@@ -57,15 +57,19 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
-    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+    def over(
+        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
+    ) -> Iterator[T]:
         """As `BlockCoder.over`."""
-        return self._known_coder().over(function, workers)
+        return self._known_coder().over(function, workers, passes)
 
     def blocks(self) -> Iterator[CodedBlock]:
         """As `BlockCoder.blocks`."""
         return self._known_coder().blocks()
 
-    def trimmed(self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int) -> ScannedDesign:
+    def trimmed(
+        self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
+    ) -> ScannedDesign:
         """Return the same design on fewer rows, as `Design.subset`, in two passes.
 
         Parameters
@@ -74,11 +78,11 @@ class ScannedDesign(Rowless, Design):
             As in `Trim`.
         reason : str
             Why the others are left out, for the ledger.
-        workers : int
+        workers, passes
             As in `BlockCoder.over`.
         """
         coder = self._known_coder()
-        kept = functools.reduce(_Kept.beside, self.over(functools.partial(_Kept.of, keep), workers))
+        kept = functools.reduce(_Kept.beside, self.over(functools.partial(_Kept.of, keep), workers, passes))
         lost, notes = self.n - kept.n, list[str]()
         lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
         try:
@@ -86,7 +90,7 @@ class ScannedDesign(Rowless, Design):
                 raise DesignError("no observations left.")
             less = kept.coder(coder, keep, self.weight_type)
             made = _design(
-                less, moments(less, workers), notes=notes, constant_outcome=self.constant_outcome, lines=lines
+                less, moments(less, workers, passes), notes=notes, constant_outcome=self.constant_outcome, lines=lines
             )
         except DesignError as error:
             raise DesignError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.prepare import make_model
@@ -81,6 +81,8 @@ class Problem:
         Family of the outcome models.
     workers : int, default 1
         Blocks worked on at a time.
+    passes : PassCounter, optional
+        Shows how far each pass is.
     full_design : ScannedDesign, optional
         The data before trimming.
     trimmed : str, default ""
@@ -93,6 +95,7 @@ class Problem:
     target: Target
     family: OutcomeFamily
     workers: int = 1
+    passes: PassCounter | None = None
     full_design: ScannedDesign | None = None
     trimmed: str = ""
 
@@ -113,7 +116,7 @@ class Problem:
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
-        return self.design.over(functools.partial(_of_coded, self, function), self.workers)
+        return self.design.over(functools.partial(_of_coded, self, function), self.workers, self.passes)
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.coder import PassCounter
 from causalrisk.design.scan.reader import named
 from causalrisk.design.size import check_matrices
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
@@ -164,7 +165,17 @@ def problem_of(
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
     workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
     family = options.outcome_family
-    return trimmed(Problem(design=design, spec=spec, options=options, target=target, family=family, workers=workers))
+    return trimmed(
+        Problem(
+            design=design,
+            spec=spec,
+            options=options,
+            target=target,
+            family=family,
+            workers=workers,
+            passes=PassCounter() if inference.progress else None,
+        )
+    )
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:

@@ -76,7 +76,7 @@ def trimmed(problem: Problem) -> Problem:
         else:
             kept = dataclasses.replace(kept, limits=limits_at(cut))
     limits = limits.format(*kept.limits)
-    design = problem.design.trimmed(kept, f"propensity score {limits}", problem.workers)
+    design = problem.design.trimmed(kept, f"propensity score {limits}", problem.workers, problem.passes)
     return dataclasses.replace(
         problem, design=design, full_design=problem.design, trimmed=f"{problem.design.n - design.n} {limits}"
     )

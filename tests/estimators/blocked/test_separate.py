@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sys
 import tracemalloc
 
 import numpy as np
@@ -14,6 +16,7 @@ from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, Separ
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
 from tests.conftest import simulate
+from tests.dask_stub import cluster
 
 F = "bweight ~ mage + medu + C(site)"
 
@@ -237,6 +240,20 @@ def test_memory_is_that_of_a_block(tmp_path):
 
     peak("few")  # what is made once
     assert peak("[0-5]") < 1.1 * peak("[01]")  # a block is there until the next is read
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, client):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    model = IPWRA.from_formula(F, scan(shuffled(births[:900], seed=5)), treat="mbsmoke", trim=(0.05, 0.95))
+    with cluster("works") if client else contextlib.nullcontext():
+        model.fit(progress=True)
+        shown = capsys.readouterr().err
+        model.fit()
+    assert capsys.readouterr().err == ""
+    lines = shown.split("\n")[:-1]
+    assert [line.rpartition("\r")[2] for line in lines] == [f"pass {k + 1}: 900 of 900 rows" for k in range(len(lines))]
+    assert lines[0].count("rows") == 3  # blocks with rows
 
 
 def test_rows_are_numbered_as_in_the_data(births):
