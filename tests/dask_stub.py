@@ -45,12 +45,15 @@ class Client:
 
     def __init__(self, failure=None, status="running", threads=1):
         self.failure, self.status, self.threads, self.left = failure, status, threads, []
-        self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
+        self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786", ncores=self.nthreads)
 
     def nthreads(self):
         if isinstance(self.threads, OSError):
             raise self.threads
         return {"tcp://127.0.0.1:1": self.threads} if self.threads else {}
+
+    def sync(self, function, callback_timeout):
+        return function()
 
     def submit(self, function, *given, pure):
         def work():
@@ -68,6 +71,7 @@ CLIENTS = {
     "scheduler lost": lambda: Client(TimeoutError(), status="connecting"),
     "cancelled": lambda: Client(CancelledError(), status="closed"),
     "connection reset": lambda: Client(CancelledError(), status="closed", threads=ConnectionResetError()),
+    "connection closed": lambda: Client(ConnectionResetError()),
     "no workers": lambda: Client(TimeoutError(), threads=0),
 }
 
@@ -80,6 +84,7 @@ def cluster(kind):
         default_client=lambda: client,
         get_worker=get_worker,
         KilledWorker=KilledWorker,
+        comm=SimpleNamespace(CommClosedError=ConnectionResetError),
         wait=wait,
     )
     with pytest.MonkeyPatch.context() as patch:

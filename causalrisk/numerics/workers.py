@@ -25,6 +25,7 @@ AHEAD, AHEAD_HERE = 2, 8  # items given out for each thread of a cluster; and fo
 SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
 LOOK = 1.0  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
+ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
 
 
 def flat_map(
@@ -200,8 +201,8 @@ def on_cluster(
 
 def _threads(client: Any) -> int:
     """Threads of a cluster; none where the connection just breaks, of which `_result` hears as well."""
-    try:
-        return sum(client.nthreads().values())
+    try:  # as client.nthreads(), which would try to connect for half a minute
+        return sum(client.sync(client.scheduler.ncores, callback_timeout=ANSWER_PATIENCE).values())
     except OSError:
         return 0
 
@@ -236,6 +237,8 @@ def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
         if future.status == "error":  # given up by a worker that closes, and wanted
             future.retry()
             return _result(client, future, name, remedy)
+        raise _lost(client) from error
+    except distributed.comm.CommClosedError as error:
         raise _lost(client) from error
 
 

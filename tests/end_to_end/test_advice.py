@@ -1607,6 +1607,17 @@ SCANS = {
         {"propensity_score": "score", "data": DATA},
         fill=COLLECTED,
     ),
+    "frame, bootstrap": Expression(
+        lambda: model(data=SCAN, target=DATA[:50]).fit(n_boot=20),
+        lambda: model(data=SCAN, target=DATA[:50]).fit(cov_type="robust"),
+        fit=lambda **options: model(data=SCAN, target=DATA[:50]).fit(**options),
+    ),
+    "frame, JRE": Case(
+        lambda **o: scanned_jre(cov_type="robust", target=DATA[:50], **o),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
     "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),
     "separated rows, by cost": Case(scanned(), {"trim": "separated"}, {"trim": "crump"}, which=1),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),

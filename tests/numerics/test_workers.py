@@ -152,6 +152,7 @@ LOST = {
     "scheduler lost": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "cancelled": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "connection reset": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "connection closed": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "no workers": r"the Dask cluster has had no worker for",
 }
 

@@ -112,10 +112,15 @@ class ScannedDesign(Rowless, Design):
         return coder
 
     @property
+    def block_rows(self) -> int:
+        """Rows of a block at the most."""
+        return self._known_coder().reader.scan.block_rows
+
+    @property
     def block_bytes(self) -> float:
         """Working memory of a block, about: so many numbers a row for each column of both designs."""
         columns = len(self.exog_names) + len(self.propensity_names)
-        return 8.0 * COPIES * self._known_coder().reader.scan.block_rows * columns
+        return 8.0 * COPIES * self.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "coder"}

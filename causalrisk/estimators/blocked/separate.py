@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import ScannedDesign
+from causalrisk.design import ScannedDesign, target_rows
 from causalrisk.design.scan.coder import PassCounter
 from causalrisk.design.scan.reader import named
 from causalrisk.design.size import check_matrices
@@ -34,7 +34,7 @@ from causalrisk.estimators.outcome import (
     gaussian_instead,
     outcome_failures,
 )
-from causalrisk.estimators.prepare import check_target
+from causalrisk.estimators.prepare import check_target, check_trimmed_frame, notes_of_frame
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.sample import BlockSample, ScannedSample
@@ -60,7 +60,7 @@ from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
-from causalrisk.propensity.targets import make_target
+from causalrisk.propensity.targets import FunctionTarget, make_target
 from causalrisk.propensity.weights import (
     RowWeights,
     WeightFit,
@@ -125,6 +125,8 @@ def separate_record(
         Weights and outcome models.
     """
     design, spec, options = problem.design, problem.spec, problem.options
+    if problem.frame is not None:
+        notes.extend(notes_of_frame(design, problem.frame))
     weights = fit_blocked_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
     estimate, at, spread = _estimate(problem, fit)
@@ -137,7 +139,7 @@ def separate_record(
         options=options,
         sample=_kept_sample(problem, empty.sample),
         target=problem.target,
-        frame=None,
+        frame=problem.frame,
         trimmed=problem.trimmed,
         weight_fit=None if weights is None else weights.summary(empty.model, spread.clipped),
         estimate=estimate,
@@ -162,7 +164,12 @@ def problem_of(
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
+    check_trimmed_frame(options)
+    _check_frame(spec, options, inference, design.cluster_name is not None)
+    frame = target_rows(design, options.target, design.missing) if is_frame(options.target) else None
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
+    if isinstance(target, FunctionTarget):
+        target = dataclasses.replace(target, in_blocks=True)
     workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
     family = options.outcome_family
     return trimmed(
@@ -174,8 +181,27 @@ def problem_of(
             family=family,
             workers=workers,
             passes=PassCounter() if inference.progress else None,
+            frame=frame,
+            n_frame=0 if frame is None else len(frame.X),
         )
     )
+
+
+def _check_frame(spec: Specification, options: ModelOptions, inference: InferenceOptions, clustered: bool) -> None:
+    """Refuse a target frame where its rows would be weighted anew."""
+    if not is_frame(options.target):
+        return
+    advice = "Leave target= out, or, if the rows of the scan fit into memory, type  data=data.collect()."
+    if spec.joint:
+        raise UnavailableError(
+            "JRE of a scan has no target data frame yet; expected a target by name, or another estimator.\n" + advice
+        )
+    if inference.resolved(clustered, joint=False)[0] == "bootstrap":
+        robust = "cluster" if clustered else "robust"
+        raise UnavailableError(
+            "the bootstrap of a scan has no target data frame yet; expected robust standard errors.\n"
+            f'Type  fit(cov_type="{robust}").'
+        )
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
@@ -187,7 +213,6 @@ def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
         "propensity_score": options.propensity_score,
-        "target": options.target if is_frame(options.target) or callable(options.target) else None,
     }
     for name, value in given.items():
         if value is not None:
@@ -249,6 +274,8 @@ def _centred(block: Block, weights: BlockedWeights | None, level: Level) -> tupl
     problem = block.problem
     toward = problem.target.toward
     mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
+    if problem.n_frame:
+        mean = np.array([problem.n_frame / problem.total])
     fitted = None if weights is None else weights.of(block)
     rows = row_weights(block.sample, fitted, problem.target, mean)
     return dataclasses.replace(block.sample, y=block.sample.y - level.height), rows
@@ -291,7 +318,7 @@ def _training(weights: BlockedWeights | None, level: Level, block: Block) -> lis
     """Return what the outcome model of each arm is trained on, of a block."""
     problem = block.problem
     with named(block.name):
-        problem.family.check(block.sample.y, problem.design.endog_name)
+        problem.family.check(block.sample.y[block.sample.n_frame :], problem.design.endog_name)
     sample, rows = _centred(block, weights, level)
     return training_arms(sample, problem.spec, rows)
 
@@ -429,5 +456,5 @@ def _with_spread(
     units = sample.s if block.problem.design.weight_type == "frequency" else np.ones(sample.n)
     found = weights_of_arms(rows.sample, weights, units)
     remote = np.zeros(2, dtype=np.intp) if weights is None else np.array(remote_units(weights.probabilities, units))
-    clipped = int(units[rows.weights.clipped].sum()) if isinstance(rows.weights, WeightFit) else 0
+    clipped = int((units * sample.observed)[rows.weights.clipped].sum()) if isinstance(rows.weights, WeightFit) else 0
     return function(rows), (found, remote, clipped)

@@ -13,9 +13,11 @@ from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.fit import not_converged
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.propensity.models import PropensityModel, likelihood_of
+from causalrisk.propensity.targets import FunctionTarget
 from causalrisk.propensity.weights import (
     ScannedWeights,
     TargetSums,
@@ -67,11 +69,22 @@ class BlockedWeights:
 def fit_blocked_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     """Fit the propensity model, a pass an iteration; refuse separation, warn of non-convergence."""
     rows, fits = fit_scores(problem)
+    information, membership = rows.sums(fits.coefficients).hessian[0] / problem.total, None
+    if problem.n_frame:
+        of_frame, other = _fit_membership(problem)
+        membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
+        fits = NewtonFits(
+            np.concatenate([fits.coefficients, other.coefficients]),
+            first_failure(fits.failures, other.failures),
+            max(fits.iterations, other.iterations),
+        )
     if fits.failures[0] != Failure.OK:
         model = f"the propensity model ({problem.options.propensity_link})"
+        if problem.n_frame:
+            model += " or of the membership model (logit), which tells the target frame from the sample,"
         notes.warn(not_converged(model, f"{fits.iterations} Newton iterations."), ConvergenceWarning)
-    information = rows.sums(fits.coefficients).hessian[0] / problem.total
-    return BlockedWeights(fits, WeightSums(*_target_sums(problem, fits), information))
+    sums, log_mean = _target_sums(problem, fits)
+    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership))
 
 
 def fit_scores(problem: Problem) -> tuple[BlockedLikelihood, NewtonFits]:
@@ -95,7 +108,36 @@ def fit_scores(problem: Problem) -> tuple[BlockedLikelihood, NewtonFits]:
 
 def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
     """Apply a function to the likelihood of the propensity model on a block."""
-    return function((block.propensity.weighted(block.sample.s[:, None]),))
+    return function((block.propensity.weighted((block.sample.s * block.sample.observed)[:, None]),))
+
+
+def _fit_membership(problem: Problem) -> tuple[BlockedLikelihood, NewtonFits]:
+    """Fit the membership model of a target frame, a pass an iteration; refuse separation."""
+
+    def over(function: OfLikelihoods[T]) -> Iterator[T]:
+        return problem.over(functools.partial(_on_membership, function))
+
+    empty = likelihood_of(_membership(problem.without_rows()))
+    rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
+    fits = maximize(rows, np.zeros((empty.n_coefficients, 1)))
+    if fits.failures[0] == Failure.SEPARATION:
+        raise SeparationError(
+            "the membership model (logit) tells rows of the target frame from those of the sample perfectly, as far as "
+            "its iterations went, so no weight exists.\nSimplify propensity=, or leave out the rows of either that "
+            "have no like in the other."
+        )
+    return rows, fits
+
+
+def _membership(block: Block) -> PropensityModel:
+    if block.model.membership is None:
+        raise TypeError("the target is no data frame")
+    return block.model.membership
+
+
+def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the membership model on a block."""
+    return function((likelihood_of(_membership(block)).weighted(block.sample.s[:, None]),))
 
 
 def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
@@ -106,6 +148,8 @@ def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array 
         return TargetSums(np.array([problem.total]), tilt, tilt), None
 
     whole = add_up(problem.over(functools.partial(_sums_of_target, fits.coefficients)))
+    if isinstance(problem.target, FunctionTarget):
+        problem.target.check_tilt(float(whole.tilt[0]))
     return whole, add_up(problem.over(functools.partial(_log_mean, fits.coefficients, whole)))
 
 
