@@ -70,7 +70,8 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     units = np.ones_like(weights) if units is None else units
     order = np.argsort(-inverse * weights / units, kind="stable")
     w, units = (inverse * weights / units)[order], units[order]
-    relative = w / w[0] if np.isfinite(w[0]) else (w == w[0]).astype(float)
+    # Of rows that weigh nothing at all, a block of others, each counts alike.
+    relative = w / w[0] if np.isfinite(w[0]) and w[0] else (w == w[0]).astype(float)
     held, n = units * relative, int(units.sum())
     total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
     at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
@@ -98,7 +99,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
     ArmWeights
         The summary of all; `top_share` is NaN, since it takes the weights in their order.
     """
-    heaviest = max(part.heaviest for part in parts)
+    heaviest = max(part.heaviest for part in parts) or 1.0
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
     return ArmWeights(

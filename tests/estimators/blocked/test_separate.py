@@ -172,7 +172,7 @@ def nobody(score):
 
 
 TARGETS = {
-    "function": (AIPW, {"target": some}),
+    "function": (AIPW, {"target": some, "propensity": "mage"}),
     "function, trimmed": (Hajek, {"target": some, "trim": (0.1, 0.5)}),
     "frame": (IPWRA, {}),
     "frame, scores clipped": (AIPW, {"clip": (0.15, 0.25), "propensity": "mage + medu"}),
