@@ -24,8 +24,16 @@ class Future:
             raise self.client.failure
         return self.work()
 
+    status = "cancelled"
+
     def done(self):
         return not isinstance(self.client.failure, TimeoutError)
+
+
+def get_worker():
+    """Return a worker whose task is wanted."""
+    task, status = SimpleNamespace(state="executing"), SimpleNamespace(name="running")
+    return SimpleNamespace(get_current_task=lambda: 0, state=SimpleNamespace(tasks=[task]), status=status)
 
 
 def wait(futures, timeout):
@@ -37,10 +45,15 @@ class Client:
 
     def __init__(self, failure=None, status="running", threads=1):
         self.failure, self.status, self.threads, self.left = failure, status, threads, []
-        self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
+        self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786", ncores=self.nthreads)
 
     def nthreads(self):
+        if isinstance(self.threads, OSError):
+            raise self.threads
         return {"tcp://127.0.0.1:1": self.threads} if self.threads else {}
+
+    def sync(self, function, callback_timeout):
+        return function()
 
     def submit(self, function, *given, pure):
         def work():
@@ -57,6 +70,8 @@ CLIENTS = {
     "workers die": lambda: Client(KilledWorker("task", "worker")),
     "scheduler lost": lambda: Client(TimeoutError(), status="connecting"),
     "cancelled": lambda: Client(CancelledError(), status="closed"),
+    "connection reset": lambda: Client(CancelledError(), status="closed", threads=ConnectionResetError()),
+    "connection closed": lambda: Client(ConnectionResetError()),
     "no workers": lambda: Client(TimeoutError(), threads=0),
 }
 
@@ -67,7 +82,9 @@ def cluster(kind):
     client = CLIENTS[kind]()
     distributed = SimpleNamespace(
         default_client=lambda: client,
+        get_worker=get_worker,
         KilledWorker=KilledWorker,
+        comm=SimpleNamespace(CommClosedError=ConnectionResetError),
         wait=wait,
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -89,9 +89,7 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     frame = None
     if is_frame(options.target):
         frame = target_rows(design, options.target, design.missing)
-        notes.extend(frame.notes)
-        if design.weight_type is not None:
-            notes.append("The rows of the target frame count alike; weights= are those of the sample.")
+        notes.extend(notes_of_frame(design, frame))
     rows = None if frame is None else (frame.X, frame.Z)
     sample = make_sample(
         y=design.y,
@@ -116,6 +114,21 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
         weight_fit=weights,
         trimmed=trimmed,
     )
+
+
+def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:
+    """Say what there is to say of the rows of a target frame."""
+    alike = "The rows of the target frame count alike; weights= are those of the sample."
+    return [*frame.notes, *([] if design.weight_type is None else [alike])]
+
+
+def check_trimmed_frame(options: ModelOptions) -> None:
+    """Refuse to trim a sample whose target are other rows."""
+    if options.trim is not None and is_frame(options.target):
+        raise OptionError(
+            "trim= with a target frame would trim the sample and not its target.\n"
+            "Leave trim= out, and the rows of the frame that have no like in the sample."
+        )
 
 
 def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
@@ -207,11 +220,7 @@ def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Desig
     """Leave out the rows that trimming excludes, and say how many by what limits."""
     if options.trim is None:
         return design, ""
-    if is_frame(options.target):
-        raise OptionError(
-            "trim= with a target frame would trim the sample and not its target.\n"
-            "Leave trim= out, and the rows of the frame that have no like in the sample."
-        )
+    check_trimmed_frame(options)
     options = replace(options, clip=None)  # rows are trimmed by the scores as they are
     sample = make_sample(
         design.y, X=design.X, Z=design.Z, arm=design.arm, weights=design.weights, family=options.outcome_family

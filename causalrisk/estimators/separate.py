@@ -29,7 +29,7 @@ from causalrisk.estimators.specification import Estimate, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array, solve, solve_or_nan, weighted_gram, weighted_rows
-from causalrisk.propensity.targets import Target
+from causalrisk.propensity.targets import FrameTarget, Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
 FAR = 100  # standard deviations from zero: nearer, the level costs no digits
@@ -103,7 +103,7 @@ def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None
     That is everybody, the rows of one arm, or a target frame. Where the rows are a block of others, `mean`, shape (m,),
     is that of all.
     """
-    if sample.n_frame:
+    if isinstance(target, FrameTarget):
         tilt = 1 - sample.observed
     elif target.toward is not None:
         tilt = (sample.arm == target.toward).astype(float)

@@ -20,7 +20,8 @@ from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.numerics.parallel import ordered_map, progress_bar, worker_count
+from causalrisk.numerics.parallel import progress_bar, worker_count
+from causalrisk.numerics.workers import ordered_map
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
@@ -65,12 +66,21 @@ def run_bootstrap(
     Raises
     ------
     BootstrapError
-        If a worker process died.
+        If a worker process died, or a cluster is lost.
     """
     block = functools.partial(_refit_block, refitter, draw, n_boot, width)
     parts: list[Refits] = []
     try:
-        with ordered_map(block, -(-n_boot // width), workers) as results, progress_bar(n_boot, progress) as advance:
+        with (
+            ordered_map(
+                block,
+                -(-n_boot // width),
+                workers,
+                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
+                remedy="Type  fit(memory=1e8)  for fewer resamples at a time, or start workers with more memory.",
+            ) as results,
+            progress_bar(n_boot, progress) as advance,
+        ):
             for part in results:
                 parts.append(part)
                 advance(part.values.shape[1])

@@ -170,12 +170,13 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
         return record.robust
     if record.passes is None:
         return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
+    in_frame = 0 if record.frame is None else len(record.frame.X)
     return sandwich(
         record.passes.influence,
-        n=record.design.nobs,
+        n=record.design.nobs + (0 if record.frequency else in_frame),
         total=record.sample.total,
         frequency=record.frequency,
-        n_clusters=record.design.n_clusters or None,
+        n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
     )
 

@@ -385,7 +385,8 @@ class CausalModel(metaclass=Advising):
             one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
             `distributed.Client`, whose cluster then does. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter); of a scan there is none.
+            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or of a scan the rows
+            of the current pass.
         memory : float, optional
             Budget in bytes for the resamples in flight.
         resamples : array_like, shape (n, n_boot), optional

@@ -1,4 +1,4 @@
-"""Work on blocks side by side: threads of our own, or the joblib backend that the caller has chosen."""
+"""Threads and processes of our own, and the joblib backend that the caller has chosen: what works on blocks."""
 
 from __future__ import annotations
 
@@ -12,52 +12,21 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, closing, contextmanager
+from contextvars import ContextVar
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
-from causalrisk.numerics.interruptions import interruptions_kept
 
 S = TypeVar("S")
 T = TypeVar("T")
 FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
-AHEAD = 8  # blocks a thread that are begun or wait before the first of them is done
-
-
-@contextmanager
-def ordered_map(function: Callable[[int], T], count: int, workers: int) -> Iterator[Iterator[T]]:
-    """Map a function over 0 .. count-1, results in order; no work is left behind.
-
-    Parameters
-    ----------
-    function : callable
-        Work on one block.
-    count : int
-        Number of blocks.
-    workers : int
-        Blocks worked on at a time; 1 works in the calling thread.
-
-    Yields
-    ------
-    iterator
-        The results.
-    """
-    backend = chosen_backend() if min(workers, count) > 1 else None
-    if backend is not None:
-        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    with interruptions_kept():
-        if min(workers, count) == 1:
-            yield map(interruptions_kept()(function), range(count))
-        elif backend is not None and streams(backend):
-            with joblib_map(function, range(count), workers) as results:
-                yield results
-        else:
-            with driven(_in_threads(function, count, workers)) as results:
-                yield results
+WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # what this thread works on
 
 
 def chosen_backend() -> Any:
@@ -83,18 +52,64 @@ def streams(backend: Any) -> bool:
     return bool(backend.supports_return_generator)
 
 
-def _in_threads(function: Callable[[int], T], count: int, workers: int) -> Generator[list[T]]:
-    """Yield the results of threads of our own, in order."""
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
+def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: int, ahead: int) -> Generator[list[T]]:
+    """Work on items in threads of our own.
+
+    Parameters
+    ----------
+    function : callable
+        Work on one item.
+    items : iterable
+        The items.
+    workers : int
+        Threads.
+    ahead : int
+        Items that are begun or wait before the first of them is done.
+
+    Yields
+    ------
+    list
+        The results in the order of the items, and from time to time an empty list where the next is not there yet, as
+        `driven` takes it. Work that calls `check_wanted` ends when the generator is closed.
+    """
+    pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[T]]](), threading.Event()
     try:
-        for number in range(count):
-            waiting.append(pool.submit(function, number))
-            if len(waiting) == AHEAD * workers:
-                yield [waiting.popleft().result()]
+        for item in items:
+            waiting.append(pool.submit(work_while, lambda: not left.is_set(), function, item))
+            if len(waiting) == ahead:
+                yield from _waited(waiting.popleft())
         while waiting:
-            yield [waiting.popleft().result()]
+            yield from _waited(waiting.popleft())
     finally:
+        left.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _waited(future: Future[list[T]]) -> Iterator[list[T]]:
+    while not wait_for([future], timeout=LOOK).done:
+        yield []
+    yield future.result()
+
+
+def work_while(wanted: Callable[[], bool], function: Callable[[S], T], item: S) -> T:
+    """Work on an item; `check_wanted` within it asks whether the result is still wanted."""
+    token = WANTED.set(wanted)
+    try:
+        return function(item)
+    finally:
+        WANTED.reset(token)
+
+
+def check_wanted() -> None:
+    """Give up work whose result nobody waits for any more; long work calls it between its parts.
+
+    Raises
+    ------
+    CancelledError
+        If whoever gave out the work has been interrupted, or is gone.
+    """
+    if not WANTED.get()():
+        raise CancelledError
 
 
 @contextmanager
@@ -244,7 +259,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
 
 @contextmanager
 def progress_bar(
-    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample"
+    total: int, wanted: bool, label: str = "bootstrap", unit: str = "resample", leave: bool = True
 ) -> Iterator[Callable[[int], object]]:
     """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
 
@@ -258,6 +273,8 @@ def progress_bar(
         What is going on.
     unit : str, default "resample"
         What is counted, in the singular.
+    leave : bool, default True
+        Whether a bar of tqdm stays when all is done.
 
     Yields
     ------
@@ -279,5 +296,5 @@ def progress_bar(
 
         yield advance
         return
-    with tqdm(total=total, desc=label, unit=unit) as bar:
+    with tqdm(total=total, desc=label, unit=unit, leave=leave) as bar:
         yield bar.update

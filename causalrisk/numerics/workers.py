@@ -10,18 +10,22 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError
-from causalrisk.numerics.parallel import chosen_backend, driven, joblib_map, streams
+from causalrisk.numerics.interruptions import interruptions_kept
+from causalrisk.numerics.parallel import chosen_backend, driven, in_threads, joblib_map, streams, work_while
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD = 2  # items given out for each thread of a cluster
+AHEAD, AHEAD_HERE = 2, 8  # items given out for each thread of a cluster; and for each of our own, where they are small
+SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
 LOOK = 1.0  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
+ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
 
 
 def flat_map(
@@ -52,11 +56,11 @@ def flat_map(
     BootstrapError
         If workers died over an item, or the cluster is lost.
     """
-    client = active_client()
-    if client is not None:
-        yield from _on_cluster(client, function, items, name)
-        return
     backend = chosen_backend() if workers > 1 else None
+    client = active_client() or client_of(backend)
+    if client is not None:
+        yield from on_cluster(client, function, items, name=name, remedy=SMALLER_BLOCKS)
+        return
     if backend is not None:
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
     if workers == 1:
@@ -64,8 +68,64 @@ def flat_map(
     elif backend is not None and streams(backend):
         yield from _on_joblib(function, items, workers)
     else:
-        with driven(_in_threads(function, items, workers)) as results:
+        with driven(in_threads(functools.partial(_listed, function), items, workers, ahead=workers + 1)) as results:
             yield from results
+
+
+@contextmanager
+def ordered_map(
+    function: Callable[[int], T], count: int, workers: int, name: Callable[[int], str] = str, remedy: str = ""
+) -> Iterator[Iterator[T]]:
+    """Map a function over 0 .. count-1, results in order; no work is left behind.
+
+    Parameters
+    ----------
+    function : callable
+        Work on one block.
+    count : int
+        Number of blocks.
+    workers : int
+        Blocks worked on at a time; 1 works in the calling thread.
+    name : callable, optional
+        What messages call a block.
+    remedy : str, optional
+        What to type where the workers of a Dask cluster die over a block.
+
+    Yields
+    ------
+    iterator
+        The results.
+    """
+    backend = chosen_backend() if min(workers, count) > 1 else None
+    client = client_of(backend)
+    if backend is not None and client is None:
+        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
+    alone = functools.partial(_alone, function)
+    with interruptions_kept():
+        if min(workers, count) == 1:
+            yield map(interruptions_kept()(function), range(count))
+        elif client is not None:
+            with closing(on_cluster(client, alone, range(count), name=name, remedy=remedy)) as results:
+                yield results
+        elif backend is not None and streams(backend):
+            with joblib_map(function, range(count), workers) as results:
+                yield results
+        else:
+            with driven(in_threads(alone, range(count), workers, ahead=AHEAD_HERE * workers)) as results:
+                yield results
+
+
+def _alone(function: Callable[[S], T], item: S) -> list[T]:
+    return [function(item)]
+
+
+def client_of(backend: Any) -> Any:
+    """Return the `distributed.Client` of joblib's Dask backend; None for others.
+
+    The tasks are given to it by `on_cluster`: the backend itself does not hear of workers that die over a task or of a
+    scheduler that is gone, and would wait for ever.
+    """
+    return backend.client if type(backend).__name__ == "DaskDistributedBackend" else None
 
 
 def active_client() -> Any:
@@ -80,22 +140,8 @@ def active_client() -> Any:
         return None
 
 
-def _listed(function: Callable[[S], Iterator[T]], item: S) -> list[T]:
+def _listed(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
     return [*function(item)]
-
-
-def _in_threads(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Generator[list[T]]:
-    """Yield what threads make of each item, in order; no more items are taken than are worked on, and one."""
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[T]]]()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_listed, function, item))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
@@ -112,27 +158,67 @@ def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers
 # --- Dask --------------------------------------------------------------------------------------------------------
 
 
-def _on_cluster(
-    client: Any, function: Callable[[S], Iterator[T]], items: Iterable[S], name: Callable[[S], str]
-) -> Iterator[T]:
-    """Give out a few items ahead, wait for the first, and give out the next."""
+def on_cluster(
+    client: Any, function: Callable[[S], Iterable[T]], items: Iterable[S], *, name: Callable[[S], str], remedy: str
+) -> Generator[T]:
+    """Work on items on a Dask cluster: give out a few ahead, wait for the first, and give out the next.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    function, items, name
+        As in `flat_map`.
+    remedy : str
+        What to type where workers die over an item.
+
+    Yields
+    ------
+    object
+        The results, in the order of the items.
+
+    Raises
+    ------
+    BootstrapError
+        If workers died over an item, or the cluster is lost.
+    """
     pickle = sys.modules["distributed.protocol.pickle"]  # knows functions of an interactive session
     # A task of its own, which is done again where the worker that holds its result dies.
     work = client.submit(pickle.loads, pickle.dumps(function), pure=False)
     waiting = deque[tuple[Any, str]]()
     try:
         for item in items:
-            waiting.append((client.submit(_listed, work, item, pure=False), name(item)))
-            if len(waiting) >= AHEAD * max(sum(client.nthreads().values()), 1):
-                yield from _result(client, *waiting.popleft())
+            waiting.append((client.submit(_by_worker, work, item, pure=False), name(item)))
+            if len(waiting) >= AHEAD * max(_threads(client), 1):
+                yield from _result(client, *waiting.popleft(), remedy)
         while waiting:
-            yield from _result(client, *waiting.popleft())
+            yield from _result(client, *waiting.popleft(), remedy)
     finally:
-        if client.status == "running":
-            client.cancel([work, *(future for future, _ in waiting)])
+        with suppress(OSError):  # of a scheduler that has gone since
+            if client.status == "running":
+                client.cancel([work, *(future for future, _ in waiting)])
 
 
-def _result(client: Any, future: Any, name: str) -> Any:
+def _threads(client: Any) -> int:
+    """Threads of a cluster; none where the connection just breaks, of which `_result` hears as well."""
+    try:  # as client.nthreads(), which would try to connect for half a minute
+        return sum(client.sync(client.scheduler.ncores, callback_timeout=ANSWER_PATIENCE).values())
+    except OSError:
+        return 0
+
+
+def _by_worker(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
+    """Work on an item in a Dask worker, which ends after its tasks, or is killed when some seconds are over."""
+    worker = sys.modules["distributed"].get_worker()
+    task = worker.state.tasks[worker.get_current_task()]
+
+    def wanted() -> bool:
+        return task.state != "cancelled" and worker.status.name not in ("closing", "closed")
+
+    return work_while(wanted, functools.partial(_listed, function), item)
+
+
+def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
     """Wait for a result as long as there is a cluster."""
     distributed, seen = sys.modules["distributed"], time.monotonic()
     try:
@@ -145,10 +231,14 @@ def _result(client: Any, future: Any, name: str) -> Any:
     except distributed.KilledWorker as error:
         raise BootstrapError(
             f"the Dask workers that were given {name} died one after the other: the system, or Dask's own watch, ends "
-            "a process that takes too much memory.\n"
-            "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
+            f"a process that takes too much memory.\n{remedy}"
         ) from error
     except CancelledError as error:
+        if future.status == "error":  # given up by a worker that closes, and wanted
+            future.retry()
+            return _result(client, future, name, remedy)
+        raise _lost(client) from error
+    except distributed.comm.CommClosedError as error:
         raise _lost(client) from error
 
 
@@ -159,7 +249,7 @@ def _with_cluster(client: Any, seen: float) -> float:
         if now - seen > SCHEDULER_PATIENCE:
             raise _lost(client)
         return seen
-    if client.nthreads():
+    if _threads(client):
         return now
     if now - seen > WORKER_PATIENCE:
         raise BootstrapError(

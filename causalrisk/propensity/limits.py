@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
 SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
+CUT_VALUES = 512  # at which rows are counted in one pass for Crump's cut
+CUT_TOLERANCE = 1e-12  # relative, by which a cut that was found again may differ
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
@@ -68,7 +70,8 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     units = np.ones_like(weights) if units is None else units
     order = np.argsort(-inverse * weights / units, kind="stable")
     w, units = (inverse * weights / units)[order], units[order]
-    relative = w / w[0] if np.isfinite(w[0]) else (w == w[0]).astype(float)
+    # Of rows that weigh nothing at all, a block of others, each counts alike.
+    relative = w / w[0] if np.isfinite(w[0]) and w[0] else (w == w[0]).astype(float)
     held, n = units * relative, int(units.sum())
     total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
     at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
@@ -96,7 +99,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
     ArmWeights
         The summary of all; `top_share` is NaN, since it takes the weights in their order.
     """
-    heaviest = max(part.heaviest for part in parts)
+    heaviest = max(part.heaviest for part in parts) or 1.0
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
     return ArmWeights(
@@ -229,6 +232,66 @@ def crump_cut(scores: Array, weights: Array) -> float:
     return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
 
 
+@dataclass(frozen=True)
+class CostsBelow:
+    """Rows whose sum of inverse scores is at most each of some values, shape (g,).
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        How many.
+    weight, cost : ndarray
+        Sum of their weights, and of their costs times these.
+    """
+
+    rows: NDArray[np.intp]
+    weight: Array
+    cost: Array
+
+    @classmethod
+    def of(cls, values: Array, scores: Array, weights: Array) -> CostsBelow:
+        """Return those of rows with scores of shape (K, n) and weights of shape (n,); values ascend."""
+        cost = inverse_sum(scores)
+        place, size = np.searchsorted(values, cost), len(values) + 1
+        sums = (np.bincount(place, part, size) for part in (weights, np.where(place < len(values), cost, 0) * weights))
+        rows = np.bincount(place, minlength=size)
+        return cls(*(np.cumsum(part)[:-1] for part in (rows, *sums)))
+
+
+def searched_cut(below: Callable[[Array], CostsBelow], n: int) -> float:
+    """Return `crump_cut` of rows that come in blocks, from sums over all of them.
+
+    The last row that trimming keeps is the one of largest cost c that is at most F(c), twice the mean cost of the rows
+    up to c. Of ascending values the largest v with v <= F(v) is a lower bound of it, and between two values u < v it
+    may be where u < F(v), as F ascends. Such gaps are divided until none that is left has rows.
+
+    Parameters
+    ----------
+    below : callable
+        Ascending values, shape (g,) -> the sums over all rows; a pass.
+    n : int
+        Rows.
+
+    Returns
+    -------
+    float
+        The cut.
+    """
+    values = np.append(np.geomspace(1, 1e9, CUT_VALUES), np.finfo(float).max)
+    while True:
+        sums = below(values)
+        twice = np.divide(2 * sums.cost, sums.weight, out=np.full(len(values), np.inf), where=sums.weight > 0)
+        sure = int(np.flatnonzero(values <= twice)[-1])
+        upper = np.minimum(values, twice)[1:]
+        gaps = (upper > values[:-1] * (1 + CUT_TOLERANCE)) & (np.diff(sums.rows) > 0)
+        gaps[:sure] = False
+        if not gaps.any():
+            return np.inf if sums.rows[sure] == n else float(twice[sure])
+        pieces = 2 + CUT_VALUES // int(gaps.sum())
+        divided = np.linspace(values[:-1][gaps], upper[gaps], pieces).ravel()
+        values = np.unique(np.concatenate([values[sure : np.flatnonzero(gaps)[-1] + 2], divided]))
+
+
 def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
     """Return the limits of the propensity score of two arms that minimise the variance of the effect.
 
@@ -244,7 +307,11 @@ def crump_limits(scores: Array, weights: Array) -> tuple[float, float]:
     tuple of float
         alpha and 1 - alpha, where the sum of inverse scores is at `crump_cut`.
     """
-    cut = crump_cut(np.stack([1 - scores, scores]), weights)
+    return limits_at(crump_cut(np.stack([1 - scores, scores]), weights))
+
+
+def limits_at(cut: float) -> tuple[float, float]:
+    """Return the scores of the treated arm of two at which the sum of inverse scores is at a cut, the lower first."""
     alpha = 0.5 - np.sqrt(max(0.25 - 1 / cut, 0.0))
     return float(alpha), float(1 - alpha)
 

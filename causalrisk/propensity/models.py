@@ -441,6 +441,10 @@ class ClippedModel(PropensityModel):
         """Length of that of the model."""
         return self.model.n_gamma
 
+    def part(self, rows: slice) -> ClippedModel:
+        """As in `LikelihoodModel`."""
+        return ClippedModel(likelihood_of(self).part(rows), self.low, self.high)
+
     def fit(self, weights: Array) -> NewtonFits:
         """Fit the model."""
         return self.model.fit(weights)
@@ -502,3 +506,11 @@ class ClippedModel(PropensityModel):
         """Return derivatives of the probabilities, zero where clipped."""
         p = self.model.probabilities(eta)
         return self.model.probability_slopes(eta) * (self.probabilities(eta) == p)[:, None]
+
+
+def likelihood_of(model: PropensityModel) -> LikelihoodModel:
+    """Return the model that is fitted by its likelihood: itself, or the one whose probabilities are clipped."""
+    own = model.model if isinstance(model, ClippedModel) else model
+    if not isinstance(own, LikelihoodModel):
+        raise TypeError("this propensity model has no likelihood")
+    return own

@@ -15,6 +15,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import BinaryModel, PropensityModel
 
 LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
+NOBODY = "zero at every score: nobody is in the population"
 STEP = 1e-6  # of the numerical derivative of a tilt given as a function
 
 
@@ -95,8 +96,24 @@ class TiltTarget(Target):
         return slope * (1 + model.odds(eta, None).sum(axis=0)) + tilt * model.odds_slopes(eta, None), slope
 
 
+@dataclass(frozen=True)
 class FunctionTarget(TiltTarget):
-    """A tilt given as an elementwise function e -> h(e) of the propensity score of the treated arm."""
+    """A tilt given as an elementwise function e -> h(e) of the propensity score of the treated arm.
+
+    Parameters
+    ----------
+    tilt : callable
+        The function.
+    in_blocks : bool, default False
+        Whether rows come in blocks, some of which may have nobody of the population.
+    """
+
+    in_blocks: bool = False
+
+    def check_tilt(self, total: float) -> None:
+        """Raise an OptionError where the tilts of all rows, which come in blocks, add up to nobody."""
+        if not total > 0:
+            raise _bad_tilt(getattr(self.tilt, "__name__", "target"), NOBODY)
 
     def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
         """Tilt, and its derivative by central differences inside (0, 1); zero where no score is next to it."""
@@ -125,8 +142,8 @@ class FunctionTarget(TiltTarget):
         if wrong.any():
             worst = tilt[wrong][0]
             raise _bad_tilt(name, f"{worst:.4g} at the score {e[wrong][0]:.4g} ({int(wrong.sum())} such rows)")
-        if known.any() and not (tilt[known] > 0).any():
-            raise _bad_tilt(name, "zero at every score: nobody is in the population")
+        if not self.in_blocks and known.any() and not (tilt[known] > 0).any():
+            raise _bad_tilt(name, NOBODY)
         return tilt
 
 

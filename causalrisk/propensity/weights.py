@@ -111,7 +111,7 @@ class WeightModel:
 
     def part(self, rows: slice) -> WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
-        if not isinstance(self.propensity, LikelihoodModel):
+        if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
         return WeightModel(self.propensity.part(rows), self.target, self.observed[rows])
 
@@ -143,8 +143,9 @@ class WeightModel:
         pull, inverse = self.propensity.influence_parts(gamma[:cut], s * self.observed, information)
         if self.membership is None:
             return pull, inverse
-        share = (s * self.observed).sum() / s.sum()
-        other, beside = self.membership.influence_parts(gamma[cut:], s)
+        share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
+        of_frame = None if whole is None else whole.membership
+        other, beside = self.membership.influence_parts(gamma[cut:], s, of_frame)
         own, both = inverse.shape[2], self.n_coefficients
         placed = np.zeros((len(inverse) + len(beside), self.columns.shape[1], both))
         placed[: len(inverse), :, :own], placed[len(inverse) :, :, own:] = inverse, beside * share
@@ -487,7 +488,17 @@ class WeightFit(RowWeights):
 
 
 class ScannedWeights(Rowless, WeightFit):
-    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended."""
+    """Importance weights of rows that come in blocks: the model without rows, and how the fit ended.
+
+    Parameters
+    ----------
+    n_clipped : int
+        Observations whose propensity score was clipped.
+    **known
+        Fields of `WeightFit`.
+    """
+
+    n_clipped = 0
 
 
 @dataclass(frozen=True)
@@ -502,11 +513,14 @@ class WeightSums:
         As in `WeightSlopes`.
     information : ndarray, shape (Q, Q)
         Mean information of the propensity model.
+    membership : ndarray, shape (q, q), optional
+        Information of the membership model, over the weight of the sample.
     """
 
     target: TargetSums
     log_mean: Array | None
     information: Array
+    membership: Array | None = None
 
 
 def fit_weights(model: WeightModel, s: Array) -> WeightFit:

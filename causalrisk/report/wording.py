@@ -13,6 +13,7 @@ from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.propensity.weights import ScannedWeights
 from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.tables.columns import wrap
 
@@ -302,5 +303,8 @@ def clip_text(record: FitRecord) -> str:
     low, high = record.options.clip
     if record.weight_fit is None:
         return ""
-    clipped = record.sample.restore(record.weight_fit.clipped)
-    return f"{int(record.design.units[clipped].sum())} to [{low:g}, {high:g}]"
+    if isinstance(record.weight_fit, ScannedWeights):
+        count = record.weight_fit.n_clipped
+    else:
+        count = int(record.design.units[record.sample.restore(record.weight_fit.clipped)].sum())
+    return f"{count} to [{low:g}, {high:g}]"

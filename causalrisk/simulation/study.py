@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pandas as pd
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.numerics.parallel import driven, progress_bar, worker_processes
+from causalrisk.numerics.parallel import chosen_backend, driven, progress_bar, worker_processes
+from causalrisk.numerics.workers import client_of, on_cluster
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design
@@ -27,6 +29,7 @@ from causalrisk.simulation.store import Store
 
 LOOK = 0.2  # seconds
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
+ON_A_CLUSTER = "Start workers with more memory, or type  n_jobs=1  to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 INSTEAD = {
     "n_samples": "Type  n_sims={value}.",
@@ -105,7 +108,8 @@ def run_study(
         Source of randomness. A sample depends on this, the design, n and its own number, on nothing else.
     n_jobs : int, default 1
         Processes; -1 means one per processor. Results do not depend on it. Under a script, keep the call below
-        ``if __name__ == "__main__":``, and set OPENBLAS_NUM_THREADS=1 so that processes do not compete.
+        ``if __name__ == "__main__":``, and set OPENBLAS_NUM_THREADS=1 so that processes do not compete. Inside
+        ``joblib.parallel_config("dask")`` all workers of the cluster take part, unless it is 1.
     progress : bool, default False
         Count the samples on standard error (tqdm if installed).
     n_boot : int, default 0
@@ -129,7 +133,7 @@ def run_study(
     UnavailableError
         If an estimator needs a package that is not installed.
     BootstrapError
-        If a worker process died.
+        If a worker process died, or the cluster is lost.
 
     Notes
     -----
@@ -211,6 +215,11 @@ def _run(tasks: list[Task], store: Store | None, n_jobs: int, progress: bool) ->
 
 def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFrame]]:
     """Do tasks, in this process or in others, and yield each as it is finished."""
+    client = client_of(chosen_backend()) if n_jobs != 1 else None
+    if client is not None:
+        with closing(on_cluster(client, _finish, tasks, name=lambda task: task.key, remedy=ON_A_CLUSTER)) as finished:
+            yield from finished
+        return
     workers = min(n_jobs if n_jobs > 0 else os.cpu_count() or 1, len(tasks))
     if workers <= 1:
         yield from ((task, run_task(task)) for task in tasks)
@@ -225,6 +234,10 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
                 "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
                 "n_jobs=1  to stay in one process."
             ) from error
+
+
+def _finish(task: Task) -> Iterator[tuple[Task, pd.DataFrame]]:
+    yield task, run_task(task)
 
 
 def _in_processes(tasks: list[Task], workers: int) -> Generator[list[tuple[Task, pd.DataFrame]]]:

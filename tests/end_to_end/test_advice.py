@@ -1594,10 +1594,25 @@ SCANS = {
         {"data": DATA},
         fill=COLLECTED,
     ),
-    **{
-        name: Case(scanned(), {name: value, "data": SCAN}, {name: value, "data": DATA}, fill=COLLECTED)
-        for name, value in {"clip": (0.1, 0.9), "propensity_score": "score"}.items()
-    },
+    "known scores": Case(
+        scanned(),
+        {"propensity_score": "score", "data": SCAN},
+        {"propensity_score": "score", "data": DATA},
+        fill=COLLECTED,
+    ),
+    "frame, bootstrap": Expression(
+        lambda: model(data=SCAN, target=DATA[:50]).fit(n_boot=20),
+        lambda: model(data=SCAN, target=DATA[:50]).fit(cov_type="robust"),
+        fit=lambda **options: model(data=SCAN, target=DATA[:50]).fit(**options),
+    ),
+    "frame, JRE": Case(
+        lambda **o: scanned_jre(cov_type="robust", target=DATA[:50], **o),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
+    "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),
+    "separated rows, by cost": Case(scanned(), {"trim": "separated"}, {"trim": "crump"}, which=1),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
     "matrices": Expression(
@@ -1685,7 +1700,7 @@ class Under(Expression):
 
 
 @contextlib.contextmanager
-def dying(*_):
+def dying(*_, **options):
     """Workers of which one dies."""
 
     def results():
@@ -1779,6 +1794,22 @@ def under(backend, n_jobs=1):
         return fit(n_boot=64, n_jobs=n_jobs)
 
 
+class DaskDistributedBackend:
+    """Joblib's, with a client whose workers die."""
+
+    def __init__(self, client):
+        self.client = client
+
+
+def by_dask(function):
+    """Work of which the workers of joblib's Dask backend die."""
+    with cluster("workers die") as client, contextlib.ExitStack() as stack:
+        for module in ("numerics.workers", "simulation.study"):
+            backend = DaskDistributedBackend(client)
+            stack.enter_context(mock.patch(f"causalrisk.{module}.chosen_backend", return_value=backend))
+        return function(n_jobs=2)
+
+
 WRITTEN = pickle.dumps(fit())
 JRE_BY_G = of(JRE, formula="y ~ x1 + g")
 BROKEN = {
@@ -1793,6 +1824,14 @@ BROKEN = {
     "worker of a study": Under(
         "causalrisk.simulation.study.worker_processes", broken_pool, lambda: study(n=[50, 60], n_sims=2, n_jobs=2),
         lambda: study(n=[50, 60], n_sims=2), which=1,
+        fill={"n_jobs=1": "study(n=[50, 60], n_sims=2, n_jobs=1)"}, study=study,
+    ),
+    "Dask workers of a bootstrap": Expression(
+        lambda: by_dask(lambda **o: fit(n_boot=64, **o)), lambda: fit(n_boot=64),
+        fit=lambda memory: fit(n_boot=64, memory=memory),
+    ),
+    "Dask workers of a study": Expression(
+        lambda: by_dask(lambda **o: study(n=[50, 60], n_sims=2, **o)), lambda: study(n=[50, 60], n_sims=2),
         fill={"n_jobs=1": "study(n=[50, 60], n_sims=2, n_jobs=1)"}, study=study,
     ),
     "pickle of later": Under(

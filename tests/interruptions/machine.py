@@ -93,6 +93,31 @@ def fit_in_processes(folder: Path) -> None:
         model().fit(n_boot=FOR_EVER, n_jobs=2)
 
 
+def scan_in_threads(folder: Path, n_jobs: int = 2) -> None:
+    """A fit to blocks of which each takes longer than the limit, under all resamples; it says when that begins."""
+    from causalrisk.estimators.blocked import separate
+
+    refit = separate.refit_blocks
+
+    def telling(*given, **options):
+        at_work(folder)
+        return refit(*given, **options)
+
+    separate.refit_blocks = telling
+    (folder / "data").mkdir()
+    for k in range(3):
+        simulate(50_000, seed=k).to_parquet(folder / "data" / f"{k}.parquet")
+    source = cr.scan(f"{folder}/data/*.parquet")
+    cr.IPWRA.from_formula(f"y ~ {RHS}", source, treat="d").fit(n_boot=20_000, n_jobs=n_jobs)
+
+
+def scan_on_a_cluster(folder: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+        scan_in_threads(folder, n_jobs=1)
+
+
 def compare(folder: Path) -> None:
     at_work(folder)
     cr.compare(f"y ~ {RHS}", simulate(200), treat="d", n_boot=FOR_EVER)
@@ -158,6 +183,8 @@ WORKS = {
     "joint fit": Work(fit_jointly, 1, LIMIT, ALONE),
     "fit in threads": Work(fit_in_threads, 1, LIMIT, ALONE),
     "fit in processes": Work(fit_in_processes, 2, LIMIT, TOGETHER),
+    "scan in threads": Work(scan_in_threads, 1, LIMIT, ALONE),
+    "scan on a cluster": Work(scan_on_a_cluster, 1, LIMIT, (*ALONE, "interrupt all")),
     "comparison": Work(compare, 1, LIMIT, ALONE),
     "report": Work(report, 1, LIMIT, ALONE),
     "tables": Work(tables, 1, LIMIT, ALONE),
@@ -186,6 +213,7 @@ def whole(path: Path) -> bool:
     checks: dict[str, Callable[[], object]] = {
         ".html": lambda: path.read_text("utf-8").rstrip().endswith(">") and "</" in path.read_text("utf-8"),
         ".json": lambda: isinstance(pd.read_json(path, typ="series"), pd.Series),
+        ".parquet": lambda: not pd.read_parquet(path).empty,
         ".csv": lambda: path.read_bytes().endswith(b"\n"),
         ".pickle": lambda: bool(np.isfinite(cr.load(path).effect)),
         ".docx": lambda: zipfile.ZipFile(path).testzip() is None,

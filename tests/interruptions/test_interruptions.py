@@ -24,7 +24,7 @@ def interrupted(times, *works):
 
 
 def test_what_is_interrupted_or_killed_ends_at_once_and_whole():
-    interrupted(9, "fit", "fit in threads", "tables")
+    interrupted(12, "fit", "fit in threads", "scan in threads", "tables")
 
 
 @pytest.mark.slow
@@ -34,8 +34,24 @@ def test_workers_of_joblib_outlived_the_process_that_started_them():
 
 
 @pytest.mark.slow
+def test_a_scan_on_a_cluster_interrupted_or_killed():
+    """Dask waited four seconds for what its workers were doing before it killed them."""
+    pytest.importorskip("distributed")
+    interrupted(4, "scan on a cluster")
+
+
+@pytest.mark.slow
 def test_everything_else_interrupted_or_killed():
     interrupted(20, "joint fit", "comparison", "report", "command line", "study")
+
+
+def test_a_worker_of_a_scan_that_is_killed_changes_no_digit():
+    """Two kills; `python -m tests.interruptions.workers` does sixty."""
+    pytest.importorskip("distributed")
+    command = [sys.executable, "-m", "tests.interruptions.workers", "--times", "1", "--kinds", "cluster", "joblib"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills, 0 of them not well" in done.stdout
 
 
 def test_a_file_cut_anywhere_is_torn(tmp_path):

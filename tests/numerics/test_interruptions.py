@@ -14,7 +14,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.cli import main
 from causalrisk.numerics.interruptions import interruptions_kept
-from causalrisk.numerics.parallel import ordered_map
+from causalrisk.numerics.workers import ordered_map
 from causalrisk.report.html import figure_html
 from causalrisk.report.tables import word
 from causalrisk.simulation import study

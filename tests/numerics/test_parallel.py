@@ -16,7 +16,8 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.parallel import chosen_backend, ordered_map, worker_count
+from causalrisk.numerics.parallel import chosen_backend, worker_count
+from causalrisk.numerics.workers import ordered_map
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

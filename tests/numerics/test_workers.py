@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
+import time
+from concurrent.futures import CancelledError
+from unittest import mock
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, BootstrapError, DesignError, scan
+from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
 from causalrisk.estimators.blocked import separate
 from causalrisk.numerics.multiplicities import WIDTH
-from causalrisk.numerics.workers import active_client, flat_map
+from causalrisk.numerics.parallel import check_wanted
+from causalrisk.numerics.workers import active_client, flat_map, ordered_map
+from causalrisk.simulation import run_study
 from tests.conftest import simulate
 from tests.dask_stub import cluster
 
@@ -64,6 +70,41 @@ def test_errors_are_those_of_the_work(workers):
     assert threading.active_count() == threads
 
 
+def until_given_up(path):
+    """Work that would take a minute, and says when it begins and when it is told that nobody waits for it."""
+    (path / f"begun.{threading.get_ident()}").touch()
+    end = time.monotonic() + 60
+    try:
+        while time.monotonic() < end:
+            check_wanted()
+            yield time.sleep(0.01)
+    except CancelledError:
+        (path / "given up").touch()
+        raise
+
+
+def seen(path, pattern):
+    """Wait until there is such a file."""
+    end = time.monotonic() + 30
+    while not list(path.glob(pattern)):
+        assert time.monotonic() < end, pattern
+        time.sleep(0.01)
+
+
+def interrupted(path):
+    """Interrupt such work once it has begun."""
+    threading.Thread(target=lambda: (seen(path, "begun.*"), _thread.interrupt_main())).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(flat_map(until_given_up, [path] * 4, 2))
+    seen(path, "given up")
+
+
+def test_threads_give_up_what_nobody_waits_for(tmp_path):
+    threads = threading.active_count()
+    interrupted(tmp_path)
+    assert threading.active_count() <= threads
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Files of which one is small, so that pieces end out of order."""
@@ -110,6 +151,8 @@ LOST = {
     "workers die": r"the Dask workers that were given .*0.parquet died one after the other",
     "scheduler lost": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "cancelled": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "connection reset": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
+    "connection closed": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
     "no workers": r"the Dask cluster has had no worker for",
 }
 
@@ -144,7 +187,7 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
 def dask():
     """A cluster of two processes."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
         yield made
 
 
@@ -168,6 +211,83 @@ def test_a_worker_that_is_killed_changes_no_digit(folder, alone, dask):
         threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
         np.testing.assert_array_equal(fits(folder), alone)
         client.wait_for_workers(2)
+
+
+@pytest.fixture
+def by_joblib(dask):
+    """Inside joblib's Dask backend, of the scheduler at an address."""
+    import distributed
+
+    with distributed.Client(dask.scheduler_address), joblib.parallel_config("dask"):
+        yield
+
+
+def where(number):
+    return os.getpid()
+
+
+def test_joblib_with_dask_works_on_the_cluster(by_joblib):
+    with ordered_map(where, 8, 2) as results:
+        assert os.getpid() not in set(results)
+    with ordered_map(where, 8, 1) as results:
+        assert set(results) == {os.getpid()}
+
+
+def test_bootstraps_and_comparisons_by_joblib_with_dask_change_no_digit(by_joblib):
+    data, formula = simulate(150), "y ~ x1 + x2"
+    jre = JRE.from_formula(formula, data, treat="d")
+    options = {"n_boot": 2 * WIDTH + 3, "n_replicates": 10}
+    np.testing.assert_array_equal(jre.fit(**options, n_jobs=2).boot_params, jre.fit(**options).boot_params)
+    estimators = ["IPWRA", "AIPW"]
+    fits = [compare(formula, data, treat="d", estimators=estimators, n_boot=99, n_jobs=jobs) for jobs in (2, 1)]
+    assert fits[0].boot_effects.equals(fits[1].boot_effects)
+    assert fits[0].table.equals(fits[1].table)
+
+
+def test_studies_by_joblib_with_dask_change_no_digit(by_joblib, tmp_path):
+    options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
+    alone = run_study("strong", **options)
+    with mock.patch("causalrisk.simulation.study.worker_processes", side_effect=AssertionError):
+        assert run_study("strong", **options, n_jobs=-1, path=tmp_path).raw.equals(alone.raw)
+    assert run_study("strong", **options, path=tmp_path).raw.equals(alone.raw)
+
+
+def end(item):
+    os._exit(1)
+
+
+def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named(by_joblib):
+    """joblib itself would wait for ever."""
+    import distributed
+
+    named = r"that were given block \d died one after the other[^$]*Type  less"
+    with (
+        pytest.raises(BootstrapError, match=named),
+        ordered_map(end, 3, 2, name="block {}".format, remedy="Type  less.") as results,
+    ):
+        list(results)
+    distributed.default_client().wait_for_workers(2)
+
+
+def test_dask_workers_give_up_what_nobody_waits_for(dask, tmp_path):
+    import distributed
+
+    with distributed.Client(dask):
+        interrupted(tmp_path)
+
+
+def given_up_once(path):
+    if not (path / "given up").exists():
+        (path / "given up").touch()
+        raise CancelledError
+    yield "done"
+
+
+def test_what_a_worker_that_closes_gave_up_is_done_again(dask, tmp_path):
+    import distributed
+
+    with distributed.Client(dask):
+        assert list(flat_map(given_up_once, [tmp_path], 1)) == ["done"]
 
 
 def test_errors_of_a_worker_name_the_file(folder, dask):

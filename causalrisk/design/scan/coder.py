@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, ScanReader, named
 from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
+from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map
 
 T = TypeVar("T")
@@ -59,6 +61,21 @@ class CodedBlock:
     weights: np.ndarray
     cluster: np.ndarray | None
     offset: np.ndarray | None
+
+    def some(self, keep: np.ndarray) -> CodedBlock:
+        """Return some of the rows; `keep` is of bool, shape (n,)."""
+        X = self.X[keep]
+        return CodedBlock(
+            name=self.name,
+            position=self.position[keep],
+            y=self.y[keep],
+            X=X,
+            Z=X if self.Z is self.X else self.Z[keep],
+            arm=self.arm[keep],
+            weights=self.weights[keep],
+            cluster=None if self.cluster is None else self.cluster[keep],
+            offset=None if self.offset is None else self.offset[keep],
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,40 @@ class Done:
     made: Any
 
 
+@dataclass
+class PassCounter:
+    """Shows on standard error how many rows of the current pass are done.
+
+    Parameters
+    ----------
+    passes : int, default 0
+        How many have begun.
+    """
+
+    passes: int = 0
+
+    def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Begin a pass over so many rows; as `progress_bar`."""
+        self.passes += 1
+        return progress_bar(rows, True, f"pass {self.passes}", "row", leave=False)
+
+
+@dataclass(frozen=True)
+class Trim:
+    """Which rows trimming leaves, as a function of a block, so that every pass finds them again.
+
+    Parameters
+    ----------
+    coder : BlockCoder
+        Codes the blocks with all their rows.
+    keep : callable
+        A block so coded -> which of its rows are left, bool of shape (n,).
+    """
+
+    coder: BlockCoder
+    keep: Callable[[CodedBlock], np.ndarray]
+
+
 @dataclass(frozen=True)
 class BlockCoder:
     """Codes the blocks of a scan, every pass in the same way.
@@ -125,6 +176,8 @@ class BlockCoder:
         Number in all data of the first row of each piece.
     mark : Mark, optional
         Of the pass that the bases are from; later passes have to have the same.
+    trim : Trim, optional
+        Which rows are left of those in the sample.
     """
 
     reader: ScanReader
@@ -137,13 +190,16 @@ class BlockCoder:
     read: int
     starts: tuple[int, ...]
     mark: Mark | None = None
+    trim: Trim | None = None
 
     @property
     def one_design(self) -> bool:
         """Whether both right-hand sides are the same, so that their columns are."""
         return self.reader.outcome.right_text == self.reader.assigned.right_text
 
-    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+    def over(
+        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
+    ) -> Iterator[T]:
         """Begin a pass over the blocks that have rows in the sample.
 
         Parameters
@@ -152,6 +208,8 @@ class BlockCoder:
             What is made of a block.
         workers : int, default 1
             Pieces worked on at a time, where no cluster is there to work on them.
+        passes : PassCounter, optional
+            Shows how far the pass is.
 
         Yields
         ------
@@ -164,11 +222,13 @@ class BlockCoder:
             If the data are not those of the first pass.
         """
         n, read, mark = 0, 0, Mark()
-        sent = dataclasses.replace(self, reader=self.reader.without_data())
-        for done in flat_map(functools.partial(_of_piece, sent, function), self._numbered(), workers, _where):
-            n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
-            if done.n:
-                yield done.made
+        work = functools.partial(_of_piece, self._sent(), function)
+        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
+            for done in flat_map(work, self._numbered(), workers, _where):
+                n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
+                advance(done.read)
+                if done.n:
+                    yield done.made
         if (n, read) != (self.n, self.read):
             raise DesignError(
                 f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
@@ -193,8 +253,27 @@ class BlockCoder:
         """Begin a pass over the pieces, each with the number of its first row; that of one too many does not matter."""
         return zip(self.reader.pieces(), itertools.chain(self.starts, itertools.repeat(self.read)), strict=False)
 
+    def _sent(self) -> BlockCoder:
+        """Return a coder that has no data, to be sent to a worker."""
+        trim = None if self.trim is None else dataclasses.replace(self.trim, coder=self.trim.coder._sent())
+        return dataclasses.replace(self, reader=self.reader.without_data(), trim=trim)
+
     def coded(self, rows: KeptRows) -> CodedBlock:
-        """Code the rows of a block."""
+        """Code the rows of a block that trimming leaves."""
+        if self.trim is None:
+            return self._coded(rows)
+        before = self.trim.coder
+        block, cluster = before.coded(rows), None
+        keep = self.trim.keep(block)
+        if (self.outcome.names, self.propensity.names) != (before.outcome.names, before.propensity.names):
+            X = self.outcome.encode(rows.table)
+            block = dataclasses.replace(block, X=X, Z=X if self.one_design else self.propensity.encode(rows.table))
+        kept = block.some(keep)
+        if kept.cluster is not None and self.clusters is not None and before.clusters is not None:
+            cluster = self.clusters.get_indexer(before.clusters)[kept.cluster]
+        return dataclasses.replace(kept, weights=kept.weights * (before.unit / self.unit), cluster=cluster)
+
+    def _coded(self, rows: KeptRows) -> CodedBlock:
         cluster = None
         if rows.cluster is not None and self.clusters is not None:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
@@ -254,9 +333,11 @@ def _where(given: tuple[Piece, int]) -> str:
 def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
     """Apply a function to each block of a piece, whose first row has the number that comes with it."""
     for rows in coder.reader.blocks(*given):
+        check_wanted()
         if not rows.n:
             yield Done(0, rows.read, Mark(), None)
             continue
         with named(rows.name, OTHER_DATA):
             block = coder.coded(rows)
-        yield Done(rows.n, rows.read, Mark.of(block), function(block))
+        n = len(block.y)
+        yield Done(n, rows.read, Mark.of(block), function(block) if n else None)

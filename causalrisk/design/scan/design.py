@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import check_arm_sizes, check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock
+from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, Trim
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments
 from causalrisk.design.scan.reader import ScanReader
@@ -56,13 +57,50 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
-    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+    def over(
+        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
+    ) -> Iterator[T]:
         """As `BlockCoder.over`."""
-        return self._known_coder().over(function, workers)
+        return self._known_coder().over(function, workers, passes)
 
     def blocks(self) -> Iterator[CodedBlock]:
         """As `BlockCoder.blocks`."""
         return self._known_coder().blocks()
+
+    def trimmed(
+        self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
+    ) -> ScannedDesign:
+        """Return the same design on fewer rows, as `Design.subset`, in two passes.
+
+        Parameters
+        ----------
+        keep : callable
+            As in `Trim`.
+        reason : str
+            Why the others are left out, for the ledger.
+        workers, passes
+            As in `BlockCoder.over`.
+        """
+        coder = self._known_coder()
+        kept = functools.reduce(_Kept.beside, self.over(functools.partial(_Kept.of, keep), workers, passes))
+        lost, notes = self.n - kept.n, list[str]()
+        lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
+        try:
+            if not kept.n:
+                raise DesignError("no observations left.")
+            less = kept.coder(coder, keep, self.weight_type)
+            made = _design(
+                less, moments(less, workers, passes), notes=notes, constant_outcome=self.constant_outcome, lines=lines
+            )
+        except DesignError as error:
+            raise DesignError(
+                f"trimming ({reason}) leaves {kept.n} of {self.n} rows: {error}\nTrim less: a wider trim=(low, high)."
+            ) from error
+        new = [f"after trimming: {note}" for note in notes if note not in self.notes]
+        for note in new:
+            warn_user(note, DesignWarning)
+        made.__dict__["notes"] = (*self.notes, *new)
+        return made
 
     def _known_coder(self) -> BlockCoder:
         coder: BlockCoder | None = self.__dict__.get("coder")
@@ -74,13 +112,49 @@ class ScannedDesign(Rowless, Design):
         return coder
 
     @property
+    def block_rows(self) -> int:
+        """Rows of a block at the most."""
+        return self._known_coder().reader.scan.block_rows
+
+    @property
     def block_bytes(self) -> float:
         """Working memory of a block, about: so many numbers a row for each column of both designs."""
         columns = len(self.exog_names) + len(self.propensity_names)
-        return 8.0 * COPIES * self._known_coder().reader.scan.block_rows * columns
+        return 8.0 * COPIES * self.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "coder"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """What trimming leaves: rows, the sum of their weights, and their clusters."""
+
+    n: int
+    weight: float
+    clusters: np.ndarray
+
+    @classmethod
+    def of(cls, keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> _Kept:
+        """Return that of a block."""
+        left = block.some(keep(block))
+        clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
+        return cls(len(left.y), float(left.weights.sum()), clusters)
+
+    def beside(self, other: _Kept) -> _Kept:
+        """Return that of other rows beside these."""
+        return _Kept(self.n + other.n, self.weight + other.weight, np.union1d(self.clusters, other.clusters))
+
+    def coder(self, coder: BlockCoder, keep: Callable[[CodedBlock], np.ndarray], weight_type: str | None) -> BlockCoder:
+        """Return what codes the rows that are left."""
+        return dataclasses.replace(
+            coder,
+            clusters=None if coder.clusters is None else coder.clusters[self.clusters],
+            unit=coder.unit * self.weight / self.n if weight_type == "probability" else coder.unit,
+            n=self.n,
+            mark=None,
+            trim=Trim(coder, keep),
+        )
 
 
 def design_from_scan(
@@ -115,8 +189,10 @@ def design_from_scan(
     found = survey(reader)
     notes = list(reader.notes)
     coder = _coder(found, notes)
-    seen = moments(coder)
-    return _design(found, coder=coder, seen=seen, notes=notes, constant_outcome=constant_outcome)
+    made = _design(coder, moments(coder), notes=notes, constant_outcome=constant_outcome, lines=found.lines)
+    for note in notes:
+        warn_user(note, DesignWarning)
+    return made
 
 
 def _coder(found: Survey, notes: list[str]) -> BlockCoder:
@@ -149,9 +225,11 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
     return coder
 
 
-def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], constant_outcome: bool) -> ScannedDesign:
-    """Drop dependent columns, check what the arms support, and freeze."""
-    reader, columns, arms = found.reader, found.reader.columns, coder.arms
+def _design(
+    coder: BlockCoder, seen: Moments, *, notes: list[str], constant_outcome: bool, lines: Iterable[tuple[Any, ...]]
+) -> ScannedDesign:
+    """Drop dependent columns, check what the arms support, and freeze; `lines` are those of the ledger."""
+    reader, columns, arms = coder.reader, coder.reader.columns, coder.arms
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     _check_outcome(seen.outcome_limits, name)
     keep = seen.X.usable(coder.outcome.names, "outcome", notes)
@@ -161,14 +239,12 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
     check_arm_sizes(size, arms.labels, 1 if constant_outcome else len(outcome.names), len(propensity.names))
     if not constant_outcome:
         seen.check_arms(keep, outcome.names, arms.labels)
-    for note in notes:
-        warn_user(note, DesignWarning)
     basis, constant = seen.X.basis(keep)
     return ScannedDesign(
         coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity, mark=seen.mark),
-        n=found.n,
+        n=coder.n,
         nobs=int(size.sum()),
-        n_dropped=found.read - found.n,
+        n_dropped=coder.read - coder.n,
         n_clusters=0 if coder.clusters is None else len(coder.clusters),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
@@ -189,7 +265,7 @@ def _design(found: Survey, coder: BlockCoder, seen: Moments, notes: list[str], c
         propensity_names=propensity.names,
         formula=reader.outcome.text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.assigned.right_text}",
-        sample_ledger=ledger_frame(found.lines),
+        sample_ledger=ledger_frame(lines),
         notes=tuple(notes),
         weights_name=columns.weights,
         cluster_name=columns.cluster,

@@ -8,7 +8,7 @@ from functools import partial, reduce
 import numpy as np
 
 from causalrisk.design.rank import check_magnitude, factor_facts, independent_columns, note_columns
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark
+from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark, PassCounter
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
 
@@ -155,13 +155,13 @@ class Moments:
                 )
 
 
-def moments(coder: BlockCoder) -> Moments:
-    """Make the second pass."""
+def moments(coder: BlockCoder, workers: int = 1, passes: PassCounter | None = None) -> Moments:
+    """Make the second pass; `workers` and `passes` as in `BlockCoder.over`."""
     first = next(coder.blocks(), None)
     if first is None:
         raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
     origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
-    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels))))
+    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels)), workers, passes))
 
 
 def _outcomes(block: CodedBlock) -> Array:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design import ScannedDesign, TargetRows
+from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.prepare import make_model
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.targets import Target, TiltTarget
+from causalrisk.propensity.models import LikelihoodModel, likelihood_of
+from causalrisk.propensity.targets import FrameTarget, Target, TiltTarget, make_target
 from causalrisk.propensity.weights import WeightModel
 
 T = TypeVar("T")
@@ -54,8 +55,8 @@ class Block:
 
     @property
     def propensity(self) -> LikelihoodModel:
-        """The propensity model; those that are no likelihood are refused."""
-        return cast(LikelihoodModel, self.model.propensity)
+        """The propensity model as it is fitted, before clipping; those that are no likelihood are refused."""
+        return likelihood_of(self.model.propensity)
 
     @property
     def units(self) -> NDArray[np.intp]:
@@ -81,6 +82,16 @@ class Problem:
         Family of the outcome models.
     workers : int, default 1
         Blocks worked on at a time.
+    passes : PassCounter, optional
+        Shows how far each pass is.
+    full_design : ScannedDesign, optional
+        The data before trimming.
+    trimmed : str, default ""
+        As in `FitRecord`.
+    frame : TargetRows, optional
+        Rows of a target frame; they are worked on here, and do not travel.
+    n_frame : int, default 0
+        How many.
     """
 
     design: ScannedDesign
@@ -89,6 +100,11 @@ class Problem:
     target: Target
     family: OutcomeFamily
     workers: int = 1
+    passes: PassCounter | None = None
+    full_design: ScannedDesign | None = None
+    trimmed: str = ""
+    frame: TargetRows | None = None
+    n_frame: int = 0
 
     @property
     def n_arms(self) -> int:
@@ -106,8 +122,16 @@ class Problem:
         return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
-        """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
-        return self.design.over(functools.partial(_of_coded, self, function), self.workers)
+        """Begin a pass over the rows: what a function makes of each block, in the order of the blocks.
+
+        The rows of a target frame come first.
+        """
+        if self.frame is not None:
+            size = self.design.block_rows
+            for first in range(0, self.n_frame, size):
+                yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
+        sent = dataclasses.replace(self, frame=None)
+        yield from self.design.over(functools.partial(_of_coded, sent, function), self.workers, self.passes)
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""
@@ -130,10 +154,41 @@ class Problem:
             problem=self,
         )
 
+    def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
+        """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
+        design, stated, n = self.design, stated_exposure(self.design, self.options), rows.stop - rows.start
+        offsets = design.offset_kind is not None
+        x = design.outcome_basis.of(frame.X[rows])
+        sample = BlockSample(
+            y=np.full(n, design.outcome_moments[0]),
+            X=x,
+            Z=design.propensity_basis.of(frame.Z[rows]),
+            arm=np.zeros(n, dtype=np.intp),
+            s=np.ones(n),
+            slices=(slice(0, n), *[slice(n, n)] * (self.n_arms - 1)),
+            order=np.empty(0, dtype=np.intp),
+            family=self.family,
+            offset=np.zeros(n) if offsets else None,
+            mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
+            whole=self.total,
+        )
+        number = np.arange(rows.start, rows.stop)
+        return Block(
+            name="the target frame",
+            sample=sample,
+            model=self.weight_model(sample),
+            cluster=number + design.n_clusters if design.n_clusters else None,
+            position=number,
+            problem=dataclasses.replace(self, frame=None),
+        )
+
     def weight_model(self, sample: BlockSample) -> WeightModel:
         """Return propensity model and target on some rows."""
         propensity = make_model(self.design, sample=sample, target=self.target, options=self.options, frame=None)
-        return WeightModel(propensity, self.target, sample.observed)
+        target = self.target
+        if isinstance(target, FrameTarget):
+            target = make_target(self.options.target, sample.Z.columns, sample.observed == 0)
+        return WeightModel(propensity, target, sample.observed)
 
     def without_rows(self) -> Block:
         """Return a block without rows, which knows the columns and models."""

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ from causalrisk.numerics.newton import (
     limited,
     refit_batch,
 )
-from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.numerics.parallel import check_wanted
+from causalrisk.propensity.models import likelihood_of
 from causalrisk.propensity.weights import TargetSums
 
 Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
@@ -131,12 +132,17 @@ def _of_block(
 ) -> list[Any]:
     """For each group of resamples what a stage makes of the rows of a block, a few in the cache at a time."""
     found = []
-    parts = row_blocks(block.sample.n)
     for group in resamples.groups():
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
             counts = resamples.counts(block, group)
-            found.append(combine(stage(_rows(block, part, full), counts[part], group) for part in parts))
+            found.append(combine(_stages(stage, full, block, group=group, counts=counts)))
     return found
+
+
+def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
+    for part in row_blocks(block.sample.n):
+        check_wanted()
+        yield stage(_rows(block, part, full), counts[part], group)
 
 
 def _rows(block: Block, part: slice, full: FullFit) -> RefitRows:
@@ -491,7 +497,7 @@ def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Arr
 
 def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihood of the propensity model."""
-    return [cast(LikelihoodModel, rows.weight_model.propensity).batch(counts)]
+    return [likelihood_of(rows.weight_model.propensity).batch(counts)]
 
 
 def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import ScannedDesign
+from causalrisk.design import ScannedDesign, target_rows
+from causalrisk.design.scan.coder import PassCounter
 from causalrisk.design.scan.reader import named
 from causalrisk.design.size import check_matrices
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import refit_blocks
+from causalrisk.estimators.blocked.trimming import trimmed
+from causalrisk.estimators.blocked.weights import BlockedWeights, OfLikelihoods, fit_blocked_weights
 from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
@@ -31,7 +34,7 @@ from causalrisk.estimators.outcome import (
     gaussian_instead,
     outcome_failures,
 )
-from causalrisk.estimators.prepare import check_target
+from causalrisk.estimators.prepare import check_target, check_trimmed_frame, notes_of_frame
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.sample import BlockSample, ScannedSample
@@ -50,27 +53,20 @@ from causalrisk.estimators.separate import (
 )
 from causalrisk.estimators.separate_refit import FullFit
 from causalrisk.estimators.specification import ScannedEstimate, Specification
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
-from causalrisk.propensity.targets import make_target
+from causalrisk.propensity.targets import FunctionTarget, make_target
 from causalrisk.propensity.weights import (
     RowWeights,
-    ScannedWeights,
-    TargetSums,
     WeightFit,
-    WeightModel,
-    WeightSums,
-    weigh_rows,
 )
 
 T = TypeVar("T")
-OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
 
 
 def fit_blocks(
@@ -100,8 +96,8 @@ def fit_blocks(
         check_matrices_of(design, inference.draws)
     notes, problem = Notes(design.notes), problem_of(design, spec, options, inference)
     record, _ = separate_record(problem, inference, kinds, notes)
-    check_outcome(design, notes)
-    check_clusters(design, notes)
+    check_outcome(problem.design, notes)
+    check_clusters(problem.design, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -129,20 +125,23 @@ def separate_record(
         Weights and outcome models.
     """
     design, spec, options = problem.design, problem.spec, problem.options
-    weights = _fit_weights(problem, notes) if problem.weighs else None
+    if problem.frame is not None:
+        notes.extend(notes_of_frame(design, problem.frame))
+    weights = fit_blocked_weights(problem, notes) if problem.weighs else None
     fit = _fit_outcome(problem, weights, notes)
-    estimate, at, overlap = _estimate(problem, fit, notes)
+    estimate, at, spread = _estimate(problem, fit)
+    overlap = spread.summaries(notes)
     size, empty = len(estimate.values), problem.without_rows()
     record = FitRecord(
         design=design,
-        full_design=design,
+        full_design=problem.full_design or design,
         spec=spec,
         options=options,
         sample=_kept_sample(problem, empty.sample),
         target=problem.target,
-        frame=None,
-        trimmed="",
-        weight_fit=None if weights is None else weights.summary(empty.model),
+        frame=problem.frame,
+        trimmed=problem.trimmed,
+        weight_fit=None if weights is None else weights.summary(empty.model, spread.clipped),
         estimate=estimate,
         overlap=overlap,
         joint=None,
@@ -165,10 +164,44 @@ def problem_of(
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
+    check_trimmed_frame(options)
+    _check_frame(spec, options, inference, design.cluster_name is not None)
+    frame = target_rows(design, options.target, design.missing) if is_frame(options.target) else None
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
+    if isinstance(target, FunctionTarget):
+        target = dataclasses.replace(target, in_blocks=True)
     workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
     family = options.outcome_family
-    return Problem(design=design, spec=spec, options=options, target=target, family=family, workers=workers)
+    return trimmed(
+        Problem(
+            design=design,
+            spec=spec,
+            options=options,
+            target=target,
+            family=family,
+            workers=workers,
+            passes=PassCounter() if inference.progress else None,
+            frame=frame,
+            n_frame=0 if frame is None else len(frame.X),
+        )
+    )
+
+
+def _check_frame(spec: Specification, options: ModelOptions, inference: InferenceOptions, clustered: bool) -> None:
+    """Refuse a target frame where its rows would be weighted anew."""
+    if not is_frame(options.target):
+        return
+    advice = "Leave target= out, or, if the rows of the scan fit into memory, type  data=data.collect()."
+    if spec.joint:
+        raise UnavailableError(
+            "JRE of a scan has no target data frame yet; expected a target by name, or another estimator.\n" + advice
+        )
+    if inference.resolved(clustered, joint=False)[0] == "bootstrap":
+        robust = "cluster" if clustered else "robust"
+        raise UnavailableError(
+            "the bootstrap of a scan has no target data frame yet; expected robust standard errors.\n"
+            f'Type  fit(cov_type="{robust}").'
+        )
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
@@ -179,10 +212,7 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
 def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
     given = {
-        "trim": options.trim,
-        "clip": options.clip,
         "propensity_score": options.propensity_score,
-        "target": options.target if is_frame(options.target) or callable(options.target) else None,
     }
     for name, value in given.items():
         if value is not None:
@@ -191,6 +221,12 @@ def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
                 "that is fitted to all rows.\n"
                 f"Leave {name}= out, or, if the rows fit into memory, type  data=data.collect()."
             )
+    if options.trim == "separated":
+        raise UnavailableError(
+            "trim='separated' looks at all rows at once, and those of a scan come in blocks; expected limits of the "
+            "propensity score.\n"
+            'Type  trim=(0.01, 0.99)  or  trim="crump",  with a simpler propensity model if that one separates.'
+        )
     if inference.resamples is not None:
         raise UnavailableError(
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
@@ -204,84 +240,6 @@ def check_matrices_of(design: ScannedDesign, n_boot: int) -> None:
     predictors = (design.n_arms - 1) * len(design.propensity_names)
     for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
         check_matrices(n_boot, columns, f"the {model} model", advice)
-
-
-@dataclass(frozen=True)
-class BlockedWeights:
-    """Fitted importance weights, as what every block needs of all rows.
-
-    Parameters
-    ----------
-    fits : NewtonFits
-        The propensity coefficients, shape (Q, 1).
-    whole : WeightSums
-        Sums over all rows.
-    """
-
-    fits: NewtonFits
-    whole: WeightSums
-
-    @property
-    def converged(self) -> bool:
-        """Whether the iterations met their tolerance."""
-        return bool(self.fits.failures[0] == Failure.OK)
-
-    def of(self, block: Block) -> WeightFit:
-        """Weigh the rows of a block."""
-        return weigh_rows(block.model, block.sample.s, self.fits, self.whole)
-
-    def summary(self, model: WeightModel) -> ScannedWeights:
-        """Return what is kept of them; `model` is that of a block without rows."""
-        gamma = self.fits.coefficients[:, 0]
-        return ScannedWeights(model=model, gamma=gamma, converged=self.converged, iterations=self.fits.iterations)
-
-
-def _fit_weights(problem: Problem, notes: Notes) -> BlockedWeights:
-    """Fit the propensity model, a pass an iteration; refuse separation, warn of non-convergence."""
-    empty = problem.without_rows().propensity
-
-    def over(function: OfLikelihoods[T]) -> Iterator[T]:
-        return problem.over(functools.partial(_on_propensity, function))
-
-    rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
-    fits = maximize(rows, np.zeros((empty.n_coefficients, 1)))
-    link, name = problem.options.propensity_link, problem.design.treat_name
-    if fits.failures[0] == Failure.SEPARATION:
-        raise SeparationError(
-            f"the propensity model ({link}) predicts {name!r} perfectly in some rows, as far as its iterations went, "
-            "so no weight exists.\nMerge or drop a level or term in propensity=; a fit in memory to a part of the rows "
-            "names it."
-        )
-    if fits.failures[0] != Failure.OK:
-        notes.warn(
-            not_converged(f"the propensity model ({link})", f"{fits.iterations} Newton iterations."), ConvergenceWarning
-        )
-    information = rows.sums(fits.coefficients).hessian[0] / problem.total
-    return BlockedWeights(fits, WeightSums(*_target_sums(problem, fits), information))
-
-
-def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
-    """Apply a function to the likelihood of the propensity model on a block."""
-    return function((block.propensity.weighted(block.sample.s[:, None]),))
-
-
-def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
-    """Return what weights are divided by, with the derivative of its logarithm: two passes where scores tilt."""
-    toward, totals = problem.target.toward, problem.design.arm_totals
-    if problem.target.separable:
-        tilt = np.array([problem.total if toward is None else totals[toward]])
-        return TargetSums(np.array([problem.total]), tilt, tilt), None
-
-    whole = add_up(problem.over(functools.partial(_sums_of_target, fits.coefficients)))
-    return whole, add_up(problem.over(functools.partial(_log_mean, fits.coefficients, whole)))
-
-
-def _sums_of_target(gamma: Array, block: Block) -> TargetSums:
-    return block.model.target_sums(block.model.predictors(gamma), block.sample.s[:, None])
-
-
-def _log_mean(gamma: Array, whole: TargetSums, block: Block) -> Array | None:
-    return block.model.log_mean(block.model.predictors(gamma), block.sample.s[:, None], whole)
 
 
 @dataclass(frozen=True)
@@ -316,6 +274,8 @@ def _centred(block: Block, weights: BlockedWeights | None, level: Level) -> tupl
     problem = block.problem
     toward = problem.target.toward
     mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
+    if problem.n_frame:
+        mean = np.array([problem.n_frame / problem.total])
     fitted = None if weights is None else weights.of(block)
     rows = row_weights(block.sample, fitted, problem.target, mean)
     return dataclasses.replace(block.sample, y=block.sample.y - level.height), rows
@@ -358,7 +318,7 @@ def _training(weights: BlockedWeights | None, level: Level, block: Block) -> lis
     """Return what the outcome model of each arm is trained on, of a block."""
     problem = block.problem
     with named(block.name):
-        problem.family.check(block.sample.y, problem.design.endog_name)
+        problem.family.check(block.sample.y[block.sample.n_frame :], problem.design.endog_name)
     sample, rows = _centred(block, weights, level)
     return training_arms(sample, problem.spec, rows)
 
@@ -390,9 +350,7 @@ def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes)
     notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
 
 
-def _estimate(
-    problem: Problem, fit: BlockedFit, notes: Notes
-) -> tuple[ScannedEstimate, SolvedMeans, tuple[ArmWeights, ...]]:
+def _estimate(problem: Problem, fit: BlockedFit) -> tuple[ScannedEstimate, SolvedMeans, _WeightSpread]:
     """Average over the target."""
     spread, scale, level = _WeightSpread(problem, fit), problem.options.effect_scale, fit.level
     at = solve_means(spread.over)
@@ -405,7 +363,7 @@ def _estimate(
         model_means=at.model_means + level.height,
         failed=fit.failed,
     )
-    return estimate, at, spread.summaries(notes)
+    return estimate, at, spread
 
 
 def _on_trained(function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block) -> T:
@@ -459,7 +417,7 @@ class _WeightSpread:
     def __init__(self, problem: Problem, fit: BlockedFit) -> None:
         self.problem, self.fit = problem, fit
         self.parts: list[list[ArmWeights]] = [[] for _ in range(problem.n_arms)]
-        self.remote = np.zeros(2, dtype=np.intp)
+        self.remote, self.clipped = np.zeros(2, dtype=np.intp), 0
         self.begun = False
 
     def over(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
@@ -470,10 +428,11 @@ class _WeightSpread:
         return self._first(function)
 
     def _first(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
-        for result, (found, remote) in self.problem.over(functools.partial(_with_spread, function, self.fit)):
+        for result, (found, remote, clipped) in self.problem.over(functools.partial(_with_spread, function, self.fit)):
             for a, summary in found.items():
                 self.parts[a] = [combined_weights([*self.parts[a], summary])]
             self.remote += remote
+            self.clipped += clipped
             yield result
 
     def summaries(self, notes: Notes) -> tuple[ArmWeights, ...]:
@@ -490,11 +449,12 @@ class _WeightSpread:
 
 def _with_spread(
     function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block
-) -> tuple[T, tuple[dict[int, ArmWeights], NDArray[np.intp]]]:
+) -> tuple[T, tuple[dict[int, ArmWeights], NDArray[np.intp], int]]:
     """Apply a function to the rows of a block, and say how their weights are spread."""
     rows, sample = fit.rows(block), block.sample
     weights = rows.weights if isinstance(rows.weights, WeightFit) and rows.spec.uses_propensity else None
     units = sample.s if block.problem.design.weight_type == "frequency" else np.ones(sample.n)
     found = weights_of_arms(rows.sample, weights, units)
     remote = np.zeros(2, dtype=np.intp) if weights is None else np.array(remote_units(weights.probabilities, units))
-    return function(rows), (found, remote)
+    clipped = int((units * sample.observed)[rows.weights.clipped].sum()) if isinstance(rows.weights, WeightFit) else 0
+    return function(rows), (found, remote, clipped)

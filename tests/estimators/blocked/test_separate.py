@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sys
 import tracemalloc
 
 import numpy as np
@@ -10,10 +12,12 @@ import pandas as pd
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
 from tests.conftest import simulate
+from tests.dask_stub import cluster
 
 F = "bweight ~ mage + medu + C(site)"
 
@@ -145,13 +149,64 @@ def test_results_that_need_rows_say_so(births, name):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    for options in ({"trim": "crump"}, {"clip": (0.1, 0.9)}, {"target": lambda e: e}, {"target": births}):
-        with pytest.raises(UnavailableError, match=f"{next(iter(options))}= of this kind is not there for a scan"):
-            IPWRA.from_formula(F, data, treat="mbsmoke", **options).fit()
+    framed = IPWRA.from_formula(F, data, treat="mbsmoke", target=births)
+    with pytest.raises(UnavailableError, match="the bootstrap of a scan has no target data frame yet"):
+        framed.fit(n_boot=20)
+    with pytest.raises(OptionError, match="trim= with a target frame"):
+        IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
+    with pytest.raises(UnavailableError, match="JRE of a scan has no target data frame yet"):
+        JRE.from_formula(F, data, treat="mbsmoke", target=births).fit(cov_type="robust")
     with pytest.raises(TypeError, match=r"data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
         IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
+
+
+def some(score):
+    """A population of a part of the scores, of which a block may have none."""
+    return ((score > 0.15) & (score < 0.3)) * (1 - score)
+
+
+def nobody(score):
+    return score * 0
+
+
+TARGETS = {
+    "function": (AIPW, {"target": some, "propensity": "mage"}),
+    "function, trimmed": (Hajek, {"target": some, "trim": (0.1, 0.5)}),
+    "frame": (IPWRA, {}),
+    "frame, scores clipped": (AIPW, {"clip": (0.15, 0.25), "propensity": "mage + medu"}),
+    "frame, clusters": (AIPW, {"cluster": "clinic", "fit": {"small_sample": True}}),
+    "frame, frequencies": (Hajek, {"weights": "w", "weight_type": "frequency", "fit": {"cov_type": "HC1"}}),
+    "frame, arms and weights": (
+        IPWRA, {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}
+    ),
+    "frame, no scores": (OutcomeRegression, {"fit": {"cov_type": "HC1"}}),
+    "frame, exposure": (
+        OutcomeRegression, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 2}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_functions_and_frames_as_targets(births, name, monkeypatch):
+    model, options = TARGETS[name]
+    frame = births[births.mage > 22][::9].drop(columns=["bweight", "mbsmoke", "dose"])
+    frame = frame.assign(medu=frame.medu.where(frame.index % 90 > 0))
+    births = births.sort_values("mage", ignore_index=True)
+    monkeypatch.setattr(ScannedDesign, "block_rows", 300)  # the frame comes in several blocks
+    blocks, whole = compare(model, births, **{"target": frame} | options)
+    assert blocks._record.trimmed == whole._record.trimmed
+    heads = [str(res.summary(coefficients=False)).split("By arm")[0].splitlines()[:13] for res in (blocks, whole)]
+    assert heads[0] == heads[1]
+
+
+def test_targets_without_anybody(births):
+    data = scan(shuffled(births[:800], seed=3))
+    with pytest.raises(OptionError, match="the function nobody given as target= returned zero at every score"):
+        AIPW.from_formula(F, data, treat="mbsmoke", target=nobody).fit()
+    with pytest.raises(SeparationError, match="the membership model \\(logit\\) tells rows of the target frame"):
+        AIPW.from_formula(F, data, treat="mbsmoke", target=births[births.medu == 0]).fit()
 
 
 def test_separation_is_refused(births):
@@ -238,6 +293,20 @@ def test_memory_is_that_of_a_block(tmp_path):
 
     peak("few")  # what is made once
     assert peak("[0-5]") < 1.1 * peak("[01]")  # a block is there until the next is read
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, client):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    model = IPWRA.from_formula(F, scan(shuffled(births[:900], seed=5)), treat="mbsmoke", trim=(0.05, 0.95))
+    with cluster("works") if client else contextlib.nullcontext():
+        model.fit(progress=True)
+        shown = capsys.readouterr().err
+        model.fit()
+    assert capsys.readouterr().err == ""
+    lines = shown.split("\n")[:-1]
+    assert [line.rpartition("\r")[2] for line in lines] == [f"pass {k + 1}: 900 of 900 rows" for k in range(len(lines))]
+    assert lines[0].count("rows") == 3  # blocks with rows
 
 
 def test_rows_are_numbered_as_in_the_data(births):

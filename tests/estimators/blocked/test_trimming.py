@@ -1,0 +1,118 @@
+"""Trimming and clipping over blocks of rows against those in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OutcomeRegression, SeparationError, UnavailableError, scan
+from tests.estimators.blocked import test_joint, test_refit
+from tests.estimators.blocked.test_separate import agree, shuffled
+
+F = "bweight ~ mage + medu + fbaby"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning", "ignore::causalrisk.ResampleWarning",
+    "ignore::causalrisk.MonteCarloWarning",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    rng, n = np.random.default_rng(8), len(cattaneo)
+    return cattaneo.assign(
+        w=rng.integers(1, 4, n),
+        clinic=np.where(cattaneo.mage > 40, 99, rng.integers(0, 30, n)),  # one is trimmed away
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        old=cattaneo.mage > 40,
+    )
+
+
+CASES = {
+    "limits": (IPWRA, {"trim": (0.1, 0.35)}),
+    "crump": (AIPW, {"trim": "crump", "propensity": "mage * medu * fbaby + mmarried"}),
+    "crump, arms": (
+        AIPW, {"treat": "dose", "reference": "none", "trim": "crump", "propensity": "mage * medu * fbaby * mmarried"}
+    ),
+    "limits of arms, clipped": (
+        IPWRA, {"treat": "dose", "reference": "none", "trim": (0.31, 0.36), "clip": (0.32, 0.35), "target": "overlap"}
+    ),
+    "a cluster and a term that are trimmed away": (
+        IPWRA,
+        {"formula": "bweight ~ mage + old", "propensity": "mage + medu", "trim": (0.15, 0.4), "cluster": "clinic"},
+    ),
+    "probability weights": (Hajek, {"trim": (0.1, 0.35), "weights": "w", "weight_type": "probability"}),
+    "frequency weights": (IPWRA, {"trim": "crump", "weights": "w", "weight_type": "frequency", "clip": (0.1, 0.3)}),
+    "no scores": (OutcomeRegression, {"trim": (0.1, 0.35), "clip": (0.2, 0.3)}),
+    "treated, clipped, calibrated": (AIPW, {"clip": (0.12, 0.3), "target": "treated", "propensity_loss": "calibrated"}),
+    "matching, clipped": (IPWRA, {"clip": (0.12, 0.3), "target": "matching", "propensity_link": "probit"}),
+}  # fmt: skip
+
+
+def both(model, births, formula=F, **options):
+    given = {"treat": "mbsmoke"} | options
+    fit = {"small_sample": True} if "cluster" in options else {}
+    whole = model.from_formula(formula, births, **given).fit(**fit)
+    return model.from_formula(formula, scan(shuffled(births, seed=3)), **given).fit(**fit), whole
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_agree_with_memory(births, name):
+    model, options = CASES[name]
+    blocks, whole = both(model, births, **options)
+    agree(blocks, whole)
+    assert blocks._record.trimmed == whole._record.trimmed
+    assert blocks._record.design.notes == whole._record.design.notes
+    pd.testing.assert_frame_equal(blocks.sample_ledger, whole.sample_ledger)
+    lines = [str(res.summary(coefficients=False)).split("By arm")[0].splitlines() for res in (blocks, whole)]
+    assert lines[0][:13] == lines[1][:13]
+    if "trim" in options:
+        assert whole.nobs < blocks._record.full_design.nobs
+    if "clip" in options and model is not OutcomeRegression:
+        assert "Clipped:" in "".join(lines[0])
+        assert " 0 to [" not in "".join(lines[0])
+
+
+def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births):
+    births = births[::3].reset_index(drop=True)
+    test_refit.agree(*test_refit.both(AIPW, births, F, clip=(0.12, 0.3), target="overlap"))
+    draws = test_refit.multiplicities(births)
+    kept = IPWRA.from_formula(F, births, treat="mbsmoke", trim=(0.1, 0.35)).fit()._record.design.in_sample.to_numpy()
+    whole = IPWRA.from_formula(F, births[kept], treat="mbsmoke").fit(resamples=draws[kept])
+    model = IPWRA.from_formula(F, scan(test_refit.cut(births)), treat="mbsmoke", trim=(0.1, 0.35))
+    test_refit.agree(model.fit(n_boot=test_refit.M), whole)
+
+
+@pytest.mark.parametrize("options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str)
+def test_joint_fits_agree_with_memory(births, options):
+    births, given = births[::6].reset_index(drop=True), {"treat": "mbsmoke"} | options
+    drawn = test_joint.weights_of_replicates(births, 0.5)
+    if "trim" in options:
+        kept = JRE.from_formula(F, births, **given).fit(cov_type="robust")._record.design.in_sample.to_numpy()
+        whole = JRE.from_formula(F, births[kept], treat="mbsmoke").fit(replicates=drawn[kept], cov_type="robust")
+    else:
+        whole = JRE.from_formula(F, births, **given).fit(replicates=drawn, cov_type="robust")
+    model = JRE.from_formula(F, scan(test_joint.cut(births)), **given)
+    blocks = model.fit(cov_type="robust", spread=0.5, n_replicates=test_joint.B)
+    np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-9)
+    np.testing.assert_allclose(blocks.bse, whole.bse, rtol=1e-9)
+
+
+def test_workers_trim_the_same_rows(births, tmp_path):
+    for k, part in enumerate(shuffled(births, seed=4)):
+        part.to_parquet(tmp_path / f"{k}.parquet")
+    model = IPWRA.from_formula(F, scan(f"{tmp_path}/*.parquet", block_rows=900), treat="mbsmoke", trim="crump")
+    alone, threads = model.fit(), model.fit(n_jobs=2)
+    np.testing.assert_array_equal(alone.params, threads.params)
+    np.testing.assert_array_equal(alone.bse, threads.bse)
+
+
+def test_what_trimming_cannot_do(births):
+    data = scan(shuffled(births, seed=3))
+    with pytest.raises(UnavailableError, match="trim='separated' looks at all rows at once"):
+        IPWRA.from_formula(F, data, treat="mbsmoke", trim="separated").fit()
+    with pytest.raises(DesignError, match=r"trimming .* leaves 0 of 4642 rows: no observations left[^$]*Trim less"):
+        IPWRA.from_formula(F, data, treat="mbsmoke", trim=(0.9, 0.99)).fit()
+    frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
+    with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly"):
+        IPWRA.from_formula(F, scan([frame]), treat="mbsmoke", propensity="mage + q", trim="crump").fit()

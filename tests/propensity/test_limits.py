@@ -1,0 +1,32 @@
+"""Crump's cut of rows that come in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalrisk.numerics.blocks import add_up
+from causalrisk.propensity.limits import CostsBelow, crump_cut, searched_cut
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_cut_searched_is_the_cut(seed):
+    """Few rows and many, ties, scores of zero, weights, costs beyond the first values; in a handful of passes."""
+    rng = np.random.default_rng(seed)
+    n, arms = int(rng.integers(5, 3000)), int(rng.integers(2, 4))
+    log_odds = rng.normal(size=(arms, n)) * rng.choice([0.1, 1, 3, 6])
+    scores = np.exp(np.round(log_odds) if seed % 3 == 0 else log_odds)
+    if seed % 5 == 0:
+        scores[0] *= 1e-12
+    scores /= scores.sum(axis=0)
+    if seed % 7 == 0:
+        scores[:, 0] = np.eye(arms)[0]
+    weights, passes = rng.integers(1, 4, n).astype(float), []
+
+    def below(values):
+        passes.append(len(values))
+        parts = np.array_split(np.arange(n), 3)
+        return add_up(CostsBelow.of(values, scores[:, rows], weights[rows]) for rows in parts)
+
+    np.testing.assert_allclose(searched_cut(below, n), crump_cut(scores, weights), rtol=1e-11)
+    assert len(passes) <= 4
