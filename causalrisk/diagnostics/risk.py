@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimators.estimate import Estimate
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.criterion import ate_risk
@@ -18,12 +19,7 @@ from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately, row_weights
-from causalrisk.estimators.specification import (
-    IPWRA,
-    SEPARATE,
-    Estimate,
-    Specification,
-)
+from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import TiltTarget

@@ -10,6 +10,7 @@ import numpy as np
 from causalrisk.design import Design
 from causalrisk.design.size import check_pairs
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
+from causalrisk.estimators.estimate import Estimate
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
@@ -21,7 +22,7 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.resampling import fit_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
-from causalrisk.estimators.specification import IPWRA, JRE, Estimate, Specification
+from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, TargetRows
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
+from causalrisk.estimators.estimate import Estimate
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
@@ -21,7 +22,7 @@ from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Estimate, Specification
+from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.limits import ArmWeights

@@ -1,14 +1,15 @@
-"""The registry of estimators: each a hypothesis class, importance weights, joint or separate arms, and a correction."""
+"""The registry of estimators: each a hypothesis class, importance weights, joint or separate arms, and an arm's mean.
+
+Most average the predictions (`ArmMean`). The formulas of another mean stand here, before its estimator.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from causalrisk.design.scan.rowless import Rowless
+from causalrisk.estimators.arm_means import ArmMean, ArmRows, RefittedRows, Sums
 from causalrisk.numerics.linalg import Array
 
 
@@ -34,10 +35,10 @@ class Specification:
         Whether the hypothesis class is the constants, whatever the outcome formula names.
     weighted : bool
         Whether the outcome models are trained under importance weights.
-    corrected : bool
-        Whether the estimated bias of each arm is subtracted.
     joint : bool
         Whether the arms are trained jointly over the distribution of the propensity score.
+    mean : type of ArmMean
+        How the mean of an arm is made of the predictions of its outcome model.
     """
 
     name: str
@@ -49,8 +50,13 @@ class Specification:
     aliases: tuple[str, ...] = ()
     constants: bool = False
     weighted: bool = False
-    corrected: bool = False
     joint: bool = False
+    mean: type[ArmMean] = ArmMean
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the estimated bias of each arm is subtracted."""
+        return self.mean.corrected
 
     @property
     def uses_propensity(self) -> bool:
@@ -94,6 +100,60 @@ IPWRA = Specification(
     aliases=("ipw_ra", "wra"),
     weighted=True,
 )
+
+
+@dataclass(frozen=True)
+class CorrectedMean(ArmMean):
+    """The mean of an arm in AIPW: the average of the predictions, plus the weighted average of the residuals.
+
+    The mean is b + c: b projects the predictions, and c the residuals, c = (mean t g g')^-1 mean w g (y - m_a).
+
+    Parameters
+    ----------
+    gram, coefficients
+        As in `ArmMean`.
+    correction : ndarray, shape (k,)
+        Projection c of the residuals.
+    """
+
+    correction: Array
+
+    corrected = True
+
+    @property
+    def value(self) -> Array:
+        """The projection, shape (k,)."""
+        return self.coefficients + self.correction
+
+    @staticmethod
+    def equations(rows: ArmRows) -> Sums:
+        """As in `ArmMean`, and mean w g (y - m_a)."""
+        return *ArmMean.equations(rows), (rows.share * rows.weights.w * rows.residual) @ rows.g
+
+    def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
+        """As in `ArmMean`."""
+        g, weights = rows.g, rows.weights
+        by_theta, by_gamma = super().derivatives(rows)
+        by_theta = by_theta - ((rows.share * weights.w * rows.inside * rows.slope)[:, None] * g).T @ rows.q
+        by_gamma = by_gamma + ((rows.share * rows.residual)[:, None] * g).T @ weights.w_by_gamma
+        if weights.measure_by_gamma is not None:
+            corrected = g @ self.correction
+            by_gamma = by_gamma - ((rows.share * corrected)[:, None] * g).T @ weights.measure_by_gamma
+        return by_theta, by_gamma
+
+    def errors(self, rows: ArmRows) -> Array:
+        """As in `ArmMean`."""
+        g, weights = rows.g, rows.weights
+        return super().errors(rows) + (weights.w * rows.residual - weights.measure * (g @ self.correction))[:, None] * g
+
+    @staticmethod
+    def refitted(rows: RefittedRows) -> Array:
+        """As in `ArmMean`."""
+        sample = rows.sample
+        residual = rows.share * rows.w * (sample.y[:, None] - sample.own(rows.predicted))
+        return ArmMean.refitted(rows) + np.stack([residual[members].sum(axis=0) for members in sample.slices])
+
+
 AIPW = Specification(
     name="AIPW",
     title="Augmented IPW (AIPW) Results",
@@ -105,7 +165,7 @@ AIPW = Specification(
     trained="without weights; its average errors are corrected in the next step",
     averaged="plus the weighted mean of the residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
-    corrected=True,
+    mean=CorrectedMean,
 )
 JRE = Specification(
     name="JRE",
@@ -124,105 +184,3 @@ JRE = Specification(
 )
 ESTIMATORS = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW, JRE)
 SEPARATE = tuple(spec for spec in ESTIMATORS if not spec.joint)
-
-
-class EstimateRows(Protocol):
-    """What an estimate has of every row, in the order of the sample."""
-
-    @property
-    def predicted(self) -> Array:
-        """Predicted outcome of every row in every arm, shape (K, n)."""
-
-    @property
-    def influence(self) -> Array:
-        """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
-
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Begin a pass over the influence function: rows, and its values there."""
-
-
-@dataclass(frozen=True)
-class KnownRows:
-    """What an estimate has of every row, in memory.
-
-    Parameters
-    ----------
-    predicted, influence
-        As in `EstimateRows`.
-    """
-
-    predicted: Array
-    influence: Array
-
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """As in `EstimateRows`: one block."""
-        yield slice(0, len(self.influence)), self.influence
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A point estimate with its influence function; rows in the order of the sample.
-
-    Parameters
-    ----------
-    params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm.
-    theta : ndarray, shape (K, p)
-        Outcome coefficients of the basis columns.
-    gamma : ndarray, shape (Q,)
-        Propensity coefficients of the basis columns; empty without a propensity model.
-    model_means : ndarray, shape (K,)
-        Averages of `predicted` over the target.
-    rows : EstimateRows
-        Predictions and influence function.
-    failed : tuple of int
-        For each arm OK, or why its outcome model has no fit; empty for a joint fit.
-    """
-
-    params: Array
-    theta: Array
-    gamma: Array
-    model_means: Array
-    rows: EstimateRows
-    failed: tuple[int, ...] = ()
-
-    @property
-    def predicted(self) -> Array:
-        """Predicted outcome of every row in every arm, shape (K, n)."""
-        return self.rows.predicted
-
-    @property
-    def influence(self) -> Array:
-        """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
-        return self.rows.influence
-
-    def block(self, name: str, arm: int | None = None) -> slice:
-        """Columns of `influence`, and entries of `values`, that belong to one kind of estimate.
-
-        Parameters
-        ----------
-        name : {"effects", "means", "theta", "gamma"}
-            Effects, arm means, outcome or propensity coefficients.
-        arm : int, optional
-            One arm's outcome coefficients; by default those of all arms.
-        """
-        n_arms, p = self.theta.shape
-        first = len(self.params)
-        if name == "theta" and arm is not None:
-            return slice(first + arm * p, first + (arm + 1) * p)
-        last = first + self.theta.size
-        return {
-            "effects": slice(0, n_arms - 1),
-            "means": slice(n_arms - 1, first),
-            "theta": slice(first, last),
-            "gamma": slice(last, last + len(self.gamma)),
-        }[name]
-
-    @property
-    def values(self) -> Array:
-        """All estimates in the order of the columns of `influence`."""
-        return np.concatenate([self.params, self.theta.ravel(), self.gamma])
-
-
-class ScannedEstimate(Rowless, Estimate):
-    """A point estimate on rows that come in blocks; predictions and influence function are not kept."""

@@ -15,7 +15,7 @@ from causalrisk.estimators.record import BootstrapDistribution, FitRecord, Joint
 from causalrisk.estimators.refits import Refits, Refitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate_refit import SeparateRefitter
+from causalrisk.estimators.separate import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.memory import keep_freed_memory

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
+from causalrisk.estimators.estimate import KnownRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord, JointRecord
-from causalrisk.estimators.specification import IPWRA, KnownRows
+from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of
 from causalrisk.inference.resampled import resample_covariance
 from causalrisk.inference.sandwich import sandwich

@@ -15,14 +15,8 @@ from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableEr
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.sample import shifted
-from causalrisk.estimators.separate import (
-    estimate_separately,
-    project_arm,
-    row_weights,
-    training_columns,
-    training_family,
-)
+from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
+from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.inference.bootstrap import bootstrap, refitter_of
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.hypotheses import wald_contrast
@@ -87,26 +81,15 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
                 "above zero.\nMerge small groups, or leave these rows out."
             )
     weights = row_weights(sample, record.weight_fit, record.target)
-    q, family = training_columns(sample, spec), training_family(sample, spec)
-    slope, n_arms = family.mean_deriv(shifted(estimate.theta @ q.T, sample.mean_offset)), sample.n_arms
+    rows = replace(trained_rows(sample, spec, weights, estimate.theta), predicted=estimate.predicted)
     means, influence = [], []
-    for arm in range(n_arms):
-        mean, by_theta, known = project_arm(
-            sample,
-            spec=spec,
-            weights=weights,
-            g=columns,
-            q=q,
-            arm=arm,
-            predicted=estimate.predicted[arm],
-            slope=slope[arm],
-        )
+    for arm, (mean, by_theta, known) in enumerate(project_arms(rows, columns)):
         means.append(mean)
         influence.append(known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T)
     stacked, moved = np.stack(means), np.stack(influence, axis=1)
     if not groups:
         return Projection(stacked[1:] - stacked[0], moved[:, 1:] - moved[:, :1])
-    jacobians = [scale.jacobian(stacked[:, g])[: n_arms - 1] for g in range(stacked.shape[1])]
+    jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
     values = scale.effects(stacked)
     combined = np.stack([moved[:, :, g] @ jacobian.T for g, jacobian in enumerate(jacobians)], axis=2)
     return Projection(values, combined)

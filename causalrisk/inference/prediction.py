@@ -12,7 +12,7 @@ from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.separate import training_family
+from causalrisk.estimators.training import training_family
 from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array

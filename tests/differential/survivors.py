@@ -10,21 +10,21 @@ UNKNOWN = "NumPy takes any negative length for the one that it is to find."
 EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/separate.py": {
         (
-            "return tuple(arm.derivatives(at) for arm, at in zip(rows.arms, solved, strict=True))",
+            "derivatives=tuple(mean.derivatives(arm) for mean, arm in zip(arms, rows.arms, strict=True)),",
             "True  ->  False",
         ): READER,
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
-    },
-    "causalrisk/estimators/separate_refit.py": {
-        ("predicted = self.family.mean(shifted(self.q @ theta, sample.mean_offset, axis=-2))", "-2  ->  +2"): (
-            "The axis is the last or not the last."
-        ),
         ("rows, sample, gamma = self.rows, self.rows.sample, np.empty((0, counts.shape[1]))", "0  ->  1"): (
             "Cut off where the results are put together."
         ),
         ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
         ("return tilt, np.ones((self.sample.n, 1))", "1  ->  2"): (
             "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken."
+        ),
+    },
+    "causalrisk/estimators/arm_means.py": {
+        ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "-2  ->  +2"): (
+            "The axis is the last or not the last."
         ),
     },
     "causalrisk/propensity/weights.py": {

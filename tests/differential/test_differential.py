@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk.estimators import separate
+from causalrisk.estimators import specification
 from causalrisk.inference import bootstrap, sandwich
 from causalrisk.propensity import weights
 from tests.differential import cases, mutants
@@ -60,13 +60,13 @@ def is_wrong(case):
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    solve = separate.ProjectionEquations.solved
+    equations = specification.CorrectedMean.equations
 
-    def turned(equations):
-        residual = None if equations.residual is None else -equations.residual
-        return solve(dataclasses.replace(equations, residual=residual))
+    def turned(rows):
+        *plain, residual = equations(rows)
+        return *plain, -residual
 
-    monkeypatch.setattr(separate.ProjectionEquations, "solved", turned)
+    monkeypatch.setattr(specification.CorrectedMean, "equations", turned)
 
 
 def missing_weight(monkeypatch):

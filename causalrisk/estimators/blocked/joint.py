@@ -28,6 +28,7 @@ from causalrisk.estimators.blocked.separate import (
     problem_of,
     separate_record,
 )
+from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by, trainer_of
 from causalrisk.estimators.joint.anchor import rows_alone
 from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows
@@ -36,8 +37,8 @@ from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate_refit import FullFit
-from causalrisk.estimators.specification import IPWRA, JRE, ScannedEstimate
+from causalrisk.estimators.separate import FullFit
+from causalrisk.estimators.specification import IPWRA, JRE
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array

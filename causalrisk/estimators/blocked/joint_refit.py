@@ -31,8 +31,8 @@ from causalrisk.estimators.joint.objective import (
 )
 from causalrisk.estimators.joint.refit import mean_sums, minimum_failures, parameters
 from causalrisk.estimators.refits import Refits, collect_refits
-from causalrisk.estimators.separate import Level
-from causalrisk.estimators.separate_refit import FullFit, RefitRows
+from causalrisk.estimators.separate import FullFit, RefitRows
+from causalrisk.estimators.training import Level
 from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array

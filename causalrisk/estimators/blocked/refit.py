@@ -1,4 +1,4 @@
-"""Batched refits over blocks of rows: the stages of `separate_refit`, each a pass for all resamples together.
+"""Batched refits over blocks of rows: the stages of `SeparateRefitter`, each a pass for all resamples together.
 
 A pass sums over the rows of each block for `multiplicities.WIDTH` resamples at a time, whose weights are drawn again in
 every pass. The sums of the blocks are added up in their order.
@@ -15,11 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.estimators.arm_means import RefittedRows
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
 from causalrisk.estimators.refits import Refits
-from causalrisk.estimators.separate import training_family
-from causalrisk.estimators.separate_refit import FullFit, RefitRows
+from causalrisk.estimators.separate import FullFit, RefitRows
+from causalrisk.estimators.training import training_family
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
@@ -316,7 +317,7 @@ def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: Keyed
         passes = _with_arms_as_they_are(passes)
     weighing, failures, widest = weigh_resamples(passes, gamma)
     theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest)
-    means = np.concatenate(passes.over(functools.partial(_means, weighing, theta)), axis=1)
+    means = problem.spec.mean.refit(functools.partial(_over_refits, passes, weighing, theta))
     return full.refits(means, theta, weighing.gamma, first_failure(failures, *outcome))
 
 
@@ -435,6 +436,13 @@ def _fit_outcome(
     return theta, list(failures)
 
 
+def _over_refits(
+    passes: ResamplePasses, weighing: Weighing, theta: Array, function: Callable[[RefittedRows], Array]
+) -> Array:
+    """Make a pass over the rows under refitted outcome models: a function's sums, of all resamples."""
+    return np.concatenate(passes.over(functools.partial(_on_refitted, function, weighing, theta)), axis=-1)
+
+
 def _beside(parts: list[LikelihoodSums]) -> LikelihoodSums:
     """Put the sums of groups of resamples beside each other."""
     hessian = np.concatenate([part.hessian for part in parts])
@@ -520,6 +528,10 @@ def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice)
     return tuple(model.equations(weights) for model, weights in zip(rows.outcome, training, strict=True))
 
 
-def _means(weighing: Weighing, theta: Array, rows: RefitRows, counts: Array, group: slice) -> Array:
-    tilt, w = weighing.of(rows, counts, group)
-    return rows.means(counts / weighing.whole.total[group], tilt, w, theta[..., group])
+def _on_refitted(
+    function: Callable[[RefittedRows], Array], weighing: Weighing, theta: Array, rows: RefitRows, counts: Array,
+    group: slice,
+) -> Array:  # fmt: skip
+    """Apply a function of the rows under refitted outcome models."""
+    share, (tilt, w) = counts / weighing.whole.total[group], weighing.of(rows, counts, group)
+    return function(rows.refitted(share, tilt, w, theta=theta[..., group], resamples=group))

@@ -24,6 +24,7 @@ from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import refit_blocks
 from causalrisk.estimators.blocked.trimming import trimmed
 from causalrisk.estimators.blocked.weights import BlockedWeights, OfLikelihoods, fit_blocked_weights
+from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
@@ -38,21 +39,17 @@ from causalrisk.estimators.prepare import check_target, check_trimmed_frame, not
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.sample import BlockSample, ScannedSample
-from causalrisk.estimators.separate import (
+from causalrisk.estimators.separate import FullFit, SolvedMeans, influence_of_estimates, row_weights, solve_means
+from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.training import (
     LEVEL_TOLERANCE,
     Level,
-    SolvedMeans,
     TrainedRows,
-    influence_of_estimates,
     level_at,
-    row_weights,
-    solve_means,
     trained_rows,
     training_arms,
     training_family,
 )
-from causalrisk.estimators.separate_refit import FullFit
-from causalrisk.estimators.specification import ScannedEstimate, Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
@@ -353,14 +350,14 @@ def _check_outcome_fits(problem: Problem, failed: tuple[int, ...], notes: Notes)
 def _estimate(problem: Problem, fit: BlockedFit) -> tuple[ScannedEstimate, SolvedMeans, _WeightSpread]:
     """Average over the target."""
     spread, scale, level = _WeightSpread(problem, fit), problem.options.effect_scale, fit.level
-    at = solve_means(spread.over)
+    at = solve_means(problem.spec.mean, spread.over)
     params = level.params(scale, at.means)
     scale.check(params[-problem.n_arms :], problem.design.labels)
     estimate = ScannedEstimate(
         params=params,
         theta=fit.theta + level.height * level.direction,
         gamma=np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0],
-        model_means=at.model_means + level.height,
+        model_means=at.sums.model_means + level.height,
         failed=fit.failed,
     )
     return estimate, at, spread

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.estimate import Estimate, KnownRows
 from causalrisk.estimators.joint.by_gamma import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
@@ -24,7 +25,6 @@ from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replica
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.estimators.specification import Estimate, KnownRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
