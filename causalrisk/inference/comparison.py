@@ -19,9 +19,8 @@ from causalrisk.estimators.prepare import FitData
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.specification import JRE, Specification
-from causalrisk.inference.bootstrap import bootstrap, note_failures, refitter_of
+from causalrisk.inference.bootstrap import bootstrap, column_sd, note_failures, refitter_of, resample_errors
 from causalrisk.inference.covariance import with_bootstrap, with_covariance, without_rounding_error
-from causalrisk.inference.resampled import column_sd, resample_errors
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array

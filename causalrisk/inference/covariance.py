@@ -12,8 +12,7 @@ from causalrisk.estimators.estimate import KnownRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.bootstrap import bootstrap_of
-from causalrisk.inference.resampled import resample_covariance
+from causalrisk.inference.bootstrap import bootstrap_of, resample_covariance
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

@@ -17,11 +17,10 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
 from causalrisk.estimators.training import trained_rows, training_family
-from causalrisk.inference.bootstrap import bootstrap, refitter_of
+from causalrisk.inference.bootstrap import bootstrap, refitter_of, resample_covariance, resample_errors
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.hypotheses import wald_contrast
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.resampled import resample_covariance, resample_errors
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array

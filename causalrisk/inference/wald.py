@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord
-from causalrisk.inference.resampled import resample_errors
+from causalrisk.inference.bootstrap import resample_errors
 from causalrisk.numerics.linalg import Array
 
 

@@ -7,10 +7,12 @@ What a result says of itself stands here. Everything that is computed afterwards
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,6 @@ from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
-from causalrisk.models.of_record import of_record
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
@@ -46,6 +47,8 @@ from causalrisk.report.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.wording import has_converged
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _MEANS = "Type  res.params  for the effects and the potential-outcome means, POM[...]"
 INSTEAD = named(
     ("resid fittedvalues", "Type  res.predict()  for the fitted mean in each arm."),
@@ -118,6 +121,34 @@ INSTEAD = named(
     ("cov_HC0 HC0_se", 'Type  res.model.fit(cov_type="robust").'),
     ("get_influence outlier_test dfbetas", "Type  res.influence()."),
 )
+
+
+def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Return a method that calls a function of a record with the record of its results.
+
+    A keyword that the function does not have is a TypeError that says what to type.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a record, then what the method takes.
+
+    Returns
+    -------
+    callable
+        The method, under the name, the docstring and the other parameters of the function.
+    """
+    signature = inspect.signature(function)
+    self, *others = signature.parameters.values()
+
+    @functools.wraps(function)
+    def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
+        return function(self._record, *args, **keywords)
+
+    method.__qualname__ = f"CausalResults.{function.__name__}"
+    own = self.replace(name="self", annotation=inspect.Parameter.empty)
+    method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
+    return check_keywords(OF_RESULTS)(method)
 
 
 class CausalResults(metaclass=Advising):

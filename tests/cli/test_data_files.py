@@ -8,7 +8,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.cli import main
-from causalrisk.cli.csv_files import read_table
+from causalrisk.cli.data_files import read_table
 from tests.conftest import simulate
 
 
