@@ -9,6 +9,8 @@ import types
 import pytest
 
 import causalrisk as cr
+from causalrisk.estimators.specification import ESTIMATORS
+from causalrisk.models.model import MODELS
 from tests.test_architecture import OPTIONAL, REQUIRED
 
 USE = """
@@ -51,6 +53,12 @@ def test_public_names_are_all_there_is():
         own = value.__name__ if not isinstance(value, types.ModuleType) else value.__name__.removeprefix("causalrisk.")
         assert own == name and value.__doc__ and found[name] is value
     assert cr.IPW is cr.Hajek
+
+
+def test_an_estimator_is_a_specification_a_class_and_a_public_name():
+    assert [model.spec for model in MODELS] == list(ESTIMATORS)
+    assert [model.__name__ for model in MODELS] == [spec.name for spec in ESTIMATORS]
+    assert {spec.name for spec in ESTIMATORS} - set(cr.__all__) == {"Unadjusted"}
 
 
 def test_subpackages_are_attributes_though_nobody_imported_them():
