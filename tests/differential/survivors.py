@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 NO_ROWS = "Only of a resample without rows of the target: its tilt is zero in every row that counts, and it has failed."
+NOT_LAST = "The axis is the last or not the last."
 READER = "Both have as many entries; `strict` is there for the reader."
 UNKNOWN = "NumPy takes any negative length for the one that it is to find."
 
@@ -23,9 +24,8 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ),
     },
     "causalrisk/estimators/arm_means.py": {
-        ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "-2  ->  +2"): (
-            "The axis is the last or not the last."
-        ),
+        ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "-2  ->  +2"): NOT_LAST,
+        ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "2  ->  3"): NOT_LAST,
     },
     "causalrisk/propensity/weights.py": {
         ("return np.where(values > 0, values, 1.0)", "1.0  ->  2.0"): NO_ROWS,
