@@ -1600,6 +1600,12 @@ SCANS = {
         {"propensity_score": "score", "data": DATA},
         fill=COLLECTED,
     ),
+    "classifier": Case(
+        scanned(),
+        {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": SCAN},
+        {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
+        fill=COLLECTED,
+    ),
     "frame, bootstrap": Expression(
         lambda: model(data=SCAN, target=DATA[:50]).fit(n_boot=20),
         lambda: model(data=SCAN, target=DATA[:50]).fit(cov_type="robust"),

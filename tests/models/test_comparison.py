@@ -249,7 +249,7 @@ def test_too_many_failures(frame, damaged):
 
 
 def test_interruption_keeps_the_estimates(frame, monkeypatch):
-    def interrupt(function, count, workers):
+    def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine, "ordered_map", interrupt)

@@ -208,16 +208,11 @@ def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:
 
 def check_available(options: ModelOptions, inference: InferenceOptions) -> None:
     """Refuse what goes by rows in more ways than sums over them."""
-    given = {
-        "propensity_score": options.propensity_score,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise UnavailableError(
-                f"{name}= of this kind is not there for a scan yet; expected a target by name and a propensity model "
-                "that is fitted to all rows.\n"
-                f"Leave {name}= out, or, if the rows fit into memory, type  data=data.collect()."
-            )
+    if options.propensity_score is not None:
+        raise UnavailableError(
+            "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
+            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
     if options.trim == "separated":
         raise UnavailableError(
             "trim='separated' looks at all rows at once, and those of a scan come in blocks; expected limits of the "
