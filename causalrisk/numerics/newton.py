@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -400,8 +400,13 @@ class PartedRows:
         """As in `WeightedLikelihood`."""
         if self.halving:
             return halved(step, gamma, self.loss)
-        widest = max(float(np.abs(rows.columns).sum(axis=1).max()) for rows in self.parts())
-        return step if np.abs(step).max(initial=0) * widest <= LARGEST_STEP else limited(step, self.farthest(step))
+        small = np.abs(step).max(initial=0) * self._widest <= LARGEST_STEP
+        return step if small else limited(step, self.farthest(step))
+
+    @cached_property
+    def _widest(self) -> float:
+        """Largest sum of the sizes of the columns of a row."""
+        return max(float(np.abs(rows.columns).sum(axis=1).max()) for rows in self.parts())
 
     def some(self, which: NDArray[np.bool_]) -> PartedRows:
         """As in `WeightedLikelihood`."""

@@ -17,6 +17,7 @@ from scipy.special import expit
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
 from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import (
     Likelihood,
     NewtonFits,
@@ -163,8 +164,9 @@ class LikelihoodModel(PropensityModel):
         return WeightedRows(columns=self.columns, pairs=None, likelihood=self.likelihood, weights=weights, halving=True)
 
     def batch(self, weights: Array) -> WeightedRows:
-        """Return the likelihoods under many columns of weights, shape (n, m)."""
-        return WeightedRows(columns=self.columns, pairs=self.pairs, likelihood=self.likelihood, weights=weights)
+        """Return the likelihoods under many columns of weights, shape (n, m); a single one needs no pairs."""
+        pairs = self.pairs if weights.shape[1] > 1 else None
+        return WeightedRows(columns=self.columns, pairs=pairs, likelihood=self.likelihood, weights=weights)
 
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Refit every column of the weights; one that leaves an arm without rows has no fit."""
@@ -175,7 +177,7 @@ class LikelihoodModel(PropensityModel):
 
     def _blocks(self, weights: Array) -> WeightedLikelihood:
         """Return the likelihoods under many columns of weights, in blocks of rows that stay in the cache."""
-        blocks = row_blocks(len(weights), UNDER_RESAMPLES)
+        blocks = row_blocks(len(weights), max(WIDTH // weights.shape[1], 1) * UNDER_RESAMPLES)
         if len(blocks) == 1:
             return self.batch(weights)
 
