@@ -27,7 +27,7 @@ from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.parallel import progress_bar, worker_count
 from causalrisk.numerics.workers import ordered_map
-from causalrisk.propensity.replicates import (
+from causalrisk.propensity.resample_replicates import (
     NestedReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,

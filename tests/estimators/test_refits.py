@@ -12,7 +12,8 @@ from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import NESTED_STREAM, Resampler, seed_sequence
-from causalrisk.propensity.replicates import NestedReplicates, Replicates
+from causalrisk.propensity.replicates import Replicates
+from causalrisk.propensity.resample_replicates import NestedReplicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
 from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem

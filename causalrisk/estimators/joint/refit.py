@@ -20,7 +20,7 @@ from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.trust_region import Minima
-from causalrisk.propensity.replicates import ResampleReplicates
+from causalrisk.propensity.resample_replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
 
 MANY = 65_536  # rows beyond which their products of pairs of columns are made anew for every block of resamples
