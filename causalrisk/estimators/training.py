@@ -66,13 +66,19 @@ def outcome_level(sample: Sample, spec: Specification) -> Level:
     q = training_columns(sample, spec)
     if not training_family(sample, spec).linear:
         return Level(0.0, np.zeros(q.shape[1]))
-    direction = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
-    if np.abs(q @ direction - 1).max() > LEVEL_TOLERANCE:
+    direction = constant_direction(q)
+    if direction is None:
         return Level(0.0, np.zeros(q.shape[1]))
     y = sample.y if sample.offset is None else sample.y - sample.offset
     mean = float(np.average(y, weights=sample.s * sample.observed))
     spread = float(np.sqrt(np.average((y - mean) ** 2, weights=sample.s * sample.observed)))
     return level_at(mean, spread, direction)
+
+
+def constant_direction(columns: Array) -> Array | None:
+    """Coefficients of the columns, shape (n, p), that give the constant one, shape (p,); None where there are none."""
+    found = np.linalg.lstsq(columns.T @ columns, columns.sum(axis=0), rcond=None)[0]
+    return None if np.abs(columns @ found - 1).max() > LEVEL_TOLERANCE else found
 
 
 def level_at(mean: float, spread: float, direction: Array) -> Level:

@@ -31,7 +31,7 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
-MANY = 65_536  # rows beyond which the products of pairs of columns are made anew in every pass, to stay small
+MANY = 65_536  # rows beyond which products of pairs of columns are made anew in every pass, to stay small
 
 
 class PropensityModel(ABC):

@@ -122,8 +122,8 @@ def fit_joint_blocks(
     units = functools.partial(rows_alone, start.frequency)
     trained = train_by(trainer_of(joint, start, joint_options), joint_options, units, notes)
     check_converged(trained, method, notes)
-    check_outcome(design, notes)
-    check_clusters(design, notes)
+    check_outcome(problem.design, notes)
+    check_clusters(problem.design, notes)
     estimate = trained.estimate.estimate
     kept = ScannedEstimate(
         params=estimate.params,

@@ -290,11 +290,13 @@ class Points:
     levels: ObjectiveLevels | None = None
 
 
-def _at_points(points: list[Points], counts: Array, group: slice) -> tuple[Points, Array] | None:
-    """Return the points of a group and the multiplicities of their resamples; None where there are none."""
+def _at_points(
+    weighing: JointWeighing, points: list[Points], rows: RefitRows, counts: Array, group: slice
+) -> tuple[Points, ResampledWeights] | None:
+    """Return the points of a group and the weights of some rows in their resamples; None where there are none."""
     for own in points:
         if group.start <= own.numbers[0] < group.stop:
-            return own, counts[:, own.numbers - group.start]
+            return own, weighing.of(rows, counts[:, own.numbers - group.start], own.numbers)
     return None
 
 
@@ -302,12 +304,10 @@ def _levels(
     weighing: JointWeighing, criterion: JointCriterion, points: list[Points], rows: RefitRows, counts: Array,
     group: slice,
 ) -> ObjectiveLevels | None:  # fmt: skip
-    found = _at_points(points, counts, group)
+    found = _at_points(weighing, points, rows=rows, counts=counts, group=group)
     if found is None:
         return None
-    own, multiplicities = found
-    objective = JointObjective(rows.sample, criterion)
-    resampled = weighing.of(rows, multiplicities, own.numbers)
+    (own, resampled), objective = found, JointObjective(rows.sample, criterion)
     return objective.levels(objective.means(own.theta), [resampled], of_block=True)
 
 
@@ -315,12 +315,10 @@ def _terms(
     weighing: JointWeighing, criterion: JointCriterion, points: list[Points], rows: RefitRows, counts: Array,
     group: slice,
 ) -> ObjectiveTerms | None:  # fmt: skip
-    found = _at_points(points, counts, group)
+    found = _at_points(weighing, points, rows=rows, counts=counts, group=group)
     if found is None:
         return None
-    own, multiplicities = found
-    objective = JointObjective(rows.sample, criterion)
-    resampled = weighing.of(rows, multiplicities, own.numbers)
+    (own, resampled), objective = found, JointObjective(rows.sample, criterion)
     return objective.terms(objective.means(own.theta), resampled, [resampled], cast(ObjectiveLevels, own.levels))
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.objective import ResampledWeights, contrasted, loss_weights, penalised
 from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.training import constant_direction
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import (
     Array,
@@ -37,7 +38,6 @@ from causalrisk.numerics.linalg import (
 from causalrisk.propensity.weights import ImportanceWeights
 
 Solved = tuple[Array, NDArray[np.int8], tuple[Array, ...], Array]  # theta, failures, averages of groups, biases
-ROUNDING = 1e-9  # of a constant that is a combination of the columns
 EXCESS, TILT = 0, 1  # places of the weights; the last is the measure, which may be the tilt
 
 
@@ -62,11 +62,10 @@ class LinearModels:
     @classmethod
     def of(cls, theta: Array, sample: Sample) -> LinearModels:
         """Return the models of a sample."""
-        q = sample.X.columns
-        constant = np.linalg.lstsq(q.T @ q, q.sum(axis=0), rcond=None)[0]
-        if np.abs(q @ constant - 1).max() > ROUNDING:
+        constant = constant_direction(sample.X.columns)
+        if constant is None:
             return cls.plain(theta)
-        return cls(theta, sample.mean(q) @ theta.T, constant)
+        return cls(theta, sample.mean(sample.X.columns) @ theta.T, constant)
 
     @classmethod
     def plain(cls, theta: Array) -> LinearModels:

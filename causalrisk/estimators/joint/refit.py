@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,9 @@ from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.trust_region import Minima
+from causalrisk.propensity.models import MANY
 from causalrisk.propensity.resample_replicates import ResampleReplicates
 from causalrisk.propensity.weights import WeightFit
-
-MANY = 65_536  # rows beyond which their products of pairs of columns are made anew for every block of resamples
 
 
 class JointRefitter:
@@ -60,7 +60,6 @@ class JointRefitter:
         self.sample, self.weight_fit, self.theta, self.criterion = sample, weight_fit, theta, criterion
         self.replicates, self.effect_scale = replicates, effect_scale
         self.objective = JointObjective(sample, criterion, groups)
-        self.models = LinearModels.of(theta, sample)
         self._kept: list[tuple[slice, LinearRows]] | None = None
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
@@ -90,6 +89,11 @@ class JointRefitter:
         (raw,) = means
         params = parameters(raw, bias, self.criterion, self.effect_scale)
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
+
+    @cached_property
+    def models(self) -> LinearModels:
+        """Linear models where the refits begin."""
+        return LinearModels.of(self.theta, self.sample)
 
     def _blocks(self) -> Iterator[tuple[slice, LinearRows]]:
         """Begin a pass over the rows, whose columns are kept for the next where they are few."""

@@ -6,8 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OutcomeRegression, SeparationError, UnavailableError, scan
-from tests.estimators.blocked import test_joint, test_refit
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    DesignError,
+    DesignWarning,
+    Hajek,
+    OutcomeRegression,
+    SeparationError,
+    UnavailableError,
+    scan,
+)
+from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
 from tests.estimators.blocked.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
@@ -96,6 +107,29 @@ def test_joint_fits_agree_with_memory(births, options):
     blocks = model.fit(cov_type="robust", spread=0.5, n_replicates=test_joint.B)
     np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-9)
     np.testing.assert_allclose(blocks.bse, whole.bse, rtol=1e-9)
+
+
+def test_resamples_of_a_trimmed_joint_fit_agree_with_memory(births):
+    births = births[::3].reset_index(drop=True)
+    replicates, resamples = test_joint_refit.weights(births, "pairs")
+    options = {"treat": "mbsmoke", "trim": (0.1, 0.35)}
+    kept = IPWRA.from_formula(F, births, **options).fit()._record.design.in_sample.to_numpy()
+    memory = JRE.from_formula(F, births, **options)
+    whole = memory.fit(replicates=replicates[kept], resamples=resamples[kept], anchor=1.0)
+    blocks = JRE.from_formula(F, scan(test_joint_refit.cut(births)), **options).fit(
+        n_replicates=test_joint_refit.B, spread=test_joint_refit.SPREAD, n_boot=test_joint_refit.M, anchor=1.0
+    )
+    test_joint_refit.agree(blocks, whole)
+
+
+def test_an_outcome_that_trimming_leaves_constant_is_told(births):
+    """In a joint fit as in others: of the rows that are left."""
+    births, options = births[::6].reset_index(drop=True), {"treat": "mbsmoke", "trim": (0.1, 0.35)}
+    kept = IPWRA.from_formula(F, births, **options).fit()._record.design.in_sample
+    frame = births.assign(bweight=births.bweight.mask(kept & (births.mbsmoke == 1), 3000))
+    for data in (frame, scan(test_joint.cut(frame))):
+        with pytest.warns(DesignWarning, match="does not vary within an arm: it is 3000 in arm '1'"):
+            JRE.from_formula(F, data, **options).fit(cov_type="robust", n_replicates=10, anchor=1.0)
 
 
 def test_workers_trim_the_same_rows(births, tmp_path):
