@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from functools import cache
 
-import numpy as np
-
-KEPT_BYTES = 31 * 2**20  # the largest threshold of the C library of Linux is 32 MiB
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGEST, KEPT = 2**25, 2**26  # bytes; the largest MMAP_THRESHOLD that the C library of Linux takes is the first
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed arrays of up to 31 MB, at most twice as much in all.
+    """Have the C library keep the memory of freed arrays of up to 32 MB, at most 64 MB in all.
 
-    Otherwise it may hand the memory back to the system whenever an array is freed, and every page is cleared again for
-    the next one, which takes longer than the arithmetic on arrays of a thousand rows. The library of Linux moves its
-    threshold to the size of the largest array that was freed; elsewhere nothing happens. No memory is touched,
-    and once is enough for a process.
+    Otherwise it hands the memory back to the system whenever an array is freed, and every page is cleared again for
+    the next one, which takes longer than the arithmetic on arrays of a thousand rows. The library of Linux is told by
+    `mallopt`; others have no such function, and nothing happens. No memory is touched, and once is enough for a
+    process. It is for workers as well: those of Dask are started with thresholds of a few kilobytes.
     """
-    np.empty(KEPT_BYTES, dtype=np.uint8)
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(MMAP_THRESHOLD, LARGEST)
+        mallopt(TRIM_THRESHOLD, KEPT)

@@ -22,6 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
+from causalrisk.numerics.memory import keep_freed_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -187,6 +188,7 @@ def _following(function: Callable[[S], T], home: int, item: S) -> T:
     """Work on an item in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
     if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
         threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
+    keep_freed_memory()
     return function(item)
 
 

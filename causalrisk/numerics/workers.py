@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError
 from causalrisk.numerics.interruptions import interruptions_kept
+from causalrisk.numerics.memory import keep_freed_memory
 from causalrisk.numerics.parallel import chosen_backend, driven, in_threads, joblib_map, streams, work_while
 
 S = TypeVar("S")
 T = TypeVar("T")
 AHEAD, AHEAD_HERE = 2, 8  # items given out for each thread of a cluster; and for each of our own, where they are small
 SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
+CARRIED = 2**20  # bytes of a function that goes to a cluster with every item
 LOOK = 1.0  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
 ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
@@ -182,9 +184,10 @@ def on_cluster(
     BootstrapError
         If workers died over an item, or the cluster is lost.
     """
-    pickle = sys.modules["distributed.protocol.pickle"]  # knows functions of an interactive session
-    # A task of its own, which is done again where the worker that holds its result dies.
-    work = client.submit(pickle.loads, pickle.dumps(function), pure=False)
+    # Pickled once, as an interactive session asks for. What is small goes with every item: the scheduler hands a task
+    # to a worker that has its input, and the others would wait until they steal it.
+    pickled = sys.modules["distributed.protocol.pickle"].dumps(function)
+    work = pickled if len(pickled) <= CARRIED else client.submit(bytes, pickled, pure=False)
     waiting = deque[tuple[Any, str]]()
     try:
         for item in items:
@@ -196,7 +199,7 @@ def on_cluster(
     finally:
         with suppress(OSError):  # of a scheduler that has gone since
             if client.status == "running":
-                client.cancel([work, *(future for future, _ in waiting)])
+                client.cancel([future for future, _ in waiting])
 
 
 def _threads(client: Any) -> int:
@@ -207,10 +210,12 @@ def _threads(client: Any) -> int:
         return 0
 
 
-def _by_worker(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
+def _by_worker(pickled: bytes, item: Any) -> list[Any]:
     """Work on an item in a Dask worker, which ends after its tasks, or is killed when some seconds are over."""
     worker = sys.modules["distributed"].get_worker()
     task = worker.state.tasks[worker.get_current_task()]
+    function = sys.modules["distributed.protocol.pickle"].loads(pickled)
+    keep_freed_memory()
 
     def wanted() -> bool:
         return task.state != "cancelled" and worker.status.name not in ("closing", "closed")

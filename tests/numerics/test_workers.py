@@ -144,7 +144,10 @@ def test_a_client_is_used_where_there_is_one(folder, alone):
     with cluster("works") as client:
         assert active_client() is client
         np.testing.assert_array_equal(fits(folder), alone)
-        assert client.left  # what was given out is forgotten
+        left = flat_map(twice, range(6), 1)
+        next(left)
+        left.close()
+        assert client.left  # what was given out ahead is forgotten
 
 
 LOST = {
@@ -268,6 +271,29 @@ def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named():
         ordered_map(end, 3, 2, name="block {}".format, remedy="Type  less.") as results,
     ):
         list(results)
+
+
+def until_two(path):
+    """Say that this process has begun, and wait until another one has."""
+    (path / f"begun.{os.getpid()}").touch()
+    end = time.monotonic() + 20
+    while len(list(path.glob("begun.*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    yield os.getpid()
+
+
+def test_every_worker_is_given_items_at_once(tmp_path):
+    """Not just the one that holds the function, from which the others would steal after a second."""
+    import dask
+    import distributed
+
+    with (
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as own,
+        distributed.Client(own) as client,
+    ):
+        client.wait_for_workers(2)
+        assert len(set(flat_map(until_two, [tmp_path] * 4, 1))) == 2
 
 
 def test_dask_workers_give_up_what_nobody_waits_for(dask, tmp_path):
