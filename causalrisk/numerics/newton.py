@@ -16,6 +16,7 @@ from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, 
 
 MAX_ITERATIONS = 60
 STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
+NEGLIGIBLE_STEP = 1e-13  # and a larger one is the last where the next would be no larger than this
 LARGEST_STEP = 4.0  # on the scale of the linear predictor
 SEPARATED = 15.0  # a linear predictor this large (odds 3e6) in a fit that will not settle is separation
 Curvature = Mapping[tuple[int, int], Array]
@@ -228,9 +229,13 @@ class WeightedRows:
 
     def _limited(self, step: Array) -> Array:
         """Shorten steps that would move a linear predictor of a used row too far."""
-        if np.abs(step).max(initial=0) * np.abs(self.columns).sum(axis=1).max() <= LARGEST_STEP:
+        if np.abs(step).max(initial=0) * self.widest() <= LARGEST_STEP:
             return step
         return limited(step, self.farthest(step))
+
+    def widest(self) -> float:
+        """Bound the sum of the sizes of the columns of a row."""
+        return float(np.abs(self.columns).max(axis=0, initial=0).sum())
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
         """As in `WeightedLikelihood`."""
@@ -264,7 +269,7 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
     m = rows.width
     gamma = np.repeat(start, m, axis=1) if start.shape[1] < m else np.array(start)
     failures = np.full(m, Failure.NOT_CONVERGED, dtype=np.int8)
-    active, iteration = np.arange(m), 0
+    active, iteration, last = np.arange(m), 0, np.full(m, np.inf)
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
         before = gamma[:, active]
@@ -273,7 +278,7 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         gamma[:, active] += rows.damped(step, before)
-        done = (whole <= STEP_TOLERANCE) & ~singular
+        done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
         failed = ~done & (lost | (iteration == MAX_ITERATIONS))
@@ -284,7 +289,17 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
         go_on = ~(done | failed)
         if not go_on.all():
             active, rows = active[go_on], rows.some(go_on)
+        last = whole[go_on]
     return NewtonFits(gamma, failures, iteration)
+
+
+def _next_step(step: Array, last: Array) -> Array:
+    """Size of the step of Newton's method after one of a size that came after another, all of shape (m,).
+
+    It is the square of the step times a constant: that of the step before, or one where that was less.
+    """
+    with np.errstate(all="ignore"):  # of a fit that runs away
+        return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
 
 
 class BlockedLikelihood:
@@ -405,8 +420,8 @@ class PartedRows:
 
     @cached_property
     def _widest(self) -> float:
-        """Largest sum of the sizes of the columns of a row."""
-        return max(float(np.abs(rows.columns).sum(axis=1).max()) for rows in self.parts())
+        """Bound the sum of the sizes of the columns of a row."""
+        return max(rows.widest() for rows in self.parts())
 
     def some(self, which: NDArray[np.bool_]) -> PartedRows:
         """As in `WeightedLikelihood`."""

@@ -291,3 +291,16 @@ def test_a_start_for_all_is_that_of_each(link, n):
     np.testing.assert_allclose(together.coefficients, alone.coefficients, rtol=1e-10, atol=1e-12)
     expected = glm(Z, d, link, weights[:, 0])
     np.testing.assert_allclose(basis.coefficients(together.coefficients[:, 0]), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("link", BINARY_LINKS)
+def test_a_refit_ends_where_the_next_step_would_be_negligible(link, monkeypatch):
+    Z, d = data(n=3000)
+    _, fit = fitted(Z, d, link)
+    model = fit.model.propensity
+    weights = 1 + np.random.default_rng(3).uniform(-0.006, 0.006, (len(d), 20))
+    soon = model.refit(weights, fit.gamma)
+    monkeypatch.setattr(newton, "NEGLIGIBLE_STEP", 0.0)
+    late = model.refit(weights, fit.gamma)
+    assert soon.iterations < late.iterations
+    np.testing.assert_allclose(soon.coefficients, late.coefficients, atol=newton.STEP_TOLERANCE**1.5)
