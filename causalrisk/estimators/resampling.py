@@ -19,6 +19,7 @@ from causalrisk.propensity.replicates import KEPT, Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
+FEW = 8  # columns of weights below which one after the other, without products of pairs, is as fast as together
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
@@ -57,8 +58,8 @@ class SampleResampler:
             for stream, each in streams.items()
             if each is not None
         ]
-        for parts in zip(*drawn, strict=True):
-            yield self.sample.arrange(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        for _ in range(0, width, at_once):
+            yield self.sample.arrange(next(drawn[0]) if len(drawn) == 1 else np.concatenate([*map(next, drawn)]))
 
     def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
         """Fractional weights of the replicates of a resample, rows in the order of the sample."""
@@ -134,6 +135,7 @@ def fit_replicates(
     if not weight_fit.model.propensity.estimated:
         return Replicates.single(weight_fit.gamma)
     at_once = int(np.clip(KEPT // (64 * len(weight_fit.excess)), 1, WIDTH))
+    at_once = at_once if at_once >= FEW else 1
     draw: Callable[[int], Iterable[Array]] = functools.partial(
         _replicate_groups, resampler, n_drawn, spread, at_once=at_once
     )

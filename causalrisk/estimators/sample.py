@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class Sample:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float)
 
-    @property
+    @cached_property
     def total(self) -> float:
         """Sum of the observation weights of the sample, N."""
         return float(self.s[self.n_frame :].sum())
@@ -87,7 +88,7 @@ class Sample:
     @property
     def indicators(self) -> Array:
         """1.0 in the arm of each row, shape (n, K)."""
-        return np.eye(self.n_arms)[self.arm]
+        return np.eye(self.n_arms)[:, self.arm].T  # what goes by arm is then one row of memory
 
     def mean(self, values: Array) -> Array:
         """Sum over rows of weights times values of shape (n, ...), over N."""

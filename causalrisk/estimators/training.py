@@ -77,6 +77,9 @@ def outcome_level(sample: Sample, spec: Specification) -> Level:
 
 def constant_direction(columns: Array) -> Array | None:
     """Coefficients of the columns, shape (n, p), that give the constant one, shape (p,); None where there are none."""
+    steady = np.flatnonzero((columns[0] == columns).all(axis=0) & (columns[0] != 0))
+    if steady.size:  # exactly, so that a high level moves no other coefficient
+        return np.asarray(np.eye(columns.shape[1])[steady[0]] / columns[0, steady[0]])
     found = np.linalg.lstsq(columns.T @ columns, columns.sum(axis=0), rcond=None)[0]
     return None if np.abs(columns @ found - 1).max() > LEVEL_TOLERANCE else found
 

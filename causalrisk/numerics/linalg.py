@@ -113,7 +113,7 @@ def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
 
 def _centred(X: Array, shift: Array, constant: int) -> Array:
     """Subtract multiples of the constant column."""
-    columns = np.empty(X.shape)
+    columns = np.empty(X.shape, order="F")  # most of what is done with them goes column by column
     for rows in row_blocks(len(X)):
         np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
     return columns
@@ -157,12 +157,12 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
 
 def pairwise_columns(columns: Array) -> Array:
     """Products of all pairs of columns, shape (n, p (p + 1) / 2), in the order of `numpy.triu_indices`."""
-    p = columns.shape[1]
-    found, first = np.empty((len(columns), p * (p + 1) // 2)), 0
+    turned, p = np.ascontiguousarray(columns.T), columns.shape[1]
+    found, first = np.empty((p * (p + 1) // 2, len(columns))), 0
     for j in range(p):
-        np.multiply(columns[:, [j]], columns[:, j:], out=found[:, first : first + p - j])
+        np.multiply(turned[j], turned[j:], out=found[first : first + p - j])
         first += p - j
-    return found
+    return found.T
 
 
 @cache

@@ -157,20 +157,25 @@ class Resampler:
             first = np.unique(self.groups, return_index=True)[1]
             drawn = rng.standard_gamma(1 / spread**2, (width, len(first))).T[self.groups] * start[:, None]
         else:
-            drawn = rng.standard_gamma(start / spread**2, (width, len(start))).T
-        strata = self.groups if self.kind == "stratified" and self.groups is not None else np.zeros(len(start), int)
-        for stratum in np.unique(strata):
-            rows = strata == stratum
-            drawn[rows] *= start[rows].sum() / drawn[rows].sum(axis=0)
+            drawn = _gammas(start / spread**2, rng, width)
+        if self.kind == "stratified" and self.groups is not None:
+            for stratum in np.unique(self.groups):
+                rows = self.groups == stratum
+                drawn[rows] *= start[rows].sum() / drawn[rows].sum(axis=0)
+            return drawn
+        drawn *= start.sum() / drawn.sum(axis=0)
         return drawn
 
     def _carried(self, multiplicities: Array) -> Array:
-        return multiplicities if self._one_by_one else multiplicities * self.weights[:, None]
+        """Multiply, in place, by the observation weights unless the rows a weight stands for are drawn one by one."""
+        if not self._one_by_one:
+            multiplicities *= self.weights[:, None]
+        return multiplicities
 
     def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
         """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""
         if self.kind == "bayesian":
-            drawn = rng.standard_gamma(start, (width, len(start))).T
+            drawn = _gammas(start, rng, width)
             return drawn * (start.sum() / drawn.sum(axis=0))
         if self.kind == "cluster" and self.groups is not None:
             first = np.unique(self.groups, return_index=True)[1]
@@ -182,6 +187,12 @@ class Resampler:
                 drawn[rows] = _draws(start[rows], rng, width)
             return drawn
         return _draws(start, rng, width)
+
+
+def _gammas(shapes: Array, rng: np.random.Generator, width: int) -> Array:
+    """Draw gamma variables of the shapes of n units, shape (n, width); numpy draws faster with one for all."""
+    shape = shapes[0] if (shapes == shapes[0]).all() else shapes
+    return np.asarray(rng.standard_gamma(shape, (width, len(shapes))).T, dtype=float)
 
 
 def _draws(start: Array, rng: np.random.Generator, width: int) -> Array:
