@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
-from causalrisk.estimators.joint.left_out import RowParts, steps_without_clusters, steps_without_rows
+from causalrisk.estimators.joint.left_out import (
+    RowParts,
+    dots,
+    steps_without_clusters,
+    steps_without_rows,
+    variance_slopes,
+)
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
@@ -442,7 +448,7 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
         What centres the equations under each replicate.
     units : HeldOutUnits
         What is left out at once.
-    products : ndarray, shape (n, K p + 1)
+    products : ndarray, shape (K p + 1, n)
         `weight_products` of the solution.
 
     Returns
@@ -455,17 +461,16 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
     The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
     """
     sums = known_score_sums(rows, centres, products)
-    parts = RowParts.of(rows, sums, known_terms(rows, sums))
-    step = _steps(rows, parts, units).reshape(-1, *rows.solution.theta.shape)
-    at_fit = rows.fitted_variance
-    (part,) = at_fit.parts
-    moved = [(at_fit.slopes(part, a) * step[:, a]).sum(axis=1) for a in range(rows.sample.n_arms)]
-    return (rows.criterion.contrasts @ (part.psi[..., 0] + np.stack(moved))).T
+    step = _steps(rows, RowParts.of(rows, sums, known_terms(rows, sums)), units)
+    at_fit, contrasts = rows.fitted_variance, rows.criterion.contrasts
+    (part,), whitener = at_fit.parts, rows.solution.hessian.whitener
+    moved = [dots(whitener @ of.written(rows.columns), step) for of in variance_slopes(at_fit, contrasts)]
+    return (contrasts @ part.psi[..., 0] + np.stack(moved)).T
 
 
 def _steps(rows: SolutionRows, parts: RowParts, units: HeldOutUnits) -> Array:
-    """How theta moves without the unit of each row, shape (n, K p)."""
+    """How theta moves without the unit of each row: R times the steps, shape (K p, n)."""
     shares = units.weights / rows.sample.total
     if len(units.counts) == rows.sample.n:
         return steps_without_rows(rows.solution, parts, shares)
-    return steps_without_clusters(rows, parts=parts, shares=shares, codes=units.codes)[units.codes]
+    return steps_without_clusters(rows, parts=parts, shares=shares, codes=units.codes)[:, units.codes]

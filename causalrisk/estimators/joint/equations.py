@@ -60,16 +60,29 @@ class JointRows:
     resampled: ResampledWeights
 
     @classmethod
-    def of(cls, place: slice, sample: Sample, weight_fit: WeightFit, replicated: BlockwiseWeights) -> JointRows:
-        """Return the rows with the moments of their weights over the replicates."""
-        share = (sample.s / sample.total)[:, None]
-        resampled = ResampledWeights.of(share, weight_fit.as_resample(), replicated)
+    def of(
+        cls,
+        place: slice,
+        sample: Sample,
+        weight_fit: WeightFit,
+        replicated: BlockwiseWeights,
+        moments: WeightMoments | None = None,
+    ) -> JointRows:
+        """Return the rows with the moments of their weights over the replicates, which may be known."""
+        at = weight_fit.as_resample()
+        moments = replicated.moments(at) if moments is None else moments
+        resampled = ResampledWeights((sample.s / sample.total)[:, None], at, replicated, moments)
         return cls(place, sample, weight_fit, replicated, resampled)
 
     @cached_property
     def pairs(self) -> Array:
         """Products of pairs of the outcome columns, as in `JointObjective`."""
         return pairwise_columns(self.sample.X.columns)
+
+    @cached_property
+    def columns(self) -> Array:
+        """The outcome columns one after the other, shape (p, n)."""
+        return np.ascontiguousarray(self.sample.X.columns.T)
 
 
 class Over(Protocol):
@@ -333,7 +346,7 @@ def _levels(sample: Sample, at: OutcomeMeans, resampled: ResampledWeights) -> Le
 def _second_sums(theta: Array, criterion: JointCriterion, centres: VarianceCentres, block: JointRows) -> _SecondSums:
     objective, resampled = JointObjective(block.sample, criterion), block.resampled
     variance = objective.variance(objective.means(theta[..., None]), resampled.share, resampled.moments, centres)
-    rows = _variance_rows(variance, criterion.contrasts)
+    rows = _variance_rows(variance, criterion.contrasts, block.columns)
     return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance))
 
 
@@ -343,14 +356,13 @@ def _both_sums(
     return _first_sums(theta, criterion, block), _second_sums(theta, criterion, centres, block)
 
 
-def _variance_rows(variance: EffectVariance, contrasts: Array) -> Iterator[Array]:
+def _variance_rows(variance: EffectVariance, contrasts: Array, columns: Array) -> Iterator[Array]:
     """Equations of V but for the part `own_sd`, of each row; a contrast and part of the moments each."""
     root = np.sqrt(variance.share)
     for part in variance.parts:
-        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
         for contrast in contrasts:
-            columns = [c * slope for c, slope in zip(contrast, slopes, strict=True)]
-            yield np.column_stack([*columns, -contrast @ part.psi[..., 0]]) * root
+            slopes = variance.weighted_slopes(part, contrast[:, None]).written(columns)
+            yield np.column_stack([slopes.T, -contrast @ part.psi[..., 0]]) * root
 
 
 def _psi_sums(variance: EffectVariance) -> PsiSums:

@@ -21,6 +21,7 @@ from causalrisk.estimators.joint.replicate_sums import (
     known_score_sums,
     over_replicates,
 )
+from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.linalg import Array
 
@@ -29,9 +30,9 @@ def influence_function(rows: SolutionRows, centres: ReplicateCentres, by_gamma: 
     """Influence function of (effects, arm means, theta) of rows, shape (n, 2 K - 1 + K p)."""
     solution, sample, fit = rows.solution, rows.sample, rows.weight_fit
     scale, raw = solution.effect_scale, solution.raw_means
-    score, whitened = known_terms(rows, known_score_sums(rows, centres))
+    score, whitened = (of.written(rows.columns) for of in known_terms(rows, known_score_sums(rows, centres)))
     of_score, of_whitened = propensity_term(rows, by_gamma)
-    theta = -solution.hessian.solve((score + of_score).T, (whitened + of_whitened).T).T
+    theta = -solution.hessian.solve(score + of_score, whitened + of_whitened).T
     by_arm = theta.reshape(sample.n, *solution.theta.shape)
     means = fit.tilt[:, None] * (rows.predicted.T - raw)
     means += np.einsum("ap,nap->na", solution.levels.means_slope, by_arm)
@@ -42,53 +43,55 @@ def influence_function(rows: SolutionRows, centres: ReplicateCentres, by_gamma: 
     return np.column_stack([influence @ scale.jacobian(net).T, theta])
 
 
-def known_terms(rows: SolutionRows, sums: KnownScoreSums) -> tuple[Array, Array]:
-    """Terms of xi at known propensity scores, and the part of them that is given as R^-T xi; shapes (n, K p)."""
+def known_terms(rows: SolutionRows, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
+    """Terms of xi at known propensity scores, and the part of them that is given as R^-T xi."""
     score, whitened = risk_term(rows, sums)
     score += loss_term(rows, sums)
     return (score + variance_term(rows, sums) if rows.criterion.full_risk else score), whitened
 
 
-def loss_term(rows: SolutionRows, sums: KnownScoreSums) -> Array:
-    """Parts of the rows in the gradient of the losses, shape (n, K p)."""
-    sample = rows.sample
-    own = sample.blocks(-(rows.loss_w * rows.score)[:, None] * rows.q)
-    return own.reshape(sample.n, -1) - sums.centre_loss
+def loss_term(rows: SolutionRows, sums: KnownScoreSums) -> RowVectors:
+    """Parts of the rows in the gradient of the losses."""
+    return _in_own_arm(rows, -(rows.loss_w * rows.score)) - sums.centre_loss
 
 
-def risk_term(rows: SolutionRows, sums: KnownScoreSums) -> tuple[Array, Array]:
-    """Parts of the rows in sum_b lambda_b u_b u_b': in u_b' as they are, in u_b as R^-T times it; shapes (n, K p)."""
-    sample = rows.sample
-    own = sample.blocks((sums.w_times_u * rows.own_deriv)[:, None] * rows.q)
-    return own.reshape(sample.n, -1), rows.error[:, None] * sums.w_times_slope - 2 * sums.centre_risk
+def risk_term(rows: SolutionRows, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
+    """Parts of the rows in sum_b lambda_b u_b u_b': in u_b' as they are, in u_b as R^-T times it."""
+    whitened = RowVectors.of_own(rows.error * sums.w_times_slope) - sums.centre_risk - sums.centre_risk
+    return _in_own_arm(rows, sums.w_times_u * rows.own_deriv), whitened
 
 
-def variance_term(rows: SolutionRows, sums: KnownScoreSums) -> Array:
-    """Parts of the rows in the gradient of V / 2, shape (n, K p): directly, and in what centres psi."""
-    solution, sample, variance, q, psi = rows.solution, rows.sample, rows.variance, rows.q, rows.solution.psi
-    mean, observed = rows.resampled.moments.mean, sample.observed
-    tilt, w = mean.tilt[:, 0], mean.w[:, 0]
-    moved_M = (tilt[:, None] * rows.predicted.T - sums.moved_M) @ variance.D
-    moved_R = (sample.indicators * (-w * rows.error)[:, None] - sums.moved_R) @ variance.D
-    _, scores = variance.own_terms(rows.own_deriv[:, None])
-    term = -sample.blocks(scores * q)
-    term += np.multiply.outer(observed, solution.equations.variance_gradient.reshape(solution.theta.shape))
+def variance_term(rows: SolutionRows, sums: KnownScoreSums) -> RowVectors:
+    """Parts of the rows in the gradient of V / 2: directly, and in what centres psi."""
+    solution, sample, variance, psi = rows.solution, rows.sample, rows.variance, rows.solution.psi
+    mean, p = rows.resampled.moments.mean, rows.q.shape[1]
+    tilt, own_w = mean.tilt[:, 0], sample.indicators.T * mean.w[:, 0]
     of_tilt, of_measure = psi.tilt_pulled.sum(axis=0), psi.measure_pulled.sum(axis=0)
-    slopes = np.stack([psi.tilt_slope.sum(axis=0), psi.measure_slope.sum(axis=0)], axis=1)
-    for a in range(sample.n_arms):
-        factor = (of_tilt[a] * tilt - of_measure[a] * sample.indicators[:, a] * w) * rows.deriv[a]
-        term[:, a] -= factor[:, None] * q + np.column_stack([moved_M[:, a], moved_R[:, a]]) @ slopes[a]
-        term[:, a] += of_tilt[a] * sums.moved_M_slope[:, a] + of_measure[a] * sums.moved_R_slope[:, a]
-        for part in variance.parts:
-            term[:, a] += part.D_psi[a] * variance.slopes(part, a)
-    return term.reshape(sample.n, -1) - sums.centre_variance
+    _, scores = variance.own_terms(rows.own_deriv[:, None])
+    term = -_in_own_arm(rows, scores[:, 0]) - sums.centre_variance
+    term -= RowVectors.of_columns((of_tilt[:, None] * tilt - of_measure[:, None] * own_w) * rows.deriv, p)
+    term += RowVectors.of_shared(sample.observed[None], solution.equations.variance_gradient)
+    moved_M = variance.D @ (tilt * rows.predicted - sums.moved_M)
+    moved_R = variance.D @ (-own_w * rows.error - sums.moved_R)
+    for moved, slopes in ((moved_M, psi.tilt_slope), (moved_R, psi.measure_slope)):
+        term -= RowVectors.of_shared(moved, in_place(slopes.sum(axis=0)))
+    term += sums.moved_M_slope.by_place(np.repeat(of_tilt, p))
+    term += sums.moved_R_slope.by_place(np.repeat(of_measure, p))
+    for part in variance.parts:
+        term += variance.weighted_slopes(part, part.D_psi[..., 0])
+    return term
+
+
+def _in_own_arm(rows: SolutionRows, scale: Array) -> RowVectors:
+    """Multiples, shape (n,), of the outcome columns in the place of a row's own arm."""
+    return RowVectors.of_columns(rows.sample.indicators.T * scale, rows.q.shape[1])
 
 
 def propensity_term(rows: SolutionRows, by_gamma: PropensitySums) -> tuple[Array, Array]:
-    """Return the derivative of the gradient by gamma times IF_gamma, in two parts as `known_terms` has them."""
-    solution, influence = rows.solution, rows.weight_fit.influence
+    """Return the derivative of the gradient by gamma times IF_gamma, (K p, n), in parts as `known_terms` has them."""
+    solution, influence = rows.solution, rows.weight_fit.influence.T
     of_u = np.einsum("cbk,cbq->kq", solution.root[:, None] * solution.u_whitened, by_gamma.u)
-    return influence @ by_gamma.gradient.T, influence @ of_u.T
+    return by_gamma.gradient @ influence, of_u @ influence
 
 
 def _common_influence(rows: SolutionRows, by_gamma: PropensitySums, by_arm: Array) -> Array:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
+from causalrisk.estimators.joint.row_vectors import RowVectors
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import EffectVariance
 from causalrisk.numerics.linalg import Array, solve_each
@@ -32,17 +33,17 @@ class RowParts:
 
     Parameters
     ----------
-    column : ndarray, shape (n, K p)
+    column : ndarray, shape (K p, n)
         The row's outcome column, in the place of its arm.
     deriv : ndarray, shape (n,)
         Its m'.
     fit : ndarray, shape (n,)
         Weight of the column's square in the losses and the part `own_sd` of V.
-    pull : ndarray, shape (n, K p)
+    pull : ndarray, shape (K p, n)
         sum_b lambda_b w_ib times the slope of the contrast of its arm.
-    slopes : ndarray, shape (n, J, K p)
+    slopes : list of ndarray, shape (K p, n)
         Derivatives of the contrasts of psi, for each part of the moments.
-    gradient : ndarray, shape (n, K p)
+    gradient : ndarray, shape (K p, n)
         Its part in the gradient.
     squares : ndarray, shape (n,)
         sum_b lambda_b w_ib^2 times the squared contrasts of its arm.
@@ -54,52 +55,52 @@ class RowParts:
     deriv: Array
     fit: Array
     pull: Array
-    slopes: Array
+    slopes: list[Array]
     gradient: Array
     squares: Array
     error: Array
 
     @classmethod
-    def of(cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[Array, Array]) -> RowParts:
+    def of(cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[RowVectors, RowVectors]) -> RowParts:
         """Return the parts of rows at a solution; `terms` are those of its gradient, plain and whitened."""
         sample, criterion, variance = rows.sample, rows.criterion, rows.variance
-        whiten = rows.solution.hessian.whiten
-        fit = rows.loss_w * rows.expected
-        slopes = np.zeros((sample.n, 0, rows.solution.theta.size))
+        columns, whitener = rows.columns, rows.solution.hessian.whitener
+        fit, slopes = rows.loss_w * rows.expected, []
         if criterion.full_risk:
             fit = fit + variance.own_terms(rows.own_deriv[:, None])[0][:, 0]
-            own = variance_slopes(variance, criterion.contrasts)
-            slopes = np.stack([whiten(row.T).T for row in own], axis=1)
+            slopes = [whitener @ of.written(columns) for of in variance_slopes(variance, criterion.contrasts)]
         moments = rows.resampled.moments
         mean_square = sum((part.w[:, 0] ** 2 for part in moments.parts), moments.own_sd[:, 0] ** 2)
         squares = criterion.fitted_penalty * rows.weight_fit.w**2 + criterion.penalty * mean_square
+        own = RowVectors.of_columns(sample.indicators.T, len(columns))
+        plain, whitened = (of.written(columns) for of in terms)
         return cls(
-            column=whiten(sample.blocks(rows.q).reshape(sample.n, -1).T).T,
+            column=whitener @ own.written(columns),
             deriv=rows.own_deriv,
             fit=fit,
             pull=sums.w_times_slope,
             slopes=slopes,
-            gradient=whiten(terms[0].T).T + terms[1],
+            gradient=whitener @ plain + whitened,
             squares=squares * variance.D[sample.arm, sample.arm],
             error=rows.error,
         )
 
 
 def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) -> Array:
-    """How theta moves without each row of a share, shapes (n,); (n, K p)."""
+    """How theta moves without each row of a share, shape (n,): R times the steps, (K p, n)."""
     inverse = None if solution.hessian.plain else np.linalg.inv(solution.hessian.inner)
 
-    def solved(rows: Array) -> Array:
-        return rows if inverse is None else rows @ inverse
+    def solved(vectors: Array) -> Array:
+        return vectors if inverse is None else inverse @ vectors
 
-    directions = [parts.column, parts.pull, *parts.slopes.transpose(1, 0, 2)]
-    moved, size = [solved(rows) for rows in directions], len(directions)
+    directions = [parts.column, parts.pull, *parts.slopes]
+    moved, size = [solved(vectors) for vectors in directions], len(directions)
     products = np.empty((size, size, len(shares)))
     for i in range(size):
         for k in range(i + 1):
-            products[i, k] = products[k, i] = np.einsum("nk,nk->n", moved[i], directions[k])
-    right = shares[:, None] * parts.gradient
-    right -= (shares**2 * parts.squares * parts.error * parts.deriv)[:, None] * parts.column
+            products[i, k] = products[k, i] = dots(moved[i], directions[k])
+    right = shares * parts.gradient
+    right -= shares**2 * parts.squares * parts.error * parts.deriv * parts.column
     own = shares * parts.fit - shares**2 * parts.squares * parts.deriv**2
     cross = shares * parts.deriv
 
@@ -111,29 +112,35 @@ def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) 
         return changed
 
     inner = np.eye(size)[:, :, None] - change(products).swapaxes(0, 1)
-    within = solve_each(inner, np.stack([np.einsum("nk,nk->n", rows, right) for rows in moved]), SINGULAR)
+    within = solve_each(inner, np.stack([dots(vectors, right) for vectors in moved]), SINGULAR)
     step = solved(right)
-    for weight, rows in zip(change(within), moved, strict=True):
-        step = step + weight[:, None] * rows
-    return solution.hessian.unwhiten(step.T).T
+    for weight, vectors in zip(change(within), moved, strict=True):
+        step = step + weight * vectors
+    return step
+
+
+def dots(one: Array, other: Array) -> Array:
+    """Scalar products of columns, shape (n,)."""
+    return np.einsum("kn,kn->n", one, other)
 
 
 def steps_without_clusters(rows: SolutionRows, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> Array:
-    """How theta moves without each cluster of all rows, shape (G, K p); shares and codes of the rows, shape (n,)."""
-    solution = rows.solution
+    """How theta moves without each of G clusters: R times the steps, (K p, G); shares and codes of the rows, (n,)."""
+    solution, slope_rows = rows.solution, [slopes.T for slopes in parts.slopes]
+    columns, pulls, gradient = parts.column.T, parts.pull.T, parts.gradient.T
     members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    own = (shares * parts.deriv)[:, None] * parts.column
+    own = (shares * parts.deriv)[:, None] * columns
     hessian = np.repeat(solution.hessian.inner[None], len(members), axis=0)
-    right = np.stack([shares[group] @ parts.gradient[group] for group in members])
+    right = np.stack([shares[group] @ gradient[group] for group in members])
     for g, group in enumerate(members):
-        column, slopes = parts.column[group], parts.slopes[group].reshape(-1, hessian.shape[1])
-        cross = own[group].T @ parts.pull[group]
+        column, cross = columns[group], own[group].T @ pulls[group]
         hessian[g] -= (shares * parts.fit)[group] * column.T @ column + cross + cross.T
-        hessian[g] -= np.repeat(shares[group], parts.slopes.shape[1]) * slopes.T @ slopes
+        for slopes in slope_rows:
+            hessian[g] -= shares[group] * slopes[group].T @ slopes[group]
     contrasts = solution.criterion.contrasts[:, rows.sample.arm]
     bias = shares * parts.error
-    for columns, at in with_fitted(rows.resampled.at, rows.rows.replicated):
-        w, penalties = at.w, solution.penalties[columns]
+    for replicates, at in with_fitted(rows.resampled.at, rows.rows.replicated):
+        w, penalties = at.w, solution.penalties[replicates]
         for contrast in contrasts:
             for g, group in enumerate(members):
                 of_rows = (contrast[group, None] * w[group]).T
@@ -141,14 +148,9 @@ def steps_without_clusters(rows: SolutionRows, parts: RowParts, shares: Array, c
                 hessian[g] += penalties * slope.T @ slope
                 right[g] -= (penalties * (of_rows @ bias[group])) @ slope
     hessian[np.abs(np.linalg.det(hessian)) < SINGULAR] = np.eye(hessian.shape[1])
-    step = np.asarray(np.linalg.solve(hessian, right[:, :, None])[:, :, 0], dtype=float)
-    return solution.hessian.unwhiten(step.T).T
+    return np.asarray(np.linalg.solve(hessian, right[:, :, None])[:, :, 0].T, dtype=float)
 
 
-def variance_slopes(variance: EffectVariance, contrasts: Array) -> list[Array]:
-    """Return the derivatives of the contrasts of psi, for a part of the moments and a contrast each, shape (n, K p)."""
-    rows = []
-    for part in variance.parts:
-        slopes = [variance.slopes(part, a) for a in range(len(variance.slices))]
-        rows += [np.column_stack([c * s for c, s in zip(contrast, slopes, strict=True)]) for contrast in contrasts]
-    return rows
+def variance_slopes(variance: EffectVariance, contrasts: Array) -> list[RowVectors]:
+    """Return the derivatives of the contrasts of psi, for a part of the moments and a contrast each."""
+    return [variance.weighted_slopes(part, of[:, None]) for part in variance.parts for of in contrasts]

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from causalrisk.estimators.joint.equations import JointRows, Over
+from causalrisk.estimators.joint.row_vectors import RowVectors
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
@@ -111,31 +112,31 @@ class KnownScoreSums:
 
     Parameters
     ----------
-    w_times_slope : ndarray, shape (n, K p)
+    w_times_slope : ndarray, shape (K p, n)
         sum_b sqrt(lambda_b) w_ib times the whitened slope of the contrast of the row's arm.
     w_times_u : ndarray, shape (n,)
         sum_b lambda_b w_ib u_b of the row's arm.
-    centre_risk : ndarray, shape (n, K p)
+    centre_risk : RowVectors
         sum_b sqrt(lambda_b) measure_ib u_b times the whitened slope.
-    centre_loss : ndarray, shape (n, K p)
+    centre_loss : RowVectors
         Mean of the measure times the gradient of the losses.
-    centre_variance : ndarray, shape (n, K p)
+    centre_variance : RowVectors
         2 mean_b of tilt or measure times the gradient of V / 2 from replicate b.
-    moved_M, moved_R : ndarray, shape (n, K)
+    moved_M, moved_R : ndarray, shape (K, n)
         mean_b t_ib M_ab and mean_b measure_ib R_ab, the centres of psi under each replicate.
-    moved_M_slope, moved_R_slope : ndarray, shape (n, K, p)
+    moved_M_slope, moved_R_slope : RowVectors
         The same for their derivatives.
     """
 
     w_times_slope: Array
     w_times_u: Array
-    centre_risk: Array
-    centre_loss: Array
-    centre_variance: Array
+    centre_risk: RowVectors
+    centre_loss: RowVectors
+    centre_variance: RowVectors
     moved_M: Array
     moved_R: Array
-    moved_M_slope: Array
-    moved_R_slope: Array
+    moved_M_slope: RowVectors
+    moved_R_slope: RowVectors
 
 
 def weight_products(some: Sequence[SolutionRows]) -> list[Array]:
@@ -148,42 +149,41 @@ def weight_products(some: Sequence[SolutionRows]) -> list[Array]:
 
     Returns
     -------
-    list of ndarray, shape (n, K p + 1)
-        `w_times_slope` and `w_times_u` of `KnownScoreSums`, side by side, of each solution.
+    list of ndarray, shape (K p + 1, n)
+        `w_times_slope` and `w_times_u` of `KnownScoreSums`, one above the other, of each solution.
     """
     rows, pulls = some[0].rows, []
     for solution in (at.solution for at in some):
         slopes = solution.root[:, None] * solution.u_whitened
         columns = np.concatenate([slopes, (solution.penalties * solution.u)[..., None]], axis=2)
         pulls.append(np.tensordot(solution.criterion.contrasts.T, columns, axes=1))
-    pull = np.concatenate(pulls, axis=2)
-    total = np.zeros((rows.sample.n, pull.shape[2]))
+    pull = np.concatenate(pulls, axis=2).transpose(0, 2, 1)
+    total = np.zeros((pull.shape[1], rows.sample.n))
     for replicates, at in with_fitted(rows.resampled.at, rows.replicated):
         w = at.w
         for a, members in enumerate(rows.sample.slices):
-            total[members] += w[members] @ pull[a, replicates]
-    return np.split(total, len(some), axis=1)
+            total[:, members] += pull[a, :, replicates] @ w[members].T
+    return np.split(total, len(some))
 
 
 def known_score_sums(rows: SolutionRows, centres: ReplicateCentres, products: Array | None = None) -> KnownScoreSums:
     """Collect what is needed where the propensity scores are known; the `weight_products` may be given."""
-    solution, sample, fitted = rows.solution, rows.sample, rows.resampled.at
-    n, n_arms, p = sample.n, solution.n_arms, rows.q.shape[1]
+    solution, fitted = rows.solution, rows.resampled.at
     products = weight_products([rows])[0] if products is None else products
     risk = (solution.u[..., None] * solution.root[:, None] * solution.u_whitened).sum(axis=0)
     full_risk, separable = solution.criterion.full_risk, rows.rows.replicated.model.target.separable
-    sums = _OverReplicates(n, n_arms, p)
-    sums.risk += over_replicates(fitted.measure, risk[:1])
+    sums = _OverReplicates(rows.sample.n, *solution.theta.shape)
+    sums.risk += RowVectors.over_replicates(fitted.measure, risk[:1])
     if full_risk:
-        sums.loss += fitted.measure * solution.loss_gradient
+        sums.loss += RowVectors.over_replicates(fitted.measure, solution.loss_gradient[None])
     if full_risk and separable:  # nothing but w varies over the replicates
         sums.add(rows.resampled.moments.mean, slice(0, 1), risk[1:].sum(axis=0, keepdims=True), centres)
     else:
         for _, replicates, at in rows.rows.replicated.blocks():
             sums.add(at, replicates, risk[1:][replicates], centres)
     return KnownScoreSums(
-        w_times_slope=products[:, :-1],
-        w_times_u=products[:, -1],
+        w_times_slope=products[:-1],
+        w_times_u=products[-1],
         centre_risk=sums.risk,
         centre_loss=sums.loss,
         centre_variance=sums.variance,
@@ -198,25 +198,23 @@ class _OverReplicates:
     """Sums over the replicates of tilt or measure of each row times what is centred; as in `KnownScoreSums`."""
 
     def __init__(self, n: int, n_arms: int, p: int) -> None:
-        self.risk, self.loss, self.variance = np.zeros((3, n, n_arms * p))
-        self.M, self.R = np.zeros((2, n, n_arms))
-        self.M_slope, self.R_slope = np.zeros((2, n, n_arms, p))
+        none = RowVectors.none(n, n_arms * p)
+        self.risk = self.loss = self.variance = self.M_slope = self.R_slope = none
+        self.M, self.R = np.zeros((2, n_arms, n))
 
     def add(self, at: ImportanceWeights, replicates: slice, risk: Array, centres: ReplicateCentres) -> None:
         """Add some replicates, whose part of the risk is given."""
-        self.risk += over_replicates(at.measure, risk)
+        over, tilt, measure = RowVectors.over_replicates, at.tilt, at.measure
+        self.risk += over(measure, risk)
         if not centres.M.size:
-            self.loss += over_replicates(at.measure, centres.loss[replicates])
+            self.loss += over(measure, centres.loss[replicates])
             return
-        self.variance += over_replicates(at.tilt, centres.of_tilt[replicates])
-        self.variance += over_replicates(at.measure, centres.of_measure[replicates])
-        self.M += over_replicates(at.tilt, centres.M[replicates])
-        self.R += over_replicates(at.measure, centres.R[replicates])
-        for total, measure, values in (
-            (self.M_slope, at.tilt, centres.M_slope[replicates]),
-            (self.R_slope, at.measure, centres.R_slope[replicates]),
-        ):
-            total += over_replicates(measure, values.reshape(len(values), -1)).reshape(total.shape)
+        self.variance += over(tilt, centres.of_tilt[replicates]) + over(measure, centres.of_measure[replicates])
+        self.M += over_replicates(tilt, centres.M[replicates]).T
+        self.R += over_replicates(measure, centres.R[replicates]).T
+        for_M, for_R = (slope[replicates] for slope in (centres.M_slope, centres.R_slope))
+        self.M_slope += over(tilt, for_M.reshape(len(for_M), -1))
+        self.R_slope += over(measure, for_R.reshape(len(for_R), -1))
 
 
 def with_fitted(fitted: ImportanceWeights, replicated: BlockwiseWeights) -> Iterator[tuple[slice, ImportanceWeights]]:

@@ -53,13 +53,14 @@ class Hessian:
         """R^-T times the columns of a gradient, shape (K p, ...)."""
         return solve_triangular(self.factor, gradient, trans="T")
 
+    @cached_property
+    def whitener(self) -> Array:
+        """R^-T, for the many columns of rows, shape (K p, K p)."""
+        return solve_triangular(self.factor, np.eye(len(self.factor))).T
+
     def solve(self, gradient: Array, whitened: Array | float = 0.0) -> Array:
         """Inverse Hessian times the columns of a gradient, shape (K p, j), part of it given as R^-T times it."""
         return solve_triangular(self.factor, np.linalg.solve(self.inner, self.whiten(gradient) + whitened))
-
-    def unwhiten(self, step: Array) -> Array:
-        """R^-1 times the columns of a step, shape (K p, ...)."""
-        return solve_triangular(self.factor, step)
 
 
 class JointSolution:
@@ -170,7 +171,7 @@ class SolutionRows:
         self.solution, self.rows, self.criterion = solution, rows, solution.criterion
         self.sample, self.weight_fit, self.resampled = rows.sample, rows.weight_fit, rows.resampled
         self.objective = JointObjective(self.sample, self.criterion)
-        self.q, self.share = self.objective.q, self.resampled.share[:, 0]
+        self.q, self.columns, self.share = self.objective.q, rows.columns, self.resampled.share[:, 0]
         self.means = self.objective.means(solution.theta[..., None])
         self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
         self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]

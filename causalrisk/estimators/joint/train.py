@@ -33,6 +33,7 @@ from causalrisk.propensity.replicates import (
     BlockwiseWeights,
     Replicates,
     ReplicateTotals,
+    WeightMoments,
     kept_bytes,
     replicate_totals,
 )
@@ -155,12 +156,17 @@ class JointProblem:
         """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
         return (function(*part) for part in self.parts())
 
-    def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
-        """Begin a pass: what a function makes of each block of rows with their weights under the replicates."""
-        return self.over_fits(partial(_of_weighed, self, function))
+    def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block of rows with their weights under the replicates.
 
-    def block(self, place: slice, sample: Sample, weight_fit: WeightFit) -> JointRows:
-        """Weigh some rows, or all of them, under the replicates."""
+        The moments of these, by where a block begins, are kept in `moments` for the next pass.
+        """
+        return self.over_fits(partial(_of_weighed, self, function, moments))
+
+    def block(
+        self, place: slice, sample: Sample, weight_fit: WeightFit, moments: dict[int, WeightMoments] | None = None
+    ) -> JointRows:
+        """Weigh some rows, or all of them, under the replicates; `moments` are as in `over`."""
         totals = None if sample is self.sample else self.totals
         replicated = BlockwiseWeights(
             slices=sample.slices,
@@ -170,7 +176,10 @@ class JointProblem:
             count=self.replicates.count,
             totals=None if totals is None else [totals],
         )
-        return JointRows.of(place, sample, weight_fit, replicated)
+        known = {} if moments is None else moments
+        rows = JointRows.of(place, sample, weight_fit, replicated, moments=known.get(place.start))
+        known[place.start] = rows.resampled.moments
+        return rows
 
 
 def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
@@ -178,9 +187,14 @@ def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample:
 
 
 def _of_weighed(
-    problem: JointProblem, function: Callable[[JointRows], T], place: slice, sample: Sample, fit: WeightFit
+    problem: JointProblem,
+    function: Callable[[JointRows], T],
+    moments: dict[int, WeightMoments] | None,
+    place: slice,
+    sample: Sample,
+    fit: WeightFit,
 ) -> T:
-    return function(problem.block(place, sample, fit))
+    return function(problem.block(place, sample, fit, moments))
 
 
 @dataclass(frozen=True)
@@ -341,13 +355,14 @@ class Trainer:
         self.problem, self.starts = problem, starts
         self.method, self.along_valleys = method or problem.usual_method, method is None
         self._kept: list[JointRows] | None = None
+        self._moments: dict[int, WeightMoments] | None = {} if problem.in_memory else None
         self._begun: dict[bool, Expanded] = {}
 
     def over(self, function: Callable[[JointRows], T]) -> Iterator[T]:
         """Begin a pass over the rows, which are kept for the next where they are few."""
         if self._kept is None and self.problem.kept:
             self._kept = list(self.problem.over(_itself))
-        return self.problem.over(function) if self._kept is None else map(function, self._kept)
+        return self.problem.over(function, self._moments) if self._kept is None else map(function, self._kept)
 
     @cached_property
     def whole(self) -> JointRows:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
 from causalrisk.numerics.linalg import Array, gram_matrices
 from causalrisk.propensity.replicates import WeightMoments
 from causalrisk.propensity.weights import ImportanceWeights
@@ -204,6 +205,13 @@ class EffectVariance:
         """psi'_a of a single resample, shape (n, p)."""
         centres = self.centring(part.weights)
         return part.factor[arm] * self.q - sum(f * centre[arm].T for f, centre in centres)
+
+    def weighted_slopes(self, part: PsiPart, weights: Array) -> RowVectors:
+        """psi'_a of a single resample times weights of the arms, shape (K, n) or the same (K, 1) for all rows."""
+        found = RowVectors.of_columns(weights * part.factor[..., 0], self.q.shape[1])
+        for f, centre in self.centring(part.weights):
+            found -= RowVectors.of_shared(weights * f.T, in_place(centre[..., 0]))
+        return found
 
     def value(self) -> Array:
         """V, shape (m,)."""
