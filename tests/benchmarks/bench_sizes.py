@@ -1,8 +1,8 @@
 """Time and memory of single fits over their floor, and over what was stored: `python -m tests.benchmarks.bench_sizes`.
 
 The floor of a fit is the work of the matrix products and exponentials that its algorithm cannot do without, at the
-rates measured in the same process. A time over its floor is nearly the same on other machines, so it is what is stored:
-in `ratios.json`, beside this file, by `--store`. A last column well above one is a regression. Times are those of the
+rates measured in the same process. A time over its floor is what is stored: in `ratios.json`, beside this file, by
+`--store`. On one machine a last column well above one is a regression; on another all may be. Times are those of the
 processor, which other programs hardly disturb. Each case runs in a process of its own.
 """
 
