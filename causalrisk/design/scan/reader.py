@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,10 @@ from causalrisk.design.scan.source import NamedBlock, Piece, Scan
 from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
+SPLINES, LEARNT = (
+    ("bs", "cr", "cc"),
+    ("knots", "lower_bound", "upper_bound"),
+)  # and what they learn unless they are told
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ class ScanReader:
         self.outcome, self.assigned = formulas.outcome, formulas.assigned
         used = {use.name for part in (self.outcome, self.assigned) for use in part.uses()}
         self.frame = {name: value for name, value in constants.items() if name in used}
-        _refuse_state(self.outcome, self.frame)
-        _refuse_state(self.assigned, self.frame)
+        for part in (self.outcome, self.assigned):
+            _refuse_state(part, self.frame, names)
         check_names(columns)
         by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat)
@@ -198,21 +203,41 @@ def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[st
     return {name: value for name, value in frame.items() if name not in arrays or name in names}
 
 
-def _refuse_state(formula: Formula, frame: Mapping[str, Any]) -> None:
-    """Refuse functions of a formula that learn from all rows before they code any."""
+def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[str]) -> None:
+    """Refuse functions of a formula that learn from all rows, in these columns, before they code any."""
     for name, role in formula.uses():
         value = frame.get(name, FUNCTIONS.get(name))
-        if role == "called" and hasattr(value, "__patsy_stateful_transform__"):
-            plain_name = ["center", "scale", "standardize"]
+        if role != "called" or not hasattr(value, "__patsy_stateful_transform__"):
+            continue
+        spline = name in SPLINES and value is FUNCTIONS[name]
+        if spline and all(_is_told(call, {*columns, "Q"}) for call in _calls(formula, name)):
+            continue
+        advice = "Use powers, such as x + I(x**2), or write columns of the basis to the files."
+        if name in ("center", "scale", "standardize"):
+            advice = "It does not change the estimates: type the variable itself."
+        elif spline:
             advice = (
-                "It does not change the estimates: type the variable itself."
-                if name in plain_name
-                else "Use powers, such as x + I(x**2), or write columns of the basis to the files."
+                f"Give it all it would learn, {name}(x, knots=(20, 30), lower_bound=10, upper_bound=60), or use powers."
             )
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
-                f"codes one; a scan has one block of rows at a time.\n{advice}"
-            )
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
+            f"codes one; a scan has one block of rows at a time.\n{advice}"
+        )
+
+
+def _calls(formula: Formula, name: str) -> Iterator[ast.Call]:
+    """Find the calls of a function in a formula."""
+    codes = {factor.code for term in (*formula.left, *formula.right) for factor in term.factors}
+    for node in (node for code in codes for node in ast.walk(ast.parse(code, mode="eval"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            yield node
+
+
+def _is_told(spline: ast.Call, by_rows: set[str]) -> bool:
+    """Whether a spline is told all that it would learn from the data, in numbers that come from no row."""
+    told = {option.arg: option.value for option in spline.keywords}
+    used = {node.id for value in told.values() for node in ast.walk(value) if isinstance(node, ast.Name)}
+    return len(spline.args) == 1 and set(LEARNT) <= set(told) and "constraints" not in told and not used & by_rows
 
 
 def _levels_of_text(frame: pd.DataFrame) -> dict[str, pd.Series]:

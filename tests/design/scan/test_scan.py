@@ -246,9 +246,40 @@ def test_missing_values_refused_name_the_block(data):
         x1=data.x1.where(data.index != 400)), 300), missing="raise")  # fmt: skip
 
 
-@pytest.mark.parametrize("term", ["center(x1)", "standardize(x1)", "bs(x1, 4)", "cr(x1, df=3)"])
+@pytest.mark.parametrize(
+    "term",
+    [
+        "center(x1)",
+        "standardize(x1)",
+        "bs(x1, 4)",
+        "cr(x1, df=3)",
+        "bs(x1, knots=(0, 1), lower_bound=-9)",
+        "bs(x1, knots=np.quantile(x1, [0.3, 0.6]), lower_bound=-9, upper_bound=9)",
+        "bs(x1, knots=(0, 1), lower_bound=Q('x2').min(), upper_bound=9)",
+        "cr(x1, knots=(0, 1), lower_bound=-9, upper_bound=9, constraints='center')",
+        "te(bs(x1, knots=(0, 1), lower_bound=-9, upper_bound=9))",
+    ],
+)
 def test_functions_that_learn_from_all_rows_are_refused(data, term):
     refused("which learns from all rows before it codes one", parts(data, 300), f"y ~ {term}")
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")  # columns of cr and cc add up to one
+@pytest.mark.parametrize("spline", ["bs", "cr", "cc"])
+def test_splines_that_are_told_knots_and_bounds_are_coded_as_in_memory(data, spline):
+    inner = (-0.5, 0.5)  # a name of the calling scope
+    formula = f"y ~ {spline}(x1, knots=inner, lower_bound=-1 + np.min([-3]), upper_bound=4) + x2"
+    in_memory = IPWRA.from_formula(formula, data, treat="d").fit()
+    by_blocks = IPWRA.from_formula(formula, scan(parts(data, 300)), treat="d").fit()
+    assert by_blocks.outcome_params.index.equals(in_memory.outcome_params.index)
+    np.testing.assert_allclose(by_blocks.params, in_memory.params, rtol=1e-10)
+    np.testing.assert_allclose(by_blocks.bse, in_memory.bse, rtol=1e-9)
+    assert len(inner) == 2
+
+
+def test_rows_beyond_the_bounds_of_a_spline_are_refused(data):
+    refused("block 2, rows 0 to 299", parts(data.assign(x1=data.x1.where(data.index != 400, 99.0)), 300),
+            "y ~ bs(x1, knots=(0,), lower_bound=-9, upper_bound=9)")  # fmt: skip
 
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 / np.max(x1))", "I(y - np.mean(y)) ~ x1"])
