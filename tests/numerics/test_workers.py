@@ -284,8 +284,8 @@ def until_two(path):
 
 def test_every_worker_is_given_items_at_once(tmp_path):
     """Not just the one that holds the function, from which the others would steal after a second."""
+    distributed = pytest.importorskip("distributed")
     import dask
-    import distributed
 
     with (
         dask.config.set({"distributed.scheduler.work-stealing": False}),
