@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
     Otherwise it hands the memory back to the system whenever an array is freed, and every page is cleared again for
     the next one, which takes longer than the arithmetic on arrays of a thousand rows. The library of Linux is told by
     `mallopt`; others have no such function, and nothing happens. No memory is touched, and once is enough for a
-    process. It is for workers as well: those of Dask are started with thresholds of a few kilobytes.
+    process. It is for workers as well: those of Dask are started with a threshold of 64 kB.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(MMAP_THRESHOLD, LARGEST)

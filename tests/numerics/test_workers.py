@@ -17,6 +17,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
 from causalrisk.estimators.blocked import separate
+from causalrisk.numerics import workers
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import active_client, flat_map, ordered_map
@@ -139,7 +140,9 @@ def test_processes_of_joblib_change_no_digit(folder, alone):
         np.testing.assert_array_equal(fits(folder, 2), alone)
 
 
-def test_a_client_is_used_where_there_is_one(folder, alone):
+@pytest.mark.parametrize("carried", [0, workers.CARRIED], ids=["large functions", "small ones"])
+def test_a_client_is_used_where_there_is_one(folder, alone, monkeypatch, carried):
+    monkeypatch.setattr(workers, "CARRIED", carried)
     assert active_client() is None
     with cluster("works") as client:
         assert active_client() is client

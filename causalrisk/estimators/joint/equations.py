@@ -347,7 +347,7 @@ def _second_sums(theta: Array, criterion: JointCriterion, centres: VarianceCentr
     objective, resampled = JointObjective(block.sample, criterion), block.resampled
     variance = objective.variance(objective.means(theta[..., None]), resampled.share, resampled.moments, centres)
     rows = _variance_rows(variance, criterion.contrasts, block.columns)
-    return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance))
+    return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance, block.columns))
 
 
 def _both_sums(
@@ -365,13 +365,13 @@ def _variance_rows(variance: EffectVariance, contrasts: Array, columns: Array) -
             yield np.column_stack([slopes.T, -contrast @ part.psi[..., 0]]) * root
 
 
-def _psi_sums(variance: EffectVariance) -> PsiSums:
-    arms, found = range(len(variance.slices)), []
+def _psi_sums(variance: EffectVariance, columns: Array) -> PsiSums:
+    by_arm, found = (len(variance.slices), len(columns)), []
     for part in variance.parts:
-        slopes = [variance.slopes(part, a) for a in arms]
+        slopes = variance.weighted_slopes(part, np.ones((len(variance.slices), 1))).written(columns)
         for weights in (part.weights.tilt, part.weights.measure):
             shared = (variance.share * weights)[:, 0]
-            found.append((np.stack([shared @ slope for slope in slopes]), part.D_psi[..., 0] @ shared))
+            found.append(((slopes @ shared).reshape(by_arm), part.D_psi[..., 0] @ shared))
     tilt, measure = found[::2], found[1::2]
     return PsiSums(
         np.stack([slope for slope, _ in tilt]),

@@ -201,11 +201,6 @@ class EffectVariance:
         of_measure = self.centres.of_measure
         return centres if of_measure is None else [*centres, (weights.measure, of_measure)]
 
-    def slopes(self, part: PsiPart, arm: int) -> Array:
-        """psi'_a of a single resample, shape (n, p)."""
-        centres = self.centring(part.weights)
-        return part.factor[arm] * self.q - sum(f * centre[arm].T for f, centre in centres)
-
     def weighted_slopes(self, part: PsiPart, weights: Array) -> RowVectors:
         """psi'_a of a single resample times weights of the arms, shape (K, n) or the same (K, 1) for all rows."""
         found = RowVectors.of_columns(weights * part.factor[..., 0], self.q.shape[1])
