@@ -9,16 +9,14 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.known_scores import score_matrix
 from causalrisk.design.offsets import read_offset
-from causalrisk.design.rank import check_arms, check_magnitude, usable_columns
+from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
 from causalrisk.design.size import check_size
+from causalrisk.design.support import Matrices, supported
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
-
-Encoder = FormulaEncoder | ArrayEncoder
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,8 @@ class Models:
     ----------
     y : ndarray of float64, shape (n,)
         Outcome.
-    X, Z : ndarray of float64, shape (n, p) and (n, q)
-        Outcome and propensity designs.
-    outcome, propensity : FormulaEncoder or ArrayEncoder
-        Coding of their columns.
+    matrices : Matrices
+        Outcome and propensity designs, and how new rows are coded.
     endog_name : str
         Name of the outcome.
     formula, propensity_formula : str or None
@@ -42,10 +38,7 @@ class Models:
     """
 
     y: np.ndarray
-    X: np.ndarray
-    Z: np.ndarray
-    outcome: Encoder
-    propensity: Encoder
+    matrices: Matrices
     endog_name: str
     formula: str | None
     propensity_formula: str | None
@@ -76,7 +69,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) -> Coding:
     """Code the treatment of the rows in the sample; `call` is how the call begins that messages tell to type."""
     return code_levels(
-        treat.values[rows.keep],
+        rows.of(treat.values),
         treat.name,
         treated=columns.treated,
         reference=columns.reference,
@@ -87,7 +80,7 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
 
 def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndarray:
     """Return the observation weights of the rows that are used, ones where there are none."""
-    weights = np.ones(int(rows.keep.sum())) if observed is None else observed[rows.keep]
+    weights = np.ones(rows.n) if observed is None else rows.of(observed)
     return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
 
 
@@ -100,15 +93,9 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned
 
 def check_models(models: Models) -> None:
     """Refuse models too large for memory, and an outcome too large for its squares."""
-    for model, design in (("outcome", models.X), ("propensity", models.Z)):
+    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
         check_size(len(models.y), design.shape[1], f"the {model} model")
     check_magnitude(models.y, f"outcome {models.endog_name!r}")
-
-
-def independent_columns(X: np.ndarray, encoder: Encoder, model: str, notes: list[str]) -> tuple[np.ndarray, Encoder]:
-    """Return a design without its dependent columns, and its encoder."""
-    keep = usable_columns(X, encoder.names, model, notes)
-    return np.ascontiguousarray(X if keep.all() else X[:, keep]), encoder.keeping(keep)
 
 
 def freeze(
@@ -125,16 +112,11 @@ def freeze(
     """Drop dependent columns, check what the arms support, and freeze."""
     weights = kept_weights(by, rows, observed)
     check_models(models)
-    X, outcome = independent_columns(models.X, models.outcome, "outcome", notes)
-    Z, propensity = independent_columns(models.Z, models.propensity, "propensity", notes)
-    if np.array_equal(X, Z):
-        Z = X  # one array in memory, and one basis of it
-    check_arms(
-        X,
-        Z=Z,
-        arm=coding.arm,
+    matrices = supported(
+        models.matrices,
+        coding.arm,
         labels=coding.labels,
-        names=outcome.names,
+        notes=notes,
         counts=weights if by.weight_type == "frequency" else None,
         variables=models.categories,
         constant_outcome=constant_outcome,
@@ -143,12 +125,12 @@ def freeze(
         warn_user(note, DesignWarning)
     return Design(
         y=models.y,
-        X=X,
-        Z=Z,
+        X=matrices.X,
+        Z=matrices.Z,
         arm=coding.arm,
         weights=weights,
         weight_type=by.weight_type,
-        cluster=None if by.cluster is None else cluster_codes(by.cluster.values[rows.keep], by.cluster.name),
+        cluster=None if by.cluster is None else cluster_codes(rows.of(by.cluster.values), by.cluster.name),
         offset=kept_offset(by, rows.keep, (by.treat.name, models.endog_name)),
         offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
@@ -156,11 +138,11 @@ def freeze(
         levels=coding.levels,
         endog_name=models.endog_name,
         treat_name=by.treat.name,
-        exog_names=outcome.names,
-        propensity_names=propensity.names,
+        exog_names=matrices.outcome.names,
+        propensity_names=matrices.propensity.names,
         formula=models.formula,
         propensity_formula=models.propensity_formula,
-        index=by.treat.values.index[rows.keep],
+        index=rows.of(by.treat.values.index),
         in_sample=pd.Series(rows.keep, index=by.treat.values.index, name="in_sample"),
         sample_ledger=rows.ledger,
         notes=tuple(notes),
@@ -170,6 +152,6 @@ def freeze(
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
         missing=missing,
-        outcome_encoder=outcome,
-        propensity_encoder=propensity,
+        outcome_encoder=matrices.outcome,
+        propensity_encoder=matrices.propensity,
     )

@@ -10,8 +10,8 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
-from causalrisk.design.rank import check_arms, usable_columns
 from causalrisk.design.rows import cluster_codes, ledger_frame, relative_weights
+from causalrisk.design.support import Matrices, supported
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 
 
@@ -172,7 +172,7 @@ class Design:
     @property
     def outcome_limits(self) -> np.ndarray:
         """Smallest and largest outcome of each arm, shape (K, 2)."""
-        return np.array([(self.y[rows].min(), self.y[rows].max()) for rows in self.members])
+        return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members)])
 
     @property
     def counts(self) -> np.ndarray:
@@ -225,20 +225,16 @@ class Design:
         """Arrays and encoders of the rows kept."""
         if not keep.any():
             raise DesignError("no observations left.")
-        columns = usable_columns(self.X[keep], self.exog_names, "outcome", notes)
-        columns_z = usable_columns(self.Z[keep], self.propensity_names, "propensity", notes)
-        outcome, propensity = self.outcome_encoder.keeping(columns), self.propensity_encoder.keeping(columns_z)
-        X, Z = np.ascontiguousarray(self.X[keep][:, columns]), np.ascontiguousarray(self.Z[keep][:, columns_z])
         arm, cluster = self.arm[keep], None
+        X = self.X[keep]
         weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
-        counts = weights if self.weight_type == "frequency" else None
-        check_arms(
-            X,
-            Z=Z,
-            arm=arm,
+        matrices = supported(
+            Matrices(X, X if self.Z is self.X else self.Z[keep], self.outcome_encoder, self.propensity_encoder),
+            arm,
             labels=self.labels,
-            names=outcome.names,
-            counts=counts,
+            notes=notes,
+            counts=weights if self.weight_type == "frequency" else None,
+            variables={},
             constant_outcome=self.constant_outcome,
         )
         if self.cluster is not None and self.cluster_name is not None:
@@ -246,16 +242,16 @@ class Design:
         return replace(
             self,
             y=self.y[keep],
-            X=X,
-            Z=Z,
+            X=matrices.X,
+            Z=matrices.Z,
             arm=arm,
             weights=weights,
             cluster=cluster,
             offset=None if self.offset is None else self.offset[keep],
             score=None if self.score is None else self.score[keep],
-            exog_names=outcome.names,
-            propensity_names=propensity.names,
+            exog_names=matrices.outcome.names,
+            propensity_names=matrices.propensity.names,
             index=self.index[keep],
-            outcome_encoder=outcome,
-            propensity_encoder=propensity,
+            outcome_encoder=matrices.outcome,
+            propensity_encoder=matrices.propensity,
         )

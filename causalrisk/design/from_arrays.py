@@ -14,6 +14,7 @@ from causalrisk.design.columns.tables import Table, align, common_index, named_c
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder
 from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
+from causalrisk.design.support import Matrices
 from causalrisk.errors import DesignError
 
 
@@ -72,14 +73,17 @@ def design_from_arrays(
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
-        return np.column_stack([numbers(c[rows.keep], f"column {name!r}") for name, c in given.items()])
+        return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
 
+    X = matrix(right)
     models = Models(
-        y=numbers(y[rows.keep].rename(endog_name), f"outcome {endog_name!r}"),
-        X=matrix(right),
-        Z=matrix(assign),
-        outcome=ArrayEncoder(tuple(right), "outcome"),
-        propensity=ArrayEncoder(tuple(assign), "propensity"),
+        y=numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
+        matrices=Matrices(
+            X=X,
+            Z=X if assign is right else matrix(assign),
+            outcome=ArrayEncoder(tuple(right), "outcome"),
+            propensity=ArrayEncoder(tuple(assign), "propensity"),
+        ),
         endog_name=endog_name,
         formula=None,
         propensity_formula=None,

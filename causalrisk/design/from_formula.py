@@ -16,8 +16,9 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, unquoted
-from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
+from causalrisk.design.rows import ColumnOptions, Rows, Source, by_rows, draw_sample
 from causalrisk.design.size import check_levels
+from causalrisk.design.support import Matrices
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
@@ -90,7 +91,7 @@ def design_from_formula(
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
     rows, observed = draw_sample(sources, by=by, index=table.index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
-    models = formula_models(formulas, by.treat.name, sources, rows.keep)
+    models = formula_models(formulas, by.treat.name, sources, rows)
     return freeze(
         models,
         coding=coding,
@@ -227,7 +228,7 @@ def check_roles(formulas: Formulas, treat: str) -> None:
                 )
 
 
-def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], keep: np.ndarray) -> Models:
+def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], rows: Rows) -> Models:
     """Build both models on the rows of the estimation sample.
 
     Parameters
@@ -238,7 +239,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
         Name of the treatment.
     sources : sequence of Source
         All their variables.
-    keep : ndarray of bool, shape (N,)
+    rows : Rows
         The rows in the sample.
 
     Returns
@@ -251,9 +252,9 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
     DesignError
         If a variable or a term is not what a model can use.
     """
-    outcome, assigned, n = formulas.outcome, formulas.assigned, int(keep.sum())
+    outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
     codes = codes_of(outcome) | codes_of(assigned)
-    columns = {s.name: plain(s.values[keep], s.name, s.name in codes) for s in sources}
+    columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
     left, right, assign = (
         Scope({name: columns[name] for name in scope.variables}, scope.constants)
         for scope in (formulas.left, formulas.right, formulas.assign)
@@ -266,10 +267,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ke
     same = assigned.right is outcome.right  # no propensity formula was given
     return Models(
         y=y,
-        X=X,
-        Z=X if same else assigning.sample_matrix(n),
-        outcome=encoder,
-        propensity=assigning,
+        matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),
         endog_name=name,
         formula=outcome.text,
         propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
+from causalrisk.design.column_moments import ColumnMoments
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import Table, align, as_table, find_column, matched_rows
@@ -18,7 +19,6 @@ from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.rank import usable_columns
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20
@@ -213,7 +213,7 @@ def _projection(design: Design, text: str, table: Table) -> Moderators:
         _check_complete(values, name)
     encoder = FormulaEncoder(formula, scope)
     matrix = encoder.sample_matrix(design.n)
-    keep = usable_columns(matrix, encoder.names, "effects_by", [])
+    keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
     names = tuple(name for name, kept in zip(encoder.names, keep, strict=True) if kept)
     return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False)
 

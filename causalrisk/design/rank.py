@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array, row_blocks, triangular_factor
+from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
@@ -35,34 +35,20 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         )
 
 
-def usable_columns(X: np.ndarray, names: Sequence[str], model: str, notes: list[str]) -> np.ndarray:
-    """Tell which columns of a design can have a coefficient, and note what is odd about the design.
+def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str]) -> None:
+    """Note dependent columns, a missing constant and near-collinearity.
 
     Parameters
     ----------
-    X : ndarray, shape (n, p)
-        All columns.
+    found : ColumnFacts
+        Of a design.
     names : sequence of str
-        Their names.
+        Names of its columns.
     model : {"outcome", "propensity"}
         For messages.
     notes : list of str
-        Lines are appended for dependent columns, a missing constant and near-collinearity.
-
-    Returns
-    -------
-    ndarray of bool, shape (p,)
-        True for the columns to keep: the earlier ones of dependent columns.
+        Lines are appended.
     """
-    for name, column in zip(names, X.T, strict=True):
-        check_magnitude(column, f"column {name!r} of the {model} model")
-    found = column_facts(X)
-    note_columns(found, names, model, notes)
-    return found.keep
-
-
-def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str]) -> None:
-    """Note dependent columns, a missing constant and near-collinearity; the arguments are those of `usable_columns`."""
     keep = found.keep
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
@@ -84,11 +70,12 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
 
 def check_arms(
     X: np.ndarray,
-    Z: np.ndarray,
+    n_propensity: int,
     arm: np.ndarray,
     labels: Sequence[str],
     names: Sequence[str],
     *,
+    factors: Sequence[np.ndarray],
     counts: np.ndarray | None = None,
     variables: Mapping[str, pd.Series] | None = None,
     constant_outcome: bool = False,
@@ -97,14 +84,18 @@ def check_arms(
 
     Parameters
     ----------
-    X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity designs of full column rank.
+    X : ndarray, shape (n, p)
+        Outcome design of full column rank.
+    n_propensity : int
+        Coefficients of the propensity model.
     arm : ndarray of int, shape (n,)
         Arm of each row.
     labels : sequence of str
         Printed arm labels.
     names : sequence of str
         Names of the columns of X.
+    factors : sequence of ndarray, shape (r, p)
+        For each arm, rows with the inner products of its columns.
     counts : ndarray, shape (n,), optional
         How many units each row stands for (frequency weights).
     variables : mapping of str to Series, optional
@@ -118,12 +109,11 @@ def check_arms(
         Naming the arm, its number of rows and of coefficients, or the term that it cannot estimate.
     """
     size = np.bincount(arm, weights=counts, minlength=len(labels))
-    check_arm_sizes(size, labels, 1 if constant_outcome else X.shape[1], Z.shape[1])
+    check_arm_sizes(size, labels, 1 if constant_outcome else X.shape[1], n_propensity)
     if constant_outcome:
         return
-    for k in range(len(labels)):
-        rows = arm == k
-        dependent = np.flatnonzero(~independent_columns(triangular_factor(X[rows])))
+    for k, factor in enumerate(factors):
+        dependent = np.flatnonzero(~independent_columns(factor))
         if dependent.size:
             raise _not_estimable(
                 X, arm=arm, k=k, labels=labels, names=names, dependent=dependent, variables=variables or {}
@@ -218,12 +208,6 @@ class ColumnFacts:
     keep: NDArray[np.bool_]
     constant: bool
     condition: float
-
-
-def column_facts(X: Array) -> ColumnFacts:
-    """Tell what the angles between the columns of a design (n, p) tell."""
-    beside = [triangular_factor(np.column_stack([np.ones(len(X[rows])), X[rows]])) for rows in row_blocks(len(X))]
-    return factor_facts(triangular_factor(np.concatenate(beside)), np.ptp(X, axis=0) == 0)
 
 
 def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,15 @@ class Rows:
 
     keep: np.ndarray
     ledger: pd.DataFrame
+
+    @cached_property
+    def n(self) -> int:
+        """Number of rows in the sample."""
+        return int(self.keep.sum())
+
+    def of(self, values: Any) -> Any:
+        """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
+        return values if self.n == len(self.keep) else values[self.keep]
 
 
 def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None = None) -> Rows:

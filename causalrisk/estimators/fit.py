@@ -352,5 +352,5 @@ def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeigh
 def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:
     """Summaries of the importance weights of each arm that has rows; units, shape (n,), as in `Design.units`."""
     inverse = np.ones(sample.n) if weights is None else weights.undivided
-    rows = [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
-    return {a: arm_weights(inverse[r], sample.s[r], units[r]) for a, r in enumerate(rows) if r.size}
+    rows = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
+    return {a: arm_weights(inverse[r], sample.s[r], units[r]) for a, r in enumerate(rows) if r.start < r.stop}

@@ -208,8 +208,9 @@ def make_sample(
         mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
 
     def basis(values: Array, of_frame: int) -> Basis:
-        rows = values[order] if frame is None else np.vstack([frame[of_frame], values[order]])
-        return orthonormal_basis(rows, s)
+        if frame is None:
+            return orthonormal_basis(values, s, order)
+        return orthonormal_basis(np.vstack([frame[of_frame], values[order]]), s)
 
     outcome = basis(X, 0)
     propensity = outcome if Z is X and frame is None else basis(Z, 1)
@@ -229,7 +230,8 @@ def make_sample(
 
 def _by_arm(arm: NDArray[np.intp], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
     """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
-    order = np.argsort(arm, kind="stable")
+    short = arm.astype(np.min_scalar_type(int(arm.max(initial=0))))  # is sorted in time proportional to the rows
+    order = np.argsort(short, kind="stable")
     ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
     return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
+from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
@@ -64,7 +65,7 @@ class Basis:
         return replace(self, columns=self.of_rows(X))
 
 
-def orthonormal_basis(X: Array, weights: Array) -> Basis:
+def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
     """Return an orthonormal basis of the columns of X under the observation weights.
 
     Parameters
@@ -72,7 +73,9 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
     X : ndarray, shape (n, p)
         Design of full column rank.
     weights : ndarray, shape (n,)
-        Positive observation weights.
+        Positive observation weights of the rows of the basis.
+    order : ndarray of int, shape (n,), optional
+        The row of X that each row of the basis is; by default in the same order.
 
     Returns
     -------
@@ -84,18 +87,27 @@ def orthonormal_basis(X: Array, weights: Array) -> Basis:
     Where X has a constant column the others are centred first, so that a covariate shifted far from zero loses no
     digits.
     """
+    root, total = np.sqrt(weights), float(weights.sum())
     steady = np.flatnonzero((X[0] == X).all(axis=0) & (X[0] != 0))
+    columns = _in_order(X, order)
     constant = int(steady[0]) if steady.size else 0
     shift = np.zeros(X.shape[1])
     if steady.size:
-        shift = weights @ X / weights.sum() / X[0, constant]
+        shift = weights @ columns / total / X[0, constant]
         shift[constant] = 0.0
-    root, total = np.sqrt(weights), float(weights.sum())
-    columns = _centred(X, shift, constant)
+        columns -= shift * X[0, constant]
     factor = _orthonormalise(columns, root, total)
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
     return Basis(columns, factor, shift, constant)
+
+
+def _in_order(X: Array, order: NDArray[np.intp] | None) -> Array:
+    """Copy rows, shape (n, p), in an order; most of what is done with them goes column by column."""
+    columns = np.empty((X.shape[1], len(X))).T
+    for rows in row_blocks(len(X)):
+        columns[rows] = X[rows] if order is None else X[order[rows]]
+    return columns
 
 
 def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
@@ -122,7 +134,7 @@ def _centred(X: Array, shift: Array, constant: int) -> Array:
 def _solve_rows(columns: Array, factor: Array) -> None:
     """Replace each row c of columns, shape (n, p), by the solution q of q R = c."""
     for rows in row_blocks(len(columns)):
-        columns[rows] = solve_triangular(factor, columns[rows].T, trans="T", check_finite=False).T
+        columns[rows] = dtrsm(1.0, factor, columns[rows], side=1)
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
@@ -433,7 +445,13 @@ def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
 
 def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
     """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1); those of blocks, stacked, have that of all."""
-    return triangular_factor(np.column_stack([X, y]), np.sqrt(weights))
+    factors = []
+    for rows in row_blocks(len(y)):
+        beside = np.empty((X.shape[1] + 1, len(y[rows])))  # a row of memory for each column
+        beside[:-1], beside[-1] = X[rows].T, y[rows]
+        beside *= np.sqrt(weights[rows])
+        factors.append(np.linalg.qr(beside.T, mode="r"))
+    return triangular_factor(np.concatenate(factors))
 
 
 def factor_solution(factor: Array) -> Array:

@@ -62,6 +62,11 @@ def _logit_odds(eta: Array, d: Array) -> Array:
     return np.exp(signed, out=signed)
 
 
+def _logit_log_likelihood(eta: Array, d: Array) -> Array:
+    signed = (1 - 2 * d) * eta
+    return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
+
+
 def _mills(x: Array) -> Array:
     """Ratio of the normal density to the distribution function, accurate in both tails."""
     return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
@@ -125,7 +130,7 @@ BINARY_LINKS = {
         own_odds=_logit_odds,
         own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
         score=_logit_score,
-        log_likelihood=lambda eta, d: -np.logaddexp(0, (1 - 2 * d) * eta),
+        log_likelihood=_logit_log_likelihood,
     ),
     "probit": Link(
         name="probit",

@@ -68,21 +68,23 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
     units = np.ones_like(weights) if units is None else units
-    order = np.argsort(-inverse * weights / units, kind="stable")
-    w, units = (inverse * weights / units)[order], units[order]
+    w = inverse * weights / units
+    n, heaviest = int(units.sum()), float(w.max())
     # Of rows that weigh nothing at all, a block of others, each counts alike.
-    relative = w / w[0] if np.isfinite(w[0]) and w[0] else (w == w[0]).astype(float)
-    held, n = units * relative, int(units.sum())
-    total, top = held.sum(), max(1, int(np.ceil(TOP_SHARE * n)))
-    at_top = np.clip(top - (np.cumsum(units) - units), 0, units)
+    relative = w / heaviest if np.isfinite(heaviest) and heaviest else (w == heaviest).astype(float)
+    held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
+    total = held.sum()
+    few = np.argpartition(-relative, min(top, len(w)) - 1)[:top]  # each stands for one observation at the least
+    few = few[np.argsort(-relative[few], kind="stable")]
+    at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
         effective_n=float(total**2 / (held * relative).sum()),
         largest=float(inverse.max()),
-        top_share=float((at_top * relative).sum() / total),
-        largest_share=float(relative[0] / total),
-        extreme=int(units[inverse[order] > LARGE_WEIGHT].sum()),
-        heaviest=float(w[0]),
+        top_share=float((at_top * relative[few]).sum() / total),
+        largest_share=float(relative[few[0]] / total),
+        extreme=int(units[inverse > LARGE_WEIGHT].sum()),
+        heaviest=heaviest,
     )
 
 

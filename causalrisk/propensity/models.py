@@ -19,6 +19,7 @@ from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns,
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import (
+    BlockedLikelihood,
     Likelihood,
     NewtonFits,
     PartedRows,
@@ -31,6 +32,7 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
 
+ALONE = 16_384  # rows of a block that stay in the cache under a single column of weights
 MANY = 65_536  # rows beyond which products of pairs of columns are made anew in every pass, to stay small
 
 
@@ -157,7 +159,14 @@ class LikelihoodModel(PropensityModel):
 
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""
-        return maximize(self.weighted(weights), np.zeros((self.n_coefficients, 1)))
+        blocks = row_blocks(len(weights), ALONE)
+        likelihood = BlockedLikelihood(
+            lambda function: (function([self.part(rows).weighted(weights[rows])]) for rows in blocks),
+            self.likelihood.n_predictors,
+            bounded=self.likelihood.bounded,
+            which=(0,),
+        )
+        return maximize(likelihood, np.zeros((self.n_coefficients, 1)))
 
     def weighted(self, weights: Array) -> WeightedRows:
         """Return the likelihood under one column of weights, shape (n, 1), with damping."""

@@ -111,7 +111,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         )
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
-    result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name)
+    result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise DesignError(
             f"column {name!r} has {int(np.isinf(values).sum())} infinite values; expected finite numbers.\n"
@@ -232,4 +232,4 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
             f"{what} has dtype {column.dtype}; expected numbers.\nMake 0 and 1 of its levels with pd.get_dummies, or "
             "use a formula, which does."
         )
-    return values.to_numpy(dtype=np.float64, copy=True)
+    return np.array(values, dtype=np.float64)

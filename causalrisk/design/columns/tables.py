@@ -439,7 +439,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     Returns
     -------
     dict of str to Series
-        On `index`, in order.
+        On `index`, in order; may share memory with `values`.
 
     Raises
     ------
@@ -451,14 +451,15 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     frame, labelled = _frame(values, what)
     rows = np.arange(len(frame))
     position = align(pd.Series(rows, index=frame.index) if labelled else rows, index, what, notes).to_numpy()
+    moved = not np.array_equal(position, rows)
     unique_names(list(frame.columns), what)
     if frame.shape[1] == 0:
         raise DesignError(
             f"{what} has no columns; expected at least one.\nPass e.g. a column of ones, np.ones((n, 1))."
         )
     return {
-        name: pd.Series(frame.iloc[:, j].array.take(position), index=index, name=name)
-        for j, name in enumerate(frame.columns)
+        name: pd.Series(column.array.take(position) if moved else column.array, index=index, name=name, copy=False)
+        for name, column in frame.items()
     }
 
 
@@ -497,4 +498,4 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
         else:
             count += 1
             names.append(f"x{count}")
-    return pd.DataFrame({name: array[:, j] for j, name in enumerate(names)}, index=pd.RangeIndex(len(array))), False
+    return pd.DataFrame(array, columns=names, copy=False), False

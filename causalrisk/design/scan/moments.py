@@ -7,88 +7,11 @@ from functools import partial, reduce
 
 import numpy as np
 
-from causalrisk.design.rank import check_magnitude, factor_facts, independent_columns, note_columns
+from causalrisk.design.column_moments import ColumnMoments
+from causalrisk.design.rank import independent_columns
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark, PassCounter
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array, Basis, factored_basis, triangular_factor
-
-
-@dataclass(frozen=True)
-class ColumnMoments:
-    """Columns of a design over rows: a triangular factor for each arm, and their limits.
-
-    Parameters
-    ----------
-    origin : ndarray, shape (p,)
-        What was subtracted, so that far columns lose no digits.
-    low, high : ndarray, shape (K, p)
-        Limits of the columns in each arm.
-    triangles : tuple of ndarray
-        For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
-    """
-
-    origin: Array
-    low: Array
-    high: Array
-    triangles: tuple[Array, ...]
-
-    @classmethod
-    def of(cls, columns: Array, origin: Array, block: CodedBlock, n_arms: int) -> ColumnMoments:
-        """Return those of the rows of a block."""
-        rows = np.column_stack([np.ones(len(columns)), columns - origin])
-        root, members = np.sqrt(block.weights), [block.arm == a for a in range(n_arms)]
-        return cls(
-            origin=origin,
-            low=np.stack([columns[own].min(axis=0, initial=np.inf) for own in members]),
-            high=np.stack([columns[own].max(axis=0, initial=-np.inf) for own in members]),
-            triangles=tuple(triangular_factor(rows[own], root[own]) for own in members),
-        )
-
-    def beside(self, other: ColumnMoments) -> ColumnMoments:
-        """Return those of other rows beside these."""
-        pairs = zip(self.triangles, other.triangles, strict=True)
-        return ColumnMoments(
-            origin=self.origin,
-            low=np.minimum(self.low, other.low),
-            high=np.maximum(self.high, other.high),
-            triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
-        )
-
-    @property
-    def triangle(self) -> Array:
-        """Factor over all arms."""
-        return triangular_factor(np.vstack(self.triangles))
-
-    @property
-    def limits(self) -> Array:
-        """Smallest and largest value of each column, shape (p, 2)."""
-        return np.column_stack([self.low.min(axis=0), self.high.max(axis=0)])
-
-    @property
-    def steady(self) -> np.ndarray:
-        """Which columns are constant."""
-        return self.limits[:, 0] == self.limits[:, 1]
-
-    def plain(self, triangle: Array) -> Array:
-        """Rows that have the inner products of the columns themselves."""
-        return triangle[:, 1:] + triangle[:, [0]] * self.origin
-
-    def usable(self, names: tuple[str, ...], model: str, notes: list[str]) -> np.ndarray:
-        """As `rank.usable_columns`, from the factor."""
-        for name, limits in zip(names, self.limits, strict=True):
-            check_magnitude(limits, f"column {name!r} of the {model} model")
-        triangle = self.triangle
-        found = factor_facts(np.column_stack([triangle[:, 0], self.plain(triangle)]), self.steady)
-        note_columns(found, names, model, notes)
-        return found.keep
-
-    def basis(self, keep: np.ndarray) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and what gives the constant in it, as nearly as the columns can."""
-        constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
-        triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
-        basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
-        means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
-        return basis, basis.of_rows(means[None])[0]
+from causalrisk.numerics.linalg import Array
 
 
 @dataclass(frozen=True)
@@ -144,8 +67,8 @@ class Moments:
 
     def check_arms(self, keep: np.ndarray, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
         """Raise a DesignError where the rows of an arm do not tell the terms of its outcome model apart."""
-        for label, triangle in zip(labels, self.X.triangles, strict=True):
-            dependent = ~independent_columns(self.X.plain(triangle)[:, np.flatnonzero(keep)])
+        for label, factor in zip(labels, self.X.arms(keep), strict=True):
+            dependent = ~independent_columns(factor)
             if dependent.any():
                 terms = ", ".join(repr(name) for name, odd in zip(names, dependent, strict=True) if odd)
                 raise DesignError(
@@ -172,7 +95,7 @@ def _outcomes(block: CodedBlock) -> Array:
 def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moments:
     """Return those of the rows of a block."""
     X, Z, y = (
-        ColumnMoments.of(columns, origin, block, k)
+        ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
         for columns, origin in zip((block.X, block.Z, _outcomes(block)), origins, strict=True)
     )
     cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster

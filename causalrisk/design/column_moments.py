@@ -1,0 +1,147 @@
+"""What the rows of a design leave of its columns: their limits, and a triangular factor for each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design.rank import check_magnitude, factor_facts, note_columns
+from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
+
+ROWS_A_COLUMN = 4  # in each arm of a block, at the least, so that factors are smaller than what they are made of
+
+
+@dataclass(frozen=True)
+class ColumnMoments:
+    """Columns of a design over rows: a triangular factor for each arm, and their limits.
+
+    Parameters
+    ----------
+    origin : ndarray, shape (p,)
+        What was subtracted, so that far columns lose no digits.
+    low, high : ndarray, shape (K, p)
+        Limits of the columns in each arm.
+    triangles : tuple of ndarray
+        For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
+    """
+
+    origin: Array
+    low: Array
+    high: Array
+    triangles: tuple[Array, ...]
+
+    @classmethod
+    def of(
+        cls,
+        columns: Array,
+        arm: NDArray[np.intp] | None = None,
+        n_arms: int = 1,
+        *,
+        origin: Array | None = None,
+        weights: Array | None = None,
+    ) -> ColumnMoments:
+        """Return those of columns, shape (n, p).
+
+        Parameters
+        ----------
+        columns : ndarray, shape (n, p)
+            All columns, of finite numbers.
+        arm : ndarray of int, shape (n,), optional
+            Arm of each row; by default there is one.
+        n_arms : int, default 1
+            K.
+        origin : ndarray, shape (p,), optional
+            Zero by default.
+        weights : ndarray, shape (n,), optional
+            Of the rows; one by default.
+        """
+        n, p = columns.shape
+        origin = np.zeros(p) if origin is None else origin
+        low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
+        factors: list[list[Array]] = [[np.empty((0, 1 + p))] for _ in range(n_arms)]
+        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (1 + p))):
+            for a, found in enumerate(factors):
+                members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
+                rows = columns[block][members]
+                own = np.ones((1 + p, len(rows)))  # a row of memory for each column
+                own[1:] = rows.T
+                low[a] = np.minimum(low[a], own[1:].min(axis=1, initial=np.inf))
+                high[a] = np.maximum(high[a], own[1:].max(axis=1, initial=-np.inf))
+                own[1:] -= origin[:, None]
+                if weights is not None:
+                    own *= np.sqrt(weights[block][members])
+                found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
+        return cls(origin, low, high, tuple(triangular_factor(np.concatenate(found)) for found in factors))
+
+    def beside(self, other: ColumnMoments) -> ColumnMoments:
+        """Return those of other rows beside these."""
+        pairs = zip(self.triangles, other.triangles, strict=True)
+        return ColumnMoments(
+            origin=self.origin,
+            low=np.minimum(self.low, other.low),
+            high=np.maximum(self.high, other.high),
+            triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
+        )
+
+    @property
+    def triangle(self) -> Array:
+        """Factor over all arms."""
+        return self.triangles[0] if len(self.triangles) == 1 else triangular_factor(np.vstack(self.triangles))
+
+    @property
+    def limits(self) -> Array:
+        """Smallest and largest value of each column, shape (p, 2)."""
+        return np.column_stack([self.low.min(axis=0), self.high.max(axis=0)])
+
+    @property
+    def steady(self) -> NDArray[np.bool_]:
+        """Which columns are constant."""
+        return np.asarray(self.limits[:, 0] == self.limits[:, 1])
+
+    def arms(self, keep: NDArray[np.bool_]) -> list[Array]:
+        """For each arm, rows that have the inner products of the columns that are kept, shape (r, p')."""
+        return [self._plain(triangle)[:, keep] for triangle in self.triangles]
+
+    def _plain(self, triangle: Array) -> Array:
+        """Rows that have the inner products of the columns themselves."""
+        return triangle[:, 1:] + triangle[:, [0]] * self.origin
+
+    def usable(self, names: Sequence[str], model: str, notes: list[str]) -> NDArray[np.bool_]:
+        """Tell which columns can have a coefficient, and note what is odd about them.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Their names.
+        model : {"outcome", "propensity"}
+            For messages.
+        notes : list of str
+            Lines are appended for dependent columns, a missing constant and near-collinearity.
+
+        Returns
+        -------
+        ndarray of bool, shape (p,)
+            True for the columns to keep: the earlier ones of dependent columns.
+
+        Raises
+        ------
+        DesignError
+            If the square of a value is no number.
+        """
+        for name, limits in zip(names, self.limits, strict=True):
+            check_magnitude(limits, f"column {name!r} of the {model} model")
+        triangle = self.triangle
+        found = factor_facts(np.column_stack([triangle[:, 0], self._plain(triangle)]), self.steady)
+        note_columns(found, names, model, notes)
+        return found.keep
+
+    def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
+        """Basis of the columns that are kept, and what gives the constant in it, as nearly as the columns can."""
+        constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
+        triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
+        basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
+        means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
+        return basis, basis.of_rows(means[None])[0]
