@@ -17,6 +17,7 @@ from causalrisk.design.size import check_size
 from causalrisk.design.support import Matrices, supported
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
+from causalrisk.numerics.linalg import all_ones
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
 
 def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndarray:
     """Return the observation weights of the rows that are used, ones where there are none."""
-    weights = np.ones(rows.n) if observed is None else rows.of(observed)
+    weights = all_ones(rows.n) if observed is None else rows.of(observed)
     return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
 
 

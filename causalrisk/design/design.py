@@ -13,6 +13,7 @@ from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rows import cluster_codes, ledger_frame, relative_weights
 from causalrisk.design.support import Matrices, supported
 from causalrisk.errors import DesignError, DesignWarning, warn_user
+from causalrisk.numerics.linalg import all_ones, rows_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,7 +126,7 @@ class Design:
     @property
     def units(self) -> np.ndarray:
         """How many observations each row stands for: its frequency weight, else one; shape (n,)."""
-        return self.weights if self.weight_type == "frequency" else np.ones(self.n)
+        return self.weights if self.weight_type == "frequency" else all_ones(self.n)
 
     @property
     def nobs(self) -> int:
@@ -227,7 +228,7 @@ class Design:
             raise DesignError("no observations left.")
         arm, cluster = self.arm[keep], None
         X = self.X[keep]
-        weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
+        weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         matrices = supported(
             Matrices(X, X if self.Z is self.X else self.Z[keep], self.outcome_encoder, self.propensity_encoder),
             arm,

@@ -23,9 +23,10 @@ from causalrisk.estimators.resampling import fit_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
-from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message
+from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message, remote_units
 from causalrisk.propensity.weights import WeightFit
 
 FEW_CLUSTERS = 10
@@ -340,13 +341,17 @@ def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeigh
 def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
     """Summaries of the importance weights per arm, and the message where few dominate."""
     sample = data.sample
-    units = sample.arrange(np.concatenate([data.design.units, np.ones(sample.n_frame)]))
+    units = data.design.units
+    if sample.n_frame:
+        units = np.concatenate([units, np.ones(sample.n_frame)])
+    units = sample.arrange(units)
     summaries = tuple(weights_of_arms(sample, weights, units).values())
     everybody = data.target.separable and data.target.toward is None
-    scores = weights.probabilities if weights is not None and everybody else None
-    return summaries, overlap_message(
-        summaries, labels=data.design.labels, scores=scores, units=units, unit_name=data.design.unit_name
-    )
+    remote = None
+    if weights is not None and everybody:
+        rows = sample.parts() if weights.model.by_rows else [slice(None)]
+        remote = add_up(remote_units(weights.probabilities_of(part), units[part]) for part in rows)
+    return summaries, overlap_message(summaries, data.design.labels, remote, data.design.unit_name)
 
 
 def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:

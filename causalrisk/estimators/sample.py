@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, Basis, orthonormal_basis, part_slices, weighted_gram
+from causalrisk.numerics.linalg import (
+    Array,
+    Basis,
+    all_ones,
+    orthonormal_basis,
+    part_slices,
+    rows_of,
+    weighted_gram,
+)
 
 PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
@@ -73,7 +81,7 @@ class Sample:
     @property
     def observed(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
-        return (np.arange(self.n) >= self.n_frame).astype(float)
+        return (np.arange(self.n) >= self.n_frame).astype(float) if self.n_frame else all_ones(self.n)
 
     @cached_property
     def total(self) -> float:
@@ -132,7 +140,7 @@ class Sample:
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
         if not self.n_frame:
-            return values[self.order]
+            return rows_of(values, self.order)
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     def parts(self, share: int = 1) -> list[slice]:
@@ -199,9 +207,13 @@ def make_sample(
     """
     n_frame = 0 if frame is None else len(frame[0])
     order, slices = _by_arm(arm, 0, n_frame)
-    s = np.concatenate([np.ones(n_frame), weights[order]])
-    arms = np.concatenate([np.zeros(n_frame, dtype=np.intp), arm[order]])
-    y_all = np.concatenate([np.full(n_frame, y.mean()), y[order]])
+
+    def beside(of_frame: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([of_frame, own]) if n_frame else own
+
+    s = beside(np.ones(n_frame), rows_of(weights, order))
+    arms = beside(np.zeros(n_frame, dtype=np.intp), arm[order])
+    y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
         offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -368,6 +368,16 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
     singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
     left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
     return left, triangle[:, :p, p], np.asarray(singular)
+
+
+def all_ones(n: int) -> Array:
+    """Return ones, shape (n,), of which there is one in memory; read-only."""
+    return np.broadcast_to(1.0, n)
+
+
+def rows_of(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
+    """Values of some rows in an order; of `all_ones` as these are."""
+    return np.broadcast_to(values[:1], len(order)) if values.strides == (0,) else values[order]
 
 
 def row_blocks(n: int, size: int | None = None) -> list[slice]:

@@ -68,18 +68,21 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
     units = np.ones_like(weights) if units is None else units
-    w = inverse * weights / units
-    n, heaviest = int(units.sum()), float(w.max())
-    # Of rows that weigh nothing at all, a block of others, each counts alike.
-    relative = w / heaviest if np.isfinite(heaviest) and heaviest else (w == heaviest).astype(float)
+    relative = inverse * weights
+    relative /= units
+    n, heaviest = int(units.sum()), float(relative.max())
+    if np.isfinite(heaviest) and heaviest:
+        relative /= heaviest
+    else:  # of rows that weigh nothing at all, a block of others, each counts alike
+        relative = (relative == heaviest).astype(float)
     held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
     total = held.sum()
-    few = np.argpartition(-relative, min(top, len(w)) - 1)[:top]  # each stands for one observation at the least
+    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each stands for an observation at the least
     few = few[np.argsort(-relative[few], kind="stable")]
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
         n=n,
-        effective_n=float(total**2 / (held * relative).sum()),
+        effective_n=float(total**2 / (held @ relative)),
         largest=float(inverse.max()),
         top_share=float((at_top * relative[few]).sum() / total),
         largest_share=float(relative[few[0]] / total),
@@ -115,40 +118,6 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
     )
 
 
-def overlap_message(
-    arms: Sequence[ArmWeights],
-    labels: Sequence[str],
-    scores: Array | None = None,
-    units: Array | None = None,
-    unit_name: str = "row",
-) -> str:
-    """Return a warning where overlap is poor, or an empty text.
-
-    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight, the
-    effective n is below a third of the arm's rows where everybody is the target (a fifth for other targets, whose
-    weights leave rows out on purpose), or more than 5% of all rows have a propensity score within 0.001 of 0 or 1.
-
-    Parameters
-    ----------
-    arms : sequence of ArmWeights
-        Summary per arm.
-    labels : sequence of str
-        Their labels.
-    scores : ndarray, shape (K, n), optional
-        Probability of each arm of all rows, where everybody is the target.
-    units : ndarray, shape (n,), optional
-        How many observations each row stands for; by default one.
-    unit_name : str
-        What an observation is called.
-
-    Returns
-    -------
-    str
-        What was found and what to do.
-    """
-    return overlap_text(arms, labels, None if scores is None else remote_units(scores, units), unit_name)
-
-
 def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
     """Return how many observations have hardly a counterpart in another arm, and of how many.
 
@@ -163,10 +132,31 @@ def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
     return int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
 
 
-def overlap_text(
-    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None, unit_name: str
+def overlap_message(
+    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None = None, unit_name: str = "row"
 ) -> str:
-    """As `overlap_message`, from the counts of `remote_units`; None where not everybody is the target."""
+    """Return a warning where overlap is poor, or an empty text.
+
+    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight, the
+    effective n is below a third of the arm's rows where everybody is the target (a fifth for other targets, whose
+    weights leave rows out on purpose), or more than 5% of all rows have a propensity score within 0.001 of 0 or 1.
+
+    Parameters
+    ----------
+    arms : sequence of ArmWeights
+        Summary per arm.
+    labels : sequence of str
+        Their labels.
+    remote : tuple of int, optional
+        Counts of `remote_units`, where everybody is the target.
+    unit_name : str
+        What an observation is called.
+
+    Returns
+    -------
+    str
+        What was found and what to do.
+    """
     found, least = [], SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
 from causalrisk.numerics.links import BINARY_LINKS
@@ -200,15 +201,19 @@ class LikelihoodModel(PropensityModel):
 
     def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
         """As in `PropensityModel`."""
-        score, curvature = self.likelihood.derivatives(self.predictors(gamma[:, None]))
-        if whole is None:
-            share = weights[:, None] / weights.sum()
-            whole = information(self.columns, None, curvature, share, n_predictors=self.n_predictors)[0]
+        pull, total, parts = np.empty((self.n_predictors, len(self.columns))), weights.sum(), list[Array]()
+        for rows in row_blocks(len(self.columns), ALONE):
+            part = self.part(rows)
+            score, curvature = part.likelihood.derivatives(part.predictors(gamma[:, None]))
+            pull[:, rows] = _finite(score[..., 0])
+            if whole is None:
+                share = weights[rows, None] / total
+                parts += [information(part.columns, None, curvature, share, n_predictors=self.n_predictors)[0]]
         # A separated fit has no information left, or overflows; its influence function is never used, so that a
         # pseudoinverse of what is finite is enough.
-        finite = _finite(whole)
+        finite = _finite(add_up(parts) if whole is None else whole)
         inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
-        return _finite(score[..., 0]), np.stack(np.split(inverse, self.n_predictors))
+        return pull, np.stack(np.split(inverse, self.n_predictors))
 
 
 class BinaryModel(LikelihoodModel):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import OptionError
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel
 
 LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
@@ -57,8 +57,8 @@ class ArmTarget(Target):
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Odds, and the indicator of the target."""
-        rows = np.ones(len(model.arm), dtype=bool) if self.toward is None else model.arm == self.toward
-        tilt = rows[:, None].astype(float)
+        own = all_ones(len(model.arm)) if self.toward is None else (model.arm == self.toward).astype(float)
+        tilt = own[:, None]
         terms = model.odds(eta, self.toward)
         return terms[0] if len(terms) == 1 else terms.sum(axis=0), tilt, tilt
 

@@ -140,7 +140,8 @@ class WeightModel:
         """Return pull and inverse of `RowWeights`, relative to the total weight of the sample."""
         information = None if whole is None else whole.information
         cut = self.propensity.n_gamma
-        pull, inverse = self.propensity.influence_parts(gamma[:cut], s * self.observed, information)
+        own = s if self.membership is None else s * self.observed
+        pull, inverse = self.propensity.influence_parts(gamma[:cut], own, information)
         if self.membership is None:
             return pull, inverse
         share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
@@ -466,8 +467,12 @@ class WeightFit(RowWeights):
     @property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
+        return self.probabilities_of(slice(None))
+
+    def probabilities_of(self, rows: slice) -> Array:
+        """Probability of each arm of some of the rows, where the model goes `by_rows`; of all in any case."""
         model = self.model.propensity
-        return model.probabilities(self.eta[: model.n_predictors, :, None])[:, :, 0]
+        return model.probabilities(self.eta[: model.n_predictors, rows, None])[:, :, 0]
 
     def part_of_fit(self, rows: slice) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""
@@ -567,11 +572,11 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
         at = model.weights_at(eta, counts, target)
         slopes = model.slopes(eta, counts, target, log_mean)
         pull, inverse = model.influence_parts(gamma, s, whole)
-    tilt = np.ascontiguousarray(at.tilt[:, 0])
+    tilt = at.tilt[:, 0]
     return WeightFit(
         excess=at.excess[:, 0],
         tilt=tilt,
-        measure=tilt if at.measure is at.tilt else np.ascontiguousarray(at.measure[:, 0]),
+        measure=tilt if at.measure is at.tilt else at.measure[:, 0],
         columns=model.columns,
         w_slope=slopes.w[..., 0],
         measure_slope=None if slopes.measure is None else slopes.measure[..., 0],

@@ -86,8 +86,7 @@ def test_a_fit_whose_report_says_bad_has_warned():
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
     arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0)
-    scores = np.full((2, 100), 0.5) if everybody else None
-    assert bool(overlap_message([arm], ["a"], scores)) == warned
+    assert bool(overlap_message([arm], ["a"], (0, 100) if everybody else None)) == warned
 
 
 def test_the_limits_of_the_warnings_are_in_their_docstrings():

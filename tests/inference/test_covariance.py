@@ -14,7 +14,7 @@ import statsmodels.api as sm
 import causalrisk as cr
 from causalrisk.inference import bootstrap
 from causalrisk.numerics.parallel import progress_bar
-from causalrisk.propensity.limits import arm_weights, overlap_message
+from causalrisk.propensity.limits import arm_weights, overlap_message, remote_units
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.conftest import RHS, simulate
 from tests.problems import problem
@@ -266,7 +266,7 @@ def test_given_multiplicities_carry_the_probability_weights():
 def test_poor_overlap_is_told():
     """A fifth of the rows' weight, a fifth of the rows, or hardly any counterparts."""
     even = arm_weights(np.ones(100), np.ones(100))
-    assert overlap_message([even, even], ["a", "b"], np.full((2, 200), 0.5)) == ""
+    assert overlap_message([even, even], ["a", "b"], remote_units(np.full((2, 200), 0.5))) == ""
     heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
     assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
     skewed = arm_weights(np.exp(np.linspace(0, 12, 100)), np.ones(100))
@@ -274,11 +274,11 @@ def test_poor_overlap_is_told():
     assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
     remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
     assert "11 of 201 rows have hardly a counterpart" in overlap_message(
-        [even, even], ["a", "b"], np.stack([1 - remote, remote])
+        [even, even], ["a", "b"], remote_units(np.stack([1 - remote, remote]))
     )
     few, units = np.array([0.5, 1e-4]), np.array([80.0, 20.0])
     assert "20 of 100 observations have hardly" in overlap_message(
-        [even, even], ["a", "b"], np.stack([1 - few, few]), units, "observation"
+        [even, even], ["a", "b"], remote_units(np.stack([1 - few, few]), units), "observation"
     )
 
 

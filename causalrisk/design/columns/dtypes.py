@@ -28,6 +28,7 @@ from causalrisk.design.columns.numbers_as_text import (
 from causalrisk.errors import DesignError
 
 SHOWN = 8
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # whoever writes to a column gets a copy of it
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
@@ -84,7 +85,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     Returns
     -------
     Series
-        An own copy on a RangeIndex. Categories without rows are gone.
+        On a RangeIndex; what is written to the column given does not change it. Categories without rows are gone.
 
     Raises
     ------
@@ -111,7 +112,10 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         )
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
-    result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
+    if COPY_ON_WRITE and values.dtype == dtype and values.flags.c_contiguous:
+        result = column.rename(name)
+    else:
+        result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise DesignError(
             f"column {name!r} has {int(np.isinf(values).sum())} infinite values; expected finite numbers.\n"

@@ -369,7 +369,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
             built = patsy.build_design_matrices([info], _aliased(scope.variables), _RefuseMissing(formula))[0]
     except patsy.PatsyError as error:
         raise _failed(error, formula, scope) from error
-    matrix = np.array(built, dtype=np.float64, order="C")
+    matrix = np.asarray(built, dtype=np.float64, order="C")
     if len(matrix) != n:
         raise DesignError(
             f"the {formula.model} formula {formula.text!r} gives {len(matrix)} rows for {n} rows of data; expected one "

@@ -56,7 +56,7 @@ from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.numerics.parallel import worker_count
-from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_text, remote_units
+from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_message, remote_units
 from causalrisk.propensity.targets import FunctionTarget, make_target
 from causalrisk.propensity.weights import (
     RowWeights,
@@ -433,7 +433,7 @@ class _WeightSpread:
         everybody = self.problem.spec.uses_propensity and target.separable and target.toward is None
         arms = tuple(part for [part] in self.parts)
         remote = (int(self.remote[0]), int(self.remote[1])) if everybody else None
-        message = overlap_text(arms, design.labels, remote, design.unit_name)
+        message = overlap_message(arms, design.labels, remote, design.unit_name)
         if message:
             notes.warn(message, OverlapWarning)
         return arms
