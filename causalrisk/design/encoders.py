@@ -76,7 +76,8 @@ class FormulaEncoder:
             The same coding with fewer columns.
         """
         other = copy.copy(self)
-        other._keep = _narrowed(np.ones(len(keep), dtype=bool) if self._keep is None else self._keep, keep)
+        if not keep.all():
+            other._keep = _narrowed(np.ones(len(keep), dtype=bool) if self._keep is None else self._keep, keep)
         return other
 
     def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:

@@ -292,12 +292,12 @@ def block_sample(
         The sorted rows.
     """
     order, slices = _by_arm(block.arm, n_arms, 0)
-    x = X.of(block.X[order])
+    x = X.of(block.X, order)
     offset = None if block.offset is None else block.offset[order]
     return BlockSample(
         y=block.y[order],
         X=x,
-        Z=x if block.Z is block.X else Z.of(block.Z[order]),
+        Z=x if block.Z is block.X else Z.of(block.Z, order),
         arm=block.arm[order],
         s=block.weights[order],
         slices=slices,

@@ -50,19 +50,20 @@ class Basis:
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
 
-    def of_rows(self, X: Array) -> Array:
-        """Return other rows of the design, shape (m, p), in the columns of the basis.
+    def of_rows(self, X: Array, order: NDArray[np.intp] | None = None) -> Array:
+        """Return other rows of the design, shape (m, p), in the columns of the basis, and maybe in another order.
 
         What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
         where these are nearly dependent.
         """
-        columns = _centred(X, self.shift, self.constant)
+        columns = _in_order(X, order)
+        _subtract(columns, self.shift, self.constant)
         _solve_rows(columns, self.factor)
         return columns
 
-    def of(self, X: Array) -> Basis:
+    def of(self, X: Array, order: NDArray[np.intp] | None = None) -> Basis:
         """Return the same basis on other rows of the design, shape (m, p)."""
-        return replace(self, columns=self.of_rows(X))
+        return replace(self, columns=self.of_rows(X, order))
 
 
 def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
@@ -95,7 +96,7 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
     if steady.size:
         shift = weights @ columns / total / X[0, constant]
         shift[constant] = 0.0
-        columns -= shift * X[0, constant]
+        _subtract(columns, shift, constant)
     factor = _orthonormalise(columns, root, total)
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
@@ -110,6 +111,14 @@ def _in_order(X: Array, order: NDArray[np.intp] | None) -> Array:
     return columns
 
 
+def _subtract(columns: Array, shift: Array, constant: int) -> None:
+    """Subtract multiples of the constant column in place, from columns that lie one after the other."""
+    if shift.any():
+        for rows in row_blocks(len(columns)):
+            part = columns[rows].T
+            part -= np.multiply.outer(shift, part[constant])
+
+
 def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
     """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R.
 
@@ -121,14 +130,6 @@ def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
     _solve_rows(columns, factor)
     return factor
-
-
-def _centred(X: Array, shift: Array, constant: int) -> Array:
-    """Subtract multiples of the constant column."""
-    columns = np.empty(X.shape, order="F")  # most of what is done with them goes column by column
-    for rows in row_blocks(len(X)):
-        np.subtract(X[rows], shift * X[rows, constant, None], out=columns[rows])
-    return columns
 
 
 def _solve_rows(columns: Array, factor: Array) -> None:

@@ -249,7 +249,8 @@ class _Factor:
     def eval(self, state: Any, data: Any) -> Any:
         value = self._inner.eval(state, data)
         if not self._numeric:
-            return value
+            plain = isinstance(value, pd.Series) and value.dtype.kind in "if"
+            return value.to_numpy() if plain else value  # which goes faster
         dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
         if getattr(dtype, "kind", "O") not in "bif":
             coded = re.fullmatch(r"C\((.*)\)", self._shown)
@@ -275,12 +276,14 @@ class _RefuseMissing(patsy.NAAction):
     def is_categorical_NA(self, obj: Any) -> bool:
         return obj is None or obj is pd.NA or obj is pd.NaT or (isinstance(obj, float) and obj != obj)
 
+    def is_numerical_NA(self, arr: Any) -> np.ndarray:
+        array = np.asarray(arr)
+        return np.asarray(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+
     def handle_NA(self, values: list[Any], is_NAs: list[Any], origins: list[Any]) -> list[Any]:
-        for value, absent, origin in zip(values, is_NAs, origins, strict=True):
-            array = np.asarray(value)
-            bad = np.asarray(absent) | ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            if bad.any():
-                raise _not_finite(origin.relevant_code(), int(bad.sum()), self._formula)
+        for bad, origin in zip(is_NAs, origins, strict=True):
+            if np.any(bad):
+                raise _not_finite(origin.relevant_code(), int(np.sum(bad)), self._formula)
         return values
 
 
