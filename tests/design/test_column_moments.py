@@ -1,0 +1,51 @@
+"""What a design leaves of its columns: compared with the rows themselves."""
+
+import numpy as np
+import pytest
+
+from causalrisk.design.column_moments import ColumnMoments
+from causalrisk.numerics.linalg import IN_CACHE
+
+N, K = 2 * IN_CACHE + 123, 3
+RNG = np.random.default_rng(8)
+ARM = RNG.integers(0, K, N)
+WEIGHTS = RNG.uniform(0.5, 2.0, N)
+COLUMNS = np.column_stack([np.ones(N), RNG.normal(2000.0, 3.0, N), RNG.exponential(size=N), ARM == 1.0])
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("origin", [None, np.array([0.5, 2000.0, 1.0, 0.0])])
+def test_inner_products_and_limits_of_each_arm(weights, origin):
+    found = ColumnMoments.of(COLUMNS, ARM, K, origin=origin, weights=weights)
+    shift, s = np.zeros(4) if origin is None else origin, np.ones(N) if weights is None else weights
+    for a, (triangle, plain) in enumerate(zip(found.triangles, found.arms(np.ones(4, dtype=bool)), strict=True)):
+        own = ARM == a
+        beside = np.column_stack([np.ones(own.sum()), COLUMNS[own] - shift])
+        np.testing.assert_allclose(triangle.T @ triangle, (beside.T * s[own]) @ beside, rtol=1e-12, atol=1e-9)
+        np.testing.assert_allclose(plain.T @ plain, (COLUMNS[own].T * s[own]) @ COLUMNS[own], rtol=1e-12, atol=1e-6)
+        assert (found.low[a] == COLUMNS[own].min(axis=0)).all() and (found.high[a] == COLUMNS[own].max(axis=0)).all()
+    assert found.steady.tolist() == [True, False, False, False]
+
+
+def test_blocks_beside_each_other_are_all_rows():
+    whole = ColumnMoments.of(COLUMNS, ARM, K)
+    first, rest = (ColumnMoments.of(COLUMNS[rows], ARM[rows], K) for rows in (slice(0, 50), slice(50, None)))
+    both = first.beside(rest)
+    np.testing.assert_array_equal(both.limits, whole.limits)
+    np.testing.assert_allclose(both.triangle.T @ both.triangle, whole.triangle.T @ whole.triangle, rtol=1e-12, atol=1e-9)
+
+
+def test_an_arm_without_rows_has_no_limits():
+    found = ColumnMoments.of(COLUMNS[ARM == 0], ARM[ARM == 0], K)
+    assert found.triangles[2].shape == (0, 5)
+    assert np.isinf(found.low[1:]).all()
+    np.testing.assert_array_equal(found.limits[0], [1.0, 1.0])
+
+
+def test_dependent_columns_are_found_whatever_the_order_of_the_rows():
+    columns, notes = np.column_stack([COLUMNS, COLUMNS[:, 1] - 2 * COLUMNS[:, 2]]), []
+    keep = ColumnMoments.of(columns, ARM, K).usable(("const", "year", "x", "one", "both"), "outcome", notes)
+    assert keep.tolist() == [True, True, True, True, False]
+    assert "dropped 'both'" in notes[0]
+    again = ColumnMoments.of(columns[::-1]).usable(("const", "year", "x", "one", "both"), "outcome", [])
+    assert again.tolist() == keep.tolist()
