@@ -1606,11 +1606,6 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
-    "frame, bootstrap": Expression(
-        lambda: model(data=SCAN, target=DATA[:50]).fit(n_boot=20),
-        lambda: model(data=SCAN, target=DATA[:50]).fit(cov_type="robust"),
-        fit=lambda **options: model(data=SCAN, target=DATA[:50]).fit(**options),
-    ),
     "frame, JRE": Case(
         lambda **o: scanned_jre(cov_type="robust", target=DATA[:50], **o),
         {"data": SCAN},

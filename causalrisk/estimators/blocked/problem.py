@@ -21,7 +21,7 @@ from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target, TiltTarget, make_target
-from causalrisk.propensity.weights import WeightModel
+from causalrisk.propensity.weights import WeightModel, membership_of
 
 T = TypeVar("T")
 
@@ -59,9 +59,22 @@ class Block:
         return likelihood_of(self.model.propensity)
 
     @property
+    def membership(self) -> LikelihoodModel:
+        """The membership model of a target frame."""
+        return likelihood_of(membership_of(self.model))
+
+    @property
+    def of_frame(self) -> bool:
+        """Whether the rows are of a target frame."""
+        return self.sample.n_frame > 0
+
+    @property
     def units(self) -> NDArray[np.intp]:
-        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it."""
-        return self.position if self.cluster is None else self.cluster
+        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it.
+
+        The rows of a target frame are numbered by themselves, and drawn one by one.
+        """
+        return self.position if self.cluster is None or self.of_frame else self.cluster
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,6 @@ def test_results_that_need_rows_say_so(births, name):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    framed = IPWRA.from_formula(F, data, treat="mbsmoke", target=births)
-    with pytest.raises(UnavailableError, match="the bootstrap of a scan has no target data frame yet"):
-        framed.fit(n_boot=20)
     with pytest.raises(OptionError, match="trim= with a target frame"):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
     with pytest.raises(UnavailableError, match="JRE of a scan has no target data frame yet"):
