@@ -106,14 +106,14 @@ class WeightModel:
 
     @property
     def by_rows(self) -> bool:
-        """Whether rows can be taken by themselves: there is one model, of coefficients, and no target frame."""
-        return self.membership is None and isinstance(self.propensity, LikelihoodModel)
+        """Whether rows can be taken by themselves: the propensity model is one of coefficients."""
+        return isinstance(self.propensity, LikelihoodModel)
 
     def part(self, rows: slice) -> WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
         if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
-        return WeightModel(self.propensity.part(rows), self.target, self.observed[rows])
+        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.observed[rows])
 
     def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""

@@ -31,6 +31,7 @@ from causalrisk.estimators.blocked.separate import (
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by, trainer_of
 from causalrisk.estimators.joint.anchor import rows_alone
+from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
@@ -42,7 +43,7 @@ from causalrisk.estimators.specification import IPWRA, JRE
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import Replicates, ReplicateTotals
+from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments
 from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
@@ -72,6 +73,11 @@ class ScannedJointProblem(JointProblem):
         """As in `JointProblem`."""
         blocks = self.source.over(functools.partial(_of_parts, self.weights, function))
         return itertools.chain.from_iterable(blocks)
+
+    def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
+        """As in `JointProblem`; what blocks need of all rows is summed here, before they go to workers."""
+        _ = self.totals
+        return super().over(function, moments)
 
     @functools.cached_property
     def totals(self) -> ReplicateTotals | None:

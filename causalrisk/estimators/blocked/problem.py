@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
-from causalrisk.propensity.targets import FrameTarget, Target, TiltTarget, make_target
+from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel, membership_of
 
 T = TypeVar("T")
@@ -119,6 +119,13 @@ class Problem:
     frame: TargetRows | None = None
     n_frame: int = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to workers, which need to know of a target frame only that it is one."""
+        known = dict(self.__dict__, frame=None)
+        if self.n_frame:
+            known["options"] = dataclasses.replace(self.options, target=DATA_FRAME)
+        return known
+
     @property
     def n_arms(self) -> int:
         """K."""
@@ -143,8 +150,7 @@ class Problem:
             size = self.design.block_rows
             for first in range(0, self.n_frame, size):
                 yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
-        sent = dataclasses.replace(self, frame=None)
-        yield from self.design.over(functools.partial(_of_coded, sent, function), self.workers, self.passes)
+        yield from self.design.over(functools.partial(_of_coded, self, function), self.workers, self.passes)
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""
@@ -192,7 +198,7 @@ class Problem:
             model=self.weight_model(sample),
             cluster=number + design.n_clusters if design.n_clusters else None,
             position=number,
-            problem=dataclasses.replace(self, frame=None),
+            problem=self,
         )
 
     def weight_model(self, sample: BlockSample) -> WeightModel:
@@ -200,7 +206,7 @@ class Problem:
         propensity = make_model(self.design, sample=sample, target=self.target, options=self.options, frame=None)
         target = self.target
         if isinstance(target, FrameTarget):
-            target = make_target(self.options.target, sample.Z.columns, sample.observed == 0)
+            target = frame_target(sample.Z.columns, sample.observed == 0)
         return WeightModel(propensity, target, sample.observed)
 
     def without_rows(self) -> Block:

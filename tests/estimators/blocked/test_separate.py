@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
@@ -151,8 +151,6 @@ def test_what_is_not_there_for_a_scan(births):
     data = scan([births])
     with pytest.raises(OptionError, match="trim= with a target frame"):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
-    with pytest.raises(UnavailableError, match="JRE of a scan has no target data frame yet"):
-        JRE.from_formula(F, data, treat="mbsmoke", target=births).fit(cov_type="robust")
     with pytest.raises(TypeError, match=r"data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
