@@ -1583,7 +1583,9 @@ SCANS = {
         {"bootstrap_replicates": "shifted"},
     ),
     "jre anchor": Case(
-        lambda **o: scanned_jre(cov_type="cluster", cluster="site", **o), {"anchor": None}, {"anchor": 3}
+        lambda **o: model(JRE, data=SCAN, cluster="site").fit(n_boot=20, n_replicates=8, memory=1e5, **o),
+        {"anchor": None},
+        {"anchor": 3},
     ),
     "jre strata": Case(
         lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "pairs"}

@@ -38,8 +38,6 @@ class Block:
         The rows.
     model : WeightModel
         Propensity model and target, on the rows.
-    cluster : ndarray of int, shape (n,), or None
-        Clusters.
     position : ndarray of int, shape (n,)
         Number of each row in all data.
     problem : Problem
@@ -49,7 +47,6 @@ class Block:
     name: str
     sample: BlockSample
     model: WeightModel
-    cluster: NDArray[np.intp] | None
     position: NDArray[np.intp]
     problem: Problem
 
@@ -57,6 +54,11 @@ class Block:
     def propensity(self) -> LikelihoodModel:
         """The propensity model as it is fitted, before clipping; those that are no likelihood are refused."""
         return likelihood_of(self.model.propensity)
+
+    @property
+    def cluster(self) -> NDArray[np.intp] | None:
+        """Clusters, shape (n,)."""
+        return self.sample.cluster
 
     @property
     def membership(self) -> LikelihoodModel:
@@ -132,6 +134,11 @@ class Problem:
         return self.design.n_arms
 
     @property
+    def n_clusters(self) -> int:
+        """Number of clusters, of which each row of a target frame is one; 0 where there are none."""
+        return self.design.n_clusters + self.n_frame if self.design.n_clusters else 0
+
+    @property
     def total(self) -> float:
         """Sum of the observation weights, N."""
         return float(self.design.arm_totals.sum())
@@ -168,7 +175,6 @@ class Problem:
             name=block.name,
             sample=sample,
             model=self.weight_model(sample),
-            cluster=None if block.cluster is None else block.cluster[sample.order],
             position=block.position[sample.order],
             problem=self,
         )
@@ -176,7 +182,7 @@ class Problem:
     def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
         """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
         design, stated, n = self.design, stated_exposure(self.design, self.options), rows.stop - rows.start
-        offsets = design.offset_kind is not None
+        offsets, number = design.offset_kind is not None, np.arange(rows.start, rows.stop)
         x = design.outcome_basis.of(frame.X[rows])
         sample = BlockSample(
             y=np.full(n, design.outcome_moments[0]),
@@ -190,13 +196,12 @@ class Problem:
             offset=np.zeros(n) if offsets else None,
             mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
             whole=self.total,
+            cluster=number + design.n_clusters if design.n_clusters else None,
         )
-        number = np.arange(rows.start, rows.stop)
         return Block(
             name="the target frame",
             sample=sample,
             model=self.weight_model(sample),
-            cluster=number + design.n_clusters if design.n_clusters else None,
             position=number,
             problem=self,
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import JRE, OptionError, UnavailableError, scan
+from causalrisk import JRE, DesignError, OptionError, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.estimators.joint import minimum
 from causalrisk.estimators.joint.train import Trainer
@@ -68,6 +68,14 @@ CASES = {
     ),
     "frequencies, ratio": ({"weights": "w", "weight_type": "frequency", "effect": "ratio", "target": "control"}, {}),
     "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
+    "clusters held out": ({"cluster": "clinic"}, {"cov_type": "cluster"}),
+    "clusters of arms held out": (
+        {"cluster": "clinic", "treat": "dose", "reference": "none", "target": "overlap"}, {"cov_type": "cluster"}
+    ),
+    "clusters of frequencies held out": (
+        {"formula": LOW, "family": "binomial", "cluster": "clinic", "weights": "w", "weight_type": "frequency"},
+        {"cov_type": "cluster", "n_jobs": 2},
+    ),
     "penalty, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": "n"}
     ),
@@ -139,6 +147,7 @@ FRAMES = {
         {"weights": "w", "weight_type": "frequency", "effect": "ratio", "clip": (0.12, 0.3)}, {"anchor": 3.0}
     ),
     "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
+    "clusters held out": ({"cluster": "clinic"}, {"cov_type": "cluster"}),
     "penalty, probit": ({"propensity_link": "probit"}, {"objective": "erm", "penalty": "n"}),
     "logit": ({"formula": LOW, "family": "binomial"}, {"anchor": 1.0}),
     "Poisson": ({"formula": CIGS, "family": "poisson", "effect": "ratio"}, {"anchor": 3.0}),
@@ -194,6 +203,21 @@ def test_the_cut_into_blocks_changes_nothing(births, monkeypatch):
     again = JRE.from_formula(F, scan(cut(births, (0, 400))), treat="mbsmoke").fit(cov_type="robust", n_replicates=4)
     np.testing.assert_allclose(again.params, first.params, rtol=1e-11)
     np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
+
+
+def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monkeypatch):
+    given = {"formula": F, "treat": "mbsmoke", "cluster": "clinic", "data": scan(cut(births.sort_values("clinic")))}
+    fit = {"cov_type": "cluster", "n_replicates": 4}
+    first = JRE.from_formula(**given).fit(**fit)
+    monkeypatch.setattr("causalrisk.estimators.joint.anchor.AT_ONCE", 1)  # a solution at a time
+    monkeypatch.setattr("causalrisk.estimators.joint.left_out_clusters.AT_ONCE", 1)  # and a cluster
+    monkeypatch.setattr("causalrisk.estimators.joint.left_out_clusters.LARGE", 1)  # by products of matrices
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 60)
+    again = JRE.from_formula(**given).fit(**fit)
+    np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
+    pd.testing.assert_frame_equal(again.anchor_path(), first.anchor_path(), rtol=1e-9)
+    with pytest.raises(DesignError, match=r"without each of 40 clusters(.|\n)*0.000326 GB, and there are 0.0001 GB"):
+        JRE.from_formula(**given).fit(memory=1e5, **fit)
 
 
 PARTS = {
@@ -280,8 +304,6 @@ def test_results_of_a_scan(births):
 
 def test_what_jre_does_not_have_for_a_scan(births):
     data, treat = scan([births]), {"treat": "mbsmoke"}
-    with pytest.raises(UnavailableError, match="chosen by clusters held out of a scan"):
-        JRE.from_formula(F, data, cluster="clinic", **treat).fit(cov_type="cluster")
     with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", bootstrap="stratified")
     with pytest.raises(OptionError, match='method="least_squares" is for linear outcome models'):

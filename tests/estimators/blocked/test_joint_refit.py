@@ -79,6 +79,7 @@ CASES = {
     "frequencies": {"weights": "w", "weight_type": "frequency"},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
     "clusters": {"cluster": "clinic"},
+    "clusters, anchor chosen": {"cluster": "clinic", "fit": {"anchor": None}},
     "logit": {"formula": "low ~ mage", "family": "binomial", "fit": {"anchor": 3.0}},
     "Poisson": {"formula": "cigs ~ mage + C(site)", "family": "poisson", "target": "treated", "fit": {"anchor": 3.0}},
     "Poisson, tilted": {"formula": "cigs ~ mage", "family": "poisson", "target": "overlap", "fit": {"anchor": 3.0}},
