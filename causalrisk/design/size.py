@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalrisk.errors import DesignError
 
-SUMS = 6  # matrices of a resample at a time: of a block, of those before, and on their way to the steps
+SUMS = 6  # matrices of a resample (or a cluster) at a time: of a block, of those before, and on their way to the steps
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
 COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
 
@@ -82,6 +82,32 @@ def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
             f"{what} has {columns:,} columns: their products for each of {count:,} resamples take "
             f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
             f"{advice}, or use fewer resamples: about {int(there / 8 / SUMS / columns**2):,} would fit."
+        )
+
+
+def cluster_bytes(clusters: int, numbers: int) -> float:
+    """Bytes that sums of this many numbers of each cluster take while they are added up."""
+    return 8.0 * SUMS * clusters * numbers
+
+
+def check_clusters_held_out(clusters: int, numbers: int, budget: float | None) -> None:
+    """Raise a DesignError where sums of each cluster, which the choice of the anchor of JRE takes, fill the memory.
+
+    Parameters
+    ----------
+    clusters : int
+        Clusters.
+    numbers : int
+        Numbers in the sums of a cluster.
+    budget : float or None
+        Bytes that a fit may use; None for all there are.
+    """
+    needed, there = cluster_bytes(clusters, numbers), memory() if budget is None else min(budget, memory())
+    if needed > there:
+        raise DesignError(
+            f"the anchor of JRE is chosen without each of {clusters:,} clusters in turn, whose sums under the "
+            f"propensity replicates take {needed / 1e9:,.3g} GB, and there are {there / 1e9:,.3g} GB.\n"
+            "Type  anchor=3  for a cautious one, or use fewer replicates."
         )
 
 

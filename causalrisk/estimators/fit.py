@@ -167,21 +167,23 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         spread=options.replicate_spread,
         notes=notes,
     )
+    clusters = sample.clusters(start.design.cluster)
     problem = JointProblem(
-        sample=sample,
+        sample=sample if clusters is None else dataclasses.replace(sample, cluster=clusters),
         weight_fit=weight_fit,
         start=start.estimate,
         replicates=replicates,
         effect_scale=start.options.effect_scale,
         n_units=float(start.design.units.sum()),
-        together=start.design.cluster is not None,
+        clusters=0 if clusters is None else int(clusters.max()) + 1,
     )
-    clusters = sample.clusters(start.design.cluster)
-    units: UnitsOf = functools.partial(rows_alone, start.frequency)
-    if clusters is not None:
-        units = clusters_held_out(sample.s, clusters)
-    record = train_by(trainer_of(problem, start, options), options, units, notes)
+    record = train_by(trainer_of(problem, start, options), options, units_of(problem, start), notes)
     return dataclasses.replace(record, drawn=given)
+
+
+def units_of(problem: JointProblem, start: FitRecord) -> UnitsOf:
+    """Return what is left out at once where the anchor is chosen."""
+    return clusters_held_out if problem.clusters else functools.partial(rows_alone, start.frequency)
 
 
 def trainer_of(problem: JointProblem, start: FitRecord, options: JREOptions) -> Trainer:

@@ -23,6 +23,11 @@ FEW = 8  # columns of weights below which one after the other, without products 
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
+def frame_kind(kind: str) -> str:
+    """How the rows of a target frame are drawn, which have neither clusters nor arms."""
+    return "bayesian" if kind == "bayesian" else "pairs"
+
+
 @dataclass(frozen=True)
 class SampleResampler:
     """The random part of a fit.
@@ -91,7 +96,7 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     frequency = design.weight_type == "frequency"
     frame = None
     if sample.n_frame:
-        frame = Resampler("bayesian" if kind == "bayesian" else "pairs", seed, np.ones(sample.n_frame))
+        frame = Resampler(frame_kind(kind), seed, np.ones(sample.n_frame))
     return SampleResampler(
         Resampler(kind=kind, seed=seed, weights=design.weights, frequency=frequency, groups=groups), frame, sample
     )

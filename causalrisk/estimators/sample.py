@@ -55,6 +55,8 @@ class Sample:
         Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
     mean_offset : ndarray, shape (n,), optional
         The same where the means of the arms are taken; present where `offset` is.
+    cluster : ndarray of int, shape (n,), optional
+        Cluster of each row, as by `clusters`, where it goes with the rows.
     """
 
     y: Array
@@ -67,6 +69,7 @@ class Sample:
     family: OutcomeFamily
     offset: Array | None = None
     mean_offset: Array | None = None
+    cluster: NDArray[np.intp] | None = None
 
     @property
     def n(self) -> int:
@@ -162,6 +165,7 @@ class Sample:
             order=self.order[max(first - frame, 0) : max(last - frame, 0)],
             family=self.family,
             whole=self.total,
+            cluster=None if self.cluster is None else self.cluster[rows],
             **{name: part_of(values, rows) for name, values in columns.items()},
         )
 
@@ -306,6 +310,7 @@ def block_sample(
         offset=offset,
         mean_offset=offset if at is None or offset is None else np.full_like(offset, at),
         whole=total,
+        cluster=None if block.cluster is None else block.cluster[order],
     )
 
 

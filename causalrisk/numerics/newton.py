@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
 MAX_ITERATIONS = 60
@@ -73,6 +73,14 @@ class NewtonFits:
     coefficients: Array
     failures: NDArray[np.int8]
     iterations: int
+
+    def above(self, other: NewtonFits) -> NewtonFits:
+        """Stack on the refits of another model under the same weights, which fail where either failed."""
+        return NewtonFits(
+            np.concatenate([self.coefficients, other.coefficients]),
+            first_failure(self.failures, other.failures),
+            max(self.iterations, other.iterations),
+        )
 
 
 def predictors(columns: Array, gamma: Array) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array, all_ones
-from causalrisk.propensity.models import BinaryModel, PropensityModel
+from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of
 
 LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
 NOBODY = "zero at every score: nobody is in the population"
@@ -40,6 +40,10 @@ class Target(ABC):
     @abstractmethod
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Return derivatives by each predictor of importance weight and measure, (L, n, m); None where zero."""
+
+    def part(self, rows: slice) -> Target:
+        """Return the target on some of the rows: itself, where it is the same for all."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,10 @@ class FrameTarget(Target):
     def __init__(self, frame: NDArray[np.bool_], membership: PropensityModel) -> None:
         self.frame, self.membership = frame[:, None], membership
 
+    def part(self, rows: slice) -> FrameTarget:
+        """As in `Target`."""
+        return FrameTarget(self.frame[rows, 0], likelihood_of(self.membership).part(rows))
+
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Density ratio times the inverse probability; the indicator of the frame; the density ratio."""
         ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
@@ -182,6 +190,11 @@ class FrameTarget(Target):
         by_arm = ratio * model.odds_slopes(eta[:-1], None)
         weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
         return np.concatenate([by_arm, weight[None]]), np.concatenate([np.zeros_like(by_arm), ratio[None]])
+
+
+def frame_target(columns: Array, of_frame: NDArray[np.bool_]) -> FrameTarget:
+    """Return the target of rows of a frame and of the sample; arguments as in `make_target`."""
+    return FrameTarget(of_frame, BinaryModel(columns, of_frame.astype(np.intp), "logit"))
 
 
 def overlap_tilt(p: Array) -> tuple[Array, Array]:
@@ -454,7 +467,7 @@ def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Tar
     """
     population = population_of(target)
     if population is DATA_FRAME:
-        return FrameTarget(of_frame, BinaryModel(columns, of_frame.astype(np.intp), "logit"))
+        return frame_target(columns, of_frame)
     if population is FUNCTION:
         return FunctionTarget(target)
     return ArmTarget(population.toward) if population.tilt is None else TiltTarget(population.tilt)

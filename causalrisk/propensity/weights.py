@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.scan.rowless import Rowless
-from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
@@ -106,14 +106,14 @@ class WeightModel:
 
     @property
     def by_rows(self) -> bool:
-        """Whether rows can be taken by themselves: there is one model, of coefficients, and no target frame."""
-        return self.membership is None and isinstance(self.propensity, LikelihoodModel)
+        """Whether rows can be taken by themselves: the propensity model is one of coefficients."""
+        return isinstance(self.propensity, LikelihoodModel)
 
     def part(self, rows: slice) -> WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
         if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
-        return WeightModel(self.propensity.part(rows), self.target, self.observed[rows])
+        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.observed[rows])
 
     def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""
@@ -121,12 +121,7 @@ class WeightModel:
         if self.membership is None:
             return fit(self.propensity, counts, slice(None))
         own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut))
-        other = fit(self.membership, counts, slice(cut, None))
-        return NewtonFits(
-            np.concatenate([own.coefficients, other.coefficients]),
-            first_failure(own.failures, other.failures),
-            max(own.iterations, other.iterations),
-        )
+        return own.above(fit(self.membership, counts, slice(cut, None)))
 
     def fit(self, s: Array) -> NewtonFits:
         """Fit under observation weights of shape (n,)."""
@@ -235,6 +230,13 @@ class WeightModel:
     def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
         mass = counts * measure_slope / whole.measure
         return (self.columns.T @ mass).reshape(-1, mass.shape[2])
+
+
+def membership_of(model: WeightModel) -> PropensityModel:
+    """Return the membership model of a target frame."""
+    if model.membership is None:
+        raise TypeError("the target is no data frame")
+    return model.membership
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def test_inner_products_and_limits_of_each_arm(weights, origin):
     found = ColumnMoments.of(COLUMNS, ARM, K, origin=origin, weights=weights)
     shift, s = np.zeros(4) if origin is None else origin, np.ones(N) if weights is None else weights
     for a, (triangle, plain) in enumerate(zip(found.triangles, found.arms(np.ones(4, dtype=bool)), strict=True)):
-        own = ARM == a
+        own = np.equal(ARM, a)
         beside = np.column_stack([np.ones(own.sum()), COLUMNS[own] - shift])
         np.testing.assert_allclose(triangle.T @ triangle, (beside.T * s[own]) @ beside, rtol=1e-12, atol=1e-9)
         np.testing.assert_allclose(plain.T @ plain, (COLUMNS[own].T * s[own]) @ COLUMNS[own], rtol=1e-12, atol=1e-6)
@@ -32,7 +32,8 @@ def test_blocks_beside_each_other_are_all_rows():
     first, rest = (ColumnMoments.of(COLUMNS[rows], ARM[rows], K) for rows in (slice(0, 50), slice(50, None)))
     both = first.beside(rest)
     np.testing.assert_array_equal(both.limits, whole.limits)
-    np.testing.assert_allclose(both.triangle.T @ both.triangle, whole.triangle.T @ whole.triangle, rtol=1e-12, atol=1e-9)
+    products = [moments.triangle.T @ moments.triangle for moments in (both, whole)]
+    np.testing.assert_allclose(*products, rtol=1e-12, atol=1e-9)
 
 
 def test_an_arm_without_rows_has_no_limits():

@@ -1583,7 +1583,9 @@ SCANS = {
         {"bootstrap_replicates": "shifted"},
     ),
     "jre anchor": Case(
-        lambda **o: scanned_jre(cov_type="cluster", cluster="site", **o), {"anchor": None}, {"anchor": 3}
+        lambda **o: model(JRE, data=SCAN, cluster="site").fit(n_boot=20, n_replicates=8, memory=1e5, **o),
+        {"anchor": None},
+        {"anchor": 3},
     ),
     "jre strata": Case(
         lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "pairs"}
@@ -1604,17 +1606,6 @@ SCANS = {
         scanned(),
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": SCAN},
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
-        fill=COLLECTED,
-    ),
-    "frame, bootstrap": Expression(
-        lambda: model(data=SCAN, target=DATA[:50]).fit(n_boot=20),
-        lambda: model(data=SCAN, target=DATA[:50]).fit(cov_type="robust"),
-        fit=lambda **options: model(data=SCAN, target=DATA[:50]).fit(**options),
-    ),
-    "frame, JRE": Case(
-        lambda **o: scanned_jre(cov_type="robust", target=DATA[:50], **o),
-        {"data": SCAN},
-        {"data": DATA},
         fill=COLLECTED,
     ),
     "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from causalrisk.design import ScannedDesign
+from causalrisk.design.size import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.blocked.problem import Block, Problem
@@ -29,9 +30,18 @@ from causalrisk.estimators.blocked.separate import (
     separate_record,
 )
 from causalrisk.estimators.estimate import ScannedEstimate
-from causalrisk.estimators.fit import check_clusters, check_converged, check_outcome, joint_method, train_by, trainer_of
-from causalrisk.estimators.joint.anchor import rows_alone
-from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows
+from causalrisk.estimators.fit import (
+    check_clusters,
+    check_converged,
+    check_outcome,
+    joint_method,
+    train_by,
+    trainer_of,
+    units_of,
+)
+from causalrisk.estimators.joint.equations import JointRows
+from causalrisk.estimators.joint.left_out_clusters import cluster_numbers
+from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
@@ -42,10 +52,11 @@ from causalrisk.estimators.specification import IPWRA, JRE
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import Replicates, ReplicateTotals
+from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments
 from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
+OfFit: TypeAlias = Callable[[slice, Sample, WeightFit], T]  # of some rows, where they are in their block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,17 @@ class ScannedJointProblem(JointProblem):
         blocks = self.source.over(functools.partial(_of_parts, self.weights, function))
         return itertools.chain.from_iterable(blocks)
 
+    def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
+        """As in `JointProblem`; what blocks need of all rows is summed here, before they go to workers."""
+        _ = self.totals
+        return super().over(function, moments)
+
+    def by_block(self, function: Callable[[JointRows], T], combine: Callable[[Iterable[T]], T]) -> Iterator[T]:
+        """As in `JointProblem`."""
+        _ = self.totals
+        weighed = functools.partial(of_weighed, self, function, None)
+        return self.source.over(functools.partial(_combined_parts, self.weights, weighed, combine))
+
     @functools.cached_property
     def totals(self) -> ReplicateTotals | None:
         """As in `JointProblem`."""
@@ -84,9 +106,20 @@ class ScannedJointProblem(JointProblem):
         return JointProblem(**{name: getattr(self, name) for name in names})
 
 
-def _of_parts(weights: BlockedWeights, function: Callable[[slice, Sample, WeightFit], T], block: Block) -> list[T]:
+def _of_parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> list[T]:
+    return list(_parts(weights, function, block))
+
+
+def _combined_parts(
+    weights: BlockedWeights, function: OfFit[T], combine: Callable[[Iterable[T]], T], block: Block
+) -> T:
+    return combine(_parts(weights, function, block))
+
+
+def _parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> Iterator[T]:
+    """Yield what a function makes of some rows of a block at a time."""
     fit = weights.of(block)
-    return [function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE)]
+    return (function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE))
 
 
 def fit_joint_blocks(
@@ -117,10 +150,10 @@ def fit_joint_blocks(
         check_matrices_of(design, inference.draws)
     method = joint_method(joint_options, options)
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
+    _check_clusters_held_out(problem, joint_options, inference.memory)
     start, fit = separate_record(problem, inference, kinds, notes)
     joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
-    units = functools.partial(rows_alone, start.frequency)
-    trained = train_by(trainer_of(joint, start, joint_options), joint_options, units, notes)
+    trained = train_by(trainer_of(joint, start, joint_options), joint_options, units_of(joint, start), notes)
     check_converged(trained, method, notes)
     check_outcome(problem.design, notes)
     check_clusters(problem.design, notes)
@@ -158,9 +191,18 @@ def _joint_problem(
         replicates=checked_replicates(replicates, notes),
         effect_scale=problem.options.effect_scale,
         n_units=float(problem.design.nobs),
+        clusters=problem.n_clusters,
         source=problem,
         weights=weights,
     )
+
+
+def _check_clusters_held_out(problem: Problem, options: JREOptions, budget: float | None) -> None:
+    """Refuse to choose the anchor by more clusters than there is memory for."""
+    design = problem.design
+    if problem.n_clusters and options.objective == "risk" and options.anchor is None:
+        numbers = cluster_numbers((design.n_arms, len(design.exog_names)), options.n_drawn)
+        check_clusters_held_out(problem.n_clusters, numbers, budget)
 
 
 def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
@@ -179,11 +221,6 @@ def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"
             "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."
-        )
-    if design.cluster_name is not None and joint_options.objective == "risk" and joint_options.anchor is None:
-        raise UnavailableError(
-            "the anchor of JRE is not chosen by clusters held out of a scan; expected it to be given.\n"
-            "Type  anchor=3  for a cautious one."
         )
 
 

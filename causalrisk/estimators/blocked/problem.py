@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
-from causalrisk.propensity.targets import FrameTarget, Target, TiltTarget, make_target
-from causalrisk.propensity.weights import WeightModel
+from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
+from causalrisk.propensity.weights import WeightModel, membership_of
 
 T = TypeVar("T")
 
@@ -38,8 +38,6 @@ class Block:
         The rows.
     model : WeightModel
         Propensity model and target, on the rows.
-    cluster : ndarray of int, shape (n,), or None
-        Clusters.
     position : ndarray of int, shape (n,)
         Number of each row in all data.
     problem : Problem
@@ -49,7 +47,6 @@ class Block:
     name: str
     sample: BlockSample
     model: WeightModel
-    cluster: NDArray[np.intp] | None
     position: NDArray[np.intp]
     problem: Problem
 
@@ -59,9 +56,27 @@ class Block:
         return likelihood_of(self.model.propensity)
 
     @property
+    def cluster(self) -> NDArray[np.intp] | None:
+        """Clusters, shape (n,)."""
+        return self.sample.cluster
+
+    @property
+    def membership(self) -> LikelihoodModel:
+        """The membership model of a target frame."""
+        return likelihood_of(membership_of(self.model))
+
+    @property
+    def of_frame(self) -> bool:
+        """Whether the rows are of a target frame."""
+        return self.sample.n_frame > 0
+
+    @property
     def units(self) -> NDArray[np.intp]:
-        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it."""
-        return self.position if self.cluster is None else self.cluster
+        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it.
+
+        The rows of a target frame are numbered by themselves, and drawn one by one.
+        """
+        return self.position if self.cluster is None or self.of_frame else self.cluster
 
 
 @dataclass(frozen=True)
@@ -106,10 +121,22 @@ class Problem:
     frame: TargetRows | None = None
     n_frame: int = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to workers, which need to know of a target frame only that it is one."""
+        known = dict(self.__dict__, frame=None)
+        if self.n_frame:
+            known["options"] = dataclasses.replace(self.options, target=DATA_FRAME)
+        return known
+
     @property
     def n_arms(self) -> int:
         """K."""
         return self.design.n_arms
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, of which each row of a target frame is one; 0 where there are none."""
+        return self.design.n_clusters + self.n_frame if self.design.n_clusters else 0
 
     @property
     def total(self) -> float:
@@ -130,8 +157,7 @@ class Problem:
             size = self.design.block_rows
             for first in range(0, self.n_frame, size):
                 yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
-        sent = dataclasses.replace(self, frame=None)
-        yield from self.design.over(functools.partial(_of_coded, sent, function), self.workers, self.passes)
+        yield from self.design.over(functools.partial(_of_coded, self, function), self.workers, self.passes)
 
     def block(self, block: CodedBlock) -> Block:
         """Make the sample and the models of a block."""
@@ -149,7 +175,6 @@ class Problem:
             name=block.name,
             sample=sample,
             model=self.weight_model(sample),
-            cluster=None if block.cluster is None else block.cluster[sample.order],
             position=block.position[sample.order],
             problem=self,
         )
@@ -157,7 +182,7 @@ class Problem:
     def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
         """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
         design, stated, n = self.design, stated_exposure(self.design, self.options), rows.stop - rows.start
-        offsets = design.offset_kind is not None
+        offsets, number = design.offset_kind is not None, np.arange(rows.start, rows.stop)
         x = design.outcome_basis.of(frame.X[rows])
         sample = BlockSample(
             y=np.full(n, design.outcome_moments[0]),
@@ -171,15 +196,14 @@ class Problem:
             offset=np.zeros(n) if offsets else None,
             mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
             whole=self.total,
+            cluster=number + design.n_clusters if design.n_clusters else None,
         )
-        number = np.arange(rows.start, rows.stop)
         return Block(
             name="the target frame",
             sample=sample,
             model=self.weight_model(sample),
-            cluster=number + design.n_clusters if design.n_clusters else None,
             position=number,
-            problem=dataclasses.replace(self, frame=None),
+            problem=self,
         )
 
     def weight_model(self, sample: BlockSample) -> WeightModel:
@@ -187,7 +211,7 @@ class Problem:
         propensity = make_model(self.design, sample=sample, target=self.target, options=self.options, frame=None)
         target = self.target
         if isinstance(target, FrameTarget):
-            target = make_target(self.options.target, sample.Z.columns, sample.observed == 0)
+            target = frame_target(sample.Z.columns, sample.observed == 0)
         return WeightModel(propensity, target, sample.observed)
 
     def without_rows(self) -> Block:

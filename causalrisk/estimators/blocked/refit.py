@@ -19,6 +19,7 @@ from causalrisk.estimators.arm_means import RefittedRows
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
 from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.resampling import FRAME_STREAM, frame_kind
 from causalrisk.estimators.separate import FullFit, RefitRows
 from causalrisk.estimators.training import training_family
 from causalrisk.numerics.blocks import add_up
@@ -36,8 +37,9 @@ from causalrisk.numerics.newton import (
     refit_batch,
 )
 from causalrisk.numerics.parallel import check_wanted
-from causalrisk.propensity.models import likelihood_of
-from causalrisk.propensity.weights import TargetSums
+from causalrisk.propensity.models import LikelihoodModel, likelihood_of
+from causalrisk.propensity.targets import FrameTarget
+from causalrisk.propensity.weights import TargetSums, membership_of
 
 Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
 Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
@@ -74,13 +76,17 @@ class Resamples:
 
     def counts(self, block: Block, group: slice) -> Array:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
+        resampler, shift = self.resampler, 0
+        if block.of_frame:
+            resampler, shift = KeyedResampler(frame_kind(resampler.kind), resampler.seed), FRAME_STREAM
         width, units, weights = group.stop - group.start, block.units, block.sample.s
+        number = group.start // WIDTH
         if self.spread is not None:
-            return self.resampler.perturb(
-                REPLICATE_STREAM, group.start // WIDTH, width, spread=self.spread, units=units, weights=weights
+            return resampler.perturb(
+                REPLICATE_STREAM + shift, number, width, spread=self.spread, units=units, weights=weights
             )
-        drawn = self.resampler.draw(RESAMPLE_STREAM, group.start // WIDTH, width=width, units=units, weights=weights)
-        return drawn if self.factor is None else drawn * self.factor[block.sample.arm, group]
+        drawn = resampler.draw(RESAMPLE_STREAM + shift, number, width=width, units=units, weights=weights)
+        return drawn if self.factor is None or block.of_frame else drawn * self.factor[block.sample.arm, group]
 
 
 @dataclass(frozen=True)
@@ -379,11 +385,24 @@ def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:
 
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
-    """Fit the propensity model under every resample that has rows in every arm, a pass an iteration."""
-    model = passes.problem.without_rows().propensity
+    """Fit the propensity model, and the membership model of a target frame, under every resample, as `_fit_model`."""
+    empty = passes.problem.without_rows()
+    fit = functools.partial(_fit_model, passes, present=present, widest=widest)
+    if empty.model.membership is None:
+        return fit(_propensity, empty.propensity, gamma)
+    cut = empty.propensity.n_gamma
+    own = fit(_propensity, empty.propensity, gamma[:cut])
+    return own.above(fit(_membership, empty.membership, gamma[cut:]))
+
+
+def _fit_model(
+    passes: ResamplePasses, likelihoods: Likelihoods, model: LikelihoodModel, gamma: Array, present: NDArray[np.bool_],
+    widest: float,
+) -> NewtonFits:  # fmt: skip
+    """Fit a model under every resample that has rows in every arm, a pass an iteration; `model` is without rows."""
     likelihood = ResampledLikelihood(
         passes,
-        _propensity,
+        likelihoods,
         n_predictors=model.n_predictors,
         bounded=model.likelihood.bounded,
         widest=widest,
@@ -398,11 +417,14 @@ def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bo
 
 def _target_of(passes: ResamplePasses, totals: Array, gamma: Array) -> TargetSums:
     """Return what weights are divided by: sums of arms, or a pass where the tilt depends on the score."""
-    target, total = passes.problem.target, totals.sum(axis=0)
+    target, n_arms = passes.problem.target, passes.problem.n_arms
+    total = totals[:n_arms].sum(axis=0)
     total = np.where(total > 0, total, 1.0)
     if target.separable:
         tilt = total if target.toward is None else totals[target.toward]
         return TargetSums(total, tilt, tilt)
+    if not passes.problem.weighs:
+        return TargetSums(total, totals[n_arms], totals[n_arms])
     found = passes.over(functools.partial(_target_sums, gamma))
     return TargetSums(
         *(np.concatenate([getattr(part, name) for part in found]) for name in ("total", "tilt", "measure"))
@@ -452,9 +474,14 @@ def _beside(parts: list[LikelihoodSums]) -> LikelihoodSums:
 # --- what a stage makes of some rows -----------------------------------------------------------------------------
 
 
+def _of_sample(rows: RefitRows, counts: Array) -> Array:
+    """Multiplicities, zero in the rows of a target frame."""
+    return counts * rows.sample.observed[:, None] if rows.sample.n_frame else counts
+
+
 def _unit_totals(frequency: bool, rows: RefitRows, counts: Array, group: slice) -> Array:
     """Sum over the rows of each arm how often each is drawn, shape (K, w)."""
-    drawn = counts if frequency else counts / rows.sample.s[:, None]
+    drawn = _of_sample(rows, counts if frequency else counts / rows.sample.s[:, None])
     return np.stack([drawn[members].sum(axis=0) for members in rows.sample.slices])
 
 
@@ -484,8 +511,12 @@ class Weighing:
 
 
 def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:
-    """Sum of the multiplicities of each arm, shape (K, w)."""
-    return np.stack([counts[members].sum(axis=0) for members in rows.sample.slices])
+    """Sum of the multiplicities of each arm, and of a target frame if there is one, shape (K, w) or (K + 1, w)."""
+    observed = _of_sample(rows, counts)
+    totals = [observed[members].sum(axis=0) for members in rows.sample.slices]
+    return np.stack(
+        [*totals, counts[: rows.sample.n_frame].sum(axis=0)] if isinstance(rows.target, FrameTarget) else totals
+    )
 
 
 def _widest(rows: RefitRows, counts: Array, group: slice) -> Array:
@@ -505,7 +536,12 @@ def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Arr
 
 def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihood of the propensity model."""
-    return [likelihood_of(rows.weight_model.propensity).batch(counts)]
+    return [likelihood_of(rows.weight_model.propensity).batch(_of_sample(rows, counts))]
+
+
+def _membership(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+    """Return the likelihood of the membership model of a target frame."""
+    return [likelihood_of(membership_of(rows.weight_model)).batch(counts)]
 
 
 def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:

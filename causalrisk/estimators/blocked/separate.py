@@ -162,7 +162,6 @@ def problem_of(
     check_offset(design, options)
     check_means(design, options, spec)
     check_trimmed_frame(options)
-    _check_frame(spec, options, inference, design.cluster_name is not None)
     frame = target_rows(design, options.target, design.missing) if is_frame(options.target) else None
     target = make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
     if isinstance(target, FunctionTarget):
@@ -182,23 +181,6 @@ def problem_of(
             n_frame=0 if frame is None else len(frame.X),
         )
     )
-
-
-def _check_frame(spec: Specification, options: ModelOptions, inference: InferenceOptions, clustered: bool) -> None:
-    """Refuse a target frame where its rows would be weighted anew."""
-    if not is_frame(options.target):
-        return
-    advice = "Leave target= out, or, if the rows of the scan fit into memory, type  data=data.collect()."
-    if spec.joint:
-        raise UnavailableError(
-            "JRE of a scan has no target data frame yet; expected a target by name, or another estimator.\n" + advice
-        )
-    if inference.resolved(clustered, joint=False)[0] == "bootstrap":
-        robust = "cluster" if clustered else "robust"
-        raise UnavailableError(
-            "the bootstrap of a scan has no target data frame yet; expected robust standard errors.\n"
-            f'Type  fit(cov_type="{robust}").'
-        )
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:

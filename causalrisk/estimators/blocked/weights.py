@@ -13,10 +13,9 @@ from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.fit import not_converged
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
-from causalrisk.propensity.models import PropensityModel, likelihood_of
 from causalrisk.propensity.targets import FunctionTarget
 from causalrisk.propensity.weights import (
     ScannedWeights,
@@ -73,11 +72,7 @@ def fit_blocked_weights(problem: Problem, notes: Notes) -> BlockedWeights:
     if problem.n_frame:
         of_frame, other = _fit_membership(problem)
         membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
-        fits = NewtonFits(
-            np.concatenate([fits.coefficients, other.coefficients]),
-            first_failure(fits.failures, other.failures),
-            max(fits.iterations, other.iterations),
-        )
+        fits = fits.above(other)
     if fits.failures[0] != Failure.OK:
         model = f"the propensity model ({problem.options.propensity_link})"
         if problem.n_frame:
@@ -117,7 +112,7 @@ def _fit_membership(problem: Problem) -> tuple[BlockedLikelihood, NewtonFits]:
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
         return problem.over(functools.partial(_on_membership, function))
 
-    empty = likelihood_of(_membership(problem.without_rows()))
+    empty = problem.without_rows().membership
     rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
     fits = maximize(rows, np.zeros((empty.n_coefficients, 1)))
     if fits.failures[0] == Failure.SEPARATION:
@@ -129,15 +124,9 @@ def _fit_membership(problem: Problem) -> tuple[BlockedLikelihood, NewtonFits]:
     return rows, fits
 
 
-def _membership(block: Block) -> PropensityModel:
-    if block.model.membership is None:
-        raise TypeError("the target is no data frame")
-    return block.model.membership
-
-
 def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
     """Apply a function to the likelihood of the membership model on a block."""
-    return function((likelihood_of(_membership(block)).weighted(block.sample.s[:, None]),))
+    return function((block.membership.weighted(block.sample.s[:, None]),))
 
 
 def _target_sums(problem: Problem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:

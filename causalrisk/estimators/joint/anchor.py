@@ -11,22 +11,30 @@ from one rung of the ladder to the next.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.size import cluster_bytes
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.left_out import (
     RowParts,
     dots,
-    steps_without_clusters,
     steps_without_rows,
     variance_slopes,
+)
+from causalrisk.estimators.joint.left_out_clusters import (
+    ByCluster,
+    added,
+    cluster_numbers,
+    cluster_sums,
+    steps_of_sums,
+    steps_without_clusters,
 )
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
@@ -40,6 +48,7 @@ from causalrisk.propensity.weights import WeightFit
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
 DRAWS = 1000  # pairs of opposite draws of the errors of the variances
+AT_ONCE = 2**28  # bytes of sums within clusters that are gathered in a pass
 DIGITS = 3  # significant digits of the anchor, so that it can be typed
 
 
@@ -55,11 +64,14 @@ class HeldOutUnits:
         Number of equal units.
     codes : ndarray of int, shape (n,)
         Unit of each row.
+    numbers : ndarray of int, shape (G,), optional
+        Which of all clusters the units are.
     """
 
     weights: Array
     counts: Array
     codes: NDArray[np.intp]
+    numbers: NDArray[np.intp] | None = None
 
     def sums(self, rows: Array) -> Array:
         """Weighted sums of rows, shape (n, d), within units, shape (G, d)."""
@@ -94,6 +106,19 @@ class SquareSums:
     fourth_powers: Array
     differences: Array
     products: Array
+
+    @classmethod
+    def of(cls, summed: Array, counts: Array) -> SquareSums:
+        """Return those of influence functions summed within units, shape (G, r, C); counts as in `HeldOutUnits`."""
+        squares = (summed**2).sum(axis=2)
+        differences = squares - squares[:, :1]
+        return cls(
+            units=float(counts.sum()),
+            squares=counts @ squares,
+            fourth_powers=counts @ squares**2,
+            differences=counts @ differences,
+            products=(counts[:, None] * differences).T @ differences,
+        )
 
     @property
     def covariance(self) -> Array:
@@ -193,10 +218,12 @@ class AnchorPath:
         return float(self.anchors[self.chosen])
 
 
-def clusters_held_out(weights: Array, clusters: NDArray[np.intp]) -> UnitsOf:
-    """Leave out clusters, given by their codes; rows of the whole sample, which come together."""
-    units = HeldOutUnits(weights, np.ones(int(clusters.max()) + 1), clusters)
-    return lambda place, sample: units
+def clusters_held_out(place: slice, sample: Sample) -> HeldOutUnits:
+    """Leave out the clusters that rows of a block are of."""
+    if sample.cluster is None:
+        raise TypeError("the rows have no clusters")
+    numbers, codes = np.unique(sample.cluster, return_inverse=True)
+    return HeldOutUnits(sample.s, np.ones(len(numbers)), codes, numbers)
 
 
 def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
@@ -357,17 +384,54 @@ def square_sums(
         As the parameter; None where the rows are not in memory.
     """
     problem, new = trainer.problem, found if of_first is None else found[1:]
-    held_out_of = partial(_held_out_all, new, trainer.centres(*new), units, of_first)
+    centres = trainer.centres(*new)
+    steps = _cluster_steps(new, centres, units, trainer) if problem.clusters and problem.in_blocks else None
+    held_out_of = partial(_held_out_all, new, centres, units, of_first, steps)
     kept: dict[int, Array] | None = {} if problem.in_memory else None
     triangle = add_up(trainer.over(partial(_regression, held_out_of, kept)))
     coefficients = _projection(triangle, 1 + problem.weight_fit.model.n_coefficients, problem.n_units)
-    squares = partial(_squares, coefficients, problem.sample.total * found[0].criterion.rms_residual)
+    summed = partial(_summed, coefficients, problem.sample.total * found[0].criterion.rms_residual)
+    if steps is not None:
+        of_block = partial(_summed_by_cluster, summed, held_out_of, units)
+        every = added(problem.by_block(of_block, added), np.arange(problem.clusters)).sums[0]
+        return SquareSums.of(every, np.ones(len(every))), None
     if kept is None:
-        return add_up(trainer.over(partial(_squares_anew, squares, held_out_of, units))), None
-    sums = add_up(
-        squares(sample, fit, kept[place.start], units(place, sample)) for place, sample, fit in problem.parts()
-    )
+        return add_up(trainer.over(partial(_squares_anew, summed, held_out_of, units))), None
+    own = ((sample, fit, kept[place.start], units(place, sample)) for place, sample, fit in problem.parts())
+    sums = add_up(SquareSums.of(summed(*given), given[-1].counts) for given in own)
     return sums, {start: psi[:, :1].copy() for start, psi in kept.items()}
+
+
+def _cluster_steps(
+    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], units: UnitsOf, trainer: Trainer
+) -> list[Array]:
+    """Find the steps of each solution without each cluster, (K p, G), from rows in several blocks; a pass or more."""
+    problem, steps = trainer.problem, list[Array]()
+    numbers = cluster_numbers(found[0].theta.shape, found[0].count)
+    width = max(int(AT_ONCE // cluster_bytes(problem.clusters, numbers)), 1)
+    for first in range(0, len(found), width):
+        some = slice(first, first + width)
+        sums_of = partial(_cluster_sums, found[some], centres[some], units)
+        every = added(problem.by_block(sums_of, added), np.arange(problem.clusters)).sums
+        of_each = len(every) // len(found[some])
+        for k, solution in enumerate(found[some]):
+            steps.append(steps_of_sums(solution, every[k * of_each : (k + 1) * of_each]))
+    return steps
+
+
+def _cluster_sums(
+    found: Sequence[JointSolution], centres: Sequence[ReplicateCentres], units: UnitsOf, rows: JointRows
+) -> ByCluster:
+    """Return the `cluster_sums` of each solution, one after the other."""
+    own, sums = units(rows.place, rows.sample), list[Array]()
+    shares = own.weights / rows.sample.total
+    for (at, products), centre in zip(_with_products(found, rows), centres, strict=True):
+        sums += cluster_sums(at, _parts(at, centre, products), shares, own.codes)
+    return ByCluster(_numbers(own), tuple(sums))
+
+
+def _numbers(units: HeldOutUnits) -> NDArray[np.intp]:
+    return np.arange(len(units.counts)) if units.numbers is None else units.numbers
 
 
 def _regression(held_out_of: Callable[[JointRows], Array], kept: dict[int, Array] | None, rows: JointRows) -> Triangle:
@@ -380,27 +444,25 @@ def _regression(held_out_of: Callable[[JointRows], Array], kept: dict[int, Array
 
 
 def _squares_anew(
-    squares: Callable[..., SquareSums], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
+    summed: Callable[..., Array], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
 ) -> SquareSums:
     """Sum over the rows, whose influence functions were not kept."""
-    return squares(rows.sample, rows.weight_fit, held_out_of(rows), units(rows.place, rows.sample))
+    own = units(rows.place, rows.sample)
+    return SquareSums.of(summed(rows.sample, rows.weight_fit, held_out_of(rows), own), own.counts)
 
 
-def _squares(
-    coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits
-) -> SquareSums:
-    """Sum over the rows; psi of shape (n, r, C)."""
+def _summed_by_cluster(
+    summed: Callable[..., Array], held_out_of: Callable[[JointRows], Array], units: UnitsOf, rows: JointRows
+) -> ByCluster:
+    """Sum within the clusters of rows, others of which are elsewhere."""
+    own = units(rows.place, rows.sample)
+    return ByCluster(_numbers(own), (summed(rows.sample, rows.weight_fit, held_out_of(rows), own),))
+
+
+def _summed(coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits) -> Array:
+    """Sum projected influence functions, psi of shape (n, r, C), within units, shape (G, r, C)."""
     projected = psi - (_known(sample, fit) @ coefficients).reshape(psi.shape)
-    summed = units.sums(projected.reshape(len(psi), -1) / unit).reshape(-1, *psi.shape[1:])
-    squares, counts = (summed**2).sum(axis=2), units.counts
-    differences = squares - squares[:, :1]
-    return SquareSums(
-        units=float(counts.sum()),
-        squares=counts @ squares,
-        fourth_powers=counts @ squares**2,
-        differences=counts @ differences,
-        products=(counts[:, None] * differences).T @ differences,
-    )
+    return units.sums(projected.reshape(len(psi), -1) / unit).reshape(-1, *psi.shape[1:])
 
 
 def _known(sample: Sample, fit: WeightFit) -> Array:
@@ -421,20 +483,30 @@ def _held_out_all(
     centres: Sequence[ReplicateCentres],
     units: UnitsOf,
     of_first: dict[int, Array] | None,
+    steps: Sequence[Array] | None,
     rows: JointRows,
 ) -> Array:
-    """Return `held_out` of each solution, shape (n, r, C); some share a pass over the replicates, as memory allows.
+    """Return `held_out` of each solution, shape (n, r, C), which may know its steps without each cluster.
 
     That of a first one, which is known, is put before them.
     """
     own = units(rows.place, rows.sample)
-    together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
     psi = [] if of_first is None else [of_first[rows.place.start][:, 0]]
+    if steps is None:
+        for (at, products), centre in zip(_with_products(found, rows), centres, strict=True):
+            psi.append(held_out(at, centre, own, products))
+    else:
+        of_rows = _numbers(own)[own.codes]
+        psi += [_moved(SolutionRows(at, rows), step[:, of_rows]) for at, step in zip(found, steps, strict=True)]
+    return np.stack(psi, axis=1)
+
+
+def _with_products(found: Sequence[JointSolution], rows: JointRows) -> Iterator[tuple[SolutionRows, Array]]:
+    """Yield rows under each solution with their `weight_products`; some share a pass over the replicates."""
+    together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
     for first in range(0, len(found), together):
         some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
-        for k, (at, products) in enumerate(zip(some, weight_products(some), strict=True), start=first):
-            psi.append(held_out(at, centres[k], own, products))
-    return np.stack(psi, axis=1)
+        yield from zip(some, weight_products(some), strict=True)
 
 
 def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:
@@ -460,8 +532,16 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
     -----
     The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
     """
+    return _moved(rows, _steps(rows, _parts(rows, centres, products), units))
+
+
+def _parts(rows: SolutionRows, centres: ReplicateCentres, products: Array) -> RowParts:
     sums = known_score_sums(rows, centres, products)
-    step = _steps(rows, RowParts.of(rows, sums, known_terms(rows, sums)), units)
+    return RowParts.of(rows, sums, known_terms(rows, sums))
+
+
+def _moved(rows: SolutionRows, step: Array) -> Array:
+    """Influence function of the effects, shape (n, C), at theta moved by R times a step of each row, (K p, n)."""
     at_fit, contrasts = rows.fitted_variance, rows.criterion.contrasts
     (part,), whitener = at_fit.parts, rows.solution.hessian.whitener
     moved = [dots(whitener @ of.written(rows.columns), step) for of in variance_slopes(at_fit, contrasts)]

@@ -198,7 +198,7 @@ class _VarianceByGamma:
 def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGamma:
     """Sum over the rows."""
     sample, share, q = rows.sample, rows.share, rows.q
-    frame = sample.n_frame > 0
+    frame = rows.weight_fit.model.membership is not None
     of_tilt = 1 - sample.observed if frame else np.ones(sample.n)
     of_measure = sample.observed if frame else np.ones(sample.n)
     t_by_gamma = of_tilt[:, None] * sums.t * (not frame)
@@ -254,7 +254,7 @@ class _ArmByGamma:
 
 def _squared_tilt(rows: SolutionRows) -> tuple[Array, Array]:
     """Means over the replicates of the squared tilt and of tilt times w, shape (n,) each."""
-    moments, frame = rows.resampled.moments, rows.sample.n_frame > 0
+    moments, frame = rows.resampled.moments, rows.weight_fit.model.membership is not None
     parts = [(p.tilt if not frame else p.tilt + p.measure, p.w) for p in moments.parts]
     none = np.zeros(rows.sample.n)
     return sum((t[:, 0] ** 2 for t, _ in parts), none), sum((t[:, 0] * w[:, 0] for t, w in parts), none)

@@ -1,4 +1,4 @@
-"""The joint solution without each unit in turn, without refitting.
+"""The joint solution without each row in turn, without refitting.
 
 Flows in: the solution, sums over its replicates, the units. Flows out: how far theta moves without each unit, at the
 fitted propensity scores and replicates. For linear outcome models it is exact; for others a Newton step.
@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
+from causalrisk.estimators.joint.replicate_sums import KnownScoreSums
 from causalrisk.estimators.joint.row_vectors import RowVectors
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import EffectVariance
@@ -122,33 +121,6 @@ def steps_without_rows(solution: JointSolution, parts: RowParts, shares: Array) 
 def dots(one: Array, other: Array) -> Array:
     """Scalar products of columns, shape (n,)."""
     return np.einsum("kn,kn->n", one, other)
-
-
-def steps_without_clusters(rows: SolutionRows, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> Array:
-    """How theta moves without each of G clusters: R times the steps, (K p, G); shares and codes of the rows, (n,)."""
-    solution, slope_rows = rows.solution, [slopes.T for slopes in parts.slopes]
-    columns, pulls, gradient = parts.column.T, parts.pull.T, parts.gradient.T
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    own = (shares * parts.deriv)[:, None] * columns
-    hessian = np.repeat(solution.hessian.inner[None], len(members), axis=0)
-    right = np.stack([shares[group] @ gradient[group] for group in members])
-    for g, group in enumerate(members):
-        column, cross = columns[group], own[group].T @ pulls[group]
-        hessian[g] -= (shares * parts.fit)[group] * column.T @ column + cross + cross.T
-        for slopes in slope_rows:
-            hessian[g] -= shares[group] * slopes[group].T @ slopes[group]
-    contrasts = solution.criterion.contrasts[:, rows.sample.arm]
-    bias = shares * parts.error
-    for replicates, at in with_fitted(rows.resampled.at, rows.rows.replicated):
-        w, penalties = at.w, solution.penalties[replicates]
-        for contrast in contrasts:
-            for g, group in enumerate(members):
-                of_rows = (contrast[group, None] * w[group]).T
-                slope = of_rows @ own[group]
-                hessian[g] += penalties * slope.T @ slope
-                right[g] -= (penalties * (of_rows @ bias[group])) @ slope
-    hessian[np.abs(np.linalg.det(hessian)) < SINGULAR] = np.eye(hessian.shape[1])
-    return np.asarray(np.linalg.solve(hessian, right[:, :, None])[:, :, 0].T, dtype=float)
 
 
 def variance_slopes(variance: EffectVariance, contrasts: Array) -> list[RowVectors]:

@@ -6,7 +6,7 @@ scipy optimiser, the estimate with its influence function, and its risk beside t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
@@ -86,8 +86,8 @@ class JointProblem:
         How the effect is reported.
     n_units : float
         n: rows of the sample, each as often as a frequency weight counts it.
-    together : bool
-        Whether all rows are needed at once, as where clusters are held out.
+    clusters : int
+        Number of clusters, where they are held out; of rows in memory all are then needed at once.
     """
 
     sample: Sample
@@ -96,7 +96,7 @@ class JointProblem:
     replicates: Replicates
     effect_scale: EffectScale
     n_units: float
-    together: bool = False
+    clusters: int = 0
     in_memory = True
 
     @property
@@ -112,7 +112,7 @@ class JointProblem:
     @cached_property
     def places(self) -> list[slice]:
         """Blocks of rows that are worked on at a time; all of them where the model is one of all rows."""
-        one = self.together or not self.weight_fit.model.by_rows
+        one = self.clusters > 0 or not self.weight_fit.model.by_rows
         return [slice(0, self.sample.n)] if one else self.sample.parts(SHARE)
 
     @property
@@ -161,7 +161,11 @@ class JointProblem:
 
         The moments of these, by where a block begins, are kept in `moments` for the next pass.
         """
-        return self.over_fits(partial(_of_weighed, self, function, moments))
+        return self.over_fits(partial(of_weighed, self, function, moments))
+
+    def by_block(self, function: Callable[[JointRows], T], combine: Callable[[Iterable[T]], T]) -> Iterator[T]:
+        """Begin a pass as `over`, where what a function makes of the rows that are read at a time is combined."""
+        yield combine(self.over(function))
 
     def block(
         self, place: slice, sample: Sample, weight_fit: WeightFit, moments: dict[int, WeightMoments] | None = None
@@ -186,7 +190,7 @@ def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample:
     return function(fit.model, sample.s[:, None])
 
 
-def _of_weighed(
+def of_weighed(
     problem: JointProblem,
     function: Callable[[JointRows], T],
     moments: dict[int, WeightMoments] | None,
@@ -194,6 +198,7 @@ def _of_weighed(
     sample: Sample,
     fit: WeightFit,
 ) -> T:
+    """Apply a function to some rows with their weights under the replicates."""
     return function(problem.block(place, sample, fit, moments))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import tracemalloc
 from collections import Counter
 
@@ -10,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import JRE, OptionError, UnavailableError, scan
+from causalrisk import JRE, DesignError, OptionError, UnavailableError, scan
+from causalrisk.design import ScannedDesign
 from causalrisk.estimators.joint import minimum
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, seed_sequence
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, seed_sequence
 from causalrisk.numerics.optimize import POLISHING
 from tests.conftest import simulate
 
@@ -66,6 +68,14 @@ CASES = {
     ),
     "frequencies, ratio": ({"weights": "w", "weight_type": "frequency", "effect": "ratio", "target": "control"}, {}),
     "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
+    "clusters held out": ({"cluster": "clinic"}, {"cov_type": "cluster"}),
+    "clusters of arms held out": (
+        {"cluster": "clinic", "treat": "dose", "reference": "none", "target": "overlap"}, {"cov_type": "cluster"}
+    ),
+    "clusters of frequencies held out": (
+        {"formula": LOW, "family": "binomial", "cluster": "clinic", "weights": "w", "weight_type": "frequency"},
+        {"cov_type": "cluster", "n_jobs": 2},
+    ),
     "penalty, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": "n"}
     ),
@@ -95,14 +105,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("name", CASES)
-def test_blocks_agree_with_memory(births, name):
-    options, fit = CASES[name]
-    options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
-    drawn = weights_of_replicates(births, 0.5, **options)
-    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
-    whole = JRE.from_formula(data=births, **options).fit(replicates=drawn, **fit)
+def agree(blocks, whole):
     np.testing.assert_allclose(blocks.params, whole.params, rtol=1e-9)
     scale = np.outer(whole.bse, whole.bse)
     np.testing.assert_allclose(blocks.cov_params() / scale, whole.cov_params() / scale, atol=1e-9)
@@ -111,8 +114,87 @@ def test_blocks_agree_with_memory(births, name):
     pd.testing.assert_frame_equal(blocks.replicate_bias, whole.replicate_bias, rtol=1e-6, atol=1e-9 * whole.bse.max())
     np.testing.assert_allclose(blocks.expected_ate_risk, whole.expected_ate_risk, rtol=1e-9)
     assert blocks._record.notes == whole._record.notes
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_agree_with_memory(births, name):
+    options, fit = CASES[name]
+    options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
+    drawn = weights_of_replicates(births, 0.5, **options)
+    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
+    whole = JRE.from_formula(data=births, **options).fit(replicates=drawn, **fit)
+    agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
+
+
+def keyed(self, stream, block, width, *, spread, at_once):
+    """The draws of a scan in the place of those of `Resampler.perturbations`, of a target frame's rows too."""
+    units = pd.factorize(self.groups)[0] if self.kind == "cluster" else np.arange(len(self.weights))
+    given = {"spread": spread, "units": units, "weights": self.weights}
+    drawn = KeyedResampler(self.kind, self.seed, self.frequency).perturb(stream, block, width, **given)
+    for first in range(0, width, at_once):
+        yield drawn[:, first : first + at_once]
+
+
+FRAMES = {
+    "all": ({}, {}),
+    "arms, probability weights": (
+        {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"}, {"anchor": 0.3}
+    ),
+    "frequencies, clipped": (
+        {"weights": "w", "weight_type": "frequency", "effect": "ratio", "clip": (0.12, 0.3)}, {"anchor": 3.0}
+    ),
+    "clusters": ({"cluster": "clinic"}, {"cov_type": "cluster", "anchor": 1.0}),
+    "clusters held out": ({"cluster": "clinic"}, {"cov_type": "cluster"}),
+    "penalty, probit": ({"propensity_link": "probit"}, {"objective": "erm", "penalty": "n"}),
+    "logit": ({"formula": LOW, "family": "binomial"}, {"anchor": 1.0}),
+    "Poisson": ({"formula": CIGS, "family": "poisson", "effect": "ratio"}, {"anchor": 3.0}),
+}  # fmt: skip
+
+
+def target_frame(births):
+    return births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("name", FRAMES)
+def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
+    options, fit = FRAMES[name]
+    options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
+    fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
+    monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
+    with monkeypatch.context() as patch:
+        patch.setattr(Resampler, "perturbations", keyed)
+        whole = JRE.from_formula(data=births, **options).fit(**fit)
+    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
+    agree(blocks, whole)
+    if "anchor" not in fit and "objective" not in fit:
+        pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
+    again = JRE.from_formula(data=scan(cut(births)), **options).fit(n_jobs=2, **fit)
+    np.testing.assert_array_equal(again.params, blocks.params)
+    np.testing.assert_array_equal(again.cov_params(), blocks.cov_params())
+    agree(JRE.from_formula(data=scan(cut(births, (0, 400))), **options).fit(**fit), whole)
+
+
+@pytest.mark.parametrize("target", ["overlap", "frame"])
+def test_workers_get_sums_and_no_rows_of_a_target_frame(births, target, monkeypatch):
+    frame = pd.concat([target_frame(births)] * 10)
+    given = {"formula": F, "treat": "mbsmoke", "target": frame if target == "frame" else target}
+    fit = {"n_replicates": 4, "n_boot": 8}
+    first = JRE.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    over, sizes = ScannedDesign.over, []
+
+    def sent(self, function, *rest):
+        work = pickle.dumps(function)
+        sizes.append(len(work))
+        return over(self, lambda block: pickle.loads(work)(block), *rest)
+
+    monkeypatch.setattr(ScannedDesign, "over", sent)
+    again = JRE.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    np.testing.assert_array_equal(again._record.boot.values, first._record.boot.values)
+    assert max(sizes) < 120_000 < len(pickle.dumps(frame))
 
 
 def test_the_cut_into_blocks_changes_nothing(births, monkeypatch):
@@ -123,18 +205,38 @@ def test_the_cut_into_blocks_changes_nothing(births, monkeypatch):
     np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
 
 
+def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monkeypatch):
+    given = {"formula": F, "treat": "mbsmoke", "cluster": "clinic", "data": scan(cut(births.sort_values("clinic")))}
+    fit = {"cov_type": "cluster", "n_replicates": 4}
+    first = JRE.from_formula(**given).fit(**fit)
+    monkeypatch.setattr("causalrisk.estimators.joint.anchor.AT_ONCE", 1)  # a solution at a time
+    monkeypatch.setattr("causalrisk.estimators.joint.left_out_clusters.AT_ONCE", 1)  # and a cluster
+    monkeypatch.setattr("causalrisk.estimators.joint.left_out_clusters.LARGE", 1)  # by products of matrices
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 60)
+    again = JRE.from_formula(**given).fit(**fit)
+    np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
+    pd.testing.assert_frame_equal(again.anchor_path(), first.anchor_path(), rtol=1e-9)
+    with pytest.raises(DesignError, match=r"without each of 40 clusters(.|\n)*0.000326 GB, and there are 0.0001 GB"):
+        JRE.from_formula(**given).fit(memory=1e5, **fit)
+
+
 PARTS = {
     "treated, ratio": {"target": "treated", "effect": "ratio"},
     "tilted arms": {"treat": "dose", "reference": "none", "target": "overlap"},
     "frequencies": {"weights": "w", "weight_type": "frequency"},
     "logit, treated": {"formula": LOW, "family": "binomial", "target": "treated"},
     "Poisson, tilted": {"formula": CIGS, "family": "poisson", "target": "overlap"},
+    "target frame": {"target": target_frame},
+    "target frame of arms": {"treat": "dose", "reference": "none", "target": target_frame, "effect": "ratio"},
+    "Poisson, target frame": {"formula": CIGS, "family": "poisson", "target": target_frame},
 }
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
     given = {"formula": F, "data": births, "treat": "mbsmoke"} | PARTS[name]
+    if given.get("target") is target_frame:
+        given["target"] = target_frame(births)
     fit = {"cov_type": "robust", "n_replicates": 10}
     whole = JRE.from_formula(**given).fit(**fit)
     monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 177)
@@ -202,8 +304,6 @@ def test_results_of_a_scan(births):
 
 def test_what_jre_does_not_have_for_a_scan(births):
     data, treat = scan([births]), {"treat": "mbsmoke"}
-    with pytest.raises(UnavailableError, match="chosen by clusters held out of a scan"):
-        JRE.from_formula(F, data, cluster="clinic", **treat).fit(cov_type="cluster")
     with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", bootstrap="stratified")
     with pytest.raises(OptionError, match='method="least_squares" is for linear outcome models'):

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from causalrisk import JRE, FitInterrupted, UnavailableError, scan
+from causalrisk.design import ScannedDesign
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, seed_sequence
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, seed_sequence
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
@@ -78,6 +79,7 @@ CASES = {
     "frequencies": {"weights": "w", "weight_type": "frequency"},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
     "clusters": {"cluster": "clinic"},
+    "clusters, anchor chosen": {"cluster": "clinic", "fit": {"anchor": None}},
     "logit": {"formula": "low ~ mage", "family": "binomial", "fit": {"anchor": 3.0}},
     "Poisson": {"formula": "cigs ~ mage + C(site)", "family": "poisson", "target": "treated", "fit": {"anchor": 3.0}},
     "Poisson, tilted": {"formula": "cigs ~ mage", "family": "poisson", "target": "overlap", "fit": {"anchor": 3.0}},
@@ -87,6 +89,69 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_resamples_agree_with_memory(births, name):
     agree(*both(births, **CASES[name]))
+
+
+def draw(self, stream, block, width):
+    """The draws of a scan in the place of those of `Resampler.draw`, of a target frame's rows too."""
+    return keyed(self).draw(stream, block, width=width, **units_of(self))
+
+
+def perturbations(self, stream, block, width, *, spread, at_once):
+    """The same of `Resampler.perturbations`."""
+    drawn = keyed(self).perturb(stream, block, width, spread=spread, **units_of(self))
+    for first in range(0, width, at_once):
+        yield drawn[:, first : first + at_once]
+
+
+def keyed(resampler):
+    return KeyedResampler(resampler.kind, resampler.seed, resampler.frequency)
+
+
+def units_of(resampler):
+    number = np.arange(len(resampler.weights))
+    return {
+        "units": pd.factorize(resampler.groups)[0] if resampler.kind == "cluster" else number,
+        "weights": resampler.weights,
+    }
+
+
+FRAMES = {
+    "linear, anchor chosen": {"fit": {"anchor": None}},
+    "arms, weights, Bayesian": {
+        "treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability", "kind": "bayesian"
+    },
+    "clusters, penalty": {"cluster": "clinic", "kind": "cluster", "fit": {"anchor": None, "objective": "erm"}},
+    "frequencies, clipped": {"weights": "w", "weight_type": "frequency", "clip": (0.12, 0.3)},
+    "Poisson": {"formula": "cigs ~ mage", "family": "poisson", "effect": "ratio", "fit": {"anchor": 3.0}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
+    target = births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
+    options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]
+    fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
+    fit["bootstrap"] = options.pop("kind", "pairs")
+    monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
+    with monkeypatch.context() as patch:
+        patch.setattr(Resampler, "draw", draw)
+        patch.setattr(Resampler, "perturbations", perturbations)
+        whole = JRE.from_formula(data=births, **options).fit(**fit)
+    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
+    agree_outside_of_bases(blocks, whole)
+    again = JRE.from_formula(data=scan(cut(births)), **options).fit(n_jobs=2, **fit)
+    np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
+    agree_outside_of_bases(JRE.from_formula(data=scan(cut(births, (0, 400))), **options).fit(**fit), whole)
+
+
+def agree_outside_of_bases(ours, theirs):
+    """As `agree`; the bases of the coefficients are in memory those of all rows."""
+    np.testing.assert_array_equal(ours._record.boot.failures, theirs._record.boot.failures)
+    spread = theirs.boot_params.std().to_numpy()
+    np.testing.assert_allclose(ours.boot_params / spread, theirs.boot_params / spread, rtol=0, atol=1e-9)
+    for name in ("params", "bse", "outcome_params", "outcome_bse", "propensity_params", "propensity_bse"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7)
+    np.testing.assert_allclose(ours.start.bse, theirs.start.bse, rtol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{}, {"target": "overlap"}, {"formula": "low ~ mage", "family": "binomial"}])

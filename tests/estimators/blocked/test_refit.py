@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, seed_sequence
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, Resampler, seed_sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
 F, M = "bweight ~ mage + medu", WIDTH + 5
@@ -96,6 +97,77 @@ def test_stratified_resamples_keep_the_arms(births, weighted):
     whole = IPWRA.from_formula(F, births, treat="mbsmoke", **options).fit(resamples=draws)
     model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke", **options)
     agree(model.fit(n_boot=M, bootstrap="stratified"), whole)
+
+
+def keyed(self, stream, block, width):
+    """The draws of a scan in the place of those of `Resampler.draw`, of the rows of a target frame too."""
+    units = pd.factorize(self.groups)[0] if self.kind == "cluster" else np.arange(len(self.weights))
+    given = {"width": width, "units": units, "weights": self.weights}
+    drawn = KeyedResampler(self.kind, self.seed, self.frequency).draw(stream, block, **given)
+    if self.kind == "stratified":
+        size = self.weights if self.frequency else np.ones(len(self.weights))
+        for rows in (self.groups == arm for arm in np.unique(self.groups)):
+            drawn[rows] *= size[rows].sum() / (drawn[rows] * (size / self.weights)[rows, None]).sum(axis=0)
+    return drawn
+
+
+FRAMES = {
+    "linear": (IPWRA, {}),
+    "arms, weights, Bayesian": (
+        AIPW, {"treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability", "kind": "bayesian"}
+    ),
+    "no scores": (OutcomeRegression, {}),
+    "clusters": (Hajek, {"cluster": "clinic", "kind": "cluster"}),
+    "stratified frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency", "kind": "stratified"}),
+    "stratified weights": (AIPW, {"weights": "w", "weight_type": "probability", "kind": "stratified"}),
+    "logit outcome, clipped": (
+        IPWRA, {"formula": "low ~ mage", "family": "binomial", "effect": "ratio", "clip": (0.1, 0.3)}
+    ),
+    "exposure": (
+        OutcomeRegression, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 2}
+    ),
+}  # fmt: skip
+
+
+def target_frame(births):
+    return births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
+
+
+def agree_on_frame(ours, theirs):
+    """As `agree`; the coefficients are compared outside of the bases, which in memory are those of all rows."""
+    np.testing.assert_array_equal(ours._record.boot.failures, theirs._record.boot.failures)
+    pd.testing.assert_frame_equal(ours.boot_params, theirs.boot_params, rtol=1e-9)
+    scores = ("propensity_params", "propensity_bse") if theirs._record.spec.uses_propensity else ()
+    for name in ("params", "bse", "outcome_params", "outcome_bse", *scores):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
+    model, options = FRAMES[name]
+    given = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
+    fit = {"n_boot": M, "bootstrap": given.pop("kind", "pairs")}
+    monkeypatch.setattr(ScannedDesign, "block_rows", 90)  # the frame comes in several blocks
+    with monkeypatch.context() as patch:
+        patch.setattr(Resampler, "draw", keyed)
+        whole = model.from_formula(data=births, **given).fit(**fit)
+    blocks = model.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    agree_on_frame(blocks, whole)
+    again = model.from_formula(data=scan(cut(births)), **given).fit(n_jobs=2, **fit)
+    np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
+    agree_on_frame(model.from_formula(data=scan(cut(births, (0, 300))), **given).fit(**fit), whole)
+
+
+@pytest.mark.parametrize(("of_frame", "of_control"), [(2, 600), (90, 2)])
+def test_resamples_without_the_target_frame_or_an_arm_fail(births, monkeypatch, of_frame, of_control):
+    given = {"formula": "bweight ~ 1", "treat": "mbsmoke", "propensity": "1", "target": births[:of_frame]}
+    births = births.assign(mbsmoke=(births.index >= of_control) * 1)
+    monkeypatch.setattr(Resampler, "draw", keyed)
+    whole, blocks = (
+        IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9) for data in (births, scan(cut(births)))
+    )
+    agree_on_frame(blocks, whole)
+    assert (blocks._record.boot.failures == Failure.EMPTY_ARM).any()
 
 
 def small(births, n=70):

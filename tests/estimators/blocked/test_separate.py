@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
@@ -149,13 +149,8 @@ def test_results_that_need_rows_say_so(births, name):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    framed = IPWRA.from_formula(F, data, treat="mbsmoke", target=births)
-    with pytest.raises(UnavailableError, match="the bootstrap of a scan has no target data frame yet"):
-        framed.fit(n_boot=20)
     with pytest.raises(OptionError, match="trim= with a target frame"):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
-    with pytest.raises(UnavailableError, match="JRE of a scan has no target data frame yet"):
-        JRE.from_formula(F, data, treat="mbsmoke", target=births).fit(cov_type="robust")
     with pytest.raises(TypeError, match=r"data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
