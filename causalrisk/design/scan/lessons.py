@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from causalrisk.design.formulas.evaluation import Scope
+from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.scan.levels import Survey
 from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
@@ -44,38 +45,45 @@ def taught(found: Survey, first: KeptRows) -> ScanReader:
     ScanReader
         That of the survey, its formulas told what was learnt.
     """
-    reader, done = found.reader, set[str]()
-    scope = _scope(first)
+    reader, scope, lessons = found.reader, _scope(first), dict[str, Lesson]()
+    done: set[str] = set()
     while True:
-        calls = {
-            call: (node, formula)
-            for formula in (reader.assigned, reader.outcome)
-            for call, node in stateful_calls(formula, reader.frame).items()
-            if call not in done
-        }
-        ready = [call for call in calls if not any(other != call and other in call for other in calls)]
-        if not ready:
+        for call, (node, formula) in _ready(reader, done).items():
+            lesson = lessons.get(call) or first_lesson(node, formula, scope, found.n)
+            if lesson is None:
+                done.add(call)
+            else:
+                lessons[call] = lesson
+        if lessons:
+            steps = _pass(found, reader, lessons)
+            lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
+            reader = reader.told({call: step for call, step in steps.items() if isinstance(step, str)})
+            done |= steps.keys() - lessons.keys()
+        elif not _ready(reader, done):
             return reader
-        lessons = {call: first_lesson(*calls[call], scope, found.n) for call in ready}
-        told = _learnt(found, reader, {call: lesson for call, lesson in lessons.items() if lesson is not None})
-        reader, done = reader.told(told), done.union(ready)
 
 
-def _learnt(found: Survey, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, str]:
-    """Make as many passes as lessons need, all of them in the same; return what the calls are told."""
-    told: dict[str, str] = {}
-    while lessons:
-        questions = [lesson.question for lesson in lessons.values()]
-        work = functools.partial(_answered, reader.without_data(), questions)
-        pieces = numbered(reader, found.starts, found.read)
-        answers = functools.reduce(Answers.beside, flat_map(work, pieces, 1, where), Answers(0, 0, []))
-        check_read((found.read, found.n), (answers.read, answers.n))
-        if any(q.search and q.search.size != tally.n for q, tally in zip(questions, answers.given, strict=True)):
-            raise other_rows("a later pass read other rows than the first ones")
-        after = {call: lessons[call].after(given) for call, given in zip(lessons, answers.given, strict=True)}
-        told |= {call: step for call, step in after.items() if isinstance(step, str)}
-        lessons = {call: step for call, step in after.items() if not isinstance(step, str)}
-    return told
+def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Formula]]:
+    """Return the calls that are not done, all those inside of them being done, each with its formula."""
+    calls = {
+        call: (node, formula)
+        for formula in (reader.assigned, reader.outcome)
+        for call, node in stateful_calls(formula, reader.frame).items()
+        if call not in done
+    }
+    return {call: known for call, known in calls.items() if not any(other in call for other in calls if other != call)}
+
+
+def _pass(found: Survey, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
+    """Make a pass; return the next lesson of each call, or the call told."""
+    questions = [lesson.question for lesson in lessons.values()]
+    work = functools.partial(_answered, reader.without_data(), questions)
+    pieces = numbered(reader, found.starts, found.read)
+    answers = functools.reduce(Answers.beside, flat_map(work, pieces, 1, where), Answers(0, 0, []))
+    check_read((found.read, found.n), (answers.read, answers.n))
+    if any(q.search and q.search.size != tally.n for q, tally in zip(questions, answers.given, strict=True)):
+        raise other_rows("a later pass read other rows than the first ones")
+    return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers.given, strict=True)}
 
 
 def _answered(reader: ScanReader, questions: list[Question], given: tuple[Piece, int]) -> Iterator[Answers]:
