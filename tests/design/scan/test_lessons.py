@@ -262,6 +262,21 @@ def test_a_function_of_the_user_with_the_name_of_one_that_learns(births):
     np.testing.assert_array_equal(np.concatenate([b.X[:, 1] for b in design.blocks()]), scale(births.mage))
 
 
+def test_rounding_where_a_column_is_zero_is_no_dependence_on_other_rows(births):
+    """A product with the matrix of a constraint rounds otherwise for one row than for many."""
+    zeros = np.resize([0.36970737989879154, -0.08964866187542084, 2.396108717477901], 400)
+    frame = births.assign(z=np.r_[zeros, births.z[400:]])
+    term = "cr(z, knots=[-0.5, 0.7], lower_bound=-5, upper_bound=5, constraints=[[0.1, 0.2, 0.3, 0.15]])"
+    agree(*designs(frame, term, parts(frame, 400)))
+
+
+def test_options_are_refused_before_a_pass_is_made_for_them(births):
+    for term in ("bs(mage, df=2)", "cr(mage, df=1)", "bs(text, df=4, degree=-1)"):
+        calls = itertools.count(1)
+        refused(lambda calls=calls: (next(calls), iter([births.assign(text="a")]))[1], term, "must be|greater than")
+        assert next(calls) == 4  # names of columns, levels, and the first block
+
+
 def test_data_that_change_between_passes(births, monkeypatch):
     monkeypatch.setattr(order_statistics, "DISTINCT", 5)
     calls = itertools.count()
@@ -274,7 +289,7 @@ def test_data_that_change_between_passes(births, monkeypatch):
     calls = itertools.count()
     with pytest.raises(DesignError, match="the first pass read 4642 rows and used 4642, a later one read 4600"):
         IPWRA.from_formula(
-            "bweight ~ center(z)", scan(lambda: iter([births[: 4600 if next(calls) > 2 else None]])), treat="mbsmoke"
+            "bweight ~ center(z)", scan(lambda: iter([births[: 4600 if next(calls) == 3 else None]])), treat="mbsmoke"
         )
 
 
