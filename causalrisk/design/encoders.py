@@ -15,7 +15,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import Table, as_table, nearest
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parsed_again
 from causalrisk.design.formulas.terms import coded_names
 from causalrisk.errors import DesignError
 
@@ -40,7 +40,7 @@ class FormulaEncoder:
     """
 
     def __init__(self, formula: Formula, scope: Scope, keep: np.ndarray | None = None) -> None:
-        self._model, self._text = formula.model, formula.text
+        self._model, self._text, self._told = formula.model, formula.text, formula.told
         self._variables = dict(scope.variables)
         self._constants = {name: _own(value) for name, value in scope.constants.items()}
         self._packed: dict[str, tuple[str, Any]] = {}
@@ -155,7 +155,8 @@ class FormulaEncoder:
     def _compile(self) -> tuple[Formula, Scope, Any]:
         if self._compiled is None:
             constants = {**self._constants, **{n: _unpack(n, p, self._text) for n, p in self._packed.items()}}
-            formula, scope = parse(self._text, self._model, []), Scope(self._variables, constants)
+            formula = parsed_again(self._text, self._model, self._told)
+            scope = Scope(self._variables, constants)
             self._compiled = (formula, scope, compile_terms(formula.right, formula, scope))
         return self._compiled
 

@@ -1569,6 +1569,13 @@ def scanned(**fixed):
     return lambda **options: model(**({"data": SCAN} | fixed | options)).fit()
 
 
+def of_few_values(right):
+    """A design from a scan that keeps few distinct values."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("causalrisk.numerics.order_statistics.DISTINCT", 9)
+        return model(formula=f"y ~ {right}", propensity="x2", data=SCAN).fit()
+
+
 def scanned_jre(cov_type=None, anchor=None, n_replicates=8, bootstrap=None, replicates=None, **options):
     """JRE from a scan, or from whatever data are given."""
     how = {"cov_type": cov_type, "anchor": anchor, "n_replicates": n_replicates, "bootstrap": bootstrap}
@@ -1611,6 +1618,11 @@ SCANS = {
     "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),
     "separated rows, by cost": Case(scanned(), {"trim": "separated"}, {"trim": "crump"}, which=1),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
+    "distinct values": Case(
+        of_few_values,
+        {"right": "cr(x1, df=3, constraints='center')"},
+        {"right": "cr(x1, knots=[0, 1], constraints='center')"},
+    ),
     "outcome": Case(scanned(formula="ill ~ y", propensity="x2"), {"family": "binomial"}, {"family": "gaussian"}),
     "matrices": Expression(
         lambda: in_little_memory(model(data=SCAN).fit, n_boot=99),
@@ -1647,6 +1659,7 @@ SCANS = {
         lambda: causalrisk.scan(__file__), lambda: names_of(FILE), scan=names_of, fill={__file__: str(FILE)}
     ),
 }
+SCANS["distinct values"].follow = lambda heard: of_few_values(heard.codes()[0].replace("[...]", "[0, 1]"))
 
 
 @contextlib.contextmanager

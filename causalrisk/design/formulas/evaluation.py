@@ -19,10 +19,11 @@ from patsy.parse_formula import parse_formula
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.formulas.dialects import refuse_foreign
-from causalrisk.design.formulas.terms import Use, rewrite, uses
+from causalrisk.design.formulas.terms import Use, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
+CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,19 @@ class Formula:
         The formula as given, without superfluous white space.
     left, right : tuple of patsy.Term
         Terms on either side; `left` is empty for a one-sided formula.
+    told : tuple of (str, str), optional
+        Calls of functions that learn from all rows, and calls in their place that are told what is to be learnt. Terms
+        keep their names.
     """
 
     model: str
     text: str
     left: tuple[Any, ...]
     right: tuple[Any, ...]
+    told: tuple[tuple[str, str], ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _parsed_again, (self.text, self.model, bool(self.left))  # patsy's terms do not pickle
+        return parsed_again, (self.text, self.model, self.told, bool(self.left))  # patsy's terms do not pickle
 
     def uses(self, *sides: str) -> list[Use]:
         """List the names used on the given sides ("left", "right"; both by default) in order, each role once."""
@@ -62,8 +67,9 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-def _parsed_again(text: str, model: str, two_sided: bool) -> Formula:
-    formula = parse(text, model, [])
+def parsed_again(text: str, model: str, told: tuple[tuple[str, str], ...], two_sided: bool = True) -> Formula:
+    """Return a formula from its text, its model and what its calls are told."""
+    formula = replace(parse(text, model, []), told=told)
     return formula if two_sided else replace(formula, left=())
 
 
@@ -283,11 +289,12 @@ class _RefuseMissing(patsy.NAAction):
     def handle_NA(self, values: list[Any], is_NAs: list[Any], origins: list[Any]) -> list[Any]:
         for bad, origin in zip(is_NAs, origins, strict=True):
             if np.any(bad):
-                raise _not_finite(origin.relevant_code(), int(np.sum(bad)), self._formula)
+                raise not_finite(origin.relevant_code(), int(np.sum(bad)), self._formula)
         return values
 
 
-def _not_finite(term: str, count: int, formula: Formula) -> DesignError:
+def not_finite(term: str, count: int, formula: Formula) -> DesignError:
+    """Make the error of a term that is not finite in some rows."""
     return DesignError(
         f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows, although "
         "its variables are not; expected finite values.\nChange the term (e.g. np.log1p for np.log), or leave these "
@@ -320,13 +327,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
         If a term cannot be evaluated.
     """
     rewritten = [
-        patsy.Term(
-            [
-                _Factor(f, rewrite(f.code, list(scope.variables), scope.constants, FUNCTIONS), formula, numeric)
-                for f in t.factors
-            ]
-        )
-        for t in terms
+        patsy.Term([_Factor(f, _evaluated(f.code, formula, scope), formula, numeric) for f in t.factors]) for t in terms
     ]
     data = _aliased(scope.variables)
     env = patsy.EvalEnvironment([dict(scope.constants)])
@@ -337,8 +338,46 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
         raise _failed(error, formula, scope) from error
     except CausalRiskError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # of a spline or a contrast
-        raise _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope) from error
+    except CANNOT as error:  # of a spline or a contrast
+        raise cannot(error, formula, scope) from error
+
+
+def value_of(code: str, formula: Formula, scope: Scope) -> Any:
+    """Evaluate a part of a term.
+
+    Parameters
+    ----------
+    code : str
+        A Python expression in the names of the formula.
+    formula : Formula
+        The formula, for messages and for what its calls are told.
+    scope : Scope
+        Plain variables, and the constants.
+
+    Returns
+    -------
+    object
+        Whatever the expression gives.
+
+    Raises
+    ------
+    DesignError
+        If it cannot be evaluated.
+    """
+    env = patsy.EvalEnvironment([dict(scope.constants), FUNCTIONS])
+    try:
+        with np.errstate(all="ignore"):
+            return env.eval(_evaluated(code, formula, scope), inner_namespace=_aliased(scope.variables))
+    except CausalRiskError:
+        raise
+    except CANNOT as error:
+        raise cannot(error, formula, scope) from error
+
+
+def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
+    """Return the code that is run for a part of a term."""
+    told = with_calls_told(code, dict(formula.told))
+    return rewrite(told, list(scope.variables), scope.constants, FUNCTIONS)
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> np.ndarray:
@@ -381,7 +420,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
     for term, columns in info.term_slices.items():
         bad = ~np.isfinite(matrix[:, columns]).all(axis=1)
         if bad.any():
-            raise _not_finite(term.name(), int(bad.sum()), formula)
+            raise not_finite(term.name(), int(bad.sum()), formula)
     return matrix
 
 
@@ -440,7 +479,7 @@ def factor_values(term: Any, formula: Formula, scope: Scope) -> list[FactorValue
         columns = np.asarray(value, dtype=np.float64).reshape(len(value), -1)
         bad = ~np.isfinite(columns).all(axis=1)
         if bad.any():
-            raise _not_finite(factor.shown, int(bad.sum()), formula)
+            raise not_finite(factor.shown, int(bad.sum()), formula)
         found.append(FactorValues(factor.shown, None, columns))
     return found
 
@@ -451,6 +490,11 @@ def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
         data[f"_column_{i}"] = values
         data[f"_float_{i}"] = values.astype(np.float64) if values.dtype.kind == "i" else values
     return data
+
+
+def cannot(error: Exception, formula: Formula, scope: Scope) -> DesignError:
+    """Make the error of what was raised by a function of a formula."""
+    return _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope)
 
 
 def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignError:

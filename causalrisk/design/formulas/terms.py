@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
@@ -97,6 +97,24 @@ def rewrite(code: str, variables: Sequence[str], constants: Container[str], func
     return ast.unparse(_Renamer(tree, alias).visit(tree))
 
 
+def with_calls_told(code: str, told: Mapping[str, str]) -> str:
+    """Replace calls in a term.
+
+    Parameters
+    ----------
+    code : str
+        A Python expression.
+    told : mapping of str to str
+        Calls, as `ast.unparse` writes them, and what stands in their place.
+
+    Returns
+    -------
+    str
+        The expression; inside of a call that is replaced nothing is.
+    """
+    return ast.unparse(_Teller(told).visit(ast.parse(code, mode="eval"))) if told else code
+
+
 def coded_names(code: str) -> set[str]:
     """List the names that a term uses as category codes.
 
@@ -151,6 +169,15 @@ def unquoted(text: str, names: Iterable[Any]) -> list[str]:
     bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", text)
     odd = [str(n) for n in names if in_formula(str(n)) != n and re.search(r"[^\W\d_]", str(n))]
     return [in_formula(n) for n in odd if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", bare)]
+
+
+class _Teller(ast.NodeTransformer):
+    def __init__(self, told: Mapping[str, str]) -> None:
+        self._told = told
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        code = self._told.get(ast.unparse(node))
+        return self.generic_visit(node) if code is None else ast.parse(code, mode="eval").body
 
 
 class _Renamer(ast.NodeTransformer):

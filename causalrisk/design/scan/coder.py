@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.levels import ArmLevels
-from causalrisk.design.scan.reader import KeptRows, ScanReader, named
+from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
 from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
 from causalrisk.numerics.parallel import check_wanted, progress_bar
@@ -224,34 +223,22 @@ class BlockCoder:
         n, read, mark = 0, 0, Mark()
         work = functools.partial(_of_piece, self._sent(), function)
         with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
-            for done in flat_map(work, self._numbered(), workers, _where):
+            for done in flat_map(work, numbered(self.reader, self.starts, self.read), workers, where):
                 n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
                 advance(done.read)
                 if done.n:
                     yield done.made
-        if (n, read) != (self.n, self.read):
-            raise DesignError(
-                f"the first pass read {self.read} rows and used {self.n}, a later one read {read} and used {n}; every "
-                "pass has to read the same rows.\n"
-                "Give scan a function that begins anew whenever it is called, and data that do not change."
-            )
-
+        check_read((self.read, self.n), (read, n))
         if self.mark is not None and not mark.same(self.mark):
-            raise DesignError(
+            raise other_rows(
                 f"a later pass read other rows than the first ones: the weighted sum of "
-                f"{self.reader.outcome.left[0].name()!r} is {mark.total:.10g} and was {self.mark.total:.10g}; every "
-                "pass has to read the same rows.\n"
-                "Give scan a function that begins anew whenever it is called, and data that do not change."
+                f"{self.reader.outcome.left[0].name()!r} is {mark.total:.10g} and was {self.mark.total:.10g}"
             )
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Read and code the blocks in this process."""
-        for given in self._numbered():
+        for given in numbered(self.reader, self.starts, self.read):
             yield from (done.made for done in _of_piece(self, _itself, given) if done.n)
-
-    def _numbered(self) -> Iterator[tuple[Piece, int]]:
-        """Begin a pass over the pieces, each with the number of its first row; that of one too many does not matter."""
-        return zip(self.reader.pieces(), itertools.chain(self.starts, itertools.repeat(self.read)), strict=False)
 
     def _sent(self) -> BlockCoder:
         """Return a coder that has no data, to be sent to a worker."""
@@ -311,7 +298,10 @@ class BlockCoder:
                 )
             except DesignError:  # such as a division by what is zero for this row
                 alone = tuple(np.full_like(part[one], np.nan) for part in whole)
-            same = [np.allclose(part[one], own, rtol=1e-9, atol=0) for part, own in zip(whole, alone, strict=True)]
+            same = [
+                np.isclose(part[one], own, rtol=1e-9, atol=1e-13 * np.abs(part).max(axis=0)).all()  # rounding of sums
+                for part, own in zip(whole, alone, strict=True)
+            ]
             if not all(same):
                 formula = self.reader.assigned if same[0] and same[2] else self.reader.outcome
                 raise DesignError(
@@ -323,11 +313,6 @@ class BlockCoder:
 
 def _itself(block: CodedBlock) -> CodedBlock:
     return block
-
-
-def _where(given: tuple[Piece, int]) -> str:
-    """Return what messages call a piece."""
-    return given[0].where
 
 
 def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:

@@ -15,6 +15,7 @@ from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import check_arm_sizes, check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, Trim
+from causalrisk.design.scan.lessons import taught
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments
 from causalrisk.design.scan.reader import ScanReader
@@ -197,8 +198,9 @@ def design_from_scan(
 
 def _coder(found: Survey, notes: list[str]) -> BlockCoder:
     """Fix the coding on what the first pass learnt, and try it on the first rows."""
-    reader, columns = found.reader, found.reader.columns
-    first = next(rows for piece in reader.pieces() for rows in reader.blocks(piece, 0) if rows.n)
+    columns = found.reader.columns
+    first = next(rows for piece in found.reader.pieces() for rows in found.reader.blocks(piece, 0) if rows.n)
+    reader = taught(found, first)
     formulas, unit, clusters = first.formulas, 1.0, None
     low, high = found.weight_limits
     zeros = found.ledger.get(("weights", "weights = 0"), [0])[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,18 +19,15 @@ from numpy.typing import NDArray
 from causalrisk.design.build import kept_offset, merge_sources
 from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.columns.tables import Table, as_table, is_column
-from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula
+from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
+from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
 from causalrisk.design.scan.source import NamedBlock, Piece, Scan
 from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
-SPLINES, LEARNT = (
-    ("bs", "cr", "cc"),
-    ("knots", "lower_bound", "upper_bound"),
-)  # and what they learn unless they are told
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,15 @@ class ScanReader:
         sent.scan = Scan((), None, self.scan.block_rows)
         return sent
 
+    def told(self, calls: Mapping[str, str]) -> ScanReader:
+        """Return a reader whose formulas are told what some of their calls have learnt."""
+        taught = copy.copy(self)
+        taught.outcome, taught.assigned = (
+            dataclasses.replace(formula, told=(*formula.told, *calls.items()))
+            for formula in (self.outcome, self.assigned)
+        )
+        return taught
+
     def _kept(self, block: NamedBlock) -> KeptRows:
         table = Table(block.frame.index, block.frame.assign(**_levels_of_text(block.frame)))
         formulas = Formulas(
@@ -174,6 +182,42 @@ def named(block: str, why: str = "") -> Iterator[None]:
         raise DesignError(f"{block}: {why}{error}") from error
 
 
+def numbered(reader: ScanReader, starts: Iterable[int], read: int) -> Iterator[tuple[Piece, int]]:
+    """Begin a pass over the pieces, each with the number of its first row; that of one too many does not matter.
+
+    Parameters
+    ----------
+    reader : ScanReader
+        The data.
+    starts : iterable of int
+        The numbers.
+    read : int
+        Rows in all.
+    """
+    return zip(reader.pieces(), itertools.chain(starts, itertools.repeat(read)), strict=False)
+
+
+def where(given: tuple[Piece, int]) -> str:
+    """Return what messages call a piece that comes with its number."""
+    return given[0].where
+
+
+def check_read(first: tuple[int, int], later: tuple[int, int]) -> None:
+    """Raise a DesignError where a pass read, or used, another number of rows than the first one."""
+    if later != first:
+        raise other_rows(
+            f"the first pass read {first[0]} rows and used {first[1]}, a later one read {later[0]} and used {later[1]}"
+        )
+
+
+def other_rows(found: str) -> DesignError:
+    """Make the error of passes that do not read the same rows."""
+    return DesignError(
+        f"{found}; every pass has to read the same rows.\n"
+        "Give scan a function that begins anew whenever it is called, and data that do not change."
+    )
+
+
 def check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
     for option in ("treat", "weights", "cluster", "offset", "exposure"):
@@ -204,40 +248,24 @@ def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[st
 
 
 def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[str]) -> None:
-    """Refuse functions of a formula that learn from all rows, in these columns, before they code any."""
+    """Refuse functions of the caller that learn from all rows, and options of others that go by rows."""
     for name, role in formula.uses():
-        value = frame.get(name, FUNCTIONS.get(name))
-        if role != "called" or not hasattr(value, "__patsy_stateful_transform__"):
-            continue
-        spline = name in SPLINES and value is FUNCTIONS[name]
-        if spline and all(_is_told(call, {*columns, "Q"}) for call in _calls(formula, name)):
-            continue
-        advice = "Use powers, such as x + I(x**2), or write columns of the basis to the files."
-        if name in ("center", "scale", "standardize"):
-            advice = "It does not change the estimates: type the variable itself."
-        elif spline:
-            advice = (
-                f"Give it all it would learn, {name}(x, knots=(20, 30), lower_bound=10, upper_bound=60), or use powers."
+        value = frame.get(name)
+        if role == "called" and hasattr(value, "__patsy_stateful_transform__") and value is not STATEFUL.get(name):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
+                "codes one; a scan has one block of rows at a time.\n"
+                "Use powers, such as x + I(x**2), or write columns of the basis to the files."
             )
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
-            f"codes one; a scan has one block of rows at a time.\n{advice}"
-        )
-
-
-def _calls(formula: Formula, name: str) -> Iterator[ast.Call]:
-    """Find the calls of a function in a formula."""
-    codes = {factor.code for term in (*formula.left, *formula.right) for factor in term.factors}
-    for node in (node for code in codes for node in ast.walk(ast.parse(code, mode="eval"))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
-            yield node
-
-
-def _is_told(spline: ast.Call, by_rows: set[str]) -> bool:
-    """Whether a spline is told all that it would learn from the data, in numbers that come from no row."""
-    told = {option.arg: option.value for option in spline.keywords}
-    used = {node.id for value in told.values() for node in ast.walk(value) if isinstance(node, ast.Name)}
-    return len(spline.args) == 1 and set(LEARNT) <= set(told) and "constraints" not in told and not used & by_rows
+    for call in stateful_calls(formula, frame).values():
+        for option in options_of(call):
+            if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
+                raise DesignError(
+                    f"the {formula.model} formula {formula.text!r} works out an option of {ast.unparse(call.func)}() "
+                    f"from columns, {ast.unparse(option)}; expected numbers, as a scan has one block of rows at a "
+                    "time.\nLeave the option out, and it is learnt from all rows where that is its default; or write "
+                    "the numbers themselves."
+                )
 
 
 def _levels_of_text(frame: pd.DataFrame) -> dict[str, pd.Series]:

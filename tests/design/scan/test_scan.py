@@ -246,24 +246,6 @@ def test_missing_values_refused_name_the_block(data):
         x1=data.x1.where(data.index != 400)), 300), missing="raise")  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "term",
-    [
-        "center(x1)",
-        "standardize(x1)",
-        "bs(x1, 4)",
-        "cr(x1, df=3)",
-        "bs(x1, knots=(0, 1), lower_bound=-9)",
-        "bs(x1, knots=np.quantile(x1, [0.3, 0.6]), lower_bound=-9, upper_bound=9)",
-        "bs(x1, knots=(0, 1), lower_bound=Q('x2').min(), upper_bound=9)",
-        "cr(x1, knots=(0, 1), lower_bound=-9, upper_bound=9, constraints='center')",
-        "te(bs(x1, knots=(0, 1), lower_bound=-9, upper_bound=9))",
-    ],
-)
-def test_functions_that_learn_from_all_rows_are_refused(data, term):
-    refused("which learns from all rows before it codes one", parts(data, 300), f"y ~ {term}")
-
-
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")  # columns of cr and cc add up to one
 @pytest.mark.parametrize("spline", ["bs", "cr", "cc"])
 def test_splines_that_are_told_knots_and_bounds_are_coded_as_in_memory(data, spline):

@@ -79,6 +79,10 @@ CASES = {
     "penalty, probit, offset": (
         {"target": "matching", "propensity_link": "probit", "offset": "known"}, {"objective": "erm", "penalty": "n"}
     ),
+    "splines that learn": (
+        {"formula": "bweight ~ bs(known, df=4) + center(mage)", "propensity": "cr(mage, df=3, constraints='center')"},
+        {},
+    ),
     "logit": ({"formula": LOW, "family": "binomial"}, {"anchor": 1.0}),
     "logit, treated, on two workers": (
         {"formula": LOW, "family": "binomial", "target": "treated"},

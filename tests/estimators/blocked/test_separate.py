@@ -76,6 +76,17 @@ FITS = [
 ]
 
 
+@pytest.mark.parametrize("model", [OutcomeRegression, Hajek, IPWRA, AIPW])
+def test_splines_that_learn_their_knots_agree_with_memory(births, model):
+    formula = "bweight ~ bs(np.log(mage), df=4) + cr(known, df=3, constraints='center') + center(medu):C(site)"
+    propensity = "bs(mage, df=5, degree=2) * standardize(medu)"
+    options = {"propensity": propensity, "weights": "w", "weight_type": "probability"}
+    blocks, whole = compare(model, births, formula, **options)
+    assert blocks.outcome_params.index.equals(whole.outcome_params.index)
+    assert blocks._record.design.propensity_names == whole._record.design.propensity_names
+    np.testing.assert_allclose(blocks.bse, whole.bse, rtol=1e-9)
+
+
 @pytest.mark.parametrize(("model", "target"), FITS)
 def test_blocks_agree_with_memory(births, model, target):
     compare(model, births, target=target)

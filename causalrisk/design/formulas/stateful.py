@@ -1,0 +1,339 @@
+"""Functions of a formula that learn from all rows before they code one, such as splines: learnt from blocks of rows.
+
+What a call has learnt it is told by a call in its place: ``bs(x, df=4)`` becomes ``bs(x, df=4, knots=[26.0],
+lower_bound=13.0, upper_bound=45.0)``, and ``center(x)`` becomes ``x - 26.5``. Both bases and knots are those of patsy.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, not_finite, value_of
+from causalrisk.design.formulas.terms import with_calls_told
+from causalrisk.errors import CausalRiskError, DesignError
+from causalrisk.numerics import order_statistics
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.order_statistics import Percentiles, Search, Spread, Tally, numbers_of
+
+STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
+BOUNDS = ("lower_bound", "upper_bound")
+COUNTS = ("df", "degree", "include_intercept", "constraints")  # options of splines that can be tried on any numbers
+TRIED = np.arange(1000.0)
+NO_ROWS = np.empty(0, dtype=np.intp)
+
+
+def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
+    """Find the calls of functions that learn from all rows.
+
+    Parameters
+    ----------
+    formula : Formula
+        The formula.
+    frame : mapping of str to object
+        The caller's variables, whose functions may have the same names.
+
+    Returns
+    -------
+    dict of str to ast.Call
+        By their text; a call inside of another comes before it.
+    """
+    codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
+    calls = (call for code in codes for call in _calls(ast.parse(code, mode="eval")))
+    return {
+        ast.unparse(call): call
+        for call in calls
+        if _name(call) in STATEFUL and frame.get(_name(call), STATEFUL[_name(call)]) is STATEFUL[_name(call)]
+    }
+
+
+def options_of(call: ast.Call) -> list[ast.expr]:
+    """Return the arguments of such a call that are not the data it codes."""
+    return [*([] if _name(call) == "te" else call.args[1:]), *(k.value for k in call.keywords if k.arg != "x")]
+
+
+@contextmanager
+def _in_words(formula: Formula) -> Iterator[None]:
+    """Say what a function of the formula raises as where terms are evaluated."""
+    try:
+        yield
+    except CausalRiskError:
+        raise
+    except CANNOT as error:
+        raise cannot(error, formula, Scope({}, {})) from error
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    for child in ast.iter_child_nodes(node):
+        yield from _calls(child)
+    if isinstance(node, ast.Call):
+        yield node
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a pass asks of every block.
+
+    Parameters
+    ----------
+    call : str
+        The call that learns, as the user wrote it.
+    code : str
+        An expression by rows.
+    formula : Formula
+        Its formula.
+    search : Search or None
+        Finds the order statistics of the expression; without it means and sums of squares are asked for.
+    """
+
+    call: str
+    code: str
+    formula: Formula
+    search: Search | None = None
+
+    def of(self, scope: Scope) -> Any:
+        """Return the answer of a block, a `Tally` or a `Spread`."""
+        value = value_of(self.code, self.formula, scope)
+        with _in_words(self.formula):
+            columns = _columns(value)
+        bad = ~np.isfinite(columns).all(axis=1)
+        if bad.any():
+            raise not_finite(self.call, int(bad.sum()), self.formula)
+        return Spread.of(columns) if self.search is None else self.search.tally(columns[:, 0])
+
+
+def _columns(value: Any) -> Array:
+    """Bring the value of an expression to numbers, shape (n, k)."""
+    array = np.atleast_1d(np.asarray(value))
+    if array.dtype.kind not in "iuf":
+        array[:1] - array[:1]  # flags and text are refused in the words of whoever works out a quantile in memory
+    return array.astype(np.float64).reshape(len(array), -1)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A lesson in order statistics.
+
+    Parameters
+    ----------
+    question : Question
+        What the next pass asks; it has a search.
+    tell : callable
+        The answer to the first question, and the values of the ranks -> the next lesson, or the call told.
+    first : Tally, optional
+        That answer, where passes were made.
+    """
+
+    question: Question
+    tell: Callable[[Tally, Array], Lesson | str]
+    first: Tally | None = None
+
+    def after(self, answer: Tally) -> Lesson | str:
+        """Return the next lesson, or the call told."""
+        search, first = self.question.search or Search(NO_ROWS, 0), self.first or answer
+        values = search.found(answer)
+        if values is not None:
+            return self.tell(first, values)
+        return replace(self, question=replace(self.question, search=search.narrowed(answer)), first=first)
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A lesson in means; `question` and `tell` as in `Ordered`."""
+
+    question: Question
+    tell: Callable[[Spread], str]
+
+    def after(self, answer: Spread) -> str:
+        """Return the call told."""
+        return self.tell(answer)
+
+
+Lesson: TypeAlias = Ordered | Averaged
+
+
+def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Lesson | None:
+    """Return what a call has to learn first.
+
+    Parameters
+    ----------
+    call : ast.Call
+        One of `stateful_calls`; those inside of it have been told.
+    formula : Formula
+        Its formula.
+    scope : Scope
+        Plain variables of some rows, and the constants.
+    n : int
+        Rows of the sample.
+
+    Returns
+    -------
+    Ordered, Averaged or None
+        None where the call has been told everything.
+
+    Raises
+    ------
+    DesignError
+        If its options are not what the function takes.
+    """
+    if any(isinstance(arg, ast.Starred) for arg in call.args) or any(option.arg is None for option in call.keywords):
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} has {ast.unparse(call)}, with arguments that are unpacked; "
+            "expected them one by one.\nWrite them out, as in  bs(x, df=4)."
+        )
+    with _in_words(formula):
+        return _Stateful(call, formula=formula, options=_options(call, formula, scope), n=n).lesson()
+
+
+def _options(call: ast.Call, formula: Formula, scope: Scope) -> dict[str, Any]:
+    """Evaluate the options of a call on some rows; patsy refuses what is none."""
+    given = ast.unparse(ast.Call(ast.Name("_given", ast.Load()), call.args, call.keywords))
+    recorder = {**scope.constants, "_given": lambda *args, **kwargs: (args, kwargs)}
+    args, kwargs = value_of(given, formula, Scope(scope.variables, recorder))
+    transform = STATEFUL[_name(call)].__patsy_stateful_transform__
+    few = {name: np.atleast_1d(value)[:2] if name == "x" else value for name, value in kwargs.items()}
+    transform().memorize_chunk(*(np.atleast_1d(value)[:2] for value in args), **few)
+    bound = inspect.signature(transform.memorize_chunk).bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    return {**bound.arguments, **bound.arguments.get("kwargs", {})}
+
+
+@dataclass(frozen=True)
+class _Stateful:
+    """A call, its formula, its options by name, and the rows of the sample."""
+
+    call: ast.Call
+    formula: Formula
+    options: dict[str, Any]
+    n: int
+
+    def lesson(self) -> Lesson | None:
+        """As `first_lesson`."""
+        if _name(self.call) == "bs":
+            return self._of_bs()
+        if _name(self.call) in ("cr", "cc"):
+            return self._of_cubic()
+        if _name(self.call) == "te":
+            return self._centred() if self._is_centred else None
+        return Averaged(self._question(self._data), self._standardized)
+
+    @property
+    def _is_centred(self) -> bool:
+        constraints = self.options.get("constraints")
+        return isinstance(constraints, str) and constraints == "center"
+
+    @property
+    def _data(self) -> str:
+        """Code of the data that the call has, calls inside of it told."""
+        data = self.call.args or [option.value for option in self.call.keywords if option.arg == "x"]
+        every = data if _name(self.call) == "te" else data[:1]
+        return ", ".join(with_calls_told(ast.unparse(arg), dict(self.formula.told)) for arg in every)
+
+    def _code(self, **options: Any) -> str:
+        """Return the call with its options, and others in their place."""
+        known = {name: value for name, value in self.options.items() if name not in ("self", "x", "args", "kwargs")}
+        given = {name: value for name, value in (known | options).items() if value is not None}
+        return f"{_name(self.call)}({', '.join([self._data, *(f'{k}={_shown(v)}' for k, v in given.items())])})"
+
+    def _question(self, code: str, search: Search | None = None) -> Question:
+        return Question(ast.unparse(self.call), code, self.formula, search)
+
+    def _told_bounds(self, first: Tally) -> dict[str, Any]:
+        """Return the bounds given, or those of the data."""
+        limits = dict(zip(BOUNDS, (first.low, first.high), strict=True))
+        return {name: limits[name] if self.options[name] is None else self.options[name] for name in BOUNDS}
+
+    def _tried(self, x: Array, *names: str) -> Any:
+        """Let patsy learn with these options from other numbers; it refuses what is none of its options."""
+        made = STATEFUL[_name(self.call)].__patsy_stateful_transform__()
+        made.memorize_chunk(x, **{name: self.options[name] for name in names if name in self.options})
+        made.memorize_finish()
+        return made
+
+    def _learns_knots(self) -> bool:
+        if self.options["knots"] is not None or self.options["df"] is None:
+            return False
+        self._tried(TRIED, *COUNTS)
+        return True
+
+    def _of_bs(self) -> Lesson | None:
+        percents = np.empty(0)
+        if self._learns_knots():
+            inner = self.options["df"] - self.options["degree"] - 1 + (not self.options["include_intercept"])
+            percents = 100 * np.linspace(0, 1, inner + 2)[1:-1]
+        elif all(self.options[name] is not None for name in BOUNDS):
+            return None
+        asked = Percentiles(self.n, percents)
+        return Ordered(self._question(self._data, Search(asked.ranks, self.n)), partial(self._with_knots, asked))
+
+    def _with_knots(self, asked: Percentiles, first: Tally, values: Array) -> str:
+        knots = asked.of(values) if self.options["knots"] is None else self.options["knots"]
+        return self._code(knots=knots, **self._told_bounds(first))
+
+    def _of_cubic(self) -> Lesson | None:
+        if self._learns_knots() or any(self.options[name] is None for name in BOUNDS):
+            return Ordered(self._question(self._data, Search(NO_ROWS, self.n)), self._with_distinct_knots)
+        return self._centred() if self._is_centred else None
+
+    def _with_distinct_knots(self, first: Tally, values: Array) -> Lesson | str:
+        """Tell the knots, quantiles of the distinct values, which patsy takes from these alone."""
+        told = self._told_bounds(first)
+        if self.options["knots"] is None:
+            if first.keys is None:
+                raise self._too_many(first)
+            with _in_words(self.formula):
+                knots = self._tried(numbers_of(first.keys), *COUNTS, *BOUNDS)._all_knots
+            told = {"knots": knots[1:-1], **dict(zip(BOUNDS, knots[[0, -1]], strict=True))}
+        taught = replace(self, options=self.options | told)
+        return taught._centred() if self._is_centred else taught._code()
+
+    def _too_many(self, first: Tally) -> DesignError:
+        options = self.options | {"df": None, **self._told_bounds(first)}
+        typed = replace(self, options=options)._code().replace("lower_bound=", "knots=[...], lower_bound=", 1)
+        return DesignError(
+            f"{ast.unparse(self.call)} in the {self.formula.model} formula {self.formula.text!r} takes its knots from "
+            f"the distinct values of {self._data}, of which a scan keeps {order_statistics.DISTINCT:,} at the most; "
+            "expected no more, or knots. (Those of bs() are quantiles of all rows, whatever their number.)\n"
+            f"Type  {typed}  with inner knots of your own."
+        )
+
+    def _centred(self) -> Lesson:
+        """Learn the means of the basis, which the constraint takes out."""
+        return Averaged(
+            self._question(self._code(df=None, constraints=None)),
+            lambda means: self._code(constraints=[_floats(means.mean)]),
+        )
+
+    def _standardized(self, learnt: Spread) -> str:
+        """Tell mean and standard deviation by plain arithmetic."""
+        plain = f"({self._data})"
+        centred = self.options.get("center", True)
+        scaled = self.options.get("rescale", False)
+        shifted = f"({plain} - {_shown(_floats(learnt.mean))})" if centred else plain
+        if not scaled:
+            return shifted
+        with np.errstate(all="ignore"):
+            deviation = np.sqrt(learnt.squares / (learnt.n - self.options["ddof"]))
+        return f"{shifted} / {_shown(_floats(deviation))}"
+
+
+def _floats(values: Any) -> Any:
+    """Return numbers of double precision, one of them for one column."""
+    floats = np.asarray(values, dtype=np.float64)
+    return floats if len(floats) > 1 else floats[0]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as code."""
+    return repr(np.asarray(value).tolist())
