@@ -61,20 +61,20 @@ class ColumnMoments:
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
         low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
-        factors: list[list[Array]] = [[np.empty((0, 1 + p))] for _ in range(n_arms)]
-        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (1 + p))):
+        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
+        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
             for a, found in enumerate(factors):
                 members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
                 rows = columns[block][members]
-                own = np.ones((1 + p, len(rows)))  # a row of memory for each column
-                own[1:] = rows.T
-                low[a] = np.minimum(low[a], own[1:].min(axis=1, initial=np.inf))
-                high[a] = np.maximum(high[a], own[1:].max(axis=1, initial=-np.inf))
-                own[1:] -= origin[:, None]
+                own = np.ones((p + 1, len(rows)))  # a row of memory for each column
+                own[:p] = rows.T
+                low[a] = np.minimum(low[a], own[:p].min(axis=1, initial=np.inf))
+                high[a] = np.maximum(high[a], own[:p].max(axis=1, initial=-np.inf))
+                own[:p] -= origin[:, None]
                 if weights is not None:
                     own *= np.sqrt(weights[block][members])
                 found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
-        return cls(origin, low, high, tuple(triangular_factor(np.concatenate(found)) for found in factors))
+        return cls(origin, low, high, tuple(_ones_first(triangular_factor(np.concatenate(f))) for f in factors))
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
         """Return those of other rows beside these."""
@@ -145,3 +145,12 @@ class ColumnMoments:
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
         return basis, basis.of_rows(means[None])[0]
+
+
+def _ones_first(factor: Array) -> Array:
+    """Put the last column, of ones, before the others.
+
+    Were it there from the start, what rounding leaves of an equal column would be a direction of its own among all
+    rows, and a column that depends on others would be told from these by a hundred times the rounding error.
+    """
+    return triangular_factor(np.roll(factor, 1, axis=1))

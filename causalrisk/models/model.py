@@ -15,6 +15,7 @@ from causalrisk.design import (
     Design,
     Scan,
     ScannedDesign,
+    as_scan,
     check_scored,
     design_from_arrays,
     design_from_formula,
@@ -126,7 +127,8 @@ class CausalModel(metaclass=Advising):
             Outcome formula, such as "y ~ x1 + x2"; the treatment does not appear in it.
         data : DataFrame, mapping of columns or Scan, optional
             The data: a pandas, polars, pyarrow or other data frame; None takes the variables from where this is called;
-            `causalrisk.scan` names files that need not fit into memory.
+            `causalrisk.scan` names files that need not fit into memory; a Dask data frame and an Arrow dataset are
+            read as by it.
         treat : str or array_like
             Treatment: a column name, or one value per row. 0/1 and bool need nothing more; any other coding needs
             `treated` or `reference`.
@@ -200,6 +202,7 @@ class CausalModel(metaclass=Advising):
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # past the keyword check
+        data = as_scan(data)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         design = make(
             formula,

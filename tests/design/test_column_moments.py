@@ -50,3 +50,21 @@ def test_dependent_columns_are_found_whatever_the_order_of_the_rows():
     assert "dropped 'both'" in notes[0]
     again = ColumnMoments.of(columns[::-1]).usable(("const", "year", "x", "one", "both"), "outcome", [])
     assert again.tolist() == keep.tolist()
+
+
+def hats(values, count):
+    """Piecewise linear functions that add up to one."""
+    knots = np.quantile(values, np.linspace(0, 1, count))
+    return np.column_stack([np.interp(values, knots, np.eye(count)[j]) for j in range(count)])
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rounding_of_dependent_columns_is_small(seed):
+    """Two bases that add up to one beside a constant: what is left of the last column is rounding error."""
+    rng, n = np.random.default_rng(seed), 4642
+    arm, x, z = rng.integers(0, 2, n), rng.integers(13, 45, n).astype(float), rng.normal(size=n)
+    found = ColumnMoments.of(np.column_stack([np.ones(n), hats(x, 4)[:, :3], hats(z, 7)]), arm, 2)
+    for factor in found.arms(np.ones(11, dtype=bool)):
+        unit = factor / np.linalg.norm(factor, axis=0)
+        left = unit[:, 10] - unit[:, :10] @ np.linalg.lstsq(unit[:, :10], unit[:, 10], rcond=None)[0]
+        assert np.linalg.norm(left) < 3e-14

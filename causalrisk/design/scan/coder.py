@@ -16,8 +16,8 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.levels import ArmLevels
+from causalrisk.design.scan.piece import Piece
 from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
-from causalrisk.design.scan.source import Piece
 from causalrisk.errors import DesignError
 from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map

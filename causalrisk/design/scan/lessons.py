@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.scan.levels import Survey
+from causalrisk.design.scan.piece import Piece
 from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
-from causalrisk.design.scan.source import Piece
 from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import flat_map
 

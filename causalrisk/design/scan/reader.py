@@ -24,7 +24,8 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
-from causalrisk.design.scan.source import NamedBlock, Piece, Scan
+from causalrisk.design.scan.piece import NamedBlock, Piece
+from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
@@ -133,7 +134,7 @@ class ScanReader:
     def without_data(self) -> ScanReader:
         """Return a reader of pieces that knows nothing of the others, to be sent to a worker."""
         sent = copy.copy(self)
-        sent.scan = Scan((), None, self.scan.block_rows)
+        sent.scan = self.scan.without_rows()
         return sent
 
     def told(self, calls: Mapping[str, str]) -> ScanReader:
