@@ -66,6 +66,13 @@ def test_partitions_that_threads_hold_and_workers_work_on(partitions, whole):
     assert one.params.equals(two.params) and one.bse.equals(two.bse)
 
 
+def test_partitions_that_a_cluster_holds(partitions, whole):
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        same(partitions.assign(x2=2 * partitions.x2 / 2).persist(), whole)
+        same(partitions, whole)
+
+
 def test_a_column_of_a_dask_data_frame_that_is_not_there(partitions):
     with pytest.raises(DesignError, match="'nothing'"):
         IPWRA.from_formula("y ~ nothing", partitions, treat="d")
