@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+_ONES: WeakValueDictionary[int, Array] = WeakValueDictionary()
 UNDER_RESAMPLES = 1024  # the same, where arrays have a column for each of a block of resamples
 NUMBERS_IN_CACHE = 131_072  # of one array
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
@@ -372,13 +374,18 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
 
 
 def all_ones(n: int) -> Array:
-    """Return ones, shape (n,), of which there is one in memory; read-only."""
-    return np.broadcast_to(1.0, n)
+    """Return ones, shape (n,), read-only; whoever asks for as many while they are there gets the same array."""
+    found = _ONES.get(n)
+    if found is None:
+        found = np.ones(n)
+        found.flags.writeable = False
+        _ONES[n] = found
+    return found
 
 
 def rows_of(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
-    """Values of some rows in an order; of `all_ones` as these are."""
-    return np.broadcast_to(values[:1], len(order)) if values.strides == (0,) else values[order]
+    """Values of some rows in an order; of `all_ones` those of as many rows."""
+    return all_ones(len(order)) if values is _ONES.get(len(values)) else values[order]
 
 
 def row_blocks(n: int, size: int | None = None) -> list[slice]:

@@ -20,14 +20,19 @@ class BinaryLikelihood:
     ----------
     link : Link
         The inverse link.
-    treated : ndarray, shape (n,)
-        1.0 for treated rows, 0.0 for the others.
+    arm : ndarray of int, shape (n,)
+        Arm of each row, 0 or 1.
     """
 
     n_predictors, bounded = 1, True
 
-    def __init__(self, link: Link, treated: Array) -> None:
-        self.link, self.treated = link, treated[:, None]
+    def __init__(self, link: Link, arm: Arms) -> None:
+        self.link, self.arm = link, arm
+
+    @property
+    def treated(self) -> Array:
+        """1.0 for treated rows, 0.0 for the others, shape (n, 1)."""
+        return (self.arm > 0).astype(float)[:, None]
 
     def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
         """As in `newton.Likelihood`."""

@@ -231,9 +231,8 @@ class BinaryModel(LikelihoodModel):
 
     def __init__(self, columns: Array, arm: Arms, link_name: str) -> None:
         super().__init__(columns, arm, 2)
-        self.link, self.treated = BINARY_LINKS[link_name], (arm > 0).astype(float)
-        self.link_name, self.log_linear = link_name, link_name == "logit"
-        self.likelihood = BinaryLikelihood(self.link, self.treated)
+        self.link, self.link_name, self.log_linear = BINARY_LINKS[link_name], link_name, link_name == "logit"
+        self.likelihood: BinaryLikelihood = BinaryLikelihood(self.link, arm)
 
     def part(self, rows: slice) -> BinaryModel:
         """As in `LikelihoodModel`."""
@@ -241,11 +240,11 @@ class BinaryModel(LikelihoodModel):
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arm."""
-        return _without(self.link.own_odds(eta, self.treated[:, None]), self.arm, toward)
+        return _without(self.link.own_odds(eta, self.likelihood.treated), self.arm, toward)
 
     def odds_slopes(self, eta: Array, toward: int | None) -> Array:
         """Return derivatives of the odds of the other arm."""
-        return _without(self.link.own_odds_slope(eta, self.treated[:, None]), self.arm, toward)
+        return _without(self.link.own_odds_slope(eta, self.likelihood.treated), self.arm, toward)
 
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm."""
