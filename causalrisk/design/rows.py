@@ -21,6 +21,7 @@ WEIGHT_WORDS = {
     "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
                     "pweight", "pweights", "sampling", "survey", "var_weights"},
 }  # fmt: skip
+EXACT = 2.0**53  # up to which a float holds every whole number
 SMALLEST_SHARE = 1e-100  # of a mean weight; the square of a smaller one is no number
 LEDGER = ("formula", "variable", "missing", "dropped")
 
@@ -277,11 +278,23 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
     Raises
     ------
     DesignError
-        If there is only one cluster.
+        If there is only one cluster, or they are numbers that are not exact.
     """
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
+    check_exact(groups, name)
     check_groups(groups, len(codes), name)
     return codes.astype(np.intp)
+
+
+def check_exact(groups: Iterable[Any], name: str) -> None:
+    """Raise a DesignError where clusters are floats beyond those that hold every whole number, so that some are one."""
+    odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
+    if odd is not None:
+        raise DesignError(
+            f"cluster {name!r} has numbers such as {odd:.0f} as floats, which hold 15 digits, so that several clusters "
+            "would count as one; expected text or whole numbers. (pandas makes floats of whole numbers where some are "
+            f'missing.)\nRead them as text:  pandas.read_csv(..., dtype={{"{name}": str}}).'
+        )
 
 
 def check_groups(groups: Sequence[Any], n: int, name: str) -> None:

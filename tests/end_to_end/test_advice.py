@@ -1559,6 +1559,21 @@ def scanned_by_two():
         return model(data=SCAN).fit(n_jobs=2)
 
 
+class Partitioned:
+    """A Dask data frame, as far as it is asked."""
+
+    __module__ = "dask.dataframe"
+    columns, get_partition = [], None
+
+    def compute(self):
+        return DATA
+
+
+def columns_of_scan(columns):
+    """Names of the columns of a scan that is told which there are."""
+    return causalrisk.scan(FILE, columns=columns).column_names()
+
+
 def names_of(source):
     """Names of the columns of a scan."""
     return causalrisk.scan(source).column_names()
@@ -1654,6 +1669,15 @@ SCANS = {
         lambda: names_of(f"{FOLDER}/*.csv.gz"),
         scan=names_of,
         fill={"*.parquet": "*.csv.gz"},
+    ),
+    "columns as text": Case(columns_of_scan, {"columns": "age"}, {"columns": ["age"]}),
+    "columns that are no names": Case(
+        columns_of_scan, {"columns": 3}, {"columns": ["age", "educ"]}, fill={'["y", "d", "x"]': '["age", "educ"]'}
+    ),
+    "partitions": Expression(
+        lambda: model().fit().predict(Partitioned()),
+        lambda: model().fit().predict(DATA),
+        data=mock.Mock(compute=lambda: model().fit().predict(Partitioned().compute())),
     ),
     "ending": Expression(
         lambda: causalrisk.scan(__file__), lambda: names_of(FILE), scan=names_of, fill={__file__: str(FILE)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections.abc import Mapping
@@ -44,6 +45,11 @@ def as_pandas(value: Any) -> Any:
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
     library, kind = _library(value), type(value).__name__
+    if library.startswith("dask") and hasattr(value, "get_partition"):
+        raise DesignError(
+            "a Dask data frame is not in memory; expected one that is (`data=` of a model alone is read by partitions)."
+            "\nType  data.compute()."
+        )
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
     if library == "polars":
@@ -79,6 +85,8 @@ def how_to_convert(data: Any) -> str:
     """
     if isinstance(data, str | os.PathLike):
         path = os.fspath(data)
+        if glob.has_magic(path) or os.path.isdir(path):
+            return f'data=causalrisk.scan("{path}")'
         if path.isidentifier():
             return f"data={path}  without quotes, for a variable of that name"
         reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
@@ -87,6 +95,8 @@ def how_to_convert(data: Any) -> str:
     for name in ("collect", "compute"):  # lazy frames of polars and narwhals; of dask
         if callable(getattr(data, name, None)):
             return f"data=data.{name}()"
+    if hasattr(data, "to_table"):  # a dataset of Arrow
+        return "data=data.to_table()"
     return "data=data.to_pandas()" if hasattr(data, "to_pandas") else "data=pandas.DataFrame(data)"
 
 

@@ -55,11 +55,16 @@ class Files:
             yield from (_csv_pieces if file.path.lower().endswith(CSV) else _parquet_pieces)(file, block_rows)
 
     def column_names(self) -> list[str]:
-        """As in `Source`; those of the first file."""
-        path = self.files[0].path
-        check_unchanged(self.files[0])
-        with reading(path, 0):
-            return list(pd.read_csv(path, nrows=0).columns) if path.lower().endswith(CSV) else _schema(path).names
+        """As in `Source`; those of the first file and of the last, so that one that the first misses is told."""
+        return list(dict.fromkeys([*_columns_of(self.files[0]), *_columns_of(self.files[-1])]))
+
+
+def _columns_of(file: File) -> list[str]:
+    check_unchanged(file)
+    with reading(file.path, 0):
+        if file.path.lower().endswith(CSV):
+            return [str(name) for name in pd.read_csv(file.path, nrows=0).columns]
+        return list(_schema(file.path).names)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -68,7 +73,7 @@ def _matching(pattern: str) -> list[str]:
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
     if os.path.isdir(found[0]):
-        raise DesignError(f'{found[0]!r} is a folder; expected files.\nType  scan("{found[0].rstrip("/")}/*.parquet").')
+        raise _no_files(found[0].rstrip("/"))
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
     if odd is not None:
         raise DesignError(
@@ -76,6 +81,14 @@ def _matching(pattern: str) -> list[str]:
             f'Type  scan(lambda: pandas.read_{_reader(odd)}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
+
+
+def _no_files(folder: str) -> DesignError:
+    """Say how to name the files of a folder, and one whose folders have the values of a column in their names."""
+    typed = f'scan("{folder}/*.parquet")'
+    if any("=" in name and os.path.isdir(os.path.join(folder, name)) for name in os.listdir(folder)):
+        typed = f'scan(pyarrow.dataset.dataset("{folder}", partitioning="hive"))'
+    return DesignError(f"{folder!r} is a folder; expected files.\nType  {typed}.")
 
 
 def _check_once(paths: Sequence[str]) -> None:

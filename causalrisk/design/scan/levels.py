@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, plain
+from causalrisk.design.columns.numbers_as_text import looks_numeric
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.from_formula import codes_of
-from causalrisk.design.rows import no_rows_left
+from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.reader import KeptRows, Line, ScanReader, named
+from causalrisk.design.scan.source import from_function
 from causalrisk.design.size import memory
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
@@ -115,7 +117,7 @@ def survey(reader: ScanReader) -> Survey:
             if rows.n:
                 with named(rows.name):
                     _note_rows(found, rows)
-    if not found.read and reader.names:
+    if not found.read and reader.names and from_function(reader.scan.source):
         raise DesignError(
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "
             "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
@@ -144,6 +146,7 @@ def _note_rows(found: Survey, rows: KeptRows) -> None:
     found.treat = _note(found.treat, values=values, order=order, block=rows.name, coded=True)
     if rows.cluster is not None:
         groups = pd.unique(np.asarray(rows.cluster, dtype=object))
+        check_exact(groups, found.reader.columns.cluster)
         found.clusters.update(dict.fromkeys(groups))
         _check_clusters(found, groups, rows.name)
     if rows.weights is not None:
@@ -183,12 +186,7 @@ def _note(
     if seen is None:
         seen = SeenColumn(kind=kind, block=block, dtypes=set(), levels={}, orders=set(), head=values.to_numpy()[:2])
     if seen.kind != kind:
-        raise DesignError(
-            f"column {str(values.name)!r} has {'numbers' if numeric else 'text or categories'}, and in {seen.block} "
-            f"{'text or categories' if numeric else 'numbers'}; expected the same in every block.\n"
-            'Read the files alike: for CSV by  scan(lambda: pandas.read_csv(..., dtype={"column": str}, '
-            "chunksize=100_000))."
-        )
+        raise _of_two_kinds(seen, values)
     seen.dtypes.add(values.dtype.kind if numeric else "O")
     if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
         plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers and dates as text
@@ -197,6 +195,20 @@ def _note(
         if order is not None:
             seen.orders.add(order)
     return seen
+
+
+def _of_two_kinds(seen: SeenColumn, values: pd.Series) -> DesignError:
+    """Say that a column has numbers in one block and text in another, and which text."""
+    name, text_before = str(values.name), seen.kind == "levels"
+    texts = [str(text) for text in (seen.levels if text_before else pd.unique(values))] or [str(seen.head[0])]
+    odd = next((text for text in texts if not looks_numeric(text)), texts[0])
+    text = f"text or categories, such as {odd!r},"
+    now, before = ("numbers", text) if text_before else (text, "numbers")
+    return DesignError(
+        f"column {name!r} has {now} and in {seen.block} {before.rstrip(',')}; expected the same in every block.\n"
+        f"Read the files alike:  scan(lambda: pandas.read_csv(..., na_values=[{odd!r}], chunksize=100_000))  if that "
+        f'stands for a missing value in CSV files, and  dtype={{"{name}": str}}  in its place if these are codes.'
+    )
 
 
 def make_encoder(found: Survey, formula: Formula, scope: Scope) -> FormulaEncoder:

@@ -9,7 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.scan.piece import Piece, Source, check_columns, frame_piece, slices
+from causalrisk.design.scan.piece import Piece, Source, check_columns, frame_piece, reading, slices
+
+OTHER_TYPES = (
+    "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
+    "The first file gives the types, unless  pyarrow.dataset.dataset(..., schema=...)  does; "
+    'scan("folder/*.parquet") reads files of several types.'
+)
 
 
 def held_in_parts(data: Any) -> Source | None:
@@ -60,7 +66,7 @@ def _held(part: Any) -> bool:
 
 
 def _computed(part: Any, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    return slices(part.compute(scheduler="synchronous"), block_rows, columns)
+    yield from slices(part.compute(scheduler="synchronous"), block_rows, columns)
 
 
 @dataclass(frozen=True)
@@ -80,14 +86,26 @@ class Fragments:
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
+        self._check_files(columns)
         try:
             fragments = list(self.dataset.get_fragments())
         except ValueError:  # it is filtered, which its fragments are not
-            yield Piece(str(self), partial(_batches, self.dataset.scanner, block_rows))
+            yield Piece(str(self), partial(_batches, self.dataset.scanner, block_rows), advice=OTHER_TYPES)
             return
         for k, fragment in enumerate(fragments):
             where = getattr(fragment, "path", "") or f"fragment {k + 1} of the Arrow dataset"
-            yield Piece(where, partial(_batches, partial(fragment.scanner, schema=self.dataset.schema), block_rows))
+            scanner = partial(fragment.scanner, schema=self.dataset.schema)
+            yield Piece(where, partial(_batches, scanner, block_rows), advice=OTHER_TYPES)
+
+    def _check_files(self, columns: Sequence[str] | None) -> None:
+        """Refuse files without a column, of which Arrow would make missing values."""
+        partitioned = getattr(getattr(self.dataset, "partitioning", None), "schema", None)
+        in_folders = [] if partitioned is None else partitioned.names
+        needed = [name for name in columns or () if name not in in_folders]
+        for path in getattr(self.dataset, "files", ()):
+            with reading(path, 0, OTHER_TYPES):
+                there = self.dataset.format.inspect(path, self.dataset.filesystem).names
+            check_columns(there, needed, path)
 
     def column_names(self) -> list[str]:
         """As in `Source`."""

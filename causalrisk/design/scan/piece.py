@@ -13,6 +13,8 @@ import pandas as pd
 from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import CausalRiskError, DesignError
 
+INCOMPLETE = "Is it complete? Write it again, or leave it out."
+
 
 class NamedBlock(NamedTuple):
     """Some rows, where they are from, for messages, and the number of the first in all data."""
@@ -34,17 +36,20 @@ class Piece:
         Columns, or None for all -> frames, none with more rows than a block.
     start : int
         Rows of the file before these.
+    advice : str
+        What to type where they cannot be read.
     """
 
     where: str
     read: Callable[[Sequence[str] | None], Iterable[pd.DataFrame]]
     start: int = 0
+    advice: str = INCOMPLETE
 
     def blocks(self, columns: Sequence[str] | None, first: int) -> Iterator[NamedBlock]:
         """Read the blocks that have rows; `first` is the number of the first row in all data."""
         done, frames = self.start, iter(self.read(columns))
         while True:
-            with reading(self.where, done):
+            with reading(self.where, done, self.advice):
                 frame = next(frames, None)
             if frame is None:
                 return
@@ -71,21 +76,22 @@ class Source(Protocol):
             Rows of a block at the most.
         """
 
-    def column_names(self) -> list[str] | None:
-        """Names of all columns; None where they are known from the first block alone."""
+    def column_names(self) -> list[str]:
+        """Names of all columns."""
 
 
 @contextmanager
-def reading(where: str, rows: int) -> Iterator[None]:
+def reading(where: str, rows: int, advice: str = INCOMPLETE) -> Iterator[None]:
     """Name the file or frame that cannot be read."""
     try:
         yield
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' errors are among these
+    except (OSError, ValueError, NotImplementedError, KeyError) as error:  # those of pyarrow, pandas and Dask are such
         if isinstance(error, CausalRiskError):
             raise
-        raise DesignError(
-            f"{where} cannot be read after {rows:,} rows: {error}\nIs it complete? Write it again, or leave it out."
-        ) from error
+        if isinstance(error, UnicodeDecodeError):
+            how = f'"{where}", encoding="latin-1", chunksize=100_000'
+            advice = f"Say how its text is encoded:  scan(lambda: pandas.read_csv({how}))."
+        raise DesignError(f"{where} cannot be read after {rows:,} rows: {error}\n{advice}") from error
 
 
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import nearest
 from causalrisk.design.scan.files import Files
 from causalrisk.design.scan.partitions import held_in_parts
-from causalrisk.design.scan.piece import NamedBlock, Piece, Source, check_columns, frame_piece
+from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_piece, reading
 from causalrisk.errors import DesignError, whole_number
 
 BLOCK_ROWS = 250_000
+BEGIN_ANEW = "Let it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,23 @@ class Frames:
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
-        frames = self.begin()
-        try:
-            for k, given in enumerate(frames):
-                yield frame_piece(_frame(given, k), f"block {k + 1}", columns, block_rows)
-        finally:
-            if hasattr(frames, "close"):  # a reader of pandas that is not at its end has its file open
-                frames.close()
+        for k, frame in enumerate(self._frames()):
+            yield frame_piece(frame, f"block {k + 1}", columns, block_rows)
 
-    def column_names(self) -> None:
-        """As in `Source`."""
+    def column_names(self) -> list[str]:
+        """As in `Source`; those of the first frame."""
+        with closing(self._frames()) as frames:
+            return [str(name) for frame in itertools.islice(frames, 1) for name in frame.columns]
+
+    def _frames(self) -> Generator[pd.DataFrame]:
+        """Begin a pass."""
+        given = self.begin()
+        try:
+            with reading("the function given to scan", 0, BEGIN_ANEW):
+                yield from (_frame(frame, k) for k, frame in enumerate(given))
+        finally:
+            if hasattr(given, "close"):  # a reader of pandas that is not at its end has its file open
+                given.close()
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,10 +120,9 @@ class Scan:
     def column_names(self) -> list[str]:
         """Names of the columns, of the first file or frame where these may differ."""
         names = self.source.column_names()
-        if names is None:
-            first = next(self.blocks(), None)
-            names = [] if first is None else [str(name) for name in first.frame.columns]
-        check_columns(names, self.columns, str(self.source))
+        for name in self.columns or ():
+            if name not in names:
+                raise DesignError(f"columns= names {name!r}, and there is no such column.\n{nearest(name, names)}")
         return [name for name in names if self.columns is None or name in self.columns]
 
     def collect(self) -> pd.DataFrame:
@@ -136,7 +146,7 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
         partitions are read, or a ``pyarrow.dataset.Dataset``, whose files are. Or frames; or a function without
         arguments that begins a pass over frames, such as ``lambda: pandas.read_csv(..., chunksize=100_000)``.
     columns : sequence of str, optional
-        The columns that there are to be; by default all. A model reads those of its formulas in any case.
+        The columns that there are to be; by default all. Of these a model reads what its formulas name.
     block_rows : int, default 250,000
         Rows held in memory at a time, at the most. Results do not depend on it but for rounding. Of a Dask data frame a
         partition is held as a whole.
@@ -174,6 +184,8 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
 def _names(columns: Sequence[str]) -> tuple[str, ...]:
     if isinstance(columns, str):
         raise TypeError(f'columns is the text {columns!r}; expected a list of names.\nType  columns=["{columns}"].')
+    if not isinstance(columns, Iterable) or not list(columns):
+        raise TypeError(f'columns is {columns!r}; expected a list of names.\nType  columns=["y", "d", "x"].')
     return tuple(str(name) for name in columns)
 
 
@@ -200,6 +212,11 @@ def _source(given: Any) -> Source:
 def as_scan(data: Any) -> Any:
     """Return data that another library holds in parts as a scan of them; anything else as it is."""
     return data if held_in_parts(data) is None else scan(data)
+
+
+def from_function(source: Source) -> bool:
+    """Whether the rows come from a function of the caller, which may not give them a second time."""
+    return isinstance(source, Frames) and not isinstance(source.begin, _Again)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,56 @@ def test_columns_that_a_scan_has(data, tmp_path):
     pd.testing.assert_frame_equal(source.collect(), data[["y", "d", "x2"]])
     with pytest.raises(DesignError, match=r"no variable 'x1'|'x1'"):
         IPWRA.from_formula("y ~ x1", source, treat="d")
-    with pytest.raises(DesignError, match="no column 'x9'"):
+    with pytest.raises(DesignError, match="columns= names 'x9'"):
         scan(tmp_path / "rows.csv", columns=["x9"])
-    with pytest.raises(TypeError, match="expected a list of names"):
-        scan(tmp_path / "rows.csv", columns="x1")
+    for odd in ("x1", 3, []):
+        with pytest.raises(TypeError, match="expected a list of names"):
+            scan(tmp_path / "rows.csv", columns=odd)
+
+
+def test_files_of_a_dataset_without_a_column_or_of_another_type(data, tmp_path):
+    """Arrow would make missing values of a column that a file does not have, whose rows would be dropped."""
+    pytest.importorskip("pyarrow")
+    import pyarrow.dataset
+
+    def refused(second, *words):
+        data[:400].to_parquet(tmp_path / "1.parquet")
+        second.to_parquet(tmp_path / "2.parquet")
+        found = pyarrow.dataset.dataset(tmp_path, format="parquet")
+        for source in (found, found.filter(pyarrow.dataset.field("x1") > -9)):
+            with pytest.raises(DesignError) as caught:
+                IPWRA.from_formula("y ~ x1 + x2", source, treat="d")
+            assert all(word in str(caught.value) for word in words), str(caught.value)
+
+    refused(data[400:].drop(columns="x2"), "2.parquet has no column 'x2'")
+    refused(data[400:].assign(x2="text"), "cannot be read after 0 rows", "schema=")
+
+
+def test_a_filter_that_names_what_is_not_there(dataset):
+    import pyarrow.dataset
+
+    with pytest.raises(DesignError, match="a filter name what is not there"):
+        IPWRA.from_formula("y ~ x2", dataset.filter(pyarrow.dataset.field("x22") > 0), treat="d")
+
+
+def test_parts_without_rows(dataset, partitions):
+    import pyarrow.dataset
+
+    for source in (dataset.filter(pyarrow.dataset.field("x2") > 1e9), partitions[partitions.x2 > 1e9]):
+        with pytest.raises(DesignError, match="the data have 0 rows"):
+            IPWRA.from_formula("y ~ x2", source, treat="d")
+
+
+def test_a_partition_without_a_column(data):
+    dataframe = pytest.importorskip("dask.dataframe")
+    import dask
+
+    frames = [dask.delayed(frame) for frame in (data[:400], data[400:].drop(columns="x2"))]
+    source = dataframe.from_delayed(frames, meta=data[:0], verify_meta=False)
+    with pytest.raises(DesignError, match="partition 2 of the Dask data frame cannot be read"):
+        IPWRA.from_formula("y ~ x2", source, treat="d")
+
+
+def test_a_dask_data_frame_where_rows_have_to_be_in_memory(partitions, whole):
+    with pytest.raises(DesignError, match=r"is not in memory.*\nType  data\.compute\(\)"):
+        whole.predict(partitions)

@@ -121,7 +121,7 @@ def test_a_file_without_a_column(data, files):
 
 def test_a_file_with_text_for_numbers(data, files):
     data[:200].assign(x1="high").to_parquet(files / "part-2.parquet")
-    message = "part-2.parquet, rows 0 to 199: column 'x1' has text or categories, and in .*part-0.parquet"
+    message = "part-2.parquet, rows 0 to 199: column 'x1' has text or categories, such as 'high', and in .*part-0"
     refused(message, f"{files}/*.parquet")
 
 
@@ -211,7 +211,9 @@ def test_blocks_of_other_dtypes_that_mean_the_same(data):
 
 def test_kinds_that_differ_between_blocks(data):
     first, second = parts(data, 300)
-    refused("column 'd' has text or categories, and in block 1", [first, second.assign(d=second.d.astype(str))])
+    refused(
+        "column 'd' has text or categories, such as '0', and in block 1", [first, second.assign(d=second.d.astype(str))]
+    )
     clusters = [first, second.assign(k=second.k.astype(str))]
     refused("cluster 'k' has text, and in block 1, rows 0 to 299 numbers", clusters, cluster="k")
     refused("block 2 has 2 columns 'x1'; expected one", [first, pd.concat([second, second[["x1"]]], axis=1)])
@@ -239,6 +241,48 @@ def test_what_is_no_frame_and_what_has_no_rows(data):
     refused("no observations left: all 600 rows", [data.assign(x1=np.nan)])
     with pytest.raises(DesignError, match="no file matches 'nothing"):
         scan("nothing*.parquet")
+
+
+def test_a_column_that_the_first_file_misses(data, files):
+    data[:200].drop(columns="x1").to_parquet(files / "part-0.parquet")
+    refused(r"part-0.parquet has no column 'x1', which the model uses and other blocks have", f"{files}/*.parquet")
+
+
+def test_a_function_that_yields_from_what_was_closed(data, tmp_path):
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    reader = pd.read_csv(tmp_path / "rows.csv", chunksize=200)
+    refused("the function given to scan cannot be read .*\nLet it begin anew", lambda: reader)
+
+
+def test_a_file_in_another_encoding(data, tmp_path):
+    data.assign(g="süd").to_csv(tmp_path / "rows.csv", index=False, encoding="latin-1")
+    refused('scan.lambda: pandas.read_csv\\(".*rows.csv", encoding="latin-1"', tmp_path / "rows.csv", "y ~ g")
+
+
+def test_clusters_that_are_no_exact_numbers(data, tmp_path):
+    """With a blank pandas reads whole numbers of a CSV file as floats, and two of them as one."""
+    ids = data.assign(firm=pd.array(2**53 + data.index // 2, dtype="Int64"))
+    assert scanned([ids], cluster="firm").n_clusters == IPWRA.from_formula(
+        "y ~ x1", ids, treat="d", cluster="firm"
+    ).design.n_clusters == 300  # fmt: skip
+    ids.loc[400, "firm"] = pd.NA
+    ids.to_csv(tmp_path / "rows.csv", index=False)
+    refused("cluster 'firm' has numbers such as 9007199254740992 as floats", tmp_path / "rows.csv", cluster="firm")
+    with pytest.raises(DesignError, match=r"Read them as text:  pandas\.read_csv\(..., dtype="):
+        IPWRA.from_formula("y ~ x1", pd.read_csv(tmp_path / "rows.csv"), treat="d", cluster="firm")
+
+
+def test_frames_without_rows(data):
+    refused("the data have 0 rows", [data[:0]])
+    refused("the data have 0 rows", [data[:0], data[:0]])
+
+
+def test_folders_in_place_of_files(files):
+    (files / "year=2020").mkdir()
+    with pytest.raises(DesignError, match=r'pyarrow.dataset.dataset.*partitioning="hive"'):
+        scan(files)
+    with pytest.raises(DesignError, match=r"scan\(.*/year=2020/\*\.parquet"):
+        scan(files / "year=2020")
 
 
 def test_missing_values_refused_name_the_block(data):
