@@ -426,7 +426,8 @@ class CausalModel(metaclass=Advising):
         except FitInterrupted as stop:
             raise FitInterrupted(self._results(stop.results)) from None
         except BootstrapError as error:
-            raise BootstrapError(str(error), self._results(error.results)) from error.__cause__
+            results = None if error.results is None else self._results(error.results)
+            raise BootstrapError(str(error), results) from error.__cause__
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return self._results(record)
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)

@@ -12,7 +12,18 @@ import pandas as pd
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, Hajek, OptionError, OutcomeRegression, SeparationError, UnavailableError, scan
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    BootstrapError,
+    Hajek,
+    OptionError,
+    OutcomeRegression,
+    SeparationError,
+    UnavailableError,
+    scan,
+)
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
@@ -323,3 +334,17 @@ def test_rows_are_numbered_as_in_the_data(births):
     model = IPWRA.from_formula(F, scan(shuffled(frame, seed=5)), treat="mbsmoke")
     found = np.concatenate([block.position for block in model.design.blocks()])
     np.testing.assert_array_equal(found, np.flatnonzero(frame.mage.notna()))
+
+
+@pytest.mark.parametrize("model", [IPWRA, JRE])
+@pytest.mark.parametrize("options", [{"cov_type": "robust"}, {"n_boot": 20}])
+def test_workers_that_die_before_there_are_standard_errors(model, options, monkeypatch):
+    made = model.from_formula("y ~ x1", scan([simulate(n=300)]), treat="d")
+
+    def lost(*given):
+        raise BootstrapError("workers died over block 1")
+
+    monkeypatch.setattr("causalrisk.inference.covariance.robust_covariance", lost)
+    with pytest.raises(BootstrapError, match="workers died over block 1") as caught:
+        made.fit(**options | ({"n_replicates": 20, "anchor": 1.0} if model is JRE else {}))
+    assert caught.value.results is None
