@@ -102,6 +102,10 @@ class Scan:
         """
         return self.source.pieces(self.columns if columns is None else columns, self.block_rows)
 
+    def reads(self, path: str) -> bool:
+        """Whether a file is known to be one of those that are read."""
+        return isinstance(self.source, Files) and self.source.has(path)
+
     def without_rows(self) -> Scan:
         """Return a scan of no rows, which workers have in the place of this one."""
         return Scan(Frames(_Again(())), self.block_rows)
