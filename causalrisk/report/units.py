@@ -28,7 +28,8 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
         Where to write: a name that ends in ".parquet" or ".pq". The file is there whole or not at all; one that exists
         is replaced.
     n_jobs : int, default 1
-        As in `fit`, of a scan. Numbers do not depend on it.
+        As in `fit`, of a scan; what is written for a piece of it, such as a whole CSV file, is then in memory at once.
+        The numbers do not depend on it.
     progress : bool, default False
         Show on standard error how many rows of a scan are done.
 

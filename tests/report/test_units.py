@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 
 import pandas as pd
+import pyarrow.dataset
 import pytest
 from pyarrow.parquet import ParquetWriter, read_metadata
 
@@ -122,15 +123,17 @@ def test_what_cannot_be_written_is_told_before_the_data_are_read(tmp_path):
     assert passes == []
 
 
-def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch):
-    DATA.to_parquet(tmp_path / "claims.parquet")
-    res, size = fitted(scan(tmp_path / "claims.parquet")), (tmp_path / "claims.parquet").stat().st_size
-    (tmp_path / "link.parquet").symlink_to(tmp_path / "claims.parquet")
+@pytest.mark.parametrize("source", [scan, pyarrow.dataset.dataset])
+def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
+    claims = tmp_path / "claims.parquet"
+    DATA.to_parquet(claims)
+    res, content = fitted(source(claims)), claims.read_bytes()
+    (tmp_path / "link.parquet").symlink_to(claims)
     monkeypatch.chdir(tmp_path)
     for path in ("claims.parquet", tmp_path / "link.parquet"):
         with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*Type  res"):
             res.write_units(path)
-    assert (tmp_path / "claims.parquet").stat().st_size == size
+    assert claims.read_bytes() == content
 
 
 def test_without_pyarrow(res, before, monkeypatch):

@@ -50,7 +50,7 @@ class Files:
 
     def has(self, path: str) -> bool:
         """Whether a file is one of these."""
-        return os.path.realpath(path) in {os.path.realpath(file.path) for file in self.files}
+        return os.path.realpath(path) in (os.path.realpath(file.path) for file in self.files)
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""

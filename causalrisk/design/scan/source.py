@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.scan.files import Files
-from causalrisk.design.scan.partitions import held_in_parts
+from causalrisk.design.scan.partitions import Fragments, held_in_parts
 from causalrisk.design.scan.piece import NamedBlock, Piece, Source, check_columns, frame_piece
 from causalrisk.errors import DesignError, whole_number
 
@@ -104,7 +104,7 @@ class Scan:
 
     def reads(self, path: str) -> bool:
         """Whether a file is known to be one of those that are read."""
-        return isinstance(self.source, Files) and self.source.has(path)
+        return isinstance(self.source, Files | Fragments) and self.source.has(path)
 
     def without_rows(self) -> Scan:
         """Return a scan of no rows, which workers have in the place of this one."""
