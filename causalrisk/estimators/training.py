@@ -104,6 +104,12 @@ def training_arms(sample: Sample, spec: Specification, weights: RowWeights) -> l
     ]
 
 
+def predictions(sample: Sample, spec: Specification, theta: Array) -> Array:
+    """Predicted outcomes of rows in every arm where the means are taken, shape (K, n), under theta, shape (K, p)."""
+    eta = shifted(theta @ training_columns(sample, spec).T, sample.mean_offset)
+    return training_family(sample, spec).mean(eta)
+
+
 @dataclass(frozen=True)
 class TrainedRows:
     """Rows under trained outcome models.

@@ -34,6 +34,7 @@ from causalrisk.inference.hypotheses import t_test, wald_test
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
+from causalrisk.inference.units import check_kept
 from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
 from causalrisk.models.saving import save, stamped
@@ -45,6 +46,7 @@ from causalrisk.report.page import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
+from causalrisk.report.units import write_units
 from causalrisk.report.wording import has_converged
 
 P = ParamSpec("P")
@@ -315,6 +317,7 @@ class CausalResults(metaclass=Advising):
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
+        check_kept(record)
         probabilities = record.weight_fit.probabilities
         if len(probabilities) == 2:
             return record.per_row(probabilities[1], "propensity")
@@ -325,6 +328,7 @@ class CausalResults(metaclass=Advising):
     def importance_weights(self) -> pd.Series:
         """Tilt of the target over the probability of a unit's own arm; ones where the estimator uses no score."""
         record = self._record
+        check_kept(record)
         fit = record.weight_fit if record.spec.uses_propensity else None
         return record.per_row(np.ones(record.sample.n) if fit is None else fit.undivided, "weight")
 
@@ -333,6 +337,7 @@ class CausalResults(metaclass=Advising):
         """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
         record = self._record
         check_unit_level(record, "potential_outcomes")
+        check_kept(record)
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
 
@@ -415,6 +420,8 @@ class CausalResults(metaclass=Advising):
     @property
     def __maketables_default_stat_keys__(self) -> list[str]:
         return list(STATISTICS)
+
+    write_units = of_record(write_units)
 
     @check_keywords(OF_RESULTS)
     def save(self, path: str | os.PathLike[str]) -> Path:

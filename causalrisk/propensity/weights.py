@@ -154,6 +154,15 @@ class WeightModel:
         cut = self.propensity.n_gamma
         return np.concatenate([self.propensity.predictors(gamma[:cut]), self.membership.predictors(gamma[cut:])])
 
+    def probabilities(self, eta: Array) -> Array:
+        """Probability of each arm, shape (K, n, m), under predictors (L, n, m)."""
+        return self.propensity.probabilities(eta[: self.propensity.n_predictors])
+
+    def undivided(self, eta: Array) -> Array:
+        """Return importance weights h / e, not divided by the mean tilt, shape (n, m), under predictors (L, n, m)."""
+        excess, tilt, _ = self.target.parts(self.propensity, eta)
+        return excess + tilt
+
     @property
     def divided(self) -> bool:
         """Whether the mean tilt is other than one, so that everything is divided by it."""
@@ -463,8 +472,7 @@ class WeightFit(RowWeights):
     @property
     def undivided(self) -> Array:
         """Importance weights h / e, not divided by the mean tilt, shape (n,)."""
-        excess, tilt, _ = self.model.target.parts(self.model.propensity, self.eta[..., None])
-        return (excess + tilt)[:, 0]
+        return self.model.undivided(self.eta[..., None])[:, 0]
 
     @property
     def probabilities(self) -> Array:
@@ -473,8 +481,7 @@ class WeightFit(RowWeights):
 
     def probabilities_of(self, rows: slice) -> Array:
         """Probability of each arm of some of the rows, where the model goes `by_rows`; of all in any case."""
-        model = self.model.propensity
-        return model.probabilities(self.eta[: model.n_predictors, rows, None])[:, :, 0]
+        return self.model.probabilities(self.eta[:, rows, None])[:, :, 0]
 
     def part_of_fit(self, rows: slice) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""

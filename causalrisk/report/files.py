@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 PART = ".part"  # ending of a file that is not yet whole
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file so that it is there whole or not at all.
-
-    The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
-    step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
+    """Write a file so that it is there whole or not at all, as `whole_file`.
 
     Parameters
     ----------
@@ -32,23 +32,51 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     OSError
         Naming the path, if it cannot be written; what was there is still there.
     """
-    given, raw = Path(path), content.encode() if isinstance(content, str) else content
+    with whole_file(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to write, which is there whole when the block is left, or as it was where that is by an exception.
+
+    The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
+    step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
+
+    Parameters
+    ----------
+    path : str or path
+        As in `write_whole`.
+
+    Yields
+    ------
+    binary file
+        What to write to.
+
+    Raises
+    ------
+    OSError
+        As in `write_whole`; one that names another file is left as it is.
+    """
+    given = Path(path)
     target = given.resolve()
     if target.exists() and not target.is_file():
         with target.open("wb") as stream:
-            stream.write(raw)
-        return given
+            yield stream
+        return
     part = target.parent / f".{target.name[:40]}-{secrets.token_hex(4)}{PART}"
     try:
         with part.open("xb") as stream:
             if target.exists():
                 os.chmod(part, target.stat().st_mode & 0o777)
-            stream.write(raw)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(part, target)
     except OSError as error:
+        if error.errno is None or (error.filename is not None and str(error.filename) != str(part)):
+            raise
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         part.unlink(missing_ok=True)
-    return given

@@ -1597,8 +1597,22 @@ def scanned_jre(cov_type=None, anchor=None, n_replicates=8, bootstrap=None, repl
     return model(JRE, **({"data": SCAN} | options)).fit(replicates=replicates, **how)
 
 
+def written_units(path="other.parquet", data=SCAN):
+    """What is written for each row of a fit, in a folder that has a file of data."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        DATA.to_parquet("claims.parquet")
+        res = scanned(data=causalrisk.scan("claims.parquet") if data is None else data)()
+        return pd.read_parquet(res.write_units(path))
+
+
+WRITES = mock.Mock(write_units=written_units)
 SCANS = {
     "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "units": Expression(lambda: scanned()().propensity_scores, written_units, res=lambda: WRITES),
+    "units, ending": Expression(lambda: written_units("units.csv"), written_units, res=lambda: WRITES),
+    "units, file of the data": Expression(
+        lambda: written_units("claims.parquet", None), written_units, res=lambda: WRITES
+    ),
     "jre nested": Case(
         lambda **o: model(JRE, data=SCAN).fit(n_boot=20, n_replicates=8, anchor=3, **o),
         {"bootstrap_replicates": "nested"},
@@ -1807,6 +1821,7 @@ INSTALLED = {
     "parquet": Missing(lambda: in_folder(lambda: read_file(stored(PARQUET, "a.parquet"))), "pyarrow", "pyarrow"),
     "arrow": Missing(lambda: model(data=Capsule()), "pyarrow", "pyarrow"),
     "scan": Missing(lambda: in_folder(lambda: names_of(stored(PARQUET, "a.parquet"))), "pyarrow", *ARROW),
+    "units": Missing(lambda: in_folder(lambda: fit().write_units("a.parquet")), "pyarrow", *ARROW),
     "questions": Missing(lambda: load_judged(questions=QUESTIONS), "pyarrow", "pyarrow"),
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),

@@ -113,6 +113,15 @@ class ScannedDesign(Rowless, Design):
         return coder
 
     @property
+    def knows_scan(self) -> bool:
+        """Whether the rows can be read again; not those of a model that came from a file."""
+        return "coder" in self.__dict__
+
+    def reads(self, path: str) -> bool:
+        """As `Scan.reads`."""
+        return self._known_coder().reader.scan.reads(path)
+
+    @property
     def block_rows(self) -> int:
         """Rows of a block at the most."""
         return self._known_coder().reader.scan.block_rows

@@ -48,6 +48,10 @@ class Files:
     def __str__(self) -> str:
         return f"{len(self.files)} files, the first {self.files[0].path!r}"
 
+    def has(self, path: str) -> bool:
+        """Whether a file is one of these."""
+        return os.path.realpath(path) in (os.path.realpath(file.path) for file in self.files)
+
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
         for file in self.files:

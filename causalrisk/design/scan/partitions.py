@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +84,10 @@ class Fragments:
 
     def __str__(self) -> str:
         return "an Arrow dataset"
+
+    def has(self, path: str) -> bool:
+        """Whether a file is one of those of the dataset."""
+        return os.path.realpath(path) in map(os.path.realpath, getattr(self.dataset, "files", ()))
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""

@@ -8,6 +8,15 @@ from typing import Any
 from causalrisk.errors import UnavailableError
 
 
+def unit_level() -> UnavailableError:
+    """Make the error of what a fit says of every row, which can be written to a file."""
+    return UnavailableError(
+        "that is a number for each row, and the model was made from a scan, whose rows are not kept in memory.\n"
+        'Type  res.write_units("units.parquet")  to have it in a file; or, if the rows fit into memory, make the model '
+        "anew with  data=data.collect()."
+    )
+
+
 def by_rows() -> UnavailableError:
     """Make the error of what goes by rows that were not kept."""
     return UnavailableError(

@@ -14,7 +14,7 @@ import pandas as pd
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import nearest
 from causalrisk.design.scan.files import Files
-from causalrisk.design.scan.partitions import held_in_parts
+from causalrisk.design.scan.partitions import Fragments, held_in_parts
 from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_piece, reading
 from causalrisk.errors import DesignError, whole_number
 
@@ -112,6 +112,10 @@ class Scan:
             The columns that will be read; by default all.
         """
         return self.source.pieces(self.columns if columns is None else columns, self.block_rows)
+
+    def reads(self, path: str) -> bool:
+        """Whether a file is known to be one of those that are read."""
+        return isinstance(self.source, Files | Fragments) and self.source.has(path)
 
     def without_rows(self) -> Scan:
         """Return a scan of no rows, which workers have in the place of this one."""

@@ -1,0 +1,135 @@
+"""What a fit says of every row of its sample: propensity score, importance weight and predicted potential outcomes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.coder import CodedBlock, PassCounter
+from causalrisk.design.scan.rowless import by_rows, unit_level
+from causalrisk.estimators.blocked.problem import Problem
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.training import predictions
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.parallel import worker_count
+from causalrisk.propensity.weights import WeightModel
+
+
+def check_kept(record: FitRecord) -> None:
+    """Refuse what is a number for each row where the rows are those of a scan."""
+    if isinstance(record.design, ScannedDesign):
+        raise unit_level() if record.design.knows_scan else by_rows()
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a fit says of some rows, in the order of their sample.
+
+    Parameters
+    ----------
+    sample : Sample
+        The rows.
+    probabilities : ndarray, shape (K, n), or None
+        Probability of each arm; None where there is no propensity model.
+    weights : ndarray, shape (n,)
+        Importance weights, ones where the estimator uses no score.
+    predicted : ndarray, shape (K, n), or None
+        Predicted outcome in every arm; None for JRE, whose arm models say nothing of single units.
+    """
+
+    sample: Sample
+    probabilities: Array | None
+    weights: Array
+    predicted: Array | None
+
+    def frame(self, position: NDArray[np.intp], labels: tuple[str, ...]) -> pd.DataFrame:
+        """Return a row a row of the sample, in the order of the data, of which `position` has the numbers."""
+        columns = {"row": position, "arm": pd.Categorical.from_codes(self._ordered(self.sample.arm), list(labels))}
+        if self.probabilities is not None and len(labels) == 2:
+            columns["propensity"] = self._ordered(self.probabilities[1])
+        elif self.probabilities is not None:
+            columns |= self._by_arm("propensity", self.probabilities, labels)
+        columns["weight"] = self._ordered(self.weights)
+        if self.predicted is not None:
+            columns |= self._by_arm("potential_outcome", self.predicted, labels)
+        return pd.DataFrame(columns)
+
+    def _by_arm(self, name: str, values: Array, labels: tuple[str, ...]) -> dict[str, Array]:
+        return {f"{name}[{label}]": self._ordered(own) for label, own in zip(labels, values, strict=True)}
+
+    def _ordered(self, values: NDArray[Any]) -> NDArray[Any]:
+        return self.sample.restore(values)
+
+
+def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
+    """Yield what a fit says of every row of its sample: of data in memory one frame, of a scan one for each block.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    n_jobs, progress
+        As in `fit`, of a scan.
+
+    Yields
+    ------
+    DataFrame
+        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then what there is of
+        "propensity", "weight" and "potential_outcome[...]".
+    """
+    if not isinstance(record.design, ScannedDesign):
+        yield _in_memory(record).frame(np.flatnonzero(record.design.in_sample), record.design.labels)
+        return
+    design, fit = record.design, record.weight_fit
+    problem = Problem(
+        design=design,
+        spec=record.spec,
+        options=record.options,
+        target=record.target,
+        family=record.sample.family,
+        n_frame=0 if record.frame is None else len(record.frame.X),
+    )
+    theta = None if record.joint is not None else record.estimate.theta
+    of_block = functools.partial(_of_block, problem, None if fit is None else fit.gamma, theta)
+    yield from design.over(
+        of_block, worker_count(n_jobs, None, design.block_bytes), PassCounter() if progress else None
+    )
+
+
+def _in_memory(record: FitRecord) -> Units:
+    fit = record.weight_fit
+    return Units(
+        sample=record.sample,
+        probabilities=None if fit is None else fit.probabilities,
+        weights=np.ones(record.sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided,
+        predicted=None if record.joint is not None else record.estimate.predicted,
+    )
+
+
+def _of_block(problem: Problem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
+    """Weigh and predict the rows of a block under propensity and outcome coefficients."""
+    block = problem.block(coded)
+    probabilities, weights = _weighed(block.model, gamma)
+    units = Units(
+        sample=block.sample,
+        probabilities=probabilities,
+        weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
+        predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
+    )
+    return units.frame(coded.position, problem.design.labels)
+
+
+def _weighed(model: WeightModel, gamma: Array | None) -> tuple[Array | None, Array]:
+    """Probability of each arm, and importance weights, of the rows of a model."""
+    if gamma is None:
+        return None, np.empty(0)
+    eta = model.predictors(gamma[:, None])
+    return model.probabilities(eta)[:, :, 0], model.undivided(eta)[:, 0]
