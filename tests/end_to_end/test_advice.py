@@ -1583,7 +1583,13 @@ def scanned_jre(cov_type=None, anchor=None, n_replicates=8, bootstrap=None, repl
 
 
 SCANS = {
-    "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "rows": Case(lambda **o: scanned()(**o).explain(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "rows of groups": Case(
+        lambda **o: scanned()(**o).balance(by=DATA.g), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
+    ),
+    "rows of covariates": Case(
+        lambda **o: scanned()(**o).balance(also=["x1"]), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
+    ),
     "jre nested": Case(
         lambda **o: model(JRE, data=SCAN).fit(n_boot=20, n_replicates=8, anchor=3, **o),
         {"bootstrap_replicates": "nested"},
