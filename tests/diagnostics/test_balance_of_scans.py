@@ -82,6 +82,7 @@ def test_squares_and_products(births):
 def test_rows_of_a_target_frame_are_not_compared(births):
     blocks, whole = pair(births, target=births[births.mage > 22][::9].drop(columns=["bweight", "mbsmoke"]))
     agree(blocks.balance(), whole.balance())
+    agree(blocks.overlap(), whole.overlap())
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -89,6 +90,7 @@ def test_joint_fit_and_its_start(births):
     blocks, whole = pair(births, JRE, fit={"cov_type": "robust", "n_replicates": 4, "anchor": 3})
     agree(blocks.balance(), whole.balance())
     agree(blocks.start.balance(), whole.start.balance())
+    agree(blocks.overlap(), whole.overlap())
 
 
 @pytest.mark.parametrize("cuts", [(0,), (0, 1, 2, 200), (0, 100, 185, 186)])
@@ -128,11 +130,12 @@ def test_one_value_that_weighs_much_is_a_cut():
 
 
 def test_workers_make_no_difference(births):
-    one, two = (pair(births, fit={"n_jobs": jobs})[0].balance() for jobs in (1, 2))
-    pd.testing.assert_frame_equal(one, two, rtol=0, atol=0)
+    one, two = (pair(births, fit={"n_jobs": jobs})[0] for jobs in (1, 2))
     with cluster("works"):
-        three = pair(births)[0].balance()
-    pd.testing.assert_frame_equal(one, three, rtol=0, atol=0)
+        three = [getattr(two, name)() for name in ("balance", "overlap")]
+    for name, on_cluster in zip(("balance", "overlap"), three, strict=True):
+        for other in (getattr(two, name)(), on_cluster):
+            pd.testing.assert_frame_equal(getattr(one, name)(), other, rtol=0, atol=0)
 
 
 def test_what_stays_refused(births):
@@ -143,6 +146,8 @@ def test_what_stays_refused(births):
         blocks.balance(by="site")
     with pytest.raises(UnavailableError, match=r"^that goes by rows"):
         pickle.loads(pickle.dumps(blocks)).balance()
+    with pytest.raises(UnavailableError, match=r"^that goes by rows"):
+        pickle.loads(pickle.dumps(blocks)).overlap()
     outcome, _ = pair(births, OutcomeRegression, propensity=None)
     with pytest.raises(UnavailableError, match="OutcomeRegression uses no propensity score"):
         outcome.balance()
@@ -152,3 +157,26 @@ def test_love_plot(births):
     ax = pair(births)[0].plot_balance()
     assert ax.get_xlabel().startswith("absolute mean difference")
     plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_overlap_is_that_of_memory(births, name):
+    blocks, whole = pair(births, **FITS[name])
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.parametrize("few", [None, 9])
+def test_order_statistics_of_scores_with_few_and_many_values(births, monkeypatch, few):
+    if few:
+        monkeypatch.setattr("causalrisk.numerics.order_statistics.DISTINCT", few)
+    blocks, whole = pair(births, propensity="mage + medu", target="treated")  # many rows have the same score
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.parametrize("cuts", [(0,), (0, 1, 2, 200), (0, 100, 185, 186)])
+def test_overlap_of_lalonde(cuts):
+    formula = "re78 ~ age + educ + black + married + nodegree + re74 + re75"
+    blocks, whole = pair(load_lalonde(), cuts=cuts, formula=formula, treat="treat", propensity=None, target="ATT")
+    agree(blocks.overlap(), whole.overlap())
+    with pytest.raises(UnavailableError, match="that goes by rows"):
+        blocks.overlap(by="unit")
