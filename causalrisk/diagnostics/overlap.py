@@ -242,8 +242,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the largest
         sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s counts as
         s. By unit: arm, score of the own arm, weight, and whether it is
-        inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, to the same digits
-        but for rounding.
+        inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same
+        numbers but for rounding.
 
     Examples
     --------

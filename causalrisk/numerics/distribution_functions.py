@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from causalrisk.numerics.linalg import Array
 
 CUTS = 4096  # distinct values kept of a column that comes in blocks, and cuts about in their place where it has more
-HEAVY = 8  # times the weight between two cuts: a value that weighs so much is not joined to those below it
+HEAVY = 4  # times the weight between two cuts: a value that weighs so much is a cut
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class Steps:
         shares = np.divide(self.masses, total, out=np.zeros_like(self.masses), where=total > 0).mean(axis=(1, 2))
         rank = np.floor(np.cumsum(shares) / shares.sum() * most).astype(np.intp)
         ends = np.append(rank[1:] > rank[:-1], True)
-        heavy = np.append(shares[1:] > HEAVY / most, False)
-        last = np.flatnonzero(ends | heavy)
+        last = np.flatnonzero(ends | (shares > HEAVY / most))
         upto = np.cumsum(self.masses, axis=0)[last]
         return Steps(self.values[last], np.diff(upto, axis=0, prepend=0), exact=False)
 

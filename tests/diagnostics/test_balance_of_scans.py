@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import pickle
 
 import matplotlib
@@ -12,6 +14,9 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
 from causalrisk.datasets import load_lalonde
+from causalrisk.diagnostics.column_sums import ColumnSums, WeightedRows
+from causalrisk.diagnostics.measured import measured
+from causalrisk.diagnostics.overlap import ArmLimits
 from causalrisk.numerics.distribution_functions import Cells, Steps
 from tests.dask_stub import cluster
 
@@ -115,18 +120,42 @@ def test_many_values_are_compared_at_cuts(births, monkeypatch):
     assert (short > -1e-12).all(axis=None) and 0 < short.max(axis=None) <= bound < 0.02
 
 
-def test_one_value_that_weighs_much_is_a_cut():
+def test_values_that_weigh_much_are_cuts():
     rng = np.random.default_rng(0)
-    x, arm, weights = rng.normal(size=5000) * (rng.random(5000) < 0.4), rng.integers(0, 2, 5000), np.ones((1, 5000))
-    parts = [slice(0, 10), slice(10, 4000), slice(4000, 5000)]
+    x, arm, weights = rng.normal(size=5000), rng.integers(0, 2, 5000), np.ones((1, 5000))
+    x[:3500] = rng.integers(-2, 3, 3500) / 2  # five values of 14%
+    order = rng.permutation(5000)
+    x, arm = x[order], arm[order]
+    parts = [slice(0, 1500), slice(1500, 4000), slice(4000, 5000)]
     first, *others = (Steps.of(x[rows], arm[rows], weights[:, rows], 2).joined(100) for rows in parts)
     for other in others:
         first = first.beside(other).joined(100)
-    assert not first.exact and len(first.values) <= 114 and 0 in first.values and first.values[-1] == x.max()
-    found = Cells.of(x, arm, weights, cuts=first.values, n_samples=2)
-    at, more = found.distances()
+    assert not first.exact and len(first.values) <= 126 and first.values[-1] == x.max()
+    assert {-1, -0.5, 0, 0.5, 1} <= set(first.values)
+    at, more = Cells.of(x, arm, weights, cuts=first.values, n_samples=2).distances()
     exact = Steps.of(x, arm, weights, 2).distances()
     assert at <= exact <= at + more and more < 0.03
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([3.0, 4.0, 5.0])))
+def test_a_value_between_the_limits_of_two_blocks_is_a_third(order):
+    blocks = [np.full((2, 1), value) for value in order]
+    rows = WeightedRows(np.array([0, 1]), np.ones((2, 2)), np.ones(2))
+    sums = functools.reduce(ColumnSums.beside, (ColumnSums.of(block, rows, 2) for block in blocks))
+    assert sums.varying.all() and not sums.binary.any()
+    assert ColumnSums.of(blocks[0], rows, 2).beside(ColumnSums.of(blocks[1], rows, 2)).binary.all()
+    np.testing.assert_allclose(sums.standard_deviations("weighted", sums.binary), np.std(order * 2, ddof=1))
+
+
+def test_scores_that_differ_by_rounding_are_the_same():
+    rng = np.random.default_rng(1)
+    arm, score = rng.integers(0, 2, 400), rng.choice([0.2, 0.3, 0.5], 400)
+    noisy = score + 1e-16 * arm
+    rows = WeightedRows(arm, np.ones((2, 400)), np.ones(400))
+    exact, found = (measured([], np.stack([1 - e, e]), rows).distances for e in (score, noisy))
+    np.testing.assert_allclose(found, exact, atol=1e-12)
+    limits = ArmLimits.of(np.stack([1 - score, score]), arm)
+    assert limits.support(np.stack([1 - noisy, noisy])).all()
 
 
 def test_workers_make_no_difference(births):
@@ -173,10 +202,14 @@ def test_order_statistics_of_scores_with_few_and_many_values(births, monkeypatch
     agree(blocks.overlap(), whole.overlap())
 
 
+@pytest.mark.parametrize("weights", [{}, {"weights": "w", "weight_type": "frequency"}])
 @pytest.mark.parametrize("cuts", [(0,), (0, 1, 2, 200), (0, 100, 185, 186)])
-def test_overlap_of_lalonde(cuts):
+def test_overlap_of_lalonde(cuts, weights):
+    data = load_lalonde().assign(w=lambda f: 1 + np.arange(len(f)) % 3)
     formula = "re78 ~ age + educ + black + married + nodegree + re74 + re75"
-    blocks, whole = pair(load_lalonde(), cuts=cuts, formula=formula, treat="treat", propensity=None, target="ATT")
+    options = {"treat": "treat", "propensity": None, "target": "ATT"}
+    blocks, whole = pair(data, cuts=cuts, formula=formula, **options, **weights)
     agree(blocks.overlap(), whole.overlap())
+    assert (whole.overlap()[["outside support", "outside crump"]] > 0).any(axis=None)
     with pytest.raises(UnavailableError, match="that goes by rows"):
         blocks.overlap(by="unit")
