@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, nearest
+from causalrisk.design.columns.tables import Table, as_table, nearest
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
@@ -151,6 +151,33 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
     return [c for c in kept if np.ptp(c.values) > 0]
 
 
+def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covariate]:
+    """Return the covariates of both models on some of the rows, coded as on all of them.
+
+    Parameters
+    ----------
+    design : Design
+        The data, with formulas.
+    variables : DataFrame, shape (n, k)
+        The variables of both formulas on these rows.
+
+    Returns
+    -------
+    list of Covariate
+        Those that `covariates_of_design` finds, in their order, and those that are constant.
+    """
+    found: dict[str, Covariate] = {}
+    for encoder in (design.propensity_encoder, design.outcome_encoder):
+        if not isinstance(encoder, FormulaEncoder):
+            raise TypeError("rows that come in blocks have formulas")
+        formula, scope = encoder.sample_terms()
+        rows, every = encoder.variables_like(as_table(variables, [])), np.ones(len(variables), dtype=bool)
+        for term in formula.right:
+            for column in _products(factor_values(term, formula, scope, rows), every) if term.factors else []:
+                found.setdefault(column.name, column)
+    return list(found.values())
+
+
 def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
     """Return the columns that were asked for.
 
@@ -239,27 +266,32 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
     return found
 
 
-def with_products(covariates: Sequence[Covariate]) -> list[Covariate]:
+def with_products(covariates: Sequence[Covariate], squared: Container[str] | None = None) -> list[Covariate]:
     """Return covariates, the squares of those that are not binary, and the products of all pairs.
 
     Parameters
     ----------
     covariates : sequence of Covariate
         The covariates; levels of one factor, and a variable and its own powers, are not multiplied.
+    squared : container of str, optional
+        Names of those that are not binary, where the rows are a block of others.
 
     Returns
     -------
     list of Covariate
-        The covariates first, then squares, then products, without constant columns and without those there already.
+        The covariates first, then squares, then products, without those there already, and without constant columns
+        but where the rows are a block of others.
     """
-    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in covariates if not c.binary and "^" not in c.name]
+    numbers = [c for c in covariates if (not c.binary if squared is None else c.name in squared)]
+    squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers if "^" not in c.name]
     pairs = [
         Covariate(f"{a.name} * {b.name}", "", a.values * b.values)
         for a, b in itertools.combinations(covariates, 2)
         if a.term.partition("^")[0] != b.term.partition("^")[0]
     ]
     known = {c.name for c in covariates}
-    return [*covariates, *(c for c in (*squares, *pairs) if c.name not in known and np.ptp(c.values) > 0)]
+    new = (c for c in (*squares, *pairs) if c.name not in known)
+    return [*covariates, *(c for c in new if squared is not None or np.ptp(c.values) > 0)]
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:

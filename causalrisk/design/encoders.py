@@ -135,12 +135,15 @@ class FormulaEncoder:
             If a column is missing, has missing values, or a level that the estimation sample did not have.
         """
         table = as_table(newdata, [])
+        return self._matrix(self.variables_like(table), len(table.index))
+
+    def variables_like(self, table: Table) -> dict[str, pd.Series]:
+        """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
         codes = self._codes()
-        variables = {
+        return {
             name: _like(_present(table, name, self._model), fitted, name, name in codes)
             for name, fitted in self._variables.items()
         }
-        return self._matrix(variables, len(table.index))
 
     def _matrix(self, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
         formula, scope, info = self._compile()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,136 +12,81 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.covariates import (
-    Covariate,
-    covariates_of_design,
-    further_covariates,
-    renamed,
-    with_products,
-)
+from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
 from causalrisk.design.moderators import moderators
+from causalrisk.design.scan.rowless import by_rows
+from causalrisk.diagnostics.column_sums import WHEN, ColumnSums, WeightedRows
+from causalrisk.diagnostics.measured import Measured, measured, measured_by_block
 from causalrisk.errors import DesignError, OptionError, one_of
+from causalrisk.estimators.fitted_rows import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 
 DISTANCE = "propensity score"
 STATISTICS = ("diff", "var ratio", "KS")
+SHORT = "KS short by"  # attribute of a table
 
 
-@dataclass(frozen=True)
-class WeightedRows:
-    """Rows with what they weigh.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    before, after : ndarray, shape (n,)
-        What a row weighs without and with importance weights.
-    counts : ndarray, shape (n,)
-        How many rows a row stands for; ones but for frequency weights.
-    """
-
-    arm: NDArray[np.intp]
-    before: Array
-    after: Array
-    counts: Array
-
-
-def is_binary(columns: Array) -> NDArray[np.bool_]:
-    """Whether each column of shape (n, q) takes just two values, shape (q,)."""
-    low, high = columns.min(axis=0), columns.max(axis=0)
-    return np.asarray(((columns == low) | (columns == high)).all(axis=0) & (low < high))
-
-
-def weighted_mean(columns: Array, weights: Array) -> Array:
-    """Weighted mean of each column, shape (q,)."""
-    return weights @ columns / weights.sum()
-
-
-def weighted_variance(columns: Array, weights: Array, counts: Array, binary: NDArray[np.bool_]) -> Array:
-    """Weighted variance of each column as cobalt defines it.
+def balance_table(
+    found: Measured,
+    labels: Sequence[str],
+    denominator: str | int,
+    *,
+    raw_binary: bool,
+    means: bool = False,
+) -> pd.DataFrame:
+    """Balance of every column and of the propensity score, for each arm against the reference.
 
     Parameters
     ----------
-    columns : ndarray, shape (n, q)
-        Columns; binary ones coded 0 and 1.
-    weights : ndarray, shape (n,)
-        Weight of each row, times its count.
-    counts : ndarray, shape (n,)
-        How many rows a row stands for.
-    binary : ndarray of bool, shape (q,)
-        Columns whose variance is p (1 - p).
+    found : Measured
+        The columns; constant ones are left out.
+    labels : sequence of str
+        Labels of the arms.
+    denominator : str or int
+        As in `ColumnSums.standard_deviations`.
+    raw_binary : bool
+        Whether differences of binary columns stay differences of proportions.
+    means : bool
+        Whether to add means and standard deviations of the arms.
 
     Returns
     -------
-    ndarray, shape (q,)
-        sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), which is the sample variance for equal weights.
+    DataFrame
+        A row a column; with several arms the contrast is the first level of the index.
     """
-    mean, total = weighted_mean(columns, weights), weights.sum()
-    freedom = total**2 - (weights**2 / counts).sum()
-    spread = weights @ (columns - mean) ** 2 * total / (freedom if freedom > 0 else np.nan)
-    return np.where(binary, mean * (1 - mean), spread)
-
-
-def ks_distance(first: Array, second: Array, first_weights: Array, second_weights: Array) -> Array:
-    """Largest distance between the weighted distribution functions of each column in two samples.
-
-    Parameters
-    ----------
-    first, second : ndarray, shape (m, q) and (n, q)
-        The samples.
-    first_weights, second_weights : ndarray, shape (m,) and (n,)
-        Their weights.
-
-    Returns
-    -------
-    ndarray, shape (q,)
-        Kolmogorov-Smirnov distances, for a binary column the difference of the proportions.
-    """
-    signed = np.r_[first_weights / first_weights.sum(), -second_weights / second_weights.sum()]
-    distances = []
-    for x in np.concatenate([first, second]).T:
-        order = np.argsort(x, kind="stable")
-        gap = np.cumsum(signed[order])
-        last = np.r_[x[order][1:] != x[order][:-1], True]  # ties jump together
-        distances.append(np.abs(gap[last]).max())
-    return np.array(distances)
-
-
-def standard_deviations(columns: Array, rows: WeightedRows, denominator: str | int, binary: NDArray[np.bool_]) -> Array:
-    """Return what mean differences are divided by, shape (q,).
-
-    Parameters
-    ----------
-    columns : ndarray, shape (n, q)
-        Columns; binary ones coded 0 and 1.
-    rows : WeightedRows
-        Arms and weights.
-    denominator : {"pooled", "weighted"} or int
-        Root mean variance of the arms, or that of one arm, before weighting; or that of all rows after it.
-    binary : ndarray of bool, shape (q,)
-        Binary columns.
-    """
-    if denominator == "weighted":
-        return np.sqrt(weighted_variance(columns, rows.after, rows.counts, binary))
-    arms = range(rows.arm.max() + 1) if denominator == "pooled" else [denominator]
-    members = [rows.arm == a for a in arms]
-    variances = [weighted_variance(columns[m], rows.before[m], rows.counts[m], binary) for m in members]
-    return np.sqrt(np.mean(variances, axis=0))
+    first = len(labels) - 1
+    varying = np.flatnonzero(found.sums.varying[first:])
+    index = pd.Index([DISTANCE, *(found.names[j] for j in varying)], name="covariate")
+    tables = {}
+    for arm in range(1, len(labels)):
+        which = np.r_[arm - 1, first + varying]
+        sums = found.sums.some(which)
+        binary = sums.binary & (np.arange(len(which)) > 0)
+        sums = sums.indicating(binary)
+        scale = np.where(binary & raw_binary, 1.0, sums.standard_deviations(denominator, binary))
+        numbers = contrast_balance(sums, found.distances[which, arm - 1].T, arm, scale=scale, binary=binary)
+        if means:
+            numbers = arm_moments(sums, labels, binary) | numbers
+        kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
+        units = ["raw" if b and raw_binary else "std" for b in binary]
+        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({**numbers, "kind": kinds, "unit": units}, index=index)
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    return pd.concat(tables, names=["contrast", "covariate"])
 
 
 def contrast_balance(
-    columns: Array, rows: WeightedRows, arm: int, scale: Array, binary: NDArray[np.bool_]
+    sums: ColumnSums, distances: Array, arm: int, *, scale: Array, binary: NDArray[np.bool_]
 ) -> dict[str, Array]:
     """Compare an arm with the reference arm before and after weighting.
 
     Parameters
     ----------
-    columns : ndarray, shape (n, q)
-        Columns; binary ones coded 0 and 1.
-    rows : WeightedRows
-        Arms and weights.
+    sums : ColumnSums
+        Of q columns; binary ones coded 0 and 1.
+    distances : ndarray, shape (2, q)
+        Kolmogorov-Smirnov distances.
     arm : int
         The arm.
     scale : ndarray, shape (q,)
@@ -153,29 +99,20 @@ def contrast_balance(
     dict of str to ndarray, shape (q,)
         "diff", "var ratio" and "KS", each "before" and "after".
     """
-    one, zero = rows.arm == arm, rows.arm == 0
-    found = {}
-    for when, weights in (("before", rows.before), ("after", rows.after)):
-        difference = weighted_mean(columns[one], weights[one]) - weighted_mean(columns[zero], weights[zero])
-        variances = [weighted_variance(columns[m], weights[m], rows.counts[m], binary) for m in (one, zero)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found[f"diff {when}"] = difference / scale
-            found[f"var ratio {when}"] = np.where(binary, np.nan, variances[0] / variances[1])
-        found[f"KS {when}"] = ks_distance(columns[one], columns[zero], weights[one], weights[zero])
-    return {f"{name} {when}": found[f"{name} {when}"] for name in STATISTICS for when in ("before", "after")}
+    variances = sums.variance(binary)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(binary, np.nan, variances[arm] / variances[0])
+    numbers = zip(STATISTICS, (sums.differences(arm, scale), ratios, distances), strict=True)
+    return {f"{name} {when}": values[k] for name, values in numbers for k, when in enumerate(WHEN)}
 
 
-def arm_moments(
-    columns: Array, rows: WeightedRows, labels: Sequence[str], binary: NDArray[np.bool_]
-) -> dict[str, Array]:
+def arm_moments(sums: ColumnSums, labels: Sequence[str], binary: NDArray[np.bool_]) -> dict[str, Array]:
     """Return means and standard deviations in each arm before and after weighting.
 
     Parameters
     ----------
-    columns : ndarray, shape (n, q)
-        Columns; binary ones coded 0 and 1.
-    rows : WeightedRows
-        Arms and weights.
+    sums : ColumnSums
+        Of q columns; binary ones coded 0 and 1.
     labels : sequence of str
         Labels of the arms.
     binary : ndarray of bool, shape (q,)
@@ -186,91 +123,29 @@ def arm_moments(
     dict of str to ndarray, shape (q,)
         "mean a before", "sd a before" and so on, for each arm a.
     """
+    spread = np.where(binary, np.nan, np.sqrt(sums.variance(binary)))
     found = {}
-    for when, weights in (("before", rows.before), ("after", rows.after)):
+    for k, when in enumerate(WHEN):
         for arm, label in enumerate(labels):
-            members = rows.arm == arm
-            values, own = columns[members], weights[members]
-            found[f"mean {label} {when}"] = weighted_mean(values, own)
-            spread = np.sqrt(weighted_variance(values, own, rows.counts[members], binary))
-            found[f"sd {label} {when}"] = np.where(binary, np.nan, spread)
+            found[f"mean {label} {when}"] = sums.mean[arm, k]
+            found[f"sd {label} {when}"] = spread[arm, k]
     return found
-
-
-def balance_table(
-    covariates: Sequence[Covariate],
-    scores: Array,
-    rows: WeightedRows,
-    labels: Sequence[str],
-    denominator: str | int,
-    *,
-    raw_binary: bool,
-    means: bool = False,
-) -> pd.DataFrame:
-    """Balance of every column and of the propensity score, for each arm against the reference.
-
-    Parameters
-    ----------
-    covariates : sequence of Covariate
-        The columns; constant ones are left out.
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    rows : WeightedRows
-        Arms and weights.
-    labels : sequence of str
-        Labels of the arms.
-    denominator : str or int
-        As in `standard_deviations`.
-    raw_binary : bool
-        Whether differences of binary columns stay differences of proportions.
-    means : bool
-        Whether to add means and standard deviations of the arms.
-
-    Returns
-    -------
-    DataFrame
-        A row a column; with several arms the contrast is the first level of the index.
-    """
-    varying = [c for c in covariates if np.ptp(c.values) > 0]
-    index = pd.Index([DISTANCE, *(c.name for c in varying)], name="covariate")
-    tables = {}
-    for arm in range(1, len(labels)):
-        values = np.column_stack([scores[arm], *(c.values for c in varying)])
-        binary = is_binary(values) & (np.arange(values.shape[1]) > 0)
-        values = np.where(binary, values == values.max(axis=0), values)
-        scale = standard_deviations(values, rows, denominator, binary)
-        found = contrast_balance(
-            values, rows=rows, arm=arm, scale=np.where(binary & raw_binary, 1.0, scale), binary=binary
-        )
-        if means:
-            found = arm_moments(values, rows, labels, binary) | found
-        kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
-        units = ["raw" if b and raw_binary else "std" for b in binary]
-        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({**found, "kind": kinds, "unit": units}, index=index)
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    return pd.concat(tables, names=["contrast", "covariate"])
-
-
-def weighted_rows(record: FitRecord) -> WeightedRows:
-    """Return the rows of a fit with what they weigh before and after weighting."""
-    design = record.design
-    importance = record.sample.restore(record.used_weight_fit.undivided)
-    return WeightedRows(design.arm, design.weights, design.weights * importance, design.units)
 
 
 def chosen_covariates(
     record: FitRecord,
+    rows: FittedRows,
+    *,
     also: Any = None,
     data: Any = None,
     interactions: bool = False,
     names: Mapping[str, str] | None = None,
 ) -> list[Covariate]:
-    """Return the covariates of both models and further ones on the rows of a fit, as `balance` takes them."""
+    """Return the covariates of both models and further ones on the rows of a fit in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
-    kept = design.in_sample[full.in_sample].to_numpy()
-    found = {c.name: c for c in covariates_of_design(full, kept)}
+    found = {c.name: c for c in rows.covariates()}
     for covariate in [] if also is None else further_covariates(full, also, data):
+        kept = design.in_sample[full.in_sample].to_numpy()
         found.setdefault(covariate.name, replace(covariate, values=covariate.values[kept]))
     columns = list(found.values())
     return renamed(with_products(columns) if interactions else columns, names)
@@ -324,6 +199,8 @@ def balance(
         If a variable is unknown or misses values in the sample, or a group has no rows in an arm.
     OptionError
         If an option has a value that is not allowed.
+    UnavailableError
+        If the estimator uses no propensity score, or a fit to a scan is asked for what goes by rows.
 
     Notes
     -----
@@ -334,6 +211,11 @@ def balance(
     the group. Differences of binary columns are raw by default there too. Variance ratios are treated over control and
     are not defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences
     below 0.1 are usually taken as balanced.
+
+    Of a scan (`causalrisk.scan`) the numbers are worked out from sums over its blocks, in one pass, in one more for
+    `interactions`, and in one more where a column has more than 4096 distinct values: its KS is then the largest
+    distance at about 4096 of them, evenly spread in weight. Between two there may be a larger one;
+    ``table.attrs["KS short by"]`` bounds by how much. `also` and `by` go by rows and are refused.
 
     References
     ----------
@@ -355,30 +237,49 @@ def balance(
     """
     one_of("binary", binary, ("raw", "std"))
     check_threshold(threshold)
-    design, scores, rows = record.design, record.scores, weighted_rows(record)
-    covariates = chosen_covariates(record, also=also, data=data, interactions=interactions, names=names)
     population = record.options.population
-    denominator = population.balance_denominator if population.toward is None else population.toward
+    tabulated = functools.partial(
+        balance_table,
+        labels=record.design.labels,
+        denominator=population.balance_denominator if population.toward is None else population.toward,
+        raw_binary=binary == "raw",
+        means=means,
+    )
+    if record.blocks is None:
+        covariates = functools.partial(
+            chosen_covariates, record, also=also, data=data, interactions=interactions, names=names
+        )
+        table = _table_in_memory(record, tabulated, covariates, by=by, data=data)
+    else:
+        for name, given in (("also", also), ("by", by)):
+            if given is not None:
+                raise by_rows(f"{name}=")
+        found = measured_by_block(record, names or {}, interactions)
+        table = tabulated(found)
+        table.attrs[SHORT] = found.short
+    return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
+
+
+def _table_in_memory(
+    record: FitRecord,
+    tabulated: Callable[[Measured], pd.DataFrame],
+    chosen: Callable[[FittedRows], list[Covariate]],
+    *,
+    by: Any,
+    data: Any,
+) -> pd.DataFrame:
+    """Tabulate the balance of all rows, or group by group."""
+    fitted = record.rows
+    covariates, rows = chosen(fitted), WeightedRows.of(fitted)
+    if by is None:
+        return tabulated(measured(covariates, fitted.scores, rows))
 
     def part(some: NDArray[np.bool_]) -> pd.DataFrame:
         within = [replace(c, values=c.values[some]) for c in covariates]
-        own = WeightedRows(rows.arm[some], rows.before[some], rows.after[some], rows.counts[some])
-        return balance_table(
-            within,
-            scores=scores[:, some],
-            rows=own,
-            labels=design.labels,
-            denominator=denominator,
-            raw_binary=binary == "raw",
-            means=means,
-        )
+        return tabulated(measured(within, fitted.scores[:, some], rows.some(some)))
 
-    if by is None:
-        table = part(np.ones(design.n, dtype=bool))
-    else:
-        groups = groups_of(design, by, data)
-        table = pd.concat({name: part(some) for name, some in groups.items()}, names=["group"])
-    return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
+    groups = groups_of(record.design, by, data)
+    return pd.concat({name: part(some) for name, some in groups.items()}, names=["group"])
 
 
 def check_threshold(threshold: float | None) -> None:

@@ -2,77 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial, reduce
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import one_of
+from causalrisk.estimators.fitted_rows import FittedRows
 from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.limits import ArmWeights, crump_cut, crump_limits, inside, inverse_sum
+from causalrisk.numerics.order_statistics import Percentiles, Search, Tally
+from causalrisk.propensity.limits import (
+    CostsBelow,
+    crump_cut,
+    inside,
+    inverse_sum,
+    limits_at,
+    searched_cut,
+    top_count,
+)
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
 
 
-def common_support(scores: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Return the limits within which every arm has propensity scores.
+def compared(scores: Array) -> Array:
+    """Scores that supports are compared by, shape (J, n): of two arms those of the treated."""
+    return scores[1:] if len(scores) == 2 else scores
+
+
+@dataclass(frozen=True)
+class ArmLimits:
+    """Smallest and largest scores of J arms in the rows of each arm, of a block or of all rows.
 
     Parameters
     ----------
-    scores : ndarray, shape (J, n)
-        Probabilities of J arms.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
+    low, high : ndarray, shape (K, J)
+        Infinite of an arm without rows.
+    """
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, scores: Array, arm: NDArray[np.intp]) -> ArmLimits:
+        """Return those of scores of shape (K, n)."""
+        members = [compared(scores)[:, arm == a] for a in range(len(scores))]
+        low = np.stack([m.min(axis=1, initial=np.inf) for m in members])
+        return cls(low, np.stack([m.max(axis=1, initial=-np.inf) for m in members]))
+
+    def beside(self, other: ArmLimits) -> ArmLimits:
+        """Return those of other rows beside these."""
+        return ArmLimits(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    def support(self, scores: Array) -> NDArray[np.bool_]:
+        """Which rows are where every arm has scores, shape (n,): above all minima of the arms, below all maxima."""
+        low, high = self.low.max(axis=0) * (1 - EQUAL), self.high.min(axis=0) * (1 + EQUAL)
+        return inside(compared(scores), low, high)
+
+
+def crump_names(cut: float, n_arms: int) -> dict[str, float]:
+    """Limits of Crump et al. at a cut under their names; of several arms the cut itself."""
+    return {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
+
+
+def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
+    """Which rows are within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
+    return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a pass learns: tallies of some series of `series_of`, by number, and limits of the scores."""
+
+    tallies: dict[int, Tally]
+    limits: ArmLimits
+
+    @classmethod
+    def of(cls, searches: Mapping[int, Search], rows: FittedRows) -> Seen:
+        """Return that of a block."""
+        tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
+        return cls(tallies, ArmLimits.of(rows.scores, rows.arm))
+
+    def beside(self, other: Seen) -> Seen:
+        """Return that of other rows beside these."""
+        tallies = {k: tally.beside(other.tallies[k]) for k, tally in self.tallies.items()}
+        return Seen(tallies, self.limits.beside(other.limits))
+
+
+def series_of(rows: FittedRows, k: int) -> Array:
+    """Values of observations: of arm k the scores that are tabulated; from K on the weights of arm k - K."""
+    n_arms = len(rows.scores)
+    members = np.flatnonzero(rows.arm == k % n_arms)
+    own = rows.scores[1 if n_arms == 2 else k % n_arms, members] if k < n_arms else held(rows, members)
+    return np.repeat(own, rows.units[members].astype(int))
+
+
+def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
+    """Return what each observation of some rows weighs."""
+    return rows.importance[members] * rows.weights[members] / rows.units[members]
+
+
+def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -> tuple[dict[int, Array], ArmLimits]:
+    """Return the values of some ranks in series of `series_of`, and the limits of the scores.
+
+    Parameters
+    ----------
+    record : FitRecord
+        A fit.
+    ranks : mapping of int to ndarray of int
+        Ranks in each series, by its number.
 
     Returns
     -------
-    low, high : ndarray, shape (J,)
-        The largest of the arms' minima, and the smallest of their maxima.
+    found : dict of int to ndarray
+        The values; in one pass, or up to four where there are more distinct ones than `order_statistics.DISTINCT`.
+    limits : ArmLimits
+        The limits.
     """
-    members = [scores[:, arm == a] for a in range(int(arm.max()) + 1)]
-    return np.max([m.min(axis=1) for m in members], axis=0), np.min([m.max(axis=1) for m in members], axis=0)
+    found, searches = dict[int, Array](), {k: Search(r, 0) for k, r in ranks.items()}
+    while True:
+        seen = reduce(Seen.beside, record.over(partial(Seen.of, searches)))
+        for k, tally in seen.tallies.items():
+            values = searches[k].found(tally)
+            if values is None:
+                searches[k] = searches[k].narrowed(tally)
+            else:
+                found[k] = values
+                del searches[k]
+        if not searches:
+            return found, seen.limits
 
 
-def crump_names(scores: Array, weights: Array) -> dict[str, float]:
-    """Limits of Crump et al. for scores of all arms, shape (K, n), under their names; of several arms the cut."""
-    if len(scores) > 2:
-        return {"crump cut": crump_cut(scores, weights)}
-    return dict(zip(("crump low", "crump high"), crump_limits(scores[1], weights), strict=True))
+@dataclass(frozen=True)
+class Counts:
+    """Counts and sums over the rows of each arm, shape (K,).
+
+    Parameters
+    ----------
+    unsupported, outside : ndarray of int
+        Observations outside the common support, and outside the limits of Crump et al.
+    above : ndarray of int
+        Observations that weigh more than a threshold.
+    heavy, total : ndarray
+        What these weigh, and what all weigh.
+    """
+
+    unsupported: NDArray[np.intp]
+    outside: NDArray[np.intp]
+    above: NDArray[np.intp]
+    heavy: Array
+    total: Array
+
+    @classmethod
+    def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
+        """Return those of a block, given the thresholds of the arms."""
+        weights = held(rows, np.arange(len(rows.arm))) * rows.units
+        above = weights > threshold[rows.arm] * rows.units  # none where the threshold is not known
+
+        def by_arm(values: Array) -> Array:
+            return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)
+
+        return cls(
+            unsupported=by_arm(rows.units * ~limits.support(rows.scores)).astype(np.intp),
+            outside=by_arm(rows.units * ~in_crump(rows.scores, cut)).astype(np.intp),
+            above=by_arm(rows.units * above).astype(np.intp),
+            heavy=by_arm(np.where(above, weights, 0)),
+            total=by_arm(weights),
+        )
 
 
-def in_crump(scores: Array, weights: Array) -> NDArray[np.bool_]:
-    """Which rows are within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
-    if len(scores) > 2:
-        return np.asarray(inverse_sum(scores) <= crump_cut(scores, weights))
-    return inside(scores[1:], *crump_limits(scores[1], weights))
+def crump_cut_of(record: FitRecord) -> float:
+    """Return the cut of Crump et al., of a scan in some passes."""
+    if record.blocks is None:
+        return crump_cut(record.rows.scores, record.rows.weights)
+    return searched_cut(lambda values: add_up(record.over(partial(_costs, values))), record.design.n)
 
 
-def overlap_table(
-    scores: Array,
-    arm: NDArray[np.intp],
-    weights: Array,
-    units: Array,
-    summaries: Sequence[ArmWeights],
-    labels: Sequence[str],
-) -> pd.DataFrame:
+def _costs(values: Array, rows: FittedRows) -> CostsBelow:
+    return CostsBelow.of(values, rows.scores, rows.weights)
+
+
+def overlap_table(record: FitRecord) -> pd.DataFrame:
     """Describe the propensity scores and the weights of each arm.
 
     Parameters
     ----------
-    scores : ndarray, shape (K, n)
-        Probability of each arm.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights : ndarray, shape (n,)
-        Observation weights.
-    units : ndarray, shape (n,)
-        How many observations each row stands for.
-    summaries : sequence of ArmWeights
-        Spread of the importance weights of each arm.
-    labels : sequence of str
-        Labels of the arms.
+    record : FitRecord
+        A fit.
 
     Returns
     -------
@@ -80,26 +201,28 @@ def overlap_table(
         A row an arm. Quantiles are of the score of the treated arm, with several arms of a row's own arm. Where two
         arms have limits of Crump et al., several have the largest sum of inverse scores, "crump cut".
     """
-    two = len(labels) == 2
-    compared = scores[1:] if two else scores
-    own = scores[1] if two else scores[arm, np.arange(len(arm))]
-    supported = inside(compared, *common_support(compared, arm))
-    limits = crump_names(scores, weights)
-    outside = ~in_crump(scores, weights)
+    sizes, labels = [summary.n for summary in record.overlap], record.design.labels
+    asked = [Percentiles(n, 100 * np.array(QUANTILES)) for n in sizes]
+    ranks = {a: percentiles.ranks for a, percentiles in enumerate(asked)}
+    if record.blocks is not None:
+        ranks |= {len(sizes) + a: np.array([n - top_count(n)]) for a, n in enumerate(sizes)}
+    values, limits = order_statistics(record, ranks)
+    threshold = np.array([values.get(len(sizes) + a, [np.nan])[0] for a in range(len(sizes))])
+    cut = crump_cut_of(record)
+    counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
     rows = []
-    for a, summary in enumerate(summaries):
-        members = arm == a
-        quantiles = np.quantile(np.repeat(own[members], units[members].astype(int)), QUANTILES)
+    for a, summary in enumerate(record.overlap):
+        top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
         row = {
             "n": summary.n,
             "effective n": summary.effective_n,
             "largest weight": summary.largest,
             "largest share": summary.largest_share,
-            "top 1% share": summary.top_share,
-            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
-            "outside support": int(units[members & ~supported].sum()),
+            "top 1% share": summary.top_share if record.blocks is None else top / counts.total[a],
+            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
+            "outside support": int(counts.unsupported[a]),
         }
-        rows.append({**row, **limits, "outside crump": int(units[members & outside].sum())})
+        rows.append({**row, **crump_names(cut, len(sizes)), "outside crump": int(counts.outside[a])})
     return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))
 
 
@@ -119,7 +242,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the largest
         sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s counts as
         s. By unit: arm, score of the own arm, weight, and whether it is
-        inside either.
+        inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same
+        numbers but for rounding.
 
     Examples
     --------
@@ -135,26 +259,17 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     1     864       774.72       0.20                0
     """
     one_of("by", by, ("arm", "unit"))
-    scores = record.scores
-    design = record.design
     if by == "arm":
-        return overlap_table(
-            scores,
-            arm=design.arm,
-            weights=design.weights,
-            units=design.units,
-            summaries=record.overlap,
-            labels=design.labels,
-        )
-    compared = scores[1:] if design.n_arms == 2 else scores
+        return overlap_table(record)
+    design, rows = record.design, record.rows
     unit = pd.DataFrame(
         {
-            "arm": np.array(design.labels)[design.arm],
-            "score": scores[design.arm, np.arange(design.n)],
+            "arm": np.array(design.labels)[rows.arm],
+            "score": rows.scores[rows.arm, np.arange(len(rows.arm))],
             "weight": record.per_row(record.used_weight_fit.undivided, "weight"),
-            "in support": inside(compared, *common_support(compared, design.arm)),
+            "in support": ArmLimits.of(rows.scores, rows.arm).support(rows.scores),
         },
         index=design.index,
     )
-    unit["in crump"] = in_crump(scores, design.weights)
+    unit["in crump"] = in_crump(rows.scores, crump_cut(rows.scores, rows.weights))
     return unit

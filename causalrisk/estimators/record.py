@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -11,10 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, TargetRows
+from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
 from causalrisk.estimators.estimate import Estimate
 from causalrisk.estimators.exposure import stated_exposure
+from causalrisk.estimators.fitted_rows import FittedBlocks, FittedRows
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
@@ -175,6 +178,8 @@ class FitRecord:
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
         Of a bootstrap over a scan the robust covariance.
+    blocks : FittedBlocks, optional
+        Of a fit to a scan its rows with their scores and importance weights, where it has these.
     """
 
     design: Design
@@ -198,6 +203,7 @@ class FitRecord:
     notes: tuple[str, ...]
     passes: LaterPasses | None = None
     robust: Array | None = None
+    blocks: FittedBlocks | None = None
 
     @property
     def estimand(self) -> str:
@@ -278,6 +284,25 @@ class FitRecord:
     def scores(self) -> Array:
         """Probability of each arm of the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
+
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows of the design: all at once in memory, the blocks of a scan one by one."""
+        _ = self.used_weight_fit
+        return iter([function(self.rows)]) if self.blocks is None else self.blocks.over(function)
+
+    @property
+    def rows(self) -> FittedRows:
+        """The rows of the design, in memory."""
+        weights, design, full = self.used_weight_fit, self.design, self.full_design
+        kept = design.in_sample[full.in_sample].to_numpy()
+        return FittedRows(
+            arm=design.arm,
+            weights=design.weights,
+            units=design.units,
+            importance=self.sample.restore(weights.undivided),
+            scores=self.scores,
+            covariates=functools.partial(covariates_of_design, full, kept),
+        )
 
     @property
     def counted_rows(self) -> NDArray[np.intp]:

@@ -75,7 +75,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         relative /= heaviest
     else:  # of rows that weigh nothing at all, a block of others, each counts alike
         relative = (relative == heaviest).astype(float)
-    held, top = units * relative, max(1, int(np.ceil(TOP_SHARE * n)))
+    held, top = units * relative, top_count(n)
     total = held.sum()
     few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each stands for an observation at the least
     few = few[np.argsort(-relative[few], kind="stable")]
@@ -89,6 +89,11 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         extreme=int(units[inverse > LARGE_WEIGHT].sum()),
         heaviest=heaviest,
     )
+
+
+def top_count(n: int) -> int:
+    """Return how many of n observations are the 1% with the largest weights; at least one."""
+    return max(1, int(np.ceil(TOP_SHARE * n)))
 
 
 def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:

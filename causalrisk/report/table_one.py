@@ -13,16 +13,8 @@ from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import Covariate, covariates_in, renamed
 from causalrisk.design.moderators import MANY_LEVELS, shown_level
-from causalrisk.diagnostics.balance import (
-    WeightedRows,
-    check_threshold,
-    chosen_covariates,
-    contrast_balance,
-    standard_deviations,
-    weighted_mean,
-    weighted_rows,
-    weighted_variance,
-)
+from causalrisk.diagnostics.balance import check_threshold, chosen_covariates
+from causalrisk.diagnostics.column_sums import WHEN, ColumnSums, WeightedRows
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -237,17 +229,17 @@ def balance_for_paper(
     Married           -0.596     -0.003
     """
     check_threshold(threshold)
-    design, rows = record.design, weighted_rows(record)
-    covariates = [
-        _indicator(c) for c in chosen_covariates(record, also=also, data=data, interactions=interactions, names=names)
-    ]
-    found = {c.name: _moments(c, rows, record.options.population.balance_denominator) for c in covariates}
+    design, fitted, population = record.design, record.rows, record.options.population
+    chosen = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
+    covariates, rows = [_indicator(c) for c in chosen], WeightedRows.of(fitted)
+    denominator = population.balance_denominator if population.toward is None else population.toward
+    found = {c.name: _moments(c, rows, design.n_arms, denominator) for c in covariates}
 
     def cells(covariate: Covariate) -> list[str]:
         mine = found[covariate.name]
         return [
             cell
-            for when in ("before", "after")
+            for when in WHEN
             for cell in (
                 *(_moment_cell(mine, arm, when) for arm in range(design.n_arms)),
                 *_marked(mine[f"SMD {when}"], threshold),
@@ -266,18 +258,18 @@ def balance_for_paper(
     )
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
-    scale = DENOMINATORS[record.options.population.balance_denominator]
-    said += _note_on_differences(threshold, design.labels[0], scale)
+    said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
     content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
     return PaperTable(content, [*said, *notes], _moments_frame(found, design.labels), together=half)
 
 
-DENOMINATORS = {
-    "pooled": "the root of the mean variance of the arms before weighting",
-    "treated": "the standard deviation of the treated before weighting",
-    "control": "the standard deviation of the controls before weighting",
-    "weighted": "the standard deviation of all rows after weighting",
-}
+def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
+    """Say what differences are divided by."""
+    if isinstance(denominator, int):
+        return f"the standard deviation of arm {labels[denominator]} before weighting"
+    if denominator == "weighted":
+        return "the standard deviation of all rows after weighting"
+    return "the root of the mean variance of the arms before weighting"
 
 
 def _groups(by: Any, table: Table, reference: Any, levels: Mapping[Any, str], told: list[str]) -> tuple[Groups, str]:
@@ -374,15 +366,15 @@ def _differences(covariate: Covariate, groups: Groups) -> list[float]:
     if not groups.labels:
         return []
     known = ~np.isnan(covariate.values)
-    parts = [covariate.values[rows & known][:, None] for rows in groups.members]
-    if not all(len(part) for part in parts):
-        return [np.nan] * (len(parts) - 1)
-    binary = np.array([_counted(covariate)])
-    ones = [np.ones(len(part)) for part in parts]
-    means = [float(weighted_mean(part, one)[0]) for part, one in zip(parts, ones, strict=True)]
-    variances = [float(weighted_variance(part, one, one, binary)[0]) for part, one in zip(parts, ones, strict=True)]
-    scale = float(np.sqrt(np.mean(variances)))
-    return [(mean - means[0]) / scale if scale > 0 else np.nan for mean in means[1:]]
+    members = groups.members & known
+    if not members.any(axis=1).all():
+        return [np.nan] * (len(members) - 1)
+    some, binary = members.any(axis=0), np.array([_counted(covariate)])
+    arm, ones = members[:, some].argmax(axis=0), np.ones(some.sum())
+    rows = WeightedRows(arm, np.stack([ones, ones]), ones)
+    sums = ColumnSums.of(covariate.values[some, None], rows, len(members))
+    scale = sums.standard_deviations("pooled", binary)
+    return [float(sums.differences(a, np.where(scale > 0, scale, np.nan))[0, 0]) for a in range(1, len(members))]
 
 
 def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
@@ -412,20 +404,17 @@ def _numbers(covariates: Sequence[Covariate], sets: Mapping[str, np.ndarray], gr
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("covariate")
 
 
-def _moments(covariate: Covariate, rows: WeightedRows, denominator: str) -> dict[str, Array]:
+def _moments(covariate: Covariate, rows: WeightedRows, n_arms: int, denominator: str | int) -> dict[str, Array]:
     """Means, standard deviations and standardized differences before and after weighting, an entry an arm."""
-    column, binary = covariate.values[:, None], np.array([_counted(covariate)])
-    scale, found = standard_deviations(column, rows, denominator, binary), {}
-    arms = [rows.arm == arm for arm in range(rows.arm.max() + 1)]
-    for when, weights in (("before", rows.before), ("after", rows.after)):
-        found[f"mean {when}"] = np.array([weighted_mean(column[m], weights[m])[0] for m in arms])
-        variances = [weighted_variance(column[m], weights[m], rows.counts[m], binary)[0] for m in arms]
-        found[f"sd {when}"] = np.full(len(arms), np.nan) if binary[0] else np.sqrt(variances)
-    for arm in range(1, len(arms)):
-        balance = contrast_balance(column, rows=rows, arm=arm, scale=scale, binary=binary)
-        for when in ("before", "after"):
-            found[f"SMD {when}"] = np.r_[found.get(f"SMD {when}", []), balance[f"diff {when}"]]
-    return found
+    binary = np.array([_counted(covariate)])
+    sums = ColumnSums.of(covariate.values[:, None], rows, n_arms)
+    scale = sums.standard_deviations(denominator, binary)
+    spread = np.where(binary, np.nan, np.sqrt(sums.variance(binary)))
+    gaps = np.stack([sums.differences(arm, scale)[:, 0] for arm in range(1, n_arms)])
+    found: dict[str, Array] = {}
+    for k, when in enumerate(WHEN):
+        found |= {f"mean {when}": sums.mean[:, k, 0], f"sd {when}": spread[:, k, 0]}
+    return found | {f"SMD {when}": gaps[:, k] for k, when in enumerate(WHEN)}
 
 
 def _moment_cell(found: Mapping[str, Array], arm: int, when: str) -> str:

@@ -1607,11 +1607,17 @@ def written_units(path="other.parquet", data=SCAN):
 
 WRITES = mock.Mock(write_units=written_units)
 SCANS = {
-    "rows": Case(lambda **o: scanned()(**o).balance(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
     "units": Expression(lambda: scanned()().propensity_scores, written_units, res=lambda: WRITES),
     "units, ending": Expression(lambda: written_units("units.csv"), written_units, res=lambda: WRITES),
     "units, file of the data": Expression(
         lambda: written_units("claims.parquet", None), written_units, res=lambda: WRITES
+    ),
+    "rows": Case(lambda **o: scanned()(**o).explain(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "rows of groups": Case(
+        lambda **o: scanned()(**o).balance(by=DATA.g), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
+    ),
+    "rows of covariates": Case(
+        lambda **o: scanned()(**o).balance(also=["x1"]), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
     ),
     "jre nested": Case(
         lambda **o: model(JRE, data=SCAN).fit(n_boot=20, n_replicates=8, anchor=3, **o),

@@ -66,6 +66,15 @@ def test_before_a_fit_by_hand(frame):
     assert "Median [quartiles] where so shown." in table.notes
 
 
+@pytest.mark.parametrize(("target", "whose"), [("treated", "arm 1"), ("control", "arm 0"), ("overlap", "all rows")])
+def test_differences_are_those_of_balance_for_every_target(frame, target, whose):
+    res = IPWRA.from_formula("y ~ x1 + g", frame, treat="d", target=target).fit()
+    table, balance = res.table_one(), res.balance(binary="std")
+    for when in ("before", "after"):
+        np.testing.assert_allclose(table.frame[f"SMD {when}"], balance[f"diff {when}"].iloc[1:], atol=1e-12)
+    assert f"over the standard deviation of {whose}" in " ".join(str(table).split())
+
+
 def test_agrees_with_the_balance_of_a_fit(frame):
     names = ["x1", "money", "g"]
     res = IPWRA.from_formula("y ~ x1 + money + g", frame, treat="d").fit()

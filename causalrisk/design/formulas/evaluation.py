@@ -443,7 +443,9 @@ class FactorValues:
     values: np.ndarray
 
 
-def factor_values(term: Any, formula: Formula, scope: Scope) -> list[FactorValues]:
+def factor_values(
+    term: Any, formula: Formula, scope: Scope, rows: Mapping[str, pd.Series] | None = None
+) -> list[FactorValues]:
     """Evaluate the factors of a term, before a contrast codes their levels.
 
     Parameters
@@ -454,6 +456,8 @@ def factor_values(term: Any, formula: Formula, scope: Scope) -> list[FactorValue
         The formula, for messages.
     scope : Scope
         Plain variables without missing values, and the constants.
+    rows : mapping of str to Series, optional
+        The variables on other rows, with the levels that they have in the scope; by default those of the scope.
 
     Returns
     -------
@@ -465,7 +469,7 @@ def factor_values(term: Any, formula: Formula, scope: Scope) -> list[FactorValue
     DesignError
         If a factor cannot be evaluated, or is not finite.
     """
-    info, data = compile_terms([term], formula, scope), _aliased(scope.variables)
+    info, data = compile_terms([term], formula, scope), _aliased(scope.variables if rows is None else rows)
     found = []
     for factor in info.terms[0].factors:
         coded = info.factor_infos[factor]

@@ -49,6 +49,10 @@ class CodedBlock:
         Cluster of each row, 0 .. G-1.
     offset : ndarray, shape (n,), or None
         Offset of the outcome models; of an exposure its logarithm.
+    table : DataFrame
+        Variables of both models, on these rows and those that trimming left out.
+    place : ndarray of int, shape (n,)
+        Where these rows are in the table.
     """
 
     name: str
@@ -60,6 +64,13 @@ class CodedBlock:
     weights: np.ndarray
     cluster: np.ndarray | None
     offset: np.ndarray | None
+    table: pd.DataFrame
+    place: np.ndarray
+
+    @property
+    def variables(self) -> pd.DataFrame:
+        """Variables of both models."""
+        return self.table.iloc[self.place]
 
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
@@ -74,6 +85,8 @@ class CodedBlock:
             weights=self.weights[keep],
             cluster=None if self.cluster is None else self.cluster[keep],
             offset=None if self.offset is None else self.offset[keep],
+            table=self.table,
+            place=self.place[keep],
         )
 
 
@@ -277,6 +290,8 @@ class BlockCoder:
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
             cluster=cluster,
             offset=rows.offset,
+            table=rows.table,
+            place=np.arange(rows.n),
         )
 
     def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:

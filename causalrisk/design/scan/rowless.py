@@ -17,10 +17,10 @@ def unit_level() -> UnavailableError:
     )
 
 
-def by_rows() -> UnavailableError:
+def by_rows(what: str = "that") -> UnavailableError:
     """Make the error of what goes by rows that were not kept."""
     return UnavailableError(
-        "that goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
+        f"{what} goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
         "If they fit into memory, make the model anew: type  data=data.collect()."
     )
 

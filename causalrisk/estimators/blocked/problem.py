@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, TargetRows
@@ -230,6 +231,8 @@ class Problem:
                 weights=none,
                 cluster=None,
                 offset=None if design.offset_kind is None else none,
+                table=pd.DataFrame(),
+                place=arm,
             )
         )
 

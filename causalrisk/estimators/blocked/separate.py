@@ -23,7 +23,7 @@ from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, Separat
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import refit_blocks
 from causalrisk.estimators.blocked.trimming import trimmed
-from causalrisk.estimators.blocked.weights import BlockedWeights, OfLikelihoods, fit_blocked_weights
+from causalrisk.estimators.blocked.weights import BlockedWeights, FittedScan, OfLikelihoods, fit_blocked_weights
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
@@ -150,6 +150,7 @@ def separate_record(
         seed=seed_sequence(inference.rng),
         notes=design.notes,
         passes=BlockedPasses(problem, fit, at, estimate.params),
+        blocks=None if weights is None else FittedScan(problem, weights),
     )
     return record, fit
 

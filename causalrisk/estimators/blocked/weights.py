@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from causalrisk.design.covariates import covariates_of_block
+from causalrisk.design.scan.coder import CodedBlock
 from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.fit import not_converged
+from causalrisk.estimators.fitted_rows import FittedBlocks, FittedRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -63,6 +66,50 @@ class BlockedWeights:
             iterations=self.fits.iterations,
             n_clipped=n_clipped,
         )
+
+
+@dataclass(frozen=True)
+class FittedScan(FittedBlocks):
+    """The rows of a fit to a scan with their scores and importance weights.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was estimated.
+    weights : BlockedWeights
+        Its importance weights.
+    """
+
+    problem: Problem
+    weights: BlockedWeights
+
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """As in `FittedBlocks`; rows of a target frame are not among them."""
+        problem = self.problem
+        work = functools.partial(_on_fitted, function, problem, self.weights)
+        return problem.design.over(work, problem.workers, problem.passes)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+    def __deepcopy__(self, memo: Any) -> FittedScan:
+        return self
+
+
+def _on_fitted(function: Callable[[FittedRows], T], problem: Problem, weights: BlockedWeights, coded: CodedBlock) -> T:
+    block = problem.block(coded)
+    fit, restore = weights.of(block), block.sample.restore
+    frequency = problem.design.weight_type == "frequency"
+    return function(
+        FittedRows(
+            arm=coded.arm,
+            weights=coded.weights,
+            units=coded.weights if frequency else np.ones(len(coded.arm)),
+            importance=restore(fit.undivided),
+            scores=restore(fit.probabilities.T).T,
+            covariates=lambda: covariates_of_block(problem.design, coded.variables),
+        )
+    )
 
 
 def fit_blocked_weights(problem: Problem, notes: Notes) -> BlockedWeights:

@@ -301,7 +301,7 @@ def test_results_of_a_scan(births):
     assert "Expected ATE risk" in res.summary().as_text()
     assert len(res.tidy()) == 3
     assert res.glance()["n_replicates"].item() == len(res.replicate_bias) == 4
-    for name in ("balance", "risk_table", "se_decomposition"):
+    for name in ("explain", "risk_table", "se_decomposition"):
         with pytest.raises(UnavailableError, match="goes by rows, and the model was made from a scan"):
             getattr(res, name)()
 

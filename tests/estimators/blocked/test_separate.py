@@ -160,7 +160,7 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
-@pytest.mark.parametrize("name", ["balance", "overlap", "explain", "trim_curve", "predict"])
+@pytest.mark.parametrize("name", ["table_one", "balance_test", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()

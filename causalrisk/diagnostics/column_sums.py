@@ -1,0 +1,175 @@
+"""Sums over rows from which a table of balance is worked out: of columns by arm, before and after weighting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.estimators.fitted_rows import FittedRows
+from causalrisk.numerics.linalg import Array
+
+WHEN = ("before", "after")
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """Rows with what they weigh.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (2, n)
+        What a row weighs without and with importance weights.
+    counts : ndarray, shape (n,)
+        How many rows a row stands for; ones but for frequency weights.
+    """
+
+    arm: NDArray[np.intp]
+    weights: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, rows: FittedRows) -> WeightedRows:
+        """Return those of a fit."""
+        return cls(rows.arm, np.stack([rows.weights, rows.weights * rows.importance]), rows.units)
+
+    def some(self, which: NDArray[np.bool_]) -> WeightedRows:
+        """Return some of the rows."""
+        return WeightedRows(self.arm[which], self.weights[:, which], self.counts[which])
+
+
+@dataclass(frozen=True)
+class ColumnSums:
+    """What balance takes of q columns in K arms, before and after weighting: of a block of rows or of all.
+
+    Parameters
+    ----------
+    low, high : ndarray, shape (q,)
+        Smallest and largest value.
+    further : ndarray of bool, shape (q,)
+        Whether there are values between.
+    total, squared : ndarray, shape (K, 2)
+        Sum of the weights, and of their squares over the counts.
+    mean, spread : ndarray, shape (K, 2, q)
+        Weighted means, NaN of no weight, and weighted sums of squared differences from them.
+    """
+
+    low: Array
+    high: Array
+    further: NDArray[np.bool_]
+    total: Array
+    squared: Array
+    mean: Array
+    spread: Array
+
+    @classmethod
+    def of(cls, columns: Array, rows: WeightedRows, n_arms: int) -> ColumnSums:
+        """Return those of columns of shape (n, q)."""
+        low, high = columns.min(axis=0), columns.max(axis=0)
+        total, squared = np.zeros((n_arms, 2)), np.zeros((n_arms, 2))
+        mean, spread = np.full((n_arms, 2, len(low)), np.nan), np.zeros((n_arms, 2, len(low)))
+        for a in range(n_arms):
+            members = rows.arm == a
+            own, counts = columns[members], rows.counts[members]
+            for when, weights in enumerate(rows.weights[:, members]):
+                total[a, when], squared[a, when] = weights.sum(), (weights**2 / counts).sum()
+                if total[a, when] > 0:
+                    mean[a, when] = weights @ own / total[a, when]
+                    spread[a, when] = weights @ (own - mean[a, when]) ** 2
+        further = ((columns != low) & (columns != high)).any(axis=0)
+        return cls(low, high, further, total=total, squared=squared, mean=mean, spread=spread)
+
+    def beside(self, other: ColumnSums) -> ColumnSums:
+        """Return those of other rows beside these, by the formula of Chan, Golub and LeVeque."""
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        ends = np.stack([self.low, self.high, other.low, other.high])
+        total = self.total + other.total
+        share = np.divide(other.total, total, out=np.zeros_like(total), where=total > 0)[:, :, None]
+        known, both = self.total[:, :, None] > 0, ((self.total > 0) & (other.total > 0))[:, :, None]
+        apart = np.where(both, other.mean - self.mean, 0)
+        return ColumnSums(
+            low=low,
+            high=high,
+            further=self.further | other.further | ((ends > low) & (ends < high)).any(axis=0),
+            total=total,
+            squared=self.squared + other.squared,
+            mean=np.where(known, self.mean + apart * share, other.mean),
+            spread=self.spread + other.spread + apart**2 * share * self.total[:, :, None],
+        )
+
+    @property
+    def varying(self) -> NDArray[np.bool_]:
+        """Whether each column takes more than one value, shape (q,)."""
+        return self.low < self.high
+
+    @property
+    def binary(self) -> NDArray[np.bool_]:
+        """Whether each column takes just two values, shape (q,)."""
+        return self.varying & ~self.further
+
+    def indicating(self, binary: NDArray[np.bool_]) -> ColumnSums:
+        """Return those with indicators of the larger value in the place of binary columns."""
+        shift, width = np.where(binary, self.low, 0), np.where(binary, self.high - self.low, 1)
+        return replace(
+            self,
+            low=(self.low - shift) / width,
+            high=(self.high - shift) / width,
+            mean=(self.mean - shift) / width,
+            spread=self.spread / width**2,
+        )
+
+    def some(self, which: NDArray[np.intp]) -> ColumnSums:
+        """Return those of some of the columns."""
+        ends = {name: getattr(self, name)[which] for name in ("low", "high", "further")}
+        return replace(self, **ends, mean=self.mean[:, :, which], spread=self.spread[:, :, which])
+
+    def arms_together(self) -> ColumnSums:
+        """Return those of all arms as one."""
+        whole = self._arm(0)
+        for a in range(1, len(self.total)):
+            whole = whole.beside(self._arm(a))
+        return whole
+
+    def _arm(self, a: int) -> ColumnSums:
+        own = {name: getattr(self, name)[[a]] for name in ("total", "squared", "mean", "spread")}
+        return replace(self, **own)
+
+    def variance(self, binary: NDArray[np.bool_]) -> Array:
+        """Weighted variances as cobalt defines them.
+
+        Parameters
+        ----------
+        binary : ndarray of bool, shape (q,)
+            Columns of 0 and 1 whose variance is p (1 - p).
+
+        Returns
+        -------
+        ndarray, shape (K, 2, q)
+            sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), which is the sample variance for equal weights.
+        """
+        freedom = self.total**2 - self.squared
+        factor = np.divide(self.total, freedom, out=np.full_like(freedom, np.nan), where=freedom > 0)
+        return np.where(binary, self.mean * (1 - self.mean), self.spread * factor[:, :, None])
+
+    def standard_deviations(self, denominator: str | int, binary: NDArray[np.bool_]) -> Array:
+        """Return what mean differences are divided by, shape (q,).
+
+        Parameters
+        ----------
+        denominator : {"pooled", "weighted"} or int
+            Root mean variance of the arms, or that of one arm, before weighting; or that of all rows after it.
+        binary : ndarray of bool, shape (q,)
+            Binary columns, of 0 and 1.
+        """
+        if denominator == "weighted":
+            return np.sqrt(self.arms_together().variance(binary)[0, 1])
+        variances = self.variance(binary)[:, 0]
+        return np.sqrt(variances[denominator] if isinstance(denominator, int) else variances.mean(axis=0))
+
+    def differences(self, arm: int, scale: Array) -> Array:
+        """Differences of the means of an arm and of the reference arm over a scale, shape (2, q)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (self.mean[arm] - self.mean[0]) / scale

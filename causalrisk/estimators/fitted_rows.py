@@ -1,0 +1,48 @@
+"""Rows of a fit, all of them or a block, with their propensity scores and importance weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design.covariates import Covariate
+from causalrisk.numerics.linalg import Array
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FittedRows:
+    """Rows of a fit in the order of the data.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights, units : ndarray, shape (n,)
+        Observation weights, and how many observations each row stands for.
+    importance : ndarray, shape (n,)
+        Importance weights, not divided by the mean tilt.
+    scores : ndarray, shape (K, n)
+        Probability of each arm.
+    covariates : callable
+        Returns the covariates of both models; of a block of others with those that are constant.
+    """
+
+    arm: NDArray[np.intp]
+    weights: Array
+    units: Array
+    importance: Array
+    scores: Array
+    covariates: Callable[[], list[Covariate]]
+
+
+class FittedBlocks(Protocol):
+    """The rows of a fit to a scan, as often as they are asked for; it does not travel with a pickle."""
+
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block."""

@@ -1,0 +1,215 @@
+"""Balance and overlap of scans against fits in memory, whatever the blocks."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import pickle
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk.datasets import load_lalonde
+from causalrisk.diagnostics.column_sums import ColumnSums, WeightedRows
+from causalrisk.diagnostics.measured import measured
+from causalrisk.diagnostics.overlap import ArmLimits
+from causalrisk.numerics.distribution_functions import Cells, Steps
+from tests.dask_stub import cluster
+
+matplotlib.use("Agg")
+
+F = "bweight ~ mage + C(site) + I(medu > 12)"
+PROPENSITY = "mage + mmarried + bs(known, df=4) + C(site):medu"
+CUTS = (0, 300, 301)
+RTOL, ATOL = 1e-9, 1e-11
+
+
+@pytest.fixture(scope="module")
+def births(cattaneo):
+    rng, n = np.random.default_rng(8), 3000  # fewer values than are counted one by one
+    return cattaneo[:n].assign(
+        site=np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
+        w=rng.integers(1, 4, n),
+        p=rng.gamma(2, size=n),
+        clinic=rng.integers(0, 40, n),
+        dose=np.array(["none", "low", "high"])[rng.integers(0, 3, n)],
+        known=rng.normal(1e3, 1e2, n),
+    )
+
+
+def cut(frame, cuts=CUTS):
+    return [frame[a:b] for a, b in zip(cuts, (*cuts[1:], len(frame)), strict=True)]
+
+
+def pair(data, model=IPWRA, cuts=CUTS, formula=F, fit=None, **options):
+    given = {"treat": "mbsmoke", "propensity": PROPENSITY} | options
+    made = (model.from_formula(formula, rows, **given) for rows in (scan(cut(data, cuts)), data))
+    return [one.fit(**(fit or {})) for one in made]
+
+
+def agree(ours, theirs):
+    pd.testing.assert_frame_equal(ours, theirs, rtol=RTOL, atol=ATOL)
+
+
+FITS = {
+    "ATE": {},
+    "ATT": {"target": "ATT"},
+    "control": {"model": Hajek, "target": "control"},
+    "overlap": {"model": AIPW, "target": "overlap"},
+    "several arms": {"treat": "dose", "reference": "none", "target": "all"},
+    "arms and overlap": {"treat": "dose", "reference": "none", "target": "overlap", "model": AIPW},
+    "frequencies": {"weights": "w", "weight_type": "frequency"},
+    "probabilities": {"weights": "p", "weight_type": "probability", "target": "treated"},
+    "trimmed": {"trim": (0.1, 0.5)},
+    "trimmed by Crump's rule": {"trim": "crump", "weights": "p", "weight_type": "probability"},
+    "clipped": {"clip": (0.1, 0.3)},
+    "calibrated": {"propensity_loss": "calibrated"},
+    "clusters": {"cluster": "clinic"},
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_balance_is_that_of_memory(births, name):
+    blocks, whole = pair(births, **FITS[name])
+    agree(blocks.balance(means=True, threshold=0.1), whole.balance(means=True, threshold=0.1))
+    agree(blocks.balance("std", names={"mage": "Age"}), whole.balance("std", names={"mage": "Age"}))
+
+
+def test_squares_and_products(births):
+    blocks, whole = pair(births, target="ATT")
+    agree(blocks.balance(interactions=True), whole.balance(interactions=True))
+
+
+def test_rows_of_a_target_frame_are_not_compared(births):
+    blocks, whole = pair(births, target=births[births.mage > 22][::9].drop(columns=["bweight", "mbsmoke"]))
+    agree(blocks.balance(), whole.balance())
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+def test_joint_fit_and_its_start(births):
+    blocks, whole = pair(births, JRE, fit={"cov_type": "robust", "n_replicates": 4, "anchor": 3})
+    agree(blocks.balance(), whole.balance())
+    agree(blocks.start.balance(), whole.start.balance())
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.parametrize("cuts", [(0,), (0, 1, 2, 200), (0, 100, 185, 186)])
+def test_lalonde(cuts):
+    """Sorted by arm, so that most blocks lack one; a column of two values may have one in a block."""
+    data = load_lalonde()
+    formula = "re78 ~ age + educ + C(black) + married + nodegree + re74 + re75"
+    blocks, whole = pair(data, cuts=cuts, formula=formula, treat="treat", propensity=None, target="ATT")
+    agree(blocks.balance(means=True), whole.balance(means=True))
+
+
+def test_many_values_are_compared_at_cuts(births, monkeypatch):
+    monkeypatch.setattr("causalrisk.numerics.distribution_functions.CUTS", 300)
+    blocks, whole = pair(births, cuts=(0, 900, 901, 2000))
+    ours, theirs = blocks.balance(), whole.balance()
+    ks = ["KS before", "KS after"]
+    agree(ours.drop(columns=ks), theirs.drop(columns=ks))
+    few = ["mage", "mmarried", "site: west", "medu > 12", "site: west * medu"]
+    agree(ours.loc[few, ks], theirs.loc[few, ks])
+    short = theirs[ks] - ours[ks]
+    bound = ours.attrs["KS short by"]
+    assert (short > -1e-12).all(axis=None) and 0 < short.max(axis=None) <= bound < 0.02
+
+
+def test_values_that_weigh_much_are_cuts():
+    rng = np.random.default_rng(0)
+    x, arm, weights = rng.normal(size=5000), rng.integers(0, 2, 5000), np.ones((1, 5000))
+    x[:3500] = rng.integers(-2, 3, 3500) / 2  # five values of 14%
+    order = rng.permutation(5000)
+    x, arm = x[order], arm[order]
+    parts = [slice(0, 1500), slice(1500, 4000), slice(4000, 5000)]
+    first, *others = (Steps.of(x[rows], arm[rows], weights[:, rows], 2).joined(100) for rows in parts)
+    for other in others:
+        first = first.beside(other).joined(100)
+    assert not first.exact and len(first.values) <= 126 and first.values[-1] == x.max()
+    assert {-1, -0.5, 0, 0.5, 1} <= set(first.values)
+    at, more = Cells.of(x, arm, weights, cuts=first.values, n_samples=2).distances()
+    exact = Steps.of(x, arm, weights, 2).distances()
+    assert at <= exact <= at + more and more < 0.03
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([3.0, 4.0, 5.0])))
+def test_a_value_between_the_limits_of_two_blocks_is_a_third(order):
+    blocks = [np.full((2, 1), value) for value in order]
+    rows = WeightedRows(np.array([0, 1]), np.ones((2, 2)), np.ones(2))
+    sums = functools.reduce(ColumnSums.beside, (ColumnSums.of(block, rows, 2) for block in blocks))
+    assert sums.varying.all() and not sums.binary.any()
+    assert ColumnSums.of(blocks[0], rows, 2).beside(ColumnSums.of(blocks[1], rows, 2)).binary.all()
+    np.testing.assert_allclose(sums.standard_deviations("weighted", sums.binary), np.std(order * 2, ddof=1))
+
+
+def test_scores_that_differ_by_rounding_are_the_same():
+    rng = np.random.default_rng(1)
+    arm, score = rng.integers(0, 2, 400), rng.choice([0.2, 0.3, 0.5], 400)
+    noisy = score + 1e-16 * arm
+    rows = WeightedRows(arm, np.ones((2, 400)), np.ones(400))
+    exact, found = (measured([], np.stack([1 - e, e]), rows).distances for e in (score, noisy))
+    np.testing.assert_allclose(found, exact, atol=1e-12)
+    limits = ArmLimits.of(np.stack([1 - score, score]), arm)
+    assert limits.support(np.stack([1 - noisy, noisy])).all()
+
+
+def test_workers_make_no_difference(births):
+    one, two = (pair(births, fit={"n_jobs": jobs})[0] for jobs in (1, 2))
+    with cluster("works"):
+        three = [getattr(two, name)() for name in ("balance", "overlap")]
+    for name, on_cluster in zip(("balance", "overlap"), three, strict=True):
+        for other in (getattr(two, name)(), on_cluster):
+            pd.testing.assert_frame_equal(getattr(one, name)(), other, rtol=0, atol=0)
+
+
+def test_what_stays_refused(births):
+    blocks, _ = pair(births)
+    with pytest.raises(UnavailableError, match=r"also= goes by rows.*\n.*type  data=data.collect\(\)"):
+        blocks.balance(also="~ fage", data=births)
+    with pytest.raises(UnavailableError, match="by= goes by rows"):
+        blocks.balance(by="site")
+    with pytest.raises(UnavailableError, match=r"^that goes by rows"):
+        pickle.loads(pickle.dumps(blocks)).balance()
+    with pytest.raises(UnavailableError, match=r"^that goes by rows"):
+        pickle.loads(pickle.dumps(blocks)).overlap()
+    outcome, _ = pair(births, OutcomeRegression, propensity=None)
+    with pytest.raises(UnavailableError, match="OutcomeRegression uses no propensity score"):
+        outcome.balance()
+
+
+def test_love_plot(births):
+    ax = pair(births)[0].plot_balance()
+    assert ax.get_xlabel().startswith("absolute mean difference")
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_overlap_is_that_of_memory(births, name):
+    blocks, whole = pair(births, **FITS[name])
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.parametrize("few", [None, 9])
+def test_order_statistics_of_scores_with_few_and_many_values(births, monkeypatch, few):
+    if few:
+        monkeypatch.setattr("causalrisk.numerics.order_statistics.DISTINCT", few)
+    blocks, whole = pair(births, propensity="mage + medu", target="treated")  # many rows have the same score
+    agree(blocks.overlap(), whole.overlap())
+
+
+@pytest.mark.parametrize("weights", [{}, {"weights": "w", "weight_type": "frequency"}])
+@pytest.mark.parametrize("cuts", [(0,), (0, 1, 2, 200), (0, 100, 185, 186)])
+def test_overlap_of_lalonde(cuts, weights):
+    data = load_lalonde().assign(w=lambda f: 1 + np.arange(len(f)) % 3)
+    formula = "re78 ~ age + educ + black + married + nodegree + re74 + re75"
+    options = {"treat": "treat", "propensity": None, "target": "ATT"}
+    blocks, whole = pair(data, cuts=cuts, formula=formula, **options, **weights)
+    agree(blocks.overlap(), whole.overlap())
+    assert (whole.overlap()[["outside support", "outside crump"]] > 0).any(axis=None)
+    with pytest.raises(UnavailableError, match="that goes by rows"):
+        blocks.overlap(by="unit")
