@@ -16,12 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 
 def regressions(files, covariates):
-    """Effect and rows of a regression in each arm, from sums of products in SQL."""
+    """Effect and rows of a regression in each arm, from sums of products in SQL, by one thread."""
+    import duckdb
+
+    duckdb.sql("set threads = 1")
     names = ["1", *covariates, "y"]
     products = [f"sum({a}::double * {b})" for i, a in enumerate(names) for b in names[i:]]
     query = f"select {', '.join(products)} from read_parquet('{files}') group by d order by d"
@@ -37,6 +39,7 @@ def regressions(files, covariates):
 
 def compressed(files, covariates):
     """Effect and rows of duckreg, seconds of the fit alone."""
+    import duckdb
     from duckreg.estimators import DuckRegression
 
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +66,6 @@ def main():
     if args.duckreg:
         effect, n, seconds = compressed(args.files, names)
     else:
-        duckdb.sql("set threads = 1")
         effect, n = regressions(args.files, names)
         seconds = time.perf_counter() - begun
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
