@@ -138,7 +138,7 @@ def test_files_of_a_dataset_without_a_column_or_of_another_type(data, tmp_path):
             assert all(word in str(caught.value) for word in words), str(caught.value)
 
     refused(data[400:].drop(columns="x2"), "2.parquet has no column 'x2'")
-    refused(data[400:].assign(x2="text"), "cannot be read after 0 rows", "schema=")
+    refused(data[400:].assign(x2="text"), "cannot be read after ", "schema=")
 
 
 def test_a_filter_that_names_what_is_not_there(dataset):
