@@ -20,7 +20,6 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.training import predictions
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.parallel import worker_count
-from causalrisk.propensity.weights import WeightModel
 
 
 def check_kept(record: FitRecord) -> None:
@@ -117,7 +116,7 @@ def _in_memory(record: FitRecord) -> Units:
 def _of_block(problem: Problem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
     """Weigh and predict the rows of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
-    probabilities, weights = _weighed(block.model, gamma)
+    probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)
     units = Units(
         sample=block.sample,
         probabilities=probabilities,
@@ -125,11 +124,3 @@ def _of_block(problem: Problem, gamma: Array | None, theta: Array | None, coded:
         predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
     )
     return units.frame(coded.position, problem.design.labels)
-
-
-def _weighed(model: WeightModel, gamma: Array | None) -> tuple[Array | None, Array]:
-    """Probability of each arm, and importance weights, of the rows of a model."""
-    if gamma is None:
-        return None, np.empty(0)
-    eta = model.predictors(gamma[:, None])
-    return model.probabilities(eta)[:, :, 0], model.undivided(eta)[:, 0]

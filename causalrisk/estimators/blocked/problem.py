@@ -20,6 +20,7 @@ from causalrisk.estimators.prepare import make_model
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel, membership_of
@@ -65,6 +66,11 @@ class Block:
     def membership(self) -> LikelihoodModel:
         """The membership model of a target frame."""
         return likelihood_of(membership_of(self.model))
+
+    def scored(self, gamma: Array) -> tuple[Array, Array]:
+        """Probability of each arm, (K, n), and importance weights not divided by the mean tilt, (n,), under (S,)."""
+        eta = self.model.predictors(gamma[:, None])
+        return self.model.probabilities(eta)[:, :, 0], self.model.undivided(eta)[:, 0]
 
     @property
     def of_frame(self) -> bool:

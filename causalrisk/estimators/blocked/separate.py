@@ -150,7 +150,7 @@ def separate_record(
         seed=seed_sequence(inference.rng),
         notes=design.notes,
         passes=BlockedPasses(problem, fit, at, estimate.params),
-        blocks=None if weights is None else FittedScan(problem, weights),
+        blocks=None if weights is None else FittedScan(problem, weights.fits.coefficients[:, 0]),
     )
     return record, fit
 

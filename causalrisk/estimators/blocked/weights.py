@@ -76,17 +76,17 @@ class FittedScan(FittedBlocks):
     ----------
     problem : Problem
         What was estimated.
-    weights : BlockedWeights
-        Its importance weights.
+    gamma : ndarray, shape (S,)
+        The propensity coefficients.
     """
 
     problem: Problem
-    weights: BlockedWeights
+    gamma: Array
 
     def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
         """As in `FittedBlocks`; rows of a target frame are not among them."""
         problem = self.problem
-        work = functools.partial(_on_fitted, function, problem, self.weights)
+        work = functools.partial(_on_fitted, function, problem, self.gamma)
         return problem.design.over(work, problem.workers, problem.passes)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -96,17 +96,17 @@ class FittedScan(FittedBlocks):
         return self
 
 
-def _on_fitted(function: Callable[[FittedRows], T], problem: Problem, weights: BlockedWeights, coded: CodedBlock) -> T:
+def _on_fitted(function: Callable[[FittedRows], T], problem: Problem, gamma: Array, coded: CodedBlock) -> T:
     block = problem.block(coded)
-    fit, restore = weights.of(block), block.sample.restore
+    (scores, importance), restore = block.scored(gamma), block.sample.restore
     frequency = problem.design.weight_type == "frequency"
     return function(
         FittedRows(
             arm=coded.arm,
             weights=coded.weights,
             units=coded.weights if frequency else np.ones(len(coded.arm)),
-            importance=restore(fit.undivided),
-            scores=restore(fit.probabilities.T).T,
+            importance=restore(importance),
+            scores=restore(scores.T).T,
             covariates=lambda: covariates_of_block(problem.design, coded.variables),
         )
     )
