@@ -4,8 +4,8 @@
     python -m tests.benchmarks.bench_scan_digits --rows 100000
 
 A factor and a spline that learns its knots; all five estimators, for everybody and for the treated, effects, means and
-robust standard errors; blocks of data frames, Parquet files, and a Dask cluster of two processes, whose digits are to be
-those of the files in this process. JRE has 10 replicates, the same weights in memory, and a given anchor.
+robust standard errors; blocks of data frames, Parquet files, and a Dask cluster of two processes, whose digits are to
+be those of the files in this process. JRE has 10 replicates, the same weights in memory, and a given anchor.
 """
 
 from __future__ import annotations
