@@ -17,6 +17,7 @@ from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 
+ROWS_TOGETHER = 4096  # blocks of resamples of fewer rows than that are worked on as one
 RELATIVE_ROUNDING = 1e-13  # relative decrease of an objective, or relative size of a mean, that is rounding error
 
 
@@ -37,7 +38,17 @@ class Refits:
 
 
 class Refitter(Protocol):
-    """Estimates an effect again under many resamples at once."""
+    """Estimates an effect again under many resamples at once.
+
+    Attributes
+    ----------
+    rows_together : int
+        Rows up to which several blocks of resamples are worked on as one: as many as fit in it.
+    """
+
+    @property
+    def rows_together(self) -> int:
+        """Rows up to which several blocks of resamples are worked on as one."""
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """Refit under multiplicities.
@@ -81,7 +92,7 @@ def count_totals(sample: Sample, counts: Array) -> Array:
 
 def empty_arms(sample: Sample, counts: Array) -> NDArray[np.int8]:
     """EMPTY_ARM where the counts leave an arm or the target without rows, else OK; shape (m,)."""
-    observed = counts * sample.observed[:, None]
+    observed = counts * sample.observed[:, None] if sample.n_frame else counts
     present = np.stack([observed[rows].sum(axis=0) > 0 for rows in sample.slices]).all(axis=0)
     if sample.n_frame:
         present &= counts[: sample.n_frame].sum(axis=0) > 0

@@ -12,10 +12,11 @@ import numpy as np
 from causalrisk.design import Design
 from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.sample import Sample
+from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
-from causalrisk.propensity.replicates import KEPT, Replicates, draw_replicates
+from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame

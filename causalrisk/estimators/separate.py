@@ -22,7 +22,14 @@ from causalrisk.estimators.arm_means import ArmMean, ArmRows, RefittedRows, Sums
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimate import Estimate
 from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome
-from causalrisk.estimators.refits import RELATIVE_ROUNDING, Refits, collect_refits, count_totals, empty_arms
+from causalrisk.estimators.refits import (
+    RELATIVE_ROUNDING,
+    ROWS_TOGETHER,
+    Refits,
+    collect_refits,
+    count_totals,
+    empty_arms,
+)
 from causalrisk.estimators.sample import Sample, part_of
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import (
@@ -439,6 +446,8 @@ class SeparateRefitter:
     effect_scale : EffectScale
         How the effect is reported.
     """
+
+    rows_together = ROWS_TOGETHER
 
     def __init__(
         self,

@@ -34,7 +34,6 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 
-ROWS_TOGETHER = 4096  # blocks of resamples of fewer rows than that are worked on as one
 LEAST_TASKS = 8  # that are left for processors to share
 
 
@@ -186,7 +185,7 @@ def bootstrap(
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
     columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
-    blocks = max(min(ROWS_TOGETHER // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     boot = run_bootstrap(
         refitter,
         draw=functools.partial(_drawn_together, draw, blocks),

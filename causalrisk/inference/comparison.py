@@ -136,6 +136,11 @@ class SharedRefitter:
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
         self.weight_fit = fitted[0] if fitted else None
 
+    @property
+    def rows_together(self) -> int:
+        """As in `refits.Refitter`."""
+        return min(refitter.rows_together for refitter in self.refitters)
+
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
         if fits is None and self.weight_fit is not None:

@@ -54,7 +54,9 @@ def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
         np.exp(p, out=p)
     p += 1
     np.reciprocal(p, out=p)
-    return d - p, p - p * p
+    information = p * p
+    np.subtract(p, information, out=information)
+    return np.subtract(d, p, out=p), information
 
 
 def _logit_odds(eta: Array, d: Array) -> Array:

@@ -14,14 +14,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, column_blocks, part_slices, triangular_factor
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 T = TypeVar("T")
 BLOCK = 64  # replicates worked on at a time
-KEPT = 2**27  # bytes of importance weights that are kept between passes
 
 
 @dataclass(frozen=True)

@@ -206,12 +206,17 @@ class WeightModel:
         terms = terms if mean_tilt is None else terms / mean_tilt
         return terms, ImportanceWeights(terms.sum(axis=0), tilt, tilt)
 
+    @property
+    def arm_tilts(self) -> Array:
+        """Undivided tilt of the rows of each arm, shape (K,), of a separable weight model."""
+        arms, toward = np.arange(self.propensity.n_arms), self.target.toward
+        return np.ones(len(arms)) if toward is None else (arms == toward).astype(float)
+
     def _fixed_tilt(self, counts: Array, whole: TargetSums | None) -> tuple[Array, Array | None]:
         """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
-        toward = self.target.toward
-        if toward is None:
+        if not self.divided:
             return np.ones((len(self.columns), 1)), None
-        tilt = (self.propensity.arm == toward)[:, None].astype(float)
+        tilt = self.arm_tilts[self.propensity.arm][:, None]
         mean_tilt = (self._sums(tilt, tilt, counts) if whole is None else whole).mean_tilt
         return tilt / mean_tilt, mean_tilt
 
@@ -272,12 +277,12 @@ class TargetSums:
     @property
     def mean_tilt(self) -> Array:
         """Mean tilt, shape (m,)."""
-        return _positive(self.tilt / _positive(self.total))
+        return positive(self.tilt / positive(self.total))
 
     @property
     def mean_measure(self) -> Array:
         """Mean measure, shape (m,)."""
-        return _positive(self.measure / _positive(self.total))
+        return positive(self.measure / positive(self.total))
 
 
 @dataclass(frozen=True)
@@ -313,7 +318,7 @@ class WeightSlopes:
         return total if self.log_mean is None else total - (factor * value) @ self.log_mean.T
 
 
-def _positive(values: Array) -> Array:
+def positive(values: Array) -> Array:
     """Return the values, 1 where they are zero: multiplicities without rows, which is recorded as an empty arm."""
     return np.where(values > 0, values, 1.0)
 

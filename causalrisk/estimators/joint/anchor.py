@@ -40,9 +40,8 @@ from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_s
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
 from causalrisk.estimators.sample import Sample
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array, Triangle
-from causalrisk.propensity.replicates import KEPT
 from causalrisk.propensity.weights import WeightFit
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first

@@ -107,6 +107,16 @@ class LinearRows:
     columns: Array
     pairs: Array
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of columns and pairs."""
+        return self.columns.nbytes + self.pairs.nbytes
+
+
+def bias_forms(columns: Array, p: int) -> Array:
+    """Columns of E, shape (..., e), that make up the derivative of an arm's bias and the bias, shape (..., p + 1)."""
+    return columns[..., : p + 1] * np.append(np.ones(p), -1.0)
+
 
 @dataclass(frozen=True)
 class RiskSums:
@@ -168,7 +178,7 @@ class LinearSums:
 def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, view: ResampledWeights) -> RiskSums:
     columns, slices, p = of_rows.columns, of_rows.sample.slices, of_rows.sample.X.columns.shape[1]
     share, at = view.share, view.at
-    forms = columns[:, : p + 1] * np.append(np.ones(p), -1.0)
+    forms = bias_forms(columns, p)
     weighted = share * at.w
     of_mean = [share * weights for weights in _kinds(view.moments.mean)]
     kinds = view.moments.parts if criterion.full_risk else []

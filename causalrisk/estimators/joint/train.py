@@ -25,11 +25,10 @@ from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replica
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import (
-    KEPT,
     BlockwiseWeights,
     Replicates,
     ReplicateTotals,
