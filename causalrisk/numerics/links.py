@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_ndtr, ndtr
+from scipy.special import log_ndtr, ndtr
 
 from causalrisk.numerics.linalg import Array
 
@@ -24,8 +24,8 @@ class Link:
     ----------
     name : str
         Name of the link.
-    probability, complement : callable
-        P(A = 1 | eta) and P(A = 0 | eta), of eta alone, each to all its digits.
+    probability, probabilities : callable
+        P(A = 1 | eta) of eta alone; P(A = 0 | eta) and it, shape (2, n, ...), each to all its digits.
     own_odds : callable
         (1 - e) / e for the probability e of the arm the unit is in, so that its inverse probability is 1 + own_odds.
     own_odds_slope : callable
@@ -38,7 +38,7 @@ class Link:
 
     name: str
     probability: Callable[[Array], Array]
-    complement: Callable[[Array], Array]
+    probabilities: Callable[[Array], Array]
     own_odds: Callable[[Array, Array], Array]
     own_odds_slope: Callable[[Array, Array], Array]
     score: Callable[[Array, Array], tuple[Array, Array]]
@@ -48,12 +48,20 @@ class Link:
         return link_of, (self.name,)
 
 
-def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
-    p = np.negative(eta)
+def _complement(eta: Array) -> Array:
+    """Put 1 / (1 + exp(eta)) in the place of eta."""
     with np.errstate(over="ignore"):  # to a probability of zero
-        np.exp(p, out=p)
-    p += 1
-    np.reciprocal(p, out=p)
+        np.exp(eta, out=eta)
+    eta += 1
+    return np.reciprocal(eta, out=eta)
+
+
+def _logit_probability(eta: Array) -> Array:
+    return _complement(np.negative(eta, out=np.empty_like(eta)))
+
+
+def _logit_score(eta: Array, d: Array) -> tuple[Array, Array]:
+    p = _logit_probability(eta)
     information = p * p
     np.subtract(p, information, out=information)
     return np.subtract(d, p, out=p), information
@@ -102,6 +110,11 @@ def _cumulative(hazard: Array) -> Array:
         return np.expm1(hazard)
 
 
+def _cloglog_probabilities(eta: Array) -> Array:
+    hazard = -_hazard(eta)
+    return np.stack([np.exp(hazard), -np.expm1(hazard)])
+
+
 def _cloglog_score(eta: Array, d: Array) -> tuple[Array, Array]:
     hazard = _hazard(eta)
     treated = hazard / _cumulative(hazard)
@@ -127,8 +140,8 @@ def _cloglog_log_likelihood(eta: Array, d: Array) -> Array:
 BINARY_LINKS = {
     "logit": Link(
         name="logit",
-        probability=expit,
-        complement=lambda eta: expit(-eta),
+        probability=_logit_probability,
+        probabilities=lambda eta: _complement(np.stack([eta, -eta])),
         own_odds=_logit_odds,
         own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
         score=_logit_score,
@@ -137,7 +150,7 @@ BINARY_LINKS = {
     "probit": Link(
         name="probit",
         probability=ndtr,
-        complement=lambda eta: ndtr(-eta),
+        probabilities=lambda eta: ndtr(np.stack([-eta, eta])),
         own_odds=_probit_odds,
         own_odds_slope=_probit_odds_slope,
         score=_probit_score,
@@ -146,7 +159,7 @@ BINARY_LINKS = {
     "cloglog": Link(
         name="cloglog",
         probability=lambda eta: -np.expm1(-_hazard(eta)),
-        complement=lambda eta: np.exp(-_hazard(eta)),
+        probabilities=_cloglog_probabilities,
         own_odds=_cloglog_odds,
         own_odds_slope=_cloglog_odds_slope,
         score=_cloglog_score,

@@ -248,11 +248,11 @@ class BinaryModel(LikelihoodModel):
 
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm."""
-        return np.stack([self.link.complement(eta[0]), self.link.probability(eta[0])])
+        return self.link.probabilities(eta[0])
 
     def probability_slopes(self, eta: Array) -> Array:
         """Return derivatives of the probabilities: the score of a control row is -p' / (1 - p)."""
-        slope = -self.link.complement(eta[0]) * self.link.score(eta[0], np.zeros((1, 1)))[0]
+        slope = -self.link.probabilities(eta[0])[0] * self.link.score(eta[0], np.zeros((1, 1)))[0]
         return np.stack([-slope, slope])[:, None]
 
 

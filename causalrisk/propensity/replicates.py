@@ -20,7 +20,7 @@ from causalrisk.numerics.linalg import Array, column_blocks, part_slices, triang
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 T = TypeVar("T")
-BLOCK = 64  # replicates worked on at a time
+BLOCK = 32  # replicates worked on at a time
 
 
 @dataclass(frozen=True)
@@ -468,13 +468,14 @@ class BlockwiseWeights:
         varying = not self.model.target.separable
         for j, _, block in self.blocks():
             x, n_rep = block.excess - at.excess[:, [j]], max(self.gammas[j].shape[1], 1)
-            of_excess[:, j] += x.sum(axis=1) / n_rep
-            excess_squares[:, j] += (x**2).sum(axis=1) / n_rep
+            of_each = np.full(x.shape[1], 1 / n_rep)
+            of_excess[:, j] += x @ of_each
+            excess_squares[:, j] += np.einsum("nb,nb->n", x, x) / n_rep
             if varying:
                 t = block.measure - measure[:, [j]]
-                of_measure[:, j] += t.sum(axis=1) / n_rep
-                measure_squares[:, j] += (t**2).sum(axis=1) / n_rep
-                products[:, j] += (x * t).sum(axis=1) / n_rep
+                of_measure[:, j] += t @ of_each
+                measure_squares[:, j] += np.einsum("nb,nb->n", t, t) / n_rep
+                products[:, j] += np.einsum("nb,nb->n", x, t) / n_rep
         variance = np.maximum(excess_squares - of_excess**2, 0.0)
         if not varying:
             mean = ImportanceWeights(at.excess + of_excess, at.tilt, at.measure)

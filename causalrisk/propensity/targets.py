@@ -71,33 +71,64 @@ class ArmTarget(Target):
         return model.odds_slopes(eta, self.toward), None
 
 
-@dataclass(frozen=True)
 class TiltTarget(Target):
-    """A tilt that is a function of the propensity scores.
+    """A tilt that is a function of the propensity scores."""
 
-    Parameters
-    ----------
-    tilt : callable
-        Probabilities (K, ...) -> tilt (...) and its derivatives by them (K, ...).
-    """
+    @abstractmethod
+    def tilt_of(self, p: Array) -> Array:
+        """Tilt of probabilities (K, ...), shape (...)."""
 
-    tilt: Callable[[Array], Any]
-
-    def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
-        """Tilt of probabilities (K, ...), shape (...), and its derivatives by them, shape (K, ...)."""
-        tilt, slopes = self.tilt(p)
-        return tilt, slopes
+    @abstractmethod
+    def tilt_slopes(self, p: Array) -> Array:
+        """Return its derivatives by them, shape (K, ...)."""
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Tilt times the odds, and the tilt."""
-        tilt, _ = self.tilt_and_slopes(model.probabilities(eta))
-        return tilt * model.odds(eta, None).sum(axis=0), tilt, tilt
+        tilt, terms = self.tilt_of(model.probabilities(eta)), model.odds(eta, None)
+        return tilt * (terms[0] if len(terms) == 1 else terms.sum(axis=0)), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Product rule on tilt times (1 + odds)."""
-        tilt, by_score = self.tilt_and_slopes(model.probabilities(eta))
-        slope = np.einsum("knm,klnm->lnm", by_score, model.probability_slopes(eta))
-        return slope * (1 + model.odds(eta, None).sum(axis=0)) + tilt * model.odds_slopes(eta, None), slope
+        p = model.probabilities(eta)
+        slope = np.einsum("knm,klnm->lnm", self.tilt_slopes(p), model.probability_slopes(eta))
+        return slope * (1 + model.odds(eta, None).sum(axis=0)) + self.tilt_of(p) * model.odds_slopes(eta, None), slope
+
+
+class OverlapTarget(TiltTarget):
+    """Tilt of the overlap population, 1 / sum_k 1 / e_k: of two arms e_0 e_1."""
+
+    def tilt_of(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return np.maximum(p[0] * p[1], LEAST) if len(p) == 2 else 1 / (1 / np.maximum(p, LEAST)).sum(axis=0)
+
+    def tilt_slopes(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return np.asarray((self.tilt_of(p) / np.maximum(p, LEAST)) ** 2)
+
+
+class MatchingTarget(TiltTarget):
+    """Tilt of matching weights, min_k e_k."""
+
+    def tilt_of(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return np.asarray(p.min(axis=0))
+
+    def tilt_slopes(self, p: Array) -> Array:
+        """One for the least likely arm."""
+        least = p.argmin(axis=0)
+        return (least == np.arange(len(p)).reshape(-1, *[1] * least.ndim)).astype(float)
+
+
+class EntropyTarget(TiltTarget):
+    """Tilt of entropy weights, -sum_k e_k log e_k."""
+
+    def tilt_of(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return np.asarray(-(p * np.log(np.maximum(p, LEAST))).sum(axis=0))
+
+    def tilt_slopes(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return np.asarray(-(np.log(np.maximum(p, LEAST)) + 1))
 
 
 @dataclass(frozen=True)
@@ -112,6 +143,7 @@ class FunctionTarget(TiltTarget):
         Whether rows come in blocks, some of which may have nobody of the population.
     """
 
+    tilt: Callable[[Array], Any]
     in_blocks: bool = False
 
     def check_tilt(self, total: float) -> None:
@@ -119,14 +151,18 @@ class FunctionTarget(TiltTarget):
         if not total > 0:
             raise _bad_tilt(getattr(self.tilt, "__name__", "target"), NOBODY)
 
-    def tilt_and_slopes(self, p: Array) -> tuple[Array, Array]:
-        """Tilt, and its derivative by central differences inside (0, 1); zero where no score is next to it."""
+    def tilt_of(self, p: Array) -> Array:
+        """As in `TiltTarget`."""
+        return self._values(p[1])
+
+    def tilt_slopes(self, p: Array) -> Array:
+        """Return the derivative by central differences inside (0, 1); zero where no score is next to it."""
         e = p[1]
         step = STEP * p.min(axis=0)
         above, below = e + step, e - step
         rise = self._values(above) - self._values(below)
         slope = np.divide(rise, above - below, out=np.zeros_like(e), where=above > below)
-        return self._values(e), np.stack([np.zeros_like(e), slope])
+        return np.stack([np.zeros_like(e), slope])
 
     def _values(self, e: Array) -> Array:
         """Call the caller's function, and check what it returns."""
@@ -197,25 +233,6 @@ def frame_target(columns: Array, of_frame: NDArray[np.bool_]) -> FrameTarget:
     return FrameTarget(of_frame, BinaryModel(columns, of_frame.astype(np.intp), "logit"))
 
 
-def overlap_tilt(p: Array) -> tuple[Array, Array]:
-    """Tilt of the overlap population, 1 / sum_k 1 / e_k (two arms: e_0 e_1), and its derivatives."""
-    p = np.maximum(p, LEAST)
-    tilt = 1 / (1 / p).sum(axis=0)
-    return tilt, (tilt / p) ** 2
-
-
-def matching_tilt(p: Array) -> tuple[Array, Array]:
-    """Tilt of matching weights, min_k e_k, and its derivatives: one for the least likely arm."""
-    least = p.argmin(axis=0)
-    return p.min(axis=0), (least == np.arange(len(p)).reshape(-1, *[1] * least.ndim)).astype(float)
-
-
-def entropy_tilt(p: Array) -> tuple[Array, Array]:
-    """Tilt of entropy weights, -sum_k e_k log e_k, and its derivatives."""
-    log = np.log(np.maximum(p, LEAST))
-    return -(p * log).sum(axis=0), -(log + 1)
-
-
 @dataclass(frozen=True)
 class TargetPopulation:
     """A target population: its name in `target=`, its tilt, and its words in summary and report.
@@ -234,8 +251,8 @@ class TargetPopulation:
         Name of the effect, short and in words.
     toward : int or None
         The arm whose rows are the target.
-    tilt : callable or None
-        For `TiltTarget`; None where the target are all rows or those of an arm.
+    tilt : type of TiltTarget, or None
+        Where it is a function of the scores by itself.
     balance_denominator : {"pooled", "toward", "weighted"}
         What differences of means are divided by, as in R's cobalt.
     rows_text : str
@@ -257,7 +274,7 @@ class TargetPopulation:
     estimand: str
     full_name: str
     toward: int | None
-    tilt: Callable[[Array], tuple[Array, Array]] | None
+    tilt: type[TiltTarget] | None
     balance_denominator: str
     rows_text: str
     people_text: str
@@ -322,7 +339,7 @@ OVERLAP = TargetPopulation(
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
     toward=None,
-    tilt=overlap_tilt,
+    tilt=OverlapTarget,
     balance_denominator="weighted",
     rows_text="{nobs} {units} tilted to where the arms overlap",
     people_text="the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
@@ -342,7 +359,7 @@ MATCHING = TargetPopulation(
     estimand="ATM",
     full_name="average treatment effect in the matching population (ATM)",
     toward=None,
-    tilt=matching_tilt,
+    tilt=MatchingTarget,
     balance_denominator="weighted",
     rows_text="{nobs} {units} tilted to those that one-to-one matching would keep",
     people_text="the rows that would find a match (each row counts by the probability of its least likely arm)",
@@ -361,7 +378,7 @@ ENTROPY = TargetPopulation(
     estimand="ATEN",
     full_name="average treatment effect in the entropy-weighted population (ATEN)",
     toward=None,
-    tilt=entropy_tilt,
+    tilt=EntropyTarget,
     balance_denominator="weighted",
     rows_text="{nobs} {units} tilted by the entropy of the propensity score",
     people_text="the rows whose arm was uncertain (each row counts by the entropy of its propensity score)",
@@ -470,4 +487,4 @@ def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Tar
         return frame_target(columns, of_frame)
     if population is FUNCTION:
         return FunctionTarget(target)
-    return ArmTarget(population.toward) if population.tilt is None else TiltTarget(population.tilt)
+    return ArmTarget(population.toward) if population.tilt is None else population.tilt()

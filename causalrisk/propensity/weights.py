@@ -189,8 +189,8 @@ class WeightModel:
         return self._sums(tilt, measure, counts)
 
     def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
-        of_measure = (counts * measure).sum(axis=0)
-        of_tilt = of_measure if measure is tilt else (counts * tilt).sum(axis=0)
+        of_measure = _weighted_sums(counts, measure)
+        of_tilt = of_measure if measure is tilt else _weighted_sums(counts, tilt)
         return TargetSums(self.observed @ counts, of_tilt, of_measure)
 
     def odds(self, eta: Array) -> Array:
@@ -316,6 +316,11 @@ class WeightSlopes:
     def _summed(self, slope: Array, columns: Array, value: Array, factor: Array) -> Array:
         total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], columns)
         return total if self.log_mean is None else total - (factor * value) @ self.log_mean.T
+
+
+def _weighted_sums(counts: Array, values: Array) -> Array:
+    """Sum counts, (n, m) or (n, 1), times values of either shape over the rows."""
+    return counts[:, 0] @ values if counts.shape[1] == 1 else (counts * values).sum(axis=0)
 
 
 def positive(values: Array) -> Array:

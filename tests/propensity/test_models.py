@@ -12,7 +12,7 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import orthonormal_basis
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel
-from causalrisk.propensity.targets import ArmTarget, TiltTarget, overlap_tilt
+from causalrisk.propensity.targets import ArmTarget, OverlapTarget
 from causalrisk.propensity.weights import ImportanceWeights, WeightModel, fit_weights
 
 EVERYBODY = ArmTarget(None)
@@ -101,7 +101,8 @@ def test_links_are_numbers_where_a_row_is_sure_of_its_arm(link, eta):
     f, at, arm = BINARY_LINKS[link], np.array([eta]), np.array([float(eta > 0)])
     sure = [*f.score(at, arm), f.own_odds(at, arm), f.own_odds_slope(at, arm), f.log_likelihood(at, arm)]
     np.testing.assert_allclose(np.ravel(sure), 0, atol=1e-19)
-    chances = f.probability(at)[0], f.complement(at)[0]
+    chances = f.probabilities(at)[:, 0]
+    assert f.probability(at)[0] == chances[1]
     tail = {"logit": np.exp(-45.0), "cloglog": np.exp(-45.0) if eta < 0 else 0.0}.get(link, 0.0)
     assert max(chances) == 1
     assert min(chances) == pytest.approx(tail if abs(eta) == 45 else 0, rel=1e-14, abs=1e-299)
@@ -184,7 +185,7 @@ def test_several_arms_equal_statsmodels_mnlogit():
     np.testing.assert_allclose(fit.undivided, 1 / expected.predict()[np.arange(len(arm)), arm], rtol=1e-9)
 
 
-@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(0), ArmTarget(1), TiltTarget(overlap_tilt)])
+@pytest.mark.parametrize("target", [ArmTarget(None), ArmTarget(0), ArmTarget(1), OverlapTarget()])
 def test_two_arms_through_the_multinomial_model_equal_the_binary_one(target):
     Z, d = data()
     basis = orthonormal_basis(Z, np.ones(len(d)))
@@ -198,7 +199,7 @@ def test_two_arms_through_the_multinomial_model_equal_the_binary_one(target):
 def test_overlap_weights_balance_the_covariates_exactly():
     """Li, Morgan and Zaslavsky (2018), theorem 3: for a logit by maximum likelihood."""
     Z, d = data()
-    _, fit = fitted(Z, d, target=TiltTarget(overlap_tilt))
+    _, fit = fitted(Z, d, target=OverlapTarget())
     means = [np.average(Z, axis=0, weights=np.where(d == a, fit.w, 0)) for a in (0, 1)]
     np.testing.assert_allclose(*means, rtol=1e-9)
     score = fit.probabilities[1]
@@ -222,7 +223,7 @@ def test_calibrated_weights_balance_the_covariates_exactly(toward):
     [
         ("ml", ArmTarget(None)),
         ("ml", ArmTarget(1)),
-        ("ml", TiltTarget(overlap_tilt)),
+        ("ml", OverlapTarget()),
         ("calibrated", ArmTarget(None)),
         ("calibrated", ArmTarget(2)),
     ],
