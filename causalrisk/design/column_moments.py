@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class ColumnMoments:
     def of(
         cls,
         columns: Array,
-        arm: NDArray[np.intp] | None = None,
+        arm: NDArray[np.signedinteger[Any]] | None = None,
         n_arms: int = 1,
         *,
         origin: Array | None = None,

@@ -28,8 +28,8 @@ class Design:
         Outcome design, C-contiguous.
     Z : ndarray of float64, shape (n, q)
         Propensity design, C-contiguous.
-    arm : ndarray of intp, shape (n,)
-        Treatment arm, 0 .. K-1; 0 is the reference.
+    arm : ndarray of int, shape (n,)
+        Treatment arm, 0 .. K-1; 0 is the reference. Of the smallest signed type that has them.
     weights : ndarray of float64, shape (n,)
         Observation weights; ones unless given. Probability weights are divided by their mean.
     weight_type : {None, "frequency", "probability"}

@@ -27,8 +27,8 @@ class Coding:
 
     Parameters
     ----------
-    arm : ndarray of intp, shape (n,)
-        0 .. K-1, 0 the reference arm.
+    arm : ndarray of int, shape (n,)
+        0 .. K-1, 0 the reference arm; of the smallest signed type that has them.
     levels : tuple
         Raw treatment levels, reference first.
     labels : tuple of str
@@ -82,7 +82,7 @@ def code_levels(
     order, labels = order_levels(
         found, counts, name, named=named, treated=treated, reference=reference, levels=levels, call=call
     )
-    arm = np.empty(len(found), dtype=np.intp)
+    arm = np.empty(len(found), dtype=np.min_scalar_type(-len(found)))
     arm[order] = np.arange(len(found))
     return Coding(arm[codes], tuple(found[i] for i in order), labels)
 

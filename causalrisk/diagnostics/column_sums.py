@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.fitted_rows import FittedRows
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.likelihoods import Arms
 
 WHEN = ("before", "after")
 
@@ -27,7 +28,7 @@ class WeightedRows:
         How many rows a row stands for; ones but for frequency weights.
     """
 
-    arm: NDArray[np.intp]
+    arm: Arms
     weights: Array
     counts: Array
 

@@ -16,6 +16,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.order_statistics import Percentiles, Search, Tally
+from causalrisk.propensity.likelihoods import Arms
 from causalrisk.propensity.limits import (
     CostsBelow,
     crump_cut,
@@ -49,7 +50,7 @@ class ArmLimits:
     high: Array
 
     @classmethod
-    def of(cls, scores: Array, arm: NDArray[np.intp]) -> ArmLimits:
+    def of(cls, scores: Array, arm: Arms) -> ArmLimits:
         """Return those of scores of shape (K, n)."""
         members = [compared(scores)[:, arm == a] for a in range(len(scores))]
         low = np.stack([m.min(axis=1, initial=np.inf) for m in members])

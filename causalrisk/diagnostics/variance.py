@@ -52,7 +52,7 @@ def effect_parts(record: FitRecord) -> Array:
 
 def _known(weights: AnyWeights) -> AnyWeights:
     """Return importance weights whose propensity scores are known, not estimated."""
-    return dataclasses.replace(weights, pull=np.zeros_like(weights.pull))
+    return dataclasses.replace(weights, inverse=np.zeros_like(weights.inverse))
 
 
 def se_decomposition(record: FitRecord) -> pd.DataFrame:

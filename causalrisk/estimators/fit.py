@@ -351,8 +351,10 @@ def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeigh
     everybody = data.target.separable and data.target.toward is None
     remote = None
     if weights is not None and everybody:
-        rows = sample.parts() if weights.model.by_rows else [slice(None)]
-        remote = add_up(remote_units(weights.probabilities_of(part), units[part]) for part in rows)
+        parts = [(weights, units)]
+        if weights.model.by_rows:
+            parts = [(weights.part_of_fit(rows), units[rows]) for rows in sample.parts()]
+        remote = add_up(remote_units(fit.probabilities, of_rows) for fit, of_rows in parts)
     return summaries, overlap_message(summaries, data.design.labels, remote, data.design.unit_name)
 
 

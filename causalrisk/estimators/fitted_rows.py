@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from causalrisk.design.covariates import Covariate
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.likelihoods import Arms
 
 T = TypeVar("T")
 
@@ -33,7 +31,7 @@ class FittedRows:
         Returns the covariates of both models; of a block of others with those that are constant.
     """
 
-    arm: NDArray[np.intp]
+    arm: Arms
     weights: Array
     units: Array
     importance: Array

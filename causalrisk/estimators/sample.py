@@ -22,6 +22,7 @@ from causalrisk.numerics.linalg import (
     rows_of,
     weighted_gram,
 )
+from causalrisk.propensity.likelihoods import Arms
 
 PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
@@ -62,7 +63,7 @@ class Sample:
     y: Array
     X: Basis
     Z: Basis
-    arm: NDArray[np.intp]
+    arm: Arms
     s: Array
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
@@ -178,7 +179,7 @@ def make_sample(
     y: Array,
     X: Array,
     Z: Array,
-    arm: NDArray[np.intp],
+    arm: Arms,
     weights: Array,
     family: OutcomeFamily,
     frame: tuple[Array, Array] | None = None,
@@ -216,7 +217,7 @@ def make_sample(
         return np.concatenate([of_frame, own]) if n_frame else own
 
     s = beside(np.ones(n_frame), rows_of(weights, order))
-    arms = beside(np.zeros(n_frame, dtype=np.intp), arm[order])
+    arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
     y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
@@ -244,10 +245,9 @@ def make_sample(
     )
 
 
-def _by_arm(arm: NDArray[np.intp], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
+def _by_arm(arm: Arms, n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
     """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
-    short = arm.astype(np.min_scalar_type(int(arm.max(initial=0))))  # is sorted in time proportional to the rows
-    order = np.argsort(short, kind="stable")
+    order = np.argsort(arm, kind="stable")  # of short integers in time proportional to the rows
     ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
     return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
 

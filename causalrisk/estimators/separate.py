@@ -50,14 +50,14 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, solve
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import RowWeights, TargetSums, WeightFit, WeightModel
+from causalrisk.propensity.weights import KeptWeights, RowWeights, TargetSums, WeightFit, WeightModel
 
 
 def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target, mean: Array | None = None) -> RowWeights:
     """Return the fitted importance weights; without a fit weights of one and the tilt of a target that needs none."""
     if weight_fit is not None:
         return weight_fit
-    return RowWeights.without_scores(plain_tilt(sample, target, sample.s[:, None], mean)[:, 0])
+    return KeptWeights.without_scores(plain_tilt(sample, target, sample.s[:, None], mean)[:, 0])
 
 
 def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None = None) -> Array:

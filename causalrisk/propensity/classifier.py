@@ -116,9 +116,13 @@ class ClassifierModel(PropensityModel):
         """Return gamma itself, shape (K - 1, n, m)."""
         return gamma.reshape(self.n_predictors, len(self.arm), -1)
 
-    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+    def score(self, eta: Array) -> Array:
+        """No coefficients, shape (0, n)."""
+        return np.empty((0, len(self.arm)))
+
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
         """No coefficients."""
-        return np.empty((0, len(self.arm))), np.empty((0, self.columns.shape[1], 0))
+        return np.empty((0, self.columns.shape[1], 0))
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds of the other arms."""

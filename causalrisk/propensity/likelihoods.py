@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
@@ -10,7 +12,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.links import Link
 from causalrisk.numerics.newton import Curvature
 
-Arms = NDArray[np.intp]
+Arms = NDArray[np.signedinteger[Any]]
 
 
 class BinaryLikelihood:

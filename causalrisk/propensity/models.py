@@ -87,8 +87,14 @@ class PropensityModel(ABC):
         return predictors(self.columns, gamma)
 
     @abstractmethod
-    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
-        """Influence function of the coefficients at a solution: over predictors, the sum of pull * columns @ inverse.
+    def score(self, eta: Array) -> Array:
+        """Score of each row in each predictor, shape (L, n), under linear predictors (L, n, 1)."""
+
+    @abstractmethod
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
+        """Return rows of the inverse of the information at a solution, shape (L, q, Q).
+
+        The influence function of the coefficients is the sum over predictors of score * columns @ inverse.
 
         Parameters
         ----------
@@ -98,13 +104,6 @@ class PropensityModel(ABC):
             Its weights.
         whole : ndarray, shape (Q, Q), optional
             Mean information, where the rows are a block of others.
-
-        Returns
-        -------
-        pull : ndarray, shape (L, n)
-            Score of each row in each predictor.
-        inverse : ndarray, shape (L, q, Q)
-            Rows of the inverse of the information.
         """
 
     @abstractmethod
@@ -199,21 +198,25 @@ class LikelihoodModel(PropensityModel):
         kept = list(parts())
         return PartedRows(lambda: iter(kept), weights.shape[1])
 
-    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+    def score(self, eta: Array) -> Array:
         """As in `PropensityModel`."""
-        pull, total, parts = np.empty((self.n_predictors, len(self.columns))), weights.sum(), list[Array]()
-        for rows in row_blocks(len(self.columns), ALONE):
-            part = self.part(rows)
-            score, curvature = part.likelihood.derivatives(part.predictors(gamma[:, None]))
-            pull[:, rows] = _finite(score[..., 0])
-            if whole is None:
-                share = weights[rows, None] / total
-                parts += [information(part.columns, None, curvature, share, n_predictors=self.n_predictors)[0]]
+        return _finite(self.likelihood.derivatives(eta)[0][..., 0])
+
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
+        """As in `PropensityModel`."""
         # A separated fit has no information left, or overflows; its influence function is never used, so that a
         # pseudoinverse of what is finite is enough.
-        finite = _finite(add_up(parts) if whole is None else whole)
+        finite = _finite(self._mean_information(gamma, weights) if whole is None else whole)
         inverse = np.linalg.pinv(finite, rcond=len(finite) * np.finfo(float).eps, hermitian=True)
-        return pull, np.stack(np.split(inverse, self.n_predictors))
+        return np.stack(np.split(inverse, self.n_predictors))
+
+    def _mean_information(self, gamma: Array, weights: Array) -> Array:
+        total, parts = weights.sum(), list[Array]()
+        for rows in row_blocks(len(self.columns), ALONE):
+            part, share = self.part(rows), weights[rows, None] / total
+            _, curvature = part.likelihood.derivatives(part.predictors(gamma[:, None]))
+            parts += [information(part.columns, None, curvature, share, n_predictors=self.n_predictors)[0]]
+        return add_up(parts)
 
 
 class BinaryModel(LikelihoodModel):
@@ -382,9 +385,13 @@ class KnownModel(PropensityModel):
         """No predictors, shape (0, n, m)."""
         return np.empty((0, len(self.arm), gamma.shape[1]))
 
-    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+    def score(self, eta: Array) -> Array:
+        """No predictors, shape (0, n)."""
+        return eta[..., 0]
+
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
         """No coefficients."""
-        return np.empty((0, len(self.arm))), np.empty((0, self.columns.shape[1], 0))
+        return np.empty((0, self.columns.shape[1], 0))
 
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds from the scores."""
@@ -472,9 +479,13 @@ class ClippedModel(PropensityModel):
         """Those of the model."""
         return self.model.predictors(gamma)
 
-    def influence_parts(self, gamma: Array, weights: Array, whole: Array | None = None) -> tuple[Array, Array]:
+    def score(self, eta: Array) -> Array:
+        """Those of the model."""
+        return self.model.score(eta)
+
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
         """As in `PropensityModel`: that of the model."""
-        return self.model.influence_parts(gamma, weights, whole)
+        return self.model.inverse(gamma, weights, whole)
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Clipped probability of a row's own arm, shape (n, m), and where it was clipped."""

@@ -12,6 +12,8 @@ from causalrisk.design import Design
 from causalrisk.errors import SeparationError
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
+from causalrisk.propensity.likelihoods import Arms
+from causalrisk.propensity.models import other_arms
 from causalrisk.propensity.weights import WeightFit
 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
@@ -68,14 +70,14 @@ def find_separation(fit: WeightFit) -> Separation | None:
     return Separation(rows, direction.reshape(-1, columns.shape[1])[strength, np.arange(columns.shape[1])])
 
 
-def _against_others(columns: Array, arm: NDArray[np.intp], n_arms: int) -> Array:
+def _against_others(columns: Array, arm: Arms, n_arms: int) -> Array:
     """How coefficients move the log odds of a row's arm against each other arm, shape (K - 1, n, (K - 1) q)."""
     n, q = columns.shape
     signed = np.zeros((n_arms - 1, n, n_arms, q))
     rows = np.arange(n)
-    for k in range(1, n_arms):
-        signed[k - 1, rows, arm] += columns
-        signed[k - 1, rows, (arm + k) % n_arms] -= columns
+    for k, other in enumerate(other_arms(arm, n_arms, None)):
+        signed[k, rows, arm] += columns
+        signed[k, rows, other] -= columns
     return signed[:, :, 1:].reshape(n_arms - 1, n, -1)
 
 

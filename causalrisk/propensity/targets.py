@@ -146,6 +146,10 @@ class FunctionTarget(TiltTarget):
     tilt: Callable[[Array], Any]
     in_blocks: bool = False
 
+    def part(self, rows: slice) -> FunctionTarget:
+        """As in `Target`."""
+        return replace(self, in_blocks=True)
+
     def check_tilt(self, total: float) -> None:
         """Raise an OptionError where the tilts of all rows, which come in blocks, add up to nobody."""
         if not total > 0:

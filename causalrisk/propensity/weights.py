@@ -11,14 +11,15 @@ have no weight, the density ratio of the rows of the sample.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.scan.rowless import Rowless
+from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
@@ -131,21 +132,28 @@ class WeightModel:
         """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
         return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
 
-    def influence_parts(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, Array]:
-        """Return pull and inverse of `RowWeights`, relative to the total weight of the sample."""
+    def score(self, eta: Array) -> Array:
+        """Return the score of `RowWeights` under predictors (L, n, 1)."""
+        own = self.propensity.score(eta[: self.propensity.n_predictors])
+        if self.membership is None:
+            return own
+        return np.concatenate([own * self.observed, self.membership.score(eta[self.propensity.n_predictors :])])
+
+    def inverse(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> Array:
+        """Return the inverse of `RowWeights`, relative to the total weight of the sample."""
         information = None if whole is None else whole.information
         cut = self.propensity.n_gamma
         own = s if self.membership is None else s * self.observed
-        pull, inverse = self.propensity.influence_parts(gamma[:cut], own, information)
+        inverse = self.propensity.inverse(gamma[:cut], own, information)
         if self.membership is None:
-            return pull, inverse
+            return inverse
         share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
         of_frame = None if whole is None else whole.membership
-        other, beside = self.membership.influence_parts(gamma[cut:], s, of_frame)
+        beside = self.membership.inverse(gamma[cut:], s, of_frame)
         own, both = inverse.shape[2], self.n_coefficients
         placed = np.zeros((len(inverse) + len(beside), self.columns.shape[1], both))
         placed[: len(inverse), :, :own], placed[len(inverse) :, :, own:] = inverse, beside * share
-        return np.concatenate([pull * self.observed, other]), placed
+        return placed
 
     def predictors(self, gamma: Array) -> Array:
         """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
@@ -303,6 +311,10 @@ class WeightSlopes:
     measure: Array | None
     log_mean: Array | None
 
+    def part(self, rows: slice) -> WeightSlopes:
+        """Return those of some of the rows."""
+        return WeightSlopes(self.w[:, rows], None if self.measure is None else self.measure[:, rows], self.log_mean)
+
     def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
         """Sum over the gammas of a factor (n, m) times the derivative of w by the coefficients, shape (n, Q)."""
         return self._summed(self.w, columns, w, factor)
@@ -329,7 +341,7 @@ def positive(values: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class RowWeights:
+class RowWeights(ABC):
     """Importance weights of rows, divided by the mean tilt; what has several numbers a row is made when asked for.
 
     Parameters
@@ -338,14 +350,6 @@ class RowWeights:
         As in `ImportanceWeights`.
     columns : ndarray, shape (n, q)
         Basis columns of the propensity design.
-    w_slope : ndarray, shape (L, n)
-        Derivative of the importance weights by each predictor, as in `WeightSlopes`.
-    measure_slope : ndarray, shape (L, n), or None
-        That of the measure; None where it does not depend on the propensity coefficients.
-    log_mean : ndarray, shape (Q, 1), or None
-        As in `WeightSlopes`.
-    pull : ndarray, shape (L, n)
-        Score of each row in each predictor.
     inverse : ndarray, shape (L, q, Q)
         What the score times the basis columns is multiplied by in the influence function of the coefficients.
     """
@@ -354,27 +358,17 @@ class RowWeights:
     tilt: Array
     measure: Array
     columns: Array
-    w_slope: Array
-    measure_slope: Array | None
-    log_mean: Array | None
-    pull: Array
     inverse: Array
 
-    @classmethod
-    def without_scores(cls, tilt: Array) -> RowWeights:
-        """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
-        none = np.empty((0, len(tilt)))
-        return cls(
-            excess=1 - tilt,
-            tilt=tilt,
-            measure=tilt,
-            columns=none.T,
-            w_slope=none,
-            measure_slope=None,
-            log_mean=None,
-            pull=none,
-            inverse=np.empty((0, 0, 0)),
-        )
+    @property
+    @abstractmethod
+    def slopes(self) -> WeightSlopes:
+        """Derivatives of the importance weights, of shape (L, n, 1)."""
+
+    @property
+    @abstractmethod
+    def score(self) -> Array:
+        """Score of each row in each predictor, shape (L, n)."""
 
     @property
     def size(self) -> int:
@@ -383,28 +377,32 @@ class RowWeights:
 
     def part(self, rows: slice) -> RowWeights:
         """Return the weights of some of the rows."""
-        tilt, slope = self.tilt[rows], self.measure_slope
-        return RowWeights(
+        tilt, measure = self._target_of(rows)
+        return KeptWeights(
             excess=self.excess[rows],
             tilt=tilt,
-            measure=tilt if self.measure is self.tilt else self.measure[rows],
+            measure=measure,
             columns=self.columns[rows],
-            w_slope=self.w_slope[:, rows],
-            measure_slope=None if slope is None else slope[:, rows],
-            log_mean=self.log_mean,
-            pull=self.pull[:, rows],
             inverse=self.inverse,
+            kept_slopes=self.slopes.part(rows),
+            kept_score=self.score[:, rows],
         )
+
+    def _target_of(self, rows: slice) -> tuple[Array, Array]:
+        """Tilt and measure of some of the rows, one array where they are."""
+        tilt = self.tilt[rows]
+        return tilt, tilt if self.measure is self.tilt else self.measure[rows]
 
     @cached_property
     def w_by_gamma(self) -> Array:
         """Derivative of the importance weights by the propensity coefficients, shape (n, Q)."""
-        return self._by_gamma(self.w_slope, self.w)
+        return self._by_gamma(self.slopes.w, self.w)
 
     @cached_property
     def measure_by_gamma(self) -> Array | None:
         """That of the measure, shape (n, Q); None where it does not depend on them."""
-        return None if self.measure_slope is None else self._by_gamma(self.measure_slope, self.measure)
+        slopes = self.slopes
+        return None if slopes.measure is None else self._by_gamma(slopes.measure, self.measure)
 
     @property
     def tilt_by_gamma(self) -> Array | None:
@@ -412,14 +410,14 @@ class RowWeights:
         return self.measure_by_gamma if self.measure is self.tilt else None
 
     def _by_gamma(self, slope: Array, value: Array) -> Array:
-        total = _by_coefficients(slope[..., None], self.columns)
-        return total if self.log_mean is None else total - value[:, None] @ self.log_mean.T
+        total, log_mean = _by_coefficients(slope, self.columns), self.slopes.log_mean
+        return total if log_mean is None else total - value[:, None] @ log_mean.T
 
     @cached_property
     def influence(self) -> Array:
         """Influence function of the propensity coefficients, shape (n, Q)."""
         found = np.zeros((len(self.tilt), self.size))
-        for factor, matrix in zip(self.pull, self.inverse, strict=True):
+        for factor, matrix in zip(self.score, self.inverse, strict=True):
             found += weighted_rows(self.columns, factor, matrix)
         return found
 
@@ -441,19 +439,63 @@ class RowWeights:
 
 
 @dataclass(frozen=True)
+class KeptWeights(RowWeights):
+    """Importance weights whose derivatives and score are kept.
+
+    Parameters
+    ----------
+    excess, tilt, measure, columns, inverse
+        As in `RowWeights`.
+    kept_slopes, kept_score
+        The `slopes` and `score`.
+    """
+
+    kept_slopes: WeightSlopes
+    kept_score: Array
+
+    @classmethod
+    def without_scores(cls, tilt: Array) -> KeptWeights:
+        """Return weights of one, for estimators that use no propensity score; tilt of shape (n,)."""
+        none = np.empty((0, len(tilt)))
+        return cls(
+            excess=1 - tilt,
+            tilt=tilt,
+            measure=tilt,
+            columns=none.T,
+            inverse=np.empty((0, 0, 0)),
+            kept_slopes=WeightSlopes(none[..., None], None, None),
+            kept_score=none,
+        )
+
+    @property
+    def slopes(self) -> WeightSlopes:
+        """As in `RowWeights`."""
+        return self.kept_slopes
+
+    @property
+    def score(self) -> Array:
+        """As in `RowWeights`."""
+        return self.kept_score
+
+
+@dataclass(frozen=True)
 class WeightFit(RowWeights):
     """Importance weights from a fitted propensity model; rows as in the sample it was fitted to.
 
     Parameters
     ----------
-    excess, tilt, measure, columns, w_slope, measure_slope, log_mean, pull, inverse
+    excess, tilt, measure, columns, inverse
         As in `RowWeights`.
     model : WeightModel
         Propensity model and target.
     gamma : ndarray, shape (S,)
         The fitted coefficients; of a classifier the log odds of every row.
-    eta : ndarray, shape (L, n)
-        Linear predictors.
+    s : ndarray, shape (n,)
+        Observation weights.
+    target : TargetSums or None
+        What the importance weights were divided by; None where they are not.
+    log_mean : ndarray, shape (Q, 1), or None
+        As in `WeightSlopes`.
     converged : bool
         Whether the iterations met their tolerance.
     iterations : int
@@ -462,7 +504,9 @@ class WeightFit(RowWeights):
 
     model: WeightModel
     gamma: Array
-    eta: Array
+    s: Array
+    target: TargetSums | None
+    log_mean: Array | None
     converged: bool
     iterations: int
 
@@ -470,6 +514,23 @@ class WeightFit(RowWeights):
     def coefficients(self) -> Array:
         """The propensity coefficients, shape (Q,); none of a classifier."""
         return self.gamma[: self.model.n_coefficients]
+
+    @property
+    def eta(self) -> Array:
+        """Linear predictors, shape (L, n)."""
+        return self.model.predictors(self.gamma[:, None])[:, :, 0]
+
+    @cached_property
+    def slopes(self) -> WeightSlopes:
+        """As in `RowWeights`."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return self.model.slopes(self.eta[..., None], self.s[:, None], self.target, self.log_mean)
+
+    @cached_property
+    def score(self) -> Array:
+        """As in `RowWeights`."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return self.model.score(self.eta[..., None])
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
@@ -487,23 +548,23 @@ class WeightFit(RowWeights):
     @property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        return self.probabilities_of(slice(None))
+        return self.model.probabilities(self.eta[..., None])[:, :, 0]
 
-    def probabilities_of(self, rows: slice) -> Array:
-        """Probability of each arm of some of the rows, where the model goes `by_rows`; of all in any case."""
-        return self.model.probabilities(self.eta[:, rows, None])[:, :, 0]
+    def part(self, rows: slice) -> RowWeights:
+        """As in `RowWeights`."""
+        return self.part_of_fit(rows) if self.model.by_rows else super().part(rows)
 
     def part_of_fit(self, rows: slice) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""
-        own = self.part(rows)
-        known = {field.name: getattr(own, field.name) for field in fields(RowWeights)}
-        return WeightFit(
-            **known,
-            model=self.model.part(rows),
-            gamma=self.gamma,
-            eta=self.eta[:, rows],
-            converged=self.converged,
-            iterations=self.iterations,
+        (tilt, measure), model = self._target_of(rows), self.model.part(rows)
+        return replace(
+            self,
+            excess=self.excess[rows],
+            tilt=tilt,
+            measure=measure,
+            columns=model.columns,
+            model=model,
+            s=self.s[rows],
         )
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
@@ -523,6 +584,11 @@ class ScannedWeights(Rowless, WeightFit):
     """
 
     n_clipped = 0
+
+    @property
+    def eta(self) -> Array:
+        """As in `WeightFit`."""
+        raise by_rows()
 
 
 @dataclass(frozen=True)
@@ -582,29 +648,30 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
     Returns
     -------
     WeightFit
-        The importance weights of the rows, with their derivatives.
+        The importance weights of the rows.
     """
     gamma, counts = fits.coefficients[:, 0], s[:, None]
-    target, log_mean = (None, None) if whole is None else (whole.target, whole.log_mean)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         eta = model.predictors(gamma[:, None])
+        if whole is None:
+            target = model.target_sums(eta, counts) if model.divided else None
+            log_mean = None if target is None else model.log_mean(eta, counts, target)
+        else:
+            target, log_mean = whole.target, whole.log_mean
         at = model.weights_at(eta, counts, target)
-        slopes = model.slopes(eta, counts, target, log_mean)
-        pull, inverse = model.influence_parts(gamma, s, whole)
+        inverse = model.inverse(gamma, s, whole)
     tilt = at.tilt[:, 0]
     return WeightFit(
         excess=at.excess[:, 0],
         tilt=tilt,
         measure=tilt if at.measure is at.tilt else at.measure[:, 0],
         columns=model.columns,
-        w_slope=slopes.w[..., 0],
-        measure_slope=None if slopes.measure is None else slopes.measure[..., 0],
-        log_mean=slopes.log_mean,
-        pull=pull,
         inverse=inverse,
         model=model,
         gamma=gamma,
-        eta=eta[:, :, 0],
+        s=s,
+        target=target,
+        log_mean=log_mean,
         converged=bool(fits.failures[0] == Failure.OK),
         iterations=fits.iterations,
     )

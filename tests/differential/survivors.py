@@ -42,7 +42,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
             "together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)",
             "found[0].theta.size + 1  ->  found[0].theta.size - 1",
         ): "How many share a pass: of time and memory alone.",
-        ("yield from zip(some, weight_products(some), strict=True)", "True  ->  False"): READER,
+        ("for solution, products in zip(some, weight_products(some, rows), strict=True):", "True  ->  False"): READER,
     },
     "causalrisk/estimators/joint/replicate_sums.py": {
         ("none = np.zeros((1, 0))", "1  ->  2"): "It has no entries.",

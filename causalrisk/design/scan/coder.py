@@ -100,7 +100,7 @@ class Mark:
     @classmethod
     def of(cls, block: CodedBlock) -> Mark:
         """Return that of the rows of a block."""
-        values = block.y * block.weights * (block.arm + 1)
+        values = block.y * block.weights * (block.arm + 1.0)
         return cls(float(values.sum()), float(np.abs(values).sum()))
 
     def beside(self, other: Mark) -> Mark:

@@ -277,7 +277,7 @@ class ArmLevels:
     labels: tuple[str, ...]
 
     def arms(self, values: pd.Series, name: str) -> np.ndarray:
-        """Code a block's treatment, shape (n,)."""
+        """Code a block's treatment as in `Coding`, shape (n,)."""
         codes, found = treatment_levels(values, name)
         unknown = [level for level in found if level not in self.levels]
         if unknown:
@@ -285,7 +285,8 @@ class ArmLevels:
                 f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see; expected "
                 f"{listing(self.levels)}.\nMake scan and model anew, from data that do not change."
             )
-        return np.array([self.levels.index(level) for level in found], dtype=np.intp)[codes]
+        arm = [self.levels.index(level) for level in found]
+        return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
 
 def arm_levels(found: Survey) -> ArmLevels:

@@ -398,7 +398,7 @@ def square_sums(
         return add_up(trainer.over(partial(_squares_anew, summed, held_out_of, units))), None
     own = ((sample, fit, kept[place.start], units(place, sample)) for place, sample, fit in problem.parts())
     sums = add_up(SquareSums.of(summed(*given), given[-1].counts) for given in own)
-    return sums, {start: psi[:, :1].copy() for start, psi in kept.items()}
+    return sums, {start: kept.pop(start)[:, :1].copy() for start in [*kept]}
 
 
 def _cluster_steps(
@@ -504,8 +504,9 @@ def _with_products(found: Sequence[JointSolution], rows: JointRows) -> Iterator[
     """Yield rows under each solution with their `weight_products`; some share a pass over the replicates."""
     together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
     for first in range(0, len(found), together):
-        some = [SolutionRows(solution, rows) for solution in found[first : first + together]]
-        yield from zip(some, weight_products(some), strict=True)
+        some = found[first : first + together]
+        for solution, products in zip(some, weight_products(some, rows), strict=True):
+            yield SolutionRows(solution, rows), products
 
 
 def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:

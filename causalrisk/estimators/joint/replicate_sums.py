@@ -139,21 +139,23 @@ class KnownScoreSums:
     moved_R_slope: RowVectors
 
 
-def weight_products(some: Sequence[SolutionRows]) -> list[Array]:
-    """Go through the replicates once for several solutions on the same rows.
+def weight_products(found: Sequence[JointSolution], rows: JointRows) -> list[Array]:
+    """Go through the replicates of rows once for several solutions.
 
     Parameters
     ----------
-    some : sequence of SolutionRows
-        The rows under each solution.
+    found : sequence of JointSolution
+        The solutions.
+    rows : JointRows
+        The rows.
 
     Returns
     -------
     list of ndarray, shape (K p + 1, n)
         `w_times_slope` and `w_times_u` of `KnownScoreSums`, one above the other, of each solution.
     """
-    rows, pulls = some[0].rows, []
-    for solution in (at.solution for at in some):
+    pulls = []
+    for solution in found:
         slopes = solution.root[:, None] * solution.u_whitened
         columns = np.concatenate([slopes, (solution.penalties * solution.u)[..., None]], axis=2)
         pulls.append(np.tensordot(solution.criterion.contrasts.T, columns, axes=1))
@@ -163,13 +165,13 @@ def weight_products(some: Sequence[SolutionRows]) -> list[Array]:
         w = at.w
         for a, members in enumerate(rows.sample.slices):
             total[:, members] += pull[a, :, replicates] @ w[members].T
-    return np.split(total, len(some))
+    return np.split(total, len(found))
 
 
 def known_score_sums(rows: SolutionRows, centres: ReplicateCentres, products: Array | None = None) -> KnownScoreSums:
     """Collect what is needed where the propensity scores are known; the `weight_products` may be given."""
     solution, fitted = rows.solution, rows.resampled.at
-    products = weight_products([rows])[0] if products is None else products
+    products = weight_products([solution], rows.rows)[0] if products is None else products
     risk = (solution.u[..., None] * solution.root[:, None] * solution.u_whitened).sum(axis=0)
     full_risk, separable = solution.criterion.full_risk, rows.rows.replicated.model.target.separable
     sums = _OverReplicates(rows.sample.n, *solution.theta.shape)

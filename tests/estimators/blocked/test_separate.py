@@ -273,6 +273,17 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
     np.testing.assert_allclose(parts.estimate.influence, influence, atol=1e-12 * np.abs(influence).max())
 
 
+@pytest.mark.parametrize(("model", "fit"), [(IPWRA, {}), (JRE, {"n_replicates": 4, "anchor": 1.0})])
+def test_parts_of_rows_in_memory_may_have_nobody_of_the_target(births, model, fit, monkeypatch):
+    frame = births[:1000].sort_values("mage", ignore_index=True)
+    made = model.from_formula("bweight ~ mage", frame, treat="mbsmoke", target=some)
+    whole = made.fit(cov_type="robust", **fit)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 160)
+    parts = made.fit(cov_type="robust", **fit)
+    np.testing.assert_allclose(parts.params, whole.params, rtol=1e-11)
+    np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-10)
+
+
 @pytest.mark.parametrize("model", [IPWRA, AIPW])
 def test_a_model_and_its_fit_in_memory_add_less_than_four_designs(model, monkeypatch):
     data = simulate(n=50_000, p=6, seed=1)

@@ -342,7 +342,7 @@ def test_a_row_left_out_is_a_cluster_of_one_row(family, link, monkeypatch):
     trainer = Trainer(trained)
     solution = trainer.train(joint_criterion(trained, RISK))
     rows = SolutionRows(solution, trainer.whole)
-    sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([rows])[0])
+    sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([solution], rows.rows)[0])
     parts = RowParts.of(rows, sums, known_terms(rows, sums))
     shares = rows.sample.s / rows.sample.total
     alone = steps_without_rows(solution, parts, shares)
