@@ -53,7 +53,7 @@ def test_fields(data):
         "X": float,
         "Z": float,
         "weights": float,
-        "arm": np.intp,
+        "arm": np.int8,
         "cluster": np.intp,
     }.items():
         array = getattr(design, name)

@@ -32,9 +32,16 @@ BINARY = {
 def test_zero_one_needs_nothing(values):
     coding = code(values)
     assert coding.arm.tolist() == [0, 1, 1, 0]
-    assert coding.arm.dtype == np.intp
+    assert coding.arm.dtype == np.int8
     assert coding.labels == ("0", "1")
     assert coding.levels == (0, 1)
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(128, np.int8), (129, np.int16)])
+def test_arms_are_of_the_smallest_type_that_has_them(count, dtype):
+    coding = code([f"{level:03}" for level in range(count)], reference="000")
+    assert coding.arm.tolist() == list(range(count))
+    assert coding.arm.dtype == dtype
 
 
 @pytest.mark.parametrize("options", [{"treated": 0}, {"reference": 1}, {"treated": 0, "reference": 1}])
