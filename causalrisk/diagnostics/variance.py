@@ -14,7 +14,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.weights import RowWeights
+from causalrisk.propensity.row_weights import RowWeights
 
 AnyWeights = TypeVar("AnyWeights", bound=RowWeights)
 PARTS = ("sampling of X", "outcome model", "propensity score")

@@ -49,8 +49,9 @@ from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, solve
 from causalrisk.numerics.newton import NewtonFits
+from causalrisk.propensity.row_weights import KeptWeights, RowWeights
 from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import KeptWeights, RowWeights, TargetSums, WeightFit, WeightModel
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 
 def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target, mean: Array | None = None) -> RowWeights:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, column_blocks, part_slices, triangular_factor
-from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
+from causalrisk.propensity.row_weights import ImportanceWeights, some_columns
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
 BLOCK = 32  # replicates worked on at a time

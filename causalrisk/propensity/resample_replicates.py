@@ -26,7 +26,8 @@ from causalrisk.propensity.replicates import (
     ShiftFactors,
     kept_bytes,
 )
-from causalrisk.propensity.weights import ImportanceWeights, WeightFit
+from causalrisk.propensity.row_weights import ImportanceWeights
+from causalrisk.propensity.weights import WeightFit
 
 NEGLIGIBLE = 1e-12  # part of a sum of squares, relative to the largest, that is left out of the objective
 

@@ -12,7 +12,7 @@ import pytest
 import causalrisk
 from causalrisk.estimators import specification
 from causalrisk.inference import bootstrap, sandwich
-from causalrisk.propensity import weights
+from causalrisk.propensity import row_weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
 from tests.differential.machine import check, main
@@ -91,8 +91,8 @@ def stale(monkeypatch):
 
 def slope_of_weights(monkeypatch):
     """The influence of the propensity fit on the weights has the wrong sign."""
-    by = weights._by_coefficients
-    monkeypatch.setattr(weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
+    by = row_weights._by_coefficients
+    monkeypatch.setattr(row_weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
 
 
 @pytest.mark.parametrize("plant", [sign, missing_weight, stale, slope_of_weights])

@@ -40,7 +40,7 @@ from causalrisk.estimators.fit import (
     units_of,
 )
 from causalrisk.estimators.joint.equations import JointRows
-from causalrisk.estimators.joint.left_out_clusters import cluster_numbers
+from causalrisk.estimators.joint.left_out.clusters import cluster_numbers
 from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses

@@ -57,11 +57,9 @@ from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_message, remote_units
+from causalrisk.propensity.row_weights import RowWeights
 from causalrisk.propensity.targets import FunctionTarget, make_target
-from causalrisk.propensity.weights import (
-    RowWeights,
-    WeightFit,
-)
+from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
 

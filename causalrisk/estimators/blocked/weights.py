@@ -20,14 +20,7 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.propensity.targets import FunctionTarget
-from causalrisk.propensity.weights import (
-    ScannedWeights,
-    TargetSums,
-    WeightFit,
-    WeightModel,
-    WeightSums,
-    weigh_rows,
-)
+from causalrisk.propensity.weights import ScannedWeights, TargetSums, WeightFit, WeightModel, WeightSums, weigh_rows
 
 T = TypeVar("T")
 OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]

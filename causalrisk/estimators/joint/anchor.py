@@ -22,19 +22,19 @@ from causalrisk.design.size import cluster_bytes
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
-from causalrisk.estimators.joint.left_out import (
-    RowParts,
-    dots,
-    steps_without_rows,
-    variance_slopes,
-)
-from causalrisk.estimators.joint.left_out_clusters import (
+from causalrisk.estimators.joint.left_out.clusters import (
     ByCluster,
     added,
     cluster_numbers,
     cluster_sums,
     steps_of_sums,
     steps_without_clusters,
+)
+from causalrisk.estimators.joint.left_out.rows import (
+    RowParts,
+    dots,
+    steps_without_rows,
+    variance_slopes,
 )
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows

@@ -1,6 +1,6 @@
 """The joint solution without each cluster in turn, without refitting.
 
-Flows in: the solution, what each row has in gradient and Hessian (`left_out.RowParts`), the clusters. Flows out: how
+Flows in: the solution, what each row has in gradient and Hessian (`rows.RowParts`), the clusters. Flows out: how
 far theta moves without each. What a cluster has is the sum over its rows, but for the squares of its parts of the net
 biases, which are those of the sums: where the rows of a cluster come in several blocks, its parts under each replicate
 are kept until they are added up.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.left_out import SINGULAR, RowParts
+from causalrisk.estimators.joint.left_out.rows import SINGULAR, RowParts
 from causalrisk.estimators.joint.objective import contrasted
 from causalrisk.estimators.joint.replicate_sums import with_fitted
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
