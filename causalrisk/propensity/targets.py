@@ -46,6 +46,12 @@ class Target(ABC):
         return self
 
 
+def all_odds(model: PropensityModel, eta: Array, toward: int | None = None) -> Array:
+    """Sum of the terms of `PropensityModel.odds`, shape (n, m); a single one as it is."""
+    terms = model.odds(eta, toward)
+    return np.asarray(terms[0] if len(terms) == 1 else terms.sum(axis=0))
+
+
 @dataclass(frozen=True)
 class ArmTarget(Target):
     """Everybody (`toward` None), or the rows of one arm.
@@ -63,8 +69,7 @@ class ArmTarget(Target):
         """Odds, and the indicator of the target."""
         own = all_ones(len(model.arm)) if self.toward is None else (model.arm == self.toward).astype(float)
         tilt = own[:, None]
-        terms = model.odds(eta, self.toward)
-        return terms[0] if len(terms) == 1 else terms.sum(axis=0), tilt, tilt
+        return all_odds(model, eta, self.toward), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Return derivatives of the odds."""
@@ -84,18 +89,18 @@ class TiltTarget(Target):
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Tilt times the odds, and the tilt."""
-        tilt, terms = self.tilt_of(model.probabilities(eta)), model.odds(eta, None)
-        return tilt * (terms[0] if len(terms) == 1 else terms.sum(axis=0)), tilt, tilt
+        tilt = self.tilt_of(model.probabilities(eta))
+        return tilt * all_odds(model, eta), tilt, tilt
 
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Product rule on tilt times (1 + odds)."""
         p = model.probabilities(eta)
         slope = np.einsum("knm,klnm->lnm", self.tilt_slopes(p), model.probability_slopes(eta))
-        return slope * (1 + model.odds(eta, None).sum(axis=0)) + self.tilt_of(p) * model.odds_slopes(eta, None), slope
+        return slope * (1 + all_odds(model, eta)) + self.tilt_of(p) * model.odds_slopes(eta, None), slope
 
 
 class OverlapTarget(TiltTarget):
-    """Tilt of the overlap population, 1 / sum_k 1 / e_k: of two arms e_0 e_1."""
+    """Tilt of the overlap population, 1 / sum_k 1 / e_k: of two arms, whose e add up to one, e_0 e_1."""
 
     def tilt_of(self, p: Array) -> Array:
         """As in `TiltTarget`."""
@@ -220,7 +225,7 @@ class FrameTarget(Target):
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Density ratio times the inverse probability; the indicator of the frame; the density ratio."""
         ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
-        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        weight = ratio * (1 + all_odds(model, eta[:-1]))
         tilt = self.frame.astype(float)
         return weight - tilt, tilt, ratio
 
@@ -228,7 +233,7 @@ class FrameTarget(Target):
         """Product rule; the measure depends on the membership model alone."""
         ratio = np.where(self.frame, 0.0, np.exp(np.where(self.frame, 0.0, eta[-1])))
         by_arm = ratio * model.odds_slopes(eta[:-1], None)
-        weight = ratio * (1 + model.odds(eta[:-1], None).sum(axis=0))
+        weight = ratio * (1 + all_odds(model, eta[:-1]))
         return np.concatenate([by_arm, weight[None]]), np.concatenate([np.zeros_like(by_arm), ratio[None]])
 
 

@@ -112,7 +112,7 @@ class JointRefitter:
         shifts, model = self.replicates.shifts, self.weight_fit.model
         if shifts is None or self.objective.groups is not None or not (self.sample.family.linear and model.by_rows):
             return None
-        if not pays(shifts, self.models, self.sample.n):
+        if not pays(shifts, self.sample):
             return None
         places = self.replicates.places(self.sample.n)
         return ShiftedSample(self.models, self.sample, model=model, shifts=shifts, places=places)

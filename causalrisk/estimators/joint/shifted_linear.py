@@ -68,11 +68,12 @@ class ShiftedSums:
         share, tilt = 1 / total[:, None], tilts[:, None, None] / divisor
         tilted, by_odds = share * tilt * self.plain, share / divisor * self.by_odds
         odds, mean_odds = by_odds[:, :, cut : cut + n_pairs], by_odds[:, :, cut + n_pairs :]
-        trained, second_products = criterion.alpha_sigma2 * (tilted + mean_odds), np.empty((0,))
+        trained = criterion.alpha_sigma2 * (tilted + (odds if criterion.full_risk else mean_odds))
+        second_products = np.empty(0)
         if criterion.full_risk:
             squares, variance = np.split(share / divisor**2 * self.by_products, 2, axis=2)
             own = np.diag(criterion.contrasts.T @ criterion.contrasts)[:, None, None]
-            trained = criterion.alpha_sigma2 * (tilted + odds) + own * variance
+            trained += own * variance
             second_products = np.stack([squares, tilt * mean_odds, tilt * tilted], axis=1).swapaxes(2, 3)[None]
         replicated = by_odds[:, :, :cut].reshape(n_arms, m, p + 1, -1)
         replicated += bias_forms(tilted[..., single], p)[..., None] * ones
@@ -175,9 +176,15 @@ class ShiftedSample:
         return sums.linear(criterion, tilts=self.model.arm_tilts, ones=self.shifts.ones)
 
 
-def pays(shifts: ShiftFactors, models: LinearModels, n: int) -> bool:
-    """Whether fixed columns of n rows are few enough to be made in every pass or kept for all, as `ShiftedSample`."""
-    n_terms, p = len(shifts.K_b), models.theta.shape[1]
-    n_pairs = (p + 2) * (p + 3) // 2
-    columns = n_pairs + n_terms * ((p + 1) * shifts.count + 2 * n_pairs) + n_terms * (n_terms + 1) * n_pairs
-    return columns <= FEW_COLUMNS or 8 * n * columns <= KEPT
+def pays(shifts: ShiftFactors, sample: Sample) -> bool:
+    """Whether the fixed columns of a sample are few enough to be made in every pass, or kept for all."""
+    columns = column_count(shifts, sample)
+    return columns <= FEW_COLUMNS or 8 * sample.n * columns <= KEPT
+
+
+def column_count(shifts: ShiftFactors, sample: Sample) -> int:
+    """Count the columns of `ShiftedRows`."""
+    n_terms, p = len(shifts.K_b), sample.X.columns.shape[1]
+    width = p + 2 + (sample.offset is not None)
+    n_pairs = width * (width + 1) // 2
+    return n_terms * (p + 1) * shifts.count + (1 + n_terms * (n_terms + 3)) * n_pairs

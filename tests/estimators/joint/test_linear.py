@@ -7,7 +7,7 @@ import pytest
 
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums
 from causalrisk.estimators.joint.objective import ResampledWeights
-from causalrisk.estimators.joint.shifted_linear import ShiftedSample
+from causalrisk.estimators.joint.shifted_linear import ShiftedRows, ShiftedSample, column_count
 from causalrisk.numerics import blocks
 from causalrisk.numerics.blocks import add_up
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
@@ -130,3 +130,12 @@ def test_sums_of_fixed_columns_are_those_of_the_weights(case, criterion, kept, m
             sums, others = getattr(found.risks[0], name), getattr(expected.risks[0], name)
             assert sums.shape == others.shape, name
             np.testing.assert_allclose(sums, others, rtol=1e-9, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("case", SHIFTED, ids=lambda case: f"{case[0]}-{case[3]}")
+def test_fixed_columns_are_counted(case):
+    setting = Setting(case, RISK)
+    sample, fit = setting.parts.sample, setting.parts.fit
+    shifts = ShiftedLogitReplicates(sample.slices, fit, setting.trained.replicates).shifts
+    rows = ShiftedRows(LinearModels.of(setting.start, sample).rows(sample), fit.model, shifts)
+    assert rows.nbytes == 8 * sample.n * column_count(shifts, sample)
