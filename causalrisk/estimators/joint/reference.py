@@ -178,7 +178,7 @@ def held_out(of: Sample, alpha: float) -> Array:
 
 
 def choose_anchor(of: Sample) -> tuple[float, Array]:
-    """Choose the anchor; the shares tell how often each rung has the least variance when the variances are drawn anew."""
+    """Choose the anchor; the shares say how often each rung has the least variance, when these are drawn anew."""
     squares = np.stack([held_out(of, alpha) ** 2 for alpha in LADDER])
     gain = squares - squares[0]
     covariance = np.cov(gain, bias=True) * gain.shape[1]
