@@ -39,6 +39,7 @@ from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
+from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.explain import explain
@@ -173,8 +174,8 @@ class CausalResults(metaclass=Advising):
         False: p-values and intervals are normal.
     estimand : str
         "ATE", "ATT", ...; with the kind of effect where it is not a difference.
-    seed : int or sequence of int
-        Entropy that repeats the fit as `rng=`.
+    seed : int or SeedSequence
+        What repeats the fit as `rng=`: an int, or where one is not enough (spawned, or of several ints) the sequence.
     """
 
     use_t = False
@@ -184,7 +185,7 @@ class CausalResults(metaclass=Advising):
         self._record = record
         self.nobs = record.design.nobs
         self.estimand = record.estimand
-        self.seed = record.seed.entropy
+        self.seed = repeating(record.seed)
 
     # --- effects and their inference -----------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
 from causalrisk.report.call import call_of, versions_text
@@ -513,7 +514,7 @@ def _methods(record: FitRecord, done: set[str]) -> Part:
 
 def _repeat(record: FitRecord) -> Part:
     body = [
-        paragraph(f"Seed {record.seed.entropy}. {versions_text()}."),
+        paragraph(f"Seed {seed_text(record.seed)}. {versions_text()}."),
         f"<pre><code>{html.escape(call_of(record))}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]

@@ -18,6 +18,7 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables.summary import ResultSummary, build_summary
@@ -177,7 +178,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         used = int((record.boot.failures == Failure.OK).sum())
         inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
     if record.boot is not None or joint is not None:
-        inference.append(("Seed:", f"{record.seed.entropy}"))
+        inference.append(("Seed:", seed_text(record.seed)))
     if joint is None:
         right += inference
     else:
@@ -422,7 +423,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Rows dropped:", f"{design.n_dropped}"),
         ("Std. errors:", f"bootstrap ({kind})"),
         ("Resamples:", f"{used} of {drawn} used by all"),
-        ("Seed:", f"{records[0].seed.entropy}"),
+        ("Seed:", seed_text(records[0].seed)),
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))

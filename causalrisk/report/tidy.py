@@ -14,6 +14,7 @@ from causalrisk.inference import intervals
 from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.wording import covariance_name, has_converged, outcome_model_text, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
@@ -102,7 +103,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "anchor": np.nan if joint is None else joint.anchor,
         "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
-        "seed": str(record.seed.entropy),
+        "seed": seed_text(record.seed),
         "converged": has_converged(record),
     }
     return pd.DataFrame([row])
