@@ -226,7 +226,7 @@ def crump_cut(scores: Array, weights: Array) -> float:
     means = np.cumsum(cost * weights) / np.cumsum(weights)
     below = (cost <= 2 * means) & np.isfinite(cost)
     # The largest cut at which the marginal row costs no more than twice the average of those below it.
-    return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
+    return np.inf if below[-1] else float(2 * means[np.flatnonzero(below)[-1]])
 
 
 @dataclass(frozen=True)
