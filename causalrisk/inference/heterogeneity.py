@@ -151,8 +151,8 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
     -------
     DataFrame
         A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| and the
-        limits of the interval; for groups also their n, rows or what their frequency weights add up to. Standard errors are robust, clustered where the fit is;
-        for JRE the bootstrap's.
+        limits of the interval; for groups also their n, rows or what their frequency weights add up to. Standard errors
+        are robust, clustered where the fit is; for JRE the bootstrap's.
 
     Raises
     ------

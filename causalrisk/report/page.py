@@ -22,6 +22,7 @@ from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, 
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
+from causalrisk.estimators.fit import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
@@ -282,7 +283,9 @@ def _summary(record: FitRecord, alpha: float) -> Part:
 def _overlap(record: FitRecord) -> Part:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    reading = read_overlap(table, warned, record.options.population is ALL)
+    everybody, weights = record.options.population is ALL, record.used_weight_fit
+    instead = populations_that_overlap(record.sample, weights, record.design, record.target)
+    reading = read_overlap(table, warned, everybody, record.design.unit_name, instead)
     figures = [
         figure_html(
             partial(plots.plot_overlap, record, arm=label),

@@ -96,7 +96,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "n_boot": np.nan if boot is None else len(boot.failures),
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
         "smallest_effective_n": min(arm.effective_n for arm in record.overlap),
-        "largest_weight": max(arm.largest for arm in record.overlap),
+        "largest_weight": max(arm.heaviest for arm in record.overlap),
         "n_replicates": np.nan if joint is None else joint.replicates.count,
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
