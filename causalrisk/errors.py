@@ -64,16 +64,23 @@ class BootstrapError(CausalRiskError):
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """The bootstrap was interrupted; the estimate is not lost.
+    """A fit was interrupted; what was estimated before is not lost.
 
     Parameters
     ----------
     results : CausalResults
-        The fitted results with the robust standard errors.
+        Interrupted in its bootstrap the fitted results, with the robust standard errors; JRE interrupted before that
+        those of the IPWRA fit it starts from.
+    message : str
+        What was interrupted, and what is in `results`.
     """
 
-    def __init__(self, results: Any) -> None:
-        super().__init__("the bootstrap was interrupted; the estimate with robust standard errors is in err.results")
+    def __init__(
+        self,
+        results: Any,
+        message: str = "the bootstrap was interrupted; the estimate with robust standard errors is in err.results",
+    ) -> None:
+        super().__init__(message)
         self.results = results
 
 

@@ -20,7 +20,7 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, uses
-from causalrisk.design.moderators import data_on_sample, shown_level
+from causalrisk.design.moderators import data_on_sample, shown_levels
 from causalrisk.errors import DesignError, OptionError
 
 PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # of an indicator, whose name says it all
@@ -351,7 +351,8 @@ def _columns(factor: FactorValues) -> list[tuple[str, str, np.ndarray]]:
     if factor.levels is None:
         many = factor.values.shape[1] > 1
         return [(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(factor.values.T)]
-    indicators = [(shown_level(level), (factor.values == k).astype(float)) for k, level in enumerate(factor.levels)]
+    shown = shown_levels(factor.levels)
+    indicators = [(level, (factor.values == k).astype(float)) for k, level in enumerate(shown)]
     if len(indicators) == 2:
         level, values = indicators[1]
         return [(name, "" if {shown for shown, _ in indicators} in PLAIN_LEVELS else level, values)]

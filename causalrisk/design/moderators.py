@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20
+WHOLE = 2.0**53  # below which a float has all digits of a whole number
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
             f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
-    return np.asarray(codes), tuple(shown_level(level) for level in levels), name
+    return np.asarray(codes), shown_levels(levels), name
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
@@ -139,9 +140,20 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
     return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
 
 
-def shown_level(level: Any) -> str:
-    """Level as it is printed; whole floats without a point."""
-    return f"{level:g}" if isinstance(level, float) else str(level)
+def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
+    """Levels as they are printed: whole floats without a point, others by six digits or as many as tell them apart."""
+    raw = list(levels)
+    for digits in range(6, 18):  # 17 tell any two floats apart
+        shown = tuple(_shown(level, digits) for level in raw)
+        if len(set(shown)) == len(raw):
+            return shown
+    return tuple(map(repr, raw))  # 1 and "1"
+
+
+def _shown(level: Any, digits: int) -> str:
+    if not isinstance(level, float):
+        return str(level)
+    return f"{level:.0f}" if level.is_integer() and abs(level) < WHOLE else f"{level:.{digits}g}"
 
 
 def data_on_sample(design: Design, data: Any = None) -> Table:

@@ -216,8 +216,9 @@ def overlap_table(record: FitRecord) -> pd.DataFrame:
         top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
         row = {
             "n": summary.n,
+            **({"survey n": summary.alone_n} if record.design.weight_type == "probability" else {}),
             "effective n": summary.effective_n,
-            "largest weight": summary.largest,
+            "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
             "top 1% share": summary.top_share if record.blocks is None else top / counts.total[a],
             **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
@@ -238,11 +239,13 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, quantiles of the
-        propensity score (several arms: of a row's own arm), how many are outside the common support (the scores
-        that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the largest
-        sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s counts as
-        s. By unit: arm, score of the own arm, weight, and whether it is
+        By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, all under importance weight
+        times probability weight (of mean one), and where there are probability weights "survey n", the effective n by
+        these alone: what is between it and n they cost, what is between it and the effective n overlap does. Further
+        quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common support
+        (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the
+        largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s
+        counts as s. By unit: arm, score of the own arm, weight, and whether it is
         inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same
         numbers but for rounding.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,7 +27,16 @@ from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
-from causalrisk.propensity.limits import ArmWeights, arm_weights, overlap_message, remote_units
+from causalrisk.propensity.limits import (
+    SMALL_EFFECTIVE,
+    ArmWeights,
+    arm_weights,
+    combined_by_key,
+    few_dominate,
+    overlap_message,
+    remote_units,
+)
+from causalrisk.propensity.targets import Target, arm_population
 from causalrisk.propensity.weights import WeightFit
 
 FEW_CLUSTERS = 10
@@ -94,8 +104,15 @@ def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes
     return estimate
 
 
+KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
+
+
 def fit_joint(
-    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
+    design: Design,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+    keep: KeepStart | None = None,
 ) -> FitRecord:
     """Fit the Joint Robust Estimator.
 
@@ -109,6 +126,8 @@ def fit_joint(
         How standard errors are computed.
     joint_options : JREOptions
         How it is trained.
+    keep : callable, optional
+        Takes the fit that it starts from, before the training, and returns the robust covariance of its estimates.
 
     Returns
     -------
@@ -126,7 +145,8 @@ def fit_joint(
     start = _record(
         data, spec=IPWRA, options=options, inference=inference, estimate=ipwra, overlap=overlap, kinds=(cov_type, kind)
     )
-    joint = train_from(start, joint_options, notes)
+    covariance = None if keep is None else keep(start)
+    joint = dataclasses.replace(train_from(start, joint_options, notes), start_covariance=covariance)
     check_converged(joint, method, notes)
     check_outcome(data.design, notes)
     check_clusters(data.design, notes)
@@ -342,24 +362,96 @@ def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeigh
 
 def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
     """Summaries of the importance weights per arm, and the message where few dominate."""
-    sample = data.sample
-    units = data.design.units
-    if sample.n_frame:
-        units = np.concatenate([units, np.ones(sample.n_frame)])
-    units = sample.arrange(units)
-    summaries = tuple(weights_of_arms(sample, weights, units).values())
+    sample, design = data.sample, data.design
+    units, nobs = _units_of(sample, design), design.nobs
+    inverse = np.ones(sample.n) if weights is None else weights.undivided
+    summaries = tuple(weights_of_arms(sample, inverse, units, nobs).values())
     everybody = data.target.separable and data.target.toward is None
     remote = None
     if weights is not None and everybody:
-        parts = [(weights, units)]
-        if weights.model.by_rows:
-            parts = [(weights.part_of_fit(rows), units[rows]) for rows in sample.parts()]
-        remote = add_up(remote_units(fit.probabilities, of_rows) for fit, of_rows in parts)
-    return summaries, overlap_message(summaries, data.design.labels, remote, data.design.unit_name)
+        remote = add_up(remote_units(scores, units[rows]) for rows, scores in _score_parts(sample, weights))
+    message = overlap_message(summaries, design.labels, remote, design.unit_name)
+    if message and weights is not None:
+        instead = populations_that_overlap(sample, weights, design, data.target)
+        message = overlap_message(summaries, design.labels, remote, design.unit_name, instead)
+    return summaries, message
 
 
-def weights_of_arms(sample: Sample, weights: WeightFit | None, units: Array) -> dict[int, ArmWeights]:
-    """Summaries of the importance weights of each arm that has rows; units, shape (n,), as in `Design.units`."""
-    inverse = np.ones(sample.n) if weights is None else weights.undivided
+def _units_of(sample: Sample, design: Design) -> Array:
+    """Observations that each row of the sample stands for, shape (n,); each row of a target frame for one."""
+    return sample.arrange(np.concatenate([design.units, np.ones(sample.n_frame)]))
+
+
+def _score_parts(sample: Sample, weights: WeightFit) -> Iterator[tuple[slice, Array]]:
+    """Go through the rows in parts, with their scores, shape (K, m)."""
+    if not weights.model.by_rows:
+        yield slice(0, sample.n), weights.probabilities
+        return
+    for rows in sample.parts():
+        yield rows, weights.part_of_fit(rows).probabilities
+
+
+def populations_that_overlap(sample: Sample, weights: WeightFit, design: Design, target: Target) -> tuple[str, ...]:
+    """Return the arms, as names of target populations, towards which the weights of a fit would not warn."""
+    units = _units_of(sample, design)
+    found = combined_by_key(
+        weights_toward_arms(sample.part(rows), scores, units[rows], design.nobs)
+        for rows, scores in _score_parts(sample, weights)
+    )
+    return overlapping_arms(found, design.labels, target)
+
+
+def overlapping_arms(
+    found: Mapping[tuple[int, int], ArmWeights], labels: Sequence[str], target: Target
+) -> tuple[str, ...]:
+    """Return the names of the arms among `weights_toward_arms` that a fit would not warn of as its target."""
+    n_arms = len(labels)
+    passing = [
+        toward
+        for toward in range(n_arms)[::-1]
+        if toward != target.toward
+        and not few_dominate(
+            [found[toward, a] for a in range(n_arms) if a != toward],
+            [labels[a] for a in range(n_arms) if a != toward],
+            SMALL_EFFECTIVE,
+            "row",
+        )
+    ]
+    return tuple(arm_population(arm, labels).name for arm in passing)
+
+
+def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> dict[int, ArmWeights]:
+    """Summaries of the weights of each arm that has rows.
+
+    Parameters
+    ----------
+    sample : Sample
+        The rows, or a block of them.
+    inverse : ndarray, shape (n,)
+        Importance weights.
+    units : ndarray, shape (n,)
+        Observations that each row stands for.
+    nobs : float
+        Observations of the whole sample: probability weights are divided by their mean over them.
+
+    Returns
+    -------
+    dict of int to ArmWeights
+        By arm.
+    """
+    s = sample.s * (nobs / sample.total)
     rows = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
-    return {a: arm_weights(inverse[r], sample.s[r], units[r]) for a, r in enumerate(rows) if r.start < r.stop}
+    return {a: arm_weights(inverse[r], s[r], units[r]) for a, r in enumerate(rows) if r.start < r.stop}
+
+
+def weights_toward_arms(sample: Sample, scores: Array, units: Array, nobs: float) -> dict[tuple[int, int], ArmWeights]:
+    """Summaries of the weights of each other arm, were the rows of one arm the target, from scores of shape (K, n).
+
+    Keys are the arm that is the target and the arm that is weighted; the others are as in `weights_of_arms`.
+    """
+    own, found = scores[sample.arm, np.arange(sample.n)], dict[tuple[int, int], ArmWeights]()
+    for toward in range(sample.n_arms):
+        odds = np.divide(scores[toward], own, out=np.full(sample.n, np.inf), where=own > 0)
+        spread = weights_of_arms(sample, odds, units, nobs)
+        found |= {(toward, arm): summary for arm, summary in spread.items() if arm != toward}
+    return found

@@ -56,7 +56,7 @@ class JointRecord:
     drawn : ndarray, shape (n, B), optional
         Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
     start_covariance : ndarray, shape (d, d), optional
-        Robust covariance of the estimates of the start, of a fit to a scan, which does not know its rows afterwards.
+        Robust covariance of the estimates of the start, where it was computed before the training.
     """
 
     problem: JointProblem
@@ -113,15 +113,7 @@ class BlockInfluence:
 
 
 class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan.
-
-    Attributes
-    ----------
-    start : LaterPasses or None
-        Those of the fit that a joint one started from.
-    """
-
-    start: LaterPasses | None
+    """Further passes over the rows of a fit to a scan."""
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""

@@ -88,8 +88,7 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     if weights is None:
         return ()
     labels, model = record.design.labels, weights.model.propensity
-    arms = getattr(model, "arms", range(1, len(labels)))
-    prefixes = [f"{labels[a]}: " for a in arms] if model.n_predictors > 1 else [""]
+    prefixes = [f"{labels[a]}: " for a in model.arms] if model.n_predictors > 1 else [""]
     if not model.n_coefficients:
         prefixes = []
     if weights.model.membership is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.estimate import KnownRows
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord, JointRecord
+from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, resample_covariance
 from causalrisk.inference.sandwich import sandwich
@@ -43,8 +43,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
         if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
-            robust, joint = robust_covariance(record, False), _with_start(record)
-            record = dataclasses.replace(record, robust=robust, joint=joint)
+            record = dataclasses.replace(record, robust=robust_covariance(record, False))
         try:
             boot = bootstrap_of(record, inference, notes)
         except KeyboardInterrupt:
@@ -53,7 +52,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
     covariance = robust_covariance(record, inference.small_sample)
-    record = dataclasses.replace(record, covariance=covariance, joint=_with_start(record), passes=None)
+    record = dataclasses.replace(record, covariance=covariance, passes=None)
     return _completed(_with_choice(record), notes)
 
 
@@ -100,30 +99,23 @@ def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     if record.joint is None:
         return robust_record(record)
-    return robust_record(_start_of(record, record.joint), record.joint.start_covariance)
-
-
-def _start_of(record: FitRecord, joint: JointRecord) -> FitRecord:
-    """Return the fit that a joint fit started from, with the covariance of the latter."""
-    passes = None if record.passes is None else record.passes.start
-    return dataclasses.replace(
+    joint = record.joint
+    start = dataclasses.replace(
         record,
         spec=IPWRA,
         estimate=joint.start,
         joint=None,
         notes=record.design.notes,
-        passes=passes,
+        passes=None,
         robust=joint.start_covariance,
     )
+    return robust_record(start, joint.start_covariance)
 
 
-def _with_start(record: FitRecord) -> JointRecord | None:
-    """Return the joint part of a fit, of a scan with the covariance of its start, which takes a pass over the rows."""
-    joint = record.joint
-    if joint is None or record.passes is None:
-        return joint
-    start = dataclasses.replace(_start_of(record, joint), cov_type=record.robust_type)
-    return dataclasses.replace(joint, start_covariance=robust_covariance(start, False))
+def with_robust(start: FitRecord) -> FitRecord:
+    """Return a fit without standard errors with its robust covariance; of a scan this takes a pass over its rows."""
+    plain = dataclasses.replace(start, cov_type=start.robust_type)
+    return dataclasses.replace(plain, robust=robust_covariance(plain, False), passes=None)
 
 
 def influence_covariance(record: FitRecord, influence: Array, n_coefficients: int = 0) -> Array:

@@ -151,8 +151,8 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
     -------
     DataFrame
         A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| and the
-        limits of the interval; for groups also their rows. Standard errors are robust, clustered where the fit is;
-        for JRE the bootstrap's.
+        limits of the interval; for groups also their n, rows or what their frequency weights add up to. Standard errors
+        are robust, clustered where the fit is; for JRE the bootstrap's.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
         effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
     )
     if found.groups:
-        counts = found.columns.sum(axis=0).astype(int)
+        counts = (record.design.units @ found.columns).astype(int)
         frame.insert(0, "n", np.tile(counts, len(effects.values)))
     return frame
 

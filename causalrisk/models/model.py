@@ -38,7 +38,7 @@ from causalrisk.estimators.options import (
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
-from causalrisk.inference.covariance import robust_record, start_record, with_covariance
+from causalrisk.inference.covariance import robust_record, start_record, with_covariance, with_robust
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
     FIT_INSTEAD,
@@ -57,8 +57,14 @@ from causalrisk.models.keywords import (
 from causalrisk.models.results import CausalResults, JREResults
 from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import failure_text
+from causalrisk.numerics.linalg import Array
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
+
+INTERRUPTED = (
+    "the training of JRE was interrupted; the IPWRA fit that it starts from, with robust standard errors, is in "
+    "err.results"
+)
 
 
 class CausalModel(metaclass=Advising):
@@ -600,16 +606,35 @@ class JRE(CausalModel):
         ------
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
+        FitInterrupted
+            As in `IPWRA.fit`; interrupted in the training, its `results` are those of the IPWRA fit.
         """
         given = locals()
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-        if isinstance(self.design, ScannedDesign):
-            return self._finished(fit_joint_blocks(self.design, self.options, inference, joint), inference)
-        return self._finished(fit_joint(self.design, self.options, inference, joint), inference)
+        started: list[FitRecord] = []
+
+        def keep(start: FitRecord) -> Array:
+            started.append(with_robust(start))
+            return np.asarray(started[0].robust)
+
+        try:
+            if isinstance(self.design, ScannedDesign):
+                record = fit_joint_blocks(self.design, self.options, inference, joint, keep)
+            else:
+                record = fit_joint(self.design, self.options, inference, joint, keep)
+            return self._finished(record, inference)
+        except KeyboardInterrupt as stop:
+            if isinstance(stop, FitInterrupted) or not started:
+                raise
+            raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
 
     def _results(self, record: FitRecord) -> CausalResults:
         """Wrap a record, and beside it that of the IPWRA fit it started from."""
-        return JREResults(self, record, CausalResults(IPWRA._of(self.design, self.options), start_record(record)))
+        return JREResults(self, record, self._start(start_record(record)))
+
+    def _start(self, record: FitRecord) -> CausalResults:
+        """Wrap the record of the IPWRA fit."""
+        return CausalResults(IPWRA._of(self.design, self.options), record)
 
 
 class Unadjusted(CausalModel):

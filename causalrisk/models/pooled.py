@@ -11,7 +11,7 @@ from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alp
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.pooling import Pooled, rubin
 from causalrisk.models.keywords import OF_RESULTS, OF_TABLES, check_keywords
-from causalrisk.models.results import CausalResults
+from causalrisk.models.results import CausalResults, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.pooled import pooled_line, summarize_pooled
 from causalrisk.report.tables.summary import ResultSummary
@@ -62,13 +62,13 @@ class PooledResults:
 
     @property
     def effect(self) -> float:
-        """The effect: the first of `params`."""
-        return float(self.params.iloc[0])
+        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
+        return single_effect(self.params, self._records[0], "effect", "params")
 
     @property
     def effect_se(self) -> float:
-        """Standard error of the effect."""
-        return float(self.bse.iloc[0])
+        """Standard error of the effect, of two arms; of several in `bse`."""
+        return single_effect(self.bse, self._records[0], "effect_se", "bse")
 
     @property
     def bse(self) -> pd.Series:

@@ -26,7 +26,7 @@ from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, ris
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.diagnostics.variance import se_decomposition
-from causalrisk.errors import UnavailableError
+from causalrisk.errors import UnavailableError, listed
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
@@ -39,6 +39,7 @@ from causalrisk.inference.wald import parameter_tests
 from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
+from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.explain import explain
@@ -125,6 +126,32 @@ INSTEAD = named(
 )
 
 
+def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str) -> float:
+    """Return the value of the only effect; of several an UnavailableError says how to pick one.
+
+    Parameters
+    ----------
+    values : Series
+        A value for each parameter.
+    record : FitRecord
+        The fit.
+    name, instead : str
+        Attributes: the one asked for, and the one that has the values of all effects.
+
+    Returns
+    -------
+    float
+        The value.
+    """
+    effects = record.effect_names
+    if len(effects) > 1:
+        raise UnavailableError(
+            f"{name} is for two arms; there are {len(effects)} effects here, {listed(effects)}.\n"
+            f"Type  res.{instead}[{effects[0]!r}]."
+        )
+    return float(values.iloc[0])
+
+
 def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Concatenate[Any, P], R]:
     """Return a method that calls a function of a record with the record of its results.
 
@@ -173,8 +200,8 @@ class CausalResults(metaclass=Advising):
         False: p-values and intervals are normal.
     estimand : str
         "ATE", "ATT", ...; with the kind of effect where it is not a difference.
-    seed : int or sequence of int
-        Entropy that repeats the fit as `rng=`.
+    seed : int or SeedSequence
+        What repeats the fit as `rng=`: an int, or where one is not enough (spawned, or of several ints) the sequence.
     """
 
     use_t = False
@@ -184,7 +211,7 @@ class CausalResults(metaclass=Advising):
         self._record = record
         self.nobs = record.design.nobs
         self.estimand = record.estimand
-        self.seed = record.seed.entropy
+        self.seed = repeating(record.seed)
 
     # --- effects and their inference -----------------------------------------------------------------------------
 
@@ -195,13 +222,13 @@ class CausalResults(metaclass=Advising):
 
     @property
     def effect(self) -> float:
-        """The effect: the first of `params`, that of the first arm against the reference."""
-        return float(self._record.estimate.params[0])
+        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
+        return single_effect(self.params, self._record, "effect", "params")
 
     @property
     def effect_se(self) -> float:
-        """Standard error of the effect."""
-        return float(self._record.std_errors[0])
+        """Standard error of the effect, of two arms; of several in `bse`."""
+        return single_effect(self.bse, self._record, "effect_se", "bse")
 
     @property
     def bse(self) -> pd.Series:
@@ -459,9 +486,10 @@ class CausalResults(metaclass=Advising):
     def _estimand_attribute(self, name: str) -> str:
         """Say what to type for res.ate and the like: the effect if it is that one, else another fit."""
         population, record = POPULATIONS[SPELLINGS[name.lower()]], self._record
-        start = f"results have no attribute {name!r}; the effect is res.effect, and all estimates are res.params.\n"
+        effect = "res.effect" if len(record.effect_names) == 1 else f"res.params[{record.effect_names[0]!r}]"
+        start = f"results have no attribute {name!r}; the effect is {effect}, and all estimates are res.params.\n"
         if record.options.population is population:
-            return f"{start}Type  res.effect."
+            return f"{start}Type  {effect}."
         return (
             f"{start}This fit is of the {record.estimand}; for the {population.estimand} type  "
             f'res.model.with_options(target="{population.name}").fit().'

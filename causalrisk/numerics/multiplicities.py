@@ -38,7 +38,7 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     Returns
     -------
     SeedSequence
-        Its `entropy` repeats the draw.
+        `repeating` says what repeats the draw.
 
     Raises
     ------
@@ -51,6 +51,23 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
     return np.random.SeedSequence(int(rng) if isinstance(rng, numbers.Integral) else None)
+
+
+def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
+    """Return what repeats the draws of a seed sequence as `rng`: its entropy alone where that is an int and enough."""
+    entropy = seed.entropy
+    if isinstance(entropy, numbers.Integral) and not seed.spawn_key:
+        return int(entropy)
+    return np.random.SeedSequence(entropy, spawn_key=seed.spawn_key)
+
+
+def seed_text(seed: np.random.SeedSequence) -> str:
+    """Return `repeating` as it is typed, a seed sequence without the name of its module."""
+    if isinstance(repeating(seed), int):
+        return str(seed.entropy)
+    entropy = seed.entropy.tolist() if isinstance(seed.entropy, np.ndarray) else seed.entropy
+    key = f", spawn_key={tuple(map(int, seed.spawn_key))}" if seed.spawn_key else ""
+    return f"SeedSequence({entropy!r}{key})"
 
 
 def stream_generator(seed: np.random.SeedSequence, stream: int, block: int) -> np.random.Generator:

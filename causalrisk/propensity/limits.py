@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.treatment import show
 from causalrisk.numerics.linalg import Array
 
+Key = TypeVar("Key", bound=Hashable)
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
 SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
 CUT_VALUES = 512  # at which rows are counted in one pass for Crump's cut
 CUT_TOLERANCE = 1e-12  # relative, by which a cut that was found again may differ
+ALMOST = 1 - 1e-9  # rounding error of an effective n
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
@@ -30,7 +34,7 @@ class ArmWeights:
     effective_n : float
         (sum w)^2 / sum w^2, over observations.
     largest : float
-        Largest weight.
+        Largest importance weight.
     top_share : float
         Share of the total weight held by the 1% of observations with the largest weights (at least one).
     largest_share : float
@@ -38,7 +42,13 @@ class ArmWeights:
     extreme : int
         Observations with a weight above 1e6.
     heaviest : float
-        Largest product of importance weight and probability weight.
+        Largest product of importance weight and probability weight; the mean of the latter is one.
+    alone_n : float
+        Effective n under the probability weights alone; without these n.
+    alone_share : float
+        As `largest_share`, under the probability weights alone.
+    alone_total : float
+        Sum of the observation weights.
     """
 
     n: int
@@ -48,6 +58,14 @@ class ArmWeights:
     largest_share: float
     extreme: int
     heaviest: float
+    alone_n: float
+    alone_share: float
+    alone_total: float
+
+    @property
+    def kept(self) -> float:
+        """What importance weights leave of the effective n that there is without them, as a share."""
+        return self.effective_n / self.alone_n
 
 
 def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> ArmWeights:
@@ -68,8 +86,8 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
     units = np.ones_like(weights) if units is None else units
-    relative = inverse * weights
-    relative /= units
+    alone, alone_total = weights / units, float(weights.sum())
+    relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
     if np.isfinite(heaviest) and heaviest:
         relative /= heaviest
@@ -88,12 +106,24 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         largest_share=float(relative[few[0]] / total),
         extreme=int(units[inverse > LARGE_WEIGHT].sum()),
         heaviest=heaviest,
+        alone_n=float(alone_total**2 / (weights @ alone)),
+        alone_share=float(alone.max() / alone_total),
+        alone_total=alone_total,
     )
 
 
 def top_count(n: int) -> int:
     """Return how many of n observations are the 1% with the largest weights; at least one."""
     return max(1, int(np.ceil(TOP_SHARE * n)))
+
+
+def combined_by_key(parts: Iterable[Mapping[Key, ArmWeights]]) -> dict[Key, ArmWeights]:
+    """Summarise weights under each key from summaries of parts of the rows, of which some may have none."""
+    found: dict[Key, list[ArmWeights]] = {}
+    for part in parts:
+        for key, summary in part.items():
+            found.setdefault(key, []).append(summary)
+    return {key: combined_weights(summaries) for key, summaries in found.items()}
 
 
 def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
@@ -112,6 +142,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
     heaviest = max(part.heaviest for part in parts) or 1.0
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
+    alone = np.array([part.alone_total for part in parts])
     return ArmWeights(
         n=sum(part.n for part in parts),
         effective_n=float(totals.sum() ** 2 / squares.sum()),
@@ -120,6 +151,9 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
         largest_share=float(1 / totals.sum()),
         extreme=sum(part.extreme for part in parts),
         heaviest=heaviest,
+        alone_n=float(alone.sum() ** 2 / (alone**2 / [part.alone_n for part in parts]).sum()),
+        alone_share=float((alone * [part.alone_share for part in parts]).max() / alone.sum()),
+        alone_total=float(alone.sum()),
     )
 
 
@@ -138,13 +172,19 @@ def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
 
 
 def overlap_message(
-    arms: Sequence[ArmWeights], labels: Sequence[str], remote: tuple[int, int] | None = None, unit_name: str = "row"
+    arms: Sequence[ArmWeights],
+    labels: Sequence[str],
+    remote: tuple[int, int] | None = None,
+    unit_name: str = "row",
+    instead: Sequence[str] = (),
 ) -> str:
     """Return a warning where overlap is poor, or an empty text.
 
-    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight, the
-    effective n is below a third of the arm's rows where everybody is the target (a fifth for other targets, whose
-    weights leave rows out on purpose), or more than 5% of all rows have a propensity score within 0.001 of 0 or 1.
+    It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight (and more
+    than twice what one holds by probability weights alone), the effective n is below a third of the arm's rows where
+    everybody is the target (a fifth for other targets, whose weights leave rows out on purpose), or more than 5% of all
+    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n that these leave by
+    themselves stands for the rows: what they cost is no matter of overlap.
 
     Parameters
     ----------
@@ -156,29 +196,15 @@ def overlap_message(
         Counts of `remote_units`, where everybody is the target.
     unit_name : str
         What an observation is called.
+    instead : sequence of str
+        Names of the other targets that overlap.
 
     Returns
     -------
     str
         What was found and what to do.
     """
-    found, least = [], SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL
-    for arm, label in zip(arms, labels, strict=True):
-        if arm.extreme:
-            found.append(
-                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so "
-                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
-            )
-        elif arm.largest_share > LARGE_SHARE and arm.n > 1 / LARGE_SHARE:
-            found.append(
-                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
-                f"{arm.largest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
-            )
-        elif arm.effective_n < least * arm.n and arm.n > 1 / SMALL_EFFECTIVE:
-            found.append(
-                f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
-                "without weights"
-            )
+    found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
     if without > REMOTE_SHARE * everybody:
         found.append(
@@ -187,9 +213,37 @@ def overlap_message(
     if not found:
         return ""
     return (
-        f'poor overlap: {"; ".join(found)}.\nSimplify propensity=, or change the target population:  target="overlap"'
-        '  or  trim="crump".'
+        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population:  "
+        f"{populations_text(instead)}."
     )
+
+
+def populations_text(instead: Sequence[str]) -> str:
+    """Say how another target is typed: those that were found to overlap, then those that always do better."""
+    return "  or  ".join([*(f"target={show(name)}" for name in instead), 'target="overlap"', 'trim="crump"'])
+
+
+def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
+    """Say of each arm where few of its rows hold its weight; `least` is the share of its effective n to be kept."""
+    found = []
+    for arm, label in zip(arms, labels, strict=True):
+        if arm.extreme:
+            found.append(
+                f"{arm.extreme} {unit_name}{'s' * (arm.extreme > 1)} of arm {label!r} with a propensity score so "
+                f"extreme that the weight exceeds 1e6 (largest {arm.largest:.3g})"
+            )
+        elif arm.largest_share > max(LARGE_SHARE, 2 * arm.alone_share) and arm.n > 1 / LARGE_SHARE:
+            found.append(
+                f"one {unit_name} holds {arm.largest_share:.0%} of the weight of arm {label!r} (largest weight "
+                f"{arm.heaviest:.3g}, effective n {arm.effective_n:.1f} of {arm.n})"
+            )
+        elif arm.kept < least and arm.n > 1 / SMALL_EFFECTIVE:
+            alone = f" ({arm.alone_n:.1f} by the probability weights alone)" if arm.alone_n < arm.n * ALMOST else ""
+            found.append(
+                f"the {arm.n} {unit_name}s of arm {label!r} weigh as much as {arm.effective_n:.1f} {unit_name}s would "
+                f"without weights{alone}"
+            )
+    return found
 
 
 def inverse_sum(scores: Array) -> Array:
@@ -226,7 +280,7 @@ def crump_cut(scores: Array, weights: Array) -> float:
     means = np.cumsum(cost * weights) / np.cumsum(weights)
     below = (cost <= 2 * means) & np.isfinite(cost)
     # The largest cut at which the marginal row costs no more than twice the average of those below it.
-    return np.inf if below.all() else float(2 * means[np.flatnonzero(below)[-1]])
+    return np.inf if below[-1] else float(2 * means[np.flatnonzero(below)[-1]])
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class PropensityModel(ABC):
     ----------
     n_predictors : int
         L.
+    arms : ndarray of int, shape (L,)
+        Arm that each predictor belongs to.
     log_linear : bool
         Whether each term of the odds is the exponential of a linear predictor, so that shifts multiply it.
     """
@@ -63,6 +65,7 @@ class PropensityModel(ABC):
 
     def __init__(self, columns: Array, arm: Arms, n_arms: int) -> None:
         self.columns, self.arm, self.n_arms = columns, arm, n_arms
+        self.arms = np.arange(1, n_arms)
 
     @property
     def n_coefficients(self) -> int:
@@ -451,7 +454,7 @@ class ClippedModel(PropensityModel):
     def __init__(self, model: PropensityModel, low: float, high: float) -> None:
         super().__init__(model.columns, model.arm, model.n_arms)
         self.model, self.low, self.high = model, low, high
-        self.n_predictors, self.estimated = model.n_predictors, model.estimated
+        self.n_predictors, self.arms, self.estimated = model.n_predictors, model.arms, model.estimated
 
     @property
     def n_coefficients(self) -> int:

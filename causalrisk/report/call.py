@@ -14,6 +14,7 @@ from causalrisk._version import __version__
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import robust_covariance
+from causalrisk.numerics.multiplicities import repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 
 SPECIAL = {"family", "propensity_score", "target"}  # options of a model that are no plain values
@@ -48,7 +49,7 @@ def call_of(record: FitRecord) -> str:
 
 
 def _numpy(record: FitRecord) -> str:
-    return "" if isinstance(record.seed.entropy, int) else "\nimport numpy as np"
+    return "" if isinstance(repeating(record.seed), int) else "\nimport numpy as np"
 
 
 def _data_options(record: FitRecord) -> dict[str, str]:
@@ -122,8 +123,8 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
             given["replicates"] = "replicates"
         if record.boot is None and record.bootstrap not in ("pairs", "cluster"):
             given["bootstrap"] = repr(record.bootstrap)
-    seed = record.seed.entropy
-    given["rng"] = repr(seed) if isinstance(seed, int) else f"np.random.SeedSequence({seed!r})"
+    module = "" if isinstance(repeating(record.seed), int) else "np.random."
+    given["rng"] = f"{module}{seed_text(record.seed)}"
     return given
 
 

@@ -11,6 +11,7 @@ from causalrisk.inference.wald import parameter_limits, parameter_tests
 from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import (
     COMPARED,
+    TOTAL_WEIGHT,
     Prose,
     Section,
     arms_words,
@@ -168,12 +169,19 @@ def _members(record: FitRecord) -> list[NDArray[np.intp]]:
 def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
         return ["There are none: all rows of an arm count alike."]
+    surveyed = record.design.weight_type == "probability"
     spread = [
-        f"{label}: largest weight {format_number(arm.largest)}; {count(arm.n, record.design.unit_name)} tell as much "
+        f"{label}: largest weight {format_number(arm.heaviest)}; {count(arm.n, record.design.unit_name)} tell as much "
         f"as {arm.effective_n:.1f} equally weighted ones would (the effective n)"
+        + (f", of {arm.alone_n:.1f} by the probability weights alone" if surveyed else "")
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     texts = [weight_words(record), f"{'; '.join(spread)}."]
+    if surveyed:
+        texts.append(
+            f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
+            "lost beyond that is a matter of overlap."
+        )
     poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
     return texts + [f"A warning was given: {note}" for note in poor]
 

@@ -6,6 +6,7 @@ from causalrisk._version import __version__
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.wording import (
     RESAMPLES,
     clip_text,
@@ -97,7 +98,7 @@ def methods_paragraph(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f", with {design.weight_type} weights ({design.weights_name})"
     parts.append(f"{rows}. {_errors_sentence(record)}")
-    parts.append(f"Computed by causalrisk {__version__} from seed {record.seed.entropy}.")
+    parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
     return " ".join(parts)
 
 

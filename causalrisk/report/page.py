@@ -22,10 +22,12 @@ from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, 
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
+from causalrisk.estimators.fit import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
 from causalrisk.report.call import call_of, versions_text
@@ -281,7 +283,9 @@ def _summary(record: FitRecord, alpha: float) -> Part:
 def _overlap(record: FitRecord) -> Part:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
-    reading = read_overlap(table, warned, record.options.population is ALL)
+    everybody, weights = record.options.population is ALL, record.used_weight_fit
+    instead = populations_that_overlap(record.sample, weights, record.design, record.target)
+    reading = read_overlap(table, warned, everybody, record.design.unit_name, instead)
     figures = [
         figure_html(
             partial(plots.plot_overlap, record, arm=label),
@@ -513,7 +517,7 @@ def _methods(record: FitRecord, done: set[str]) -> Part:
 
 def _repeat(record: FitRecord) -> Part:
     body = [
-        paragraph(f"Seed {record.seed.entropy}. {versions_text()}."),
+        paragraph(f"Seed {seed_text(record.seed)}. {versions_text()}."),
         f"<pre><code>{html.escape(call_of(record))}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL
+from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.report.numbers import format_number, format_p
-from causalrisk.report.wording import count, joined
+from causalrisk.report.wording import TOTAL_WEIGHT, count, joined
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 SOME_LEFT = 2 / 3  # effective rows over rows
@@ -71,7 +71,9 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
     return Reading(min((reading.verdict for reading in found), key=order.index), headline, (*own, *shared))
 
 
-def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
+def read_overlap(
+    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] = ()
+) -> Reading:
     """Read the table of `overlap()`.
 
     Parameters
@@ -82,13 +84,18 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
         Whether the fit warned of poor overlap.
     everybody : bool
         Whether everybody is the target, so that the limits of Crump et al. apply.
+    unit_name : str
+        What an observation is called.
+    instead : sequence of str
+        Names of the other targets that overlap.
 
     Returns
     -------
     Reading
         The reading.
     """
-    kept, rows = table["effective n"] / table["n"], int(table["n"].sum())
+    surveyed, rows = "survey n" in table, int(table["n"].sum())
+    kept = table["effective n"] / table["survey n" if surveyed else "n"]
     worst = kept.idxmin()
     outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
     lonely = int(table["outside support"].sum())
@@ -99,13 +106,14 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([
-        f"the {count(int(row['n']), 'row')} of arm {label} count like {row['effective n']:.0f} (largest weight "
-        f"{format_number(row['largest weight'])})"
+        f"the {count(int(row['n']), unit_name)} of arm {label} count like {row['effective n']:.0f} (largest weight "
+        f"{format_number(row['largest weight'])}"
+        + (f"; like {row['survey n']:.0f} by the probability weights alone)" if surveyed else ")")
         for label, row in table.iterrows()
     ])  # fmt: skip
     texts = [
-        f"Once weighted, {arms}. {count(lonely, 'row')} of {rows} have a propensity score that does not occur in some "
-        "arm, so that their outcome there is extrapolated by the outcome model."
+        f"Once weighted, {arms}. {count(lonely, unit_name)} of {rows} have a propensity score that does not occur in "
+        "some arm, so that their outcome there is extrapolated by the outcome model."
     ]
     if outside:
         if "crump cut" in table:
@@ -114,21 +122,27 @@ def read_overlap(table: pd.DataFrame, warned: bool, everybody: bool) -> Reading:
             limits = f"[{table['crump low'].iloc[0]:.3f}, {table['crump high'].iloc[0]:.3f}]"
             found = f"scores outside {limits}, the limits of Crump et al. (2009)"
         texts.append(
-            f"{outside} rows ({outside / rows:.0%}) have {found} beyond which an average over everybody costs more "
-            "precision than it is worth."
+            f"{outside} {unit_name}s ({outside / rows:.0%}) have {found} beyond which an average over everybody costs "
+            "more precision than it is worth."
         )
     if verdict != GOOD:
         texts.append(
             "Where there is hardly a counterpart, the data do not answer the question and the models do. Consider "
-            'another population: target="overlap" or trim="crump", and say so.'
+            f"another population:  {populations_text(instead)},  and say so."
         )
     texts.append(
-        "Called bad where the fit warned (an arm keeps less than a third of its rows once weighted, for a target other "
-        "than everybody less than a fifth) or a fifth of all rows are outside the limits; thin below two thirds or "
-        "above 5%."
+        f"Called bad where the fit warned (an arm keeps less than a third of its {unit_name}s once weighted, for a "
+        f"target other than everybody less than a fifth) or a fifth of all {unit_name}s are outside the limits; thin "
+        "below two thirds or above 5%."
     )
+    left = f"its {unit_name}s"
+    if surveyed:
+        left = f"what the probability weights alone leave of its {unit_name}s"
+        texts.append(
+            f"n, effective n and weights are of {TOTAL_WEIGHT}; the verdict leaves out what these cost by themselves."
+        )
     return Reading(
-        verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of its rows.", tuple(texts)
+        verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of {left}.", tuple(texts)
     )
 
 

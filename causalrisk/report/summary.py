@@ -18,11 +18,14 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.numbers import column_format, format_number, format_p, format_share
 from causalrisk.report.tables.summary import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.wording import (
+    SURVEY_N,
+    TOTAL_WEIGHT,
     choice_words,
     clip_text,
     covariance_name,
@@ -177,7 +180,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         used = int((record.boot.failures == Failure.OK).sum())
         inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
     if record.boot is not None or joint is not None:
-        inference.append(("Seed:", f"{record.seed.entropy}"))
+        inference.append(("Seed:", seed_text(record.seed)))
     if joint is None:
         right += inference
     else:
@@ -245,15 +248,21 @@ def _arms_table(record: FitRecord) -> TableContent:
     if record.weight_fit is None or not record.spec.uses_propensity:
         counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
         return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
-    largest = [f"{arm.largest:.2f}" if arm.largest < LARGE_WEIGHT else f"{arm.largest:.3g}" for arm in overlap]
-    header = (("", "", "effective", "largest", "weight in"), ("By arm", "n", "n", "weight", "top 1%"))
-    cells = [
-        (f"{a.n}", f"{a.effective_n:.1f}", w, format_share(a.top_share)) for a, w in zip(overlap, largest, strict=True)
-    ]
-    rows = tuple((label, *numbers) for label, numbers in zip(labels, cells, strict=True))
-    known = 5 if np.isfinite([arm.top_share for arm in overlap]).all() else 4  # a scan does not know the last
-    shown = tuple(row[:known] for row in rows), tuple(row[:known] for row in header)
-    return TableContent(rows=shown[0], header=shown[1], widths=(0, 11, 12, 10, 11)[:known])
+    largest = [arm.heaviest for arm in overlap]
+    columns = {
+        ("", "n"): (11, [f"{arm.n}" for arm in overlap]),
+        ("survey", "n"): (10, [f"{arm.alone_n:.1f}" for arm in overlap]),
+        ("effective", "n"): (12, [f"{arm.effective_n:.1f}" for arm in overlap]),
+        ("largest", "weight"): (10, [f"{w:.2f}" if w < LARGE_WEIGHT else f"{w:.3g}" for w in largest]),
+        ("weight in", "top 1%"): (11, [format_share(arm.top_share) for arm in overlap]),
+    }
+    if record.design.weight_type != "probability":
+        del columns["survey", "n"]
+    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know it
+        del columns["weight in", "top 1%"]
+    widths, cells = zip(*columns.values(), strict=True)
+    header = tuple(zip(("", "By arm"), *columns, strict=True))
+    return TableContent(rows=tuple(zip(labels, *cells, strict=True)), header=header, widths=(0, *widths))
 
 
 def _risk_table(joint: JointRecord) -> TableContent:
@@ -332,6 +341,8 @@ def _notes(record: FitRecord) -> list[str]:
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     notes += _ledger_notes(record)
+    if record.design.weight_type == "probability" and record.spec.uses_propensity:
+        notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
     notes += _score_notes(record)
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
@@ -422,7 +433,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Rows dropped:", f"{design.n_dropped}"),
         ("Std. errors:", f"bootstrap ({kind})"),
         ("Resamples:", f"{used} of {drawn} used by all"),
-        ("Seed:", f"{records[0].seed.entropy}"),
+        ("Seed:", seed_text(records[0].seed)),
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))

@@ -12,7 +12,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import Covariate, covariates_in, renamed
-from causalrisk.design.moderators import MANY_LEVELS, shown_level
+from causalrisk.design.moderators import MANY_LEVELS, shown_levels
 from causalrisk.diagnostics.balance import check_threshold, chosen_covariates
 from causalrisk.diagnostics.column_sums import WHEN, ColumnSums, WeightedRows
 from causalrisk.errors import DesignError, OptionError
@@ -287,7 +287,7 @@ def _groups(by: Any, table: Table, reference: Any, levels: Mapping[Any, str], to
             f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
             "Leave by= out for one table of all rows, or cut it into groups with pandas.cut."
         )
-    labels = [levels.get(level, shown_level(level)) for level in found]
+    labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
     first = 0
     if reference is not None:
         places = [k for k, level in enumerate(found) if reference == level or reference == labels[k]]

@@ -14,6 +14,7 @@ from causalrisk.inference import intervals
 from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.wording import covariance_name, has_converged, outcome_model_text, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
@@ -95,14 +96,14 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "n_boot": np.nan if boot is None else len(boot.failures),
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
         "smallest_effective_n": min(arm.effective_n for arm in record.overlap),
-        "largest_weight": max(arm.largest for arm in record.overlap),
+        "largest_weight": max(arm.heaviest for arm in record.overlap),
         "n_replicates": np.nan if joint is None else joint.replicates.count,
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
         "anchor": np.nan if joint is None else joint.anchor,
         "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
-        "seed": str(record.seed.entropy),
+        "seed": seed_text(record.seed),
         "converged": has_converged(record),
     }
     return pd.DataFrame([row])

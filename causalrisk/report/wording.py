@@ -104,6 +104,10 @@ def offset_words(record: FitRecord) -> str:
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
 
 
+SURVEY_N = "survey n is the effective n by the probability weights alone"
+TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
+
+
 def weight_words(record: FitRecord) -> str:
     """Return what a row weighs, and why."""
     population = record.options.population

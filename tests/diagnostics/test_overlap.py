@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -85,7 +89,7 @@ def test_a_fit_whose_report_says_bad_has_warned():
     (True, 0.30, True), (True, 0.35, False), (False, 0.19, True), (False, 0.30, False),
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
-    arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0)
+    arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01, 100.0)
     assert bool(overlap_message([arm], ["a"], (0, 100) if everybody else None)) == warned
 
 
@@ -93,3 +97,95 @@ def test_the_limits_of_the_warnings_are_in_their_docstrings():
     for kind, word in ((cr.OverlapWarning, "third"), (cr.DesignWarning, "10"), (cr.MonteCarloWarning, "5%"),
                        (cr.ResampleWarning, "200")):  # fmt: skip
         assert word in kind.__doc__
+
+
+def coin_flip(n=2000, sd=1.3):
+    """An experiment whose survey weights are far more uneven than its treatment."""
+    rng = np.random.default_rng(1)
+    x, d, w = rng.normal(size=n), rng.integers(0, 2, n), np.exp(sd * rng.normal(size=n))
+    return pd.DataFrame({"y": x + d + rng.normal(size=n), "x": x, "d": d, "w": w})
+
+
+def kish(w):
+    return w.sum() ** 2 / (w**2).sum()
+
+
+@pytest.mark.parametrize("sd", [0.65, 1.0, 1.3])
+def test_survey_weights_are_no_matter_of_overlap(sd, tmp_path):
+    frame, options = coin_flip(sd=sd), {"treat": "d", "weights": "w", "weight_type": "probability"}
+    res = cr.IPWRA.from_formula("y ~ x", frame, **options).fit()  # warnings are errors
+    table, total = res.overlap(), res.importance_weights * frame.w / frame.w.mean()
+    for arm in (0, 1):
+        rows, row = frame.d == arm, table.loc[str(arm)]
+        assert row["survey n"] == pytest.approx(kish(frame.w[rows])) and row["n"] == rows.sum()
+        assert row["effective n"] == pytest.approx(kish(total[rows]))
+        assert row["largest weight"] == pytest.approx(total[rows].max())
+        assert row["largest share"] == pytest.approx(total[rows].max() / total[rows].sum())
+    assert (table["effective n"] / table["n"] < [0.75, 0.75]).all()  # which were called thin or bad
+    assert read_overlap(table, False, True).verdict == "good"
+    page = re.sub("<[^>]+>", "", res.report(tmp_path / "survey.html").read_text("utf-8"))
+    assert "Overlap is good" in page and "Overlap is bad" not in page
+    (line,) = [line for line in str(res.summary()).splitlines() if re.match(r"1 +\d{3,4} ", line)]
+    shown = table.loc["1", ["n", "survey n", "effective n", "largest weight"]]
+    np.testing.assert_allclose([float(word) for word in line.split()[1:5]], shown, atol=0.06)
+    told = str(res.explain())
+    assert f"of {table.loc['0', 'survey n']:.1f} by the probability weights alone" in told
+    blocks = cr.IPWRA.from_formula("y ~ x", cr.scan([frame[:700], frame[700:]]), **options).fit()
+    np.testing.assert_allclose(blocks.overlap(), table, rtol=1e-7)
+    assert f"{table.loc['1', 'survey n']:.1f}" in str(blocks.summary())
+
+
+def test_overlap_is_bad_under_survey_weights_where_it_is_without():
+    rng = np.random.default_rng(0)
+    frame = coin_flip().assign(d=lambda f: (rng.random(len(f)) < 1 / (1 + np.exp(-4 * f.x))).astype(int))
+    for own in ({}, {"weights": "w", "weight_type": "probability"}):
+        model = cr.IPWRA.from_formula("y ~ x", frame, treat="d", **own)
+        with pytest.warns(cr.OverlapWarning):
+            res = model.fit()
+        assert read_overlap(res.overlap(), True, True).verdict == "bad"
+
+
+def test_one_row_that_the_survey_makes_heavy_is_not_blamed_on_the_score():
+    frame = coin_flip(200, 0.1)
+    frame.loc[frame.index[frame.d == 1][0], "w"] = 60.0  # a third of the weight of its arm
+    cr.IPWRA.from_formula("y ~ x", frame, treat="d", weights="w", weight_type="probability").fit()
+
+
+def arms(shift, n=3000):
+    """Three arms of which the last is found in a corner of x only."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(n, 2))
+    utility = np.column_stack([np.zeros(n), 0.3 * x[:, 0], shift * x[:, 1] - 3.5])
+    d = np.array(["a", "b", "c"])[(utility + rng.gumbel(size=(n, 3))).argmax(axis=1)]
+    return pd.DataFrame({"y": x.sum(axis=1) + rng.normal(size=n), "x1": x[:, 0], "x2": x[:, 1], "d": d})
+
+
+def advice_of(data, formula, **options):
+    with pytest.warns(cr.OverlapWarning) as caught:
+        cr.IPWRA.from_formula(formula, data, **options).fit()
+    return str(caught[0].message).splitlines()[-1]
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned, tmp_path):
+    cps, three = cr.datasets.load_lalonde("cps3"), arms(2.0)
+    for data, formula, options, offered in (
+        (cps, LALONDE, {"treat": "treat"}, ["treated"]),
+        (cps.assign(treat=1 - cps.treat), LALONDE, {"treat": "treat"}, ["control"]),
+        (three, "y ~ x1 + x2", {"treat": "d", "reference": "a"}, ["c"]),
+    ):
+        source = cr.scan([data[: len(data) // 2], data[len(data) // 2 :]]) if scanned else data
+        advice = advice_of(source, formula, **options)
+        names = re.findall('target="(.*?)"', advice)
+        assert names == [*offered, "overlap"]
+        for name in offered:
+            cr.IPWRA.from_formula(formula, source, target=name, **options).fit()  # warnings are errors
+        others = {"treated", "control"} if len(options) == 1 else {"a", "b"}
+        for name in others - set(offered):
+            with pytest.warns(cr.OverlapWarning):
+                cr.IPWRA.from_formula(formula, source, target=name, **options).fit()
+    if not scanned:
+        with pytest.warns(cr.OverlapWarning):
+            res = cr.IPWRA.from_formula(LALONDE, cps, treat="treat").fit()
+        page = re.sub("<[^>]+>", "", unescape(res.report(tmp_path / "jobs.html").read_text("utf-8")))
+        assert 'another population:  target="treated"  or' in page and 'target="treated"' in str(res.explain())

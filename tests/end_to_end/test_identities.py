@@ -213,6 +213,11 @@ def test_diagnostics_count_frequency_weights_as_repeated_rows(frame):
     for table in ("balance", "overlap", "calibration", "sensitivity", "sensitivity_bounds", "se_decomposition"):
         one, other = (getattr(res, table)().select_dtypes("number") for res in (weighted, repeated))
         np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-8, err_msg=table)
+    half = counts % 2
+    for table in ("effects_by", "differences_by"):
+        one = getattr(weighted, table)(half)
+        pd.testing.assert_frame_equal(one, getattr(repeated, table)(np.repeat(half, counts)), rtol=1e-8)
+    assert list(weighted.effects_by(half)["n"]) == [counts[half == k].sum() for k in (0, 1)]
     pd.testing.assert_series_equal(weighted.calibration_error(), repeated.calibration_error())
     np.testing.assert_allclose(weighted.balance_test().statistic, repeated.balance_test().statistic, rtol=1e-4)
     first = np.r_[0, np.cumsum(counts)[:-1]]

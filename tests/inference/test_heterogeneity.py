@@ -146,6 +146,27 @@ def test_rows_that_were_dropped_have_no_group():
     assert res.effects_by(frame.g).n.sum() == 390
 
 
+@pytest.mark.parametrize(
+    ("levels", "shown"),
+    [
+        ([1234567.0, 1234568.0], ["1234567", "1234568"]),
+        ([2.0**60, 2.0**60 + 256], ["1.152921504606847e+18", "1.1529215046068472e+18"]),
+        ([2**60, 2**60 + 1], ["1152921504606846976", "1152921504606846977"]),
+        ([0.1, 0.10000001], ["0.1", "0.10000001"]),
+        ([0.1 + 0.2, 1.0], ["0.3", "1"]),
+        ([-1.0, 2.5], ["-1", "2.5"]),
+    ],
+)
+def test_groups_are_named_by_what_tells_them_apart(levels, shown):
+    frame = simulate(200)
+    by = np.array(levels)[frame.index % 2]
+    res = cr.IPWRA.from_formula("y ~ x1", frame, treat="d").fit()
+    assert list(res.effects_by(by).index) == shown
+    assert set(res.differences_by(by).index) == {(shown[0], shown[1]), (shown[1], shown[0])}
+    table = str(cr.table_one("~ x1", frame.assign(g=by), by="g"))
+    assert all(name in table.split() for name in shown)
+
+
 def test_what_effects_by_refuses():
     frame = grouped()
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalrisk.numerics.blocks import add_up
-from causalrisk.propensity.limits import CostsBelow, crump_cut, searched_cut
+from causalrisk.propensity.limits import CostsBelow, crump_cut, inverse_sum, searched_cut
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -30,3 +30,17 @@ def test_the_cut_searched_is_the_cut(seed):
 
     np.testing.assert_allclose(searched_cut(below, n), crump_cut(scores, weights), rtol=1e-11)
     assert len(passes) <= 4
+
+
+@pytest.mark.parametrize("rare", [[0.1, 0.9], [0.1, 0.1, 0.8]])
+def test_no_row_above_the_cut_is_a_cut_without_end_whatever_rows_between_cost(rare):
+    """Of ten rows of the larger cost the first is above twice the mean up to it, the last below the mean of all."""
+    even = np.full((len(rare), 10), 1 / len(rare))
+    scores = np.concatenate([even, np.repeat(np.array(rare)[:, None], 10, axis=1)], axis=1)
+    low, high = inverse_sum(scores)[[0, -1]]
+    assert high > 2 * (10 * low + high) / 11 and high < low + high
+
+    def below(values):
+        return CostsBelow.of(values, scores, np.ones(20))
+
+    assert crump_cut(scores, np.ones(20)) == searched_cut(below, 20) == np.inf

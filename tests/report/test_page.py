@@ -17,6 +17,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.report.call import call_of
+from causalrisk.report.methods import methods_paragraph
 from causalrisk.report.readings import (
     BAD,
     CAUTION,
@@ -186,6 +187,38 @@ def test_calls_of_other_codings_and_options():
     scope = {"y": FRAME.y, "X": FRAME[["x1"]].assign(const=1.0), "treat": FRAME.d, "Z": None}
     exec(call_of(arrays._record), scope)
     assert scope["res"].effect == arrays.effect
+
+
+RNGS = {
+    "int": lambda: 5,
+    "numpy int": lambda: np.int64(5),
+    "None": lambda: None,
+    "sequence": lambda: np.random.SeedSequence(5),
+    "of several": lambda: np.random.SeedSequence([3, 4]),
+    "of an array": lambda: np.random.SeedSequence(np.array([3, 4])),
+    "spawned": lambda: np.random.SeedSequence(5).spawn(2)[1],
+    "spawned twice": lambda: np.random.SeedSequence([3, 4]).spawn(2)[1].spawn(3)[2],
+    "a key of numpy": lambda: np.random.SeedSequence(5, spawn_key=(np.int64(1),)),
+    "generator": lambda: np.random.default_rng(5),
+    "generator of a spawned sequence": lambda: np.random.default_rng(np.random.SeedSequence(5).spawn(2)[1]),
+    "spawned generator": lambda: np.random.default_rng(5).spawn(2)[1],
+}
+
+
+@pytest.mark.parametrize("rng", RNGS.values(), ids=RNGS.keys())
+def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomness(rng):
+    model = cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d")
+    res, scope = model.fit(n_boot=10, rng=rng()), {"data": FRAME}
+    exec(call_of(res._record), scope)
+    pd.testing.assert_frame_equal(scope["res"].boot_params, res.boot_params)
+    pd.testing.assert_frame_equal(model.fit(n_boot=10, rng=res.seed).boot_params, res.boot_params)
+    said = res.glance()["seed"].item()
+    assert f"from seed {said}." in methods_paragraph(res._record) and said in call_of(res._record)
+    blocks = cr.scan([FRAME[:100], FRAME[100:]])
+    of_scan = cr.JRE.from_formula("y ~ x1", blocks, treat="d").fit(n_replicates=20, cov_type="robust", rng=rng())
+    scope = {"data": blocks}
+    exec(call_of(of_scan._record), scope)
+    pd.testing.assert_series_equal(scope["res"].params, of_scan.params)
 
 
 def test_without_matplotlib(jobs, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from causalrisk.estimators.blocked.separate import (
 )
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.fit import (
+    KeepStart,
     check_clusters,
     check_converged,
     check_outcome,
@@ -123,7 +124,11 @@ def _parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> Iterato
 
 
 def fit_joint_blocks(
-    design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
+    design: ScannedDesign,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+    keep: KeepStart,
 ) -> FitRecord:
     """Fit the Joint Robust Estimator to a scan.
 
@@ -137,6 +142,8 @@ def fit_joint_blocks(
         How standard errors are computed.
     joint_options : JREOptions
         How it is trained.
+    keep : callable
+        As in `fit_joint`; its covariance takes a pass over the rows.
 
     Returns
     -------
@@ -152,6 +159,7 @@ def fit_joint_blocks(
     notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
     _check_clusters_held_out(problem, joint_options, inference.memory)
     start, fit = separate_record(problem, inference, kinds, notes)
+    covariance = keep(start)
     joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
     trained = train_by(trainer_of(joint, start, joint_options), joint_options, units_of(joint, start), notes)
     check_converged(trained, method, notes)
@@ -166,9 +174,12 @@ def fit_joint_blocks(
         failed=estimate.failed,
     )
     record = dataclasses.replace(
-        trained, problem=joint.without_rows(), estimate=dataclasses.replace(trained.estimate, estimate=kept)
+        trained,
+        problem=joint.without_rows(),
+        estimate=dataclasses.replace(trained.estimate, estimate=kept),
+        start_covariance=covariance,
     )
-    passes = JointPasses(joint, cast(SolvedRows, estimate.rows), cast(LaterPasses, start.passes))
+    passes = JointPasses(joint, cast(SolvedRows, estimate.rows))
     return dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes, notes=tuple(notes))
 
 
@@ -234,13 +245,10 @@ class JointPasses(LaterPasses):
         What was trained.
     rows : SolvedRows
         The influence function.
-    start : LaterPasses
-        Passes of the fit it started from.
     """
 
     problem: ScannedJointProblem
     rows: SolvedRows
-    start: LaterPasses
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""

@@ -26,7 +26,14 @@ from causalrisk.estimators.blocked.trimming import trimmed
 from causalrisk.estimators.blocked.weights import BlockedWeights, FittedScan, OfLikelihoods, fit_blocked_weights
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.exposure import check_means, check_offset
-from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
+from causalrisk.estimators.fit import (
+    check_clusters,
+    check_outcome,
+    not_converged,
+    overlapping_arms,
+    weights_of_arms,
+    weights_toward_arms,
+)
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.outcome import (
     ArmTraining,
@@ -56,7 +63,7 @@ from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.numerics.parallel import worker_count
-from causalrisk.propensity.limits import ArmWeights, combined_weights, overlap_message, remote_units
+from causalrisk.propensity.limits import ArmWeights, combined_by_key, overlap_message, remote_units
 from causalrisk.propensity.row_weights import RowWeights
 from causalrisk.propensity.targets import FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightFit
@@ -363,7 +370,6 @@ class BlockedPasses(LaterPasses):
     fit: BlockedFit
     at: SolvedMeans
     params: Array
-    start = None
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""
@@ -389,7 +395,8 @@ class _WeightSpread:
 
     def __init__(self, problem: Problem, fit: BlockedFit) -> None:
         self.problem, self.fit = problem, fit
-        self.parts: list[list[ArmWeights]] = [[] for _ in range(problem.n_arms)]
+        self.arms: dict[int, ArmWeights] = {}
+        self.toward: dict[tuple[int, int], ArmWeights] = {}
         self.remote, self.clipped = np.zeros(2, dtype=np.intp), 0
         self.begun = False
 
@@ -401,33 +408,58 @@ class _WeightSpread:
         return self._first(function)
 
     def _first(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
-        for result, (found, remote, clipped) in self.problem.over(functools.partial(_with_spread, function, self.fit)):
-            for a, summary in found.items():
-                self.parts[a] = [combined_weights([*self.parts[a], summary])]
-            self.remote += remote
-            self.clipped += clipped
+        for result, block in self.problem.over(functools.partial(_with_spread, function, self.fit)):
+            self.arms = combined_by_key([self.arms, block.arms])
+            self.toward = combined_by_key([self.toward, block.toward])
+            self.remote += block.remote
+            self.clipped += block.clipped
             yield result
 
     def summaries(self, notes: Notes) -> tuple[ArmWeights, ...]:
         """Summaries of all rows; a warning where few rows dominate."""
         design, target = self.problem.design, self.problem.target
         everybody = self.problem.spec.uses_propensity and target.separable and target.toward is None
-        arms = tuple(part for [part] in self.parts)
+        arms = tuple(self.arms[a] for a in range(self.problem.n_arms))
+        instead = overlapping_arms(self.toward, design.labels, target) if self.toward else ()
         remote = (int(self.remote[0]), int(self.remote[1])) if everybody else None
-        message = overlap_message(arms, design.labels, remote, design.unit_name)
+        message = overlap_message(arms, design.labels, remote, design.unit_name, instead)
         if message:
             notes.warn(message, OverlapWarning)
         return arms
 
 
-def _with_spread(
-    function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block
-) -> tuple[T, tuple[dict[int, ArmWeights], NDArray[np.intp], int]]:
+@dataclass(frozen=True)
+class _BlockSpread:
+    """How the weights of a block are spread.
+
+    Parameters
+    ----------
+    arms : dict of int to ArmWeights
+        Of each arm.
+    toward : dict of tuple of int to ArmWeights
+        As by `weights_toward_arms`; nothing where there are no scores.
+    remote : ndarray of int, shape (2,)
+        Of `remote_units`.
+    clipped : int
+        Observations whose score was clipped.
+    """
+
+    arms: dict[int, ArmWeights]
+    toward: dict[tuple[int, int], ArmWeights]
+    remote: NDArray[np.intp]
+    clipped: int
+
+
+def _with_spread(function: Callable[[TrainedRows], T], fit: BlockedFit, block: Block) -> tuple[T, _BlockSpread]:
     """Apply a function to the rows of a block, and say how their weights are spread."""
-    rows, sample = fit.rows(block), block.sample
+    rows, sample, design = fit.rows(block), block.sample, block.problem.design
     weights = rows.weights if isinstance(rows.weights, WeightFit) and rows.spec.uses_propensity else None
-    units = sample.s if block.problem.design.weight_type == "frequency" else np.ones(sample.n)
-    found = weights_of_arms(rows.sample, weights, units)
-    remote = np.zeros(2, dtype=np.intp) if weights is None else np.array(remote_units(weights.probabilities, units))
+    units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
+    inverse, remote, toward = np.ones(sample.n), np.zeros(2, dtype=np.intp), {}
+    if weights is not None:
+        scores, inverse = weights.probabilities, weights.undivided
+        remote = np.array(remote_units(scores, units))
+        toward = weights_toward_arms(rows.sample, scores, units, design.nobs)
+    arms = weights_of_arms(rows.sample, inverse, units, design.nobs)
     clipped = int((units * sample.observed)[rows.weights.clipped].sum()) if isinstance(rows.weights, WeightFit) else 0
-    return function(rows), (found, remote, clipped)
+    return function(rows), _BlockSpread(arms, toward, remote, clipped)

@@ -1,0 +1,59 @@
+"""Names of the coefficients: the arm that each belongs to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+
+FORMULA = "y ~ x1 + x2"
+
+
+def three_arms(n=400):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(n, 2))
+    d = (np.column_stack([0 * x[:, 0], 0.5 * x[:, 0], -0.5 * x[:, 1]]) + rng.gumbel(size=(n, 3))).argmax(axis=1)
+    return pd.DataFrame({"y": x.sum(axis=1) + d + rng.normal(size=n), "x1": x[:, 0], "x2": x[:, 1], "d": d})
+
+
+def first_equation(data, arm, target):
+    """What calibration asks of an arm: its weighted covariates are those of the target, by statsmodels' own columns."""
+    x = np.column_stack([np.ones(len(data)), data.x1, data.x2])
+    own, wanted = (data.d == arm).to_numpy(), x.sum(axis=0) if target == "all" else x[data.d == target].sum(axis=0)
+    return x, own, wanted
+
+
+@pytest.mark.parametrize("clip", [None, (1e-6, 1 - 1e-6)])
+@pytest.mark.parametrize("target", ["all", 0, 1, 2])
+@pytest.mark.parametrize("estimator", [cr.IPWRA, cr.AIPW, cr.Hajek, cr.JRE])
+def test_calibrated_coefficients_balance_the_arm_they_are_named_for(estimator, target, clip):
+    data = three_arms()
+    options = {"treat": "d", "reference": 0, "target": target, "propensity_loss": "calibrated"}
+    model = estimator.from_formula(FORMULA, data, clip=clip, **options)
+    res = model.fit(cov_type="robust")
+    gamma = res.propensity_params
+    arms = [arm for arm in range(3) if arm != target]
+    assert list(gamma.index) == [f"{arm}: {term}" for arm in arms for term in ("Intercept", "x1", "x2")]
+    assert list(res.propensity_bse.index) == list(gamma.index) and res.propensity_bse.gt(0).all()
+    for arm in arms:
+        x, own, wanted = first_equation(data, arm, target)
+        odds = np.exp(-x[own] @ gamma[[f"{arm}: {term}" for term in ("Intercept", "x1", "x2")]].to_numpy())
+        weights = 1 + odds if target == "all" else odds
+        np.testing.assert_allclose(weights @ x[own], wanted, rtol=1e-6, atol=1e-6)
+    named = [name for name in res.estimating_equations() if name.startswith("propensity: ")]
+    assert named == [f"propensity: {name}" for name in gamma.index]
+
+
+@pytest.mark.parametrize("loss", ["ml", "calibrated"])
+@pytest.mark.parametrize("scores", ["two", "three"])
+def test_a_clip_that_clips_nothing_changes_no_name_and_a_scan_has_them_too(scores, loss):
+    data = three_arms()
+    data = data.assign(d=(data.d > 0) * 1) if scores == "two" else data
+    options = {"treat": "d", "reference": 0, "propensity_loss": loss}
+    plain = cr.IPWRA.from_formula(FORMULA, data, **options).fit()
+    for source in (data, cr.scan([data[:150], data[150:]])):
+        clipped = cr.IPWRA.from_formula(FORMULA, source, clip=(1e-6, 1 - 1e-6), **options).fit()
+        pd.testing.assert_series_equal(clipped.propensity_params, plain.propensity_params, rtol=1e-7)
+        pd.testing.assert_series_equal(clipped.propensity_bse, plain.propensity_bse, rtol=1e-6)
