@@ -11,6 +11,7 @@ from typing import Any
 from causalrisk.errors import UnavailableError
 from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.files import write_whole
+from causalrisk.report.tables.columns import flat
 
 POINTS = 9  # size of the type
 FONT = "Times New Roman"
@@ -77,11 +78,11 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
         section.orientation = WD_ORIENT.LANDSCAPE
     for table in tables:
         if table.title:
-            document.add_paragraph().add_run(table.title).bold = True
+            document.add_paragraph().add_run(flat(table.title)).bold = True
         _add_table(document, table, line)
         document.add_paragraph()
     for note in notes:
-        document.add_paragraph(note)
+        document.add_paragraph(flat(note))
     written = io.BytesIO()
     document.save(written)
     write_whole(path, written.getvalue())
