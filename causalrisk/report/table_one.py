@@ -338,7 +338,7 @@ def balance_for_paper(
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
+    content = TableContent(rows=_rows(covariates, cells), header=header, title=title, spanned=1)
     return PaperTable(content, [*said, *notes], _moments_frame(found, design.labels), together=half)
 
 
