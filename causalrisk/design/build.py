@@ -124,6 +124,7 @@ def freeze(
     )
     for note in notes:
         warn_user(note, DesignWarning)
+    cluster, clusters = (None, None) if by.cluster is None else cluster_codes(rows.of(by.cluster.values), by.cluster.name)
     return Design(
         y=models.y,
         X=matrices.X,
@@ -131,7 +132,7 @@ def freeze(
         arm=coding.arm,
         weights=weights,
         weight_type=by.weight_type,
-        cluster=None if by.cluster is None else cluster_codes(rows.of(by.cluster.values), by.cluster.name),
+        cluster=cluster,
         offset=kept_offset(by, rows.keep, (by.treat.name, models.endog_name)),
         offset_kind=by.offset_kind,
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
@@ -155,4 +156,5 @@ def freeze(
         missing=missing,
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,
+        clusters=clusters,
     )

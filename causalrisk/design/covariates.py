@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,13 +37,28 @@ class Covariate:
         Name of the variable or product.
     level : str
         Level that the column indicates; empty for numbers and for factors of two levels 0 and 1.
-    values : ndarray of float64, shape (n,)
-        The column; NaN where a variable is missing.
+    column : ndarray, shape (n,)
+        Numbers, NaN where a variable is missing; or the code of each row's level, -1 where it is missing, which the
+        columns of one factor share.
+    code : int or None
+        Code of the level that the column indicates; None for numbers.
     """
 
     term: str
     level: str
-    values: np.ndarray
+    column: np.ndarray
+    code: int | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """The column as numbers, NaN where a variable is missing, shape (n,)."""
+        if self.code is None:
+            return self.column
+        return np.where(self.column < 0, np.nan, self.column == self.code)
+
+    def of(self, rows: np.ndarray) -> Covariate:
+        """Return the column on some of the rows, by position or as a mask."""
+        return replace(self, column=self.column[rows])
 
     @property
     def name(self) -> str:
@@ -90,7 +106,7 @@ def reader_name(code: str) -> str:
     return code.replace("np.", "").replace(" ** ", "^").replace("**", "^")
 
 
-def covariates_of(formula: Formula, scope: Scope, n: int) -> list[Covariate]:
+def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = None) -> list[Covariate]:
     """Return the columns of a formula's right-hand side, every level of a factor among them.
 
     Parameters
@@ -101,6 +117,8 @@ def covariates_of(formula: Formula, scope: Scope, n: int) -> list[Covariate]:
         What its names mean; variables may miss values.
     n : int
         Number of rows.
+    most : int, optional
+        Levels that a term may have.
 
     Returns
     -------
@@ -110,7 +128,7 @@ def covariates_of(formula: Formula, scope: Scope, n: int) -> list[Covariate]:
     Raises
     ------
     DesignError
-        If a term cannot be evaluated.
+        If a term cannot be evaluated, or has too many levels.
     """
     found = []
     for term in formula.right:
@@ -120,8 +138,40 @@ def covariates_of(formula: Formula, scope: Scope, n: int) -> list[Covariate]:
         codes = set().union(*(coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
-            found += _products(factor_values(term, formula, Scope(known, scope.constants)), keep)
+            if most is not None:  # of variables before their levels are coded, of functions of them after
+                _check_listed(_levels_of(term, known, codes), most, known)
+            factors = factor_values(term, formula, Scope(known, scope.constants))
+            if most is not None:
+                _check_listed({f.code: 1 if f.levels is None else len(f.levels) for f in factors}, most, known)
+            found += _products(factors, keep)
     return found
+
+
+def _levels_of(term: Any, variables: Mapping[str, pd.Series], coded: Container[str]) -> dict[str, int]:
+    """Return the number of levels of each factor of a term that is a variable with levels."""
+    names = ((factor.code, variables.get(reader_name(factor.code))) for factor in term.factors)
+    return {
+        code: int(values.nunique())
+        for code, values in names
+        if values is not None and (reader_name(code) in coded or values.dtype.kind not in "bif")
+    }
+
+
+def _check_listed(counts: Mapping[str, int], most: int, variables: Container[str]) -> None:
+    """Raise a DesignError where the factors of a term, with their levels, have more than a reader can take in."""
+    levels = math.prod(counts.values())
+    if levels > most:
+        name = reader_name(max(counts, key=lambda code: counts[code]))
+        product = " * ".join(map(reader_name, counts))
+        found = f"{product!r} has {levels:,} levels, each a row of the table; expected at most {most}."
+        if name not in variables:
+            raise DesignError(f"{found}\nLeave it out, or give it fewer levels.")
+        column = f'data["{name}"]'
+        raise DesignError(
+            f"{found}\nLeave it out, or put all but the most frequent levels together:\n"
+            f"Type  frequent = {column}.value_counts().index[:20]; {column} = {column}.astype(object)"
+            f'.where({column}.isin(frequent) | {column}.isna(), "other").'
+        )
 
 
 def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
@@ -147,7 +197,7 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
             columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
         for column in columns:
             found.setdefault(column.name, column)
-    kept = (replace(c, values=c.values[keep]) for c in found.values())
+    kept = (c.of(keep) for c in found.values())
     return [c for c in kept if np.ptp(c.values) > 0]
 
 
@@ -178,7 +228,7 @@ def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covaria
     return list(found.values())
 
 
-def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
+def covariates_in(covariates: Any, table: Table, most: int | None = None) -> list[Covariate]:
     """Return the columns that were asked for.
 
     Parameters
@@ -187,6 +237,8 @@ def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
         A one-sided formula ("~ age + C(race)"), names of variables, or None for all of the table.
     table : Table
         The variables.
+    most : int, optional
+        Levels that a variable or a product may have.
 
     Returns
     -------
@@ -196,7 +248,7 @@ def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
     Raises
     ------
     DesignError
-        If a name is unknown.
+        If a name is unknown, or a variable has too many levels.
     OptionError
         If a formula has a left-hand side.
     """
@@ -219,7 +271,7 @@ def covariates_in(covariates: Any, table: Table) -> list[Covariate]:
             raise OptionError('there are no covariates; expected at least one.\nType  ["age"]  with names of yours.')
         text = " + ".join(map(in_formula, names))
     formula = parse(text, "covariates", [])
-    return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index))
+    return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index), most)
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
@@ -320,7 +372,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
         return names.get(term) or " * ".join(map(label, term.split(" * ")))
 
     return [
-        Covariate(names[c.name], "", c.values) if c.name in names else Covariate(product(c.term), c.level, c.values)
+        replace(c, term=names[c.name], level="") if c.name in names else replace(c, term=product(c.term))
         for c in covariates
     ]
 
@@ -332,28 +384,29 @@ def _variable(part: str) -> tuple[str, str]:
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:
-    """Multiply the columns of the factors of a term; NaN on the rows that are not kept."""
+    """Multiply the columns of the factors of a term, given on the rows that are kept; NaN on the others."""
     products = []
-    for parts in itertools.product(*map(_columns, factors)):
-        values = np.full(len(keep), np.nan)
-        values[keep] = np.prod([values for _, _, values in parts], axis=0)
+    for parts in itertools.product(*(_columns(factor, keep) for factor in factors)):
         if len(parts) == 1:
-            products.append(Covariate(*parts[0][:2], values))
+            products.append(parts[0])
         else:
-            name = " * ".join(f"{name}: {level}" if level else name for name, level, _ in parts)
-            products.append(Covariate(name, "", values))
+            values = np.prod([part.values for part in parts], axis=0)
+            products.append(Covariate(" * ".join(part.name for part in parts), "", values))
     return products
 
 
-def _columns(factor: FactorValues) -> list[tuple[str, str, np.ndarray]]:
-    """Name, level and values of each column of a factor."""
+def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
+    """Return the columns of a factor, given on the rows that are kept, on all rows."""
     name = reader_name(factor.code)
     if factor.levels is None:
         many = factor.values.shape[1] > 1
-        return [(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(factor.values.T)]
-    shown = shown_levels(factor.levels)
-    indicators = [(level, (factor.values == k).astype(float)) for k, level in enumerate(shown)]
+        columns = np.full((factor.values.shape[1], len(keep)), np.nan)
+        columns[:, keep] = factor.values.T
+        return [Covariate(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(columns)]
+    codes = np.full(len(keep), -1)
+    codes[keep] = factor.values
+    indicators = [Covariate(name, shown, codes, k) for k, shown in enumerate(shown_levels(factor.levels))]
     if len(indicators) == 2:
-        level, values = indicators[1]
-        return [(name, "" if {shown for shown, _ in indicators} in PLAIN_LEVELS else level, values)]
-    return [(name, level, values) for level, values in indicators]
+        plain_name = {indicator.level for indicator in indicators} in PLAIN_LEVELS
+        return [replace(indicators[1], level="")] if plain_name else [indicators[1]]
+    return indicators

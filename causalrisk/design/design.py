@@ -68,6 +68,8 @@ class Design:
         What was done with rows that miss a value.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
+    clusters : pandas.Index, shape (G,), or None
+        What the clusters are called; None also where the rows are elsewhere.
 
     Notes
     -----
@@ -104,6 +106,7 @@ class Design:
     missing: str
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
+    clusters: pd.Index | None = None
 
     def __post_init__(self) -> None:
         for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.offset, self.score):
@@ -226,7 +229,7 @@ class Design:
         """Arrays and encoders of the rows kept."""
         if not keep.any():
             raise DesignError("no observations left.")
-        arm, cluster = self.arm[keep], None
+        arm, cluster, clusters = self.arm[keep], None, None
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         matrices = supported(
@@ -238,8 +241,9 @@ class Design:
             variables={},
             constant_outcome=self.constant_outcome,
         )
-        if self.cluster is not None and self.cluster_name is not None:
-            cluster = cluster_codes(pd.Series(self.cluster[keep]), self.cluster_name)
+        if self.cluster is not None:
+            cluster, numbers = cluster_codes(pd.Series(self.cluster[keep]), str(self.cluster_name))
+            clusters = None if self.clusters is None else self.clusters[numbers]
         return replace(
             self,
             y=self.y[keep],
@@ -248,6 +252,7 @@ class Design:
             arm=arm,
             weights=weights,
             cluster=cluster,
+            clusters=clusters,
             offset=None if self.offset is None else self.offset[keep],
             score=None if self.score is None else self.score[keep],
             exog_names=matrices.outcome.names,

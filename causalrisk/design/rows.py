@@ -260,8 +260,8 @@ def check_smallest(low: float, high: float, share: float, name: str | None) -> N
         )
 
 
-def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
-    """Return the number of each row's cluster, 0 .. G-1.
+def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
+    """Return the number of each row's cluster, 0 .. G-1, and what the clusters are called.
 
     Parameters
     ----------
@@ -272,8 +272,10 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
 
     Returns
     -------
-    ndarray of intp, shape (n,)
+    codes : ndarray of intp, shape (n,)
         Cluster of each row, numbered by first appearance.
+    names : pandas.Index, shape (G,)
+        The clusters.
 
     Raises
     ------
@@ -283,7 +285,7 @@ def cluster_codes(values: pd.Series, name: str) -> np.ndarray:
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
     check_exact(groups, name)
     check_groups(groups, len(codes), name)
-    return codes.astype(np.intp)
+    return codes.astype(np.intp), pd.Index(groups, name=name).infer_objects()
 
 
 def check_exact(groups: Iterable[Any], name: str) -> None:

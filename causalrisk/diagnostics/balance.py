@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -146,7 +145,7 @@ def chosen_covariates(
     found = {c.name: c for c in rows.covariates()}
     for covariate in [] if also is None else further_covariates(full, also, data):
         kept = design.in_sample[full.in_sample].to_numpy()
-        found.setdefault(covariate.name, replace(covariate, values=covariate.values[kept]))
+        found.setdefault(covariate.name, covariate.of(kept))
     columns = list(found.values())
     return renamed(with_products(columns) if interactions else columns, names)
 
@@ -275,7 +274,7 @@ def _table_in_memory(
         return tabulated(measured(covariates, fitted.scores, rows))
 
     def part(some: NDArray[np.bool_]) -> pd.DataFrame:
-        within = [replace(c, values=c.values[some]) for c in covariates]
+        within = [c.of(some) for c in covariates]
         return tabulated(measured(within, fitted.scores[:, some], rows.some(some)))
 
     groups = groups_of(record.design, by, data)

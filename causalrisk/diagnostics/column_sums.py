@@ -69,7 +69,7 @@ class ColumnSums:
     @classmethod
     def of(cls, columns: Array, rows: WeightedRows, n_arms: int) -> ColumnSums:
         """Return those of columns of shape (n, q)."""
-        low, high = columns.min(axis=0), columns.max(axis=0)
+        low, high = columns.min(axis=0, initial=np.inf), columns.max(axis=0, initial=-np.inf)
         total, squared = np.zeros((n_arms, 2)), np.zeros((n_arms, 2))
         mean, spread = np.full((n_arms, 2, len(low)), np.nan), np.zeros((n_arms, 2, len(low)))
         for a in range(n_arms):
@@ -82,6 +82,20 @@ class ColumnSums:
                     spread[a, when] = weights @ (own - mean[a, when]) ** 2
         further = ((columns != low) & (columns != high)).any(axis=0)
         return cls(low, high, further, total=total, squared=squared, mean=mean, spread=spread)
+
+    @classmethod
+    def of_levels(cls, codes: NDArray[np.intp], q: int, rows: WeightedRows, n_arms: int) -> ColumnSums:
+        """Return those of the indicators of the q levels of a factor, which are counted; codes of shape (n,)."""
+        whole = cls.of(np.ones((len(codes), 1)), rows, n_arms)
+        mean = np.full((n_arms, 2, q), np.nan)
+        for a in range(n_arms):
+            members = rows.arm == a
+            for when, weights in enumerate(rows.weights[:, members]):
+                if whole.total[a, when] > 0:
+                    mean[a, when] = np.bincount(codes[members], weights, q) / whole.total[a, when]
+        spread = whole.total[:, :, None] * mean * (1 - mean)
+        ends = np.zeros(q), np.ones(q)
+        return cls(*ends, np.zeros(q, dtype=bool), total=whole.total, squared=whole.squared, mean=mean, spread=spread)
 
     def beside(self, other: ColumnSums) -> ColumnSums:
         """Return those of other rows beside these, by the formula of Chan, Golub and LeVeque."""

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import one_of, whole_number
+from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.jackknife import effect_changes
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
-def influence(record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None) -> pd.DataFrame:
-    """How much each row moves the effect.
+def influence(
+    record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None, clusters: bool = False
+) -> pd.DataFrame:
+    """How much each row, or each cluster, moves the effect.
 
     Parameters
     ----------
@@ -28,12 +30,21 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
         most. By default exact up to 5000 rows; for JRE exact up to 1000, about half a minute, and shifted up to 5000.
     arm : level or label, optional
         The arm whose effect it is, by default the first that is not the reference.
+    clusters : bool, default False
+        Whether clusters are left out whole in the place of rows. By default exact while rows times clusters are no
+        more than with rows.
 
     Returns
     -------
     DataFrame
         On the index of the data: arm, "change" (the effect without the row less the effect), "in std errors", and
-        "weight share", the share of the weight of its arm.
+        "weight share", the share of the weight of its arm. On the clusters: "n", its rows, and the arm in which its
+        share of the weight is largest, with that share.
+
+    Raises
+    ------
+    OptionError
+        If the fit has no clusters.
 
     Examples
     --------
@@ -51,20 +62,30 @@ def influence(record: FitRecord, top: int | None = None, method: str | None = No
     if top is not None:
         whole_number("top", top, 1)
     position = record.contrast_position(arm)
-    frame = influence_tables(record, method or _influence_method(record.design.n, replicated))[position - 1]
+    if clusters and record.design.cluster is None:
+        raise OptionError('clusters=True, and the fit has no clusters.\nType  cluster="site"  in from_formula, or leave it out.')
+    method = method or _influence_method(_left_out(record, clusters), replicated)
+    frame = influence_tables(record, method, clusters)[position - 1]
     return frame if top is None else most_influential(frame, top)
 
 
-def influence_tables(record: FitRecord, method: str) -> list[pd.DataFrame]:
+def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
     """Return the table of `influence` for the effect of each arm but the reference, from one computation."""
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
     weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
-    common = {"arm": np.array(design.labels)[design.arm]}
-    share = weight / np.bincount(design.arm, weight)[design.arm]
+    share, arm, index = weight / np.bincount(design.arm, weight)[design.arm], design.arm, design.index
+    common = {}
+    if clusters and design.cluster is not None:
+        shares = np.zeros((design.n_clusters, design.n_arms))
+        np.add.at(shares, (design.cluster, design.arm), share)
+        share, arm = shares.max(axis=1), shares.argmax(axis=1)
+        index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
+        common["n"] = np.bincount(design.cluster)
+    common["arm"] = np.array(design.labels)[arm]
     tables = []
-    for change, se in zip(effect_changes(record, method).T, record.std_errors, strict=False):
+    for change, se in zip(effect_changes(record, method, clusters).T, record.std_errors, strict=False):
         moved = {"change": change, "in std errors": change / se if se > 0 else np.nan, "weight share": share}
-        tables.append(pd.DataFrame({**common, **moved}, index=design.index))
+        tables.append(pd.DataFrame({**common, **moved}, index=index))
     return tables
 
 
@@ -73,13 +94,18 @@ def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 
-def quick_method(record: FitRecord) -> str:
-    """Return how a page of many diagnostics computes the influence of the rows."""
+def quick_method(record: FitRecord, clusters: bool = False) -> str:
+    """Return how a page of many diagnostics computes the influence of the rows, or of the clusters."""
     classifier = record.options.propensity_score is not None
-    return "exact" if record.design.n <= QUICK_ROWS and not classifier else "influence"
+    return "exact" if _left_out(record, clusters) <= QUICK_ROWS and not classifier else "influence"
 
 
-def _influence_method(n: int, replicated: bool) -> str:
+def _left_out(record: FitRecord, clusters: bool) -> float:
+    """Return the number of rows whose influence takes as long as that of the rows, or of the clusters, of a fit."""
+    return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
+
+
+def _influence_method(n: float, replicated: bool) -> str:
     """Return how the influence of n rows is computed unless it is said."""
     if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
         return "exact"

@@ -125,8 +125,8 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
 
 
-def effect_changes(record: FitRecord, method: str) -> Array:
-    """Change of the effects when a row is left out, rows in the order of the design, shape (n, K - 1).
+def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Array:
+    """Change of the effects when a row, in the order of the design, or a cluster is left out, shape (units, K - 1).
 
     Parameters
     ----------
@@ -135,22 +135,29 @@ def effect_changes(record: FitRecord, method: str) -> Array:
     method : {"exact", "shifted", "influence"}
         Whether every step is redone without the row; or all but the replicates of a joint fit, which move as the
         propensity score does; or its influence function tells.
+    clusters : bool
+        Whether clusters are left out.
 
     Returns
     -------
-    ndarray, shape (n, K - 1)
-        Effects without the row less the effects; NaN where there are none without it.
+    ndarray, shape (n, K - 1) or (G, K - 1)
+        Effects without the unit less the effects; NaN where there are none without it.
     """
     sample, joint, count = record.sample, record.joint, len(record.effect_names)
     if method == "influence":
-        share = sample.s[:, None] * record.estimate.influence[:, :count]
-        return -sample.restore(share / (sample.total - sample.s)[:, None])
+        share, weight = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
+        if clusters:
+            share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
+            return -share / (sample.total - weight)
+        return -sample.restore(share / (sample.total - weight))
     refit = remaining_refitter(record) if method == "exact" else None
     if joint is not None:  # nested replicates would be drawn anew for each row
         joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
-    alone = dataclasses.replace(record, design=dataclasses.replace(record.design, cluster=None), joint=joint)
-    left_out = leave_one_out(alone, count, refit)
-    if sample.n_frame:
+    design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
+    left_out = leave_one_out(dataclasses.replace(record, design=design, joint=joint), count, refit)
+    if clusters:
+        left_out = left_out[: design.n_clusters]
+    elif sample.n_frame:
         left_out = sample.restore(left_out)
     return left_out - record.estimate.params[:count]
 

@@ -72,8 +72,9 @@ def etable(
 
     Parameters
     ----------
-    results : sequence or mapping of results, or a comparison
-        Results of this package, of `pool`, or of statsmodels, a column each; a mapping names them.
+    results : sequence or mapping of results, or one of them
+        Results of this package, of `pool`, or of statsmodels, a column each, and comparisons, a column each estimator;
+        a mapping names them.
     names : sequence of str, optional
         What stands above the columns; by default the estimators.
     keep, drop : sequence of str, optional
@@ -113,7 +114,8 @@ def etable(
     -----
     An estimate and what stands below it share a number format, in which the standard error has four significant
     digits (and at least two decimals). An average effect has no R-squared. The effective n of an arm is Kish's
-    (sum w)^2 / sum w^2 of its importance weights, the reference arm first.
+    (sum w)^2 / sum w^2 of its importance weights, the reference arm first. Standard errors of a comparison are the
+    bootstrap's, as in its `table`.
 
     Examples
     --------
@@ -187,14 +189,23 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 
 def _listed(results: Any) -> list[tuple[str, Any]]:
-    """Return results with the names they were given, those of a comparison under its own."""
-    if hasattr(results, "params"):
-        return [("", results)]
-    inside = getattr(results, "results", results)  # of a comparison
-    pairs = list(inside.items()) if isinstance(inside, Mapping) else [("", res) for res in _iterated(inside)]
+    """Return results with the names they were given; a comparison is its fits, under their own names."""
+    if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
+        results = [results]
+    named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in _iterated(results)]
+    pairs: list[tuple[str, Any]] = []
+    for name, res in named:
+        inside = _compared(res) if hasattr(type(res), "bootstrapped") else {"": res}
+        pairs += [(": ".join(filter(None, (str(name), own))), fit) for own, fit in inside.items()]
     if not pairs:
         raise OptionError("there are no results; expected at least one.\nType  etable([res]).")
-    return [(str(name), res) for name, res in pairs]
+    return pairs
+
+
+def _compared(comparison: Any) -> dict[str, Any]:
+    """Return the fits of a comparison with its standard errors: the bootstrap's, where it has them."""
+    robust = comparison.results
+    return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
 
 
 def _iterated(results: Any) -> Iterable[Any]:

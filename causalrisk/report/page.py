@@ -204,7 +204,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
         (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
         (scored, "cancellation", "How the biases cancel", lambda: _cancellation(record)),
-        (True, "influence", "Influential rows", lambda: _influence(record)),
+        (True, "influence", _influential(record), lambda: _influence(record)),
         (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
         (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
     )
@@ -412,28 +412,38 @@ def _cancellation(record: FitRecord) -> Part:
     return Part("cancellation", "How the biases cancel", body, reading)
 
 
+def _influential(record: FitRecord) -> str:
+    """Return the heading of the influence of the rows, or of the clusters where there are any."""
+    return "Influential rows" if record.design.cluster is None else "Influential clusters"
+
+
 def _influence(record: FitRecord) -> Part:
-    method = quick_method(record)
-    counted = ", counted from 0 in the data" if isinstance(record.design.in_sample.index, pd.RangeIndex) else ""
-    formatting: Formats = {"change": format_number, "in std errors": _three, "weight share": _share}
+    clusters, cluster = record.design.cluster is not None, record.design.cluster_name
+    method, what = quick_method(record, clusters), "cluster" if clusters else "row"
+    numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
+    counted = ", counted from 0 in the data" if numbered else ""
+    formatting: Formats = {"n": _whole, "change": format_number, "in std errors": _three, "weight share": _share}
     readings, body = {}, []
-    for position, table in enumerate(influence_tables(record, method), start=1):
+    for position, table in enumerate(influence_tables(record, method, clusters), start=1):
         contrast = record.contrasts[position - 1]
         top, of = most_influential(table, TOP), _of(record, contrast)
-        readings[contrast] = read_influence(top, method == "influence")
+        readings[contrast] = read_influence(top, method == "influence", cluster)
         figure = figure_html(
             partial(_draw_changes, record, table, position),
-            f"Change of the effect{of} without each row, against its share of the weight. "
+            f"Change of the effect{of} without each {what}, against its share of the weight. "
             f"{readings[contrast].headline}",
-            f"How much the effect{of} moves without each row, against the row's share of the weight of its arm.",
+            f"How much the effect{of} moves without each {what}, against the {what}'s share of the weight of "
+            f"{'the arm where it is largest' if clusters else 'its arm'}.",
         )
-        heading = f"The {len(top)} most influential rows{of and f' for the effect{of}'}{counted}"
+        heading = f"The {len(top)} most influential {what}s{of and f' for the effect{of}'}{counted}"
         body += [figure, table_html(formatted(top, formatting), heading, ("arm",))]
-    return Part("influence", "Influential rows", "\n".join(body), by_contrast(readings))
+    return Part("influence", _influential(record), "\n".join(body), by_contrast(readings))
 
 
 def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
-    return plots.draw_changes(record, table=table, ax=ax, top=5, position=position)
+    return plots.draw_changes(
+        record, table=table, ax=ax, top=5, position=position, clusters=record.design.cluster is not None
+    )
 
 
 def _of(record: FitRecord, contrast: str) -> str:
@@ -465,7 +475,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Part:
     table = sensitivity(record, alpha)
     formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
     shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
-    reading = by_contrast({str(contrast): read_sensitivity(row) for contrast, row in table.iterrows()})
+    reading = by_contrast({str(contrast): read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return Part("sensitivity", "An omitted confounder", shown, reading)
 
 

@@ -171,22 +171,26 @@ def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
     return Reading(verdict, f"{headline}.", tuple(texts))
 
 
-def read_influence(table: pd.DataFrame, approximate: bool) -> Reading:
-    """Read the rows of `influence(top=)`, the first the most influential."""
+def read_influence(table: pd.DataFrame, approximate: bool, cluster: str | None = None) -> Reading:
+    """Read the rows of `influence(top=)`, the first the most influential; or its clusters, by their variable."""
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
     verdict = BAD if size > ONE_ROW_MUCH else CAUTION if size > ONE_ROW else GOOD
-    headline = (
-        f"Without row {label} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
+    what, several = f"row {label}" if cluster is None else f"{cluster} {label}", "rows" if cluster is None else "clusters"
+    headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
+    share = f"{first['weight share']:.1%} of the weight of"
+    held = (
+        f"That row is in arm {first['arm']} and holds {share} its arm."
+        if cluster is None
+        else f"That cluster has {count(int(first['n']), 'row')} and holds up to {share} an arm (arm {first['arm']})."
     )
-    texts = [
-        f"That row is in arm {first['arm']} and holds {first['weight share']:.1%} of the weight of its arm. The "
-        f"{len(table)} most influential rows are listed."
-    ]
+    texts = [f"{held} The {len(table)} most influential {several} are listed."]
     if verdict != GOOD:
-        texts.append("Look at these rows: an error of recording, or a kind of case of which there are too few?")
+        texts.append(f"Look at these {several}: an error of recording, or a kind of case of which there are too few?")
     if approximate:
-        texts.append("Changes are from the influence function, which understates those of the most influential rows.")
+        texts.append(
+            f"Changes are from the influence function, which understates those of the most influential {several}."
+        )
     return Reading(verdict, headline, tuple(texts))
 
 
@@ -234,7 +238,7 @@ def read_anchor(path: pd.DataFrame, se: float, start: float) -> Reading:
     texts = (
         f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
         f"{format_number(start)}. {chosen:g} was chosen by rows held out: the variance of the effect there is "
-        f"{ratio:.3g} of that of the most cautious anchor.",
+        f"{ratio:.4g} times that of the most cautious anchor.",
     )
     return Reading(_moved(size), headline, texts)
 
@@ -310,17 +314,21 @@ def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], draw
     return Reading(verdict, f"The two intervals {agree}.", texts)
 
 
-def read_sensitivity(first: pd.Series) -> Reading:
+def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
-    limit = (
-        "the interval holds no effect even without one"
-        if first["E-value of limit"] == 1
-        else f"{first['E-value of limit']:.2f} for the interval to reach no effect"
-    )
-    headline = (
-        f"To explain the effect away, a confounder would need a risk ratio of {first['E-value']:.2f} with both "
-        f"treatment and outcome, beyond the covariates (E-value); {limit}."
-    )
+    interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
+    needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, beyond the covariates (E-value)"
+    if first["E-value of limit"] == 1:
+        of = "" if none == "zero" else f" of the {first['basis']}"
+        headline = (
+            f"There is no clear effect to explain away: the {interval}{of} already includes {none}. To explain the "
+            f"estimate away, a confounder would need {needed}."
+        )
+    else:
+        headline = (
+            f"To explain the effect away, a confounder would need {needed}; {first['E-value of limit']:.2f} for the "
+            f"{interval} to include {none}."
+        )
     texts = [
         f"The E-value is of the ratio {first['ratio']:.3f} ({first['basis']}; VanderWeele and Ding 2017). Compare it "
         "with the strongest covariate you have: a missing one would have to be as strong, given all of them."

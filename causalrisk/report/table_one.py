@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import Covariate, covariates_in, renamed
 from causalrisk.design.moderators import MANY_LEVELS, shown_levels
+from causalrisk.design.rows import Named, read_weights, relative_weights
 from causalrisk.diagnostics.balance import check_threshold, chosen_covariates
 from causalrisk.diagnostics.column_sums import WHEN, ColumnSums, WeightedRows
 from causalrisk.errors import DesignError, OptionError
@@ -23,24 +25,78 @@ from causalrisk.report.tables.paper import PaperTable
 from causalrisk.report.tables.table import TableContent
 
 INDENT = "  "
+MOST_LEVELS = 200  # of a variable, a row each
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
 Cells = Callable[[Covariate], list[str]]
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Rows by group.
+class Sets:
+    """The rows that each column of a table before a fit describes.
 
     Parameters
     ----------
     labels : tuple of str
         Labels of the groups, the reference first.
-    members : ndarray of bool, shape (K, n)
-        Which rows are in which.
+    names : tuple of str
+        Labels of the columns: the groups, and before them all rows where they are asked for.
+    members : list of ndarray of bool, shape (n,)
+        Which rows are in each column.
+    weights, units : ndarray, shape (n,)
+        What a row weighs, and how many rows it stands for.
     """
 
     labels: tuple[str, ...]
-    members: np.ndarray
+    names: tuple[str, ...]
+    members: list[np.ndarray]
+    weights: Array
+    units: Array
+
+    def counted(self, rows: np.ndarray) -> list[float]:
+        """Return how many of some rows each column has."""
+        return [float(self.units[rows & inside].sum()) for inside in self.members]
+
+    def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
+        """Return sums of a covariate over the rows that have it, weighted and by units, for each column.
+
+        Of a factor with levels the covariate is the codes, and the sums are of its indicators.
+        """
+        found = []
+        for inside in self.members:
+            some = known & inside
+            weights = np.stack([self.weights[some], self.units[some]])
+            rows, values = WeightedRows(np.zeros(int(some.sum()), int), weights, self.units[some]), covariate[some]
+            found.append(
+                ColumnSums.of_levels(values, levels, rows, 1) if levels else ColumnSums.of(values[:, None], rows, 1)
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A covariate in each column of a table before a fit, shape (C,), and its differences to the reference.
+
+    Parameters
+    ----------
+    n, missing : ndarray
+        Rows that have the covariate, and that miss it.
+    mean, sd : ndarray
+        Weighted; NaN of no rows, and `sd` of a yes or no.
+    ones : ndarray
+        Rows that have a one.
+    missing_share : ndarray
+        Weighted share of the rows that miss it.
+    differences : ndarray, shape (K - 1,)
+        Standardized, on the rows that have it.
+    """
+
+    n: Array
+    missing: Array
+    mean: Array
+    sd: Array
+    ones: Array
+    missing_share: Array
+    differences: Array
 
 
 def table_one(
@@ -48,8 +104,11 @@ def table_one(
     data: Any,
     *,
     by: Any = None,
+    treated: Any = None,
     reference: Any = None,
     levels: Mapping[Any, str] | None = None,
+    weights: Any = None,
+    weight_type: str | None = None,
     overall: bool = False,
     median: Sequence[str] = (),
     threshold: float | None = 0.1,
@@ -67,10 +126,16 @@ def table_one(
         The data.
     by : str or array-like, optional
         The treatment, or another grouping; None describes all rows together.
-    reference : level, optional
-        The group the others are compared with; by default the first.
+    treated, reference : level, optional
+        The group that is compared, of two, or the group that the others are compared with, as in
+        `JRE.from_formula`; by default the first is the reference.
     levels : mapping, optional
         Printed label of each group.
+    weights : str or array-like, optional
+        Observation weights.
+    weight_type : {"frequency", "probability"}, optional
+        What they mean; needed with weights. Frequencies count equal rows. Of probability (survey) weights means,
+        standard deviations, percentages and differences are weighted, and n counts rows.
     overall : bool
         Whether to add a column of all rows.
     median : sequence of str
@@ -92,7 +157,8 @@ def table_one(
     Raises
     ------
     DesignError
-        If a variable is unknown, or the grouping has fewer than two or very many values.
+        If a variable is unknown or has more than 200 levels, the grouping has fewer than two or very many values, or
+        weights are negative.
     OptionError
         If an option has a value that is not allowed.
 
@@ -101,7 +167,9 @@ def table_one(
     Text, bool and categories are counted level by level, also numbers inside ``C()``; a factor of two levels has one
     row. Each variable is described on the rows that have it, and the rows that miss it are counted. SMD is the
     standardized mean difference to the reference, over the root of the mean variance of the groups. There are no
-    p-values: they measure the sample size, and no hypothesis of a population is meant.
+    p-values: they measure the sample size, and no hypothesis of a population is meant. Weighted variances are those
+    of `balance`, sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2) under probability weights, and a weighted quantile is
+    the smallest value that has its share of the weight at or below it.
 
     Examples
     --------
@@ -127,35 +195,46 @@ def table_one(
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
-    groups = Groups((), np.zeros((0, len(table.index)), dtype=bool))
+    given = None
+    if weights is not None:
+        given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
+    weight, units = _weighing(read_weights(given, weight_type), given, weight_type, len(table.index), told)
+    labels, groups, grouping = (), [], None
     if by is not None:
-        groups, name = _groups(by, table=table, reference=reference, levels=levels or {}, told=told)
-        if covariates is None:
-            covariates = [str(column) for column in table.names if column != name]
-    found = renamed(map(_indicator, covariates_in(covariates, table)), names)
+        options = {"treated": treated, "reference": reference}
+        labels, groups, grouping = _groups(by, table=table, options=options, levels=levels or {}, told=told)
+    elif treated is not None or reference is not None:
+        option = "reference" if treated is None else "treated"
+        raise OptionError(f'{option}= without by=, the groups it is one of.\nAdd  by="d"  with the name of yours.')
+    if covariates is None:
+        covariates = [str(name) for name in table.names if name not in (grouping, given and given.name)]
+    found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
     quartiles = [(names or {}).get(name, name) for name in median]
     unknown = [name for name in quartiles if name not in {c.term for c in found}]
     if unknown:
         raise OptionError(f"median: {unknown[0]!r} is not among the covariates.\nLeave it out, or name it there too.")
-    whole = np.ones((1, len(table.index)), dtype=bool)
-    sets = [*(whole if overall or by is None else []), *groups.members]
-    labels = [*(["overall"] if overall or by is None else []), *groups.labels]
+    whole = ["overall"] if overall or by is None else []
+    used = weight > 0
+    sets = Sets(labels, (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)], weight, units)
+    lines = dict(zip(map(id, found), _lines(found, sets), strict=True))
 
     def cells(covariate: Covariate) -> list[str]:
-        middle = covariate.term in quartiles
-        return [_described(covariate, rows, middle) for rows in sets] + _marked(
-            _differences(covariate, groups), threshold
-        )
+        line, middle = lines[id(covariate)], covariate.term in quartiles and not _counted(covariate)
+        shown = _quartiles(covariate, sets, weight_type) if middle else _shown(covariate, line)
+        return shown + _marked(line.differences, threshold)
 
-    contrasts = [("SMD", "" if len(groups.labels) == 2 else a) for a in groups.labels[1:]]
-    header = (("", *labels, *(c[0] for c in contrasts)),
-              ("", *(f"n {int(rows.sum())}" for rows in sets), *(c[1] for c in contrasts)))  # fmt: skip
-    rows = _rows(found, cells, lambda c: [_count(np.isnan(c.values) & rows, rows) for rows in sets])
+    def absent(covariate: Covariate) -> list[str]:
+        line = lines[id(covariate)]
+        return list(map(_count, line.missing, line.missing_share))
+
+    contrasts = [("SMD", "" if len(labels) == 2 else a) for a in labels[1:]]
+    header = (("", *sets.names, *(c[0] for c in contrasts)),
+              ("", *(f"n {n:.0f}" for n in sets.counted(used)), *(c[1] for c in contrasts)))  # fmt: skip
     said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
     if contrasts:
-        said += _note_on_differences(threshold, groups.labels[0], "the root of the mean variance of the groups")
-    content = TableContent(rows=rows, header=header, title=title)
-    return PaperTable(content, [*said, *notes], _numbers(found, dict(zip(labels, sets, strict=True)), groups))
+        said += _note_on_differences(threshold, labels[0], "the root of the mean variance of the groups")
+    content = TableContent(rows=_rows(found, cells, absent), header=header, title=title)
+    return PaperTable(content, [*said, *notes], _numbers(found, list(lines.values()), sets))
 
 
 def _check_arguments(covariates: Any, data: Any) -> None:
@@ -259,7 +338,7 @@ def balance_for_paper(
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
+    content = TableContent(rows=_rows(covariates, cells), header=header, title=title, spanned=1)
     return PaperTable(content, [*said, *notes], _moments_frame(found, design.labels), together=half)
 
 
@@ -272,8 +351,30 @@ def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
     return "the root of the mean variance of the arms before weighting"
 
 
-def _groups(by: Any, table: Table, reference: Any, levels: Mapping[Any, str], told: list[str]) -> tuple[Groups, str]:
-    """Find the groups, and say how many rows are in none."""
+def _weighing(
+    given: Array | None, name: Named | None, weight_type: str | None, n: int, told: list[str]
+) -> tuple[Array, Array]:
+    """Return what each row weighs, 0 for none, and how many rows it stands for; say what was weighted."""
+    if given is None or name is None:
+        return np.ones(n), np.ones(n)
+    weights = np.where(np.isnan(given), 0.0, given)
+    used = weights > 0
+    if not used.any():
+        raise DesignError(f"weights {name.name!r} are 0 or missing in all rows.\nGive weights of the rows.")
+    if not used.all():
+        told.append(f"{int((~used).sum())} rows without a weight are left out.")
+    weights[used] = relative_weights(weights[used], weight_type, name.name)
+    if weight_type == "frequency":
+        told.append(f"A row counts as {name.name} rows.")
+        return weights, weights
+    told.append(f"Means, SDs, percentages and SMDs are weighted by {name.name}; n is not.")
+    return weights, used.astype(float)
+
+
+def _groups(
+    by: Any, table: Table, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
+) -> tuple[tuple[str, ...], list[np.ndarray], str]:
+    """Return the labels of the groups, the reference first, their rows and name; say how many rows are in none."""
     column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     known = ~missing_mask(column)
     values = plain(column[known], name, codes=True)
@@ -288,35 +389,54 @@ def _groups(by: Any, table: Table, reference: Any, levels: Mapping[Any, str], to
             "Leave by= out for one table of all rows, or cut it into groups with pandas.cut."
         )
     labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
-    first = 0
-    if reference is not None:
-        places = [k for k, level in enumerate(found) if reference == level or reference == labels[k]]
-        if not places:
-            raise OptionError(
-                f"reference={reference!r} is not a value of {name!r}; the groups are {', '.join(map(repr, labels))}.\n"
-                f"Type  reference={labels[0]!r}."
-            )
-        first = places[0]
+    first = _first(options, found, labels, name)
     order = [first, *(k for k in range(len(found)) if k != first)]
     members = np.zeros((len(found), len(known)), dtype=bool)
     members[:, known] = codes == np.array(order)[:, None]
     if not known.all():
         told.append(f"{int((~known).sum())} rows without {name} are in no group.")
-    return Groups(tuple(labels[k] for k in order), members), name
+    return tuple(labels[k] for k in order), list(members), name
+
+
+def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
+    """Return the place of the group that the others are compared with; by default it is the first."""
+    given = {option: value for option, value in options.items() if value is not None}
+    places: dict[str, int] = {}
+    for option, value in given.items():
+        match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
+        if not match:
+            raise OptionError(
+                f"{option}={value!r} is not a value of {name!r}; the groups are {', '.join(map(repr, labels))}.\n"
+                f"Type  {option}={labels[0]!r}."
+            )
+        places[option] = match[0]
+    if len(set(places.values())) < len(places):
+        raise OptionError(
+            f"treated={given['treated']!r} and reference={given['reference']!r} name the same group.\n"
+            "Give one of the two."
+        )
+    if "treated" in places and len(found) > 2:
+        others = [label for k, label in enumerate(labels) if k != places["treated"]]
+        raise OptionError(
+            f"treated={given['treated']!r} is one of the {len(found)} groups of {name!r}; with more than two, each is "
+            f"compared with the reference.\nType  reference={given.get('reference', others[0])!r}  alone."
+        )
+    return places.get("reference", 1 - places["treated"] if "treated" in places else 0)
 
 
 def _indicator(covariate: Covariate) -> Covariate:
     """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
-    known = np.unique(covariate.values[~np.isnan(covariate.values)])
+    known = [] if covariate.code is not None else np.unique(covariate.column[~np.isnan(covariate.column)])
     if len(known) != 2 or set(known) == {0.0, 1.0}:
         return covariate
-    indicator = np.where(np.isnan(covariate.values), np.nan, (covariate.values == known[1]).astype(float))
-    return replace(covariate, level=covariate.level or f"{known[1]:g}", values=indicator)
+    indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == known[1]).astype(float))
+    return replace(covariate, level=covariate.level or f"{known[1]:g}", column=indicator)
 
 
 def _counted(covariate: Covariate) -> bool:
     """Whether a covariate is a yes or no."""
-    return bool(np.isin(covariate.values[~np.isnan(covariate.values)], (0.0, 1.0)).all())
+    column = covariate.column
+    return covariate.code is not None or bool(np.isin(column[~np.isnan(column)], (0.0, 1.0)).all())
 
 
 def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
@@ -338,18 +458,96 @@ def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = 
     return tuple(rows)
 
 
-def _described(covariate: Covariate, rows: np.ndarray, middle: bool) -> str:
-    values = covariate.values[rows & ~np.isnan(covariate.values)]
-    if not len(values):
-        return ""
-    if _counted(covariate):
-        return f"{int(values.sum())} ({format_share(values.mean())})"
-    if middle:
-        low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+def _lines(covariates: Sequence[Covariate], sets: Sets) -> list[Line]:
+    """Describe each covariate in each column of the table; the levels of a factor are counted together."""
+    found: list[Line] = []
+    for _, same in groupby(covariates, key=lambda c: id(c.column)):
+        siblings = list(same)
+        column, codes = siblings[0].column, siblings[0].code is not None
+        known = column >= 0 if codes else ~np.isnan(column)
+        sums = sets.sums(column, known, int(column.max()) + 1 if codes else 0)
+        n, missing = np.array(sets.counted(known)), np.array(sets.counted(~known))
+        total = np.array([float(sets.weights[inside].sum()) for inside in sets.members])
+        share = 1 - np.array([part.total[0, 0] for part in sums]) / np.where(total > 0, total, np.nan)
+        for covariate in siblings:
+            place, binary = covariate.code or 0, np.array([_counted(covariate)])
+            own = [part.some(np.array([place])) for part in sums]
+            mean, ones = np.array([part.mean[0, :, 0] for part in own]).T
+            variance = np.array([part.variance(binary)[0, 0, 0] for part in own])
+            groups = slice(len(sets.names) - len(sets.labels), None)
+            scale = np.sqrt(variance[groups].mean()) if sets.labels else np.nan
+            gaps = mean[groups][1:] - mean[groups][:1]
+            found.append(
+                Line(
+                    n=n,
+                    missing=missing,
+                    mean=mean,
+                    sd=np.where(binary, np.nan, np.sqrt(variance)),
+                    ones=ones * n,
+                    missing_share=np.where(missing > 0, share, 0.0),
+                    differences=gaps / (scale if scale > 0 else np.nan),
+                )
+            )
+    return found
+
+
+def _shown(covariate: Covariate, line: Line) -> list[str]:
+    """Print a covariate in each column: count and share of a yes or no, mean and standard deviation of numbers."""
+    numbers = zip(line.ones, line.mean, strict=True) if _counted(covariate) else zip(line.mean, line.sd, strict=True)
+    form = _count if _counted(covariate) else _mean_and_sd
+    return [form(*pair) if n else "" for pair, n in zip(numbers, line.n, strict=True)]
+
+
+def _quartiles(covariate: Covariate, sets: Sets, weight_type: str | None) -> list[str]:
+    """Print the median and the quartiles of a covariate in each column."""
+    cells = []
+    for inside in sets.members:
+        some = inside & ~np.isnan(covariate.column)
+        if not some.any():
+            cells.append("")
+            continue
+        low, median, high = quantiles(
+            covariate.column[some], sets.weights[some], np.array([0.25, 0.5, 0.75]), weight_type != "probability"
+        )
         whole = float(low).is_integer() and float(median).is_integer() and float(high).is_integer()
         spec = ".0f" if whole else column_format(high - low, [low, median, high])
-        return f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]"
-    return _mean_and_sd(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else np.nan)
+        cells.append(f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]")
+    return cells
+
+
+def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
+    """Return quantiles of weighted values.
+
+    Parameters
+    ----------
+    values, weights : ndarray, shape (n,)
+        Values, and positive weights.
+    levels : ndarray, shape (m,)
+        From 0 to 1.
+    counts : bool
+        Whether the weights are numbers of equal rows, between which quantiles are interpolated as in numpy; else a
+        quantile is the smallest value that has its share of the weight at or below it.
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        The quantiles.
+
+    Examples
+    --------
+    >>> ages, rows, half = np.array([20.0, 30, 40]), np.array([1.0, 1, 2]), np.array([0.5])
+    >>> quantiles(ages, rows, half, True), quantiles(ages, rows, half, False)
+    (array([35.]), array([30.]))
+    """
+    order = np.argsort(values, kind="stable")
+    values, reached = values[order], np.cumsum(weights[order])
+    if not counts:
+        share = reached / reached[-1] * (1 + 1e-12)  # rounding leaves a share that is reached exactly just below
+        return values[np.searchsorted(share, levels)]
+    place = levels * (reached[-1] - 1)
+    below = np.floor(place)
+    low, high = (values[np.searchsorted(reached, k, side="right")] for k in (below, np.ceil(place)))
+    return low + (high - low) * (place - below)
 
 
 def _mean_and_sd(mean: float, sd: float) -> str:
@@ -357,24 +555,8 @@ def _mean_and_sd(mean: float, sd: float) -> str:
     return f"{format(mean, spec)} ({format(sd, spec)})"
 
 
-def _count(some: np.ndarray, rows: np.ndarray) -> str:
-    return f"{int(some.sum())} ({format_share(some.sum() / max(rows.sum(), 1))})"
-
-
-def _differences(covariate: Covariate, groups: Groups) -> list[float]:
-    """Standardized differences to the reference on the rows that have the covariate."""
-    if not groups.labels:
-        return []
-    known = ~np.isnan(covariate.values)
-    members = groups.members & known
-    if not members.any(axis=1).all():
-        return [np.nan] * (len(members) - 1)
-    some, binary = members.any(axis=0), np.array([_counted(covariate)])
-    arm, ones = members[:, some].argmax(axis=0), np.ones(some.sum())
-    rows = WeightedRows(arm, np.stack([ones, ones]), ones)
-    sums = ColumnSums.of(covariate.values[some, None], rows, len(members))
-    scale = sums.standard_deviations("pooled", binary)
-    return [float(sums.differences(a, np.where(scale > 0, scale, np.nan))[0, 0]) for a in range(1, len(members))]
+def _count(some: float, share: float) -> str:
+    return f"{some:.0f} ({format_share(share)})"
 
 
 def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
@@ -388,20 +570,17 @@ def _note_on_differences(threshold: float | None, reference: str, scale: str) ->
     return [f"{note}; * above {threshold:g}." if threshold is not None else f"{note}."]
 
 
-def _numbers(covariates: Sequence[Covariate], sets: Mapping[str, np.ndarray], groups: Groups) -> pd.DataFrame:
+def _numbers(covariates: Sequence[Covariate], lines: Sequence[Line], sets: Sets) -> pd.DataFrame:
     """Return the numbers behind a table before a fit, a row a covariate."""
-    lines = {}
-    for covariate in covariates:
-        line: dict[str, float] = {}
-        for label, rows in sets.items():
-            values = covariate.values[rows]
-            known = values[~np.isnan(values)]
-            line |= {f"n {label}": len(known), f"missing {label}": len(values) - len(known)}
-            line[f"mean {label}"] = known.mean() if len(known) else np.nan
-            line[f"sd {label}"] = np.nan if _counted(covariate) or len(known) < 2 else known.std(ddof=1)
-        names = [f"SMD {label}" for label in groups.labels[1:]] if len(groups.labels) > 2 else ["SMD"]
-        lines[covariate.name] = line | dict(zip(names, _differences(covariate, groups), strict=False))
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("covariate")
+    found = {}
+    for covariate, line in zip(covariates, lines, strict=True):
+        own: dict[str, float] = {}
+        for k, label in enumerate(sets.names):
+            own |= {f"n {label}": int(line.n[k]), f"missing {label}": int(line.missing[k])}
+            own |= {f"mean {label}": line.mean[k], f"sd {label}": line.sd[k]}
+        names = [f"SMD {label}" for label in sets.labels[1:]] if len(sets.labels) > 2 else ["SMD"]
+        found[covariate.name] = own | dict(zip(names, line.differences, strict=False))
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
 
 
 def _moments(covariate: Covariate, rows: WeightedRows, n_arms: int, denominator: str | int) -> dict[str, Array]:

@@ -113,3 +113,45 @@ def test_influence_function_for_large_samples(cattaneo):
 def test_influence_of_rows_within_clusters(frame):
     clustered = model(frame.assign(g=np.arange(300) % 30), cluster="g").fit()
     pd.testing.assert_series_equal(clustered.influence()["change"], model(frame).fit().influence()["change"])
+
+
+@pytest.mark.parametrize("weight_type", [None, "frequency", "probability"])
+@pytest.mark.parametrize("kind", SEPARATE)
+def test_influence_of_clusters_is_leaving_them_out(frame, kind, weight_type):
+    rows = np.arange(300)
+    site = np.array([f"clinic {k}" for k in rows * 7 % 20])
+    data = frame.assign(site=site, w=1.0 + rows % 3, arm=frame.d + rows // 20 % 2)
+    options = {"treat": "arm", "reference": 0, "cluster": "site"}
+    options |= {} if weight_type is None else {"weights": "w", "weight_type": weight_type}
+    res = kind.from_formula("y ~ x1 + x2", data, **options).fit()
+    for arm in (1, 2):
+        table = res.influence(clusters=True, arm=arm)
+        assert table.index.name == "site" and list(table.index) == list(dict.fromkeys(site))
+        assert list(table["n"]) == [15] * 20
+        for name in table.index[:4]:
+            without = kind.from_formula("y ~ x1 + x2", data[data.site != name], **options).fit()
+            np.testing.assert_allclose(table.loc[name, "change"], without.params.iloc[arm - 1] - res.params.iloc[arm - 1])
+            np.testing.assert_allclose(table.loc[name, "in std errors"], table.loc[name, "change"] / res.bse.iloc[arm - 1])
+    quick = res.influence(clusters=True, method="influence")["change"]
+    assert np.corrcoef(quick, res.influence(clusters=True)["change"])[0, 1] > 0.95
+    rows = res.influence(method="influence")
+    shares = rows.groupby([data.site, "arm"])["weight share"].sum()
+    for name, row in res.influence(clusters=True, method="influence").iterrows():
+        assert row["weight share"] == pytest.approx(shares[name].max()) and row["arm"] == shares[name].idxmax()
+
+
+def test_influence_of_clusters_of_jre_and_after_trimming(frame):
+    data = frame.assign(site=[f"s{k}" for k in np.arange(300) % 12])
+    joint = model(data, cr.JRE, cluster="site").fit(n_replicates=30, cov_type="cluster", anchor=0.3, rng=1)
+    exact, quick = (joint.influence(clusters=True, method=method)["change"] for method in ("exact", "influence"))
+    assert np.corrcoef(exact, quick)[0, 1] > 0.9
+    trimmed = model(data[data.site != "s3"], cluster="site", trim=(0.1, 0.9)).fit()
+    table = trimmed.influence(clusters=True)
+    kept = data.loc[trimmed.in_sample[trimmed.in_sample].index, "site"]
+    assert list(table.index) == list(dict.fromkeys(kept))
+    assert table["n"].to_dict() == kept.value_counts().to_dict()
+
+
+def test_clusters_cannot_be_left_out_where_there_are_none(frame):
+    with pytest.raises(cr.OptionError, match=r'\nType  cluster="'):
+        model(frame).fit().influence(clusters=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 
-from causalrisk import AIPW, IPWRA, JRE, OptionError, OutcomeRegression, compare, datasets, etable
+from causalrisk import AIPW, IPWRA, JRE, FitInterrupted, OptionError, OutcomeRegression, compare, datasets, etable
 from tests.conftest import simulate
 
 FORMULA = "y ~ x1 + x2"
@@ -108,6 +109,31 @@ def test_names_kinds_of_results_and_rows_asked_for(fits, frame, ols):
     assert etable([other, fits[1]]).tables[0].heads[1] == ["", "x3", "y"]
     for below, start in (("z", "("), ("p", "(")):
         assert etable(fits[1], below=below).tables[0].body[1][1].startswith(start)
+
+
+def test_a_comparison_among_fits_is_spread_with_the_errors_of_its_table(fits, frame, ols):
+    both = compare(FORMULA, frame, treat="d", estimators=["Unadjusted", "IPWRA"], n_boot=30)
+    expected = both.table.loc[["Unadjusted", "IPWRA"], ["estimate", "std err", "[0.025", "0.975]"]].to_numpy()
+    for table in (etable(both), etable([ols, both]), etable([both, fits[1]]), etable({"A": both, "OLS": ols})):
+        where = [k for k, column in enumerate(table.frame) if column.split(") ")[1].removeprefix("A: ") in both.results]
+        found = table.frame.loc["ATE"].T[["estimate", "std err", "lower", "upper"]].iloc[where[:2]]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        errors = next(row for row in table.tables[0].body if row[0] == "Standard errors")
+        assert {errors[1 + k] for k in where[:2]} == {both.glance().std_errors[0]}
+    named = etable({"A": both, "OLS": ols})
+    assert named.tables[0].heads[1] == ["", "A: Unadjusted", "A: IPWRA", "OLS"]
+    assert etable([ols, both], names=["a", "b", "c"]).tables[0].heads[1] == ["", "a", "b", "c"]
+
+
+def test_a_comparison_without_its_bootstrap_has_robust_errors(frame):
+    options = {"treat": "d", "estimators": ["Unadjusted", "IPWRA"], "n_boot": 30}
+    with (
+        mock.patch("causalrisk.models.comparison.resample_estimators", side_effect=KeyboardInterrupt),
+        pytest.raises(FitInterrupted) as caught,
+    ):
+        compare(FORMULA, frame, **options)
+    kept = caught.value.results
+    assert list(etable([kept]).frame.loc[("ATE", "std err")]) == list(kept.table["robust se"])
 
 
 def test_columns_that_do_not_fit_stand_below(fits):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import IPWRA, CausalRiskError, DesignError, OptionError, OutcomeRegression, table_one
-from tests.conftest import simulate
+from causalrisk import IPWRA, CausalRiskError, DesignError, OptionError, OutcomeRegression, datasets, table_one
+from tests.conftest import REFERENCE, simulate
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,103 @@ def test_all_columns_one_group_and_rows_in_none(frame):
     assert cells(empty)["x3"][1:] == ["", ""]
     unmarked = table_one(["x1"], frame, by="d", threshold=None)
     assert "*" not in str(unmarked)
+
+
+def test_weighted_numbers_are_those_of_r():
+    births = datasets.load_cattaneo2()
+    births["w"] = (1 + births.mage % 5) / (1 + births.medu % 3)
+    found = pd.read_csv(REFERENCE / "r_survey_table_one.csv").set_index(["covariate", "arm"])
+    names = list(found.index.levels[0])
+    options = {"by": "mbsmoke", "weights": "w", "weight_type": "probability"}
+    table = table_one(names, births, **options)
+    for (name, arm), row in found.iterrows():
+        line = table.frame.loc[name]
+        assert line[f"n {arm}"] == row.n
+        np.testing.assert_allclose(line[f"mean {arm}"], row["mean"], rtol=1e-12)
+        if not np.isnan(line[f"sd {arm}"]):
+            np.testing.assert_allclose(line[f"sd {arm}"], row.sd, rtol=1e-12)
+            w = births.w[births.mbsmoke == arm] / births.w[births.mbsmoke == arm].sum()
+            divided = np.sqrt((1 - (w**2).sum()) * row.n / (row.n - 1))
+            np.testing.assert_allclose(line[f"sd {arm}"] * divided, row.sd_survey, rtol=1e-12)
+    np.testing.assert_allclose(table.frame["SMD"], found.xs(1, level="arm").smd.loc[table.frame.index], rtol=1e-12)
+    assert table.tables[0].heads[1] == ["", "n 3778", "n 864", ""]
+    married = births[births.mbsmoke == 0]
+    share = f"{100 * found.loc[('mmarried', 0), 'mean']:.1f}%"
+    assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # the number of rows, their weighted share
+    quartiles = cells(table_one(["fage", "medu"], births, median=["fage", "medu"], **options))
+    for name in ("fage", "medu"):
+        expected = [f"{row.q50:.0f} [{row.q25:.0f}, {row.q75:.0f}]" for _, row in found.loc[name].iterrows()]
+        assert quartiles[name][:2] == expected
+
+
+def test_frequencies_are_rows_written_out(frame):
+    weighted = frame.assign(k=np.arange(240) % 4, x3=frame.x3.where(frame.x3 < 1))
+    repeated = weighted.loc[weighted.index.repeat(weighted.k)]
+    options = {"by": "arm", "overall": True, "median": ["money", "x2"]}
+    names = ["x1", "x2", "g", "x3", "money", "sex"]
+    short = table_one(names, weighted, weights="k", weight_type="frequency", **options)
+    long = table_one(names, repeated.reset_index(), **options)
+    assert short.tables[0].heads == long.tables[0].heads
+    assert short.tables[0].body == long.tables[0].body
+    np.testing.assert_allclose(short.frame.astype(float), long.frame.astype(float), rtol=1e-12)
+    assert "60 rows without a weight are left out." in short.notes
+
+
+def test_probability_weights_are_those_of_a_fit(frame):
+    weighted = frame.assign(w=np.exp(frame.x2 / 2).mask(frame.index < 9))
+    options = {"weights": "w", "weight_type": "probability"}
+    table = table_one(["x1", "money", "g"], weighted, by="d", **options)
+    balance = IPWRA.from_formula("y ~ x1 + money + g", weighted, treat="d", **options).fit().balance("std", means=True)
+    np.testing.assert_allclose(table.frame["SMD"], balance["diff before"].loc[table.frame.index], rtol=1e-10)
+    for name in ("mean 1", "mean 0", "sd 0"):
+        np.testing.assert_allclose(table.frame[name], balance[f"{name} before"].loc[table.frame.index], rtol=1e-10)
+    larger = table_one(["x1", "money", "g"], weighted.assign(w=1e9 * weighted.w), by="d", **options)
+    assert larger.tables[0].body == table.tables[0].body
+    assert "w" not in table_one(None, weighted[["x1", "d", "w"]], by="d", **options).frame.index
+    with pytest.raises(OptionError, match="weight_type="):
+        table_one(["x1"], weighted, weights="w")
+
+
+def test_differences_have_the_sign_of_the_fit(frame):
+    named = frame.assign(drug=np.where(frame.d == 1, "Programme", "usual care"))
+    fit = IPWRA.from_formula("y ~ x1", named, treat="drug", treated="Programme").fit().table_one().frame
+    for options in ({"treated": "Programme"}, {"reference": "usual care"}):
+        table = table_one(["x1"], named, by="drug", **options)
+        assert table.tables[0].heads[0] == ["", "usual care", "Programme", "SMD"]
+        np.testing.assert_allclose(table.frame.loc["x1", "SMD"], fit.loc["x1", "SMD before"], rtol=1e-12)
+    for words, options in (
+        (r"(?s)treated='none' is one of the 3 .*\nType  reference='high'", {"by": "arm", "treated": "none"}),
+        ("name the same group", {"by": "drug", "treated": "Programme", "reference": "Programme"}),
+        (r"(?s)treated= without by=.*\nAdd  by=", {"treated": "Programme"}),
+    ):
+        with pytest.raises(OptionError, match=words):
+            table_one(["x1"], named, **options)
+
+
+def test_levels_are_counted_and_no_indicators_made():
+    rows, levels = 50_000, 150
+    data = pd.DataFrame({"s": [f"l{k % levels}" for k in range(rows)], "d": np.arange(rows) % 7 == 0})
+    tracemalloc.start()
+    table = table_one("~ s", data, by="d")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * rows * levels / 3
+    counts = pd.crosstab(data.s, data.d)
+    for level in counts.index:
+        assert table.frame.loc[f"s: {level}", "mean True"] == counts.loc[level, True] / data.d.sum()
+        assert cells(table)[f"  {level}"][0].startswith(f"{counts.loc[level, False]} (")
+
+
+def test_unreadable_tables_are_refused_before_levels_are_coded():
+    data = pd.DataFrame({"s": [f"l{k}" for k in range(4000)], "d": np.arange(4000) % 2, "x": np.arange(4000) / 7})
+    tracemalloc.start()
+    for covariates in ("~ s", "~ x + s:d", None):
+        with pytest.raises(DesignError, match=r"(?s)'s' has 4,000 levels.*\nType  frequent = "):
+            table_one(covariates, data, by="d")
+    assert tracemalloc.get_traced_memory()[1] < 8 * 4000**2 / 4
+    tracemalloc.stop()
+    with pytest.raises(DesignError, match="'floor\\(x\\)' has 572 levels"):
+        table_one("~ C(np.floor(x))", data, by="d")
 
 
 def test_refusals(frame):

@@ -40,13 +40,15 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         last = ("Anchor", plot_anchor_path)
     elif record.joint is not None and record.joint.own_penalty is not None:
         last = ("Penalty", plot_penalty_path)
+    clusters = record.design.cluster is not None
+    influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
     figure, axes = page_or_new(figure)
     plots: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("Overlap", plot_overlap),
         ("Balance", plot_balance),
         ("Calibration", plot_calibration),
         ("Cancellation", plot_cancellation),
-        ("Influence", partial(plot_influence, method=quick_method(record))),
+        ("Influence", influence),
         last,
     )
     for (title, plot), ax in zip(plots, axes.flat, strict=True):

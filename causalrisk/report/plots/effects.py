@@ -129,16 +129,23 @@ def draw_bootstrap(
     return ax
 
 
-def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None) -> Any:
-    """How much each row moves the effect, against its share of the weight.
+def plot_influence(
+    record: FitRecord,
+    ax: Any = None,
+    top: int = 5,
+    method: str | None = None,
+    arm: Any = None,
+    clusters: bool = False,
+) -> Any:
+    """How much each row, or each cluster, moves the effect, against its share of the weight.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     top : int, default 5
-        How many rows are named.
-    method : {"exact", "shifted", "influence"}, optional
+        How many are named.
+    method, clusters
         As in `influence`.
     arm : level or label, optional
         The arm whose effect it is, by default the first that is not the reference.
@@ -150,21 +157,28 @@ def plot_influence(record: FitRecord, ax: Any = None, top: int = 5, method: str 
     """
     whole_number("top", top, 1)
     position = record.contrast_position(arm)
-    return draw_changes(record, table=influence(record, method=method, arm=arm), ax=ax, top=top, position=position)
+    table = influence(record, method=method, arm=arm, clusters=clusters)
+    return draw_changes(record, table=table, ax=ax, top=top, position=position, clusters=clusters)
 
 
-def draw_changes(record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1) -> Any:
-    """Draw the table of the influences of the rows on the effect of an arm."""
+def draw_changes(
+    record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
+) -> Any:
+    """Draw the table of the influences of the rows, or of the clusters, on the effect of an arm."""
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]
     effect = record.effect_names[position - 1]
-    name = f"{effect} without the row, less the {effect}"
-    return draw_influence(table, labels=labels, named=top, name=name, ax=axes_or_new(ax))
+    names = f"{effect} without the {'cluster' if clusters else 'row'}, less the {effect}", "share of the weight of its arm (%)"
+    if clusters:
+        names = names[0], "largest share of the weight of an arm (%)"
+    return draw_influence(table, labels=labels, named=top, names=names, ax=axes_or_new(ax))
 
 
-def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name: str, ax: Any) -> Any:
-    """Draw how much each row moves the effect against its share of the weight of its arm.
+def draw_influence(
+    table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any
+) -> Any:
+    """Draw how much each row or cluster moves the effect against its share of the weight of its arm.
 
     Parameters
     ----------
@@ -174,8 +188,8 @@ def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name:
         Labels of the arms, the reference first.
     named : int
         How many of those that move it most are named.
-    name : str
-        Of the vertical axis.
+    names : tuple of str
+        Of the vertical axis and the horizontal one.
     ax : matplotlib Axes
         Where to draw.
 
@@ -199,7 +213,7 @@ def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, name:
             verbatim(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
             va="center", ha="right" if right else "left", fontsize="small",
         )  # fmt: skip
-    ax.set_xlabel("share of the weight of its arm (%)")
-    ax.set_ylabel(verbatim(name))
+    ax.set_xlabel(names[1])
+    ax.set_ylabel(verbatim(names[0]))
     ax.legend(ncols=5, **ABOVE)
     return ax

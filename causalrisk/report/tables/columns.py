@@ -36,6 +36,17 @@ def printable(text: str) -> str:
     )
 
 
+def flat(text: str) -> str:
+    r"""Return the text on one line: line breaks become blanks, other control characters are spelled out.
+
+    Examples
+    --------
+    >>> flat("two\r\nlines,  a\x0bbell\a")
+    'two lines,  a bell\\x07'
+    """
+    return printable(" ".join(text.splitlines()))
+
+
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     """Break a text into lines at blanks.
 

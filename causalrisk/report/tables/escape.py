@@ -7,6 +7,9 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+from causalrisk.errors import OptionError
+from causalrisk.report.tables.columns import flat
+
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -27,7 +30,7 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Return the text with every character that LaTeX takes for markup escaped.
+    r"""Return the text on one line with every character that LaTeX takes for markup escaped.
 
     Parameters
     ----------
@@ -44,14 +47,34 @@ def escape_latex(text: str) -> str:
     >>> print(escape_latex("50% of I(x^2) & a_b"))
     50\% of I(x\textasciicircum{}2) \& a\_b
     """
-    return "".join(LATEX.get(char, char) for char in text)
+    return "".join(LATEX.get(char, char) for char in flat(text))
 
 
-MARKDOWN = re.compile(r"([\\\\`*_<>|~$])|(?<=\])(\()")
+NO_LABEL = re.compile(r"[^\w:./+-]+")  # what would end a label, or what LaTeX expands in one
+
+
+def latex_label(label: str) -> str:
+    r"""Return a name for ``\ref`` as it is: escapes have no place in one.
+
+    Raises
+    ------
+    OptionError
+        If it has characters other than letters, digits and ``_ : . / + -``.
+    """
+    if not label or NO_LABEL.search(label):
+        plain = NO_LABEL.sub("-", label).strip("-") or "tab:effects"
+        raise OptionError(
+            f"label={label!r} is no name for \\ref; expected letters, digits and any of _ : . / + -\n"
+            f'Type  label="{plain}".'
+        )
+    return label
+
+
+MARKDOWN = re.compile(r"([\\`*_<>|~$]|&(?=#?\w+;))|(?<=\])(\()")
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return the text with every character that Markdown takes for markup escaped.
+    r"""Return the text on one line with every character that Markdown takes for markup escaped.
 
     Parameters
     ----------
@@ -68,21 +91,22 @@ def escape_markdown(text: str) -> str:
     >>> print(escape_markdown("P>|z| of x**2 in POM[a](b)"))
     P\>\|z\| of x\*\*2 in POM[a]\(b)
     """
-    return MARKDOWN.sub(lambda m: "\\" + m[0], text)
+    return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
 
 
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of a formula
 
 
 def no_formula(cell: str) -> str:
-    """Return a cell as text for a spreadsheet: what it would run as a formula gets an apostrophe in front.
+    """Return a cell as text for a spreadsheet, on one line: what it would run as a formula gets an apostrophe in front.
 
     Examples
     --------
     >>> no_formula("=cmd|calc"), no_formula("-228.50"), no_formula("mage")
     ("'=cmd|calc", '-228.50', 'mage')
     """
-    if not cell.startswith(FORMULA):
+    cell = flat(cell)
+    if not cell.lstrip().startswith(FORMULA):
         return cell
     try:
         float(cell.rstrip("%"))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.errors import UnavailableError
 from causalrisk.report.tables.columns import wrap
-from causalrisk.report.tables.escape import escape_latex, escape_markdown
+from causalrisk.report.tables.escape import escape_latex, escape_markdown, latex_label
 from causalrisk.report.tables.summary import ResultSummary
 from causalrisk.report.tables.table import ResultTable, TableContent
 
@@ -105,12 +105,17 @@ class PaperTable(ResultSummary):
             Caption, by default the title of the table; with it or a label the table floats, without both it is a
             ``tabular`` to be put where you like.
         label : str, optional
-            For ``\ref``.
+            For ``\ref``: letters, digits and ``_ : . / + -``.
 
         Returns
         -------
         str
             The ``table`` or ``center`` environment, the notes as wide as the text.
+
+        Raises
+        ------
+        OptionError
+            If the label has other characters.
         """
         notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(t)}\end{{minipage}}"
                  for t in self._note()]  # fmt: skip
@@ -120,7 +125,7 @@ class PaperTable(ResultSummary):
                 [r"\begin{center}", self.tables[0].as_latex_tabular(center=False), *notes, r"\end{center}"]
             )
         heads = [rf"\caption{{{escape_latex(caption or '')}}}"]
-        heads += [] if label is None else [rf"\label{{{label}}}"]
+        heads += [] if label is None else [rf"\label{{{latex_label(label)}}}"]
         tabular = self.tables[0].as_latex_tabular(center=False)
         return "\n".join(
             [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip", tabular, *notes, r"\end{table}"]

@@ -18,7 +18,7 @@ from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.files import write_whole
 from causalrisk.report.tables.columns import wrap
 from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
-from causalrisk.report.tables.table import ResultTable, TableContent, stack_text
+from causalrisk.report.tables.table import ResultTable, TableContent, head_spans, stack_text
 from causalrisk.report.tables.word import WordTable, write_docx
 
 PAGE = """<!DOCTYPE html>
@@ -242,7 +242,12 @@ def _word_table(table: SimpleTable) -> WordTable:
     """Return what a Word document shows of a table, which may be one that was added by hand."""
     if isinstance(table, ResultTable):
         return WordTable(
-            title=table.title or "", heads=table.heads, body=table.body, aligns=table.aligns, rules=table.rules
+            title=table.title or "",
+            heads=table.heads,
+            body=table.body,
+            aligns=table.aligns,
+            rules=table.rules,
+            spans=[[count for _, count in head_spans(line)] for line in table.heads[: table.spanned]],
         )
     rows = [[str(cell) for cell in row] for row in table]
-    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=())
+    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=(), spans=[])

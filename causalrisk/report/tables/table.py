@@ -48,6 +48,9 @@ class TableContent:
         left, and wishes give way to long cells. Empty: the free space is spread evenly over the gaps.
     rules : tuple of int
         Rows, counted from 0, that have a thin rule above them.
+    spanned : int
+        Number of header lines, from the first, in which equal neighbours are one head over several columns, where the
+        format has such heads.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -56,6 +59,24 @@ class TableContent:
     title: str = ""
     widths: tuple[int, ...] = ()
     rules: tuple[int, ...] = ()
+    spanned: int = 0
+
+
+def head_spans(cells: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the cells of a header line, equal neighbours that are not empty as one, each with its columns.
+
+    Examples
+    --------
+    >>> head_spans(["", "before", "before", "after"])
+    [('', 1), ('before', 2), ('after', 1)]
+    """
+    found: list[tuple[str, int]] = []
+    for cell in cells:
+        if found and cell and cell == found[-1][0]:
+            found[-1] = cell, found[-1][1] + 1
+        else:
+            found.append((cell, 1))
+    return found
 
 
 class ResultTable(SimpleTable):
@@ -76,7 +97,7 @@ class ResultTable(SimpleTable):
         columns = max((len(row) for row in self), default=0)
         self.aligns = content.aligns or ("l" + "r" * columns)[:columns]
         self.widths = content.widths
-        self.rules = content.rules
+        self.rules, self.spanned = content.rules, content.spanned
         self.width = width
 
     @property
@@ -138,7 +159,10 @@ class ResultTable(SimpleTable):
         lines = ['<table class="simpletable">']
         if self.title:
             lines.append(f"<caption>{html.escape(self.title)}</caption>")
-        heads = [self._html_row(row, head=True) for row in self.heads]
+        heads = [
+            self._html_spans(row) if i < self.spanned else self._html_row(row, head=True)
+            for i, row in enumerate(self.heads)
+        ]
         rows = [self._html_row(row, head=False, ruled=i in self.rules) for i, row in enumerate(self.body)]
         if heads:
             lines += ["<thead>", *heads, "</thead>"]
@@ -157,7 +181,9 @@ class ResultTable(SimpleTable):
         str
             The environment.
         """
-        heads = [self._latex_row(row) for row in self.heads]
+        heads = [
+            self._latex_spans(row) if i < self.spanned else self._latex_row(row) for i, row in enumerate(self.heads)
+        ]
         rows = [("\\midrule\n" if i in self.rules else "") + self._latex_row(row) for i, row in enumerate(self.body)]
         body = [r"\toprule", *heads, *([r"\midrule"] if heads else []), *rows, r"\bottomrule"]
         lines = [rf"\begin{{tabular}}{{{self.aligns}}}", *body, r"\end{tabular}"]
@@ -214,6 +240,21 @@ class ResultTable(SimpleTable):
             cells.append(f'<{tag}{scope} style="text-align: {side}">{text}</{tag}>')
         rule = ' style="border-top: 1px solid"' if ruled else ""
         return f"<tr{rule}>{''.join(cells)}</tr>"
+
+    def _html_spans(self, row: Sequence[str]) -> str:
+        cells = [
+            f'<th scope="colgroup" colspan="{count}" style="text-align: center">{html.escape(text)}</th>'
+            for text, count in head_spans(row)
+        ]
+        return f"<tr>{''.join(cells)}</tr>"
+
+    def _latex_spans(self, row: Sequence[str]) -> str:
+        cells, rules, first = [], "", 1
+        for text, count in head_spans(row):
+            cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(text)}}}" if text else "")
+            rules += rf"\cmidrule(lr){{{first}-{first + count - 1}}}" if text else ""
+            first += count
+        return " & ".join(cells) + rf" \\ {rules}"
 
     def _latex_row(self, row: Iterable[object]) -> str:
         cells = []

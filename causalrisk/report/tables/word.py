@@ -11,6 +11,7 @@ from typing import Any
 from causalrisk.errors import UnavailableError
 from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.files import write_whole
+from causalrisk.report.tables.columns import flat
 
 POINTS = 9  # size of the type
 FONT = "Times New Roman"
@@ -33,6 +34,8 @@ class WordTable:
         One of l, r, c per column.
     rules : tuple of int
         Rows of the body that have a thin rule above them.
+    spans : list of list of int
+        How many columns each head of the first header lines stands over.
     """
 
     title: str
@@ -40,6 +43,7 @@ class WordTable:
     body: list[list[str]]
     aligns: str
     rules: tuple[int, ...]
+    spans: list[list[int]]
 
 
 @interruptions_kept()
@@ -77,11 +81,11 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
         section.orientation = WD_ORIENT.LANDSCAPE
     for table in tables:
         if table.title:
-            document.add_paragraph().add_run(table.title).bold = True
+            document.add_paragraph().add_run(flat(table.title)).bold = True
         _add_table(document, table, line)
         document.add_paragraph()
     for note in notes:
-        document.add_paragraph(note)
+        document.add_paragraph(flat(note))
     written = io.BytesIO()
     document.save(written)
     write_whole(path, written.getvalue())
@@ -109,8 +113,28 @@ def _add_table(document: Any, table: WordTable, line: float) -> None:
             paragraph.paragraph_format.space_after = 0
             paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
             _rule(cell, top=above, bottom=below)
+        for first, count in _starts(table.spans[i]) if i < len(table.spans) else ():
+            _span(grid.rows[i].cells[first : first + count])
         if i < heads:
             _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
+
+
+def _starts(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first column and the number of columns of each head that stands over several."""
+    firsts = [sum(counts[:k]) for k in range(len(counts))]
+    return [(first, count) for first, count in zip(firsts, counts, strict=True) if count > 1]
+
+
+def _span(cells: Sequence[Any]) -> None:
+    """Make one centred head of equal ones, with a line below."""
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+
+    for cell in cells[1:]:
+        cell.paragraphs[0].clear()
+    whole = cells[0].merge(cells[-1])
+    whole.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
+    borders = whole._tc.tcPr.xpath("w:tcBorders")
+    _mark(borders[0] if borders else _mark(whole._tc.tcPr, "w:tcBorders"), "w:bottom", val="single", sz=THIN, space="0", color="000000")
 
 
 def _wanted(table: WordTable) -> list[float]:

@@ -30,6 +30,21 @@ def test_a_table_read_back(res, tmp_path):
     assert "w:tblHeader" in word.rows[0]._tr.xml and "w:tblHeader" not in word.rows[2]._tr.xml
 
 
+def test_before_and_after_are_heads_over_their_columns(res, tmp_path):
+    docx = pytest.importorskip("docx")
+    table = res.table_one()
+    (word,) = docx.Document(str(table.save(tmp_path / "balance.docx"))).tables
+    head = word.rows[0]
+    assert [cell.text for cell in head.cells] == ["", *["before"] * 3, *["after"] * 3]
+    assert head._tr.xml.count('w:gridSpan w:val="3"') == 2 and head._tr.xml.count("<w:t>") == 2
+    texts = [[cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells] for row in word.rows[1:3]]
+    assert texts == table.tables[0].heads[1:]
+    assert table.as_html().count('colspan="3"') == 2
+    assert r" & \multicolumn{3}{c}{before} & \multicolumn{3}{c}{after} \\ \cmidrule(lr){2-4}" in table.as_latex()
+    assert "gridSpan" not in docx.Document(str(etable([res, res]).save(tmp_path / "same.docx"))).tables[0]._tbl.xml
+    assert "colspan" not in etable([res, res]).as_html()
+
+
 def test_a_wide_table_lies_across(res, tmp_path):
     docx = pytest.importorskip("docx")
     for count, across in ((2, False), (9, True)):

@@ -1,0 +1,108 @@
+"""Every text that a caller gives to a table, in every format: it is shown, and it does nothing."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import re
+
+import numpy as np
+import pytest
+
+from causalrisk import IPWRA, OptionError, compare, etable, pool, table_one
+from tests.conftest import simulate
+
+HOSTILE = (
+    "=1+1",
+    "\t=1+1",
+    "\r\n=1+1",
+    "a\n\n# Heading\n\n| b |\n",
+    r"}\input{secrets} %c $m$",
+    '<script>alert(1)</script>" onload="x',
+    "![a](x) &amp; *b*",
+    "\x0b\x07\x1b[31m",
+)
+FRAME = simulate(120, seed=4).assign(c=1.0)
+NAMED = {text: FRAME.assign(g=np.where(FRAME.x1 > 0, text, np.where(FRAME.x2 > 0, "a", "b"))) for text in HOSTILE}
+FIT = IPWRA.from_formula("y ~ x1", FRAME, treat="d").fit()
+POOLED = pool([FIT, IPWRA.from_formula("y ~ x1", simulate(120, seed=5), treat="d").fit()])
+PAIR = compare("y ~ x1", FRAME, treat="d", estimators=["Unadjusted", "IPWRA"], n_boot=20)
+TABLES = {  # function: argument -> a table with a text there
+    etable: {
+        "results": lambda text: etable({text: FIT}),
+        "names": lambda text: etable([FIT], names=[text]),
+        "rename": lambda text: etable([FIT], rename={"ATE": text}),
+        "extra": lambda text: etable([FIT], extra={text: [text]}),
+        "title": lambda text: etable([FIT], title=text),
+        "notes": lambda text: etable([FIT], notes=[text]),
+    },
+    table_one: {
+        "data": lambda text: table_one(["g"], NAMED[text], by="d"),
+        "by": lambda text: table_one(["x1"], NAMED[text], by="g"),
+        "levels": lambda text: table_one(["x1"], FRAME, by="d", levels={0: text, 1: "one"}),
+        "weights": lambda text: table_one(
+            ["x1"], FRAME.rename(columns={"c": text}), by="d", weights=text, weight_type="probability"
+        ),
+        "names": lambda text: table_one(["x1"], FRAME, by="d", names={"x1": text}),
+        "title": lambda text: table_one(["x1"], FRAME, by="d", title=text),
+        "notes": lambda text: table_one(["x1"], FRAME, by="d", notes=[text]),
+    },
+    FIT.table_one: {
+        "also": lambda text: FIT.table_one(also="~ g", data=NAMED[text]),
+        "data": lambda text: FIT.table_one(also="~ g", data=NAMED[text]),
+        "names": lambda text: FIT.table_one(names={"x1": text}),
+        "title": lambda text: FIT.table_one(title=text),
+        "notes": lambda text: FIT.table_one(notes=[text]),
+    },
+    FIT.summary: {
+        "title": lambda text: FIT.summary(title=text),
+        "yname": lambda text: FIT.summary(yname=text),
+        "xname": lambda text: FIT.summary(xname=["ATE", text, text]),
+    },
+    PAIR.summary: {"title": lambda text: PAIR.summary(title=text)},
+    POOLED.summary: {"title": lambda text: POOLED.summary(title=text)},
+}
+NO_TEXTS = {  # arguments that are numbers, or names of what is there
+    "keep", "drop", "below", "stars", "alpha", "statistics", "covariates", "treated", "reference", "weight_type",
+    "overall", "median", "threshold", "interactions", "coefficients", "slim",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", TABLES, ids=lambda function: function.__qualname__)
+def test_every_argument_is_tried(function):
+    assert set(inspect.signature(function).parameters) - NO_TEXTS == set(TABLES[function])
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_are_shown_and_do_nothing(text, tmp_path):
+    pytest.importorskip("docx")
+    for function, arguments in TABLES.items():
+        for argument, made in arguments.items():
+            table, where = made(text), (function.__qualname__, argument)
+            latex, markdown, page = table.as_latex(), table.as_markdown(), table.as_html()
+            assert r"\input{" not in latex and "\n\n" not in latex, where
+            assert not re.search(r"(?<!\\)%|(?<!\\)\$m", latex), where
+            assert not re.search(r"^# |^\| b |(?<!\\)<|\]\(|(?<!\\)&amp;|(?<!\\)\*b", markdown, re.MULTILINE), where
+            assert "<script" not in page, where
+            for row in csv.reader(io.StringIO(table.as_csv(), newline="")):
+                assert not any(cell.strip().startswith(("=", "@", "+")) for cell in row), where
+            for ending in ("docx", "html"):  # the others are the texts above
+                table.save(tmp_path / f"t.{ending}")
+            assert "\x1b" not in str(table), where
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_captions_and_labels(text):
+    table = etable([FIT])
+    latex = table.as_latex(caption=text)
+    assert r"\input{" not in latex and "\n\n" not in latex
+    with pytest.raises(OptionError, match=r'\nType  label="') as caught:
+        table.as_latex(label=text)
+    typed = re.search(r'label="([^"]*)"', str(caught.value))[1]
+    assert rf"\label{{{typed}}}" in table.as_latex(label=typed)
+
+
+def test_usual_labels_stay_as_they_are():
+    for label in ("tab:c", "tab:main_effects-2", "sec.1/Tabelle+ä"):
+        assert rf"\label{{{label}}}" in etable([FIT]).as_latex(label=label)
