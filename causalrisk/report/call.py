@@ -120,7 +120,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
                 given[field.name] = repr(value)
         if len(record.joint.replicates.failures) != own.n_drawn:
             given["replicates"] = "replicates"
-        if record.boot is None and record.bootstrap not in ("pairs", "cluster"):
+        if record.boot is None and record.bootstrap == "stratified":  # the replicates too
             given["bootstrap"] = repr(record.bootstrap)
     seed = record.seed.entropy
     given["rng"] = repr(seed) if isinstance(seed, int) else f"np.random.SeedSequence({seed!r})"
