@@ -247,7 +247,7 @@ class FitRecord:
     @property
     def draws_units(self) -> bool:
         """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
-        return not self.given_resamples and self.bootstrap != "bayesian" and self.options.propensity_score is None
+        return self.bootstrap != "bayesian" and self.options.propensity_score is None
 
     @property
     def robust_type(self) -> str:

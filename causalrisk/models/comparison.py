@@ -334,7 +334,7 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
         worst = failed.max() / drawn
         more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
         first = ""
-        if comparison.bare[0].draws_units:
+        if comparison.bare[0].draws_units and not comparison.given_resamples:
             first = 'Type  bootstrap="bayesian"  for weights none of which is zero. '
         kept = dataclasses.replace(
             comparison,

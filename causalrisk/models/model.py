@@ -436,7 +436,7 @@ class CausalModel(metaclass=Advising):
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
         more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
         remedy = f"Simplify propensity=, or type  fit({more})."
-        if record.draws_units:
+        if record.draws_units and not record.given_resamples:
             remedy = (
                 f'Type  fit(bootstrap="bayesian")  for weights none of which is zero, or  fit({more}), or simplify '
                 "propensity=."

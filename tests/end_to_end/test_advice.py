@@ -881,16 +881,22 @@ MORE = {
         {"resamples": HALF, "max_failed": 0.51},
     ),
     "rows drawn": Expression(
-        lambda: model(**RARE).fit(n_boot=20), lambda: model(**RARE).fit(bootstrap="bayesian", n_boot=20),
-        model=lambda: model(**RARE), fill={"fit(": "model.fit(n_boot=20, "},
+        lambda: model(**RARE).fit(n_boot=20),
+        lambda: model(**RARE).fit(bootstrap="bayesian", n_boot=20),
+        model=lambda: model(**RARE),
+        fill={"fit(": "model.fit(n_boot=20, "},
     ),
     "rows drawn, and left out": Expression(
-        lambda: model(**RARE).fit(n_boot=20), lambda: model(**RARE).fit(max_failed=0.99, n_boot=20), which=1,
-        model=lambda: model(**RARE), fill={"fit(": "model.fit(n_boot=20, "},
+        lambda: model(**RARE).fit(n_boot=20),
+        lambda: model(**RARE).fit(max_failed=0.99, n_boot=20),
+        which=1,
+        model=lambda: model(**RARE),
+        fill={"fit(": "model.fit(n_boot=20, "},
     ),
     "rows drawn in a comparison": Case(
         lambda **o: compare(**RARE, treat="d", n_boot=20, estimators=["Hajek", "IPWRA"], **o).table,
-        {}, {"bootstrap": "bayesian"},
+        {},
+        {"bootstrap": "bayesian"},
     ),
     "compare cov_kwds": Case(compared, {"cov_kwds": "site"}, {"cluster": "site"}, fill={"column": "site"}),
     "compare models": Case(

@@ -54,8 +54,8 @@ place of drawing them.
 
 The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
 same resamples of rows, with JRE's 200 replicates. Formulas are those of the
-[first estimate](../tutorials/first_estimate.md) for cattaneo2 and of [Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for
-NHEFS is Hajek's.)
+[first estimate](../tutorials/first_estimate.md) for cattaneo2 and of
+[Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for NHEFS is Hajek's.)
 
 {real}
 
