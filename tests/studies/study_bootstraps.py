@@ -20,7 +20,7 @@ import pandas as pd
 import causalrisk as cr
 from causalrisk.simulation.designs import find_design
 
-CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 500), ("rare_treatment", 200), ("lalonde_like", 300))
+CELLS = (("linear", 100), ("linear_strong", 200), ("strong", 300), ("rare_treatment", 150), ("lalonde_like", 200))
 KINDS = ("pairs", "bayesian")
 TABLE = Path(__file__).parent / "tables" / "bootstraps.csv"
 
@@ -134,7 +134,7 @@ def markdown(table):
 def main():
     """Store the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sims", type=int, default=400)
+    parser.add_argument("--sims", type=int, default=300)
     parser.add_argument("--n-boot", type=int, default=199)
     parser.add_argument("--seed", type=int, default=20251218)
     args = parser.parse_args()
