@@ -237,6 +237,11 @@ class FitRecord:
         return self.design.weight_type == "frequency"
 
     @property
+    def draws_units(self) -> bool:
+        """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
+        return self.bootstrap != "bayesian" and self.options.propensity_score is None
+
+    @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
         return "cluster" if self.design.cluster_name is not None else "robust"

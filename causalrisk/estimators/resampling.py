@@ -92,8 +92,8 @@ class SampleResampler:
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
-    """Make the resampler of a design: clusters for "cluster", arms for "stratified"."""
-    groups = {"cluster": design.cluster, "stratified": design.arm}.get(kind)
+    """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
+    groups = design.arm if kind == "stratified" else design.cluster
     frequency = design.weight_type == "frequency"
     frame = None
     if sample.n_frame:

@@ -177,7 +177,7 @@ def fit_estimators(
     Comparison
         Without resamples.
     """
-    kind = inference.resolved(design.cluster is not None, joint=True)[1]
+    kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
     if JRE in specs:

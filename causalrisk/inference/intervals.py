@@ -22,7 +22,13 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately, row_weights
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.covariance import robust_covariance
-from causalrisk.inference.jackknife import jackknife_contributions, sum_within_units, unit_influence
+from causalrisk.inference.jackknife import (
+    counts_equal_rows,
+    equal_units,
+    jackknife_contributions,
+    sum_within_units,
+    unit_influence,
+)
 from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -122,21 +128,23 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
     return limits
 
 
-def acceleration_of(contributions: Array) -> Array:
+def acceleration_of(contributions: Array, times: Array) -> Array:
     """Return the acceleration of each estimate, shape (d,).
 
     Parameters
     ----------
     contributions : ndarray, shape (n, d)
         Influence of each unit (row or cluster), or n - 1 times the jackknife deviations.
+    times : ndarray, shape (n,)
+        How many equal units each stands for.
 
     Returns
     -------
     ndarray, shape (d,)
         sum L^3 / (6 (sum L^2)^(3/2)); zero where there is no variation.
     """
-    squares = (contributions**2).sum(axis=0)
-    return (contributions**3).sum(axis=0) / np.where(squares > 0, 6 * squares**1.5, 1.0)
+    squares = times @ contributions**2
+    return np.asarray(times @ contributions**3 / np.where(squares > 0, 6 * squares**1.5, 1.0))
 
 
 def _check_tail(count: int, level: float) -> None:
@@ -250,15 +258,16 @@ def bootstrap_interval(
         return basic_interval(estimate, values, alpha)
     if method == "bc":
         return bias_corrected_interval(estimate, values, np.zeros(count), alpha)
-    from_rows = unit_influence if acceleration == "influence" else jackknife_contributions
-    return bias_corrected_interval(estimate, values, acceleration_of(from_rows(record, count)), alpha)
+    of_units = unit_influence if acceleration == "influence" else jackknife_contributions
+    accelerations = acceleration_of(of_units(record, count), equal_units(record))
+    return bias_corrected_interval(estimate, values, accelerations, alpha)
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
     """Robust standard errors of a fit to one resample, whose repeated units are units of their own."""
     sample = record.sample.reweighted(weights)
     influence = _resample_influence(record, sample)[:, :count]
-    own = np.ones(sample.n) if record.frequency else record.sample.s
+    own = np.ones(sample.n) if counts_equal_rows(record) else record.sample.s
     times = weights / own
     if record.design.cluster is None:
         squares = times @ (influence * own[:, None]) ** 2

@@ -31,9 +31,23 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     return groups
 
 
+def counts_equal_rows(record: FitRecord) -> bool:
+    """Whether a row stands for equal units, one by one: frequency weights count them, and there are no clusters."""
+    return record.frequency and record.design.cluster is None
+
+
+def equal_units(record: FitRecord) -> Array:
+    """Return how many units each row or cluster stands for, shape (units,), rows in the order of the sample."""
+    clusters = record.sample.clusters(record.design.cluster)
+    if clusters is not None:
+        return np.ones(int(clusters.max()) + 1)
+    return record.sample.s if record.frequency else np.ones(record.sample.n)
+
+
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Influence of each unit (row or cluster) on the first `count` estimates, shape (units, count)."""
-    return sum_within_units(record, record.estimate.influence[:, :count] * record.sample.s[:, None])
+    """Influence on the first `count` estimates of each unit (cluster, row, or one of its equal units), (units, count)."""
+    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
+    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
 
 
 class RemainingReplicates(BlockwiseReplicates):
@@ -94,7 +108,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
     )
 
 
-def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None) -> Array:
+def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:
     """Return the first `count` estimates without each unit (row or cluster), shape (units, count).
 
     Parameters
@@ -105,11 +119,13 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
         Number of estimates wanted.
     refitter : Refitter, optional
         By default that of its bootstrap.
+    whole : bool, default True
+        Whether a row is left out with all its weight, or only one of the equal units that it stands for.
 
     Returns
     -------
     ndarray, shape (units, count)
-        Every step redone without the unit; NaN where that failed.
+        Rows in the order of the design, with a target frame in that of the sample. Every step redone without the unit; NaN where that failed.
     """
     sample, cluster = record.sample, record.design.cluster
     clusters = sample.clusters(cluster)
@@ -119,7 +135,8 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     parts = []
     for first in range(0, total, BLOCK):
         numbers = np.arange(first, min(first + BLOCK, total))
-        counts = sample.s[:, None] * (units[:, None] != numbers)
+        out = units[:, None] == numbers
+        counts = sample.s[:, None] * ~out if whole else sample.s[:, None] - out
         parts.append(refitter.refit(counts, first).values[:count].T)
     left_out = np.concatenate(parts)
     return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
@@ -163,7 +180,11 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:
-    """Jackknife deviations times (units - 1), shape (units, count); units that cannot be left out do not count."""
-    left_out = leave_one_out(record, count)
-    left_out = left_out[~np.isnan(left_out).any(axis=1)]
-    return (len(left_out) - 1) * (left_out.mean(axis=0) - left_out)
+    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
+    left_out = leave_one_out(record, count, whole=not counts_equal_rows(record))
+    if record.design.cluster is None and not record.sample.n_frame:
+        left_out = record.sample.arrange(left_out)
+    worked = ~np.isnan(left_out).any(axis=1)
+    times = equal_units(record) * worked
+    mean = times[worked] @ left_out[worked] / times.sum()
+    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)

@@ -258,7 +258,9 @@ def compare(
     Notes
     -----
     Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
-    sampling error that two estimators share cancels, and only that in which they differ is left.
+    sampling error that two estimators share cancels, and only that in which they differ is left. Unless `bootstrap` is
+    given, resamples are JRE's where it is among the estimators, fractional weights ("bayesian"), else those of the
+    other estimators ("pairs", or "cluster").
 
     Examples
     --------
@@ -331,6 +333,9 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
     if over.any():
         worst = failed.max() / drawn
         more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
+        first = ""
+        if comparison.bare[0].draws_units and not comparison.given_resamples:
+            first = 'Type  bootstrap="bayesian"  for weights none of which is zero. '
         kept = dataclasses.replace(
             comparison,
             distributions=tuple(
@@ -340,8 +345,8 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
         )
         raise BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
-            "The comparison without the bootstrap of these estimators is in err.results. Simplify propensity=, leave "
-            f"them out of estimators={more}.",
+            f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
+            f"leave them out of estimators={more}.",
             ComparisonResults(kept),
         )
     notes = Notes(comparison.notes)

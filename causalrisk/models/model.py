@@ -382,7 +382,9 @@ class CausalModel(metaclass=Advising):
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
-            How to resample; by default clusters where given, else rows.
+            How to resample: rows drawn with replacement; fractional random weights of the rows, or of the clusters
+            where given; clusters drawn with replacement; rows within each arm. By default "bayesian" for JRE, else
+            "cluster" where clusters are given, else "pairs".
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors.
         max_failed : float, default 0.05
@@ -399,7 +401,8 @@ class CausalModel(metaclass=Advising):
         memory : float, optional
             Budget in bytes for the resamples in flight.
         resamples : array_like, shape (n, n_boot), optional
-            Multiplicities to use in place of random ones, rows as in the estimation sample.
+            Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
+            total of the equal rows that a row stands for; probability weights are multiplied in by the fit.
 
         Returns
         -------
@@ -437,11 +440,17 @@ class CausalModel(metaclass=Advising):
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return self._results(record)
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
-        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else 'cov_type="robust"'
+        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
+        remedy = f"Simplify propensity=, or type  fit({more})."
+        if record.draws_units and not record.given_resamples:
+            remedy = (
+                f'Type  fit(bootstrap="bayesian")  for weights none of which is zero, or  fit({more}), or simplify '
+                "propensity=."
+            )
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"Simplify propensity=, or type  fit({more}).",
+            f"{remedy}",
             self._results(robust_record(record)),
         )
 
@@ -533,7 +542,7 @@ class JRE(CausalModel):
     ...     n_boot=99
     ... )
     >>> res
-    JRE: ATE -256.13 (24.23), 1 vs 0, n 4642
+    JRE: ATE -256.13 (25.81), 1 vs 0, n 4642
     """
 
     spec = specification.JRE
@@ -567,7 +576,8 @@ class JRE(CausalModel):
         Parameters
         ----------
         cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
-            As in `IPWRA.fit`; `cov_type` is "bootstrap" by default.
+            As in `IPWRA.fit`; by default `cov_type` is "bootstrap" and `bootstrap` "bayesian", fractional weights like
+            those of the replicates: none is zero, so that no resample separates where the sample does not.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
             an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
@@ -585,7 +595,8 @@ class JRE(CausalModel):
             How much the replicates vary, relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
-            sample.
+            sample. What a row counts there: with frequency weights the total of the equal rows it stands for, of mean
+            about its weight; else about 1, and probability weights are multiplied in by the fit.
         method : str, optional
             "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
             "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The

@@ -33,8 +33,9 @@ class KeyedResampler:
         How rows are drawn.
     seed : SeedSequence
         Root of the random streams.
-    frequency : bool
-        Whether a weight counts repeated rows, which are then drawn one by one; otherwise weights are carried along.
+    one_by_one : bool
+        Whether each of the equal rows that a frequency weight counts is drawn by itself. Otherwise weights are carried
+        along, as those of the rows of a cluster always are.
 
     Notes
     -----
@@ -48,12 +49,7 @@ class KeyedResampler:
 
     kind: str
     seed: np.random.SeedSequence
-    frequency: bool = False
-
-    @property
-    def _one_by_one(self) -> bool:
-        """Whether each of the equal rows that a row stands for is drawn by itself; those of a cluster come together."""
-        return self.frequency and self.kind != "cluster"
+    one_by_one: bool = False
 
     def draw(self, stream: int, block: int, width: int, units: NDArray[np.intp], weights: Array) -> Array:
         """Multiplicities times observation weights, shape (n, width).
@@ -63,7 +59,7 @@ class KeyedResampler:
         """
         if self.kind == "bayesian":
             return self.perturb(stream, block, width=width, spread=1.0, units=units, weights=weights)
-        if self._one_by_one:
+        if self.one_by_one:
             return _poisson_quantiles(self._drawn(_uniform, (stream, block), width, units), weights)
         return self._drawn(_poisson, (stream, block), width, units) * weights[:, None]
 
@@ -75,7 +71,7 @@ class KeyedResampler:
         They are gamma variables of mean one and standard deviation `spread`, as in `multiplicities.Resampler.perturb`.
         """
         shape = spread**-2
-        if self._one_by_one:
+        if self.one_by_one:
             uniform = self._drawn(_uniform, (stream, block), width, units)
             return np.asarray(gammaincinv(weights[:, None] * shape, uniform) / shape)
         drawn = self._drawn(lambda rng: rng.standard_gamma(shape, (CHUNK, WIDTH)), (stream, block), width, units)

@@ -91,7 +91,7 @@ class Resampler:
     frequency : bool
         Whether a weight counts repeated rows, which are then drawn one by one; otherwise weights are carried along.
     groups : ndarray of int, shape (n,), or None
-        Cluster codes for "cluster", arm codes for "stratified".
+        Arm codes for "stratified"; else the codes of clusters, which are drawn whole, and None without any.
     """
 
     kind: str
@@ -103,7 +103,12 @@ class Resampler:
     @property
     def _one_by_one(self) -> bool:
         """Whether each of the equal rows that a row stands for is drawn by itself; those of a cluster come together."""
-        return self.frequency and self.kind != "cluster"
+        return self.frequency and self._clusters is None
+
+    @property
+    def _clusters(self) -> NDArray[np.intp] | None:
+        """Codes of the clusters, shape (n,)."""
+        return None if self.kind == "stratified" else self.groups
 
     def generator(self, stream: int, block: int) -> np.random.Generator:
         """Return the generator of a block of a stream."""
@@ -170,11 +175,11 @@ class Resampler:
 
     def _fractional(self, start: Array, rng: np.random.Generator, width: int, spread: float) -> Array:
         """Weights of mean `start` over the rows (of each stratum), shape (n, width)."""
-        if self.kind == "cluster" and self.groups is not None:
-            first = np.unique(self.groups, return_index=True)[1]
-            drawn = rng.standard_gamma(1 / spread**2, (width, len(first))).T[self.groups] * start[:, None]
-        else:
-            drawn = _gammas(start / spread**2, rng, width)
+        shapes, clusters = start / spread**2, self._clusters
+        if clusters is None:
+            drawn = _gammas(shapes, rng, width)
+        else:  # whose rows have one multiplicity
+            drawn = _gammas(shapes[np.unique(clusters, return_index=True)[1]], rng, width)[clusters]
         if self.kind == "stratified" and self.groups is not None:
             for stratum in np.unique(self.groups):
                 rows = self.groups == stratum
@@ -192,11 +197,10 @@ class Resampler:
     def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
         """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""
         if self.kind == "bayesian":
-            drawn = _gammas(start, rng, width)
-            return drawn * (start.sum() / drawn.sum(axis=0))
-        if self.kind == "cluster" and self.groups is not None:
-            first = np.unique(self.groups, return_index=True)[1]
-            return _draws(start[first], rng, width)[self.groups]
+            return self._fractional(start, rng, width, spread=1.0)
+        if self._clusters is not None:
+            first = np.unique(self._clusters, return_index=True)[1]
+            return _draws(start[first], rng, width)[self._clusters]
         if self.kind == "stratified" and self.groups is not None:
             drawn = np.empty((len(start), width))
             for group in np.unique(self.groups):

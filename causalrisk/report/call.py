@@ -121,7 +121,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
                 given[field.name] = repr(value)
         if len(record.joint.replicates.failures) != own.n_drawn:
             given["replicates"] = "replicates"
-        if record.boot is None and record.bootstrap not in ("pairs", "cluster"):
+        if record.boot is None and record.bootstrap == "stratified":  # the replicates too
             given["bootstrap"] = repr(record.bootstrap)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
     given["rng"] = f"{module}{seed_text(record.seed)}"

@@ -8,7 +8,6 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.wording import (
-    RESAMPLES,
     clip_text,
     count,
     estimand_words,
@@ -16,6 +15,7 @@ from causalrisk.report.wording import (
     outcome_text,
     population_words,
     propensity_text,
+    resamples_words,
 )
 
 ROSENBAUM = (
@@ -119,7 +119,7 @@ def _propensity_sentence(record: FitRecord) -> str:
 
 def _errors_sentence(record: FitRecord) -> str:
     if record.boot is not None:
-        kind = "given resamples" if record.given_resamples else RESAMPLES[record.bootstrap]
+        kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo every step ({kind}); "
@@ -139,7 +139,8 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         cited.add(record.spec.reference)
     if record.spec.uses_propensity:
         cited |= {ROSENBAUM, JRE.reference}
-    cited.add(SANDWICH if record.boot is None else BAYESIAN if record.bootstrap == "bayesian" else BOOTSTRAP)
+    weighted = record.bootstrap == "bayesian" and not record.given_resamples
+    cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),

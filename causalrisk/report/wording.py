@@ -20,10 +20,17 @@ from causalrisk.report.tables.columns import wrap
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {
     "pairs": "resamples of the rows, drawn with replacement",
-    "bayesian": "random weightings of the rows (Bayesian bootstrap)",
+    "bayesian": "fractional random weights of the rows (Bayesian bootstrap)",
     "cluster": "resamples of whole clusters, drawn with replacement",
     "stratified": "resamples of the rows, drawn with replacement within each arm",
 }
+
+
+def resamples_words(record: FitRecord) -> str:
+    """Return what a resample of a bootstrap is."""
+    if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
+        return RESAMPLES["bayesian"].replace("rows", "clusters")
+    return RESAMPLES[record.bootstrap]
 
 
 def estimand_words(record: FitRecord) -> str:
@@ -136,7 +143,7 @@ def se_words(record: FitRecord) -> str:
     """Return where the standard errors come from."""
     if record.boot is not None:
         drawn, used = len(record.boot.failures), len(record.boot.used)
-        kind = "the resamples that were given" if record.given_resamples else RESAMPLES[record.bootstrap]
+        kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
         failed = "" if used == drawn else f" ({used} of them could be used)"
         what = "standard deviation of the estimates"
         if record.joint is not None:

@@ -771,6 +771,12 @@ class Certain(Classifier):
 
 
 NAMES |= {"Classifier": Classifier, "sklearn": sklearn}
+ALONE = np.flatnonzero(DATA.d == 1)[0]
+RARE = {  # one treated row of a level, without which a resample separates
+    "formula": "y ~ x1",
+    "propensity": "x1 + rare",
+    "data": DATA.assign(rare=((DATA.d == 0) & (np.arange(N) < 40) | (np.arange(N) == ALONE)).astype(int)),
+}
 HALF = np.ones((N, 4))
 HALF[DATA.d == 1, 2:] = 0  # half of the resamples lack an arm
 SMALL = {"design": "strong", "n": [100], "n_sims": 3, "estimators": ["Hajek"]}
@@ -873,6 +879,24 @@ MORE = {
         lambda **o: compare(**GIVEN, estimators=["Hajek", "IPWRA"], **o).table,
         {"resamples": HALF},
         {"resamples": HALF, "max_failed": 0.51},
+    ),
+    "rows drawn": Expression(
+        lambda: model(**RARE).fit(n_boot=20),
+        lambda: model(**RARE).fit(bootstrap="bayesian", n_boot=20),
+        model=lambda: model(**RARE),
+        fill={"fit(": "model.fit(n_boot=20, "},
+    ),
+    "rows drawn, and left out": Expression(
+        lambda: model(**RARE).fit(n_boot=20),
+        lambda: model(**RARE).fit(max_failed=0.99, n_boot=20),
+        which=1,
+        model=lambda: model(**RARE),
+        fill={"fit(": "model.fit(n_boot=20, "},
+    ),
+    "rows drawn in a comparison": Case(
+        lambda **o: compare(**RARE, treat="d", n_boot=20, estimators=["Hajek", "IPWRA"], **o).table,
+        {},
+        {"bootstrap": "bayesian"},
     ),
     "compare cov_kwds": Case(compared, {"cov_kwds": "site"}, {"cluster": "site"}, fill={"column": "site"}),
     "compare models": Case(
@@ -1630,7 +1654,7 @@ SCANS = {
         {"anchor": 3},
     ),
     "jre strata": Case(
-        lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "pairs"}
+        lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "bayesian"}
     ),
     "jre replicates": Case(
         lambda **o: scanned_jre(cov_type="robust", n_replicates=None, replicates=WEIGHTS, **o),

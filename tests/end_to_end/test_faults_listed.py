@@ -37,7 +37,7 @@ def test_fault_52_a_resample_that_is_separated_is_left_out_with_its_reason(model
     built = model.from_formula("y ~ x1", data, treat="d", propensity="x1 + cell")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        res = built.fit(cov_type="bootstrap", n_boot=300, max_failed=0.9)
+        res = built.fit(bootstrap="pairs", n_boot=300, max_failed=0.9)
     ledger = res.boot_ledger
     lost = ~ledger["used"]
     drawn_away = (1 - 1 / 120) ** 120
@@ -53,7 +53,7 @@ def test_fault_52_a_resample_that_is_separated_is_left_out_with_its_reason(model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(cr.BootstrapError, match=r"\d+ of \d+ (resamples|propensity replicates) failed") as refused:
-            built.fit(cov_type="bootstrap", n_boot=300, max_failed=0.05)
+            built.fit(bootstrap="pairs", n_boot=300, max_failed=0.05)
     if model is not cr.JRE:
         assert refused.value.results.effect == res.effect
 

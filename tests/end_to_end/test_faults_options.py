@@ -526,7 +526,7 @@ def test_fault_72_weights_without_their_type(data, estimator):
 
 
 @BOTH
-@pytest.mark.parametrize("option", [{"bootstrap": kind} for kind in ("pairs", "bayesian", "stratified")]
+@pytest.mark.parametrize("option", [{"bootstrap": kind} for kind in ("pairs", "stratified")]
                          + [{"cov_type": kind} for kind in ("robust", "HC0", "HC1")])  # fmt: skip
 def test_fault_72_clusters_against_standard_errors_by_rows(data, estimator, option):
     ((name, value),) = option.items()

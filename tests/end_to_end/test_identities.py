@@ -104,6 +104,23 @@ def test_frequency_weights_are_repeated_rows(options):
     assert by_weight.mc_se == pytest.approx(by_row.mc_se, rel=1e-8)
 
 
+def test_weights_of_replicates_are_totals_of_counted_rows_and_multiply_probability_weights():
+    frame = simulate(120).assign(count=np.random.default_rng(2).integers(1, 4, size=120))
+    repeated = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    given = {"cov_type": "robust", "objective": "erm", "penalty": 2000.0}
+    fractional = np.random.default_rng(3).gamma(4.0, 0.25, (len(repeated), 30))
+    totals = np.add.reduceat(fractional, np.r_[0, np.cumsum(frame["count"])[:-1]])
+    models = {
+        kind: cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", weights="count", weight_type=kind)
+        for kind in ("frequency", "probability")
+    }
+    by_row = fit(repeated, replicates=fractional, **given)
+    np.testing.assert_allclose(models["frequency"].fit(replicates=totals, **given).params, by_row.params, rtol=1e-9)
+    of_rows = np.random.default_rng(4).gamma(4.0, 0.25, (120, 30))
+    alike = fit(repeated, replicates=np.repeat(of_rows, frame["count"], axis=0), **given)
+    np.testing.assert_allclose(models["probability"].fit(replicates=of_rows, **given).params, alike.params, rtol=1e-9)
+
+
 def numbers_of(text):
     return re.findall(r"-?\d[\d.,]*%?", text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -10,6 +11,7 @@ from causalrisk.simulation.designs import find_design
 from tests.conftest import RHS, simulate
 from tests.studies import (
     designs,
+    study_bootstraps,
     study_coverage,
     study_intervals,
     study_left_out,
@@ -129,6 +131,31 @@ def test_poisson_weights_are_no_others_and_give_about_the_same_errors(cattaneo):
     assert list(found) == ["IPWRA", "AIPW", "Hajek"]
     assert (found != 1).all(axis=None)
     np.testing.assert_allclose(found, 1, atol=0.3)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_bootstraps_are_compared_on_the_same_samples():
+    table = study_bootstraps.study((("lalonde_like", 120),), n_boot=20, sims=6, seed=1).set_index("estimator")
+    assert (table["samples"] > 1).all()
+    assert (table["bayesian refused"] == 0).all()
+    assert (table["pairs refused"] > 0).all()
+
+
+def test_coverages_of_two_bootstraps_by_hand():
+    columns = pd.MultiIndex.from_product([["error", "se"], ["pairs", "bayesian"]])
+    values = [[1, 1, 1, 0.4], [2, 2, 0.5, 0.5], [3, 3, 2, 1.6], [9, 9, np.nan, 5]]
+    found = study_bootstraps.coverages(pd.DataFrame(values, columns=columns))
+    assert (found["pairs refused"], found["bayesian refused"], found["samples"]) == (0.25, 0, 4)
+    assert found["pairs coverage"] == pytest.approx(2 / 3)
+    assert found["bayesian coverage"] == pytest.approx(1 / 3)
+    assert found["bayesian coverage, all"] == pytest.approx(1 / 2)
+    assert found["width ratio"] == pytest.approx(0.8)
+
+
+def test_page_shows_the_stored_comparison_of_bootstraps():
+    page = (study_bootstraps.TABLE.parents[3] / "docs/explanation/standard_errors.md").read_text("utf-8")
+    for line in study_bootstraps.markdown(pd.read_csv(study_bootstraps.TABLE)).splitlines():
+        assert line in page
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -13,6 +15,7 @@ from causalrisk.estimators.record import BootstrapDistribution
 from causalrisk.estimators.refits import Refits
 from causalrisk.inference.bootstrap import _drawn_together, run_bootstrap
 from causalrisk.numerics.failures import Failure
+from causalrisk.report.call import call_of
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -61,12 +64,64 @@ def test_clusters_are_everywhere():
     clustered = cr.JRE.from_formula(f"y ~ {RHS}", doubled, treat="d", cluster="id")
     fixed = {"objective": "erm", "penalty": 2000.0, "n_replicates": 50, "n_boot": 50}
     one, two = plain.fit(**fixed), clustered.fit(**fixed)
-    # whole pairs are drawn, so the resamples of the doubled data are those of the data
+    # whole pairs are drawn or weighted, so the resamples of the doubled data are those of the data
     np.testing.assert_allclose(two.params, one.params, rtol=1e-9)
     np.testing.assert_allclose(two.boot_params, one.boot_params, rtol=1e-8)
+    drawn = clustered.fit(bootstrap="cluster", **fixed), plain.fit(bootstrap="pairs", **fixed)
+    np.testing.assert_allclose(drawn[0].boot_params, drawn[1].boot_params, rtol=1e-8)
     robust = clustered.fit(cov_type="cluster", objective="erm", penalty=2000.0, n_replicates=50)
     expected = plain.fit(cov_type="robust", objective="erm", penalty=2000.0, n_replicates=50)
     np.testing.assert_allclose(robust.bse, expected.bse, rtol=1e-8)
+
+
+RARE = {"formula": "y ~ x1 + rare", "treat": "d"}
+
+
+def with_a_rare_level(n=200):
+    """One of the rows of a level is treated: a third of the resamples of rows are without it, and separate."""
+    frame = simulate(n)
+    rare = np.r_[np.flatnonzero(frame.d == 1)[:1], np.flatnonzero(frame.d == 0)[:12]]
+    return frame.assign(rare=np.isin(np.arange(n), rare).astype(int))
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
+@pytest.mark.parametrize("estimator", [cr.JRE, cr.IPWRA])
+def test_fractional_weights_separate_only_where_the_sample_does(estimator):
+    model = estimator.from_formula(data=with_a_rare_level(), **RARE)
+    with pytest.raises(cr.BootstrapError, match="separated the arms") as caught:
+        model.fit(bootstrap="pairs", n_boot=100)
+    advice = str(caught.value).splitlines()[-1]
+    assert re.findall(r"[Tt]ype  (.*?)  ", advice) == ['fit(bootstrap="bayesian")']
+    res = model.fit(bootstrap="bayesian", n_boot=100)
+    assert res.boot_ledger.used.all()
+    assert res.effect == caught.value.results.effect
+
+
+def test_jre_weighs_rows_by_default_and_the_others_draw_them():
+    frame = with_a_rare_level()
+    jre = cr.JRE.from_formula(data=frame, **RARE)
+    res = jre.fit(n_boot=50)
+    pd.testing.assert_frame_equal(res.boot_params, jre.fit(bootstrap="bayesian", n_boot=50).boot_params)
+    assert res.glance().std_errors[0] == "bootstrap (bayesian)"
+    assert "bootstrap='bayesian'" in call_of(res._record)
+    both = cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, **RARE)
+    assert "bootstrap (bayesian)" in str(both.summary())
+    for model in (cr.IPWRA, cr.JRE):
+        own = model.from_formula(data=frame, **RARE).fit(bootstrap="bayesian", n_boot=50)
+        assert both.table.loc[model.spec.name, "std err"] == pytest.approx(own.effect_se, rel=1e-9)
+    alone = cr.compare("y ~ x1", frame, treat="d", estimators=["IPWRA"], n_boot=20)
+    assert set(alone.glance().std_errors) == {"bootstrap (pairs)"}
+
+
+def test_frequency_weights_within_clusters_are_carried_along():
+    frame = simulate(150).assign(id=np.arange(150) // 3, count=1 + np.arange(150) % 4)
+    written = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    of = {"formula": f"y ~ {RHS}", "treat": "d", "cluster": "id"}
+    counted = cr.JRE.from_formula(data=frame, weights="count", weight_type="frequency", **of)
+    options = {"n_boot": 40, "n_replicates": 40, "anchor": 3.0}
+    one, two = counted.fit(**options), cr.JRE.from_formula(data=written, **of).fit(**options)
+    np.testing.assert_allclose(one.params, two.params, rtol=1e-9)
+    np.testing.assert_allclose(one.boot_params, two.boot_params, rtol=1e-7)
 
 
 def test_distribution_leaves_failures_out():

@@ -71,9 +71,31 @@ def test_bca_agrees_with_scipy():
     theirs = stats.bootstrap((sample,), np.mean, n_resamples=999, method="BCa", **{seed: np.random.default_rng(1)})
     values = theirs.bootstrap_distribution[:, None]
     left_out = (sample.sum() - sample) / 79
-    acceleration = acceleration_of(79 * (left_out.mean() - left_out)[:, None])
+    acceleration = acceleration_of(79 * (left_out.mean() - left_out)[:, None], np.ones(80))
     ours = bias_corrected_interval(np.array([sample.mean()]), values, acceleration, 0.05)[0]
     np.testing.assert_allclose(ours, theirs.confidence_interval, rtol=1e-10)
+
+
+@pytest.mark.parametrize("acceleration", ["influence", "jackknife"])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_intervals_of_counted_rows_are_those_of_the_rows_written_out(clustered, acceleration):
+    frame = simulate(150, strength=0.4).assign(id=np.arange(150) // 3, count=1 + np.arange(150) % 4)
+    written = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    of = {"formula": f"y ~ {RHS}", "treat": "d", "cluster": "id" if clustered else None}
+    models = [
+        cr.IPWRA.from_formula(data=frame, weights="count", weight_type="frequency", **of),
+        cr.IPWRA.from_formula(data=written, **of),
+    ]
+    if clustered:  # clusters are drawn, the same ones
+        fits = [model.fit(bootstrap="cluster", n_boot=399) for model in models]
+        studentized = [res.conf_int(method="studentized") for res in fits]
+        np.testing.assert_allclose(studentized[0], studentized[1], rtol=1e-8)
+    else:
+        draws = np.random.default_rng(0).multinomial(len(written), np.full(len(written), 1 / len(written)), size=399).T
+        counted = np.add.reduceat(draws, np.r_[0, np.cumsum(frame["count"])[:-1]])
+        fits = [model.fit(resamples=drawn) for model, drawn in zip(models, (counted, draws), strict=True)]
+    limits = [res.conf_int(alpha=0.1, method="bca", acceleration=acceleration) for res in fits]
+    np.testing.assert_allclose(limits[0], limits[1], rtol=1e-8)
 
 
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.AIPW, cr.JRE])

@@ -14,19 +14,19 @@ POSITIONS, ONES = np.arange(N), np.ones(N)
 FREQUENCIES = 1.0 + POSITIONS % 3
 
 
-def drawn(kind="pairs", *, units=POSITIONS, weights=None, frequency=False, seed=0, stream=RESAMPLE_STREAM, block=0,
+def drawn(kind="pairs", *, units=POSITIONS, weights=None, one_by_one=False, seed=0, stream=RESAMPLE_STREAM, block=0,
           width=WIDTH, spread=None):  # fmt: skip
-    resampler = KeyedResampler(kind, seed_sequence(seed), frequency)
+    resampler = KeyedResampler(kind, seed_sequence(seed), one_by_one)
     weights = np.ones(len(units)) if weights is None else weights
     if spread is None:
         return resampler.draw(stream, block, width, units, weights)
     return resampler.perturb(stream, block, width, spread=spread, units=units, weights=weights)
 
 
-@pytest.mark.parametrize("frequency", [False, True])
+@pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize(("kind", "spread"), [("pairs", None), ("bayesian", None), ("pairs", 0.5)])
-def test_cut_and_order_of_the_rows_do_not_matter(kind, spread, frequency):
-    given = {"kind": kind, "spread": spread, "frequency": frequency}
+def test_cut_and_order_of_the_rows_do_not_matter(kind, spread, one_by_one):
+    given = {"kind": kind, "spread": spread, "one_by_one": one_by_one}
     whole = drawn(**given, weights=FREQUENCIES)
     for seed in range(3):
         mixed = np.random.default_rng(seed).permutation(N)
@@ -57,7 +57,7 @@ def test_counts_are_poisson():
 
 
 def test_counts_of_repeated_rows_are_poisson():
-    counts = drawn(weights=FREQUENCIES, frequency=True)
+    counts = drawn(weights=FREQUENCIES, one_by_one=True)
     for mean in (1, 2, 3):
         own = counts[mean == FREQUENCIES].ravel().astype(int)
         cells = stats.poisson.pmf(np.arange(6), mean) * own.size
@@ -71,7 +71,7 @@ def test_fractional_weights_are_gamma(kind, spread):
     shape = (spread or 1.0) ** -2
     values = drawn(kind, spread=spread)
     assert stats.kstest(values.ravel() * shape, stats.gamma(shape).cdf).pvalue > 1e-3
-    repeated = drawn(kind, spread=spread, weights=FREQUENCIES, frequency=True)
+    repeated = drawn(kind, spread=spread, weights=FREQUENCIES, one_by_one=True)
     own = repeated[FREQUENCIES == 3].ravel() * shape
     assert stats.kstest(own, stats.gamma(3 * shape).cdf).pvalue > 1e-3
 
@@ -92,5 +92,5 @@ def test_weights_are_carried_along():
 
 def test_clusters_stay_whole():
     clusters = np.random.default_rng(0).integers(0, 40, N)
-    counts = drawn("cluster", units=clusters, weights=FREQUENCIES, frequency=True) / FREQUENCIES[:, None]
+    counts = drawn("cluster", units=clusters, weights=FREQUENCIES) / FREQUENCIES[:, None]
     np.testing.assert_allclose(counts, drawn("cluster", units=np.arange(40))[clusters])

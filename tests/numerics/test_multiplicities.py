@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, given_multiplicities, seed_sequence
@@ -45,6 +46,39 @@ def test_bayesian_weights_are_dirichlet():
     assert weights.var() == pytest.approx(30 * 29 / (30 * 31), abs=0.02)  # n^2 times the variance of a Dirichlet(1)
 
 
+def test_bayesian_weights_of_clusters_are_dirichlet_by_cluster():
+    groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
+    weights = resampler("bayesian", 50, groups=groups).draw(RESAMPLE_STREAM, 0, 4000)
+    first = np.unique(groups, return_index=True)[1]
+    np.testing.assert_array_equal(weights, weights[first][groups])
+    shares = weights[first] / weights[first].sum(axis=0)
+    assert stats.kstest(shares[3], stats.beta(1, 9).cdf).pvalue > 1e-3
+
+
+def test_bayesian_weights_of_counted_rows_are_in_law_those_of_the_rows_written_out():
+    weights = np.arange(1.0, 11.0)
+    shares = resampler("bayesian", 10, weights, frequency=True).draw(RESAMPLE_STREAM, 0, 4000) / 55
+    written = resampler("bayesian", 55).draw(RESAMPLE_STREAM, 0, 4000) / 55
+    ends = np.cumsum(weights).astype(int)
+    for row in (0, 4, 9):  # a share of a Dirichlet, the sum of s of them
+        law = stats.beta(weights[row], 55 - weights[row]).cdf
+        together = written[ends[row] - int(weights[row]) : ends[row]].sum(axis=0)
+        assert stats.kstest(shares[row], law).pvalue > 1e-3
+        assert stats.kstest(together, law).pvalue > 1e-3
+
+
+def test_weights_within_a_resample_of_clusters_vary_as_those_of_as_many_clusters():
+    """A cluster drawn m times is m clusters, whose weights add up to a gamma variable of m times the shape."""
+    groups = np.repeat(np.arange(40), 2)
+    drawing = resampler("cluster", 80, groups=groups)
+    counts = np.repeat(np.r_[np.ones(36), 4, 0, 0, 0], 2)
+    drawn = drawing.perturb_within(counts, number=0, width=4000, spread=0.5)
+    np.testing.assert_array_equal(drawn[::2], drawn[1::2])
+    assert (drawn[counts == 0] == 0).all()
+    assert drawn[72].mean() == pytest.approx(4, abs=0.1)
+    assert drawn[72].var() == pytest.approx(4 * 0.25 * (1 - 4 / 40), rel=0.1)  # the weights add up to a total
+
+
 def test_cluster_resamples_keep_clusters_whole():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
     counts = resampler("cluster", 50, groups=groups).draw(RESAMPLE_STREAM, 0, 20)
@@ -74,6 +108,9 @@ def test_probability_weights_are_carried_along():
     np.testing.assert_allclose(
         resampler("pairs", weights=weights).draw(RESAMPLE_STREAM, 0, 6), plain * weights[:, None]
     )
+    plain = resampler("bayesian").draw(RESAMPLE_STREAM, 0, 6)
+    weighted = resampler("bayesian", weights=weights).draw(RESAMPLE_STREAM, 0, 6)
+    np.testing.assert_allclose(weighted, plain * weights[:, None])
 
 
 def test_seeds():

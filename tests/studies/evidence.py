@@ -102,7 +102,7 @@ def others(args, grid):
 
 def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
-    joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200)})
+    joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200), "bootstrap": "pairs"})
     study = run_study(
         ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"], n=SIZES[:2],
         n_sims=grid.covered, estimators={"IPWRA": "IPWRA", "JRE": joint}, n_boot=grid.n_boot, n_jobs=args.jobs,

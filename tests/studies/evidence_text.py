@@ -43,18 +43,19 @@ the gain is in the choice of populations: these six were chosen because a model 
 
 ## Coverage
 
-The last two columns are the share of 95% intervals (normal, from a bootstrap of {n_boot} resamples) that hold the
-effect at n = 500, in {covered} samples less the few in which a model could not be fitted. Where the propensity model
-is right it is {ipwra_low} to {ipwra_high} for IPWRA and {jre_low} to {jre_high} for JRE. Where both models are wrong
-(`kang_schafer`, `doubly_wrong`) intervals know nothing of the bias: {jre_kang} and {jre_doubly} for JRE, {ipwra_kang}
-and {ipwra_doubly} for IPWRA.
+The last two columns are the share of 95% intervals (normal, from {n_boot} resamples of rows, `bootstrap="pairs"`) that
+hold the effect at n = 500, in {covered} samples less the few in which a model could not be fitted. Where the propensity
+model is right it is {ipwra_low} to {ipwra_high} for IPWRA and {jre_low} to {jre_high} for JRE. Where both models are
+wrong (`kang_schafer`, `doubly_wrong`) intervals know nothing of the bias: {jre_kang} and {jre_doubly} for JRE,
+{ipwra_kang} and {ipwra_doubly} for IPWRA. [JRE's default](standard_errors.md#rows-drawn-or-weighted) weighs rows in the
+place of drawing them.
 
 ## Real data
 
 The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
-same resamples, with JRE's 200 replicates. Formulas are those of the [first estimate](../tutorials/first_estimate.md)
-for cattaneo2 and of [Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for
-NHEFS is Hajek's.)
+same resamples of rows, with JRE's 200 replicates. Formulas are those of the
+[first estimate](../tutorials/first_estimate.md) for cattaneo2 and of
+[Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for NHEFS is Hajek's.)
 
 {real}
 
@@ -100,8 +101,8 @@ printed the bias and the root mean squared error of ordinary least squares. JRE 
 
 ## Coverage of the 95% interval
 
-Normal intervals from the bootstrap ({n_boot} resamples), {covered} samples a row; SE / SD is the mean standard error
-over the standard deviation of the estimates. JRE's standard error allows for the choice of the anchor.
+Normal intervals from the bootstrap ({n_boot} resamples of rows), {covered} samples a row; SE / SD is the mean standard
+error over the standard deviation of the estimates. JRE's standard error allows for the choice of the anchor.
 
 {coverage}
 

@@ -178,7 +178,7 @@ def one_sample(number, design, args):
         for model, more in ((cr.IPWRA, {}), (cr.JRE, joint)):
             fitted = model.from_formula(formula, frame, treat="d")
             try:
-                res = fitted.fit(cov_type="bootstrap", n_boot=args.n_boot, rng=number, max_failed=0.5, **more)
+                res = fitted.fit(bootstrap="pairs", n_boot=args.n_boot, rng=number, max_failed=0.5, **more)
             except cr.CausalRiskError:  # separation, too many failures: such a sample counts for neither estimator
                 return []
             for name, se in standard_errors(res._record, args.quick).items():

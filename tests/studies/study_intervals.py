@@ -35,7 +35,7 @@ def one_sample(design, n, n_boot, number, seed):
     for model in (cr.IPWRA, cr.JRE):
         try:
             built = model.from_formula(design.formula, data, treat="d", propensity=design.propensity)
-            res = built.fit(n_boot=n_boot, rng=number, max_failed=0.5)
+            res = built.fit(bootstrap="pairs", n_boot=n_boot, rng=number, max_failed=0.5)
         except cr.CausalRiskError:  # a level in one arm alone, separation, too many failures: counts for neither
             return []
         choice = np.sqrt(res._record.choice_variance)

@@ -81,7 +81,8 @@ def compare(case, seed):
     data, formula, treat, propensity = case
     ipwra = cr.IPWRA.from_formula(formula, data, treat=treat, propensity=propensity)
     start = ipwra.fit(cov_type="bootstrap", n_boot=999, rng=seed)
-    jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity).fit(n_boot=999, rng=seed)
+    jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity)
+    jre = jre.fit(bootstrap="pairs", n_boot=999, rng=seed)
     record, used = jre._record, data.loc[jre._record.design.index].reset_index(drop=True)
     case = used, formula, treat, propensity
     joint = record.joint

@@ -53,7 +53,8 @@ def compare_on_real_data(n_boot=999):
     """
     rows = {}
     for name, (data, formula, treat, propensity) in cases().items():
-        jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity).fit(n_boot=n_boot)
+        jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity)
+        jre = jre.fit(bootstrap="pairs", n_boot=n_boot)
         ipwra = cr.IPWRA.from_formula(formula, data, treat=treat, propensity=propensity)
         start = ipwra.fit(cov_type="bootstrap", n_boot=n_boot)
         path = jre.anchor_path()

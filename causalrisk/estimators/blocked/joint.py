@@ -51,7 +51,6 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import FullFit
 from causalrisk.estimators.specification import IPWRA, JRE
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments
 from causalrisk.propensity.weights import WeightFit
@@ -190,7 +189,7 @@ def _joint_problem(
     estimate, weights = start.estimate, fit.weights
     if weights is None:
         raise TypeError("the joint estimator has importance weights")
-    resampler = KeyedResampler(start.bootstrap, start.seed, start.frequency)
+    resampler = problem.resampler(start.bootstrap, start.seed)
     full = FullFit(estimate.params, fit.theta, fit.level, problem.options.effect_scale)
     resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
     fits = refit_propensity(problem, full, estimate.gamma, resamples)
@@ -226,7 +225,7 @@ def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[
     if kinds[1] == "stratified":
         raise UnavailableError(
             'bootstrap="stratified" is not there for JRE from a scan: its propensity replicates are of all rows.\n'
-            'Type  bootstrap="pairs".'
+            'Type  bootstrap="bayesian".'
         )
     if joint_options.replicates is not None:
         raise UnavailableError(
@@ -266,8 +265,7 @@ class JointPasses(LaterPasses):
             criterion=solution.criterion,
             effect_scale=problem.effect_scale,
         )
-        frequency = problem.source.design.weight_type == "frequency"
-        return refit_joint_blocks(problem.source, fit, KeyedResampler(kind, seed, frequency), n_boot)
+        return refit_joint_blocks(problem.source, fit, problem.source.resampler(kind, seed), n_boot)
 
 
 def _on_influence(

@@ -20,6 +20,7 @@ from causalrisk.estimators.prepare import make_model
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
@@ -154,6 +155,11 @@ class Problem:
     def weighs(self) -> bool:
         """Whether there are importance weights to fit."""
         return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
+
+    def resampler(self, kind: str, seed: np.random.SeedSequence) -> KeyedResampler:
+        """Return what draws multiplicities of the rows, whole clusters where there are any."""
+        one_by_one = self.design.weight_type == "frequency" and self.design.cluster_name is None
+        return KeyedResampler(kind, seed, one_by_one)
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks.

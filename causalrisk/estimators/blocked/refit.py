@@ -379,7 +379,7 @@ def _widest_row(block: Block) -> float:
 
 def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:
     """Scale the multiplicities so that each arm is as large as it is; a pass."""
-    drawn = np.concatenate(passes.over(functools.partial(_unit_totals, passes.resamples.resampler.frequency)), axis=1)
+    drawn = np.concatenate(passes.over(functools.partial(_unit_totals, passes.resamples.resampler.one_by_one)), axis=1)
     factor = passes.problem.design.counts[:, None] / np.where(drawn > 0, drawn, 1.0)
     return dataclasses.replace(passes, resamples=dataclasses.replace(passes.resamples, factor=factor))
 

@@ -58,7 +58,6 @@ from causalrisk.estimators.training import (
     training_family,
 )
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, factor_solution, triangular_factor
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
@@ -376,8 +375,7 @@ class BlockedPasses(LaterPasses):
         problem, fit = self.problem, self.fit
         full = FullFit(self.params, fit.theta, fit.level, problem.options.effect_scale)
         gamma = np.empty(0) if fit.weights is None else fit.weights.fits.coefficients[:, 0]
-        resampler = KeyedResampler(kind, seed, problem.design.weight_type == "frequency")
-        return refit_blocks(problem, full, gamma, resampler=resampler, n_boot=n_boot)
+        return refit_blocks(problem, full, gamma, resampler=problem.resampler(kind, seed), n_boot=n_boot)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""

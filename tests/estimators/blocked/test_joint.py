@@ -49,7 +49,7 @@ def weights_of_replicates(frame, spread, **options):
     kind = "cluster" if "cluster" in options else "pairs"
     units = pd.factorize(frame.clinic)[0] if kind == "cluster" else np.arange(len(frame))
     frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency and kind == "pairs")
     s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
 
     def block(k):
@@ -135,9 +135,9 @@ def test_blocks_agree_with_memory(births, name):
 
 def keyed(self, stream, block, width, *, spread, at_once):
     """The draws of a scan in the place of those of `Resampler.perturbations`, of a target frame's rows too."""
-    units = pd.factorize(self.groups)[0] if self.kind == "cluster" else np.arange(len(self.weights))
+    units = np.arange(len(self.weights)) if self._clusters is None else pd.factorize(self._clusters)[0]
     given = {"spread": spread, "units": units, "weights": self.weights}
-    drawn = KeyedResampler(self.kind, self.seed, self.frequency).perturb(stream, block, width, **given)
+    drawn = KeyedResampler(self.kind, self.seed, self._one_by_one).perturb(stream, block, width, **given)
     for first in range(0, width, at_once):
         yield drawn[:, first : first + at_once]
 

@@ -41,9 +41,10 @@ def cut(frame, edges=(0, 300, 301)):
 
 def weights(frame, kind, **options):
     """The weights of the replicates and of the resamples of a scan as those of rows in memory."""
-    units = pd.factorize(frame.clinic)[0] if kind == "cluster" else np.arange(len(frame))
+    clustered = "cluster" in options
+    units = pd.factorize(frame.clinic)[0] if clustered else np.arange(len(frame))
     frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency and not clustered)
     given = {"units": units, "weights": frame.w.to_numpy(float) if frequency else np.ones(len(frame))}
     groups = [(k // WIDTH, min(WIDTH, M - k)) for k in range(0, M, WIDTH)]
     drawn = np.hstack([resampler.draw(RESAMPLE_STREAM, k, width, **given) for k, width in groups])
@@ -58,13 +59,13 @@ def agree(ours, theirs, tolerance=1e-9):
     np.testing.assert_allclose(ours.values / spread, theirs.values / spread, rtol=0, atol=tolerance)
 
 
-def both(frame, fit=None, kind="pairs", **options):
+def both(frame, fit=None, kind="bayesian", **options):
     options = {"formula": F, "treat": "mbsmoke"} | options
-    replicates, resamples = weights(frame, "cluster" if "cluster" in options else kind, **options)
+    replicates, resamples = weights(frame, kind, **options)
     fit = {"anchor": 1.0, "max_failed": 0.9} | (fit or {})
     alike = {name: value for name, value in fit.items() if name != "n_jobs"}
     whole = JRE.from_formula(data=frame, **options).fit(replicates=replicates, resamples=resamples, **alike)
-    named = {} if kind == "pairs" else {"bootstrap": kind}
+    named = {} if kind == "bayesian" else {"bootstrap": kind}
     blocks = JRE.from_formula(data=scan(cut(frame)), **options)
     return blocks.fit(n_replicates=B, spread=SPREAD, n_boot=M, **named, **fit), whole
 
@@ -74,11 +75,13 @@ CASES = {
     "treated, ratio": {"target": "treated", "effect": "ratio", "propensity_loss": "calibrated"},
     "tilted arms": {"target": "overlap", "treat": "dose", "reference": "none"},
     "arm, probit": {"target": "control", "propensity_link": "probit"},
-    "tilted, Bayesian": {"target": "entropy", "kind": "bayesian"},
+    "tilted, pairs": {"target": "entropy", "kind": "pairs"},
     "penalty": {"fit": {"anchor": None, "objective": "erm"}},
     "frequencies": {"weights": "w", "weight_type": "frequency"},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
     "clusters": {"cluster": "clinic"},
+    "clusters drawn": {"cluster": "clinic", "kind": "cluster"},
+    "clusters of frequencies": {"cluster": "clinic", "weights": "w", "weight_type": "frequency"},
     "clusters, anchor chosen": {"cluster": "clinic", "fit": {"anchor": None}},
     "logit": {"formula": "low ~ mage", "family": "binomial", "fit": {"anchor": 3.0}},
     "Poisson": {"formula": "cigs ~ mage + C(site)", "family": "poisson", "target": "treated", "fit": {"anchor": 3.0}},
@@ -104,15 +107,12 @@ def perturbations(self, stream, block, width, *, spread, at_once):
 
 
 def keyed(resampler):
-    return KeyedResampler(resampler.kind, resampler.seed, resampler.frequency)
+    return KeyedResampler(resampler.kind, resampler.seed, resampler._one_by_one)
 
 
 def units_of(resampler):
-    number = np.arange(len(resampler.weights))
-    return {
-        "units": pd.factorize(resampler.groups)[0] if resampler.kind == "cluster" else number,
-        "weights": resampler.weights,
-    }
+    number, clusters = np.arange(len(resampler.weights)), resampler._clusters
+    return {"units": number if clusters is None else pd.factorize(clusters)[0], "weights": resampler.weights}
 
 
 FRAMES = {
@@ -158,7 +158,7 @@ def agree_outside_of_bases(ours, theirs):
 def test_failures_are_told_alike(births, options):
     frame = pd.concat([births.groupby("mbsmoke").head(12), births[:90]]).reset_index(drop=True)
     frame = frame.assign(q=((frame.index % 9 == 0) & (frame.mbsmoke == 1)) | (frame.index == 3))
-    ours, theirs = both(frame, **{"formula": "bweight ~ mage", "propensity": "q + mage"} | options)
+    ours, theirs = both(frame, kind="pairs", **{"formula": "bweight ~ mage", "propensity": "q + mage"} | options)
     agree(ours, theirs, tolerance=1e-7)
     assert len(np.unique(ours._record.boot.failures)) > 1
     pd.testing.assert_frame_equal(ours.boot_ledger, theirs.boot_ledger)

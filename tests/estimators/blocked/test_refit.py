@@ -42,7 +42,7 @@ def multiplicities(frame, kind="pairs", n_boot=M, **options):
     """The weights of a scan as those of rows in memory: how often each is drawn, times frequency weights."""
     units = pd.factorize(frame.clinic)[0] if "cluster" in options else np.arange(len(frame))
     frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency)
+    resampler = KeyedResampler(kind, seed_sequence(0), frequency and "cluster" not in options)
     s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
     firsts = range(0, n_boot, WIDTH)
     return np.hstack([resampler.draw(RESAMPLE_STREAM, k // WIDTH, min(WIDTH, n_boot - k), units, s) for k in firsts])
@@ -101,9 +101,9 @@ def test_stratified_resamples_keep_the_arms(births, weighted):
 
 def keyed(self, stream, block, width):
     """The draws of a scan in the place of those of `Resampler.draw`, of the rows of a target frame too."""
-    units = pd.factorize(self.groups)[0] if self.kind == "cluster" else np.arange(len(self.weights))
+    units = np.arange(len(self.weights)) if self._clusters is None else pd.factorize(self._clusters)[0]
     given = {"width": width, "units": units, "weights": self.weights}
-    drawn = KeyedResampler(self.kind, self.seed, self.frequency).draw(stream, block, **given)
+    drawn = KeyedResampler(self.kind, self.seed, self._one_by_one).draw(stream, block, **given)
     if self.kind == "stratified":
         size = self.weights if self.frequency else np.ones(len(self.weights))
         for rows in (self.groups == arm for arm in np.unique(self.groups)):
