@@ -182,6 +182,11 @@ class Design:
         return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members)])
 
     @property
+    def column_limits(self) -> np.ndarray:
+        """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
+        return np.array([(own.min(axis=0), own.max(axis=0)) for own in (self.X[rows] for rows in self.members)])
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of observations in each arm, shape (K,)."""
         return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)

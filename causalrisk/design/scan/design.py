@@ -35,7 +35,7 @@ class ScannedDesign(Rowless, Design):
     ----------
     coder : BlockCoder
         Reads and codes the rows; it does not travel with a pickle.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, counts
+    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
         Their bases, without rows.
@@ -52,7 +52,7 @@ class ScannedDesign(Rowless, Design):
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
     n = nobs = n_dropped = n_clusters = 0
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = counts = np.empty(0)
+    outcome_limits = column_limits = counts = np.empty(0)
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -284,6 +284,7 @@ def _design(
         n_clusters=0 if coder.clusters is None else len(coder.clusters),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
+        column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
         counts=size.astype(np.intp),
         outcome_basis=basis,
         propensity_basis=basis if coder.one_design and np.array_equal(keep, keep_z) else seen.Z.basis(keep_z)[0],

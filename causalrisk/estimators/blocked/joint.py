@@ -34,6 +34,7 @@ from causalrisk.estimators.fit import (
     check_clusters,
     check_converged,
     check_outcome,
+    check_range,
     joint_method,
     train_by,
     trainer_of,
@@ -169,7 +170,9 @@ def fit_joint_blocks(
         trained, problem=joint.without_rows(), estimate=dataclasses.replace(trained.estimate, estimate=kept)
     )
     passes = JointPasses(joint, cast(SolvedRows, estimate.rows), cast(LaterPasses, start.passes))
-    return dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes, notes=tuple(notes))
+    found = dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes)
+    check_range(found, notes)
+    return dataclasses.replace(found, notes=tuple(notes))
 
 
 def _joint_problem(

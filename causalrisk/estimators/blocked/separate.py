@@ -26,7 +26,7 @@ from causalrisk.estimators.blocked.trimming import trimmed
 from causalrisk.estimators.blocked.weights import BlockedWeights, FittedScan, OfLikelihoods, fit_blocked_weights
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.exposure import check_means, check_offset
-from causalrisk.estimators.fit import check_clusters, check_outcome, not_converged, weights_of_arms
+from causalrisk.estimators.fit import check_clusters, check_outcome, check_range, not_converged, weights_of_arms
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.outcome import (
     ArmTraining,
@@ -93,6 +93,7 @@ def fit_blocks(
     record, _ = separate_record(problem, inference, kinds, notes)
     check_outcome(problem.design, notes)
     check_clusters(problem.design, notes)
+    check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
