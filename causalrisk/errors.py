@@ -95,7 +95,8 @@ class CausalRiskWarning(UserWarning):
 class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
-    Given for a power outside I(), columns that depend on others and were dropped, rows put into another order, rows of
+    Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
+    level without rows there, which is a question of overlap), rows put into another order, rows of
     weight zero, clusters of which an arm has fewer than 10, and a treatment that is set in the data of a prediction.
     """
 
@@ -109,7 +110,8 @@ class OverlapWarning(CausalRiskWarning):
       not everybody: such weights leave rows out on purpose;
     - one row holds more than a fifth of the weight of its arm;
     - a weight exceeds a million;
-    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target).
+    - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target);
+    - the mean of an arm lies outside of all outcomes by more than these are apart.
 
     `CausalResults.overlap` has these numbers for every fit.
     """

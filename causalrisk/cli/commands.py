@@ -144,6 +144,10 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
+    add(
+        "--collinear", default="drop", choices=("drop", "raise"),
+        help="what to do with columns that the rows of an arm do not tell from others",
+    )  # fmt: skip
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     _add_models(parser)
     add = parser.add_argument_group("inference").add_argument
@@ -277,7 +281,7 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing")
+    more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
     return {name: getattr(options, name) for name in (*same, *more)} | {
         "target": options.target if options.target_file is None else _read(options, options.target_file),
         "at_exposure": _number_or_text(options.at_exposure),

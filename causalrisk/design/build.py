@@ -14,7 +14,7 @@ from causalrisk.design.offsets import read_offset
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
 from causalrisk.design.size import check_size
-from causalrisk.design.support import Matrices, supported
+from causalrisk.design.support import Matrices, Rules, supported
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
@@ -34,8 +34,6 @@ class Models:
         Name of the outcome.
     formula, propensity_formula : str or None
         As displayed.
-    categories : dict of str to Series
-        Categorical variables of the outcome formula.
     """
 
     y: np.ndarray
@@ -43,7 +41,6 @@ class Models:
     endog_name: str
     formula: str | None
     propensity_formula: str | None
-    categories: dict[str, pd.Series]
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
@@ -109,6 +106,7 @@ def freeze(
     *,
     constant_outcome: bool,
     missing: str,
+    collinear: str,
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
     weights = kept_weights(by, rows, observed)
@@ -116,11 +114,9 @@ def freeze(
     matrices = supported(
         models.matrices,
         coding.arm,
-        labels=coding.labels,
-        notes=notes,
+        Rules(coding.labels, collinear, constant_outcome, known_scores=by.score is not None),
+        notes,
         counts=weights if by.weight_type == "frequency" else None,
-        variables=models.categories,
-        constant_outcome=constant_outcome,
     )
     for note in notes:
         warn_user(note, DesignWarning)
@@ -154,6 +150,8 @@ def freeze(
         score_name=None if by.score is None else by.score.name,
         constant_outcome=constant_outcome,
         missing=missing,
+        collinear=collinear,
+        dropped_terms=matrices.dropped,
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,
         clusters=clusters,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.rank import check_magnitude, factor_facts, note_columns
+from causalrisk.design.rank import Dependence, check_magnitude, dependences, factor_facts, note_columns
 from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 
 ROWS_A_COLUMN = 4  # in each arm of a block, at the least, so that factors are smaller than what they are made of
@@ -27,12 +27,18 @@ class ColumnMoments:
         Limits of the columns in each arm.
     triangles : tuple of ndarray
         For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
+    rows : ndarray of int, shape (K,)
+        Rows of each arm.
+    nonzero : ndarray of int, shape (K, p)
+        Those in which a column is not zero.
     """
 
     origin: Array
     low: Array
     high: Array
     triangles: tuple[Array, ...]
+    rows: NDArray[np.intp]
+    nonzero: NDArray[np.intp]
 
     @classmethod
     def of(
@@ -62,6 +68,7 @@ class ColumnMoments:
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
         low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
+        count, nonzero = np.zeros(n_arms, dtype=np.intp), np.zeros((n_arms, p), dtype=np.intp)
         factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
         for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
             for a, found in enumerate(factors):
@@ -71,11 +78,14 @@ class ColumnMoments:
                 own[:p] = rows.T
                 low[a] = np.minimum(low[a], own[:p].min(axis=1, initial=np.inf))
                 high[a] = np.maximum(high[a], own[:p].max(axis=1, initial=-np.inf))
+                count[a] += len(rows)
+                nonzero[a] += np.count_nonzero(own[:p], axis=1)
                 own[:p] -= origin[:, None]
                 if weights is not None:
                     own *= np.sqrt(weights[block][members])
                 found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
-        return cls(origin, low, high, tuple(_ones_first(triangular_factor(np.concatenate(f))) for f in factors))
+        triangles = tuple(_ones_first(triangular_factor(np.concatenate(f))) for f in factors)
+        return cls(origin, low, high, triangles, count, nonzero)
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
         """Return those of other rows beside these."""
@@ -85,6 +95,8 @@ class ColumnMoments:
             low=np.minimum(self.low, other.low),
             high=np.maximum(self.high, other.high),
             triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
+            rows=self.rows + other.rows,
+            nonzero=self.nonzero + other.nonzero,
         )
 
     @property
@@ -102,15 +114,18 @@ class ColumnMoments:
         """Which columns are constant."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
-    def arms(self, keep: NDArray[np.bool_]) -> list[Array]:
-        """For each arm, rows that have the inner products of the columns that are kept, shape (r, p')."""
-        return [self._plain(triangle)[:, keep] for triangle in self.triangles]
+    def within_arms(
+        self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], list[Dependence]]:
+        """Tell which columns every arm tells apart, and why not the others; as `dependences`."""
+        exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
+        return dependences([self._plain(triangle) for triangle in self.triangles], among, exempt)
 
     def _plain(self, triangle: Array) -> Array:
         """Rows that have the inner products of the columns themselves."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
-    def usable(self, names: Sequence[str], model: str, notes: list[str]) -> NDArray[np.bool_]:
+    def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> NDArray[np.bool_]:
         """Tell which columns can have a coefficient, and note what is odd about them.
 
         Parameters
@@ -121,6 +136,8 @@ class ColumnMoments:
             For messages.
         notes : list of str
             Lines are appended for dependent columns, a missing constant and near-collinearity.
+        collinear : {"drop", "raise"}
+            Whether dependent columns are noted or refused.
 
         Returns
         -------
@@ -130,13 +147,13 @@ class ColumnMoments:
         Raises
         ------
         DesignError
-            If the square of a value is no number.
+            If the square of a value is no number, or columns are dependent and `collinear` is "raise".
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
         triangle = self.triangle
         found = factor_facts(np.column_stack([triangle[:, 0], self._plain(triangle)]), self.steady)
-        note_columns(found, names, model, notes)
+        note_columns(found, names, model, notes, collinear)
         return found.keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:

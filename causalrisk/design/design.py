@@ -11,7 +11,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rows import cluster_codes, ledger_frame, relative_weights
-from causalrisk.design.support import Matrices, supported
+from causalrisk.design.support import Matrices, Rules, supported
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones, rows_of
 
@@ -66,6 +66,10 @@ class Design:
         Whether arms were checked for one constant each, and not for all columns of X.
     missing : {"drop", "raise"}
         What was done with rows that miss a value.
+    collinear : {"drop", "raise"}
+        What was done with columns that the rows, or those of an arm, do not tell from the ones before.
+    dropped_terms : tuple of str
+        Names of the columns that were dropped for that from the outcome model, the propensity model or both.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
@@ -104,6 +108,8 @@ class Design:
     score_name: str | None
     constant_outcome: bool
     missing: str
+    collinear: str
+    dropped_terms: tuple[str, ...]
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
     clusters: pd.Index | None = None
@@ -179,6 +185,11 @@ class Design:
         return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members)])
 
     @property
+    def column_limits(self) -> np.ndarray:
+        """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
+        return np.array([(own.min(axis=0), own.max(axis=0)) for own in (self.X[rows] for rows in self.members)])
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of observations in each arm, shape (K,)."""
         return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)
@@ -201,7 +212,7 @@ class Design:
         Returns
         -------
         Design
-            Checked like this one; columns that depend on others in the rows kept are dropped with a note.
+            Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
 
         Raises
         ------
@@ -232,14 +243,13 @@ class Design:
         arm, cluster, clusters = self.arm[keep], None, None
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
+        Z = X if self.Z is self.X else self.Z[keep]
         matrices = supported(
-            Matrices(X, X if self.Z is self.X else self.Z[keep], self.outcome_encoder, self.propensity_encoder),
+            Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms),
             arm,
-            labels=self.labels,
-            notes=notes,
+            Rules(self.labels, self.collinear, self.constant_outcome, known_scores=self.score is not None),
+            notes,
             counts=weights if self.weight_type == "frequency" else None,
-            variables={},
-            constant_outcome=self.constant_outcome,
         )
         if self.cluster is not None:
             cluster, numbers = cluster_codes(pd.Series(self.cluster[keep]), str(self.cluster_name))
@@ -257,6 +267,7 @@ class Design:
             score=None if self.score is None else self.score[keep],
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
+            dropped_terms=matrices.dropped,
             index=self.index[keep],
             outcome_encoder=matrices.outcome,
             propensity_encoder=matrices.propensity,

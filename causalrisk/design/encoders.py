@@ -80,8 +80,8 @@ class FormulaEncoder:
             other._keep = _narrowed(np.ones(len(keep), dtype=bool) if self._keep is None else self._keep, keep)
         return other
 
-    def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the reference level of each treatment-coded factor, "factor = level", and the others' columns."""
+    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
+        """Return each treatment-coded factor with its reference level and the columns of the others."""
         info = self._compile()[2]
         found = []
         for factor, coded in info.factor_infos.items():
@@ -89,8 +89,17 @@ class FormulaEncoder:
             absent = [level for level, column in columns.items() if column not in info.column_names]
             if len(absent) == 1 and len(columns) > 1:
                 others = tuple(column for level, column in columns.items() if level != absent[0])
-                found.append((f"{factor.name()} = {absent[0]}", others))
+                found.append((factor.name(), absent[0], others))
         return found
+
+    def level_columns(self) -> dict[str, tuple[str, Any]]:
+        """Return the factor and the level of each column that is one for the rows of a level."""
+        return {
+            f"{factor.name()}[{coding}{level}]": (factor.name(), level)
+            for factor, coded in self._compile()[2].factor_infos.items()
+            for level in coded.categories or ()
+            for coding in ("", "T.")
+        }
 
     def categorical_factors(self) -> list[tuple[str, tuple[Any, ...]]]:
         """Return the code and the levels of each categorical factor."""
@@ -193,9 +202,13 @@ class ArrayEncoder:
         self._all, self._model = tuple(names), model
         self._keep = np.ones(len(self._all), dtype=bool) if keep is None else keep.copy()
 
-    def reference_levels(self) -> list[tuple[str, tuple[str, ...]]]:
+    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return nothing: arrays have no factors."""
         return []
+
+    def level_columns(self) -> dict[str, tuple[str, Any]]:
+        """Return nothing: arrays have no factors."""
+        return {}
 
     @property
     def names(self) -> tuple[str, ...]:

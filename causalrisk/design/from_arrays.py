@@ -87,7 +87,6 @@ def design_from_arrays(
         endog_name=endog_name,
         formula=None,
         propensity_formula=None,
-        categories={},
     )
     return freeze(
         models,
@@ -98,6 +97,7 @@ def design_from_arrays(
         notes=notes,
         constant_outcome=constant_outcome,
         missing=columns.missing,
+        collinear=columns.collinear,
     )
 
 

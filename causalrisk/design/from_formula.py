@@ -101,6 +101,7 @@ def design_from_formula(
         notes=notes,
         constant_outcome=constant_outcome,
         missing=columns.missing,
+        collinear=columns.collinear,
     )
 
 
@@ -263,7 +264,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
     for formula, scope in ((outcome, right), (assigned, assign)):
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    coded, X = codes_of(outcome), encoder.sample_matrix(n)
+    X = encoder.sample_matrix(n)
     same = assigned.right is outcome.right  # no propensity formula was given
     return Models(
         y=y,
@@ -271,7 +272,6 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         endog_name=name,
         formula=outcome.text,
         propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
-        categories={k: v for k, v in right.variables.items() if k in coded or v.dtype.kind not in "bif"},
     )
 
 

@@ -1,12 +1,11 @@
-"""Can the coefficients be estimated: dependent columns, conditioning, and what each arm by itself supports."""
+"""Can the coefficients be estimated: dependent columns, over all rows and within an arm, and conditioning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
@@ -14,6 +13,11 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
+# Sine of the angle of a column to the span of those before it, below which it is one of their combinations. Rounding
+# leaves 1e-16 of a dependent column, but 1e-13 and more where it is rare beside others and there are eighty of them;
+# x**2 has 1e-9 beside a constant and an x of 20,000 plus or minus 1, the polynomial of NIST's Filip 5e-8.
+DEPENDENT = 1e-10
+ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
 
 
@@ -35,7 +39,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         )
 
 
-def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str]) -> None:
+def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str], collinear: str) -> None:
     """Note dependent columns, a missing constant and near-collinearity.
 
     Parameters
@@ -48,13 +52,25 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
         For messages.
     notes : list of str
         Lines are appended.
+    collinear : {"drop", "raise"}
+        Whether dependent columns are noted or refused.
+
+    Raises
+    ------
+    DesignError
+        If columns are dependent and `collinear` is "raise".
     """
     keep = found.keep
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
+        cause = "linear combinations of the columns before (a constant column is one of the intercept)"
+        if collinear == "raise":
+            raise DesignError(
+                f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise".\n'
+                'Leave them out of the formula, or type  collinear="drop".'
+            )
         notes.append(
-            f"{model} model: dropped {listing(dropped)}, linear combinations of the columns before (a constant column "
-            "is one of the intercept). Leave them out of the formula to silence this."
+            f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."
         )
     if not found.constant:
         notes.append(
@@ -66,58 +82,6 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
             f"{model} model: the columns are nearly dependent (condition number {found.condition:.2g} after centring "
             "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
-
-
-def check_arms(
-    X: np.ndarray,
-    n_propensity: int,
-    arm: np.ndarray,
-    labels: Sequence[str],
-    names: Sequence[str],
-    *,
-    factors: Sequence[np.ndarray],
-    counts: np.ndarray | None = None,
-    variables: Mapping[str, pd.Series] | None = None,
-    constant_outcome: bool = False,
-) -> None:
-    """Raise if an arm cannot support its outcome coefficients, or the sample the propensity coefficients.
-
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Outcome design of full column rank.
-    n_propensity : int
-        Coefficients of the propensity model.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    labels : sequence of str
-        Printed arm labels.
-    names : sequence of str
-        Names of the columns of X.
-    factors : sequence of ndarray, shape (r, p)
-        For each arm, rows with the inner products of its columns.
-    counts : ndarray, shape (n,), optional
-        How many units each row stands for (frequency weights).
-    variables : mapping of str to Series, optional
-        Categorical variables of the outcome formula; a level without rows in an arm is then named.
-    constant_outcome : bool
-        Whether the outcome model is one constant per arm, whatever X holds.
-
-    Raises
-    ------
-    DesignError
-        Naming the arm, its number of rows and of coefficients, or the term that it cannot estimate.
-    """
-    size = np.bincount(arm, weights=counts, minlength=len(labels))
-    check_arm_sizes(size, labels, 1 if constant_outcome else X.shape[1], n_propensity)
-    if constant_outcome:
-        return
-    for k, factor in enumerate(factors):
-        dependent = np.flatnonzero(~independent_columns(factor))
-        if dependent.size:
-            raise _not_estimable(
-                X, arm=arm, k=k, labels=labels, names=names, dependent=dependent, variables=variables or {}
-            )
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> None:
@@ -145,50 +109,6 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> 
             f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
             "Use fewer terms in propensity=, or more data."
         )
-
-
-def _not_estimable(
-    X: np.ndarray,
-    arm: np.ndarray,
-    k: int,
-    labels: Sequence[str],
-    names: Sequence[str],
-    dependent: np.ndarray,
-    variables: Mapping[str, pd.Series],
-) -> DesignError:
-    label, inside = labels[k], X[arm == k]
-    found = [*_empty_levels(arm, k, labels, variables)]
-    for j in [] if found else dependent:
-        column, everywhere = inside[:, j], X[:, j]
-        if np.ptp(column) > 0:
-            found.append(f"{names[j]} is a linear combination of the other terms in arm {label!r}")
-        elif column[0] == 0 and np.isin(everywhere, (0, 1)).all():
-            others = [other for i, other in enumerate(labels) if i != k and X[arm == i, j].any()]
-            found.append(f"{names[j]} = 1 has rows only in {_arms(others)} ({int(everywhere.sum())})")
-        else:
-            found.append(f"{names[j]} is {column[0]:g} in all {len(inside)} rows of arm {label!r}")
-    return DesignError(
-        f"{'; '.join(found[:5])}, so the outcome model of arm {label!r} cannot be estimated.\n"
-        "Merge that level with another, leave the term out of the outcome formula, or restrict the sample to rows that "
-        "all arms cover."
-    )
-
-
-def _empty_levels(arm: np.ndarray, k: int, labels: Sequence[str], variables: Mapping[str, pd.Series]) -> list[str]:
-    found = []
-    for name, values in variables.items():
-        values = pd.Series(np.asarray(values, dtype=object))
-        inside = set(values[arm == k])
-        for level in pd.unique(values):
-            if level not in inside:
-                others = [other for i, other in enumerate(labels) if level in set(values[arm == i])]
-                rows = int((values == level).sum())
-                found.append(f"{name} = {level!r} has rows only in {_arms(others)} ({rows})")
-    return found
-
-
-def _arms(labels: Sequence[str]) -> str:
-    return ("arm " if len(labels) == 1 else "arms ") + ", ".join(map(repr, labels))
 
 
 @dataclass(frozen=True)
@@ -228,35 +148,90 @@ def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
     return ColumnFacts(keep, constant, condition_number(varying))
 
 
-def independent_columns(X: Array, tol: float = 1e-13) -> NDArray[np.bool_]:
-    """Mark the columns that are not linear combinations of earlier ones.
+@dataclass(frozen=True)
+class Dependence:
+    """A column that is a linear combination of earlier ones on the rows of an arm.
 
     Parameters
     ----------
-    X : ndarray, shape (n, p)
-        Design matrix.
-    tol : float, default 1e-13
-        A column is dependent when the sine of its angle to the span of the earlier kept ones is below this.
+    column, arm : int
+        Which.
+    direction : ndarray, shape (p,)
+        Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
+    """
+
+    column: int
+    arm: int
+    direction: Array
+
+
+def independent_columns(X: Array) -> NDArray[np.bool_]:
+    """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
+    return _told_apart([X], np.ones(X.shape[1], dtype=bool), np.zeros(X.shape[1], dtype=bool))[0]
+
+
+def dependences(
+    factors: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], list[Dependence]]:
+    """Mark the columns that every arm tells apart from the earlier ones that are kept, and say why the others are not.
+
+    Parameters
+    ----------
+    factors : sequence of ndarray, shape (r, p)
+        For each arm, rows that have the inner products of its columns.
+    among : ndarray of bool, shape (p,)
+        The columns to look at.
+    exempt : ndarray of bool, shape (p,)
+        Those that are kept in any case.
 
     Returns
     -------
-    ndarray of bool, shape (p,)
-        True for the columns to keep.
+    keep : ndarray of bool, shape (p,)
+        Columns to keep, the same in all arms.
+    found : list of Dependence
+        For each other column one for each arm where it depends on the columns before that are kept.
     """
-    keep = np.zeros(X.shape[1], dtype=bool)
-    norms = np.linalg.norm(X, axis=0)
-    unit = X / np.where(norms > 0, norms, 1.0)
-    basis, rank = np.empty(X.shape, order="F"), 0
-    for j in range(X.shape[1]):
-        rest = unit[:, j]
-        for _ in range(2):  # twice is enough for orthogonality to working precision
-            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
-        length = np.linalg.norm(rest)
-        if norms[j] > 0 and length > tol and rank < X.shape[0]:
-            keep[j] = True
-            basis[:, rank] = rest / length
-            rank += 1
-    return keep
+    keep, dependent, bases = _told_apart(factors, among, exempt)
+    found = []
+    for j in np.flatnonzero(among & ~keep):
+        for k, factor in enumerate(factors):
+            if not dependent[k, j]:
+                continue
+            direction, before = np.zeros(len(keep)), np.flatnonzero(bases[k, :j])
+            norms, size = np.linalg.norm(factor[:, before], axis=0), np.linalg.norm(factor[:, j])
+            if size > 0:
+                shares = np.linalg.lstsq(factor[:, before] / norms, factor[:, j] / size, rcond=None)[0]
+                shares[np.abs(shares) < ROUNDED] = 0.0
+                direction[before] = -shares * size / norms
+            direction[j] = 1.0
+            found.append(Dependence(int(j), k, direction))
+    return keep, found
+
+
+def _told_apart(
+    matrices: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Columns to keep, shape (p,); which depend on these in each matrix, and which span them there, shape (m, p)."""
+    p = len(among)
+    norms = [np.linalg.norm(X, axis=0) for X in matrices]
+    bases = [np.empty((len(X), min(X.shape)), order="F") for X in matrices]
+    keep, dependent, spanning = among.copy(), np.zeros((len(matrices), p), bool), np.zeros((len(matrices), p), bool)
+    for j in np.flatnonzero(among):
+        rests = []
+        for k, (X, basis) in enumerate(zip(matrices, bases, strict=True)):
+            known = basis[:, : np.count_nonzero(spanning[k])]
+            rest = X[:, j] / (norms[k][j] or 1.0)
+            for _ in range(2):  # twice is enough for orthogonality to working precision
+                rest = rest - known @ (known.T @ rest)
+            rests.append(rest)
+            full = known.shape[1] == basis.shape[1]
+            dependent[k, j] = not norms[k][j] or full or not np.linalg.norm(rest) > DEPENDENT
+        keep[j] = exempt[j] or not dependent[:, j].any()
+        for k, rest in enumerate(rests):
+            if keep[j] and not dependent[k, j]:
+                bases[k][:, np.count_nonzero(spanning[k])] = rest / np.linalg.norm(rest)
+                spanning[k, j] = True
+    return keep, dependent, spanning
 
 
 def condition_number(columns: Array) -> float:

@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, find_column
 from causalrisk.design.known_scores import Score, find_score, is_classifier
-from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors import DesignError, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 WEIGHT_WORDS = {
@@ -314,7 +314,8 @@ class ColumnOptions:
 
     Parameters
     ----------
-    treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score, missing
+    treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
+    missing, collinear
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
     """
 
@@ -329,8 +330,10 @@ class ColumnOptions:
     exposure: Any = None
     propensity_score: Any = None
     missing: str = "drop"
+    collinear: str = "drop"
 
     def __post_init__(self) -> None:
+        one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
             raise OptionError(
                 "offset= and exposure= were both given; the offset of an exposure is its logarithm.\nGive one of them, "

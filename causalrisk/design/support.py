@@ -1,18 +1,23 @@
-"""The matrices of both models without their dependent columns, checked for what each arm supports."""
+"""Which columns both models keep: those that all rows tell apart, and the rows of each arm, said by their cause."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.column_moments import ColumnMoments
+from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
-from causalrisk.design.rank import check_arms
+from causalrisk.design.rank import Dependence, check_arm_sizes
+from causalrisk.errors import DesignError
+from causalrisk.numerics.linalg import Array, row_blocks
 
 Encoder = FormulaEncoder | ArrayEncoder
+SHOWN = 5  # causes in a message
+SIDE = 1e-8  # of the largest value of a combination of columns: how far rounding takes others below zero
 
 
 @dataclass(frozen=True)
@@ -25,64 +30,264 @@ class Matrices:
         Outcome and propensity design; one array where both are the same.
     outcome, propensity : FormulaEncoder or ArrayEncoder
         Coding of their columns.
+    dropped : tuple of str
+        Names of the columns that one of them or both had and lost.
     """
 
     X: np.ndarray
     Z: np.ndarray
     outcome: Encoder
     propensity: Encoder
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked of the columns.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Printed arm labels.
+    collinear : {"drop", "raise"}
+        What is done with columns that the rows, or those of an arm, do not tell apart.
+    constant_outcome : bool
+        Whether the outcome model is one constant per arm, whatever its columns.
+    known_scores : bool
+        Whether propensity scores are given, so that no propensity model is fitted.
+    """
+
+    labels: tuple[str, ...]
+    collinear: str
+    constant_outcome: bool
+    known_scores: bool
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """All columns of a model.
+
+    Parameters
+    ----------
+    seen : ColumnMoments
+        What the rows leave of them.
+    encoder : FormulaEncoder or ArrayEncoder
+        Their coding.
+    """
+
+    seen: ColumnMoments
+    encoder: Encoder
+
+
+Spans = Callable[[Array], tuple[Array, Array]]
 
 
 def supported(
-    given: Matrices,
-    arm: np.ndarray,
-    labels: Sequence[str],
-    notes: list[str],
-    *,
-    counts: np.ndarray | None,
-    variables: Mapping[str, pd.Series],
-    constant_outcome: bool,
+    given: Matrices, arm: np.ndarray, rules: Rules, notes: list[str], *, counts: np.ndarray | None
 ) -> Matrices:
-    """Drop dependent columns with a note, and check what the arms support.
+    """Drop the columns that the rows do not tell apart, or those of an arm, with notes.
 
     Parameters
     ----------
     given : Matrices
         With all columns.
-    arm, labels, counts, variables, constant_outcome
-        As in `check_arms`.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    rules : Rules
+        What is asked of the columns.
     notes : list of str
-        Lines are appended, as by `ColumnMoments.usable`.
+        Lines are appended.
+    counts : ndarray, shape (n,), optional
+        How many units each row stands for (frequency weights).
 
     Raises
     ------
     DesignError
-        As in `ColumnMoments.usable` and `check_arms`.
+        As in `supported_columns`.
     """
-    seen = ColumnMoments.of(given.X, arm, len(labels))
-    keep = seen.usable(given.outcome.names, "outcome", notes)
-    of_z = seen if given.Z is given.X else ColumnMoments.of(given.Z)
-    keep_z = of_z.usable(given.propensity.names, "propensity", notes)
+    k = len(rules.labels)
+    seen = ColumnMoments.of(given.X, arm, k)
+    keep, keep_z = supported_columns(
+        ModelColumns(seen, given.outcome),
+        ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity),
+        size=np.bincount(arm, weights=counts, minlength=k),
+        rules=rules,
+        notes=notes,
+        spans=lambda directions: arm_spans(given.Z, arm, k, directions),
+    )
     X = _some(given.X, keep)
-    Z = X if given.Z is given.X else _some(given.Z, keep_z)
-    found = Matrices(
+    Z = X if given.Z is given.X and np.array_equal(keep, keep_z) else _some(given.Z, keep_z)
+    lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
+    return Matrices(
         X=X,
         Z=X if np.array_equal(X, Z) else Z,  # one array in memory, and one basis of it
         outcome=given.outcome.keeping(keep),
         propensity=given.propensity.keeping(keep_z),
+        dropped=tuple(dict.fromkeys([*given.dropped, *lost])),
     )
-    check_arms(
-        X,
-        n_propensity=Z.shape[1],
-        arm=arm,
-        labels=labels,
-        names=found.outcome.names,
-        factors=seen.arms(keep),
-        counts=counts,
-        variables=variables,
-        constant_outcome=constant_outcome,
+
+
+def supported_columns(
+    outcome: ModelColumns,
+    propensity: ModelColumns,
+    *,
+    size: np.ndarray,
+    rules: Rules,
+    notes: list[str],
+    spans: Spans,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which columns of both models can have coefficients, the same in all arms.
+
+    Parameters
+    ----------
+    outcome, propensity : ModelColumns
+        Of both models.
+    size : ndarray, shape (K,)
+        Observations in each arm.
+    rules : Rules
+        What is asked of them.
+    notes : list of str
+        Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
+    spans : callable
+        Combinations of the columns of the propensity model, shape (q, m) -> their limits, as by `arm_spans`.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (p,)
+        Columns of the outcome models: of dependent ones the earlier, as in R's ``lm``.
+    keep_z : ndarray of bool, shape (q,)
+        Columns of the propensity model. One that depends on others within an arm is left out where their combination
+        has one sign in each other arm: there the likelihood has no maximum.
+
+    Raises
+    ------
+    DesignError
+        If an arm has no more rows than coefficients, or `collinear` is "raise" and columns are dependent.
+    """
+    x, z = outcome.seen, propensity.seen
+    keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
+    keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
+    check_arm_sizes(size, rules.labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
+    of_x: list[Dependence] = []
+    of_z: list[Dependence] = []
+    if not rules.constant_outcome:
+        keep, of_x = x.within_arms(keep)
+    if of_x and rules.collinear == "raise":
+        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], rules.labels)
+    if not rules.known_scores and rules.collinear == "drop":
+        keep_z, of_z = _without_separating(z, keep_z, spans)
+    notes.extend(_lost_notes(outcome, of_x, propensity, of_z, rules.labels))
+    return keep, keep_z
+
+
+def _without_separating(
+    seen: ColumnMoments, among: NDArray[np.bool_], spans: Spans
+) -> tuple[NDArray[np.bool_], list[Dependence]]:
+    """Columns without those that depend on others within an arm and separate it from the other arms, and these."""
+    exempt = np.zeros(len(among), dtype=bool)
+    while True:
+        keep, found = seen.within_arms(among, exempt)
+        if not found:
+            return keep, []
+        low, high = spans(np.column_stack([one.direction for one in found]))
+        side = SIDE * np.maximum(np.abs(low), np.abs(high)).max(axis=0)
+        separates = ((low >= -side) | (high <= side)).all(axis=0)
+        separating = [one for one, does in zip(found, separates, strict=True) if does]
+        harmless = {one.column for one in found} - {one.column for one in separating}
+        if not harmless:
+            return keep, separating
+        exempt[list(harmless)] = True
+
+
+def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
+    """Limits in each arm, shape (K, m) each, of combinations, shape (p, m), of columns, shape (n, p)."""
+    low = np.full((n_arms, directions.shape[1]), np.inf)
+    high = -low
+    for rows in row_blocks(len(columns)):
+        values = columns[rows] @ directions
+        for a in range(n_arms):
+            own = values[arm[rows] == a]
+            low[a] = np.minimum(low[a], own.min(axis=0, initial=np.inf))
+            high[a] = np.maximum(high[a], own.max(axis=0, initial=-np.inf))
+    return low, high
+
+
+def _refused(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+    """Make the error of columns of the outcome model that the rows of an arm do not tell apart."""
+    return DesignError(
+        f"{_causes(model, found, labels)}, so the outcome model of arm {labels[found[0].arm]!r} cannot be estimated.\n"
+        "Merge that level with another, leave the term out of the outcome formula, restrict the sample to rows that "
+        'all arms cover, or type  collinear="drop".'
     )
-    return found
+
+
+def _lost_notes(
+    outcome: ModelColumns,
+    of_x: Sequence[Dependence],
+    propensity: ModelColumns,
+    of_z: Sequence[Dependence],
+    labels: Sequence[str],
+) -> list[str]:
+    """Say which terms are left out of which model for what the rows of an arm do not tell; once where it is both."""
+    names_x, names_z = outcome.encoder.names, propensity.encoder.names
+    both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
+    groups = (
+        ("outcome and propensity models", outcome, [one for one in of_x if names_x[one.column] in both]),
+        ("outcome model", outcome, [one for one in of_x if names_x[one.column] not in both]),
+        ("propensity model", propensity, [one for one in of_z if names_z[one.column] not in both]),
+    )
+    return [_lost_note(what, model, found, labels) for what, model, found in groups if found]
+
+
+def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> str:
+    names = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+    return (
+        f"{what}: dropped {names} in all arms. {_causes(model, found, labels, dropped=True)}. What an arm has no rows "
+        "for is a lack of overlap: its outcome there is extrapolated.\n"
+        'Merge such a level with another, leave its rows out of the data, or type  collinear="raise"  for an error.'
+    )
+
+
+def _causes(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str], *, dropped: bool = False) -> str:
+    """Say in words why the rows of arms do not tell columns apart, and what follows where these are dropped."""
+    texts = list(dict.fromkeys(_cause(model, one, labels, dropped) for one in found))
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
+
+
+def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], dropped: bool) -> str:
+    """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
+    seen, names, j, k = model.seen, model.encoder.names, found.column, found.arm
+    nonzero, value, references = seen.nonzero[:, j], seen.low[k, j], model.encoder.reference_levels()
+    factor, level = model.encoder.level_columns().get(names[j], ("", None))
+    if factor and not nonzero[k]:
+        others = [other for of, other, _ in references if of == factor]
+        like = f", and they are predicted as those of {factor} = {listing(others)}" if others and dropped else ""
+        return f"{factor} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
+    if value == seen.high[k, j]:
+        elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
+        return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
+    for of, reference, columns in references:
+        if of == factor and set(columns) <= set(names):
+            rows = seen.rows - seen.nonzero[:, [names.index(column) for column in columns]].sum(axis=1)
+            if not rows[k]:
+                like = f", and they are predicted as those of {factor} = {listing([level])}" if dropped else ""
+                of_level = f"{factor} = {listing([reference])}, the reference level,"
+                return f"{of_level} has rows only in {_arms(rows, labels)}{like}"
+    combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
+    return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"
+
+
+def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
+    """Name the arms that have rows, and how many."""
+    there = [(label, count) for label, count in zip(labels, rows, strict=True) if count]
+    names = ", ".join(repr(label) for label, _ in there)
+    return f"arm{'s' if len(there) > 1 else ''} {names} ({sum(count for _, count in there)})"
+
+
+def left_out(encoder: Encoder, keep: NDArray[np.bool_]) -> list[str]:
+    """Names of the columns that are not kept."""
+    return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]
 
 
 def _some(X: np.ndarray, keep: np.ndarray) -> np.ndarray:

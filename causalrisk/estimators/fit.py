@@ -88,6 +88,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         overlap=overlap,
         kinds=(cov_type, kind),
     )
+    check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
@@ -150,7 +151,9 @@ def fit_joint(
     check_converged(joint, method, notes)
     check_outcome(data.design, notes)
     check_clusters(data.design, notes)
-    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, notes=tuple(notes))
+    record = dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint)
+    check_range(record, notes)
+    return dataclasses.replace(record, notes=tuple(notes))
 
 
 def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:
@@ -341,6 +344,49 @@ def check_outcome(design: Design, notes: Notes) -> None:
             "cannot be learnt from it.\nCheck that it is the column you mean.",
             DesignWarning,
         )
+
+
+def check_range(record: FitRecord, notes: Notes) -> None:
+    """Warn of an arm mean that is outside of all outcomes by more than these are apart, and say where it is from."""
+    design, estimate = record.design, record.estimate
+    low, high = float(design.outcome_limits.min()), float(design.outcome_limits.max())
+    if design.offset_kind is not None or low == high:  # the mean may be a rate, or is as constant as the outcomes
+        return
+    means = estimate.params[-design.n_arms :]
+    beyond = np.maximum(low - means, means - high)
+    a = int(np.argmax(beyond))
+    if not beyond[a] > high - low:
+        return
+    cause, advice = _cause_of_range(record, a, low, high)
+    notes.warn(
+        f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
+        f"{cause}.\n{advice}",
+        OverlapWarning,
+    )
+
+
+def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple[str, str]:
+    """Say what takes the mean of an arm out of the range of the outcomes, and what helps."""
+    design, estimate = record.design, record.estimate
+    if not max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
+        return "large weights of a few rows do that", "Simplify propensity=, or leave rows without overlap out: trim=."
+    own, every = design.column_limits[a], design.column_limits
+    target = np.array([every[:, 0].min(axis=0), every[:, 1].max(axis=0)])
+    whose, rows = "the other arms", "data"
+    if record.frame is not None:
+        target = np.array([record.frame.X.min(axis=0), record.frame.X.max(axis=0)])
+        whose, rows = "the target frame", "target frame"
+    advice = f"Leave terms out of the outcome formula, or the rows out of the {rows} that have no like in the arm."
+    beta = record.sample.X.coefficients(estimate.theta[a])
+    moved = np.maximum(np.maximum(target[1] - own[1], own[0] - target[0]), 0) * np.abs(beta)
+    j = int(np.argmax(moved))
+    cause = f"its outcome model extrapolates to the rows of {whose}"
+    if moved[j] > 0:
+        cause += (
+            f", above all by {design.exog_names[j]!r}, which is from {own[0, j]:.4g} to {own[1, j]:.4g} in the arm and "
+            f"from {target[0, j]:.4g} to {target[1, j]:.4g} there"
+        )
+    return cause, advice
 
 
 def not_converged(what: str, message: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import CausalRiskWarning, Notes
-from causalrisk.estimators.fit import estimate_of, fit_joint, fit_separate, overlap_of
+from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.prepare import FitData
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
@@ -214,10 +214,12 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
     estimate = estimate_of(data, spec, lead.options, notes)
     size = len(estimate.values)
-    return dataclasses.replace(
-        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None, notes=tuple(notes),
+    record = dataclasses.replace(
+        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,
         covariance=np.full((size, size), np.nan),
     )  # fmt: skip
+    check_range(record, notes)
+    return dataclasses.replace(record, notes=tuple(notes))
 
 
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:

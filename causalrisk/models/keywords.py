@@ -134,6 +134,11 @@ def _distance(given: Any) -> str:
     return f'Type  propensity_link="{word}".' if word in BINARY_LINKS else outside("matching")
 
 
+def _dependent(given: Any) -> str:
+    """Translate singular.ok= of R's lm and what asks for full rank elsewhere."""
+    return f'Type  collinear="{"drop" if given else "raise"}".'
+
+
 def _rows(given: Any) -> str:
     """Translate subset=, a condition on the rows."""
     return "Type  data=data.query({value})." if isinstance(given, str) else "Type  data=data[...]  with the condition."
@@ -252,6 +257,8 @@ MODEL_INSTEAD = named(
     ("control control_level ref base baseline", "Type  reference={value}."),
     ("treated_level treatment_level", "Type  treated={value}."),
     ("na_action na_rm dropna", 'Type  missing="drop".'),
+    ("singular_ok drop_collinear", _dependent),
+    ("collin_tol", 'Columns are judged by 1e-10. Leave it out, or type  collinear="raise"  to refuse them.'),
     ("caliper ratio nearest exact neighbor nneighbor biasadj replace", outside("matching")),
     ("distance", _distance),
     ("cv k_split n_splits nfolds", "Type  n_folds={value}."),

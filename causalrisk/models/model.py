@@ -124,6 +124,7 @@ class CausalModel(metaclass=Advising):
         clip: Any = None,
         effect: str = "difference",
         missing: str = "drop",
+        collinear: str = "drop",
     ) -> Self:
         """Make a model from formulas.
 
@@ -192,6 +193,9 @@ class CausalModel(metaclass=Advising):
             How the effect is reported: of the arm means, percent of the reference arm's.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
+        collinear : {"drop", "raise"}
+            Whether columns that the rows do not tell from the ones before, of all arms or of one (a level without rows
+            there), are left out of all arms with a warning, or refused.
 
         Returns
         -------

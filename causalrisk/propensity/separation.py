@@ -167,9 +167,9 @@ def _indicators(design: Design) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         if len(values) == 2 and values[0] == 0:
             yield f"{name} = {values[1]:g}", column == values[1]
             yield f"{name} = 0", column == 0
-    for name, others in design.propensity_encoder.reference_levels():
+    for factor, level, others in design.propensity_encoder.reference_levels():
         if set(others) <= set(names):
-            yield name, (design.Z[:, [names.index(other) for other in others]] == 0).all(axis=1)
+            yield f"{factor} = {level}", (design.Z[:, [names.index(other) for other in others]] == 0).all(axis=1)
 
 
 def _direction(design: Design, coefficients: Array) -> str:

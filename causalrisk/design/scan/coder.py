@@ -206,8 +206,9 @@ class BlockCoder:
 
     @property
     def one_design(self) -> bool:
-        """Whether both right-hand sides are the same, so that their columns are."""
-        return self.reader.outcome.right_text == self.reader.assigned.right_text
+        """Whether both right-hand sides are the same, and the columns that are left of them."""
+        same = self.reader.outcome.right_text == self.reader.assigned.right_text
+        return same and self.outcome.names == self.propensity.names
 
     def over(
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None

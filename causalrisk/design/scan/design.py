@@ -12,15 +12,16 @@ import pandas as pd
 
 from causalrisk.design.design import Design
 from causalrisk.design.formulas.terms import in_formula
-from causalrisk.design.rank import check_arm_sizes, check_magnitude
+from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, Trim
 from causalrisk.design.scan.lessons import taught
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
-from causalrisk.design.scan.moments import Moments, moments
+from causalrisk.design.scan.moments import Moments, moments, spans
 from causalrisk.design.scan.reader import ScanReader
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.design.scan.source import Scan
+from causalrisk.design.support import ModelColumns, Rules, Spans, left_out, supported_columns
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
 
@@ -34,7 +35,7 @@ class ScannedDesign(Rowless, Design):
     ----------
     coder : BlockCoder
         Reads and codes the rows; it does not travel with a pickle.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, counts
+    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
         Their bases, without rows.
@@ -51,7 +52,7 @@ class ScannedDesign(Rowless, Design):
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
     n = nobs = n_dropped = n_clusters = 0
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = counts = np.empty(0)
+    outcome_limits = column_limits = counts = np.empty(0)
     outcome_basis: Basis
     propensity_basis: Basis
     constant: Array
@@ -91,7 +92,13 @@ class ScannedDesign(Rowless, Design):
                 raise DesignError("no observations left.")
             less = kept.coder(coder, keep, self.weight_type)
             made = _design(
-                less, moments(less, workers, passes), notes=notes, constant_outcome=self.constant_outcome, lines=lines
+                less,
+                moments(less, workers, passes),
+                notes=notes,
+                constant_outcome=self.constant_outcome,
+                lines=lines,
+                spans=functools.partial(spans, less, workers=workers, passes=passes),
+                dropped=self.dropped_terms,
             )
         except DesignError as error:
             raise DesignError(
@@ -199,7 +206,14 @@ def design_from_scan(
     found = survey(reader)
     notes = list(reader.notes)
     coder = _coder(found, notes)
-    made = _design(coder, moments(coder), notes=notes, constant_outcome=constant_outcome, lines=found.lines)
+    made = _design(
+        coder,
+        moments(coder),
+        notes=notes,
+        constant_outcome=constant_outcome,
+        lines=found.lines,
+        spans=functools.partial(spans, coder),
+    )
     for note in notes:
         warn_user(note, DesignWarning)
     return made
@@ -237,19 +251,30 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
 
 
 def _design(
-    coder: BlockCoder, seen: Moments, *, notes: list[str], constant_outcome: bool, lines: Iterable[tuple[Any, ...]]
+    coder: BlockCoder,
+    seen: Moments,
+    *,
+    notes: list[str],
+    constant_outcome: bool,
+    lines: Iterable[tuple[Any, ...]],
+    spans: Spans,
+    dropped: tuple[str, ...] = (),
 ) -> ScannedDesign:
-    """Drop dependent columns, check what the arms support, and freeze; `lines` are those of the ledger."""
+    """Drop dependent columns and freeze; `lines` are those of the ledger, `dropped` terms that were dropped before."""
     reader, columns, arms = coder.reader, coder.reader.columns, coder.arms
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     _check_outcome(seen.outcome_limits, name)
-    keep = seen.X.usable(coder.outcome.names, "outcome", notes)
-    keep_z = seen.Z.usable(coder.propensity.names, "propensity", notes)
-    outcome, propensity = coder.outcome.keeping(keep), coder.propensity.keeping(keep_z)
     size = seen.totals if frequency else seen.rows
-    check_arm_sizes(size, arms.labels, 1 if constant_outcome else len(outcome.names), len(propensity.names))
-    if not constant_outcome:
-        seen.check_arms(keep, outcome.names, arms.labels)
+    keep, keep_z = supported_columns(
+        ModelColumns(seen.X, coder.outcome),
+        ModelColumns(seen.Z, coder.propensity),
+        size=size,
+        rules=Rules(arms.labels, columns.collinear, constant_outcome, known_scores=False),
+        notes=notes,
+        spans=spans,
+    )
+    lost = [*left_out(coder.outcome, keep), *left_out(coder.propensity, keep_z)]
+    outcome, propensity = coder.outcome.keeping(keep), coder.propensity.keeping(keep_z)
     basis, constant = seen.X.basis(keep)
     return ScannedDesign(
         coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity, mark=seen.mark),
@@ -259,9 +284,10 @@ def _design(
         n_clusters=0 if coder.clusters is None else len(coder.clusters),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
+        column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
         counts=size.astype(np.intp),
         outcome_basis=basis,
-        propensity_basis=basis if coder.one_design else seen.Z.basis(keep_z)[0],
+        propensity_basis=basis if coder.one_design and np.array_equal(keep, keep_z) else seen.Z.basis(keep_z)[0],
         constant=constant,
         arm_totals=seen.totals,
         outcome_moments=seen.outcome(),
@@ -284,6 +310,8 @@ def _design(
         score_name=None,
         constant_outcome=constant_outcome,
         missing=columns.missing,
+        collinear=columns.collinear,
+        dropped_terms=tuple(dict.fromkeys([*dropped, *lost])),
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )

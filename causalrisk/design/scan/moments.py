@@ -8,8 +8,8 @@ from functools import partial, reduce
 import numpy as np
 
 from causalrisk.design.column_moments import ColumnMoments
-from causalrisk.design.rank import independent_columns
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark, PassCounter
+from causalrisk.design.support import arm_spans
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 
@@ -65,18 +65,6 @@ class Moments:
         mean = self.y.origin[1] + triangle[0, 2] / triangle[0, 0]
         return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
 
-    def check_arms(self, keep: np.ndarray, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
-        """Raise a DesignError where the rows of an arm do not tell the terms of its outcome model apart."""
-        for label, factor in zip(labels, self.X.arms(keep), strict=True):
-            dependent = ~independent_columns(factor)
-            if dependent.any():
-                terms = ", ".join(repr(name) for name, odd in zip(names, dependent, strict=True) if odd)
-                raise DesignError(
-                    f"the rows of arm {label!r} do not tell {terms} from the terms before, so its outcome model cannot "
-                    "be estimated.\nMerge that level with another, leave the term out of the outcome formula, or "
-                    "restrict the sample to rows that all arms cover."
-                )
-
 
 def moments(coder: BlockCoder, workers: int = 1, passes: PassCounter | None = None) -> Moments:
     """Make the second pass; `workers` and `passes` as in `BlockCoder.over`."""
@@ -85,6 +73,18 @@ def moments(coder: BlockCoder, workers: int = 1, passes: PassCounter | None = No
         raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
     origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
     return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels)), workers, passes))
+
+
+def spans(
+    coder: BlockCoder, directions: Array, workers: int = 1, passes: PassCounter | None = None
+) -> tuple[Array, Array]:
+    """Limits in each arm of combinations of the columns of the propensity design, as by `arm_spans`; a pass."""
+    parts = list(coder.over(partial(_spans_of, len(coder.arms.labels), directions), workers, passes))
+    return np.min([low for low, _ in parts], axis=0), np.max([high for _, high in parts], axis=0)
+
+
+def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Array]:
+    return arm_spans(block.Z, block.arm, k, directions)
 
 
 def _outcomes(block: CodedBlock) -> Array:

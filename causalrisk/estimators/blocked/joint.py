@@ -35,6 +35,7 @@ from causalrisk.estimators.fit import (
     check_clusters,
     check_converged,
     check_outcome,
+    check_range,
     joint_method,
     train_by,
     trainer_of,
@@ -179,7 +180,9 @@ def fit_joint_blocks(
         start_covariance=covariance,
     )
     passes = JointPasses(joint, cast(SolvedRows, estimate.rows))
-    return dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes, notes=tuple(notes))
+    found = dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes)
+    check_range(found, notes)
+    return dataclasses.replace(found, notes=tuple(notes))
 
 
 def _joint_problem(

@@ -29,6 +29,7 @@ from causalrisk.estimators.exposure import check_means, check_offset
 from causalrisk.estimators.fit import (
     check_clusters,
     check_outcome,
+    check_range,
     not_converged,
     overlapping_arms,
     weights_of_arms,
@@ -99,6 +100,7 @@ def fit_blocks(
     record, _ = separate_record(problem, inference, kinds, notes)
     check_outcome(problem.design, notes)
     check_clusters(problem.design, notes)
+    check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
