@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from causalrisk.cli.data_files import OTHERS, TEXT, read_file
 from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
-from causalrisk.design.formulas.safe import check_safe
+from causalrisk.design.formulas.evaluation import only_safe
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
@@ -216,9 +217,10 @@ def run(arguments: Sequence[str]) -> int:
         Exit code: 0; 1 for a fault of the program; 2 where the input is wrong; 3 where an optimiser did not converge.
     """
     options = make_parser().parse_args(arguments)
+    trust = nullcontext() if getattr(options, "allow_python", False) else only_safe()
     runs = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}
     try:
-        with interruptions_kept(), warnings.catch_warnings():
+        with interruptions_kept(), trust, warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text, converged = runs[options.command](options)
     except CausalRiskError as error:
@@ -293,17 +295,6 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     }
 
 
-def _data(options: argparse.Namespace) -> pd.DataFrame:
-    """Read the file, and refuse a formula that does more than compute unless it is trusted."""
-    data = _read(options, options.file)
-    if not options.allow_python:
-        names = [str(name) for name in data]
-        check_safe(options.formula, "outcome", names)
-        if options.propensity is not None:
-            check_safe(options.propensity, "propensity", names)
-    return data
-
-
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
     words = frozenset() if options.na is None else frozenset(options.na.split(","))
@@ -351,7 +342,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = _data(options)
+    data = _read(options, options.file)
     res = _fitted(options, data)
     summary = res.summary(options.alpha, coefficients=options.coefficients or None)
     values = {
@@ -372,7 +363,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options.output)
-    data = _data(options)
+    data = _read(options, options.file)
     together = compare(
         options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
         rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
@@ -414,7 +405,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 def _report(options: argparse.Namespace) -> tuple[str, bool]:
     _check_folder(Path(options.output))
     stated = _stated(options.assumption or [])
-    res = _fitted(options, _data(options))
+    res = _fitted(options, _read(options, options.file))
     path = res.report(options.output, title=options.title, alpha=options.alpha, assumptions=stated)
     return f"{res!r}\nWritten: {path}", res.converged
 

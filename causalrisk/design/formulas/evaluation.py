@@ -6,8 +6,10 @@ never hides the function of that name, and ``Q("C")`` still reaches the column.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +26,29 @@ from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+MOST_TERMS = 10_000  # that * and ** may be written out to
+LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
+MANY_TERMS = 100  # beyond which a formula that is too deep has too many terms, not too many parentheses
+_readers_without_trust = 0
+
+
+@contextmanager
+def only_safe() -> Iterator[None]:
+    """Trust no formula while the block runs: in the whole process, names are looked up of safe formulas alone.
+
+    `causalrisk.design.formulas.safe` says which these are.
+    """
+    global _readers_without_trust
+    _readers_without_trust += 1  # a count, so that the end of one block is not the end of another
+    try:
+        yield
+    finally:
+        _readers_without_trust -= 1
+
+
+def trusted() -> bool:
+    """Whether formulas are run as they are."""
+    return _readers_without_trust == 0
 
 
 @dataclass(frozen=True)
@@ -120,10 +145,17 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
     if not text.split("~", 1)[-1].strip():
         raise _empty(model, text)
+    if not trusted() and len(text) > LONGEST:
+        raise DesignError(
+            f"the {model} formula has {len(text):,} characters; expected at most {LONGEST:,} of a safe formula.\n"
+            "Make columns of the file of its long terms first."
+        )
     refuse_foreign(text, model, **known)
     try:
         tree = parse_formula(text)
-        terms = patsy.ModelDesc.from_formula(text)
+        if (count := _written_out(tree)) > (MOST_TERMS if trusted() else MOST_SAFE):
+            raise _too_many(model, f"{count:,} terms when it is written out")
+        terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
     except patsy.PatsyError as error:
@@ -134,10 +166,11 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
                 or 'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
             )
         ) from error
-    except RecursionError as error:
+    except (RecursionError, MemoryError) as error:
+        if (count := text.count("+") + 1) > MANY_TERMS:
+            raise _too_many(model, f"{count} terms") from error
         raise DesignError(
-            f"the {model} formula has {text.count('+') + 1} terms, more than a formula can have.\n"
-            "Give the columns as arrays:  Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])."
+            f"the {model} formula {text[:40]!r}... is nested too deeply.\nMake columns of the data of its parts first."
         ) from error
     except SyntaxError as error:
         raise DesignError(
@@ -149,6 +182,30 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     _note_powers(tree, formula, notes)
     _note_removals(tree, formula, notes)
     return formula
+
+
+def _too_many(model: str, found: str) -> DesignError:
+    return DesignError(
+        f"the {model} formula has {found}, more than a formula can have.\n"
+        "Give the columns as arrays:  Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])."
+    )
+
+
+def _written_out(node: Any) -> int:
+    """Terms that a node of a parsed formula has at the most when its products are written out."""
+    counts = [_written_out(arg) for arg in node.args]
+    if node.type == "**":
+        power = node.args[1].origin.relevant_code()
+        steps = range(1, min(counts[0], int(power)) + 1) if power.isdecimal() else ()  # patsy refuses other powers
+        count = 0
+        for step in steps:
+            count += math.comb(counts[0], step)
+            if count > MOST_TERMS:
+                break
+        return count
+    if node.type in ("*", ":"):
+        return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
+    return sum(counts) or 1
 
 
 def _around_number(error: patsy.PatsyError, text: str) -> str | None:

@@ -11,10 +11,12 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.design.formulas.dialects import called_elsewhere, without_arguments
-from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope
+from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, trusted
+from causalrisk.design.formulas.safe import refuse_unsafe
 from causalrisk.design.formulas.stata import stata_factor
 from causalrisk.design.formulas.terms import Use, in_formula
 from causalrisk.errors import DesignError
@@ -85,10 +87,13 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     Raises
     ------
     DesignError
-        If a name is unknown; the nearest known names are given.
+        If a name is unknown; the nearest known names are given. If formulas are not trusted and this one is not safe.
     """
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
+    if not trusted():
+        texts = [use.name for use in formula.uses() if use.name in table and _has_text(table.column(use.name))]
+        refuse_unsafe(formula, [str(name) for name in table.names], texts)
     _check_stata(formula, table)
     _check_lags(formula, table)
     for name, role in formula.uses(*sides):
@@ -102,6 +107,10 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         elif meaning == "unknown":
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
+
+
+def _has_text(column: pd.Series) -> bool:
+    return not is_numeric_dtype(column.dtype) and any(isinstance(value, str | bytes) for value in column)
 
 
 def _check_stata(formula: Formula, table: Table) -> None:
