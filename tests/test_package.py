@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 import types
@@ -64,6 +65,13 @@ def test_an_estimator_is_a_specification_a_class_and_a_public_name():
 def test_subpackages_are_attributes_though_nobody_imported_them():
     code = "import causalrisk; print(causalrisk.errors.DesignError.__name__, causalrisk.cli.main.__name__)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "DesignError main\n"
+
+
+def test_no_function_hides_a_folder_of_modules():
+    """`import causalrisk.design.scan.files as files` goes by the attributes of the packages."""
+    folders = [found.name for found in pkgutil.walk_packages(cr.__path__, "causalrisk.") if found.ispkg]
+    code = "\n".join(f"import {name} as found; assert found.__name__ == {name!r}, found" for name in folders)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_private_names_have_no_advice():

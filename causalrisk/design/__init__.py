@@ -8,7 +8,7 @@ from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
-from causalrisk.design.scan.source import Scan, as_scan, scan
+from causalrisk.design.scan.source import Scan, as_scan
 from causalrisk.design.target_frame import TargetRows, target_rows
 
 __all__ = [
@@ -26,6 +26,5 @@ __all__ = [
     "linear_constraint",
     "moderators",
     "new_offset",
-    "scan",
     "target_rows",
 ]

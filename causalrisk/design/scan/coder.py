@@ -16,8 +16,8 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.levels import ArmLevels
-from causalrisk.design.scan.piece import Piece
-from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
+from causalrisk.design.scan.piece import Piece, Place, by_place
+from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError
 from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map
@@ -33,8 +33,8 @@ class CodedBlock:
 
     Parameters
     ----------
-    name : str
-        What messages call the block.
+    places : tuple of Place
+        Where the rows of the block are from.
     position : ndarray of int, shape (n,)
         Number of each row in all data, those counted that are not in the sample.
     y : ndarray, shape (n,)
@@ -55,7 +55,7 @@ class CodedBlock:
         Where these rows are in the table.
     """
 
-    name: str
+    places: tuple[Place, ...]
     position: np.ndarray
     y: np.ndarray
     X: np.ndarray
@@ -76,7 +76,7 @@ class CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
         X = self.X[keep]
         return CodedBlock(
-            name=self.name,
+            places=self.places,
             position=self.position[keep],
             y=self.y[keep],
             X=X,
@@ -282,7 +282,7 @@ class BlockCoder:
                 raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
         X = self.outcome.encode(rows.table)
         return CodedBlock(
-            name=rows.name,
+            places=rows.places,
             position=rows.position,
             y=self.outcome_of(rows, slice(None)),
             X=X,
@@ -338,7 +338,6 @@ def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: t
         if not rows.n:
             yield Done(0, rows.read, Mark(), None)
             continue
-        with named(rows.name, OTHER_DATA):
-            block = coder.coded(rows)
+        block = by_place(lambda which, rows=rows: coder.coded(rows.some(which)), rows.places, rows.position, OTHER_DATA)
         n = len(block.y)
         yield Done(n, rows.read, Mark.of(block), function(block) if n else None)

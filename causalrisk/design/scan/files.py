@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.scan.piece import Piece, check_columns, reading
+from causalrisk.design.scan.piece import Part, Piece, check_columns, pieces_of, reading
 from causalrisk.errors import DesignError, UnavailableError
 
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
+HEAD = 2**16  # bytes of a CSV file by which its rows are counted, about
+PACKED = 16  # bytes of a row in a compressed one, about
+THREAD_ROWS = 2**16  # that Arrow's threads are worth their start for
 
 
 class File(NamedTuple):
@@ -54,9 +57,15 @@ class Files:
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
+        return pieces_of(self._parts(block_rows), block_rows)
+
+    def _parts(self, block_rows: int) -> Iterator[Part]:
         for file in self.files:
             check_unchanged(file)
-            yield from (_csv_pieces if file.path.lower().endswith(CSV) else _parquet_pieces)(file, block_rows)
+            if file.path.lower().endswith(CSV):
+                yield Part(file.path, partial(_csv_frames, file, block_rows), _lines(file), counted=False)
+            else:
+                yield from _parquet_parts(file, block_rows)
 
     def column_names(self) -> list[str]:
         """As in `Source`; those of the first file and of the last, so that one that the first misses is told."""
@@ -130,7 +139,7 @@ def check_unchanged(file: File) -> None:
         )
 
 
-def _parquet_pieces(file: File, block_rows: int) -> Iterator[Piece]:
+def _parquet_parts(file: File, block_rows: int) -> Iterator[Part]:
     """Row groups of a Parquet file, as many together as make a block."""
     with reading(file.path, 0):
         sizes = _row_groups(file)
@@ -139,11 +148,10 @@ def _parquet_pieces(file: File, block_rows: int) -> Iterator[Piece]:
         groups.append(k)
         own = sum(sizes[j] for j in groups)
         if own >= block_rows or k + 1 == len(sizes):
-            size = -(-own // -(-own // block_rows)) if own else block_rows  # blocks of the same size
-            yield Piece(file.path, partial(_parquet_frames, file, tuple(groups), size), start)
+            yield Part(file.path, partial(_parquet_batches, file, tuple(groups), block_rows), own, start)
             start, groups = start + own, []
     if not sizes:
-        yield Piece(file.path, partial(_parquet_frames, file, (), block_rows))
+        yield Part(file.path, partial(_parquet_batches, file, (), block_rows), 0)
 
 
 @lru_cache(maxsize=2**16)
@@ -156,23 +164,26 @@ def _row_groups(file: File) -> tuple[int, ...]:
     return tuple(found.row_group(k).num_rows for k in range(found.num_row_groups))
 
 
-def _parquet_frames(
+@lru_cache(maxsize=2**16)
+def _check_file(file: File, columns: tuple[str, ...] | None) -> None:
+    """Raise a DesignError where a file does not have the columns; that it has them is remembered."""
+    if columns is not None:
+        check_columns(_columns_of(file), columns, file.path)
+
+
+def _parquet_batches(
     file: File, groups: tuple[int, ...], block_rows: int, columns: Sequence[str] | None
-) -> Iterator[pd.DataFrame]:
-    """Frames of row groups of a Parquet file, text as categories."""
+) -> Iterator[Any]:
+    """Batches of row groups of a Parquet file."""
     check_unchanged(file)
-    path, schema = file.path, _schema(file.path)
+    used = None if columns is None else tuple(dict.fromkeys(columns))
+    _check_file(file, used)
     from pyarrow.parquet import ParquetFile
 
-    check_columns(schema.names, columns, path)
-    used = list(schema.names if columns is None else dict.fromkeys(columns))
-    text = [name for name in used if str(schema.field(name).type) == "string"]
-    with ParquetFile(path, read_dictionary=text) as opened:
-        for batch in opened.iter_batches(batch_size=block_rows, row_groups=list(groups), columns=used):
-            frame = batch.to_pandas()
-            for name in text:
-                frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
-            yield frame
+    with ParquetFile(file.path) as opened:
+        rows = sum(_row_groups(file)[k] for k in groups)
+        threads = rows >= THREAD_ROWS
+        yield from opened.iter_batches(block_rows, list(groups), columns=used and list(used), use_threads=threads)
 
 
 def _schema(path: str) -> Any:
@@ -186,15 +197,19 @@ def _schema(path: str) -> Any:
     return read_schema(path)
 
 
-def _csv_pieces(file: File, block_rows: int) -> Iterator[Piece]:
-    """Return the piece that a CSV file is: where its rows begin is not known before it is read."""
-    yield Piece(file.path, partial(_csv_frames, file, block_rows))
+@lru_cache(maxsize=2**16)
+def _lines(file: File) -> int:
+    """Rows of a CSV file, about, by the lines at its beginning."""
+    if file.path.lower().endswith(".gz"):
+        return file.size // PACKED
+    with reading(file.path, 0), open(file.path, "rb") as opened:
+        head = opened.read(HEAD)
+    return max(round(head.count(b"\n") * file.size / max(len(head), 1)) - 1, 0)
 
 
 def _csv_frames(file: File, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
     """Frames of a CSV file."""
     check_unchanged(file)
-    if columns is not None:
-        check_columns(pd.read_csv(file.path, nrows=0).columns, columns, file.path)
+    _check_file(file, None if columns is None else tuple(columns))
     with pd.read_csv(file.path, usecols=columns, chunksize=block_rows) as frames:
         yield from frames

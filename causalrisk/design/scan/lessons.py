@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.scan.levels import Survey
-from causalrisk.design.scan.piece import Piece
-from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, named, numbered, other_rows, where
+from causalrisk.design.scan.piece import Piece, by_place
+from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import flat_map
 
@@ -86,16 +86,20 @@ def _pass(found: Survey, reader: ScanReader, lessons: dict[str, Lesson]) -> dict
     return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers.given, strict=True)}
 
 
-def _answered(reader: ScanReader, questions: list[Question], given: tuple[Piece, int]) -> Iterator[Answers]:
+def _answered(reader: ScanReader, questions: list[Question], piece: tuple[Piece, int]) -> Iterator[Answers]:
     """Put the questions to each block of a piece, whose first row has the number that comes with it."""
-    for rows in reader.blocks(*given):
+    for rows in reader.blocks(*piece):
         check_wanted()
         if not rows.n:
             yield Answers(0, rows.read, [])
             continue
-        with named(rows.name):
-            scope = _scope(rows)
-            yield Answers(rows.n, rows.read, [question.of(scope) for question in questions])
+        given = by_place(functools.partial(_answers, questions, rows), rows.places, rows.position)
+        yield Answers(rows.n, rows.read, given)
+
+
+def _answers(questions: list[Question], rows: KeptRows, which: Any) -> list[Any]:
+    scope = _scope(rows.some(which))
+    return [question.of(scope) for question in questions]
 
 
 def _scope(rows: KeptRows) -> Scope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.from_formula import codes_of
 from causalrisk.design.rows import check_exact, no_rows_left
-from causalrisk.design.scan.reader import KeptRows, Line, ScanReader, named
+from causalrisk.design.scan.piece import by_place
+from causalrisk.design.scan.reader import KeptRows, Line, ScanReader
 from causalrisk.design.scan.source import from_function
 from causalrisk.design.size import memory
 from causalrisk.design.treatment import order_levels, show, treatment_levels
@@ -115,8 +117,7 @@ def survey(reader: ScanReader) -> Survey:
                 line = found.ledger.setdefault((used_in, name), [0, 0])
                 line[0], line[1] = line[0] + missing, line[1] + dropped
             if rows.n:
-                with named(rows.name):
-                    _note_rows(found, rows)
+                by_place(functools.partial(_note_rows, found, rows), rows.places, rows.position)
     if not found.read and reader.names and from_function(reader.scan.source):
         raise DesignError(
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "
@@ -127,8 +128,9 @@ def survey(reader: ScanReader) -> Survey:
     return found
 
 
-def _note_rows(found: Survey, rows: KeptRows) -> None:
-    """Add a block to what is known."""
+def _note_rows(found: Survey, block: KeptRows, which: Any) -> None:
+    """Add some rows of a block to what is known."""
+    rows = block.some(which)
     codes = codes_of(found.reader.outcome) | codes_of(found.reader.assigned)
     for name, values in rows.variables().items():
         raw = rows.table[name].dtype

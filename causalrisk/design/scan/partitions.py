@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.scan.piece import Piece, Source, check_columns, frame_piece, reading, slices
+from causalrisk.design.scan.piece import Part, Piece, Source, check_columns, frame_part, pieces_of, reading
 
 OTHER_TYPES = (
     "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
@@ -53,9 +53,10 @@ class Partitions:
         for k in range(frame.npartitions):
             part, where = frame.get_partition(k), f"partition {k + 1} of the Dask data frame"
             if _held(part):
-                yield frame_piece(part.compute(), where, columns, block_rows)
-            else:
-                yield Piece(where, partial(_computed, part, block_rows))
+                given = frame_part(part.compute(), where, columns)
+            else:  # what it has is not known
+                given = Part(where, partial(_computed, part), block_rows, counted=False)
+            yield Piece((given,), block_rows)
 
     def column_names(self) -> list[str]:
         """As in `Source`."""
@@ -67,24 +68,27 @@ def _held(part: Any) -> bool:
     return any(type(task).__module__.partition(".")[0] == "distributed" for task in part.dask.values())
 
 
-def _computed(part: Any, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+def _computed(part: Any, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Running on a single-machine scheduler")  # it is meant
         frame = part.compute(scheduler="synchronous")
-    yield from slices(frame, block_rows, columns)
+    yield frame
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """The fragments of an Arrow dataset, such as its files, each of which is a piece.
+    """The fragments of an Arrow dataset, such as its files.
 
     Parameters
     ----------
     dataset : pyarrow.dataset.Dataset
         The data; one that is filtered is a single piece.
+    checked : set of frozenset
+        Columns that all files are known to have.
     """
 
     dataset: Any
+    checked: set[frozenset[str]] = field(default_factory=set, repr=False, compare=False)
 
     def __str__(self) -> str:
         return "an Arrow dataset"
@@ -95,16 +99,32 @@ class Fragments:
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
-        self._check_files(columns)
+        names = frozenset(columns or ())
+        if names not in self.checked:
+            self._check_files(columns)
+            self.checked.add(names)
+        return pieces_of(self._parts(block_rows), block_rows)
+
+    def _parts(self, block_rows: int) -> Iterator[Part]:
+        for where, scanner, rows in self._fragments:
+            read = partial(_batches, scanner, block_rows)
+            known = block_rows if rows is None else rows
+            yield Part(where, read, known, advice=OTHER_TYPES, counted=rows is not None)
+
+    @cached_property
+    def _fragments(self) -> list[tuple[str, Any, int | None]]:
+        """What messages call each fragment, what reads it, and its rows where they are known without reading it."""
         try:
             fragments = list(self.dataset.get_fragments())
         except ValueError:  # it is filtered, which its fragments are not
-            yield Piece(str(self), partial(_batches, self.dataset.scanner, block_rows), advice=OTHER_TYPES)
-            return
+            return [(str(self), self.dataset.scanner, None)]
+        found = []
         for k, fragment in enumerate(fragments):
             where = getattr(fragment, "path", "") or f"fragment {k + 1} of the Arrow dataset"
-            scanner = partial(fragment.scanner, schema=self.dataset.schema)
-            yield Piece(where, partial(_batches, scanner, block_rows), advice=OTHER_TYPES)
+            with reading(where, 0, OTHER_TYPES):
+                rows = getattr(getattr(fragment, "metadata", None), "num_rows", None)  # of Parquet
+            found.append((where, partial(fragment.scanner, schema=self.dataset.schema), rows))
+        return found
 
     def _check_files(self, columns: Sequence[str] | None) -> None:
         """Refuse files without a column, of which Arrow would make missing values."""
@@ -121,7 +141,6 @@ class Fragments:
         return [str(name) for name in self.dataset.schema.names]
 
 
-def _batches(scanner: Any, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+def _batches(scanner: Any, block_rows: int, columns: Sequence[str] | None) -> Iterator[Any]:
     used = None if columns is None else list(dict.fromkeys(columns))
-    for batch in scanner(columns=used, batch_size=block_rows, use_threads=False).to_batches():
-        yield batch.to_pandas()
+    return scanner(columns=used, batch_size=block_rows, use_threads=False).to_batches()

@@ -2,64 +2,219 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.columns.tables import nearest
+from causalrisk.design.scan.joining import alike, joined
 from causalrisk.errors import CausalRiskError, DesignError
 
+T = TypeVar("T")
 INCOMPLETE = "Is it complete? Write it again, or leave it out."
 
 
-class NamedBlock(NamedTuple):
-    """Some rows, where they are from, for messages, and the number of the first in all data."""
+class Place(NamedTuple):
+    """Rows of a file or frame: what messages call them, the number of the first in all data, and how many there are."""
 
     name: str
-    frame: pd.DataFrame
     first: int
+    n: int
+
+
+def name_of(places: Sequence[Place]) -> str:
+    """Return what messages call rows that come from some places."""
+    return places[0].name if len(places) == 1 else f"{places[0].name}, to {places[-1].name}"
+
+
+@contextmanager
+def named(block: str, why: str = "") -> Iterator[None]:
+    """Put the name of the block before what is wrong in it."""
+    try:
+        yield
+    except DesignError as error:
+        raise DesignError(f"{block}: {why}{error}") from error
+
+
+def by_place(
+    function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp], why: str = ""
+) -> T:
+    """Apply a function to the rows of a block; where it raises a DesignError, say in which of the places.
+
+    Parameters
+    ----------
+    function : callable
+        Which rows, a slice or bool of shape (n,) -> anything.
+    places : sequence of Place
+        Where the rows are from.
+    position : ndarray of int, shape (n,)
+        Number of each row in all data.
+    why : str
+        Put before what is wrong.
+    """
+    try:
+        return function(slice(None))
+    except DesignError as error:
+        for name, first, n in places if len(places) > 1 else ():
+            with named(name, why):
+                function((position >= first) & (position < first + n))
+        raise DesignError(f"{name_of(places)}: {why}{error}") from error
+
+
+class NamedBlock(NamedTuple):
+    """Some rows one after the other, and where they are from."""
+
+    frame: pd.DataFrame
+    places: tuple[Place, ...]
+
+    @property
+    def position(self) -> NDArray[np.intp]:
+        """Number of each row in all data, shape (n,)."""
+        return self.places[0].first + np.arange(len(self.frame))
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Rows that are read by themselves, here or by a worker elsewhere.
+class Part:
+    """Rows that are read from one place.
 
     Parameters
     ----------
     where : str
         The file or frame, for messages.
     read : callable
-        Columns, or None for all -> frames, none with more rows than a block.
+        Columns, or None for all -> data frames or Arrow batches.
+    rows : int
+        How many there are, about.
     start : int
         Rows of the file before these.
     advice : str
         What to type where they cannot be read.
+    counted : bool
+        Whether `rows` is exact.
     """
 
     where: str
-    read: Callable[[Sequence[str] | None], Iterable[pd.DataFrame]]
+    read: Callable[[Sequence[str] | None], Iterable[Any]]
+    rows: int
     start: int = 0
     advice: str = INCOMPLETE
+    counted: bool = True
 
-    def blocks(self, columns: Sequence[str] | None, first: int) -> Iterator[NamedBlock]:
-        """Read the blocks that have rows; `first` is the number of the first row in all data."""
-        done, frames = self.start, iter(self.read(columns))
+    def stretches(self, columns: Sequence[str] | None) -> Iterator[Stretch]:
+        """Read the rows, as many at a time as come."""
+        done, given = self.start, None
         while True:
             with reading(self.where, done, self.advice):
-                frame = next(frames, None)
-            if frame is None:
+                given = iter(self.read(columns)) if given is None else given
+                rows = next(given, None)
+            if rows is None:
                 return
-            check_columns(frame.columns, columns, self.where)
-            if columns is not None:
-                frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-            if len(frame):
-                name = f"{self.where}, rows {done} to {done + len(frame) - 1}"
-                yield NamedBlock(name, frame, first + done - self.start)
-            done += len(frame)
+            if len(rows):
+                yield Stretch(self, done, rows)
+            done += len(rows)
+
+
+class Stretch(NamedTuple):
+    """Rows of a part that have been read, a data frame or an Arrow batch, and how many of the file are before them."""
+
+    part: Part
+    start: int
+    rows: Any
+
+    def some(self, first: int, n: int) -> Stretch:
+        """Return n rows from the given one on."""
+        whole = isinstance(self.rows, pd.DataFrame)
+        rows = self.rows.iloc[first : first + n] if whole else self.rows.slice(first, n)
+        return Stretch(self.part, self.start + first, rows)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Parts that are read together, here or by a worker elsewhere.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        At least one.
+    block_rows : int
+        Rows of a block at the most.
+    """
+
+    parts: tuple[Part, ...]
+    block_rows: int
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        first, last = self.parts[0].where, self.parts[-1].where
+        return first if first == last else f"{first} to {last}"
+
+    def blocks(self, columns: Sequence[str] | None, first: int) -> Iterator[NamedBlock]:
+        """Read the blocks that have rows; `first` is the number of the first row in all data.
+
+        A block ends where it is full, and where the next rows are stored otherwise, so that rows beside others are what
+        they are by themselves.
+        """
+        waiting, room = list[Stretch](), self.block_rows
+        for stretch in itertools.chain.from_iterable(part.stretches(columns) for part in self.parts):
+            done = 0
+            while done < len(stretch.rows):
+                if waiting and (not room or not alike(waiting[0].rows, stretch.rows)):
+                    yield _block(waiting, columns, first)
+                    first, waiting, room = first + self.block_rows - room, [], self.block_rows
+                waiting.append(stretch.some(done, room))
+                done, room = done + len(waiting[-1].rows), room - len(waiting[-1].rows)
+        if waiting:
+            yield _block(waiting, columns, first)
+
+
+def _block(stretches: Sequence[Stretch], columns: Sequence[str] | None, first: int) -> NamedBlock:
+    """Put rows that are alike one below the other."""
+    places = list[Place]()
+    for part, start, rows in stretches:
+        places.append(Place(f"{part.where}, rows {start} to {start + len(rows) - 1}", first, len(rows)))
+        first += len(rows)
+    part, start, _ = stretches[0]
+    with reading(part.where, start, part.advice):
+        frame = joined([stretch.rows for stretch in stretches])
+    check_columns(frame.columns, columns, part.where)
+    if columns is not None:
+        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
+    return NamedBlock(frame, tuple(places))
+
+
+def pieces_of(parts: Iterable[Part], block_rows: int) -> Iterator[Piece]:
+    """Take as many parts together as make a block.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+        In the order of the data.
+    block_rows : int
+        Rows of a block at the most.
+    """
+    waiting, rows = list[Part](), 0
+    for part in parts:
+        waiting.append(part)
+        rows += part.rows
+        if rows >= block_rows:
+            yield _piece(waiting, rows, block_rows)
+            waiting, rows = [], 0
+    if waiting:
+        yield _piece(waiting, rows, block_rows)
+
+
+def _piece(parts: Sequence[Part], rows: int, block_rows: int) -> Piece:
+    """Return the piece that some parts are, its blocks of the same size where their rows are counted."""
+    even = rows > 0 and all(part.counted for part in parts)
+    return Piece(tuple(parts), -(-rows // -(-rows // block_rows)) if even else block_rows)
 
 
 class Source(Protocol):
@@ -107,15 +262,13 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
             )
 
 
-def frame_piece(frame: pd.DataFrame, where: str, columns: Sequence[str] | None, block_rows: int) -> Piece:
-    """Return the piece that a frame in memory is, with the columns that are read alone."""
+def frame_part(frame: pd.DataFrame, where: str, columns: Sequence[str] | None) -> Part:
+    """Return the part that a frame in memory is, with the columns that are read alone."""
     check_columns(frame.columns, columns, where)
     if columns is not None:
         frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-    return Piece(where, partial(slices, frame, block_rows))
+    return Part(where, partial(_itself, frame), len(frame))
 
 
-def slices(frame: pd.DataFrame, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    """Cut a frame into blocks."""
-    for start in range(0, len(frame), block_rows):
-        yield frame.iloc[start : start + block_rows]
+def _itself(frame: pd.DataFrame, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+    yield frame

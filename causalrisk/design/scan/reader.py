@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
-from causalrisk.design.scan.piece import NamedBlock, Piece
+from causalrisk.design.scan.piece import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
 
@@ -37,8 +37,8 @@ class KeptRows:
 
     Parameters
     ----------
-    name : str
-        What messages call the block.
+    places : tuple of Place
+        Where the rows of the block are from.
     read : int
         Rows of the block.
     position : ndarray of int, shape (n,)
@@ -59,7 +59,7 @@ class KeptRows:
         Offset of the outcome models; of an exposure its logarithm.
     """
 
-    name: str
+    places: tuple[Place, ...]
     read: int
     position: NDArray[np.intp]
     lines: list[Line]
@@ -71,9 +71,26 @@ class KeptRows:
     offset: np.ndarray | None
 
     @property
+    def name(self) -> str:
+        """What messages call the block."""
+        return name_of(self.places)
+
+    @property
     def n(self) -> int:
         """Number of rows kept."""
         return len(self.treat)
+
+    def some(self, which: Any) -> KeptRows:
+        """Return some of the rows; `which` is a slice or of bool, shape (n,)."""
+        return dataclasses.replace(
+            self,
+            position=self.position[which],
+            table=self.table[which],
+            treat=self.treat[which],
+            weights=None if self.weights is None else self.weights[which],
+            cluster=None if self.cluster is None else self.cluster[which],
+            offset=None if self.offset is None else self.offset[which],
+        )
 
     def variables(self) -> dict[str, pd.Series]:
         """Variables of both models as plain columns."""
@@ -127,9 +144,7 @@ class ScanReader:
     def blocks(self, piece: Piece, first: int) -> Iterator[KeptRows]:
         """Read the blocks of a piece; `first` is the number of its first row in all data."""
         for block in piece.blocks(self.used, first):
-            with named(block.name):
-                kept = self._kept(block)
-            yield kept
+            yield by_place(functools.partial(self._kept, block), block.places, block.position)
 
     def without_data(self) -> ScanReader:
         """Return a reader of pieces that knows nothing of the others, to be sent to a worker."""
@@ -146,8 +161,9 @@ class ScanReader:
         )
         return taught
 
-    def _kept(self, block: NamedBlock) -> KeptRows:
-        table = Table(block.frame.index, block.frame.assign(**_levels_of_text(block.frame)))
+    def _kept(self, block: NamedBlock, which: Any) -> KeptRows:
+        frame = block.frame[which]
+        table = Table(frame.index, frame.assign(**_levels_of_text(frame)))
         formulas = Formulas(
             outcome=self.outcome,
             assigned=self.assigned,
@@ -161,9 +177,9 @@ class ScanReader:
         zero = None if weights is None else weights == 0
         lines, keep = dropped_lines(used_sources(sources, by), table.index, self.columns.missing, zero)
         return KeptRows(
-            name=block.name,
+            places=block.places,
             read=len(keep),
-            position=block.first + np.flatnonzero(keep),
+            position=block.position[which][keep],
             lines=lines,
             table=pd.DataFrame({source.name: source.values[keep] for source in sources}),
             formulas=formulas,
@@ -172,15 +188,6 @@ class ScanReader:
             cluster=None if by.cluster is None else by.cluster.values[keep],
             offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
         )
-
-
-@contextmanager
-def named(block: str, why: str = "") -> Iterator[None]:
-    """Put the name of the block before what is wrong in it."""
-    try:
-        yield
-    except DesignError as error:
-        raise DesignError(f"{block}: {why}{error}") from error
 
 
 def numbered(reader: ScanReader, starts: Iterable[int], read: int) -> Iterator[tuple[Piece, int]]:

@@ -15,7 +15,7 @@ from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import nearest
 from causalrisk.design.scan.files import Files
 from causalrisk.design.scan.partitions import Fragments, held_in_parts
-from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_piece, reading
+from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_part, pieces_of, reading
 from causalrisk.errors import DesignError, whole_number
 
 BLOCK_ROWS = 250_000
@@ -38,9 +38,12 @@ class Frames:
         return "frames"
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
-        """As in `Source`."""
-        for k, frame in enumerate(self._frames()):
-            yield frame_piece(frame, f"block {k + 1}", columns, block_rows)
+        """As in `Source`; small frames of a function are taken together, those of a list are blocks by themselves."""
+        parts = (frame_part(frame, f"block {k + 1}", columns) for k, frame in enumerate(self._frames()))
+        if from_function(self):
+            yield from pieces_of(parts, block_rows)
+        else:
+            yield from (Piece((part,), block_rows) for part in parts)
 
     def column_names(self) -> list[str]:
         """As in `Source`; those of the first frame."""

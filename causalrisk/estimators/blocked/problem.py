@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, TargetRows
 from causalrisk.design.scan.coder import CodedBlock, PassCounter
+from causalrisk.design.scan.piece import Place
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.prepare import make_model
@@ -35,8 +36,8 @@ class Block:
 
     Parameters
     ----------
-    name : str
-        What messages call it.
+    places : tuple of Place
+        Where the rows are from.
     sample : BlockSample
         The rows.
     model : WeightModel
@@ -47,7 +48,7 @@ class Block:
         What is estimated.
     """
 
-    name: str
+    places: tuple[Place, ...]
     sample: BlockSample
     model: WeightModel
     position: NDArray[np.intp]
@@ -185,7 +186,7 @@ class Problem:
             at=None if stated is None else float(np.log(stated)),
         )
         return Block(
-            name=block.name,
+            places=block.places,
             sample=sample,
             model=self.weight_model(sample),
             position=block.position[sample.order],
@@ -212,7 +213,7 @@ class Problem:
             cluster=number + design.n_clusters if design.n_clusters else None,
         )
         return Block(
-            name="the target frame",
+            places=(Place("the target frame", rows.start, n),),
             sample=sample,
             model=self.weight_model(sample),
             position=number,
@@ -234,7 +235,7 @@ class Problem:
         arm = np.empty(0, dtype=np.intp)
         return self.block(
             CodedBlock(
-                name="no rows",
+                places=(),
                 position=arm,
                 y=none,
                 X=np.empty((0, p)),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, target_rows
 from causalrisk.design.scan.coder import PassCounter
-from causalrisk.design.scan.reader import named
+from causalrisk.design.scan.piece import by_place
 from causalrisk.design.size import check_matrices
 from causalrisk.errors import ConvergenceWarning, Notes, OverlapWarning, SeparationError, UnavailableError
 from causalrisk.estimators.blocked.problem import Block, Problem
@@ -297,9 +297,8 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
 
 def _training(weights: BlockedWeights | None, level: Level, block: Block) -> list[ArmTraining]:
     """Return what the outcome model of each arm is trained on, of a block."""
-    problem = block.problem
-    with named(block.name):
-        problem.family.check(block.sample.y[block.sample.n_frame :], problem.design.endog_name)
+    problem, outcome = block.problem, block.sample.y[block.sample.n_frame :]
+    by_place(lambda which: problem.family.check(outcome[which], problem.design.endog_name), block.places, block.position)
     sample, rows = _centred(block, weights, level)
     return training_arms(sample, problem.spec, rows)
 

@@ -91,9 +91,11 @@ def dataset(data, tmp_path_factory):
 def test_an_arrow_dataset_is_read_by_its_files(dataset, whole):
     """Its column `g` is in the names of the folders and not in the files."""
     same(dataset, whole)
-    pieces = list(scan(dataset).pieces())
+    source = scan(dataset, block_rows=200)
+    pieces = list(source.pieces())
     assert len(pieces) == 2 and all(piece.where.endswith(".parquet") for piece in pieces)
-    assert list(flat_map(_rows, pieces, 2)) == [len(block.frame) for block in scan(dataset).blocks()]
+    assert list(flat_map(_rows, pieces, 2)) == [len(block.frame) for block in source.blocks()]
+    assert [len(block.frame) for block in scan(dataset).blocks()] == [900]  # both files make one block
 
 
 def _rows(piece):
