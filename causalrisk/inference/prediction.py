@@ -12,7 +12,7 @@ from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.training import training_family
+from causalrisk.estimators.training import LINEAR
 from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -201,20 +201,21 @@ def _new_rows(record: FitRecord, data: Any) -> Array:
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models."""
-    return training_family(record.sample, record.spec)
+    """Family of the outcome models; the design says whether there are offsets, as a scan has none of its rows."""
+    constants = record.spec.constants and record.design.offset_kind is None
+    return LINEAR if constants else record.sample.family
 
 
 def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
     """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
-    sample = record.sample
-    eta = rows @ record.estimate.theta.T
-    if sample.mean_offset is None:
+    eta, sample, stated = rows @ record.estimate.theta.T, record.sample, record.stated_exposure
+    if record.design.offset_kind is None:
         return eta
-    if data is None:
+    if stated is not None:
+        return eta + np.log(stated)
+    if data is None and sample.mean_offset is not None:
         return eta + sample.restore(sample.mean_offset)[:, None]
-    stated = record.stated_exposure
-    return eta + (np.log(stated) if stated is not None else new_offset(record.design, data)[:, None])
+    return eta + new_offset(record.design, data)[:, None]
 
 
 def _index_of(data: Any) -> pd.Index | None:

@@ -160,6 +160,24 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
+OFFSETS = {
+    "offset": {"family": "poisson", "offset": "months"},
+    "exposure": {"family": "poisson", "exposure": "months"},
+    "observed exposure": {"family": "poisson", "exposure": "months", "at_exposure": "observed"},
+    "offset of a line": {"offset": "known"},
+}
+
+
+@pytest.mark.parametrize("model", [OutcomeRegression, Hajek])
+@pytest.mark.parametrize("name", OFFSETS)
+def test_predictions_are_at_the_offsets_of_memory(births, name, model):
+    blocks, whole = compare(model, births, "cigs ~ mage", **OFFSETS[name])
+    rows = births[:5]
+    pd.testing.assert_frame_equal(blocks.predict(rows), whole.predict(rows), rtol=1e-9)
+    found, expected = (res.get_prediction(rows).summary_frame() for res in (blocks, whole))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["table_one", "balance_test", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
