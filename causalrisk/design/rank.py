@@ -167,11 +167,11 @@ class Dependence:
 
 def independent_columns(X: Array) -> NDArray[np.bool_]:
     """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
-    return _told_apart([X], np.ones(X.shape[1], dtype=bool), np.zeros(X.shape[1], dtype=bool))[0]
+    return _told_apart([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(
-    factors: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+    factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[Dependence]]:
     """Mark the columns that every arm tells apart from the earlier ones that are kept, and say why the others are not.
 
@@ -179,8 +179,8 @@ def dependences(
     ----------
     factors : sequence of ndarray, shape (r, p)
         For each arm, rows that have the inner products of its columns.
-    among : ndarray of bool, shape (p,)
-        The columns to look at.
+    order : sequence of int
+        The columns to look at, in the order in which they are kept.
     exempt : ndarray of bool, shape (p,)
         Those that are kept in any case.
 
@@ -191,32 +191,32 @@ def dependences(
     found : list of Dependence
         For each other column one for each arm where it depends on the columns before that are kept.
     """
-    keep, dependent, bases = _told_apart(factors, among, exempt)
+    keep, dependent, bases = _told_apart(factors, order, exempt)
     found = []
-    for j in np.flatnonzero(among & ~keep):
+    for position, j in enumerate(order):
         for k, factor in enumerate(factors):
-            if not dependent[k, j]:
+            if keep[j] or not dependent[k, j]:
                 continue
-            direction, before = np.zeros(len(keep)), np.flatnonzero(bases[k, :j])
+            direction, before = np.zeros(len(keep)), [i for i in order[:position] if bases[k, i]]
             norms, size = np.linalg.norm(factor[:, before], axis=0), np.linalg.norm(factor[:, j])
             if size > 0:
                 shares = np.linalg.lstsq(factor[:, before] / norms, factor[:, j] / size, rcond=None)[0]
                 shares[np.abs(shares) < ROUNDED] = 0.0
                 direction[before] = -shares * size / norms
             direction[j] = 1.0
-            found.append(Dependence(int(j), k, direction))
+            found.append(Dependence(j, k, direction))
     return keep, found
 
 
 def _told_apart(
-    matrices: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+    matrices: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Columns to keep, shape (p,); which depend on these in each matrix, and which span them there, shape (m, p)."""
-    p = len(among)
+    p = len(exempt)
     norms = [np.linalg.norm(X, axis=0) for X in matrices]
     bases = [np.empty((len(X), min(X.shape)), order="F") for X in matrices]
-    keep, dependent, spanning = among.copy(), np.zeros((len(matrices), p), bool), np.zeros((len(matrices), p), bool)
-    for j in np.flatnonzero(among):
+    keep, dependent, spanning = (np.zeros(shape, dtype=bool) for shape in (p, (len(matrices), p), (len(matrices), p)))
+    for j in order:
         rests = []
         for k, (X, basis) in enumerate(zip(matrices, bases, strict=True)):
             known = basis[:, : np.count_nonzero(spanning[k])]
