@@ -374,7 +374,7 @@ def test_rank_within_an_arm(data):
         make(data.assign(only=dummy), "y ~ x + only", collinear="raise")
     with pytest.raises(DesignError, match=r"v is 3 in all 30 rows of arm '0'"):
         make(data.assign(v=np.where(data.d == 0, 3, data.z)), "y ~ x + v", collinear="raise")
-    with pytest.raises(DesignError, match="v is a linear combination of .* in arm '1'"):
+    with pytest.raises(DesignError, match=r"v is a linear combination of .* in arm '1'"):
         make(data.assign(v=np.where(data.d == 1, 2 * data.x + 1, data.z)), "y ~ x + v", collinear="raise")
 
 
