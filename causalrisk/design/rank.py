@@ -14,8 +14,9 @@ from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
 # Sine of the angle of a column to the span of those before it, below which it is one of their combinations. Rounding
-# leaves 1e-16 of a dependent column, but 1e-13 and more where it is rare beside others and there are eighty of them;
-# x**2 has 1e-9 beside a constant and an x of 20,000 plus or minus 1, the polynomial of NIST's Filip 5e-8.
+# errors are those of the columns it is a combination of: they leave 1e-15 of one like these, but 1e-13 of the indicator
+# of 3 rows among 1,600 beside eighty columns, and more the rarer it is. The least of a column that is none: 5e-8 of
+# NIST's Filip, a polynomial of degree ten, and 4e-9 of x**2 beside x where this is 20,000 plus or minus 1.
 DEPENDENT = 1e-10
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
