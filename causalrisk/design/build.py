@@ -104,18 +104,18 @@ def freeze(
     observed: np.ndarray | None,
     notes: list[str],
     *,
+    columns: ColumnOptions,
     constant_outcome: bool,
-    missing: str,
-    collinear: str,
 ) -> Design:
     """Drop dependent columns, check what the arms support, and freeze."""
-    weights = kept_weights(by, rows, observed)
+    weights, rules = kept_weights(by, rows, observed), Rules.of(columns, constant_outcome)
     check_models(models)
     matrices = supported(
         models.matrices,
         coding.arm,
-        Rules(coding.labels, collinear, constant_outcome, known_scores=by.score is not None),
-        notes,
+        labels=coding.labels,
+        rules=rules,
+        notes=notes,
         counts=weights if by.weight_type == "frequency" else None,
     )
     for note in notes:
@@ -148,9 +148,8 @@ def freeze(
         cluster_name=None if by.cluster is None else by.cluster.name,
         offset_name=None if by.offset is None else by.offset.name,
         score_name=None if by.score is None else by.score.name,
-        constant_outcome=constant_outcome,
-        missing=missing,
-        collinear=collinear,
+        rules=rules,
+        missing=columns.missing,
         dropped_terms=matrices.dropped,
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,

@@ -114,12 +114,17 @@ class ColumnMoments:
         """Which columns are constant."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
+    def arms(self) -> list[Array]:
+        """For each arm, rows that have the inner products of the columns, shape (r, p)."""
+        return [self._plain(triangle) for triangle in self.triangles]
+
     def within_arms(
         self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-        """Tell which columns every arm tells apart, and why not the others; as `dependences`."""
+        """Tell which columns every arm tells apart, a constant before others, and why not these; as `dependences`."""
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
-        return dependences([self._plain(triangle) for triangle in self.triangles], among, exempt)
+        order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
+        return dependences(self.arms(), order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
         """Rows that have the inner products of the columns themselves."""

@@ -62,14 +62,13 @@ class Design:
         Text of each warning given while the design was made.
     weights_name, cluster_name, offset_name, score_name : str or None
         Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
-    constant_outcome : bool
-        Whether arms were checked for one constant each, and not for all columns of X.
+    rules : Rules
+        What was asked of the columns of X and Z.
     missing : {"drop", "raise"}
         What was done with rows that miss a value.
-    collinear : {"drop", "raise"}
-        What was done with columns that the rows, or those of an arm, do not tell from the ones before.
     dropped_terms : tuple of str
-        Names of the columns that were dropped for that from the outcome model, the propensity model or both.
+        Names of the columns that the rows, or those of an arm, do not tell from the ones before, and that were dropped
+        from the outcome model, the propensity model or both.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
@@ -106,9 +105,8 @@ class Design:
     cluster_name: str | None
     offset_name: str | None
     score_name: str | None
-    constant_outcome: bool
+    rules: Rules
     missing: str
-    collinear: str
     dropped_terms: tuple[str, ...]
     outcome_encoder: FormulaEncoder | ArrayEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder
@@ -247,8 +245,9 @@ class Design:
         matrices = supported(
             Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms),
             arm,
-            Rules(self.labels, self.collinear, self.constant_outcome, known_scores=self.score is not None),
-            notes,
+            labels=self.labels,
+            rules=self.rules,
+            notes=notes,
             counts=weights if self.weight_type == "frequency" else None,
         )
         if self.cluster is not None:

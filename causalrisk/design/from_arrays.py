@@ -95,9 +95,8 @@ def design_from_arrays(
         rows=rows,
         observed=observed,
         notes=notes,
+        columns=columns,
         constant_outcome=constant_outcome,
-        missing=columns.missing,
-        collinear=columns.collinear,
     )
 
 

@@ -99,9 +99,8 @@ def design_from_formula(
         rows=rows,
         observed=observed,
         notes=notes,
+        columns=columns,
         constant_outcome=constant_outcome,
-        missing=columns.missing,
-        collinear=columns.collinear,
     )
 
 

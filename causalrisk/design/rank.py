@@ -14,8 +14,9 @@ from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
 # Sine of the angle of a column to the span of those before it, below which it is one of their combinations. Rounding
-# leaves 1e-16 of a dependent column, but 1e-13 and more where it is rare beside others and there are eighty of them;
-# x**2 has 1e-9 beside a constant and an x of 20,000 plus or minus 1, the polynomial of NIST's Filip 5e-8.
+# errors are those of the columns it is a combination of: they leave 1e-15 of one like these, but 1e-13 of the indicator
+# of 3 rows among 1,600 beside eighty columns, and more the rarer it is. The least of a column that is none: 5e-8 of
+# NIST's Filip, a polynomial of degree ten, and 4e-9 of x**2 beside x where this is 20,000 plus or minus 1.
 DEPENDENT = 1e-10
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
@@ -167,11 +168,11 @@ class Dependence:
 
 def independent_columns(X: Array) -> NDArray[np.bool_]:
     """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
-    return _told_apart([X], np.ones(X.shape[1], dtype=bool), np.zeros(X.shape[1], dtype=bool))[0]
+    return _told_apart([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(
-    factors: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+    factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[Dependence]]:
     """Mark the columns that every arm tells apart from the earlier ones that are kept, and say why the others are not.
 
@@ -179,8 +180,8 @@ def dependences(
     ----------
     factors : sequence of ndarray, shape (r, p)
         For each arm, rows that have the inner products of its columns.
-    among : ndarray of bool, shape (p,)
-        The columns to look at.
+    order : sequence of int
+        The columns to look at, in the order in which they are kept.
     exempt : ndarray of bool, shape (p,)
         Those that are kept in any case.
 
@@ -191,32 +192,32 @@ def dependences(
     found : list of Dependence
         For each other column one for each arm where it depends on the columns before that are kept.
     """
-    keep, dependent, bases = _told_apart(factors, among, exempt)
+    keep, dependent, bases = _told_apart(factors, order, exempt)
     found = []
-    for j in np.flatnonzero(among & ~keep):
+    for position, j in enumerate(order):
         for k, factor in enumerate(factors):
-            if not dependent[k, j]:
+            if keep[j] or not dependent[k, j]:
                 continue
-            direction, before = np.zeros(len(keep)), np.flatnonzero(bases[k, :j])
+            direction, before = np.zeros(len(keep)), [i for i in order[:position] if bases[k, i]]
             norms, size = np.linalg.norm(factor[:, before], axis=0), np.linalg.norm(factor[:, j])
             if size > 0:
                 shares = np.linalg.lstsq(factor[:, before] / norms, factor[:, j] / size, rcond=None)[0]
                 shares[np.abs(shares) < ROUNDED] = 0.0
                 direction[before] = -shares * size / norms
             direction[j] = 1.0
-            found.append(Dependence(int(j), k, direction))
+            found.append(Dependence(j, k, direction))
     return keep, found
 
 
 def _told_apart(
-    matrices: Sequence[Array], among: NDArray[np.bool_], exempt: NDArray[np.bool_]
+    matrices: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Columns to keep, shape (p,); which depend on these in each matrix, and which span them there, shape (m, p)."""
-    p = len(among)
+    p = len(exempt)
     norms = [np.linalg.norm(X, axis=0) for X in matrices]
     bases = [np.empty((len(X), min(X.shape)), order="F") for X in matrices]
-    keep, dependent, spanning = among.copy(), np.zeros((len(matrices), p), bool), np.zeros((len(matrices), p), bool)
-    for j in np.flatnonzero(among):
+    keep, dependent, spanning = (np.zeros(shape, dtype=bool) for shape in (p, (len(matrices), p), (len(matrices), p)))
+    for j in order:
         rests = []
         for k, (X, basis) in enumerate(zip(matrices, bases, strict=True)):
             known = basis[:, : np.count_nonzero(spanning[k])]

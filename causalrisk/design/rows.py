@@ -315,8 +315,9 @@ class ColumnOptions:
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    missing, collinear
+    missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
+        Which columns can stay depends on the last two.
     """
 
     treat: Any
@@ -331,6 +332,8 @@ class ColumnOptions:
     propensity_score: Any = None
     missing: str = "drop"
     collinear: str = "drop"
+    propensity_loss: str = "ml"
+    trim: Any = None
 
     def __post_init__(self) -> None:
         one_of("collinear", self.collinear, ("drop", "raise"))

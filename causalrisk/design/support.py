@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from causalrisk.design.column_moments import ColumnMoments
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rank import Dependence, check_arm_sizes
+from causalrisk.design.rows import ColumnOptions
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, row_blocks
 
@@ -47,20 +49,27 @@ class Rules:
 
     Parameters
     ----------
-    labels : tuple of str
-        Printed arm labels.
     collinear : {"drop", "raise"}
         What is done with columns that the rows, or those of an arm, do not tell apart.
     constant_outcome : bool
         Whether the outcome model is one constant per arm, whatever its columns.
-    known_scores : bool
-        Whether propensity scores are given, so that no propensity model is fitted.
+    scores : {"likely", "balanced", "as they are"}
+        What becomes of the columns of the propensity model: one that separates an arm takes its maximum from a
+        likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
+        rows that are to be trimmed because the model separates them, leave the columns as they are.
     """
 
-    labels: tuple[str, ...]
     collinear: str
     constant_outcome: bool
-    known_scores: bool
+    scores: str
+
+    @classmethod
+    def of(cls, columns: ColumnOptions, constant_outcome: bool) -> Rules:
+        """Return those that the options of a call come to."""
+        separated = isinstance(columns.trim, str) and columns.trim == "separated"
+        kept = separated or columns.propensity_score is not None
+        balanced = columns.propensity_loss == "calibrated"
+        return cls(columns.collinear, constant_outcome, "as they are" if kept else "balanced" if balanced else "likely")
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,13 @@ Spans = Callable[[Array], tuple[Array, Array]]
 
 
 def supported(
-    given: Matrices, arm: np.ndarray, rules: Rules, notes: list[str], *, counts: np.ndarray | None
+    given: Matrices,
+    arm: np.ndarray,
+    *,
+    labels: tuple[str, ...],
+    rules: Rules,
+    notes: list[str],
+    counts: np.ndarray | None,
 ) -> Matrices:
     """Drop the columns that the rows do not tell apart, or those of an arm, with notes.
 
@@ -93,6 +108,8 @@ def supported(
         With all columns.
     arm : ndarray of int, shape (n,)
         Arm of each row.
+    labels : tuple of str
+        Printed arm labels.
     rules : Rules
         What is asked of the columns.
     notes : list of str
@@ -105,12 +122,13 @@ def supported(
     DesignError
         As in `supported_columns`.
     """
-    k = len(rules.labels)
+    k = len(labels)
     seen = ColumnMoments.of(given.X, arm, k)
     keep, keep_z = supported_columns(
         ModelColumns(seen, given.outcome),
         ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity),
         size=np.bincount(arm, weights=counts, minlength=k),
+        labels=labels,
         rules=rules,
         notes=notes,
         spans=lambda directions: arm_spans(given.Z, arm, k, directions),
@@ -132,6 +150,7 @@ def supported_columns(
     propensity: ModelColumns,
     *,
     size: np.ndarray,
+    labels: tuple[str, ...],
     rules: Rules,
     notes: list[str],
     spans: Spans,
@@ -144,6 +163,8 @@ def supported_columns(
         Of both models.
     size : ndarray, shape (K,)
         Observations in each arm.
+    labels : tuple of str
+        Printed arm labels.
     rules : Rules
         What is asked of them.
     notes : list of str
@@ -157,7 +178,7 @@ def supported_columns(
         Columns of the outcome models: of dependent ones the earlier, as in R's ``lm``.
     keep_z : ndarray of bool, shape (q,)
         Columns of the propensity model. One that depends on others within an arm is left out where their combination
-        has one sign in each other arm: there the likelihood has no maximum.
+        has one sign in each other arm, so that the likelihood has no maximum, and where weights have to balance it.
 
     Raises
     ------
@@ -167,16 +188,18 @@ def supported_columns(
     x, z = outcome.seen, propensity.seen
     keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
     keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
-    check_arm_sizes(size, rules.labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
+    check_arm_sizes(size, labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
     of_x: list[Dependence] = []
     of_z: list[Dependence] = []
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep)
     if of_x and rules.collinear == "raise":
-        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], rules.labels)
-    if not rules.known_scores and rules.collinear == "drop":
+        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], labels)
+    if rules.collinear == "drop" and rules.scores == "balanced":
+        keep_z, of_z = z.within_arms(keep_z)
+    elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
-    notes.extend(_lost_notes(outcome, of_x, propensity, of_z, rules.labels))
+    notes.extend(_lost_notes(outcome, of_x, propensity, of_z, labels))
     return keep, keep_z
 
 
@@ -258,12 +281,14 @@ def _causes(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[s
 def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], dropped: bool) -> str:
     """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
     seen, names, j, k = model.seen, model.encoder.names, found.column, found.arm
-    nonzero, value, references = seen.nonzero[:, j], seen.low[k, j], model.encoder.reference_levels()
+    nonzero, value, references = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.reference_levels()
     factor, level = model.encoder.level_columns().get(names[j], ("", None))
+    plain = re.sub(r"^C\((\w+)\)$", r"\1", factor)
     if factor and not nonzero[k]:
         others = [other for of, other, _ in references if of == factor]
-        like = f", and they are predicted as those of {factor} = {listing(others)}" if others and dropped else ""
-        return f"{factor} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
+        like = f"as those of {plain} = {listing(others)}" if others else f"with 0 for {plain}, as there is no constant"
+        like = f", and they are predicted {like}" if dropped else ""
+        return f"{plain} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
     if value == seen.high[k, j]:
         elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
         return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
@@ -271,8 +296,8 @@ def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], droppe
         if of == factor and set(columns) <= set(names):
             rows = seen.rows - seen.nonzero[:, [names.index(column) for column in columns]].sum(axis=1)
             if not rows[k]:
-                like = f", and they are predicted as those of {factor} = {listing([level])}" if dropped else ""
-                of_level = f"{factor} = {listing([reference])}, the reference level,"
+                like = f", and they are predicted as those of {plain} = {listing([level])}" if dropped else ""
+                of_level = f"{plain} = {listing([reference])}, the reference level,"
                 return f"{of_level} has rows only in {_arms(rows, labels)}{like}"
     combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
     return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"

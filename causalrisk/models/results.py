@@ -292,6 +292,11 @@ class CausalResults(metaclass=Advising):
         return self._record.design.in_sample.copy()
 
     @property
+    def dropped_terms(self) -> tuple[str, ...]:
+        """Terms that a model leaves out because all rows, or those of an arm, do not tell them from others."""
+        return self._record.design.dropped_terms
+
+    @property
     def sample_ledger(self) -> pd.DataFrame:
         """Why rows are not in the sample: formula, variable, rows missing it, rows dropped for it first."""
         return self._record.design.sample_ledger.copy()

@@ -74,8 +74,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
         given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
     if design.missing != "drop":
         given["missing"] = repr(design.missing)
-    if design.collinear != "drop":
-        given["collinear"] = repr(design.collinear)
+    if design.rules.collinear != "drop":
+        given["collinear"] = repr(design.rules.collinear)
     return given
 
 

@@ -18,7 +18,7 @@ COLUMNS = np.column_stack([np.ones(N), RNG.normal(2000.0, 3.0, N), RNG.exponenti
 def test_inner_products_and_limits_of_each_arm(weights, origin):
     found = ColumnMoments.of(COLUMNS, ARM, K, origin=origin, weights=weights)
     shift, s = np.zeros(4) if origin is None else origin, np.ones(N) if weights is None else weights
-    for a, (triangle, plain) in enumerate(zip(found.triangles, found.arms(np.ones(4, dtype=bool)), strict=True)):
+    for a, (triangle, plain) in enumerate(zip(found.triangles, found.arms(), strict=True)):
         own = np.equal(ARM, a)
         beside = np.column_stack([np.ones(own.sum()), COLUMNS[own] - shift])
         np.testing.assert_allclose(triangle.T @ triangle, (beside.T * s[own]) @ beside, rtol=1e-12, atol=1e-9)
@@ -64,7 +64,7 @@ def test_rounding_of_dependent_columns_is_small(seed):
     rng, n = np.random.default_rng(seed), 4642
     arm, x, z = rng.integers(0, 2, n), rng.integers(13, 45, n).astype(float), rng.normal(size=n)
     found = ColumnMoments.of(np.column_stack([np.ones(n), hats(x, 4)[:, :3], hats(z, 7)]), arm, 2)
-    for factor in found.arms(np.ones(11, dtype=bool)):
+    for factor in found.arms():
         unit = factor / np.linalg.norm(factor, axis=0)
         left = unit[:, 10] - unit[:, :10] @ np.linalg.lstsq(unit[:, :10], unit[:, 10], rcond=None)[0]
         assert np.linalg.norm(left) < 3e-14

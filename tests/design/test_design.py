@@ -311,10 +311,12 @@ def test_three_arms_that_cannot_be_estimated(data):
     empty = three_arms(data, g=np.where(np.arange(N) % 3 == 2, "p", data.g))
     empty.iloc[0, empty.columns.get_loc("g")] = "p"
     with pytest.raises(DesignError, match=r"(?s)g = 'b' has rows only in arms 'a', 'c' \(\d+\), so .* all arms cover"):
-        make_three(empty, "y ~ x + g")
+        make_three(empty, "y ~ x + g", collinear="raise")
     dummy = ((np.arange(N) % 3 != 2) & data.flag).astype(int)
-    with pytest.raises(DesignError, match=r"only = 1 has rows only in arms 'a', 'c' \(\d+\), so .* arm 'b' cannot"):
-        make_three(three_arms(data, only=dummy), "y ~ x + only")
+    with pytest.raises(
+        DesignError, match=r"only is 0 in all \d+ rows of arm 'b', and .* 'a', 'c' \(\d+\), so .* 'b' cannot"
+    ):
+        make_three(three_arms(data, only=dummy), "y ~ x + only", collinear="raise")
 
 
 def test_three_arms_from_arrays(data):
@@ -358,22 +360,22 @@ def test_condition_number(data):
 def test_level_in_one_arm(data, column):
     data["g"] = np.where(data.d == 0, np.where(data.flag, "a", "b"), data.g)
     with pytest.raises(DesignError, match=r"g = 'c' has rows only in arm '1' \(\d+\), so the outcome model of arm '0'"):
-        make(data, f"y ~ x + {column}")
+        make(data, f"y ~ x + {column}", collinear="raise")
     swapped = data.replace({"g": {"a": "c", "c": "a"}})
     with pytest.raises(DesignError, match="g = 'a' has rows only in arm '1'"):
-        make(swapped, f"y ~ x + {column}")
-    assert make(data, f"y ~ x + {column}", constant_outcome=True).n == N
-    assert make(data, "y ~ x", propensity=f"x + {column}").n == N
+        make(swapped, f"y ~ x + {column}", collinear="raise")
+    assert make(data, f"y ~ x + {column}", constant_outcome=True, collinear="raise").n == N
+    assert make(data, "y ~ x", propensity=f"x + {column}", collinear="raise").n == N
 
 
 def test_rank_within_an_arm(data):
     dummy = ((data.d == 1) & data.flag).astype(int)
-    with pytest.raises(DesignError, match="only = 1 has rows only in arm '1'"):
-        make(data.assign(only=dummy), "y ~ x + only")
+    with pytest.raises(DesignError, match=r"only is 0 in all 30 rows of arm '0', and is not in arm '1' \(\d+\)"):
+        make(data.assign(only=dummy), "y ~ x + only", collinear="raise")
     with pytest.raises(DesignError, match=r"v is 3 in all 30 rows of arm '0'"):
-        make(data.assign(v=np.where(data.d == 0, 3, data.z)), "y ~ x + v")
-    with pytest.raises(DesignError, match="v is a linear combination of the other terms in arm '1'"):
-        make(data.assign(v=np.where(data.d == 1, 2 * data.x + 1, data.z)), "y ~ x + v")
+        make(data.assign(v=np.where(data.d == 0, 3, data.z)), "y ~ x + v", collinear="raise")
+    with pytest.raises(DesignError, match=r"v is a linear combination of .* in arm '1'"):
+        make(data.assign(v=np.where(data.d == 1, 2 * data.x + 1, data.z)), "y ~ x + v", collinear="raise")
 
 
 def test_warnings_point_at_the_caller_and_are_on_the_design(data):

@@ -280,7 +280,22 @@ COLUMNS = {
 COLUMNS["mixed commas"].follow = COLUMNS["mixed commas"].outcome = lambda *_: (
     None
 )  # the file has to be corrected by hand
+ONE_ARM = {"formula": "y ~ x1 + rare", "data": DATA.assign(rare=np.where(DATA.d == 1, DATA.site % 2, 0))}
+TWICE = {"formula": "y ~ x1 + I(2 * x1)"}
+
+
+def model_or_refusal(**options):
+    """A model, or the text of the error."""
+    try:
+        return model(**options)
+    except causalrisk.DesignError as error:
+        return str(error)
+
+
 MODEL = {
+    "term of one arm": Case(model_or_refusal, ONE_ARM, ONE_ARM | {"collinear": "raise"}),
+    "term of one arm refused": Case(model, ONE_ARM | {"collinear": "raise"}, ONE_ARM | {"collinear": "drop"}),
+    "dependent terms refused": Case(model, TWICE | {"collinear": "raise"}, TWICE | {"collinear": "drop"}),
     "treat of another coding": Case(model, {"treat": "k", "treated": 1}, {"treat": "k", "reference": 0}),
     "level": Case(model, {"treat": "drug", "reference": "plcebo"}, {"treat": "drug", "reference": "placebo"}, which=1),
     "three levels": Case(model, {"treat": "dose", "treated": "high"}, {"treat": "dose", "reference": "none"}),
@@ -396,6 +411,8 @@ KEYWORDS = {
         ("baseline", 0, {"reference": 0}, 0, None),
         ("treated_level", 1, {"treated": 1}, 0, None),
         ("na_action", "omit", {"missing": "drop"}, 0, None),
+        ("singular_ok", False, {"collinear": "raise"}, 0, None),
+        ("collin_tol", 1e-9, {"collinear": "raise"}, 0, None),
         ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
     ]
 }

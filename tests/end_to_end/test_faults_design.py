@@ -90,7 +90,7 @@ def test_fault_23_level_without_rows_in_one_of_three_arms(three, kind):
     alone = alone.astype({"g": "category"}) if kind == "category" else alone
     formula = "y ~ x1 + C(g)" if kind == "C()" else "y ~ x1 + g"
     with raises_with(cr.DesignError, "g = 'b' has rows only in arms '1', '2'", "arm '0' cannot", "all arms"):
-        design(alone, formula=formula, propensity="x1", reference=0)
+        design(alone, formula=formula, propensity="x1", reference=0, collinear="raise")
 
 
 def test_fault_27_odd_treatment_name_and_levels(three):

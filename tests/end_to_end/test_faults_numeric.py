@@ -63,7 +63,7 @@ def test_fault_37_one_cell_all_treated(data, estimator):
     with raises_with(
         cr.SeparationError, "'d' perfectly in 7 rows", "cell", "7 smoker and 0 never", 'trim="separated"'
     ) as caught:
-        fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+        fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"}, collinear="raise")
     assert list(caught.value.rows) == list(quasi.index[quasi.cell == "only"])
     with pytest.warns(cr.DesignWarning, match="after trimming"):  # the advice works
         res = fit(estimator, quasi, "y ~ x1", propensity="x1 + cell", trim="separated")
@@ -74,7 +74,7 @@ def test_fault_37_one_cell_all_treated(data, estimator):
 
 def test_fault_37_the_message_can_be_read_without_labels(data):
     with pytest.raises(cr.SeparationError) as caught:
-        fit(cr.IPWRA, with_cell(data), "y ~ x1", propensity="x1 + cell")
+        fit(cr.IPWRA, with_cell(data), "y ~ x1", propensity="x1 + cell", collinear="raise")
     assert re.search(r"cell.*\b7\b.*\b0\b", str(caught.value))
     assert "7 1 and 0 0" not in str(caught.value)  # which number is the count, which the arm?
 
@@ -85,12 +85,12 @@ def test_fault_37_two_cells_and_an_interaction(data):
     quasi.loc[never, "cell"] = "zero"
     quasi["cell"] = pd.Categorical(quasi.cell, ["other", "only", "zero"])
     with raises_with(cr.SeparationError, "16 rows", "7 smoker and 0 never", "9 never and 0 smoker") as caught:
-        fit(cr.JRE, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+        fit(cr.JRE, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"}, collinear="raise")
     assert set(caught.value.rows) == set(quasi.index[quasi.cell != "other"])
     both = (quasi.a == 1) & (quasi.b == 1)
     quasi["d"] = np.where(both, 1, quasi.d)
     with raises_with(cr.SeparationError, "a:b = 1", f"{both.sum()} rows") as caught:
-        fit(cr.IPWRA, quasi, "y ~ 1", propensity="a*b")
+        fit(cr.IPWRA, quasi, "y ~ 1", propensity="a*b", collinear="raise")
     assert list(caught.value.rows) == list(quasi.index[both])
 
 
@@ -102,7 +102,7 @@ def test_fault_37_the_reference_level_is_named_too(data, reference):
     levels = [reference, *({"only", "other", "third"} - {reference})]
     quasi["cell"] = pd.Categorical(quasi.cell, sorted(levels, key=lambda level: level != reference))
     with raises_with(cr.SeparationError, "7 rows", "only", "7 smoker and 0 never"):
-        fit(cr.IPWRA, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"})
+        fit(cr.IPWRA, quasi, "y ~ x1", propensity="x1 + cell", levels={0: "never", 1: "smoker"}, collinear="raise")
 
 
 # --- rank and conditioning ---------------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ def test_arrays_of_the_calling_scope_are_refused(data):
 
 def test_an_arm_that_cannot_support_its_model(data):
     frame = data.assign(q=data.d * (data.x1 > 0))
-    refused("the rows of arm '0' do not tell 'q' from the terms before", parts(frame, 300), "y ~ x1 + q")
+    refused("q is 0 in all .* of arm '0', and is not in arm '1'", parts(frame, 300), "y ~ x1 + q", collinear="raise")
     refused("arm '1' has 1 rows for 2 outcome coefficients", [data.assign(d=(data.index == 3) * 1)], "y ~ x1")
     refused("outcome 'y' is constant: 2 in all rows", [data.assign(y=2.0)])
 

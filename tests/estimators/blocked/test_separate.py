@@ -247,7 +247,7 @@ def test_targets_without_anybody(births):
 def test_separation_is_refused(births):
     frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
     with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly in some rows"):
-        IPWRA.from_formula(F, scan([frame]), treat="mbsmoke", propensity="mage + q").fit()
+        IPWRA.from_formula(F, scan([frame]), treat="mbsmoke", propensity="mage + q", collinear="raise").fit()
 
 
 def test_outcomes_that_a_family_does_not_know_name_the_block(births):

@@ -149,4 +149,6 @@ def test_what_trimming_cannot_do(births):
         IPWRA.from_formula(F, data, treat="mbsmoke", trim=(0.9, 0.99)).fit()
     frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
     with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly"):
-        IPWRA.from_formula(F, scan([frame]), treat="mbsmoke", propensity="mage + q", trim="crump").fit()
+        IPWRA.from_formula(
+            F, scan([frame]), treat="mbsmoke", propensity="mage + q", trim="crump", collinear="raise"
+        ).fit()

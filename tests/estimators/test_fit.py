@@ -1,0 +1,82 @@
+"""An arm mean far outside of all outcomes: warned of with its cause, by every estimator, in memory and from a scan."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from tests.conftest import simulate
+
+F = "y ~ x1 + x2"
+ESTIMATORS = [cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE]
+
+
+def fit(estimator, data, formula=F, **options):
+    fixed = {"cov_type": "robust"} | ({"n_replicates": 60} if estimator is cr.JRE else {})
+    return estimator.from_formula(formula, data, **{"treat": "d", **options}).fit(**fixed)
+
+
+def narrow(data):
+    """The data with a covariate that hardly varies in arm 1, where the outcome grows fast with it."""
+    x2 = np.where(data.d == 1, data.x2 / 100, data.x2)
+    return data.assign(x2=np.where(data.d == 1, x2, x2 + 8), y=data.y.where(data.d == 0, data.y + 300 * x2))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return simulate(n=300, seed=3)
+
+
+def blocks(data):
+    return cr.scan([data[:110], data[110:]])
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
+    far = data.assign(x1=data.x1 + 60 * (data.x1 > 0))
+    options = {"target": far[["x1", "x2"]], "propensity": "x2"}
+    texts = []
+    for source in (data, blocks(data)):
+        with pytest.warns(cr.OverlapWarning, match="the mean of arm '1' is") as caught:
+            res = fit(estimator, source, **options)
+        (text,) = (str(w.message) for w in caught if "the mean of arm" in str(w.message))
+        assert "the target frame" in text and "above all by 'x1', which is from" in text
+        assert text.replace("\n", " ") in res.summary().notes
+        texts.append(text)
+    assert texts[0] == texts[1] or estimator is cr.JRE  # whose replicates of a scan are other ones
+    assert res.params["POM[1]"] > data.y.max() + np.ptp(data.y)
+
+
+@pytest.mark.filterwarnings("ignore:poor overlap")
+def test_a_column_that_hardly_varies_in_an_arm(data):
+    odd, seen = narrow(data), []
+    for source in (odd, blocks(odd)):
+        with pytest.warns(
+            cr.OverlapWarning, match="extrapolates to the rows of the other arms, above all by 'x2'"
+        ) as told:
+            fit(cr.OutcomeRegression, source)
+        seen.append([str(w.message) for w in told])
+    assert seen[0] == seen[1]
+    with pytest.warns(cr.OverlapWarning, match="the mean of arm '1'"):
+        both = cr.compare(F, odd, treat="d", estimators=["Unadjusted", "OutcomeRegression"], n_boot=5)
+    assert "POM[1]" in both.results["OutcomeRegression"].params
+
+
+@pytest.mark.filterwarnings("ignore:poor overlap")
+def test_weights_that_carry_a_mean_away(data):
+    row = data.y[data.d == 0].idxmax()
+    frame = data.assign(e=np.where(data.index == row, 0.99995, 0.5))
+    with pytest.warns(cr.OverlapWarning, match=r"the mean of arm '0' is [^$]*large weights of a few rows"):
+        res = fit(cr.AIPW, frame, propensity_score="e")
+    assert abs(res.effect) > np.ptp(frame.y)
+
+
+def test_means_within_reach_are_not_warned_of(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for estimator in (cr.OutcomeRegression, cr.IPWRA, cr.AIPW):
+            fit(estimator, data)
+            fit(estimator, data, target=data[["x1", "x2"]] + 0.5)
+        fit(cr.OutcomeRegression, data.assign(e=2.0, y=data.y**2), family="poisson", exposure="e")
