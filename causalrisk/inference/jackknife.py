@@ -45,7 +45,7 @@ def equal_units(record: FitRecord) -> Array:
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
-    """Influence on the first `count` estimates of each unit (cluster, row, or one of its equal units), (units, count)."""
+    """Influence of each unit (cluster, row, or one of its equal units) on the first estimates, shape (units, count)."""
     own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
     return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
 
@@ -125,7 +125,8 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     Returns
     -------
     ndarray, shape (units, count)
-        Rows in the order of the design, with a target frame in that of the sample. Every step redone without the unit; NaN where that failed.
+        Every step redone without the unit; NaN where that failed. Rows in the order of the design, with a target frame
+        in that of the sample.
     """
     sample, cluster = record.sample, record.design.cluster
     clusters = sample.clusters(cluster)
@@ -184,7 +185,7 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     left_out = leave_one_out(record, count, whole=not counts_equal_rows(record))
     if record.design.cluster is None and not record.sample.n_frame:
         left_out = record.sample.arrange(left_out)
-    worked = ~np.isnan(left_out).any(axis=1)
+    worked = np.asarray(np.isfinite(left_out).all(axis=1))
     times = equal_units(record) * worked
     mean = times[worked] @ left_out[worked] / times.sum()
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)

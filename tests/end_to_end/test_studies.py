@@ -97,7 +97,7 @@ def test_real_data_are_compared_on_the_same_resamples(monkeypatch):
     found = study_real.compare_on_real_data(n_boot=20).loc["NSW"]
     data, formula, treat, propensity = study_real.cases()["NSW"]
     jre, ipwra = (
-        model.from_formula(formula, data, treat=treat, propensity=propensity).fit(cov_type="bootstrap", n_boot=20)
+        model.from_formula(formula, data, treat=treat, propensity=propensity).fit(bootstrap="pairs", n_boot=20)
         for model in (cr.JRE, cr.IPWRA)
     )
     assert found["SE ratio"] == pytest.approx(jre.effect_se / ipwra.effect_se, rel=1e-12)

@@ -47,12 +47,12 @@ def one_sample(design, n, n_boot, number, seed):
     rows = []
     for model in (cr.IPWRA, cr.JRE):
         for kind in KINDS:
-            built = model.from_formula(design.formula, data, treat="d", propensity=design.propensity)
             try:
+                built = model.from_formula(design.formula, data, treat="d", propensity=design.propensity)
                 res = built.fit(bootstrap=kind, n_boot=n_boot, rng=number)
             except cr.BootstrapError:
                 rows.append((model.__name__, kind, np.nan, np.nan))
-            except cr.CausalRiskError:  # the sample itself separates
+            except cr.CausalRiskError:  # a level in one arm alone, or the sample itself separates
                 return []
             else:
                 rows.append((model.__name__, kind, res.effect - design.effect, res.effect_se))
