@@ -118,8 +118,8 @@ class ScannedDesign(Rowless, Design):
         return "coder" in self.__dict__
 
     def reads(self, path: str) -> bool:
-        """As `Scan.reads`."""
-        return self._known_coder().reader.scan.reads(path)
+        """As `Scan.reads`; nothing is read by a model that came from a file."""
+        return self.knows_scan and self._known_coder().reader.scan.reads(path)
 
     @property
     def block_rows(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from causalrisk.design.scan.files import same_file
 from causalrisk.design.scan.piece import Piece, Source, check_columns, frame_piece, reading, slices
 
 OTHER_TYPES = (
@@ -91,7 +92,7 @@ class Fragments:
 
     def has(self, path: str) -> bool:
         """Whether a file is one of those of the dataset."""
-        return os.path.realpath(path) in map(os.path.realpath, getattr(self.dataset, "files", ()))
+        return any(same_file(path, file) for file in getattr(self.dataset, "files", ()))
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
