@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import textwrap
 import warnings
@@ -297,20 +298,25 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
 
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
-    words = frozenset() if options.na is None else frozenset(options.na.split(","))
-    data, notes = read_file(
+    given = [] if options.na is None else options.na.split(",")
+    data, words = read_file(
         path,
         sep=options.sep,
         decimal=options.decimal,
         thousands=options.thousands,
         encoding=options.encoding,
-        missing=words,
+        missing=frozenset(given),
     )
-    used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
-    for note in notes:
-        name = note.split("'")[1]
-        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", used):
-            print(f"causalrisk: note: {note}. If they are missing values, type  --na NA,None", file=sys.stderr)
+    typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
+    used = {name: found for name, found in words.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)}
+    advice = shlex.quote(",".join(dict.fromkeys([*given, *(word for found in used.values() for word in found)])))
+    for name, found in used.items():
+        cells = ", ".join(f"{word!r} ({count})" for word, count in found.items())
+        print(
+            f"causalrisk: note: column {name!r} is text, and its cells {cells} are kept as levels. If they are missing "
+            f"values, type  --na {advice}",
+            file=sys.stderr,
+        )
     return data
 
 
