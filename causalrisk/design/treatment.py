@@ -131,7 +131,7 @@ def alike(levels: Iterable[Any]) -> list[list[str]]:
     for level in levels:
         if isinstance(level, str):
             groups.setdefault(level.strip().casefold(), []).append(level)
-    return [group for group in groups.values() if len(group) > 1]
+    return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
 def cleaned(name: str, levels: Iterable[str]) -> str:
@@ -156,7 +156,7 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     found = {name: [level for group in alike(values) for level in group] for name, values in levels.items()}
     return [
         f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as different "
-        f"ones. To make them one type  {cleaned(name, twins)}."
+        f"ones. To make them one type  {cleaned(name, twins)}"
         for name, twins in found.items()
         if twins
     ]
@@ -260,15 +260,16 @@ def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
     twins = [level for group in alike(found) for level in group]
     if twins:
         raise DesignError(
-            f"treatment {name!r} has levels that differ only in blanks or case, {listing(twins)}; expected one spelling "
-            f"of each:\n{_table(found, counts)}\nType  {cleaned(name, twins)}  first."
+            f"treatment {name!r} has levels that differ only in blanks or case, {listing(twins)}; expected one "
+            f"spelling of each:\n{_table(found, counts)}\nType  {cleaned(name, twins)}"
         )
     words = [level for level in found if isinstance(level, str) and level.strip().casefold() in MISSING]
     if words and len(found) > 2:
+        column = f'data["{name}"]'
         raise DesignError(
             f"treatment {name!r} has levels that look like missing values, {listing(words)}; expected arms:\n"
-            f'{_table(found, counts)}\nType  data["{name}"] = data["{name}"].mask(data["{name}"].isin({words}))  if they '
-            f"are, or  reference=  with the level that the others are compared with."
+            f"{_table(found, counts)}\nType  {column} = {column}.mask({column}.isin({words}))   or, if they are arms,  "
+            "reference=  with the level that the others are compared with."
         )
 
 
@@ -278,14 +279,14 @@ def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any
         return
     others = [level for level in found if treated is None or not _same(level, treated, False)]
     place = _control_among(others)
-    base = others[place or 0]
+    base = others[place or 0] if reference is None else reference
     other = next(level for level in (*(v for v in found if not _negative(v)), *found) if level is not base)
-    whichever = "" if place is not None else ", if that is the level to compare with"
+    whichever = "" if place is not None or reference is not None else ", if that is the level to compare with"
     if treated is not None:
         raise OptionError(
             f"treated={show(treated)} names one of the {len(found)} levels of treatment {name!r}; with more than two, "
             f"each of the others has an effect against the reference level:\n{_table(found, counts)}\n"
-            f"Type  reference={show(base if reference is None else reference)}  alone{whichever if reference is None else ''}."
+            f"Type  reference={show(base)}  alone{whichever}."
         )
     if reference is None:
         missing = "Negative numbers are often codes of missing values. " if any(map(_negative, found)) else ""

@@ -42,8 +42,8 @@ NOTE_JOINT = (
     "take them from res.start."
 )
 NOTE_BINARY = (
-    'The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of family="binomial" do '
-    "not."
+    "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
+    'family="binomial" do not.'
 )
 NOTE_RISK = (
     "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_levels_called_none_and_na_left_the_sample(arms, capsys):
 def test_the_words_that_were_found_are_those_to_type(tmp_path, capsys):
     """Obeyed, the advice named other words and came back."""
     path = tmp_path / "export.csv"
-    data = simulate(200).assign(arm=["a", "b", "n/a", "b"] * 50, site=["x", "<NA>", "y", "NA"] * 50)
+    data = simulate(200).assign(arm=["a", "b", "n/a", "b"] * 50, site=["x", "<NA>", "y", "NA", "y"] * 40)
     data.to_csv(path, index=False)
     call = ["fit", str(path), "y ~ x1 + site", "--treat", "arm", "--reference", "a", "--estimator", "IPWRA"]
     assert main([*call, "--na", "NA"]) == 0
@@ -73,6 +74,18 @@ def test_words_named_by_na_are_missing(arms, capsys):
     res = cr.IPWRA.from_formula("y ~ x1", kept, treat="arm", reference="A").fit()
     assert f"{res.effect:.4f}"[:6] in out
     assert err == ""  # site is not used
+
+
+def test_the_treated_level_and_words_for_missing_are_not_proposed_as_reference(tmp_path, capsys):
+    path = tmp_path / "trial.csv"
+    data = simulate(300).assign(arm=["Programme", "usual care", "n/a"] * 100)
+    data.to_csv(path, index=False)
+    call = ["fit", str(path), "y ~ x1", "--treat", "arm", "--treated", "Programme", "--estimator", "IPWRA"]
+    assert main(call) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    typed = re.match(r"Type  (--na \S+)   or", last)[1]
+    assert main([*call, *shlex.split(typed)]) == 0
+    assert "POM[Programme] - POM[usual care]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_words_among_numbers_and_flags_are_missing(write):

@@ -280,7 +280,31 @@ COLUMNS = {
 COLUMNS["mixed commas"].follow = COLUMNS["mixed commas"].outcome = lambda *_: (
     None
 )  # the file has to be corrected by hand
+ARM = np.array(["drug", "none"] * 150)
+for name, odd, meant in (
+    ("one spelling", ["drug ", "none", *ARM[2:]], ARM),
+    ("one case", ["Drug", "none", *ARM[2:]], ARM),
+    ("words for missing", ["n/a", *ARM[1:]], [np.nan, *ARM[1:]]),
+):
+    COLUMNS[name] = Column(odd, meant, lambda data: model(data=data, treat="arm", treated="drug"), "arm")
+TWO_SPELLINGS = ["a ", "a", "b"] * 100
+COLUMNS["covariate"] = Column(
+    TWO_SPELLINGS, ["a", "a", "b"] * 100, lambda data: model(data=data, formula="y ~ x1 + town"), "town"
+)
 MODEL = {
+    "forgotten data": Expression(
+        lambda: IPWRA.from_formula("re78 ~ age", treat="d"),
+        model,
+        fill={"from_formula(": "IPWRA.from_formula(", "re78 ~ age": "y ~ x1 + x2", ", ...": ""},
+    ),
+    "treatment among the covariates": Expression(
+        lambda: IPWRA.from_formula("y ~ x1 + d + x2", DATA), model, fill={"from_formula(": "IPWRA.from_formula("}
+    ),
+    "zeros": Case(
+        lambda **o: model(**o).fit(),
+        {"family": "gamma", "formula": "ill ~ x1"},
+        {"family": "poisson", "formula": "ill ~ x1"},
+    ),
     "treat of another coding": Case(model, {"treat": "k", "treated": 1}, {"treat": "k", "reference": 0}),
     "level": Case(model, {"treat": "drug", "reference": "plcebo"}, {"treat": "drug", "reference": "placebo"}, which=1),
     "three levels": Case(model, {"treat": "dose", "treated": "high"}, {"treat": "dose", "reference": "none"}),
