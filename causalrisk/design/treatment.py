@@ -156,7 +156,7 @@ def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     found = {name: [level for group in alike(values) for level in group] for name, values in levels.items()}
     return [
         f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as different "
-        f"ones. To make them one type  {cleaned(name, twins)}"
+        f"ones; if they mean the same:\nType  {cleaned(name, twins)}"
         for name, twins in found.items()
         if twins
     ]

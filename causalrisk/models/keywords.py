@@ -272,7 +272,7 @@ def _elsewhere(advice: Advice, before: str, after: str) -> Advice:
 
     def told(given: Any) -> str:
         text = advice if isinstance(advice, str) else advice(given)
-        return re.sub(r"(Type|or)  (\w+=.*?)(?=  |\.$|\.\n|, or$)", rf"\1  {before}\2{after}", text)
+        return re.sub(r"(?<=\w  )(\w+=.*?)(?=  |\.$|\.\n)", rf"{before}\1{after}", text)
 
     return told
 

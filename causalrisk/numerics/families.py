@@ -244,7 +244,7 @@ class OutcomeFamily:
             if y.min() >= 0 and 1 < y.max() <= 100:
                 return f'Type  {typed} / 100) ~ ...  if these are percentages, else  family="gaussian".'
         if self.name == "gamma" and y.min() == 0:
-            return 'Type  family="poisson", whose logarithmic link allows zeros (only its variance differs).'
+            return 'Type  family="poisson"  for a logarithmic link that allows zeros.'
         return 'Type  family="gaussian".'
 
     def check(self, y: Array, name: str) -> None:

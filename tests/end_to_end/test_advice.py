@@ -1531,7 +1531,8 @@ COMMANDS = {
     "jre": Command(
         [*FIT, "--anchor", "3"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--anchor", "3"]
     ),
-    "case": Command([*FIT[:-1], "ipwra"], FIT),
+    "estimator": Command([*FIT[:-1], "ipwr"], FIT),
+    "over the data": Command([*FIT, "--output", "data.csv"], [*FIT, "--output", "data-results.txt"]),
     "sizes": Command([*SIMULATE, "--n", "few"], [*SIMULATE, "--n", "500"]),
     "ending": Command([*FIT, "--output", "a.doc"], [*FIT, "--output", "a.txt"]),
     "folder": Command([*FIT, "--output", "no/a.txt"], [*FIT, "--output", "a.txt"]),

@@ -142,7 +142,7 @@ def test_fit_and_model_know_the_words_of_each_other(data):
 
 def test_costs_with_zeros_are_led_to_a_logarithmic_link_that_allows_them(data):
     frame = data.assign(cost=data.y.clip(0))
-    with pytest.raises(DesignError, match=r'\nType  family="poisson", whose'):
+    with pytest.raises(DesignError, match=r'\nType  family="poisson"  for'):
         IPWRA.from_formula("cost ~ x1", frame, treat="d", family="gamma").fit()
     assert IPWRA.from_formula("cost ~ x1", frame, treat="d", family="poisson").fit().converged
     with pytest.raises(DesignError, match=r'\nType  family="gaussian"\.$'):
