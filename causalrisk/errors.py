@@ -96,8 +96,9 @@ class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
     Given for a power outside I(), columns that depend on others and were dropped, in all rows or in those of an arm (a
-    level without rows there, which is a question of overlap), rows put into another order, rows of
-    weight zero, clusters of which an arm has fewer than 10, and a treatment that is set in the data of a prediction.
+    level without rows there, which is a question of overlap), rows put into another order, rows of weight zero (once in
+    a process for the same ones), levels that differ only in blanks or case, clusters of which an arm has fewer than 10,
+    and a treatment that is set in the data of a prediction.
     """
 
 
@@ -140,16 +141,27 @@ class UnavailableError(CausalRiskError, AttributeError):
     """The results do not carry what was asked for; the message says which do."""
 
 
+class Once(str):
+    """Text of a warning that is given once in a process; what is fitted later has it among its notes alone."""
+
+
+_given: set[str] = set()
+
+
 def warn_user(message: str, category: type[CausalRiskWarning]) -> None:
     """Give a warning that points at the line of the caller outside the package.
 
     Parameters
     ----------
     message : str
-        What was noticed and what to type.
+        What was noticed and what to type; of `Once` nothing is said again.
     category : type
         Class of the warning.
     """
+    if isinstance(message, Once):
+        if message in _given:
+            return
+        _given.add(message)
     package = __name__.partition(".")[0]
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:

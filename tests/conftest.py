@@ -26,6 +26,12 @@ def our_names(formula):
     return formula.replace("_ ", " ").removesuffix("_") if isinstance(formula, str) else formula
 
 
+@pytest.fixture(autouse=True)
+def nothing_given_before(monkeypatch):
+    """A warning that is given once in a process is given in each test."""
+    monkeypatch.setattr("causalrisk.errors._given", set())
+
+
 @pytest.fixture(scope="session")
 def lalonde():
     return pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)

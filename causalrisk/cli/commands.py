@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.formulas.evaluation import only_safe
+from causalrisk.design.scan.files import same_file
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
@@ -33,13 +35,15 @@ from causalrisk.models.model import (
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.propensity.targets import POPULATIONS
-from causalrisk.report.files import write_whole
+from causalrisk.report.files import would_replace, write_whole
 from causalrisk.report.page import ASSUMPTIONS
 from causalrisk.report.tables.summary import ResultSummary
 from causalrisk.report.wording import Prose
 from causalrisk.simulation import run_study
+from causalrisk.simulation.competitors import COMPETITORS
+from causalrisk.simulation.store import Store
 
-SUFFIXES = (".txt", ".md", ".html", ".tex", ".csv", ".json")
+SUFFIXES = (".txt", ".md", ".html", ".tex", ".csv", ".json", ".docx")
 FIT_EXAMPLES = """examples:
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
   causalrisk fit trial.csv "y ~ age + C(site)" --treat group --treated drug --propensity "age + I(age**2)"
@@ -197,6 +201,7 @@ def _add_printing(parser: argparse.ArgumentParser) -> None:
 
 
 ESTIMATORS = {name: model for name, model in (BY_NAME | ALIASES).items() if model is not Unadjusted}
+NAMES = (*BY_NAME, *ALIASES, *COMPETITORS)
 DEMO_OUTCOME = "bweight ~ prenatal1 + mmarried + mage + fbaby"
 DEMO_PROPENSITY = "mmarried + mage + I(mage**2) + fbaby + medu"
 DONE, FAULT, WRONG_INPUT, NOT_CONVERGED = 0, 1, 2, 3
@@ -297,20 +302,25 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
 
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
-    words = frozenset() if options.na is None else frozenset(options.na.split(","))
-    data, notes = read_file(
+    given = [] if options.na is None else options.na.split(",")
+    data, words = read_file(
         path,
         sep=options.sep,
         decimal=options.decimal,
         thousands=options.thousands,
         encoding=options.encoding,
-        missing=words,
+        missing=frozenset(given),
     )
-    used = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
-    for note in notes:
-        name = note.split("'")[1]
-        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", used):
-            print(f"causalrisk: note: {note}. If they are missing values, type  --na NA,None", file=sys.stderr)
+    typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
+    used = {name: found for name, found in words.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)}
+    advice = shlex.quote(",".join(dict.fromkeys([*given, *(word for found in used.values() for word in found)])))
+    for name, found in used.items():
+        cells = ", ".join(f"{word!r} ({count})" for word, count in found.items())
+        print(
+            f"causalrisk: note: column {name!r} is text, and its cells {cells} are kept as levels. If they are missing "
+            f"values, type  --na {advice}",
+            file=sys.stderr,
+        )
     return data
 
 
@@ -325,12 +335,13 @@ def _labels(text: str | None, treatment: Any) -> dict[Any, str] | None:
 
 
 def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
-    if options.estimator not in ESTIMATORS:
+    estimator = _as_spelt(options.estimator, ESTIMATORS)
+    if estimator not in ESTIMATORS:
         raise OptionError(unknown_estimator(options.estimator, ESTIMATORS))
-    model = ESTIMATORS[options.estimator].from_formula(options.formula, data, **_design_options(options, data))
+    model = ESTIMATORS[estimator].from_formula(options.formula, data, **_design_options(options, data))
     names = ("objective", "anchor", "penalty")
     joint = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if joint and options.estimator != "JRE":
+    if joint and estimator != "JRE":
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
     if "penalty" in joint:
         joint["penalty"] = _number_or_text(joint["penalty"])
@@ -341,7 +352,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
 
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
-    _check_output(options.output)
+    _check_output(options)
     data = _read(options, options.file)
     res = _fitted(options, data)
     summary = res.summary(options.alpha, coefficients=options.coefficients or None)
@@ -362,7 +373,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
-    _check_output(options.output)
+    _check_output(options)
     data = _read(options, options.file)
     together = compare(
         options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
@@ -379,14 +390,14 @@ def _compare(options: argparse.Namespace) -> tuple[str, bool]:
 
 
 def _simulate(options: argparse.Namespace) -> tuple[str, bool]:
-    _check_output(options.output)
+    _check_output(options)
     sizes = [_number(size) for size in options.n.split(",")]
     if not all(size is not None and size == int(size) for size in sizes):
         raise OptionError(f'--n {options.n}: expected whole numbers.\nType  --n 500 or "250,1000"')
     study = run_study(
         options.designs, n=[int(size or 0) for size in sizes], n_sims=options.n_sims, estimators=_names(options),
         rng=options.seed, n_jobs=options.jobs, n_boot=options.n_boot, path=options.folder,
-        reference=options.reference,
+        reference=_as_spelt(options.reference, NAMES),
     )  # fmt: skip
     summary = study.summary(options.alpha)
     values = {
@@ -399,11 +410,18 @@ def _simulate(options: argparse.Namespace) -> tuple[str, bool]:
 
 def _names(options: argparse.Namespace) -> list[str] | None:
     """Return the estimators that were named, None for all."""
-    return None if options.estimators is None else [name.strip() for name in options.estimators.split(",")]
+    if options.estimators is None:
+        return None
+    return [_as_spelt(name.strip(), NAMES) for name in options.estimators.split(",")]
+
+
+def _as_spelt(name: str, known: Iterable[str]) -> str:
+    """Return a name, typed in any case, as it is spelt; one that is not known as it is."""
+    return {word.casefold(): word for word in known}.get(name.casefold(), name)
 
 
 def _report(options: argparse.Namespace) -> tuple[str, bool]:
-    _check_folder(Path(options.output))
+    _check_output(options, (".html", ".htm", ""))
     stated = _stated(options.assumption or [])
     res = _fitted(options, _read(options, options.file))
     path = res.report(options.output, title=options.title, alpha=options.alpha, assumptions=stated)
@@ -422,22 +440,24 @@ def _stated(given: Sequence[str]) -> dict[str, str]:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-def _check_output(path: Path | None) -> None:
-    """Refuse an unknown kind of file before anything is computed."""
-    if path is not None and path.suffix not in SUFFIXES:
+def _check_output(options: argparse.Namespace, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a file that is not to be written or cannot be, before anything is computed."""
+    path: Path | None = options.output
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
         raise OptionError(
-            f"--output {path}: the ending {path.suffix!r} is not known; expected one of {', '.join(SUFFIXES)}.\n"
-            f"Type  --output {path.with_suffix('.txt')}"
+            f"--output {path}: the ending {path.suffix!r} is not known; expected one of "
+            f"{', '.join(filter(None, suffixes))}.\nType  --output {path.with_suffix(suffixes[0])}"
         )
-    _check_folder(path)
-
-
-def _check_folder(path: Path | None) -> None:
-    """Refuse a file in a folder that does not exist, before anything is computed."""
-    if path is not None and not path.parent.is_dir():
+    if not path.parent.is_dir():
         raise OptionError(
             f"--output {path}: there is no folder {str(path.parent)!r}.\nMake it, or type  --output {path.name}"
         )
+    for name, given in vars(options).items():
+        if isinstance(given, Path) and name != "output" and (same_file(path, given) or Store.holds(given, path)):
+            what = f"a file that the command reads ({'--' * (name != 'file')}{name.replace('_', '-')} {given})"
+            raise would_replace(f"--output {path}", what, f"--output {path.stem}-results{suffixes[0]}")
 
 
 def _shown(
@@ -449,18 +469,20 @@ def _shown(
 ) -> str:
     """Return what to print: the summary, JSON, or where they were written."""
     path: Path | None = options.output
-    kind = path.suffix if path is not None else ".json" if options.json else ".txt"
+    kind = path.suffix.lower() if path is not None else ".json" if options.json else ".txt"
     below = [f"{name.capitalize()}\n{table.to_string()}" for name, table in (tables or {}).items()]
     pages = [f"<h2>{name.capitalize()}</h2>\n{table.to_html()}" for name, table in (tables or {}).items()]
     values = values | {name: _records(table.reset_index()) for name, table in (tables or {}).items()}
     if explained is not None:
         values = values | {"explanation": str(explained)}
         below, pages = [*below, str(explained)], [*pages, explained.as_html()]
-    if below and kind in (".tex", ".csv", ".md"):
+    if below and kind in (".tex", ".csv", ".md", ".docx"):
         raise OptionError(
             f"what stands below the summary is not written as {kind}.\n"
             f"Type  --output {Path(options.output).with_suffix('.html')}"
         )
+    if kind == ".docx":
+        return f"Written: {summary.save(Path(options.output))}"
     makers: dict[str, Callable[[], str]] = {
         ".json": lambda: json.dumps(values, indent=2, allow_nan=False),
         ".txt": lambda: "\n\n".join([str(summary), *below]),

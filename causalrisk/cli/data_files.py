@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -45,7 +46,7 @@ def read_file(
     thousands: str | None = None,
     encoding: str = "utf-8",
     missing: frozenset[str] = frozenset(),
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, Mapping[str, Mapping[str, int]]]:
     r"""Read a data file.
 
     Parameters
@@ -65,7 +66,7 @@ def read_file(
     -------
     data : DataFrame
         The data.
-    notes : list of str
+    words : mapping
         Of text files, as `read_table` gives them.
 
     Raises
@@ -96,7 +97,7 @@ def read_file(
         )
     readers = {".dta": pd.read_stata, ".parquet": pd.read_parquet, ".feather": pd.read_feather}
     try:
-        return readers.get(ending, pd.read_excel)(path.absolute()), []
+        return readers.get(ending, pd.read_excel)(path.absolute()), {}
     except ImportError as error:
         raise DesignError(
             f"{path}: reading {ending} needs {NEEDS.get(ending, 'another package')}, which is not installed.\n"
@@ -114,7 +115,7 @@ def read_table(
     decimal: str = ".",
     thousands: str | None = None,
     encoding: str = "utf-8",
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
     """Read a text file of columns with a header line.
 
     Parameters
@@ -131,8 +132,8 @@ def read_table(
     table : DataFrame
         Empty cells are missing; so are "NA", "None" and the like in a column of numbers or of True and False. In a
         column of texts they are texts.
-    notes : list of str
-        A line for each column of texts that holds such words.
+    words : dict of str to dict
+        Of each column of texts that holds such words, how often each.
 
     Raises
     ------
@@ -144,13 +145,14 @@ def read_table(
         path.absolute(), keep_default_na=False, na_values=["", *missing], low_memory=False, sep=sep, decimal=decimal,
         thousands=thousands, encoding=encoding,
     )  # fmt: skip
-    notes = []
+    words = {}
     for name in table:
         if table[name].dtype.kind in "bif":
             continue
-        table[name], note = _words_read(table[name], decimal, thousands)
-        notes += [note] if note else []
-    return table, notes
+        table[name], found = _words_read(table[name], decimal, thousands)
+        if found:
+            words[str(name)] = found
+    return table, words
 
 
 def refuse_address(path: Path) -> None:
@@ -162,25 +164,24 @@ def refuse_address(path: Path) -> None:
         )
 
 
-def _words_read(column: pd.Series, decimal: str, thousands: str | None) -> tuple[pd.Series, str]:
-    """Take words for missing where all other cells are numbers or flags, and note them where they are texts."""
+def _words_read(column: pd.Series, decimal: str, thousands: str | None) -> tuple[pd.Series, dict[str, int]]:
+    """Take words for missing where all other cells are numbers or flags, and count them where they are texts."""
     texts = column.astype(object)
     words = texts.isin(WORDS)
     if not words.any():
-        return column, ""
+        return column, {}
     others = texts[~words & texts.notna()]
     if others.map(lambda text: text in FLAGS).all() and len(others):
-        return texts.map(FLAGS), ""
+        return texts.map(FLAGS), {}
     plain = others.astype(str).str.replace(thousands or "", "", regex=False).str.replace(decimal, ".", regex=False)
     if (numbers := pd.to_numeric(plain, errors="coerce")).notna().all():
-        return numbers.reindex(column.index), ""
-    found = ", ".join(f"{word!r} ({count})" for word, count in texts[words].value_counts().items())
-    return column, f"column {str(column.name)!r} is text, and its cells {found} are kept as levels"
+        return numbers.reindex(column.index), {}
+    return column, {str(word): int(count) for word, count in texts[words].value_counts().items()}
 
 
 def _read_text(
     path: Path, sep: str, decimal: str, thousands: str | None, encoding: str, missing: frozenset[str]
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
     try:
         return read_table(path, missing, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
     except UnicodeDecodeError as error:

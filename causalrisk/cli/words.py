@@ -28,6 +28,9 @@ def in_options(message: str, known: Iterable[str]) -> str:
     known = set(known)
     options = {name.replace("-", "_"): f"--{name}" for name in known}
     options |= {python: f"--{typed}" for python, typed in RENAMED.items() if typed in known and python not in known}
+    if "na" in known:
+        masked = rf"data\[[^]]*\] = data\[[^]]*\]\.mask\(data\[[^]]*\]\.isin\({VALUE}\)\)"
+        message = re.sub(masked, lambda m: f"--na {_shell(m[1])}", message)
     message = re.sub(r"pd\.read_csv\(\.\.\., ([^()]*)\)", lambda m: _reading(m[1]), message)
     message = re.sub(
         rf"(?:from_formula|fit|summary)\((?:\.\.\., )?((?:\w+=(?:{VALUE}|\.\.\.)(?:, )?)+)\)", lambda m: m[1], message

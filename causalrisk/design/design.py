@@ -188,6 +188,11 @@ class Design:
         return np.array([(own.min(axis=0), own.max(axis=0)) for own in (self.X[rows] for rows in self.members)])
 
     @property
+    def has_binary_outcome(self) -> bool:
+        """Whether every outcome is 0 or 1."""
+        return bool(np.isin(self.y, (0, 1)).all())
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of observations in each arm, shape (K,)."""
         return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)

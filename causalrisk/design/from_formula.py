@@ -10,7 +10,7 @@ import numpy as np
 
 from causalrisk.design.build import Models, code_treatment, freeze, merge_sources
 from causalrisk.design.columns.dtypes import plain
-from causalrisk.design.columns.tables import Table
+from causalrisk.design.columns.tables import Table, is_column
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
@@ -19,7 +19,7 @@ from causalrisk.design.formulas.terms import coded_names, in_formula, unquoted
 from causalrisk.design.rows import ColumnOptions, Rows, Source, by_rows, draw_sample
 from causalrisk.design.size import check_levels
 from causalrisk.design.support import Matrices
-from causalrisk.design.treatment import show
+from causalrisk.design.treatment import notes_of_spelling, show
 from causalrisk.errors import DesignError
 
 
@@ -92,6 +92,8 @@ def design_from_formula(
     rows, observed = draw_sample(sources, by=by, index=table.index, missing=columns.missing, notes=notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
     models = formula_models(formulas, by.treat.name, sources, rows)
+    texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
+    notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     return freeze(
         models,
         coding=coding,
@@ -169,6 +171,8 @@ def read_formulas(
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
+        if data is None:
+            _check_data(outcome, frame, known)
         table = collect(data, frame, (outcome, assigned), notes)
         scopes = (
             resolve(outcome, table, frame, "left"),
@@ -181,6 +185,17 @@ def read_formulas(
             raise
         raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
     return Formulas(outcome, assigned, *scopes), table
+
+
+def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    """Refuse a formula whose outcome is not where the call is made: the data were forgotten."""
+    names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
+    if names and not any(is_column(frame.get(name)) for name in names):
+        treat = f", treat={show(known['treatment'])}" if "treatment" in known else ""
+        raise DesignError(
+            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made; expected "
+            f"a data frame.\nType  from_formula({show(outcome.text)}, data{treat}, ...)  with your data."
+        )
 
 
 def check_roles(formulas: Formulas, treat: str) -> None:

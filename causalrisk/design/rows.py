@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, find_column
 from causalrisk.design.known_scores import Score, find_score, is_classifier
-from causalrisk.errors import DesignError, OptionError, one_of
+from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 WEIGHT_WORDS = {
@@ -441,7 +441,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
 
 def zero_note(name: str, count: int) -> str:
     """Say that rows of weight zero are left out."""
-    return (
+    return Once(
         f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
         "this."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ SHOWN = 12
 CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
 NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
 NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # "none", "0 daily", "no drug"
+MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words, not levels
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -113,6 +114,8 @@ def order_levels(
     """
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     _check_options(treated, reference)
+    if reference is None:
+        _check_words(name, found, counts)
     _check_kind(name, found, counts, treated is not None or reference is not None)
     if len(found) > MOST_NUMBERS and not named:
         _refuse_counts(name, found, counts)
@@ -120,6 +123,43 @@ def order_levels(
     first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary, call=call)
     order = [first, *(i for i in range(len(found)) if i != first)]
     return order, _labels(name, tuple(found[i] for i in order), levels)
+
+
+def alike(levels: Iterable[Any]) -> list[list[str]]:
+    """Return the levels of text that differ in nothing but case and blanks at their ends, in groups."""
+    groups: dict[str, list[str]] = {}
+    for level in levels:
+        if isinstance(level, str):
+            groups.setdefault(level.strip().casefold(), []).append(level)
+    return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+def cleaned(name: str, levels: Iterable[str]) -> str:
+    """Return what to type to make levels that are `alike` one."""
+    fold = ".str.lower()" if len({level.strip() for level in levels}) > 1 else ""
+    return f'data["{name}"] = data["{name}"].str.strip(){fold}'
+
+
+def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
+    """Return a note for each variable that has levels which are `alike`.
+
+    Parameters
+    ----------
+    levels : mapping
+        Names of variables -> their levels.
+
+    Returns
+    -------
+    list of str
+        The notes.
+    """
+    found = {name: [level for group in alike(values) for level in group] for name, values in levels.items()}
+    return [
+        f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as different "
+        f"ones; if they mean the same:\nType  {cleaned(name, twins)}"
+        for name, twins in found.items()
+        if twins
+    ]
 
 
 def show(level: Any) -> str:
@@ -215,19 +255,38 @@ def _refuse_counts(name: str, found: list[Any], counts: np.ndarray) -> None:
         )
 
 
+def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
+    """Refuse levels that are the same but for blanks and case, or words for missing values, before one is proposed."""
+    twins = [level for group in alike(found) for level in group]
+    if twins:
+        raise DesignError(
+            f"treatment {name!r} has levels that differ only in blanks or case, {listing(twins)}; expected one "
+            f"spelling of each:\n{_table(found, counts)}\nType  {cleaned(name, twins)}"
+        )
+    words = [level for level in found if isinstance(level, str) and level.strip().casefold() in MISSING]
+    if words and len(found) > 2:
+        column = f'data["{name}"]'
+        raise DesignError(
+            f"treatment {name!r} has levels that look like missing values, {listing(words)}; expected arms:\n"
+            f"{_table(found, counts)}\nType  {column} = {column}.mask({column}.isin({words}))   or, if they are arms,  "
+            "reference=  with the level that the others are compared with."
+        )
+
+
 def _check_several(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> None:
     """Refuse more than two levels unless the reference, and nothing else, is given."""
     if len(found) <= 2:
         return
-    place = _control_among(found)
-    base = found[place or 0]
+    others = [level for level in found if treated is None or not _same(level, treated, False)]
+    place = _control_among(others)
+    base = others[place or 0] if reference is None else reference
     other = next(level for level in (*(v for v in found if not _negative(v)), *found) if level is not base)
-    whichever = "" if place is not None else ", if that is the level to compare with"
+    whichever = "" if place is not None or reference is not None else ", if that is the level to compare with"
     if treated is not None:
         raise OptionError(
             f"treated={show(treated)} names one of the {len(found)} levels of treatment {name!r}; with more than two, "
             f"each of the others has an effect against the reference level:\n{_table(found, counts)}\n"
-            f"Type  reference={show(base if reference is None else reference)}  alone."
+            f"Type  reference={show(base)}  alone{whichever}."
         )
     if reference is None:
         missing = "Negative numbers are often codes of missing values. " if any(map(_negative, found)) else ""

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from causalrisk import datasets
 from causalrisk.design import ColumnOptions
+from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.formulas.stata import from_teffects
 from causalrisk.errors import EXPLAINED, MEANT, UnavailableError, listed, meant, nearest_name, outside
 from causalrisk.estimators.effect_scales import SCALES
@@ -25,6 +26,7 @@ from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
+ARMS = 2  # values of a column that may be the treatment
 CLOSE = 0.75  # likeness of a misspelt keyword
 _OF_JRE = "It is an option of JRE only."
 MEANS_TOO = "The potential-outcome means are estimated along with every effect.\nType  res.params  after the fit."
@@ -192,12 +194,6 @@ FIT_INSTEAD = named(
     ),
     ("trim", _trim_of_fit),
 )
-FIT_SEPARATE = FIT_INSTEAD | {
-    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
-}
-FIT_SEPARATE["method"] = (
-    "Each model has its own search; JRE alone has several, JRE.from_formula(...).fit(method=...). Leave it out."
-)
 MODEL_INSTEAD = named(
     ("treatment treat_name treatment_name d D A zname", "Type  treat={value}."),
     ("groups clusters cluster_var psu ids", "Type  cluster={value}."),
@@ -276,6 +272,28 @@ MODEL_INSTEAD = named(
         if name != "method"
     ),
 )
+
+
+def _elsewhere(advice: Advice, before: str, after: str) -> Advice:
+    """Return the advice for a word that is given in the wrong one of two calls: what is typed goes to the other."""
+
+    def told(given: Any) -> str:
+        text = advice if isinstance(advice, str) else advice(given)
+        return re.sub(r"(?<=\w  )(\w+=.*?)(?=  |\.$|\.\n)", rf"{before}\1{after}", text)
+
+    return told
+
+
+OF_A_MODEL = {name: _elsewhere(advice, "from_formula(..., ", ").fit()") for name, advice in MODEL_INSTEAD.items()}
+OF_A_FIT = {name: _elsewhere(advice, "from_formula(...).fit(", ")") for name, advice in FIT_INSTEAD.items()}
+FIT_INSTEAD = OF_A_MODEL | FIT_INSTEAD  # each knows the words of the other
+MODEL_INSTEAD = OF_A_FIT | MODEL_INSTEAD
+FIT_SEPARATE = FIT_INSTEAD | {
+    name: f"{_OF_JRE}\nType  JRE.from_formula(...).fit({name}=...)." for name in _fields(JREOptions)
+}
+FIT_SEPARATE["method"] = (
+    "Each model has its own search; JRE alone has several, JRE.from_formula(...).fit(method=...). Leave it out."
+)
 FROM_ARRAYS = MODEL_INSTEAD | named(
     ("data formula", 'A formula goes to from_formula.\nType  {owner}.from_formula("y ~ x1 + x2", data, treat="d").'),
     (
@@ -334,8 +352,32 @@ OF_TABLES = named(
 )
 
 
+def _treatment_inside(args: Sequence[Any]) -> str | None:
+    """Return the call that is meant where the treatment stands among the covariates of a formula, as in a regression.
+
+    It is the first of them that has two values in the data.
+    """
+    text = next((given for given in args if isinstance(given, str) and "~" in given), None)
+    columns = next((set(map(str, given.columns)) for given in args if hasattr(given, "columns")), set())
+    data = next((given for given in args if hasattr(given, "columns")), None)
+    if text is None or data is None:
+        return None
+    formula = parse(text, "outcome", [])
+    names = [{factor.code for factor in term.factors} for term in formula.right]
+    alone = [next(iter(codes)) for codes in names if len(codes) == 1]
+    treat = next((name for name in alone if name in columns and len(set(data[name])) == ARMS), None)
+    if treat is None:
+        return None
+    rest = [term.name() for term, codes in zip(formula.right, names, strict=True) if codes and treat not in codes]
+    outcome = text.partition("~")[0].strip()
+    return f'from_formula("{outcome} ~ {" + ".join(rest) or "1"}", data, treat="{treat}")'
+
+
 def _without_treatment(args: Sequence[Any]) -> str:
     """Say what to type where treat= is missing: both models in Stata's parentheses, fits to compare, or a formula."""
+    inside = _treatment_inside(args)
+    if inside:
+        return f"treat= says which column is the treatment, which is no covariate.\nType  {inside}."
     typed = next((from_teffects(given) for given in args if isinstance(given, str)), None)
     if typed:
         return f"Type  {typed}."

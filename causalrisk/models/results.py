@@ -473,6 +473,8 @@ class CausalResults(metaclass=Advising):
         ------
         UnavailableError
             If the results hold something that cannot be pickled, such as a lambda given as `target`.
+        OptionError
+            If the path is that of a file of the scan that they are of.
         """
         return save(self, path)
 

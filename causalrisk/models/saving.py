@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from causalrisk._version import __version__
+from causalrisk.design import ScannedDesign
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
-from causalrisk.report.files import write_whole
+from causalrisk.report.files import would_replace, write_whole
+
+# What reading a pickle may raise, by the objects that it names and how it was cut off.
+NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
@@ -35,7 +40,12 @@ def save(results: Any, path: str | os.PathLike[str]) -> Path:
     ------
     UnavailableError
         If the results hold something that cannot be pickled.
+    OptionError
+        If the path is that of a file of the scan that they are of.
     """
+    design = results.model.design
+    if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
+        raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')
     try:
         content = pickle.dumps(results)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -77,13 +87,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> again
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
+    content = Path(path).read_bytes()
     try:
-        results = pickle.loads(Path(path).read_bytes())
-    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
+        results = pickle.loads(content)
+    except CausalRiskError:  # of a newer version
+        raise
+    except NO_PICKLE as error:
         raise DesignError(
             f"{str(path)!r} does not hold saved results ({error}).\nType  res.save({str(path)!r})  to write some."
         ) from error
-    if not hasattr(results, "params"):
+    if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
         raise DesignError(
             f"{str(path)!r} holds a {type(results).__name__}; expected results.\n"
             f"Type  res.save({str(path)!r})  to write some."

@@ -243,6 +243,8 @@ class OutcomeFamily:
                 return f"Type  {typed} == {values[1]:g}) ~ ...  if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
                 return f'Type  {typed} / 100) ~ ...  if these are percentages, else  family="gaussian".'
+        if self.name == "gamma" and y.min() == 0:
+            return 'Type  family="poisson"  for a logarithmic link that allows zeros.'
         return 'Type  family="gaussian".'
 
     def check(self, y: Array, name: str) -> None:

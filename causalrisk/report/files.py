@@ -9,7 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from causalrisk.errors import OptionError
+
 PART = ".part"  # ending of a file that is not yet whole
+
+
+def would_replace(given: str, what: str, typed: str) -> OptionError:
+    """Make the error of a file to write that is one of those that are read.
+
+    Parameters
+    ----------
+    given : str
+        The option and its value.
+    what : str
+        Which file it is.
+    typed : str
+        What to type in its place.
+
+    Returns
+    -------
+    OptionError
+        The error.
+    """
+    return OptionError(f"{given} is {what}, which would be replaced; expected another.\nType  {typed}")
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:

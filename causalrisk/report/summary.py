@@ -44,6 +44,10 @@ NOTE_JOINT = (
     "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
     "take them from res.start."
 )
+NOTE_BINARY = (
+    "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
+    'family="binomial" do not.'
+)
 NOTE_RISK = (
     "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "
     "over propensity scores scattered about the estimated one. It is measured in this sample and says nothing of "
@@ -343,12 +347,18 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _ledger_notes(record)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
-    notes += _score_notes(record)
+    notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
         notes.append(f"{NOTE_RISK} {_bought_text(record, record.joint)}")
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
+
+
+def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
+    """Say that lines are fitted to an outcome of 0 and 1, where one of the fits does so."""
+    lines = any(record.options.outcome_family.linear and not record.spec.constants for record in records)
+    return [NOTE_BINARY] if lines and records[0].design.has_binary_outcome else []
 
 
 def _effect_text(record: FitRecord) -> str:
@@ -476,4 +486,5 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     if dropped:
         notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
+    notes += _binary_notes(comparison.records)
     return notes + [note.replace("\n", " ") for note in comparison.notes]

@@ -13,7 +13,7 @@ from causalrisk.design.scan.files import PARQUET
 from causalrisk.errors import OptionError, UnavailableError, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.units import unit_frames
-from causalrisk.report.files import whole_file
+from causalrisk.report.files import whole_file, would_replace
 
 
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
@@ -95,10 +95,7 @@ def _check_path(record: FitRecord, path: str) -> None:
             'Type  res.write_units("units.parquet").'
         )
     if isinstance(record.design, ScannedDesign) and record.design.reads(path):
-        raise OptionError(
-            f"path={path!r} is one of the files of the scan, which would be replaced; expected another.\n"
-            'Type  res.write_units("units.parquet").'
-        )
+        raise would_replace(f"path={path!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
 
 
 def _arrow(path: str) -> Any:

@@ -74,6 +74,12 @@ class Store:
         write_whole(file, json.dumps(wanted, indent=1))
         return cls(folder, entropy)
 
+    @staticmethod
+    def holds(folder: Path, path: Path) -> bool:
+        """Whether a file is one that the store of a folder keeps, by its name."""
+        ours = path.name == SETTINGS or re.fullmatch(r".+-[0-9a-f]{8}\.csv", path.name) is not None
+        return ours and path.resolve().parent == folder.resolve()
+
     def load(self, key: str, count: int) -> pd.DataFrame | None:
         """Return the part of a key, or None if it is not there with at least so many samples."""
         file = self._file(key)

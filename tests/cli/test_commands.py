@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 
+import docx
 import numpy as np
 import pandas as pd
 import pytest
@@ -221,6 +222,79 @@ def test_joint_options_and_a_target_file(coded, tmp_path, capsys):
     assert told["estimand"] == "trimmed ATE"
 
 
+def test_a_word_file_is_that_of_the_summary(coded, tmp_path, capsys):
+    path = tmp_path / "out.docx"
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "-o", str(path)]
+    assert main(call) == 0
+    assert capsys.readouterr().out == f"Written: {path}\n"
+    expected = cr.IPWRA.from_formula("y ~ x1", pd.read_csv(coded), treat="d").fit().summary().save(tmp_path / "b.docx")
+    cells = [
+        [cell.text for table in docx.Document(file).tables for row in table.rows for cell in row.cells]
+        for file in (path, expected)
+    ]
+    assert cells[0] == cells[1] and "ATE" in " ".join(cells[0])
+    assert main([*call, "--balance"]) == 2  # below the summary
+    assert capsys.readouterr().err.endswith(f"Type  --output {path.with_suffix('.html')}\n")
+
+
+def _beside(path, kind):
+    """Another name of a file: itself by another path, a link or a hard link."""
+    if kind == "path":
+        return path.parent / "." / ".." / path.parent.name / path.name
+    other = path.with_name(f"other{path.suffix}")
+    (other.symlink_to if kind == "link" else other.hardlink_to)(path)
+    return other
+
+
+@pytest.mark.parametrize("kind", ["same", "path", "link", "hard link"])
+@pytest.mark.parametrize("command", ["fit", "compare", "report"])
+def test_the_data_are_never_written_over(coded, tmp_path, capsys, command, kind):
+    """They were replaced by the summary, at exit code 0."""
+    data = coded.rename(tmp_path / "e.html").rename(tmp_path / "e") if command == "report" else coded
+    before, other = data.read_bytes(), tmp_path / "target.csv"
+    other.write_bytes(before)
+    for file, name, more in ((data, "FILE", []), (other, "--target-file", ["--target-file", str(other)])):
+        written = file if kind == "same" else _beside(file, kind)
+        call = [command, str(data), "y ~ x1", "--treat", "d", "--n-boot", "5", *more, "-o", str(written)]
+        assert main(call) == 2, name
+        told = capsys.readouterr().err
+        if command == "report" and name != "FILE":  # no page by its ending
+            assert "--output" in told
+        else:
+            assert "a file that the command reads" in told and "\nType  --output" in told
+        assert file.read_bytes() == before
+        if written != file and kind != "path":
+            written.unlink()
+
+
+def test_the_parts_of_a_study_are_never_written_over(tmp_path, capsys):
+    folder = tmp_path / "study"
+    call = ["simulate", "linear", "--n", "60", "--n-sims", "2", "--estimators", "Unadjusted", "--folder", str(folder)]
+    assert main(call) == 0
+    parts = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(parts) == 2
+    for path in parts:
+        assert main([*call, "-o", str(path)]) == 2
+        assert "a file that the command reads" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == parts
+    assert main([*call, "-o", str(folder / "table.csv")]) == 0
+
+
+@pytest.mark.parametrize("spelt", ["ipwra", "Ipwra", "IPWRA"])
+def test_estimators_in_any_case(coded, capsys, spelt):
+    call = ["y ~ x1", "--treat", "d", "--json"]
+    assert main(["fit", str(coded), *call, "--estimator", spelt]) == 0
+    assert json.loads(capsys.readouterr().out)["glance"]["estimator"] == "IPWRA"
+    assert main(["fit", str(coded), *call, "--estimator", "jre", "--anchor", "1", "--n-boot", "5"]) == 0
+    assert json.loads(capsys.readouterr().out)["glance"]["estimator"] == "JRE"
+    assert main(["compare", str(coded), *call, "--estimators", f"{spelt}, hajek,unadjusted", "--n-boot", "5"]) == 0
+    told = json.loads(capsys.readouterr().out)["glance"]
+    assert [row["estimator"] for row in told] == ["IPWRA", "Hajek", "Unadjusted"]
+    study = ["simulate", "linear", "--n", "60", "--n-sims", "2", "--estimators", f"lin,{spelt}", "--json"]
+    assert main([*study, "--reference", spelt]) == 0
+    assert {row["estimator"] for row in json.loads(capsys.readouterr().out)["table"]} == {"Lin", "IPWRA"}
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".tex", ".csv", ".json"])
 def test_output_file(coded, tmp_path, capsys, suffix):
     path = tmp_path / f"table{suffix}"
@@ -275,12 +349,11 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
     ("arguments", "words"),
     [
         (["--estimator", "TMLE"], ["TMLE", "'JRE'"]),
-        (["--estimator", "ipwra"], ["Type  --estimator IPWRA"]),
-        (["--estimator", "jre"], ["Type  --estimator JRE"]),
+        (["--estimator", "ipwr"], ["Type  --estimator IPWRA"]),
         (["--estimator", "psmatch"], ["MatchIt"]),
         (["--levels", "no,yes"], ['Type  --levels "0=control,1=treated"']),
         (["--estimator", "AIPW", "--penalty", "n"], ["--estimator JRE"]),
-        (["--output", "table.docx"], [".docx", "table.txt"]),
+        (["--output", "table.doc"], [".docx", "table.txt"]),
         (["--output", "nowhere/table.txt"], ["no folder 'nowhere'", "--output table.txt"]),
         (["--weights", "w"], ["--weight-type frequency"]),
         (["--target", "everyone"], ["everyone", "all"]),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,7 +46,23 @@ def test_levels_called_none_and_na_left_the_sample(arms, capsys):
     assert out == f"{res.summary()}\n"
     assert "POM[None]" in out
     assert f"column 'arm' is text, and its cells 'None' ({(data.arm == 'None').sum()}) are kept as levels" in err
-    assert "type  --na NA,None" in err
+    assert f"type  --na {shlex.quote('None,' + ','.join(data.site[data.site != 'x'].value_counts().index))}" in err
+
+
+def test_the_words_that_were_found_are_those_to_type(tmp_path, capsys):
+    """Obeyed, the advice named other words and came back."""
+    path = tmp_path / "export.csv"
+    data = simulate(200).assign(arm=["a", "b", "n/a", "b"] * 50, site=["x", "<NA>", "y", "NA", "y"] * 40)
+    data.to_csv(path, index=False)
+    call = ["fit", str(path), "y ~ x1 + site", "--treat", "arm", "--reference", "a", "--estimator", "IPWRA"]
+    assert main([*call, "--na", "NA"]) == 0
+    typed = capsys.readouterr().err.splitlines()[-1].rsplit("type  ", 1)[1]
+    assert main([*call, *shlex.split(typed)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    kept = data[(data.arm != "n/a") & ~data.site.isin(["NA", "<NA>"])]
+    res = cr.IPWRA.from_formula("y ~ x1 + site", kept, treat="arm", reference="a").fit()
+    assert f"{res.effect:.4f}"[:6] in out
 
 
 def test_words_named_by_na_are_missing(arms, capsys):
@@ -57,9 +76,21 @@ def test_words_named_by_na_are_missing(arms, capsys):
     assert err == ""  # site is not used
 
 
+def test_the_treated_level_and_words_for_missing_are_not_proposed_as_reference(tmp_path, capsys):
+    path = tmp_path / "trial.csv"
+    data = simulate(300).assign(arm=["Programme", "usual care", "n/a"] * 100)
+    data.to_csv(path, index=False)
+    call = ["fit", str(path), "y ~ x1", "--treat", "arm", "--treated", "Programme", "--estimator", "IPWRA"]
+    assert main(call) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    typed = re.match(r"Type  (--na \S+)   or", last)[1]
+    assert main([*call, *shlex.split(typed)]) == 0
+    assert "POM[Programme] - POM[usual care]" in " ".join(capsys.readouterr().out.split())
+
+
 def test_words_among_numbers_and_flags_are_missing(write):
     table, notes = read_table(write("x,n,flag,t,e\n1,NA,True,a,\n2,3,NA,NA,1\nNaN,4,False,,2\n"))
-    assert notes == ["column 't' is text, and its cells 'NA' (1) are kept as levels"]
+    assert notes == {"t": {"NA": 1}}
     np.testing.assert_array_equal(table.x, [1, 2, np.nan])
     np.testing.assert_array_equal(table.n, [np.nan, 3, 4])
     assert table.flag.tolist()[::2] == [True, False]
@@ -72,7 +103,7 @@ def test_words_among_numbers_and_flags_are_missing(write):
 def test_a_column_of_nothing_but_words_is_missing(write):
     table, notes = read_table(write("x,y\nNA,1\nNA,2\n"))
     assert table.x.isna().all()
-    assert notes == []
+    assert notes == {}
 
 
 def test_files_without_words_are_read_as_pandas_reads_them(write):

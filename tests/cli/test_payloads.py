@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import pickle
 import sys
@@ -110,10 +111,8 @@ def test_where_formulas_are_trusted_a_payload_runs(payload):
     data = pd.read_csv("data.csv")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with contextlib.suppress(TypeError, ValueError, AttributeError, OSError):  # what it returns is no column
             cr.OutcomeRegression.from_formula(f"y ~ x2 + {payload}", data, treat="d")
-        except (TypeError, ValueError, AttributeError, OSError):
-            pass  # what it returned is no column
     assert Path(MARK).exists()
 
 
@@ -125,9 +124,7 @@ PROBE = NUMBER.format("open('ran', 'w')")
 def compiled():
     """What is compiled; a hook stays for good, so that it is told when to listen."""
     listening = [True]
-    sys.addaudithook(
-        lambda event, about: COMPILED.append(str(about[0])) if listening and event == "compile" else None
-    )
+    sys.addaudithook(lambda event, about: COMPILED.append(str(about[0])) if listening and event == "compile" else None)
     yield COMPILED
     listening.clear()
 
@@ -170,7 +167,5 @@ def _arguments(command: str, places: list[argparse.Action], option: argparse.Act
 
 
 def _run(arguments: list[str]) -> None:
-    try:
+    with contextlib.suppress(SystemExit):  # of argparse, which does not take the value
         commands.run(arguments)
-    except SystemExit:
-        pass  # argparse does not take the value

@@ -7,7 +7,7 @@ import pytest
 from causalrisk.cli.words import in_options
 
 KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-boot", "levels", "estimator", "sep",
-         "decimal", "assumption", "trim", "cluster", "missing"}  # fmt: skip
+         "decimal", "na", "assumption", "trim", "cluster", "missing"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-
         ("Type  pd.read_csv(..., sep=';')  to read the file.", 'Type  --sep ";"  to read the file.'),
         ('read the file with  pd.read_csv(..., decimal=",")  or', "read the file with  --decimal ,  or"),
         ('Type  assumptions={"no_interference": "..."}.', "Type  --assumption no_interference=...."),
+        (
+            'Type  data["arm"] = data["arm"].mask(data["arm"].isin([\'n/a\', \'NA\']))  if they are.',
+            'Type  --na "n/a,NA"  if they are.',
+        ),
         ("weight_type= is missing.", "--weight-type is missing."),
         ("x2=3 of something else", "x2=3 of something else"),
     ],

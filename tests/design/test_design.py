@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import causalrisk as cr
 from causalrisk.errors import DesignError, DesignWarning, OptionError
-from tests.conftest import array_design, formula_design
+from tests.conftest import array_design, formula_design, simulate
 
 N = 60
 
@@ -490,3 +491,62 @@ def test_array_encoder(data):
     with pytest.raises(DesignError, match="column 'x' of the new data is missing in 1 rows"):
         encoder.encode(exog.head(1).assign(x=np.nan))
     assert np.array_equal(pickle.loads(pickle.dumps(encoder)).encode(exog), design.X)
+
+
+def scanned(frame):
+    return cr.scan(lambda: [frame.iloc[:20], frame.iloc[20:]])
+
+
+@pytest.mark.parametrize("source", [lambda frame: frame, scanned], ids=["memory", "scan"])
+def test_levels_of_a_covariate_that_differ_in_blanks_or_case_are_named_once(source):
+    frame = simulate(300).assign(sex=["Female", "female ", "Male"] * 100, town=["a", "b", "c", "b"] * 75)
+    frame["arm"] = np.where(frame.d == 1, "drug", np.where(frame.index % 2, "none", "None"))
+    with pytest.warns(DesignWarning) as given:
+        res = cr.OutcomeRegression.from_formula("y ~ x1 + sex + town", source(frame), treat="d").fit()
+    (named,) = [str(warning.message) for warning in given]
+    assert "'Female', 'female '" in named and named.endswith(
+        '\nType  data["sex"] = data["sex"].str.strip().str.lower()'
+    )
+    assert [note for note in res.summary().notes if "column 'sex' has levels" in note]
+    with pytest.warns(DesignWarning, match=r"'arm' has levels that differ only in blanks or case"):
+        cr.OutcomeRegression.from_formula("y ~ x1", source(frame), treat="arm", reference="drug")
+
+
+@pytest.mark.parametrize("source", [lambda frame: frame, scanned], ids=["memory", "scan"])
+def test_rows_of_weight_zero_are_warned_of_once_in_a_process(source):
+    """Every fit of a survey file warned; the notes of each have it still."""
+    frame = simulate(300).assign(w=lambda f: f.index % 5)
+    given = {"treat": "d", "weights": "w", "weight_type": "probability"}
+    with pytest.warns(DesignWarning, match="weights 'w': 60 rows of weight 0"):
+        first = cr.OutcomeRegression.from_formula("y ~ x1", source(frame), **given).fit()
+    again = cr.OutcomeRegression.from_formula("y ~ x1", source(frame), **given).fit()  # a warning would be an error
+    for res in (first, again):
+        assert any("60 rows of weight 0" in note for note in res.summary().notes)
+    with pytest.warns(DesignWarning, match="weights 'v': 60 rows"):
+        cr.OutcomeRegression.from_formula(
+            "y ~ x1", source(frame.rename(columns={"w": "v"})), **given | {"weights": "v"}
+        )
+
+
+def test_data_that_were_forgotten_are_missed_by_name():
+    with pytest.raises(DesignError) as caught:
+        cr.JRE.from_formula("re78 ~ age", treat="treat")
+    assert str(caught.value).startswith("data= is missing")
+    assert str(caught.value).endswith('\nType  from_formula("re78 ~ age", data, treat="treat", ...)  with your data.')
+
+
+@pytest.mark.parametrize("source", [lambda frame: frame, scanned], ids=["memory", "scan"])
+def test_lines_through_an_outcome_of_zeros_and_ones_are_noted(source):
+    """A note of the summary, no warning: many mean it so."""
+    frame = simulate(300).assign(ill=lambda f: (f.y > 0) * 1, share=lambda f: 1 / (1 + np.exp(-f.y)))
+    frame["w"] = 1 + np.arange(300) % 3
+    frame.loc[0, "share"], frame.loc[1, "share"] = 0.0, 1.0
+
+    def noted(estimator, outcome, **options):
+        model = estimator.from_formula(f"{outcome} ~ x1", source(frame), treat="d", **options)
+        return any('family="binomial"' in note for note in model.fit().summary().notes)
+
+    assert noted(cr.IPWRA, "ill") and noted(cr.AIPW, "ill", weights="w", weight_type="probability")
+    assert not noted(cr.IPWRA, "share") and not noted(cr.IPWRA, "y")
+    assert not noted(cr.IPWRA, "ill", family="binomial")
+    assert not noted(cr.Hajek, "ill", propensity="x1")  # means

@@ -272,3 +272,39 @@ def test_every_message_ends_with_what_to_type():
         with pytest.raises(DesignError) as caught:
             code(values, **options)
         assert len(str(caught.value).splitlines()) > 1
+
+
+def test_the_treated_level_is_never_proposed_as_the_reference():
+    """Obeyed, that advice turned the sign of the effect."""
+    for treated in ("Programme", "other", "usual care"):
+        with pytest.raises(OptionError) as caught:
+            code(["Programme", "other", "usual care"] * 2, treated=treated)
+        typed = str(caught.value).splitlines()[-1]
+        assert typed.startswith("Type  reference=") and f'"{treated}"' not in typed
+    with pytest.raises(OptionError, match=r'\nType  reference="placebo"  alone\.$'):
+        code(["a drug", "another", "placebo"], treated="a drug")
+
+
+@pytest.mark.parametrize("options", [{}, {"treated": "Programme"}])
+@pytest.mark.parametrize(
+    ("levels", "typed"),
+    [
+        (["Programme", "Programme ", "usual care"], 'data["d"] = data["d"].str.strip()'),
+        (["Programme", "PROGRAMME"], 'data["d"] = data["d"].str.strip().str.lower()'),
+    ],
+)
+def test_levels_that_differ_in_blanks_or_case_are_named(levels, typed, options):
+    with pytest.raises(DesignError) as caught:
+        code(levels, **options)
+    head, last = str(caught.value).rsplit("\n", 1)
+    assert last == f"Type  {typed}" and all(repr(level) in head for level in levels[:2])
+
+
+@pytest.mark.parametrize("word", ["n/a", "NA", " nan", "NULL", "."])
+@pytest.mark.parametrize("options", [{}, {"treated": "Programme"}])
+def test_a_word_for_a_missing_value_is_no_reference(word, options):
+    with pytest.raises(DesignError) as caught:
+        code(["Programme", "usual care", word] * 2, **options)
+    last = str(caught.value).rsplit("\n", 1)[1]
+    assert last.startswith(f'Type  data["d"] = data["d"].mask(data["d"].isin([{word!r}]))')
+    assert code(["none", "low", "high"], reference="none").labels == ("none", "high", "low")  # a level, named as such

@@ -290,12 +290,34 @@ def model_or_refusal(**options):
         return model(**options)
     except causalrisk.DesignError as error:
         return str(error)
-
-
+ARM = np.array(["drug", "none"] * 150)
+for name, odd, meant in (
+    ("one spelling", ["drug ", "none", *ARM[2:]], ARM),
+    ("one case", ["Drug", "none", *ARM[2:]], ARM),
+    ("words for missing", ["n/a", *ARM[1:]], [np.nan, *ARM[1:]]),
+):
+    COLUMNS[name] = Column(odd, meant, lambda data: model(data=data, treat="arm", treated="drug"), "arm")
+TWO_SPELLINGS = ["a ", "a", "b"] * 100
+COLUMNS["covariate"] = Column(
+    TWO_SPELLINGS, ["a", "a", "b"] * 100, lambda data: model(data=data, formula="y ~ x1 + town"), "town"
+)
 MODEL = {
     "term of one arm": Case(model_or_refusal, ONE_ARM, ONE_ARM | {"collinear": "raise"}),
     "term of one arm refused": Case(model, ONE_ARM | {"collinear": "raise"}, ONE_ARM | {"collinear": "drop"}),
     "dependent terms refused": Case(model, TWICE | {"collinear": "raise"}, TWICE | {"collinear": "drop"}),
+    "forgotten data": Expression(
+        lambda: IPWRA.from_formula("re78 ~ age", treat="d"),
+        model,
+        fill={"from_formula(": "IPWRA.from_formula(", "re78 ~ age": "y ~ x1 + x2", ", ...": ""},
+    ),
+    "treatment among the covariates": Expression(
+        lambda: IPWRA.from_formula("y ~ x1 + d + x2", DATA), model, fill={"from_formula(": "IPWRA.from_formula("}
+    ),
+    "zeros": Case(
+        lambda **o: model(**o).fit(),
+        {"family": "gamma", "formula": "ill ~ x1"},
+        {"family": "poisson", "formula": "ill ~ x1"},
+    ),
     "treat of another coding": Case(model, {"treat": "k", "treated": 1}, {"treat": "k", "reference": 0}),
     "level": Case(model, {"treat": "drug", "reference": "plcebo"}, {"treat": "drug", "reference": "placebo"}, which=1),
     "three levels": Case(model, {"treat": "dose", "treated": "high"}, {"treat": "dose", "reference": "none"}),
@@ -1548,7 +1570,8 @@ COMMANDS = {
     "jre": Command(
         [*FIT, "--anchor", "3"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--anchor", "3"]
     ),
-    "case": Command([*FIT[:-1], "ipwra"], FIT),
+    "estimator": Command([*FIT[:-1], "ipwr"], FIT),
+    "over the data": Command([*FIT, "--output", "data.csv"], [*FIT, "--output", "data-results.txt"]),
     "sizes": Command([*SIMULATE, "--n", "few"], [*SIMULATE, "--n", "500"]),
     "ending": Command([*FIT, "--output", "a.doc"], [*FIT, "--output", "a.txt"]),
     "folder": Command([*FIT, "--output", "no/a.txt"], [*FIT, "--output", "a.txt"]),

@@ -111,3 +111,39 @@ def test_a_confidence_level_is_no_significance_level(res, alpha):
     with pytest.raises(OptionError, match=rf"alpha={1 - alpha:.3g}  for {alpha:.0%} intervals"):
         res.conf_int(alpha)
     assert res.conf_int(0.5).shape == (3, 2)
+
+
+def test_the_treatment_among_the_covariates_is_taken_out_in_one_message(data):
+    """The second message told to undo what the first had not said."""
+    frame = data.assign(g=np.tile(["a", "b"], 100))
+    for formula, meant in (
+        ("y ~ d + x1", "y ~ x1"),
+        ("y ~ d*x1 + np.exp(x2)", "y ~ x1 + np.exp(x2)"),
+        ("y ~ d", "y ~ 1"),
+        ("np.abs(y) ~ x1 + g", "np.abs(y) ~ x1"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            JRE.from_formula(formula, data=frame)
+        treat = "g" if "g" in formula else "d"
+        typed = f'from_formula("{meant}", data, treat="{treat}")'
+        assert str(caught.value).rsplit("\n", 1)[1] == f"Type  {typed}."
+    with pytest.raises(TypeError, match=r'Type  from_formula\("y ~ x1 \+ x2", data, treat="d"\)'):
+        JRE.from_formula("y ~ x1 + x2", frame)  # none of them has two values
+
+
+def test_fit_and_model_know_the_words_of_each_other(data):
+    assert set(MODEL_INSTEAD) == set(FIT_INSTEAD)
+    model = IPWRA.from_formula("y ~ x1", data, treat="d")
+    with pytest.raises(TypeError, match=r'\nType  from_formula\(\.\.\., target="treated"\)\.fit\(\)\.$'):
+        model.fit(atet=True)
+    with pytest.raises(TypeError, match=r"\nType  from_formula\(\.\.\.\)\.fit\(n_boot=50\)\.$"):
+        IPWRA.from_formula("y ~ x1", data, treat="d", reps=50)
+
+
+def test_costs_with_zeros_are_led_to_a_logarithmic_link_that_allows_them(data):
+    frame = data.assign(cost=data.y.clip(0))
+    with pytest.raises(DesignError, match=r'\nType  family="poisson"  for'):
+        IPWRA.from_formula("cost ~ x1", frame, treat="d", family="gamma").fit()
+    assert IPWRA.from_formula("cost ~ x1", frame, treat="d", family="poisson").fit().converged
+    with pytest.raises(DesignError, match=r'\nType  family="gaussian"\.$'):
+        IPWRA.from_formula("y ~ x1", data, treat="d", family="gamma").fit()  # negative costs

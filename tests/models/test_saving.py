@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 
@@ -52,7 +53,22 @@ def test_what_cannot_be_written_is_told(model, tmp_path):
     assert not (tmp_path / "res.pickle").exists()
 
 
-@pytest.mark.parametrize("content", [b"no pickle", b"", pickle.dumps({"params": 1})])
+OTHERS = [
+    b"no pickle",
+    b"",
+    pickle.dumps({"params": 1}),
+    b"cnowhere\nThing\n.",  # a module that is not there
+    b"ccausalrisk\nnothing_of_this_name\n.",
+    b"cos\nnothing_of_this_name\n.",
+    b"cbuiltins\nint\n(S'x'\ntR.",
+    b"cbuiltins\nint\n(I1\nI2\nI3\ntR.",
+    b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f",
+    pickle.dumps(pd.DataFrame({"params": [1]})),
+    pickle.dumps(sm.OLS([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).fit()),
+]
+
+
+@pytest.mark.parametrize("content", OTHERS, ids=range(len(OTHERS)))
 def test_files_that_hold_no_results(tmp_path, content):
     path = tmp_path / "other.pickle"
     path.write_bytes(content)

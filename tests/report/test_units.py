@@ -129,10 +129,12 @@ def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
     DATA.to_parquet(claims)
     res, content = fitted(source(claims)), claims.read_bytes()
     (tmp_path / "link.parquet").symlink_to(claims)
+    (tmp_path / "same.parquet").hardlink_to(claims)
     monkeypatch.chdir(tmp_path)
-    for path in ("claims.parquet", tmp_path / "link.parquet"):
-        with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*Type  res"):
-            res.write_units(path)
+    for path in ("claims.parquet", tmp_path / "link.parquet", tmp_path / "same.parquet"):
+        for write in (res.write_units, res.save):
+            with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*Type  res"):
+                write(path)
     assert claims.read_bytes() == content
 
 

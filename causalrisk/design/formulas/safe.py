@@ -172,7 +172,9 @@ def _others(tree: ast.Expression, names: Collection[str], texts: Collection[str]
 def _too_much(node: ast.AST, texts: Collection[str]) -> bool:
     """Whether a part of a formula may take long or fill the memory, by what it is made of."""
     if isinstance(node, ast.BinOp):
-        costly = isinstance(node.op, _COSTLY) or (isinstance(node.op, ast.Pow) and not _small(node.right, LARGEST_POWER))
+        costly = isinstance(node.op, _COSTLY) or (
+            isinstance(node.op, ast.Pow) and not _small(node.right, LARGEST_POWER)
+        )
         repeated = any(_is_text(side, texts) or _is_list(side) for side in (node.left, node.right))
         return costly or repeated or not abs(_number(node) or 0) <= LARGEST_NUMBER
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
@@ -240,7 +242,7 @@ def _small(node: ast.expr, most: int) -> bool:
 
 def _options(call: ast.Call, function: str) -> dict[str | None, ast.expr]:
     """Return what a spline is told, by name."""
-    placed = dict(zip(ARGUMENTS[function], call.args[1:], strict=False))
+    placed: dict[str | None, ast.expr] = dict(zip(ARGUMENTS[function], call.args[1:], strict=False))
     return {**placed, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg != "x"}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from causalrisk.design.scan.reader import ScanReader
 from causalrisk.design.scan.rowless import Rowless
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, left_out, supported_columns
+from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
 
@@ -125,8 +127,15 @@ class ScannedDesign(Rowless, Design):
         return "coder" in self.__dict__
 
     def reads(self, path: str) -> bool:
-        """As `Scan.reads`."""
-        return self._known_coder().reader.scan.reads(path)
+        """As `Scan.reads`; nothing is read by a model that came from a file."""
+        return self.knows_scan and self._known_coder().reader.scan.reads(path)
+
+    @property
+    def has_binary_outcome(self) -> bool:
+        """Whether every outcome is 0 or 1: between these, its variance is the largest for its mean."""
+        mean, deviation = self.outcome_moments
+        within = self.offset_kind is None and self.outcome_limits.min() == 0 and self.outcome_limits.max() == 1
+        return within and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9)
 
     @property
     def block_rows(self) -> int:
@@ -229,6 +238,7 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
     zeros = found.ledger.get(("weights", "weights = 0"), [0])[0]
     if zeros:
         notes.append(zero_note(columns.weights, zeros))
+    notes += notes_of_spelling({**{name: c.levels for name, c in found.columns.items()}, columns.treat: found.counts})
     if columns.weight_type == "probability":
         unit = found.weight_sum / found.n
         check_smallest(low, high, low / unit, columns.weights)

@@ -53,7 +53,7 @@ class Files:
 
     def has(self, path: str) -> bool:
         """Whether a file is one of these."""
-        return os.path.realpath(path) in (os.path.realpath(file.path) for file in self.files)
+        return any(same_file(path, file.path) for file in self.files)
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
@@ -70,6 +70,14 @@ class Files:
     def column_names(self) -> list[str]:
         """As in `Source`; those of the first file and of the last, so that one that the first misses is told."""
         return list(dict.fromkeys([*_columns_of(self.files[0]), *_columns_of(self.files[-1])]))
+
+
+def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths lead to one file, be it by a link or by another spelling."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them is not there
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _columns_of(file: File) -> list[str]:

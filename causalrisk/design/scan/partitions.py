@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from causalrisk.design.scan.files import same_file
 from causalrisk.design.scan.piece import Part, Piece, Source, check_columns, frame_part, pieces_of, reading
 
 OTHER_TYPES = (
@@ -95,7 +95,7 @@ class Fragments:
 
     def has(self, path: str) -> bool:
         """Whether a file is one of those of the dataset."""
-        return os.path.realpath(path) in map(os.path.realpath, getattr(self.dataset, "files", ()))
+        return any(same_file(path, file) for file in getattr(self.dataset, "files", ()))
 
     def pieces(self, columns: Sequence[str] | None, block_rows: int) -> Iterator[Piece]:
         """As in `Source`."""
