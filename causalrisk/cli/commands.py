@@ -362,7 +362,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
         "notes": summary.notes,
     }
     asked = {
-        "groups": (options.by, lambda: res.effects_by(options.by, data)),
+        "groups": (options.by, lambda: res.effects_by(options.by, data, n_jobs=options.jobs)),
         "pairs": (options.pairwise, res.pairwise),
         "balance": (options.balance, res.balance),
         "sensitivity": (options.sensitivity, res.sensitivity),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -92,6 +92,11 @@ class JointRecord:
         """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
         return self.options.anchor if self.path is None else self.path.anchor
 
+    @property
+    def anchor_at_end(self) -> bool:
+        """Whether the anchor was chosen at an end of the ladder, beyond which none was tried."""
+        return self.path is not None and self.path.anchor in (self.path.anchors.max(), self.path.anchors.min())
+
 
 @dataclass(frozen=True)
 class BlockInfluence:
@@ -172,6 +177,8 @@ class FitRecord:
         Of a bootstrap over a scan the robust covariance.
     blocks : FittedBlocks, optional
         Of a fit to a scan its rows with their scores and importance weights, where it has these.
+    group_resamples : dict
+        Effects in groups and their resamples that were computed so far, by groups and resampling; of this record alone.
     """
 
     design: Design
@@ -196,6 +203,9 @@ class FitRecord:
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None
+    group_resamples: dict[Hashable, tuple[Array, Array]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def estimand(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,8 +14,9 @@ import pandas as pd
 from causalrisk.design import Moderators, moderators
 from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableError, check_alpha
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
 from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.inference.bootstrap import bootstrap, refitter_of, resample_covariance, resample_errors
@@ -24,6 +26,7 @@ from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import seed_sequence, seed_text
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     return Projection(values, combined)
 
 
-def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[Array, Array]:
-    """Train the arms of a joint fit anew for the effects in groups, and bootstrap them.
+def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOptions) -> tuple[Array, Array]:
+    """Train the arms of a joint fit anew for the effects in groups, and bootstrap them; once for equal arguments.
 
     Parameters
     ----------
@@ -103,8 +106,8 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
         A joint fit.
     groups : ndarray, shape (n, G)
         Indicators of the groups, rows in the order of the sample.
-    n_boot : int
-        Resamples.
+    inference : InferenceOptions
+        How: number of resamples, their seed, workers, progress.
 
     Returns
     -------
@@ -113,6 +116,16 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
     resampled : ndarray, shape (m, K - 1, G)
         The effects in the resamples of the fit that worked.
     """
+    seed = seed_sequence(inference.rng)
+    key = hashlib.sha256(groups.tobytes()).digest(), groups.shape, inference.draws, seed_text(seed)
+    if key not in record.group_resamples:
+        record.group_resamples[key] = _bootstrapped_groups(record, groups, inference, seed)
+    return record.group_resamples[key]
+
+
+def _bootstrapped_groups(
+    record: FitRecord, groups: Array, inference: InferenceOptions, seed: np.random.SeedSequence
+) -> tuple[Array, Array]:
     sample, refitter = record.sample, refitter_of(record, groups)
     shape = groups.shape[1], sample.n_arms - 1
     point = refitter.refit(sample.s[:, None], 0)
@@ -121,20 +134,52 @@ def joint_group_effects(record: FitRecord, groups: Array, n_boot: int) -> tuple[
             f"the joint objective of the groups has no solution: {failure_text(point.failures)}.\n"
             "Merge small groups, or type  res.start.effects_by(...)."
         )
-    resampling = record.resampler()
-    boot = bootstrap(
-        refitter, resampler=resampling, sample=sample, inference=InferenceOptions(n_boot=n_boot), notes=Notes()
-    )
+    resampler = sample_resampler(record.design, sample, record.bootstrap, seed)
+    boot = bootstrap(refitter, resampler=resampler, sample=sample, inference=inference, notes=Notes())
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
-DRAWS = 999  # resamples of a joint fit that has none of its own
+OWN = "fit"  # whose seed
 
 
-def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05) -> pd.DataFrame:
+def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
+    """Check how the effects of a joint fit in groups are bootstrapped; by default on the resamples of the fit."""
+    own_seed = isinstance(rng, str) and rng == OWN
+    if record.joint is None and (n_boot is not None or not own_seed):
+        name = "n_boot" if n_boot is not None else "rng"
+        raise OptionError(
+            f"{name}= is for effects in groups by JRE, which are bootstrapped; those of {record.spec.name} have robust "
+            f"standard errors.\nLeave {name}= out."
+        )
+    if n_boot is None and record.boot is not None:
+        n_boot = len(record.boot.failures)
+    classifier = record.options.propensity_score is not None
+    if record.joint is not None and classifier and n_boot is None:
+        folds = record.options.n_folds
+        raise OptionError(
+            f"effects in groups by JRE are bootstrapped, and each resample fits the classifier {folds} times: {N_BOOT} "
+            f"resamples, as without a classifier, would be {N_BOOT * folds} fits. Say how many you want.\n"
+            "Type  n_boot=99, progress=True."
+        )
+    return InferenceOptions(n_boot=n_boot, rng=record.seed if own_seed else rng, n_jobs=n_jobs, progress=progress)
+
+
+def effects_by(
+    record: FitRecord,
+    by: Any,
+    data: Any = None,
+    alpha: float = 0.05,
+    *,
+    n_boot: int | None = None,
+    rng: Any = OWN,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
 
-    JRE trains its arms anew, with a risk and a variance for each group; it has no projections.
+    JRE trains its arms anew, with a risk and a variance for each group; it has no projections. Its standard errors are
+    the bootstrap's: this costs about what the bootstrap of a fit does, with a classifier its fits for each resample and
+    fold. The resamples are kept, so that `differences_by` and `equality_test` of the same groups take them.
 
     Parameters
     ----------
@@ -146,6 +191,15 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
         The data the model was made from, for variables that its formulas do not use.
     alpha : float, default 0.05
         Significance level of the intervals.
+    n_boot : int, optional
+        Resamples (JRE only); by default as many as the fit has, and the same ones, or 999 where it has none. With a
+        classifier and a fit that has none it has to be given.
+    rng : int, Generator, SeedSequence or None, default "fit"
+        Source of randomness (JRE only), as in `fit`; "fit" is the seed of the fit.
+    n_jobs : int, default 1
+        Threads, as in `fit` (JRE only).
+    progress : bool, default False
+        Show a progress bar of the resamples, as in `fit` (JRE only).
 
     Returns
     -------
@@ -160,6 +214,8 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
         If a variable is unknown or misses values.
     UnavailableError
         For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame.
+    OptionError
+        If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above.
 
     References
     ----------
@@ -189,7 +245,7 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
                 f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
                 'Type  model.with_options(effect="difference").fit().effects_by(...).'
             )
-    effects = _projected(record, found)
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
     index = _index(record, list(found.names), found.levels if found.groups else ("term",))
     frame = inference_frame(
         effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
@@ -200,7 +256,17 @@ def effects_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05
     return frame
 
 
-def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 0.05) -> pd.DataFrame:
+def differences_by(
+    record: FitRecord,
+    by: Any,
+    data: Any = None,
+    alpha: float = 0.05,
+    *,
+    n_boot: int | None = None,
+    rng: Any = OWN,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
     """How the effects in groups differ: each group against each other, both ways.
 
     Parameters
@@ -209,6 +275,8 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
         As in `effects_by`, for groups.
     alpha : float, default 0.05
         Significance level of the intervals; they are not adjusted for the number of pairs.
+    n_boot, rng, n_jobs, progress
+        As in `effects_by`, whose resamples are taken where it was asked for the same.
 
     Returns
     -------
@@ -239,7 +307,7 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
     """
     check_alpha(alpha)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
-    effects = _projected(record, found)
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
     pairs = [(a, b) for a in range(len(found.names)) for b in range(len(found.names)) if a != b]
     contrasts = np.eye(len(found.names))[[a for a, _ in pairs]] - np.eye(len(found.names))[[b for _, b in pairs]]
     left = np.kron(np.eye(len(effects.values)), contrasts)
@@ -255,13 +323,24 @@ def differences_by(record: FitRecord, by: Any, data: Any = None, alpha: float = 
     )
 
 
-def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
+def equality_test(
+    record: FitRecord,
+    by: Any,
+    data: Any = None,
+    *,
+    n_boot: int | None = None,
+    rng: Any = OWN,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Any:
     """Test that the effect is the same in all groups.
 
     Parameters
     ----------
     by, data
         As in `effects_by`, for groups.
+    n_boot, rng, n_jobs, progress
+        As in `effects_by`, whose resamples are taken where it was asked for the same.
 
     Returns
     -------
@@ -280,7 +359,7 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     0.018
     """
     found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
-    effects = _projected(record, found)
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
     left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
     return wald_contrast(left, np.zeros(len(left)), scale.contrast(effects.values.ravel()), effects.covariance)
 
@@ -343,12 +422,11 @@ class ProjectedEffects:
         return np.sqrt(np.diag(self.covariance))
 
 
-def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
+def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions) -> ProjectedEffects:
     """Effects by the columns found."""
     sample, columns, scale = record.sample, found.columns[record.sample.order], record.options.effect_scale
     if record.joint is not None:
-        draws = DRAWS if record.boot is None else len(record.boot.failures)
-        values, resampled = joint_group_effects(record, columns, draws)
+        values, resampled = joint_group_effects(record, columns, inference)
         flat, effects = resampled.reshape(len(resampled), -1), values.ravel()
         covariance = resample_covariance(record, scale.contrast(flat), scale.contrast(effects))
         se = resample_errors(record, flat, effects)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import FunctionType
 
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
+from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.pooling import Pooled, rubin
 from causalrisk.models.keywords import OF_RESULTS, OF_TABLES, check_keywords
@@ -236,7 +239,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     Raises
     ------
     DesignError
-        If the fits are not of one model on equally many observations.
+        If the fits are not of one model on equally many observations: any option of the model, its formulas and
+        their terms, weights, clusters, offset and the rows of a target frame have to be the same.
     OptionError
         If there are fewer than two, or `df_complete` is not positive.
     TypeError
@@ -302,24 +306,54 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
 
 def _check_alike(records: list[FitRecord]) -> None:
     """Refuse fits that are not of one model on equally many observations."""
-    for what, of in {
-        "estimator": lambda r: r.spec.name,
-        "outcome": lambda r: r.design.endog_name,
-        "parameters": lambda r: ", ".join(r.names),
-        "outcome formula": lambda r: r.design.formula,
-        "propensity formula": lambda r: r.design.propensity_formula,
-        "offset": lambda r: (r.design.offset_kind, r.design.offset_name, r.stated_exposure),
-        "scale of the effect": lambda r: r.options.effect,
-        "standard errors": lambda r: r.cov_type,
-        "number of observations": lambda r: r.design.nobs,
-    }.items():
-        found = list(dict.fromkeys(of(record) for record in records))
-        if len(found) > 1:
-            raise DesignError(
-                f"the results differ in their {what}: {found[0]!r} and {found[1]!r}; expected fits of one model.\n"
-                + ("Impute every variable of the model, or leave the same rows out of all data sets."
-                   if what == "number of observations" else "Fit the same model to each data set.")
-            )  # fmt: skip
+    first, *others = map(_model_of, records)
+    for what, own in first.items():
+        for value in (other.get(what) for other in others):
+            if value != own:
+                raise DesignError(
+                    f"the results differ in their {what}: {own!r:.80} and {value!r:.80}; expected fits of one model.\n"
+                    + ("Impute every variable of the model, or leave the same rows out of all data sets."
+                       if what == "number of observations" else "Fit the same model to each data set.")
+                )  # fmt: skip
+
+
+def _model_of(record: FitRecord) -> dict[str, object]:
+    """Return what makes the model of a fit, by name: all options, and what its design is made of but for the rows."""
+    design = record.design
+    made: dict[str, object] = {
+        "estimator": record.spec.name,
+        "outcome": design.endog_name,
+        "parameters": ", ".join(record.names),
+        "outcome formula": design.formula,
+        "propensity formula": design.propensity_formula,
+        "outcome model": (record.sample.family.name, record.sample.family.link),
+        "offset": (design.offset_kind, design.offset_name, record.stated_exposure),
+        "standard errors": record.cov_type,
+        "weights": (design.weight_type, design.weights_name),
+        "clusters": design.cluster_name,
+        "terms of the outcome models": design.exog_names,
+        "terms of the propensity model": design.propensity_names,
+        "propensity scores": design.score_name,
+        "treatment": (design.treat_name, design.labels),
+        "rows of the target frame": None if record.frame is None else tuple(record.frame.index),
+    }
+    options = vars(record.options) | ({} if record.joint is None else vars(record.joint.options))
+    for name, value in options.items():
+        if name not in ("family", "link"):  # one family has several spellings
+            made[f"option {name}="] = _comparable(value)
+    return {**made, "number of observations": design.nobs}
+
+
+def _comparable(value: object) -> object:
+    """Return an option so that equal ones are equal, though functions and classifiers are made anew for each data set.
+
+    The values of a target frame may be imputed; its rows are compared elsewhere.
+    """
+    if is_frame(value):
+        return "a data frame"
+    if isinstance(value, FunctionType):
+        return value.__code__, value.__defaults__, repr([cell.cell_contents for cell in value.__closure__ or ()])
+    return (type(value), repr(value)) if is_classifier(value) else value
 
 
 def _complete_df(record: FitRecord) -> float:

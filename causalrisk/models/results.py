@@ -43,6 +43,7 @@ from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.explain import explain
+from causalrisk.report.methods import methods
 from causalrisk.report.page import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.table_one import balance_for_paper
@@ -408,6 +409,7 @@ class CausalResults(metaclass=Advising):
     summary = of_record(summary)
     explain = of_record(explain)
     report = of_record(report)
+    methods = of_record(methods)
     tidy = of_record(tidy)
     glance = of_record(glance)
 

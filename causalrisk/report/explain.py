@@ -21,6 +21,7 @@ from causalrisk.report.wording import (
     estimand_words,
     formats,
     joined,
+    ladder_end_words,
     offset_words,
     outcome_text,
     population_words,
@@ -232,11 +233,12 @@ def _what_is_kept_small(joint: JointRecord) -> str:
             f"{joint.criterion.penalty:.4g})."
         )
     how = "as given" if joint.path is None else "chosen by rows held out, res.anchor_path()"
-    return (
+    text = (
         "So training asks for no net bias under the fitted score and keeps the expected ATE risk over all these scores "
         "small, which is squared net bias plus sampling variance of the effect; with a weight of "
         f"{joint.anchor:g} (the anchor, {how}) it keeps the errors of the fit small too."
     )
+    return f"{text} {ladder_end_words(joint)}".rstrip()
 
 
 def _averages(record: FitRecord) -> list[str]:

@@ -73,8 +73,23 @@ def _objective_sentence(joint: JointRecord) -> str:
     )
 
 
-def methods_paragraph(record: FitRecord) -> str:
-    """Return what a methods section has to say of a fit."""
+def methods(record: FitRecord) -> str:
+    """Return what a methods section has to say of the fit, as a paragraph: that of the report.
+
+    Returns
+    -------
+    str
+        Estimand and population, estimator, models, what was trimmed or clipped, the sample, standard errors, version
+        and seed. References are named by author and year; the report lists them.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> res.methods()[:61]
+    'We estimated the average treatment effect of mbsmoke (1 vs 0)'
+    """
     design, options = record.design, record.options
     parts = [
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "

@@ -43,7 +43,7 @@ from causalrisk.report.html import (
     reading_html,
     table_html,
 )
-from causalrisk.report.methods import methods_paragraph, references
+from causalrisk.report.methods import methods, references
 from causalrisk.report.numbers import format_number, format_share
 from causalrisk.report.readings import (
     BAD,
@@ -61,7 +61,15 @@ from causalrisk.report.readings import (
     read_trimming,
 )
 from causalrisk.report.summary import one_line, summary
-from causalrisk.report.wording import effect_words, estimand_words, formats, joined, population_words, variables_of
+from causalrisk.report.wording import (
+    effect_words,
+    estimand_words,
+    formats,
+    joined,
+    ladder_end_words,
+    population_words,
+    variables_of,
+)
 
 TOP = 10
 MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
@@ -356,7 +364,7 @@ def _trimming(record: FitRecord) -> Part:
 
 def _anchor(record: FitRecord, alpha: float) -> Part:
     path, joint = anchor_path(record), joint_of(record)
-    reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]))
+    reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
     figure = figure_html(
         partial(plots.plot_anchor_path, record, alpha=alpha),
         f"Effect over the anchor. {reading.headline}",
@@ -521,7 +529,7 @@ def _methods(record: FitRecord, done: set[str]) -> Part:
     crump = "overlap" in done and record.options.population is ALL
     cited = references(record, crump, "balance" in done, "sensitivity" in done)
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
-    body = f"{paragraph(methods_paragraph(record))}\n<h3>References</h3>\n<ul>{items}</ul>"
+    body = f"{paragraph(methods(record))}\n<h3>References</h3>\n<ul>{items}</ul>"
     return Part("methods", "Methods", body)
 
 

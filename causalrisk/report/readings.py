@@ -226,8 +226,8 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     return Reading(_moved(size), headline, texts)
 
 
-def read_anchor(path: pd.DataFrame, se: float, start: float) -> Reading:
-    """Read the table of `anchor_path()`: how far the effect moves with the anchor."""
+def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> Reading:
+    """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
     used, chosen = path[path["effect"].notna()], path.index[path["chosen"]][0]
     size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
     headline = (
@@ -239,6 +239,7 @@ def read_anchor(path: pd.DataFrame, se: float, start: float) -> Reading:
         f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
         f"{format_number(start)}. {chosen:g} was chosen by rows held out: the variance of the effect there is "
         f"{ratio:.4g} times that of the most cautious anchor.",
+        *([end] if end else []),
     )
     return Reading(_moved(size), headline, texts)
 

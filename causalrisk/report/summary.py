@@ -31,6 +31,7 @@ from causalrisk.report.wording import (
     covariance_name,
     has_converged,
     in_population,
+    ladder_end_words,
     offset_row,
     outcome_model_text,
     propensity_text,
@@ -351,6 +352,7 @@ def _notes(record: FitRecord) -> list[str]:
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
         notes.append(f"{NOTE_RISK} {_bought_text(record, record.joint)}")
+        notes += [text for text in [ladder_end_words(record.joint)] if text]
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -109,6 +109,18 @@ def offset_words(record: FitRecord) -> str:
             f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
         )
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
+
+
+def ladder_end_words(joint: JointRecord) -> str:
+    """Say that the anchor is at an end of those tried; empty where it is not."""
+    if joint.path is None or not joint.anchor_at_end:
+        return ""
+    last, other = joint.path.anchor, joint.path.anchors.min() + joint.path.anchors.max() - joint.path.anchor
+    beyond, near = (last / 3, "as free of IPWRA as any") if last < other else (last * 3, "as near to IPWRA as any")
+    return (
+        f"The anchor, {last:g}, was chosen at the end of those tried, {near}: one beyond it might do better. "
+        f"res.anchor_path() shows them; fit(anchor={beyond:.2g}) goes further."
+    )
 
 
 SURVEY_N = "survey n is the effective n by the probability weights alone"

@@ -151,13 +151,13 @@ def test_one_row_that_the_survey_makes_heavy_is_not_blamed_on_the_score():
     cr.IPWRA.from_formula("y ~ x", frame, treat="d", weights="w", weight_type="probability").fit()
 
 
-def arms(shift, n=3000):
-    """Three arms of which the last is found in a corner of x only."""
+def arms(n=3000):
+    """Three arms of which the last is rare where x2 is zero."""
     rng = np.random.default_rng(2)
-    x = rng.normal(size=(n, 2))
-    utility = np.column_stack([np.zeros(n), 0.3 * x[:, 0], shift * x[:, 1] - 3.5])
+    x1, x2 = rng.normal(size=n), rng.integers(0, 2, n)
+    utility = np.column_stack([np.zeros(n), 0.3 * x1, 5.0 * x2 - 5])
     d = np.array(["a", "b", "c"])[(utility + rng.gumbel(size=(n, 3))).argmax(axis=1)]
-    return pd.DataFrame({"y": x.sum(axis=1) + rng.normal(size=n), "x1": x[:, 0], "x2": x[:, 1], "d": d})
+    return pd.DataFrame({"y": x1 + x2 + rng.normal(size=n), "x1": x1, "x2": x2, "d": d})
 
 
 def advice_of(data, formula, **options):
@@ -168,7 +168,7 @@ def advice_of(data, formula, **options):
 
 @pytest.mark.parametrize("scanned", [False, True])
 def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned, tmp_path):
-    cps, three = cr.datasets.load_lalonde("cps3"), arms(2.0)
+    cps, three = cr.datasets.load_lalonde("cps3"), arms()
     for data, formula, options, offered in (
         (cps, LALONDE, {"treat": "treat"}, ["treated"]),
         (cps.assign(treat=1 - cps.treat), LALONDE, {"treat": "treat"}, ["control"]),

@@ -207,6 +207,11 @@ ODD = DATA.rename(columns={"x2": "x 2"})
 THREE = {"treat": "dose", "reference": "none"}
 
 
+def CLASSIFIED():
+    score = sklearn.linear_model.LogisticRegression()
+    return model(JRE, propensity_score=score, n_folds=2).fit(cov_type="robust", n_replicates=4)
+
+
 BY_G = res_of(formula="y ~ x1 + g")
 FORMULAS = {
     "hash": Formula("c.x1##c.x1", "x1 + I(x1**2)"),
@@ -290,6 +295,8 @@ def model_or_refusal(**options):
         return model(**options)
     except causalrisk.DesignError as error:
         return str(error)
+
+
 ARM = np.array(["drug", "none"] * 150)
 for name, odd, meant in (
     ("one spelling", ["drug ", "none", *ARM[2:]], ARM),
@@ -637,6 +644,9 @@ RESULTS = {
     "to_html": attribute("to_html", lambda res: res.summary().as_html()),
     "refit": attribute("refit", lambda res: res.model.fit()),
     "ate": attribute("ate", lambda res: res.effect),
+    "ate of several": attribute("ate", lambda res: res.params.iloc[0], **THREE),
+    "effect of several": attribute("effect", lambda res: res.params.iloc[0], **THREE),
+    "its error": attribute("effect_se", lambda res: res.bse.iloc[0], **THREE),
     "att": attribute("att", lambda res: res_of(target="treated")()),
     "level": Expression(
         lambda: res_of()().conf_int(level=0.9),
@@ -727,6 +737,12 @@ RESULTS = {
         lambda: res_of()().sensitivity_bounds(0.03, 0.1),
         res=res_of(),
         fill={"cf_y=0.03": "res.sensitivity_bounds(0.03, 0.1)"},
+    ),
+    "groups by a classifier": Expression(
+        lambda: CLASSIFIED().effects_by("g", DATA),
+        lambda: CLASSIFIED().effects_by("g", DATA, n_boot=5),
+        fill={"n_boot=99, progress=True": "res.effects_by('g', data, n_boot=5, progress=False)"},
+        res=lambda: CLASSIFIED(),
     ),
     "group by many": Expression(
         lambda: res_of()().effects_by("x1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from causalrisk.estimators.separate import estimate_separately, row_weights
@@ -342,6 +344,60 @@ def test_what_has_no_differences():
         res.differences_by("~ x1")
     with raises_with(cr.OptionError, "equality_test compares groups; group has one value only, 1"):
         res.equality_test(np.ones(400))
+
+
+@pytest.fixture
+def draws(monkeypatch):
+    """How many resamples each bootstrap drew, in the order in which they began."""
+    drawn, bootstrap = [], heterogeneity.bootstrap
+
+    def counted(*args, **kwargs):
+        drawn.append(kwargs["inference"].draws)
+        return bootstrap(*args, **kwargs)
+
+    monkeypatch.setattr(heterogeneity, "bootstrap", counted)
+    return drawn
+
+
+def test_joint_effects_of_groups_are_bootstrapped_once(draws, capsys):
+    frame = grouped(200)
+    model = cr.JRE.from_formula("y ~ x1", frame, treat="d")
+    res, boot = (model.fit(n_replicates=20, cov_type="robust"), model.fit(n_replicates=20, n_boot=30))
+    table = res.effects_by("g", frame)
+    differences, test = res.differences_by("g", frame), res.equality_test("g", frame)
+    assert draws == [999]
+    pd.testing.assert_frame_equal(res.effects_by("g", frame), table)
+    assert float(test.pvalue) == pytest.approx(differences["P>|z|"].iloc[0])  # two groups
+    boot.effects_by("g", frame), boot.equality_test("g", frame)
+    assert draws == [999, 30]  # those of the fit, and each record its own
+    own = res.effects_by("g", frame, n_boot=30, rng=0)
+    pd.testing.assert_frame_equal(own, boot.effects_by("g", frame))
+    pd.testing.assert_frame_equal(own, res.effects_by("g", frame, n_boot=30, n_jobs=2))
+    assert draws == [999, 30, 30]
+    assert not res.effects_by("g", frame, n_boot=30, rng=1).equals(own)
+    res.effects_by(frame.x2 > 0, n_boot=30)
+    res.differences_by("g", frame, n_boot=29, progress=True)
+    assert "29/29" in capsys.readouterr().err
+    assert draws == [999, 30, 30, 30, 30, 29]
+    same = pickle.loads(pickle.dumps(res))
+    pd.testing.assert_frame_equal(same.effects_by("g", frame), table)
+    res.effects_by("g", frame, n_boot=30, rng=None), res.effects_by("g", frame, n_boot=30, rng=None)
+    assert draws == [999, 30, 30, 30, 30, 29, 30, 30]
+
+
+def test_a_classifier_is_not_fitted_thousands_of_times_unasked(draws):
+    frame = grouped(200)
+    model = cr.JRE.from_formula("y ~ x1", frame, treat="d", propensity_score=LogisticRegression(), n_folds=2)
+    res = model.fit(n_replicates=4, cov_type="robust")
+    for method in (res.effects_by, res.differences_by, res.equality_test):
+        with raises_with(cr.OptionError, "1998 fits", "Type  n_boot=99, progress=True."):
+            method("g", frame)
+    assert not draws
+    res.effects_by("g", frame, n_boot=3)
+    assert draws == [3]
+    for option in ({"n_boot": 9}, {"rng": 1}):
+        with raises_with(cr.OptionError, "Leave "):
+            res.start.effects_by("g", frame, **option)
 
 
 def test_groups_without_a_joint_solution_are_refused(monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from sklearn.linear_model import LogisticRegression
 
 from causalrisk import (
     AIPW,
@@ -129,6 +130,80 @@ def test_summary_and_exports(frames):
     assert cells["Imputations"] == ["6", ""]
     for other in (pickle.loads(pickle.dumps(pooled)), copy.deepcopy(pooled)):
         pd.testing.assert_series_equal(other.params, pooled.params)
+
+
+def square(e):
+    return e**2
+
+
+def odds_like(power):
+    return lambda e: (e * (1 - e)) ** power
+
+
+OTHERS = {
+    "option clip=": [{}, {"clip": (0.2, 0.8)}],
+    "option trim=": [{"trim": (0.01, 0.99)}, {"trim": (0.02, 0.98)}],
+    "option propensity_link=": [{}, {"propensity_link": "probit"}],
+    "option propensity_loss=": [{}, {"propensity_loss": "calibrated"}],
+    "option n_folds=": [{}, {"n_folds": 4}],
+    "option target=": [{"target": square}, {"target": odds_like(1)}],
+    "option target= ": [{"target": odds_like(1)}, {"target": odds_like(2)}],
+    "weights": [{}, {"weights": "w", "weight_type": "probability"}],
+    "weights ": [{"weights": "w", "weight_type": "frequency"}, {"weights": "w", "weight_type": "probability"}],
+    "outcome model": [{"formula": "count ~ x1"}, {"formula": "count ~ x1", "family": "poisson"}],
+    "outcome model ": [
+        {"formula": "binary ~ x1", "family": "binomial"},
+        {"formula": "binary ~ x1", "family": "binomial", "link": "probit"},
+    ],
+    "clusters": [{"cluster": "firm"}, {"cluster": "town"}],
+    "option propensity_score=": [
+        {"propensity_score": LogisticRegression()},
+        {"propensity_score": LogisticRegression(C=0.1)},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    whole = np.arange(250)
+    return imputed(town=whole // 5, w=1 + whole % 3, count=whole % 4, binary=whole % 2)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("model", [IPWRA, JRE])
+def test_what_differs_is_refused(data, what, model):
+    if model is JRE and "score" in what:
+        return  # five fits for each of 200 replicates
+    options, own = OTHERS[what], {"cov_type": "cluster" if "cluster" in what else "robust"}
+    made = [fits(data[k : k + 1], model, own, **given)[0] for k, given in enumerate(options)]
+    with pytest.raises(DesignError, match=f"the results differ in their {what.strip()}: "):
+        pool(made)
+    if "trim" not in what:  # which leaves other rows of each
+        assert pool([made[0], fits(data[1:2], model, own, **options[0])[0]]).n_imputations == 2
+
+
+def test_rows_of_another_target_frame(data):
+    def fit(k, rows):
+        return fits(data[k : k + 1], target=data[k].loc[rows])[0]
+
+    first = fit(0, slice(0, 60))
+    with pytest.raises(DesignError, match="differ in their rows of the target frame"):
+        pool([first, fit(1, slice(60, 120))])
+    assert pool([first, fit(1, slice(0, 60))]).n_imputations == 2
+
+
+@pytest.mark.parametrize("option", [{"objective": "erm"}, {"anchor": 3.0}, {"spread": 0.7}, {"n_replicates": 100}])
+def test_options_of_the_joint_fit(data, option):
+    one, other = (fits(data[k : k + 1], JRE, {"cov_type": "robust", **own})[0] for k, own in ((0, {}), (1, option)))
+    with pytest.raises(DesignError, match="differ in their option "):
+        pool([one, other])
+
+
+def test_functions_and_classifiers_made_anew_are_the_same(frames):
+    for make in (lambda: {"target": odds_like(1)}, lambda: {"propensity_score": LogisticRegression()}):
+        made = [fits(frames[k : k + 1], AIPW, **make())[0] for k in (0, 1)]
+        assert pool(made).n_imputations == 2
 
 
 def test_refusals(frames):

@@ -17,7 +17,6 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.report.call import call_of
-from causalrisk.report.methods import methods_paragraph
 from causalrisk.report.readings import (
     BAD,
     CAUTION,
@@ -213,7 +212,7 @@ def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomne
     pd.testing.assert_frame_equal(scope["res"].boot_params, res.boot_params)
     pd.testing.assert_frame_equal(model.fit(n_boot=10, rng=res.seed).boot_params, res.boot_params)
     said = res.glance()["seed"].item()
-    assert f"from seed {said}." in methods_paragraph(res._record) and said in call_of(res._record)
+    assert f"from seed {said}." in res.methods() and said in call_of(res._record)
     blocks = cr.scan([FRAME[:100], FRAME[100:]])
     of_scan = cr.JRE.from_formula("y ~ x1", blocks, treat="d").fit(n_replicates=20, cov_type="robust", rng=rng())
     scope = {"data": blocks}

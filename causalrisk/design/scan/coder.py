@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map
 
 T = TypeVar("T")
+MINUTES = 100  # seconds from which the time left is in minutes
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 OTHER_DATA = "the data are not those of the first pass: "
 
@@ -138,16 +140,36 @@ class PassCounter:
 
     Parameters
     ----------
+    expected : int, optional
+        About how many there will be, where that is known.
     passes : int, default 0
         How many have begun.
+    start : float, optional
+        When the first began, in seconds.
     """
 
+    expected: int | None = None
     passes: int = 0
+    start: float | None = None
 
     def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
         """Begin a pass over so many rows; as `progress_bar`."""
-        self.passes += 1
-        return progress_bar(rows, True, f"pass {self.passes}", "row", leave=False)
+        now = time.monotonic()
+        self.start = now if self.start is None else self.start
+        done, self.passes = self.passes, self.passes + 1
+        return progress_bar(
+            rows, True, f"pass {self.passes}{self._outlook(done, now - self.start)}", "row", leave=False
+        )
+
+    def _outlook(self, done: int, seconds: float) -> str:
+        """Say of how many passes this one is, and what time is left; nothing where that is not known."""
+        if self.expected is None or done >= self.expected:
+            return ""
+        text = f" of about {self.expected}"
+        if not done:
+            return text
+        left = seconds / done * (self.expected - done)
+        return f"{text}, about {left:.0f} s left" if left < MINUTES else f"{text}, about {left / 60:.0f} min left"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.sample import BlockSample, ScannedSample
 from causalrisk.estimators.separate import FullFit, SolvedMeans, influence_of_estimates, row_weights, solve_means
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import JRE, Specification
 from causalrisk.estimators.training import (
     LEVEL_TOLERANCE,
     Level,
@@ -183,11 +183,45 @@ def problem_of(
             target=target,
             family=family,
             workers=workers,
-            passes=PassCounter() if inference.progress else None,
+            passes=PassCounter(expected_passes(design, spec, options, inference)) if inference.progress else None,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),
         )
     )
+
+
+NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
+
+
+def expected_passes(
+    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> int | None:
+    """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+
+    Returns
+    -------
+    int or None
+        None where it is not known: with trimming, and where JRE has nonlinear outcome models.
+    """
+    joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
+    if options.trim is not None or (joint and nonlinear):
+        return None
+    likelihoods = int(spec.uses_propensity) + int(nonlinear)
+    expected = 4 + NEWTON * likelihoods + ANCHORS * joint
+    if inference.resolved(design.cluster_name is not None, joint=joint)[0] == "bootstrap":
+        expected += 3 + 4 * likelihoods
+    return expected
 
 
 def _kept_sample(problem: Problem, empty: BlockSample) -> ScannedSample:

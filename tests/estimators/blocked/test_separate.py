@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -356,6 +358,33 @@ def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, clie
     lines = shown.split("\n")[:-1]
     assert [line.rpartition("\r")[2] for line in lines] == [f"pass {k + 1}: 900 of 900 rows" for k in range(len(lines))]
     assert lines[0].count("rows") == 3  # blocks with rows
+
+
+@pytest.mark.parametrize("outcome", ["y ~ x1", "b ~ x1"])
+@pytest.mark.parametrize("model", [OutcomeRegression, Hajek, IPWRA, AIPW, JRE])
+@pytest.mark.parametrize("fit", [{}, {"n_boot": 20}])
+def test_progress_tells_of_about_how_many_passes_and_the_time_left(model, outcome, fit, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    clock = itertools.count(0.0, 30.0)  # a pass begins every half minute
+    coder = sys.modules["causalrisk.design.scan.coder"]
+    monkeypatch.setattr(coder, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    frame = simulate(300).assign(b=lambda f: (f.y > 1).astype(int))
+    family = "binomial" if outcome.startswith("b") else "gaussian"
+    options = {"n_replicates": 20, **(fit or {"cov_type": "robust"})} if model is JRE else fit
+    made = model.from_formula(outcome, scan([frame[:100], frame[100:]]), treat="d", family=family)
+    made.fit(progress=True, **options)
+    lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.split("\n")[:-1]]
+    if model is JRE and family == "binomial":
+        assert not any("about" in line for line in lines)
+        return
+    expected = {int(word) for line in lines for word in re.findall(r"pass \d+ of about (\d+)", line)}
+    (told,) = expected
+    assert abs(told - len(lines)) <= max(2, 0.2 * told)
+    assert "left" not in lines[0]
+    for k, line in enumerate(lines[1:told], start=1):
+        seconds = 30 * (told - k)
+        left = f"{seconds} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        assert line.startswith(f"pass {k + 1} of about {told}, about {left} left: ")
 
 
 def test_rows_are_numbered_as_in_the_data(births):
