@@ -57,16 +57,25 @@ def influence(
     >>> bool((changes.abs() > res.effect_se).any())
     False
     """
-    replicated = record.joint is not None
-    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if top is not None:
         whole_number("top", top, 1)
     position = record.contrast_position(arm)
+    frame = influence_tables(record, influence_method(record, method, clusters), clusters)[position - 1]
+    return frame if top is None else most_influential(frame, top)
+
+
+def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
+    """Return how the influence of rows or clusters is computed, checked, the default chosen by their number."""
+    replicated = record.joint is not None
+    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if clusters and record.design.cluster is None:
         raise OptionError('clusters=True, and the fit has no clusters.\nType  cluster="site"  in from_formula, or leave it out.')
-    method = method or _influence_method(_left_out(record, clusters), replicated)
-    frame = influence_tables(record, method, clusters)[position - 1]
-    return frame if top is None else most_influential(frame, top)
+    n = _left_out(record, clusters)
+    if method is not None:
+        return method
+    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
+        return "exact"
+    return "shifted" if replicated and n <= EXACT_ROWS else "influence"
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -104,9 +113,3 @@ def _left_out(record: FitRecord, clusters: bool) -> float:
     """Return the number of rows whose influence takes as long as that of the rows, or of the clusters, of a fit."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
 
-
-def _influence_method(n: float, replicated: bool) -> str:
-    """Return how the influence of n rows is computed unless it is said."""
-    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
-        return "exact"
-    return "shifted" if replicated and n <= EXACT_ROWS else "influence"
