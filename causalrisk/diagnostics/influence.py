@@ -69,7 +69,9 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool) -> s
     replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if clusters and record.design.cluster is None:
-        raise OptionError('clusters=True, and the fit has no clusters.\nType  cluster="site"  in from_formula, or leave it out.')
+        raise OptionError(
+            "clusters=True, and the fit has no clusters.\nType  clusters=False, or fit the model with cluster=."
+        )
     n = _left_out(record, clusters)
     if method is not None:
         return method
@@ -112,4 +114,3 @@ def quick_method(record: FitRecord, clusters: bool = False) -> str:
 def _left_out(record: FitRecord, clusters: bool) -> float:
     """Return the number of rows whose influence takes as long as that of the rows, or of the clusters, of a fit."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
-

@@ -137,8 +137,10 @@ def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
 
 
 def test_a_small_net_bias_is_on_the_axis_and_one_off_the_scale_has_its_number(ax):
-    table = pd.DataFrame({"RMS error": [808.0, 805, 812], "RMS net": [6.92, 11.77, 1e-9], "sampling SD": [808.0, 805, 812]},
-                         index=["IPWRA", "JRE", "Other"])  # fmt: skip
+    sizes = [808.0, 805, 812]
+    table = pd.DataFrame(
+        {"RMS error": sizes, "RMS net": [6.92, 11.77, 1e-9], "sampling SD": sizes}, index=["IPWRA", "JRE", "Other"]
+    )
     plots.draw_risk(table, "dollars", ax)
     np.testing.assert_allclose(lines(ax)["net bias"][0], [6.92, 11.77])
     assert [text.get_text() for text in ax.texts] == ["1e-09"]

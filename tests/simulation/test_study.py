@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -445,9 +446,9 @@ def test_plot_of_ratios_far_apart_and_not_well_known(small):
         assert (ends > left).all() and (ends < right).all()
     renderer = ax.figure.canvas.get_renderer()
     boxes = [tick.label1.get_window_extent(renderer) for tick in ax.xaxis.get_major_ticks()]
-    boxes = [box for box in boxes if 0 < box.width and ax.bbox.x0 <= box.x0 + box.width / 2 <= ax.bbox.x1]
+    boxes = [box for box in boxes if box.width > 0 and ax.bbox.x0 <= box.x0 + box.width / 2 <= ax.bbox.x1]
     assert len(boxes) > 1
-    assert all(one.x1 < other.x0 for one, other in zip(boxes, boxes[1:], strict=False))
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
     legend = ax.get_legend()
     if legend is not None:
         assert legend.get_window_extent(renderer).y0 >= ax.bbox.y1

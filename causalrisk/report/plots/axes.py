@@ -77,9 +77,8 @@ def panel_by_arm(
     if ax is None and count > 1:
         across = min(count, 3)
         down = -(-count // across)
-        figure, axes = _pyplot().subplots(
-            down, across, figsize=(5.2 * across, 4.2 * down), layout="constrained", squeeze=False
-        )
+        size = (5.2 * across, 4.2 * down)
+        axes = _pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
         for empty in axes.flat[count:]:
             empty.remove()
         return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])

@@ -190,9 +190,7 @@ def draw_changes(
     return draw_influence(table, labels=labels, named=top, names=names, ax=axes_or_new(ax))
 
 
-def draw_influence(
-    table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any
-) -> Any:
+def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any) -> Any:
     """Draw how much each row or cluster moves the effect against its share of the weight of its arm.
 
     Parameters
