@@ -38,7 +38,7 @@ def influence(
     -------
     DataFrame
         On the index of the data: arm, "change" (the effect without the row less the effect), "in std errors", and
-        "weight share", the share of the weight of its arm. On the clusters: "n", its rows, and the arm in which its
+        "weight share", the share of the weight of its arm. On the clusters: "n", its observations, and the arm in which its
         share of the weight is largest, with that share.
 
     Raises
@@ -91,7 +91,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         np.add.at(shares, (design.cluster, design.arm), share)
         share, arm = shares.max(axis=1), shares.argmax(axis=1)
         index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
-        common["n"] = np.bincount(design.cluster)
+        common["n"] = np.bincount(design.cluster, design.units).astype(int)
     common["arm"] = np.array(design.labels)[arm]
     tables = []
     for change, se in zip(effect_changes(record, method, clusters).T, record.std_errors, strict=False):
