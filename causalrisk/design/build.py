@@ -120,7 +120,9 @@ def freeze(
     )
     for note in notes:
         warn_user(note, DesignWarning)
-    cluster, clusters = (None, None) if by.cluster is None else cluster_codes(rows.of(by.cluster.values), by.cluster.name)
+    cluster, clusters = None, None
+    if by.cluster is not None:
+        cluster, clusters = cluster_codes(rows.of(by.cluster.values), by.cluster.name)
     return Design(
         y=models.y,
         X=matrices.X,

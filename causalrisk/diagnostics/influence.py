@@ -38,7 +38,7 @@ def influence(
     -------
     DataFrame
         On the index of the data: arm, "change" (the effect without the row less the effect), "in std errors", and
-        "weight share", the share of the weight of its arm. On the clusters: "n", its rows, and the arm in which its
+        "weight share", the share of the weight of its arm. On the clusters: "n", its observations, and the arm in which its
         share of the weight is largest, with that share.
 
     Raises
@@ -57,16 +57,27 @@ def influence(
     >>> bool((changes.abs() > res.effect_se).any())
     False
     """
-    replicated = record.joint is not None
-    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if top is not None:
         whole_number("top", top, 1)
     position = record.contrast_position(arm)
-    if clusters and record.design.cluster is None:
-        raise OptionError('clusters=True, and the fit has no clusters.\nType  cluster="site"  in from_formula, or leave it out.')
-    method = method or _influence_method(_left_out(record, clusters), replicated)
-    frame = influence_tables(record, method, clusters)[position - 1]
+    frame = influence_tables(record, influence_method(record, method, clusters), clusters)[position - 1]
     return frame if top is None else most_influential(frame, top)
+
+
+def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
+    """Return how the influence of rows or clusters is computed, checked, the default chosen by their number."""
+    replicated = record.joint is not None
+    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
+    if clusters and record.design.cluster is None:
+        raise OptionError(
+            "clusters=True, and the fit has no clusters.\nType  clusters=False, or fit the model with cluster=."
+        )
+    n = _left_out(record, clusters)
+    if method is not None:
+        return method
+    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
+        return "exact"
+    return "shifted" if replicated and n <= EXACT_ROWS else "influence"
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -80,7 +91,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         np.add.at(shares, (design.cluster, design.arm), share)
         share, arm = shares.max(axis=1), shares.argmax(axis=1)
         index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
-        common["n"] = np.bincount(design.cluster)
+        common["n"] = np.bincount(design.cluster, design.units).astype(int)
     common["arm"] = np.array(design.labels)[arm]
     tables = []
     for change, se in zip(effect_changes(record, method, clusters).T, record.std_errors, strict=False):
@@ -103,10 +114,3 @@ def quick_method(record: FitRecord, clusters: bool = False) -> str:
 def _left_out(record: FitRecord, clusters: bool) -> float:
     """Return the number of rows whose influence takes as long as that of the rows, or of the clusters, of a fit."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
-
-
-def _influence_method(n: float, replicated: bool) -> str:
-    """Return how the influence of n rows is computed unless it is said."""
-    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
-        return "exact"
-    return "shifted" if replicated and n <= EXACT_ROWS else "influence"

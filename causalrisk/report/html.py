@@ -68,6 +68,7 @@ nav ul { columns: 2; padding-left: 1.2rem; }
   th, td { padding: .1rem .22rem; }
   .summary table { font-size: .63rem; }
   .summary th, .summary td { padding: .1rem; }
+  .summary td + th { padding-left: .6rem; }
 }
 @page { margin: 18mm 15mm; }
 @media print {

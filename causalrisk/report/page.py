@@ -426,7 +426,8 @@ def _influential(record: FitRecord) -> str:
 
 
 def _influence(record: FitRecord) -> Part:
-    clusters, cluster = record.design.cluster is not None, record.design.cluster_name
+    clusters = record.design.cluster is not None
+    named = (str(record.design.cluster_name), record.design.n_clusters) if clusters else None
     method, what = quick_method(record, clusters), "cluster" if clusters else "row"
     numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
     counted = ", counted from 0 in the data" if numbered else ""
@@ -435,7 +436,7 @@ def _influence(record: FitRecord) -> Part:
     for position, table in enumerate(influence_tables(record, method, clusters), start=1):
         contrast = record.contrasts[position - 1]
         top, of = most_influential(table, TOP), _of(record, contrast)
-        readings[contrast] = read_influence(top, method == "influence", cluster)
+        readings[contrast] = read_influence(top, method == "influence", named)
         figure = figure_html(
             partial(_draw_changes, record, table, position),
             f"Change of the effect{of} without each {what}, against its share of the weight. "

@@ -21,7 +21,8 @@ SOME_LEFT = 2 / 3  # effective rows over rows
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
 MOVES, MOVES_MUCH = 0.25, 1.0  # standard errors
-ONE_ROW, ONE_ROW_MUCH = 0.25, 0.5  # standard errors
+ONE_ROW = 0.25  # standard errors; twice that is much
+ONE_CLUSTER = 3  # times what one of the clusters moves the effect by on average
 FAILED = 0.01
 
 
@@ -171,19 +172,23 @@ def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
     return Reading(verdict, f"{headline}.", tuple(texts))
 
 
-def read_influence(table: pd.DataFrame, approximate: bool, cluster: str | None = None) -> Reading:
-    """Read the rows of `influence(top=)`, the first the most influential; or its clusters, by their variable."""
+def read_influence(table: pd.DataFrame, approximate: bool, clusters: tuple[str, int] | None = None) -> Reading:
+    """Read the rows of `influence(top=)`, the first the most influential, or the clusters, by variable and number.
+
+    A cluster moves the effect by the standard error over the root of their number on average.
+    """
     label, first = table.index[0], table.iloc[0]
     size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
-    verdict = BAD if size > ONE_ROW_MUCH else CAUTION if size > ONE_ROW else GOOD
-    what, several = f"row {label}" if cluster is None else f"{cluster} {label}", "rows" if cluster is None else "clusters"
-    headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
     share = f"{first['weight share']:.1%} of the weight of"
-    held = (
-        f"That row is in arm {first['arm']} and holds {share} its arm."
-        if cluster is None
-        else f"That cluster has {count(int(first['n']), 'row')} and holds up to {share} an arm (arm {first['arm']})."
-    )
+    if clusters is None:
+        what, several, limit = f"row {label}", "rows", ONE_ROW
+        held = f"That row is in arm {first['arm']} and holds {share} its arm."
+    else:
+        what, several = f"the cluster {clusters[0]} = {label}", "clusters"
+        limit = max(ONE_ROW, ONE_CLUSTER / clusters[1] ** 0.5)
+        held = f"That cluster has {count(int(first['n']), 'row')} and holds up to {share} an arm (arm {first['arm']})."
+    verdict = BAD if size > 2 * limit else CAUTION if size > limit else GOOD
+    headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
     texts = [f"{held} The {len(table)} most influential {several} are listed."]
     if verdict != GOOD:
         texts.append(f"Look at these {several}: an error of recording, or a kind of case of which there are too few?")

@@ -199,7 +199,9 @@ def table_one(
     if weights is not None:
         given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
     weight, units = _weighing(read_weights(given, weight_type), given, weight_type, len(table.index), told)
-    labels, groups, grouping = (), [], None
+    labels: tuple[str, ...] = ()
+    groups: list[np.ndarray] = []
+    grouping = None
     if by is not None:
         options = {"treated": treated, "reference": reference}
         labels, groups, grouping = _groups(by, table=table, options=options, levels=levels or {}, told=told)
@@ -426,7 +428,9 @@ def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[st
 
 def _indicator(covariate: Covariate) -> Covariate:
     """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
-    known = [] if covariate.code is not None else np.unique(covariate.column[~np.isnan(covariate.column)])
+    if covariate.code is not None:
+        return covariate
+    known = np.unique(covariate.column[~np.isnan(covariate.column)])
     if len(known) != 2 or set(known) == {0.0, 1.0}:
         return covariate
     indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == known[1]).astype(float))
@@ -535,7 +539,11 @@ def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Arr
 
     Examples
     --------
-    >>> ages, rows, half = np.array([20.0, 30, 40]), np.array([1.0, 1, 2]), np.array([0.5])
+    >>> ages, rows, half = (
+    ...     np.array([20.0, 30, 40]),
+    ...     np.array([1.0, 1, 2]),
+    ...     np.array([0.5]),
+    ... )
     >>> quantiles(ages, rows, half, True), quantiles(ages, rows, half, False)
     (array([35.]), array([30.]))
     """

@@ -12,12 +12,14 @@ from scipy.special import ndtri
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.plots import axes_or_new, verbatim
+from causalrisk.report.plots.axes import ABOVE
 from causalrisk.report.tables.summary import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design
 
 KEYS = ["design", "n", "estimator"]
+WIDE = 50  # largest over smallest of an axis, beyond which ticks at 1, 2, 5 run into each other
 WIDTHS = (0, 9, 9, 9, 8, 8, 9, 8, 8)
 
 
@@ -167,7 +169,7 @@ class StudyResults:
         return notes
 
     def plot(self, ax: Any = None, estimators: Sequence[str] | None = None) -> Any:
-        """Plot mean squared errors relative to the reference, with two Monte Carlo errors either side.
+        """Plot mean squared errors relative to the reference, with two Monte Carlo errors of the logarithm either side.
 
         Parameters
         ----------
@@ -188,22 +190,26 @@ class StudyResults:
         """
         ax = axes_or_new(ax, rows=len(self.table.groupby(level=["design", "n"])))
         table = self.table
+        limits = [1.0, 1.0]
         cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
         shown = [e for e in self.estimators if e != self.reference] if estimators is None else list(estimators)
         for k, label in enumerate(shown):
             part = table.xs(label, level="estimator")
             rows = [len(cells) - 1 - cells.index(key) + 0.12 * ((len(shown) - 1) / 2 - k) for key in part.index]
-            spread = 2 * part["mse_ratio_mc"]
-            ax.errorbar(part["mse_ratio"], rows, xerr=spread, fmt="o", ms=4, lw=1, label=verbatim(label))
+            ratio = part["mse_ratio"].to_numpy()
+            factor = np.exp(2 * part["mse_ratio_mc"].to_numpy() / ratio)
+            spread = ratio - ratio / factor, ratio * factor - ratio
+            ax.errorbar(ratio, rows, xerr=spread, fmt="o", ms=4, lw=1, label=verbatim(label))
+            limits = [np.nanmin([limits[0], *ratio / factor]), np.nanmax([limits[1], *ratio * factor])]
         ax.axvline(1, color="0.7", linestyle="--", linewidth=1, zorder=0)
         ax.set_yticks(range(len(cells)), [verbatim(f"{design}, n {n}") for design, n in reversed(cells)])
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(_log_locator())
+        ax.xaxis.set_major_locator(_log_locator(limits[1] / limits[0]))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         ax.set_xlabel(verbatim(f"mean squared error relative to {self.reference}"))
         if len(shown) > 1:
-            ax.legend(frameon=False)
+            ax.legend(ncols=min(len(shown), 4), **ABOVE)
         return ax
 
     def __repr__(self) -> str:
@@ -216,8 +222,8 @@ class StudyResults:
         return self.summary().as_html()
 
 
-def _log_locator() -> Any:
-    """Return a locator of ticks at 1, 2, 5, 10, ..."""
+def _log_locator(span: float) -> Any:
+    """Return a locator of ticks at 1, 2, 5, 10, ..., or at 1, 10, ... where the largest over the smallest is large."""
     from matplotlib.ticker import LogLocator
 
-    return LogLocator(subs=(1, 2, 5))
+    return LogLocator(subs=(1, 2, 5) if span < WIDE else (1,))

@@ -191,6 +191,15 @@ class Column(Case):
         return self.call(data=self.frame(self.converted))
 
 
+class ManyLevels(Column):
+    """A column with too many levels; the message has two statements."""
+
+    def follow(self, heard):
+        data = self.frame(self.values)
+        exec(heard.message.rpartition("Type  ")[2].removesuffix("."), NAMES | {"data": data})
+        return self.call(data=data)
+
+
 def res_of(estimator=IPWRA, **options):
     return lambda: model(estimator, **options).fit()
 
@@ -1125,6 +1134,20 @@ FURTHER = {  # of covariates, tables and pooling
         lambda **o: causalrisk.table_one(["x1"], DATA, by="drug", **o).frame,
         {"reference": "none"},
         {"reference": "drug"},
+    ),
+    "treated of several groups": Case(
+        lambda **o: causalrisk.table_one(["x1"], DATA, by="dose", **o).frame,
+        {"treated": "none"},
+        {"reference": "high"},
+    ),
+    "levels of a table": ManyLevels(
+        [f"l{i}" for i in range(N)],
+        [f"l{i}" if i < 20 else "other" for i in range(N)],
+        call=lambda data: causalrisk.table_one(["x2"], data, by="d").frame,
+    ),
+    "clusters left out": Case(lambda **o: fit().influence(**o), {"clusters": True}, {"clusters": False}),
+    "label of LaTeX": Case(
+        lambda **o: causalrisk.etable([fit()]).as_latex(**o), {"label": "tab}{1"}, {"label": "tab-1"}
     ),
     "ending of a summary": Expression(
         lambda: fit().summary().save("a.doc"),

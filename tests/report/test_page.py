@@ -27,9 +27,10 @@ from causalrisk.report.readings import (
     read_influence,
     read_overlap,
     read_penalty,
+    read_sensitivity,
     read_trimming,
 )
-from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS
+from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
 from tests.report.test_explain import FRAME, KINDS, fitted, matching
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -256,6 +257,9 @@ def test_verdicts_of_the_others():
     assert (
         "Without row r7 the effect would move by -3.000, 0.60 standard errors" in read_influence(rows, False).headline
     )
+    clinic = rows.assign(n=[30])
+    for number, verdict in ((20, GOOD), (50, CAUTION), (500, BAD)):  # 3 / sqrt(G) is 0.67, 0.42, 0.13
+        assert read_influence(clinic, False, ("clinic", number)).verdict == verdict
     curve = pd.DataFrame({"n": [100.0, 80, np.nan], "effect": [10.0, 14.0, np.nan], "std err": [4.0, 5.0, np.nan]},
                          index=["all", "[0.1, 0.9]", "[0.2, 0.8]"])  # fmt: skip
     assert read_trimming(curve, 4.0).verdict == CAUTION
@@ -273,11 +277,34 @@ def test_verdicts_of_the_others():
     )
     reading = read_anchor(anchors, 1.0, 0.9)
     assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
-    assert "0.3 was chosen by rows held out" in reading.texts[0]
+    assert "0.3 was chosen by rows held out" in reading.texts[0] and "0.8 times that of" in reading.texts[0]
+    nearly = anchors.assign(**{"variance ratio": [1.0, 1.004]})
+    assert "is 1.004 times that of" in read_anchor(nearly, 1.0, 0.9).texts[0]
     values = np.random.default_rng(0).normal(size=500)
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 600, 0.05).verdict == CAUTION
+
+
+def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
+    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "standardized difference"})
+    assert read_sensitivity(clear, 0.05).headline.startswith("To explain the effect away, a confounder would need a ")
+    assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
+    unclear = clear.replace({2.1: 1.0})
+    start = "There is no clear effect to explain away: the 90% interval already includes zero."
+    assert read_sensitivity(unclear, 0.1).headline.startswith(start)
+    ratio = unclear.replace({"standardized difference": "ratio of the means"})
+    assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
+
+
+def test_with_clusters_clusters_are_left_out(tmp_path):
+    data = simulate(300, seed=2).assign(clinic=[f"no. {k}" for k in np.arange(300) % 25])
+    res = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster="clinic").fit()
+    reader = read(res.report(tmp_path / "clinics.html"))
+    first = res.influence(top=1, clusters=True)
+    assert "Influential clusters" in reader.text and "Influential rows" not in reader.text
+    assert f"Without the cluster clinic = {first.index[0]} the effect would move by" in reader.text
+    assert f"holds up to {100 * first['weight share'].iloc[0]:.1f}% of the weight of an arm" in reader.text
 
 
 def test_methods_cite_what_was_used(cattaneo, tmp_path):
@@ -304,7 +331,14 @@ CHECK = """<script>window.addEventListener('load', () => {
   const out = document.createElement('p');
   out.id = 'checked';
   const width = document.documentElement.clientWidth;
-  out.textContent = `images ${document.images.length} bad ${bad} wide ${wide} at ${width}`;
+  const box = cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return range.getBoundingClientRect();
+  };
+  const pairs = [...document.querySelectorAll('.summary td + th')].filter(th => th.textContent.trim());
+  const gap = Math.min(...pairs.map(th => box(th).left - box(th.previousElementSibling).right));
+  out.textContent = `images ${document.images.length} bad ${bad} wide ${wide} at ${width}, halves apart ${gap > 6}`;
   document.body.append(out);
 });</script></body>"""
 
@@ -329,4 +363,4 @@ def test_in_a_browser(jobs_page, tmp_path):
         tmp_path, "--allow-file-access-from-files", "--virtual-time-budget=5000", "--dump-dom",
         f"file://{tmp_path / 'phone.html'}",
     )  # fmt: skip
-    assert re.search("<title>(.*?)</title>", dumped.stdout)[1] == "images 7 bad 0 wide false at 390"
+    assert re.search("<title>(.*?)</title>", dumped.stdout)[1] == "images 7 bad 0 wide false at 390, halves apart true"

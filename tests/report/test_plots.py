@@ -10,10 +10,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 import causalrisk as cr
+from causalrisk.report.plots import joint as plots
 from tests.conftest import RHS, simulate
 
 PLOTS = ["balance", "overlap", "cancellation", "risk", "anchor_path", "bootstrap", "influence", "calibration"]
@@ -35,6 +37,12 @@ def arms():
     frame = simulate(300, seed=5)
     frame["d"] = np.where(frame.x2 + np.random.default_rng(1).normal(size=300) > 0.8, 2, frame.d)
     return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=40)
+
+
+@pytest.fixture(scope="module")
+def resampled_arms():
+    frame = simulate(200, seed=5).assign(d=np.arange(200) % 3)
+    return cr.IPWRA.from_formula("y ~ x1", frame, treat="d", reference=0).fit(cov_type="bootstrap", n_boot=200)
 
 
 @pytest.fixture
@@ -125,7 +133,51 @@ def test_risk_shows_all_estimators_and_points_to_what_is_off_the_scale(res, ax):
     assert min(line.get_xdata().min() for line in ax.get_lines()) >= ax.get_xlim()[0]
     parts = table[["RMS net", "sampling SD"]].to_numpy()
     remote = sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "<")
-    assert remote == (parts < table["RMS error"].min() / 30).sum()
+    assert remote == (parts < table["RMS error"].min() / 300).sum()
+
+
+def test_a_small_net_bias_is_on_the_axis_and_one_off_the_scale_has_its_number(ax):
+    sizes = [808.0, 805, 812]
+    table = pd.DataFrame(
+        {"RMS error": sizes, "RMS net": [6.92, 11.77, 1e-9], "sampling SD": sizes}, index=["IPWRA", "JRE", "Other"]
+    )
+    plots.draw_risk(table, "dollars", ax)
+    np.testing.assert_allclose(lines(ax)["net bias"][0], [6.92, 11.77])
+    assert [text.get_text() for text in ax.texts] == ["1e-09"]
+    arrow = next(line for line in ax.get_lines() if line.get_marker() == "<")
+    left, right = np.log(ax.get_xlim())
+    for line in ax.get_lines():  # markers are wholly inside
+        assert (np.log(line.get_xdata()) > left + 0.02 * (right - left)).all()
+    assert arrow.get_clip_on()
+
+
+PANELS = ("overlap", "cancellation", "calibration", "influence", "bootstrap")
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_every_arm_is_drawn(arms, resampled_arms, name):
+    fit = resampled_arms if name == "bootstrap" else arms
+    plot = getattr(fit, f"plot_{name}")
+    panels = plot()
+    assert panels.shape == (2,) and len({ax.figure for ax in panels}) == 1
+    for ax, arm in zip(panels, ("1", "2"), strict=True):
+        alone = plot(Figure().subplots(), arm=arm)
+        assert (ax.get_xlabel(), ax.get_ylabel()) == (alone.get_xlabel(), alone.get_ylabel())
+        assert "comparisons" not in ax.get_xlabel()
+        for drawn, expected in zip(ax.get_lines(), alone.get_lines(), strict=True):
+            np.testing.assert_array_equal(drawn.get_xydata(), expected.get_xydata())
+    plt.close(panels[0].figure)
+    assert plot(Figure().subplots()).get_xlabel().endswith("(1 of 2 comparisons)")
+
+
+def test_clusters_are_drawn(ax):
+    data = simulate(240, seed=8)
+    fit = cr.IPWRA.from_formula(f"y ~ {RHS}", data.assign(site=np.arange(240) % 20), treat="d", cluster="site").fit()
+    fit.plot_influence(ax, top=3, clusters=True)
+    table = fit.influence(clusters=True)
+    assert sum(len(line.get_xdata()) for line in ax.get_lines() if line.get_linestyle() == "None") == 20
+    assert {text.get_text() for text in ax.texts} == {str(k) for k in fit.influence(top=3, clusters=True).index}
+    assert "cluster" in ax.get_ylabel() and table["weight share"].max() < 1
 
 
 def test_anchor_path(res, ax):

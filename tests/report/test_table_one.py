@@ -140,7 +140,7 @@ def test_weighted_numbers_are_those_of_r():
     assert table.tables[0].heads[1] == ["", "n 3778", "n 864", ""]
     married = births[births.mbsmoke == 0]
     share = f"{100 * found.loc[('mmarried', 0), 'mean']:.1f}%"
-    assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # the number of rows, their weighted share
+    assert cells(table)["mmarried"][0] == f"{married.mmarried.sum()} ({share})"  # rows, and their weighted share
     quartiles = cells(table_one(["fage", "medu"], births, median=["fage", "medu"], **options))
     for name in ("fage", "medu"):
         expected = [f"{row.q50:.0f} [{row.q25:.0f}, {row.q75:.0f}]" for _, row in found.loc[name].iterrows()]

@@ -5,7 +5,10 @@ Colours are those of Okabe and Ito, which colour-blind readers tell apart; marke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
@@ -43,6 +46,46 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
         return ax
     size = None if rows is None else (7.0, 1.2 + 0.4 * rows)
     return _pyplot().subplots(figsize=size, layout="constrained")[1]
+
+
+def panel_by_arm(
+    record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
+) -> Any:
+    """Draw a plot of each arm but the reference, a panel each, or of the one that was asked for.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    draw : callable
+        Takes the position of an arm, and the axes.
+    ax : matplotlib Axes, optional
+        Where to draw; of several arms the first, which the label of the horizontal axis then says.
+    arm : level or label, optional
+        The arm.
+    effect : bool
+        Whether the plot is of an effect, which the reference has not.
+
+    Returns
+    -------
+    matplotlib Axes or ndarray of Axes, shape (K - 1,)
+        The axes, or those of all panels.
+    """
+    if arm is not None:
+        return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
+    count = record.design.n_arms - 1
+    if ax is None and count > 1:
+        across = min(count, 3)
+        down = -(-count // across)
+        size = (5.2 * across, 4.2 * down)
+        axes = _pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
+        for empty in axes.flat[count:]:
+            empty.remove()
+        return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
+    ax = draw(1, axes_or_new(ax))
+    if count > 1:
+        ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
+    return ax
 
 
 def page_or_new(figure: Any) -> tuple[Any, Any]:

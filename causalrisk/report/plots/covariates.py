@@ -12,7 +12,7 @@ from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots.axes import ABOVE, BLUE, LINE, ORANGE, axes_or_new, verbatim
+from causalrisk.report.plots.axes import ABOVE, BLUE, LINE, ORANGE, axes_or_new, panel_by_arm, verbatim
 
 BALANCED = 0.1  # a difference below this is usually taken as balanced
 
@@ -103,23 +103,25 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     arm : level or label, optional
-        The arm, by default the first that is not the reference.
+        The arm; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or of several panels an array of Axes
         The plot: bars the rows as they are, black lines as they are weighted.
     """
-    design, position = record.design, record.arm_position(arm)
+    design = record.design
     rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
-    score = record.scores[position, rows]
     weight = (once * record.sample.restore(record.used_weight_fit.undivided))[rows]
-    members = [(design.arm == a)[rows] for a in (position, 0)]
-    labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
-    name = f"propensity score of {labels[0]}"
-    return draw_overlap(
-        [score[m] for m in members], weights=[weight[m] for m in members], labels=labels, name=name, ax=axes_or_new(ax)
-    )
+
+    def draw(position: int, ax: Any) -> Any:
+        score = record.scores[position, rows]
+        members = [(design.arm == a)[rows] for a in (position, 0)]
+        labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
+        scores, weights = ([values[m] for m in members] for values in (score, weight))
+        return draw_overlap(scores, weights=weights, labels=labels, name=f"propensity score of {labels[0]}", ax=ax)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequence[str], name: str, ax: Any) -> Any:
@@ -176,20 +178,21 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     bins : int, default 10
         Number of bins.
     arm : level or label, optional
-        The arm, by default the first that is not the reference.
+        The arm; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or of several panels an array of Axes
         The plot, with 95% intervals of the shares.
     """
-    design = record.design
-    label, table = design.labels[record.arm_position(arm)], calibration(record, bins)
-    if design.n_arms > 2:
-        table = table.loc[label]
-    return draw_calibration(
-        table, z=1.96, interval="95% interval", label=f"{design.treat_name} = {label}", ax=axes_or_new(ax)
-    )
+    design, table = record.design, calibration(record, bins)
+
+    def draw(position: int, ax: Any) -> Any:
+        label = design.labels[position]
+        own = table.loc[label] if design.n_arms > 2 else table
+        return draw_calibration(own, z=1.96, interval="95% interval", label=f"{design.treat_name} = {label}", ax=ax)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def draw_calibration(table: pd.DataFrame, z: float, interval: str, label: str, ax: Any) -> Any:

@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.diagnostics.influence import influence
+from causalrisk.diagnostics.influence import influence_method, influence_tables
 from causalrisk.errors import whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots.axes import ABOVE, BLUE, GREEN, LINE, ORANGE, PINK, axes_or_new, effect_label, verbatim
+from causalrisk.report.plots.axes import (
+    ABOVE,
+    BLUE,
+    GREEN,
+    LINE,
+    ORANGE,
+    PINK,
+    axes_or_new,
+    effect_label,
+    panel_by_arm,
+    verbatim,
+)
 
 ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
 
@@ -62,11 +73,11 @@ def plot_bootstrap(
     intervals : sequence of str
         Which to draw; methods of `conf_int`.
     arm : level or label, optional
-        The arm whose effect it is, by default the first that is not the reference.
+        The arm whose effect it is; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or of several panels an array of Axes
         The plot; "normal" is the interval of the summary.
 
     Raises
@@ -74,14 +85,16 @@ def plot_bootstrap(
     UnavailableError
         If the fit has no bootstrap.
     """
-    boot, position = record.used_boot, record.contrast_position(arm)
-    k = position - 1
-    limits = {method: conf_int(record, alpha, method).iloc[k] for method in intervals}
-    shown = {f"{100 * (1 - alpha):.4g}% {name}": (float(low), float(high)) for name, (low, high) in limits.items()}
-    estimate = float(record.estimate.params[k])
-    return draw_bootstrap(
-        boot.used[:, k], estimate=estimate, intervals=shown, label=effect_label(record, position), ax=axes_or_new(ax)
-    )
+    boot = record.used_boot
+    limits = {f"{100 * (1 - alpha):.4g}% {method}": conf_int(record, alpha, method) for method in intervals}
+
+    def draw(position: int, ax: Any) -> Any:
+        k = position - 1
+        shown = {name: (float(both.iloc[k, 0]), float(both.iloc[k, 1])) for name, both in limits.items()}
+        estimate, label = float(record.estimate.params[k]), effect_label(record, position)
+        return draw_bootstrap(boot.used[:, k], estimate=estimate, intervals=shown, label=label, ax=ax)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def draw_bootstrap(
@@ -148,17 +161,21 @@ def plot_influence(
     method, clusters
         As in `influence`.
     arm : level or label, optional
-        The arm whose effect it is, by default the first that is not the reference.
+        The arm whose effect it is; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or of several panels an array of Axes
         The plot.
     """
     whole_number("top", top, 1)
-    position = record.contrast_position(arm)
-    table = influence(record, method=method, arm=arm, clusters=clusters)
-    return draw_changes(record, table=table, ax=ax, top=top, position=position, clusters=clusters)
+    tables = influence_tables(record, influence_method(record, method, clusters), clusters)
+
+    def draw(position: int, ax: Any) -> Any:
+        table = tables[position - 1]
+        return draw_changes(record, table=table, ax=ax, top=top, position=position, clusters=clusters)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def draw_changes(
@@ -168,16 +185,12 @@ def draw_changes(
     design = record.design
     table = table.assign(arm=[f"{design.treat_name} = {label}" for label in table["arm"]])
     labels = [f"{design.treat_name} = {label}" for label in design.labels]
-    effect = record.effect_names[position - 1]
-    names = f"{effect} without the {'cluster' if clusters else 'row'}, less the {effect}", "share of the weight of its arm (%)"
-    if clusters:
-        names = names[0], "largest share of the weight of an arm (%)"
+    name = f"change of {record.effect_names[position - 1]} without the {'cluster' if clusters else 'row'}"
+    names = name, f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)"
     return draw_influence(table, labels=labels, named=top, names=names, ax=axes_or_new(ax))
 
 
-def draw_influence(
-    table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any
-) -> Any:
+def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any) -> Any:
     """Draw how much each row or cluster moves the effect against its share of the weight of its arm.
 
     Parameters

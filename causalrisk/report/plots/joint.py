@@ -14,9 +14,19 @@ from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots.axes import ABOVE, BLUE, GREY, LINE, ORANGE, axes_or_new, effect_label, verbatim
+from causalrisk.report.plots.axes import (
+    ABOVE,
+    BLUE,
+    GREY,
+    LINE,
+    ORANGE,
+    axes_or_new,
+    effect_label,
+    panel_by_arm,
+    verbatim,
+)
 
-REMOTE = 30  # biases smaller than the least root mean square by this factor are drawn at the edge
+REMOTE = 300  # biases smaller than the least root mean square by this factor are drawn at the edge, with their number
 
 
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -27,11 +37,11 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     arm : level or label, optional
-        The arm, by default the first that is not the reference.
+        The arm; by default a panel for each that is not the reference.
 
     Returns
     -------
-    matplotlib Axes
+    matplotlib Axes, or of several panels an array of Axes
         The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
         matter. Results of an estimator other than JRE are drawn in place of IPWRA.
     """
@@ -40,11 +50,14 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
 
 def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
     """Draw `plot_cancellation` from risks already computed."""
-    position, design = record.arm_position(arm), record.design
-    labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
-    own = record.spec.name
-    shown = {name: (risks.slopes[:, None] * risks.biases[name])[[0, position]] for name in _compared(own, risks.biases)}
-    return draw_cancellation(shown, labels, design.endog_name, axes_or_new(ax))
+    design, names = record.design, _compared(record.spec.name, risks.biases)
+
+    def draw(position: int, ax: Any) -> Any:
+        labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
+        shown = {name: (risks.slopes[:, None] * risks.biases[name])[[0, position]] for name in names}
+        return draw_cancellation(shown, labels, design.endog_name, ax)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
@@ -96,7 +109,7 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib Axes
-        The plot of `risk_table`, on a logarithmic scale; an arrow at the edge stands for less.
+        The plot of `risk_table`, on a logarithmic scale; an arrow at the edge has a number too small for it.
     """
     return draw_risk(risk_table(record), record.design.endog_name, axes_or_new(ax))
 
@@ -128,13 +141,15 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
     positive = table["RMS error"][table["RMS error"] > 0]
     least = positive.min() / REMOTE if len(positive) else 0.0
     for label, values, marker, edge, face, size in kinds:
-        near = (values >= least).to_numpy()
+        near, far = (values >= least).to_numpy(), (values < least).to_numpy()
         ax.plot(values[near], rows[near], marker, color=edge, markerfacecolor=face, markersize=size, label=label)
-        if not near.all():
-            ax.plot(np.full((~near).sum(), least), rows[~near], "<", color=edge, markerfacecolor=face, clip_on=False)
+        for row, value in zip(rows[far], values[far], strict=True):
+            ax.plot([least], [row], "<", color=edge, markerfacecolor=face)
+            ax.annotate(
+                f"{value:.1g}", (least, row), xytext=(6, 4), textcoords="offset points", fontsize="small", color=edge
+            )
     if least:
         ax.set_xscale("log")
-        ax.set_xlim(left=least)
     ax.set_yticks(rows, [verbatim(name) for name in table.index])
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.set_xlabel(f"root mean square over replicates ({verbatim(unit)})")

@@ -133,8 +133,9 @@ def _span(cells: Sequence[Any]) -> None:
         cell.paragraphs[0].clear()
     whole = cells[0].merge(cells[-1])
     whole.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
-    borders = whole._tc.tcPr.xpath("w:tcBorders")
-    _mark(borders[0] if borders else _mark(whole._tc.tcPr, "w:tcBorders"), "w:bottom", val="single", sz=THIN, space="0", color="000000")
+    drawn = whole._tc.tcPr.xpath("w:tcBorders")
+    borders = drawn[0] if drawn else _mark(whole._tc.tcPr, "w:tcBorders")
+    _mark(borders, "w:bottom", val="single", sz=THIN, space="0", color="000000")
 
 
 def _wanted(table: WordTable) -> list[float]:
