@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import pandas as pd
 
 from causalrisk.errors import DesignError
+from causalrisk.numerics.memory import memory
 
 SUMS = 6  # matrices of a resample (or a cluster) at a time: of a block, of those before, and on their way to the steps
-USUAL_MEMORY = 16e9  # bytes, where the system does not say
 COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
-
-
-def memory() -> float:
-    """Bytes of memory of this computer."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):  # not on every system
-        return USUAL_MEMORY
 
 
 def check_size(rows: int, columns: int, what: str) -> None:

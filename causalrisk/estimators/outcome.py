@@ -20,7 +20,7 @@ from causalrisk.numerics.linalg import (
     pairwise_columns,
     solve_definite,
 )
-from causalrisk.numerics.newton import Curvature, LikelihoodSums, NewtonFits, WeightedRows, maximize, refit_batch
+from causalrisk.numerics.newton import Curvature, LikelihoodSums, NewtonFits, WeightedRows, maximize
 from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
@@ -123,7 +123,7 @@ def fit_outcome(arm: ArmTraining) -> NewtonFits:
 
 
 class OutcomeRefitter:
-    """Refits the outcome model of one arm under many columns of weights at once.
+    """The outcome model of one arm under many columns of weights at once.
 
     Parameters
     ----------
@@ -155,13 +155,6 @@ class OutcomeRefitter:
         """Sum over the rows what the coefficients of a linear model, less the full-sample ones, solve."""
         gram = gram_matrices(self.pairs, weights, len(self.theta))
         return LikelihoodSums(gram, self.weighted_residual.T @ weights)
-
-    def refit(self, weights: Array) -> tuple[Array, NDArray[np.int8]]:
-        """Coefficients less the full-sample ones, shape (p, m), and failures, under training weights (n, m)."""
-        if self.family.linear:
-            return solved_change(self.equations(weights))
-        fits = refit_batch(self.batch(weights), self.theta, restart=self.theta)
-        return fits.coefficients - self.theta[:, None], outcome_failures(fits.failures)
 
 
 def solved_change(equations: LikelihoodSums) -> tuple[Array, NDArray[np.int8]]:

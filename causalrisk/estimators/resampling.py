@@ -88,7 +88,7 @@ class SampleResampler:
 
     def _with_frame(self, drawn: Array, draw: Callable[[Resampler], Array]) -> Array:
         parts = [drawn] if self.frame is None else [drawn, draw(self.frame)]
-        return self.sample.arrange(np.concatenate(parts))
+        return self.sample.arrange(drawn if len(parts) == 1 else np.concatenate(parts))
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:

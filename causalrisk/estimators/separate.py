@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from causalrisk.estimators.arm_means import ArmMean, ArmRows, RefittedRows, Sums
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimate import Estimate
-from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome
+from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome, outcome_failures, solved_change
 from causalrisk.estimators.refits import (
     RELATIVE_ROUNDING,
     ROWS_TOGETHER,
@@ -30,7 +30,7 @@ from causalrisk.estimators.refits import (
     count_totals,
     empty_arms,
 )
-from causalrisk.estimators.sample import Sample, part_of
+from causalrisk.estimators.sample import PART, Sample, part_of
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import (
     Level,
@@ -47,8 +47,8 @@ from causalrisk.estimators.training import (
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, solve
-from causalrisk.numerics.newton import NewtonFits
+from causalrisk.numerics.linalg import Array, row_blocks, solve
+from causalrisk.numerics.newton import LikelihoodSums, NewtonFits, PartedRows, WeightedRows, refit_batch
 from causalrisk.propensity.row_weights import KeptWeights, RowWeights
 from causalrisk.propensity.targets import FrameTarget, Target
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
@@ -472,20 +472,113 @@ class SeparateRefitter:
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`."""
-        rows, sample, gamma = self.rows, self.rows.sample, np.empty((0, counts.shape[1]))
+        sample, gamma = self.rows.sample, np.empty((0, counts.shape[1]))
         failures = [empty_arms(sample, counts)]
         if self.weight_fit is not None:
             fits = fits or self.weight_fit.refit(counts)
             failures.append(fits.failures)
             gamma = fits.coefficients
-        tilt, w = rows.weights(counts, gamma)
-        share = counts / count_totals(sample, counts)
-        change = np.empty((*rows.theta.shape, counts.shape[1]))
-        for a, training in enumerate(rows.training(counts, w)):
-            change[a], outcome_failures = rows.outcome[a].refit(training)
-            failures.append(outcome_failures)
-        theta = rows.theta[..., None] + change
-        refitted = rows.refitted(share, tilt, w, theta=theta)
-        means = rows.spec.mean.refit(lambda function: function(refitted))
+        resampled = ResampledRows(self._passes, counts, gamma, count_totals(sample, counts))
+        change, outcome_failures = resampled.outcome_change()
+        theta = self.rows.theta[..., None] + change
+        means = self.rows.spec.mean.refit(partial(resampled.over_refits, theta))
         n_gamma = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
-        return self.full.refits(means, theta, gamma[:n_gamma], first_failure(*failures))
+        return self.full.refits(means, theta, gamma[:n_gamma], first_failure(*failures, *outcome_failures))
+
+    def _passes(self) -> Iterator[tuple[slice, RefitRows]]:
+        """Begin a pass over the rows, a few at a time where there are many, for their arrays to stay small."""
+        sample, model = self.rows.sample, self.rows.model
+        if sample.n <= PART or not (model is None or model.by_rows):
+            yield slice(0, sample.n), self.rows
+            return
+        for part in row_blocks(sample.n):
+            some = None if model is None else model.part(part)
+            yield part, dataclasses.replace(self.rows, sample=sample.part(part), model=some)
+
+
+Weighed: TypeAlias = tuple[RefitRows, Array, Array, Array]
+
+
+@dataclass(frozen=True)
+class ResampledRows:
+    """All rows under a block of m resamples.
+
+    Parameters
+    ----------
+    passes : callable
+        Begins a pass: some of the rows, and which they are.
+    counts : ndarray, shape (n, m)
+        Multiplicities.
+    gamma : ndarray, shape (Q, m)
+        Propensity coefficients.
+    totals : ndarray, shape (m,)
+        As by `count_totals`.
+    """
+
+    passes: Callable[[], Iterator[tuple[slice, RefitRows]]]
+    counts: Array
+    gamma: Array
+    totals: Array
+
+    @cached_property
+    def whole(self) -> TargetSums:
+        """What weights are divided by."""
+        return add_up(self._target_sums(rows, self.counts[part]) for part, rows in self.passes())
+
+    def _target_sums(self, rows: RefitRows, counts: Array) -> TargetSums:
+        if rows.model is not None:
+            return rows.model.target_sums(rows.model.predictors(self.gamma), counts)
+        tilt = plain_tilt(rows.sample, rows.target, counts, np.ones(1))[:, 0] @ counts
+        return TargetSums(rows.sample.observed @ counts, tilt, tilt)
+
+    @cached_property
+    def at_once(self) -> Weighed | None:
+        """All rows with their weights, not to be made again in every pass; None where they come in parts."""
+        part, rows = next(self.passes())
+        if part.stop < len(self.counts):
+            return None
+        return rows, self.counts, *rows.weights(self.counts, self.gamma)
+
+    def weighed(self) -> Iterator[Weighed]:
+        """Begin a pass over the rows, with their multiplicities, tilt and importance weights."""
+        if self.at_once is not None:
+            yield self.at_once
+            return
+        for part, rows in self.passes():
+            counts = self.counts[part]
+            yield rows, counts, *rows.weights(counts, self.gamma, self.whole)
+
+    def outcome_change(self) -> tuple[Array, list[NDArray[np.int8]]]:
+        """Train the arms: coefficients less the full-sample ones, shape (K, p, m), and for each arm what failed."""
+        rows = next(self.passes())[1]
+        if rows.family.linear:
+            solved = [solved_change(sums) for sums in add_up(map(_equations, self.weighed()))]
+        else:
+            solved = [self._refitted_arm(a, theta) for a, theta in enumerate(rows.theta)]
+        return np.stack([change for change, _ in solved]), [failures for _, failures in solved]
+
+    def _refitted_arm(self, a: int, theta: Array) -> tuple[Array, NDArray[np.int8]]:
+        parts = partial(self._likelihoods, a)
+        likelihood = PartedRows(parts, self.counts.shape[1]) if self.at_once is None else next(parts())
+        fits = refit_batch(likelihood, theta, restart=theta)
+        return fits.coefficients - theta[:, None], outcome_failures(fits.failures)
+
+    def _likelihoods(self, a: int) -> Iterator[WeightedRows]:
+        """Begin a pass over the rows of an arm."""
+        for rows, counts, _, w in self.weighed():
+            if rows.sample.slices[a].stop > rows.sample.slices[a].start:
+                yield rows.outcome[a].batch(rows.training(counts, w)[a])
+
+    def over_refits(self, theta: Array, function: Callable[[RefittedRows], Array]) -> Array:
+        """Make a pass over the rows under outcome coefficients (K, p, m): a function's sums."""
+        return add_up(
+            function(rows.refitted(counts / self.totals, tilt, w, theta=theta))
+            for rows, counts, tilt, w in self.weighed()
+        )
+
+
+def _equations(weighed: Weighed) -> tuple[LikelihoodSums, ...]:
+    """Sum what the coefficients of linear outcome models solve."""
+    rows, counts, _, w = weighed
+    pairs = zip(rows.outcome, rows.training(counts, w), strict=True)
+    return tuple(model.equations(weights) for model, weights in pairs)

@@ -34,6 +34,7 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 
+ARRAYS = 12  # with a number for each row and resample, at a time: of JRE; the other estimators have four
 LEAST_TASKS = 8  # that are left for processors to share
 
 
@@ -183,8 +184,7 @@ def bootstrap(
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    columns = sample.X.columns.shape[1] + sample.Z.columns.shape[1]
-    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * (columns + 8))
+    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * ARRAYS)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     boot = run_bootstrap(
         refitter,

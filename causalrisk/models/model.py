@@ -403,7 +403,8 @@ class CausalModel(metaclass=Advising):
             Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or of a scan the rows
             of the current pass.
         memory : float, optional
-            Budget in bytes for the resamples in flight.
+            Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default half of the memory
+            that is free. One block of 32 is worked on in any case. Results do not depend on it.
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.

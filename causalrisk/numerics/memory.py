@@ -1,10 +1,13 @@
-"""Memory that arrays have left is kept by the process for the next ones."""
+"""How much memory there is; memory that arrays have left is kept by the process for the next ones."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST, KEPT = 2**25, 2**26  # bytes; the largest MMAP_THRESHOLD that the C library of Linux takes is the first
@@ -22,3 +25,63 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(MMAP_THRESHOLD, LARGEST)
         mallopt(TRIM_THRESHOLD, KEPT)
+
+
+USUAL_MEMORY = 16e9  # bytes, where the system does not say
+
+
+def memory() -> float:
+    """Bytes of memory of this computer."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return USUAL_MEMORY
+
+
+def free_memory(root: str = "/") -> float:
+    """Bytes of memory that can be had without taking them from others.
+
+    Parameters
+    ----------
+    root : str
+        Where the files of the system begin.
+
+    Returns
+    -------
+    float
+        What Linux says is available, or what the control group of the process (a container, a batch job) leaves of its
+        limit, if that is less; on other systems all memory, or what psutil says where it is imported.
+    """
+    psutil = sys.modules.get("psutil")
+    known = [memory() if psutil is None else float(psutil.virtual_memory().available)]
+    known += [1024.0 * size for size in _lines(Path(root, "proc/meminfo"), "MemAvailable:")]
+    for folder in _groups(Path(root)):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            files_again = sum(_lines(folder / "memory.stat", "inactive_file"))  # in memory, and on a disk as well
+            for most, now in zip(_lines(folder / limit), _lines(folder / used), strict=False):
+                known.append(max(most - now + files_again, 0.0))
+    return min(known)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Folders of the control groups that the process is in, of both versions, from its own up."""
+    try:
+        lines = Path(root, "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if kinds in ("", "memory"):
+            top = root / "sys/fs/cgroup" / kinds
+            own = top / path.lstrip("/")
+            yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
+
+
+def _lines(path: Path, name: str = "") -> list[float]:
+    """Return the number that a file of the system has, in the line of that name; nothing where it has none."""
+    try:
+        words = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return []
+    found = [line[1] for line in words if len(line) > 1 and line[0] == name] if name else [line[0] for line in words]
+    return [float(number) for number in found[:1] if number.isdigit()]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 
+DRAWN = 2**20  # units that are drawn at a time, of some resamples or of one
 WIDTH = 32  # resamples per block: part of the definition of the random stream, so never a tuning option
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
 
@@ -218,12 +219,17 @@ def _gammas(shapes: Array, rng: np.random.Generator, width: int) -> Array:
 
 def _draws(start: Array, rng: np.random.Generator, width: int) -> Array:
     """Draw as many units as there are, with replacement, from units that each stand `start` times; (n, width)."""
-    n = len(start)
-    if not (start == 1).all():
-        total = start.sum()
-        return rng.multinomial(round(total), start / total, size=width).T.astype(float)
-    drawn = rng.integers(0, n, size=(width, n)) + n * np.arange(width)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n * width).reshape(width, n).T.astype(float)
+    n, total, equal = len(start), start.sum(), (start == 1).all()
+    drawn = np.empty((width, n))
+    step = max(DRAWN // n, 1)  # whole numbers of some resamples at a time; the random stream is the same
+    for first in range(0, width, step):
+        some = drawn[first : first + step]
+        if equal:
+            units = rng.integers(0, n, size=some.shape) + n * np.arange(len(some))[:, None]
+            some[:] = np.bincount(units.ravel(), minlength=some.size).reshape(some.shape)
+        else:
+            some[:] = rng.multinomial(round(total), start / total, size=len(some))
+    return drawn.T
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:

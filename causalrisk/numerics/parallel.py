@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import ResampleWarning, warn_user
-from causalrisk.numerics.memory import keep_freed_memory
+from causalrisk.numerics.memory import free_memory, keep_freed_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -246,7 +246,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
     n_jobs : int
         Workers asked for; -1 means one per processor.
     memory : float or None
-        Budget in bytes; None means no limit.
+        Budget in bytes; None means half of what is free.
     block_bytes : float
         Working memory of a block.
 
@@ -256,7 +256,8 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
         At least 1.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    return wanted if memory is None else max(1, min(wanted, int(memory // block_bytes)))
+    budget = free_memory() / 2 if memory is None else memory
+    return max(1, min(wanted, int(budget // block_bytes)))
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def scan_in_threads(folder: Path, n_jobs: int = 2) -> None:
     (folder / "data").mkdir()
     for k in range(3):
         simulate(50_000, seed=k).to_parquet(folder / "data" / f"{k}.parquet")
-    source = cr.scan(f"{folder}/data/*.parquet")
+    source = cr.scan(f"{folder}/data/*.parquet", block_rows=50_000)
     cr.IPWRA.from_formula(f"y ~ {RHS}", source, treat="d").fit(n_boot=20_000, n_jobs=n_jobs)
 
 

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from causalrisk.numerics.memory import free_memory, memory
+
 SCRIPT = """
 import resource
 import numpy as np
@@ -37,3 +39,42 @@ def test_pages_are_cleared_once(told):
     without, kept = map(int, done.stdout.split())
     assert without > 5000  # of 12,500 pages, again and again
     assert kept < 100
+
+
+GROUPS = {
+    "unlimited": ("0::/job\n", {"sys/fs/cgroup/job/memory.max": "max", "sys/fs/cgroup/job/memory.current": "1"}, 4096e6),
+    "second version": (
+        "0::/job/step\n",
+        {
+            "sys/fs/cgroup/job/memory.max": "3000000000",
+            "sys/fs/cgroup/job/memory.current": "1500000000",
+            "sys/fs/cgroup/job/memory.stat": "anon 7\ninactive_file 500000000",
+            "sys/fs/cgroup/job/step/memory.max": "max",
+        },
+        2e9,
+    ),
+    "first version": (
+        "5:cpu:/\n4:memory:/\n",
+        {
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000000",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": "2100000000",
+        },
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_free_memory_is_what_the_system_and_the_control_group_leave(tmp_path, monkeypatch, kind):
+    groups, files, free = GROUPS[kind]
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.setattr("causalrisk.numerics.memory.memory", lambda: 8e9)
+    assert free_memory(str(tmp_path)) == 8e9  # a system that does not say
+    for name, text in {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 4000000 kB\n", "proc/self/cgroup": groups, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert free_memory(str(tmp_path)) == free
+
+
+def test_free_memory_of_this_computer():
+    assert 0 <= free_memory() <= memory()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, given_multiplicities, seed_sequence
+from causalrisk.numerics.multiplicities import (
+    RESAMPLE_STREAM,
+    Resampler,
+    _draws,
+    given_multiplicities,
+    seed_sequence,
+)
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -152,3 +160,20 @@ def test_fault_57_seeds():
     for wrong in (np.random.RandomState(1), "1", -1, 1.5):
         with pytest.raises(cr.OptionError, match=r"rng=.*expected a non-negative int"):
             bootstrapped(n_boot=20, rng=wrong)
+
+
+@pytest.mark.parametrize("start", [np.ones(40), np.arange(40.0) % 3], ids=["rows", "counted"])
+def test_some_resamples_at_a_time_are_those_of_all_at_once(start, monkeypatch):
+    every = _draws(start, np.random.default_rng(3), 32)
+    monkeypatch.setattr("causalrisk.numerics.multiplicities.DRAWN", 100)  # two of 40 units at a time
+    np.testing.assert_array_equal(_draws(start, np.random.default_rng(3), 32), every)
+    assert (every.sum(axis=0) == start.sum()).all()
+
+
+def test_drawing_takes_little_more_than_what_is_drawn():
+    n, width = 200_000, 32
+    tracemalloc.start()
+    drawn = _draws(np.ones(n), np.random.default_rng(0), width)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.6 * drawn.nbytes

@@ -240,3 +240,8 @@ def test_worker_count():
     assert worker_count(4, 250.0, 100.0) == 2
     assert worker_count(4, 1.0, 100.0) == 1
     assert worker_count(-1, None, 100.0) >= 1
+
+
+def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
+    monkeypatch.setattr("causalrisk.numerics.parallel.free_memory", lambda: 1000.0)
+    assert [worker_count(8, None, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]

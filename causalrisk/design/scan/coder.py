@@ -353,6 +353,10 @@ def _itself(block: CodedBlock) -> CodedBlock:
     return block
 
 
+def _coded(coder: BlockCoder, rows: KeptRows, which: Any) -> CodedBlock:
+    return coder.coded(rows.some(which))
+
+
 def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
     """Apply a function to each block of a piece, whose first row has the number that comes with it."""
     for rows in coder.reader.blocks(*given):
@@ -360,6 +364,6 @@ def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: t
         if not rows.n:
             yield Done(0, rows.read, Mark(), None)
             continue
-        block = by_place(lambda which, rows=rows: coder.coded(rows.some(which)), rows.places, rows.position, OTHER_DATA)
+        block = by_place(functools.partial(_coded, coder, rows), rows.places, rows.position, OTHER_DATA)
         n = len(block.y)
         yield Done(n, rows.read, Mark.of(block), function(block) if n else None)

@@ -22,7 +22,7 @@ def alike(first: Any, other: Any) -> bool:
     Returns
     -------
     bool
-        True where all columns are of the same type, and categories are the same in the same order; whole numbers go with
+        True where all columns are of the same type, and categories the same in the same order; whole numbers go with
         floats where these hold them.
     """
     if not isinstance(first, pd.DataFrame) or not isinstance(other, pd.DataFrame):

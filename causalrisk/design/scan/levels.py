@@ -20,9 +20,9 @@ from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.piece import by_place
 from causalrisk.design.scan.reader import KeptRows, Line, ScanReader
 from causalrisk.design.scan.source import from_function
-from causalrisk.design.size import memory
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
+from causalrisk.numerics.memory import memory
 
 COPIES = 12  # of the coded columns of a block, at the most, at a time
 

@@ -332,7 +332,8 @@ def _fit_outcome(problem: Problem, weights: BlockedWeights | None, notes: Notes)
 def _training(weights: BlockedWeights | None, level: Level, block: Block) -> list[ArmTraining]:
     """Return what the outcome model of each arm is trained on, of a block."""
     problem, outcome = block.problem, block.sample.y[block.sample.n_frame :]
-    by_place(lambda which: problem.family.check(outcome[which], problem.design.endog_name), block.places, block.position)
+    name = problem.design.endog_name
+    by_place(lambda which: problem.family.check(outcome[which], name), block.places, block.position)
     sample, rows = _centred(block, weights, level)
     return training_arms(sample, problem.spec, rows)
 

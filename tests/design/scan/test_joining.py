@@ -172,6 +172,6 @@ def test_what_a_file_is_does_not_depend_on_its_name(data, tmp_path):
     pattern = written(data, tmp_path / "p", files=2)
     IPWRA.from_formula(F, scan(pattern), treat="d")
     data[:300].drop(columns="x1").to_parquet(tmp_path / "p" / "part-01.parquet")
-    with pytest.raises(DesignError, match="part-01.parquet has no column 'x1'"):
+    with pytest.raises(DesignError, match=r"part-01.parquet has no column 'x1'"):
         IPWRA.from_formula(F, scan(pattern), treat="d")
     assert File._fields == ("path", "size", "changed")

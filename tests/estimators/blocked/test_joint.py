@@ -362,7 +362,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        model = JRE.from_formula("y ~ x1", scan(f"{tmp_path}/{pattern}.parquet"), treat="d")
+        model = JRE.from_formula("y ~ x1", scan(f"{tmp_path}/{pattern}.parquet", block_rows=1_500), treat="d")
         tracemalloc.start()
         model.fit(cov_type="robust", n_replicates=2, anchor=3)
         most = tracemalloc.get_traced_memory()[1]
