@@ -143,11 +143,15 @@ def _check_called(name: str, formula: Formula) -> None:
         raise DesignError(f"the {formula.model} formula {formula.text!r} has {name}(), which {why}.\nType  {typed}.")
 
 
+def is_function(value: Any) -> bool:
+    """Whether a variable of the caller takes the place of a function of formulas: a module called `cr` does not."""
+    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
+
+
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
     value = frame.get(name)
     if role == "called":
-        own = isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
-        if name in RESERVED or (name in FUNCTIONS and not own):
+        if name in RESERVED or (name in FUNCTIONS and not is_function(value)):
             return "builtin"
         if callable(value):
             return "constant"

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, not_finite, value_of
+from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 from causalrisk.numerics import order_statistics
@@ -47,11 +48,12 @@ def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.
     """
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
     calls = (call for code in codes for call in _calls(ast.parse(code, mode="eval")))
-    return {
-        ast.unparse(call): call
-        for call in calls
-        if _name(call) in STATEFUL and frame.get(_name(call), STATEFUL[_name(call)]) is STATEFUL[_name(call)]
-    }
+    return {ast.unparse(call): call for call in calls if _name(call) in STATEFUL and not _replaced(_name(call), frame)}
+
+
+def _replaced(name: str, frame: Mapping[str, Any]) -> bool:
+    """Whether the caller has a function of the same name that is another one."""
+    return is_function(frame.get(name)) and frame[name] is not STATEFUL[name]
 
 
 def options_of(call: ast.Call) -> list[ast.expr]:

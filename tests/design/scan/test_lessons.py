@@ -90,6 +90,14 @@ def test_knots_are_the_same_where_few_values_are_kept(births, kept, monkeypatch)
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_variables_called_as_functions_take_no_place_of_theirs(births):
+    cr, center = np, 3  # a module, as after  import causalrisk as cr
+    formula, given = "bweight ~ cr(mage, df=4) + center(medu)", {"treat": "mbsmoke", "propensity": "medu"}
+    whole = IPWRA.from_formula(formula, births, **given).design
+    agree(whole, IPWRA.from_formula(formula, scan(parts(births, 900)), **given).design)
+    assert (cr, center) == (np, 3)
+
+
 def test_the_order_of_blocks_does_not_matter(births):
     blocks = parts(births, 1000, 1001, 3000)
     term = "bs(z, df=6) + standardize(mage)"
