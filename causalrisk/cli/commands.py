@@ -156,7 +156,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     _add_models(parser)
     add = parser.add_argument_group("inference").add_argument
-    add("--bootstrap", metavar="KIND", help="pairs, bayesian (default with JRE), cluster or stratified")
+    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
     add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")

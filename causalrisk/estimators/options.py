@@ -299,8 +299,7 @@ class InferenceOptions:
             Whether a cluster was given.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
-            bootstrap, under fractional weights like those of its replicates, and `bootstrap` is of the replicates even
-            where standard errors are not of resamples.
+            bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
 
         Returns
         -------
@@ -312,7 +311,7 @@ class InferenceOptions:
         elif "cluster" in (self.cov_type, self.bootstrap):
             name = "cov_type" if self.cov_type == "cluster" else "bootstrap"
             raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
-        kind = self.bootstrap or ("bayesian" if joint else "cluster" if clustered else "pairs")
+        kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if self.cov_type in (None, "bootstrap"):
             named = (self.bootstrap, self.resamples, self.n_boot)
             asked = joint or self.cov_type == "bootstrap" or any(option is not None for option in named)

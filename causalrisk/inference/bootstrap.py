@@ -7,11 +7,13 @@ which resamples keep.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.joint.refit import JointRefitter
@@ -164,29 +166,79 @@ def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> Resam
     return ShiftedReplicates(slices, weight_fit, replicates)
 
 
-def bootstrap_of(record: FitRecord, inference: InferenceOptions, notes: Notes) -> BootstrapDistribution:
-    """Run the bootstrap of a fit, in memory or in passes over its scan, and warn of failures."""
-    if record.passes is None:
-        return bootstrap(
-            refitter_of(record), resampler=record.resampler(), sample=record.sample, inference=inference, notes=notes
-        )
-    refits = record.passes.refits(record.bootstrap, record.seed, inference.draws)
-    boot = BootstrapDistribution(refits.values.T, refits.failures)
+def drawn_or_weighed(
+    record: FitRecord,
+    inference: InferenceOptions,
+    notes: Notes,
+    run: Callable[[FitRecord], BootstrapDistribution],
+) -> tuple[FitRecord, BootstrapDistribution]:
+    """Bootstrap a fit as its record says, and warn of failures.
+
+    JRE unless told otherwise: where too many draws of units cannot be estimated, the units are weighted in their place.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    inference : InferenceOptions
+        How its standard errors are computed.
+    notes : Notes
+        Warnings so far; more are added.
+    run : callable
+        Bootstraps a record.
+
+    Returns
+    -------
+    record : FitRecord
+        With the kind of bootstrap that was used.
+    boot : BootstrapDistribution
+        The resamples.
+    """
+    boot = run(record)
+    if boot.failed_share > inference.max_failed and weighs_instead([record], inference):
+        notes.warn(weighed_message(record, boot.failures, inference.max_failed), ResampleWarning)
+        record = dataclasses.replace(record, bootstrap="bayesian")
+        boot = run(record)
     note_failures(boot, notes)
-    return boot
+    return record, boot
+
+
+def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
+    """Whether fits that are resampled together fall back on fractional weights: JRE is there, and no kind was named."""
+    asked = inference.bootstrap is not None or inference.resamples is not None
+    return not asked and records[0].draws_units and any(record.joint is not None for record in records)
+
+
+def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
+    """Say that fractional weights stand in for draws of rows or clusters."""
+    failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
+    return (
+        f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
+        f"{failure_text(failures)}. Standard errors are of fractional random weights of the {units} in their place, "
+        "none of which is zero; where an arm is small for its covariates they are too small.\n"
+        'Type  bootstrap="bayesian"  to ask for these, or simplify propensity=.'
+    )
+
+
+def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
+    """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    if record.passes is None:
+        return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
+    refits = record.passes.refits(record.bootstrap, record.seed, inference.draws)
+    return BootstrapDistribution(refits.values.T, refits.failures)
 
 
 def bootstrap(
-    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions, notes: Notes
+    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
-    """Run the bootstrap in memory and warn of failures."""
+    """Run the bootstrap in memory."""
     n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
     workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * ARRAYS)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
-    boot = run_bootstrap(
+    return run_bootstrap(
         refitter,
         draw=functools.partial(_drawn_together, draw, blocks),
         n_boot=n_boot,
@@ -194,8 +246,6 @@ def bootstrap(
         workers=workers,
         progress=inference.progress,
     )
-    note_failures(boot, notes)
-    return boot
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:

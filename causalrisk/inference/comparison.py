@@ -12,14 +12,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskWarning, Notes
+from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.prepare import FitData
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.specification import JRE, Specification
-from causalrisk.inference.bootstrap import bootstrap, column_sd, note_failures, refitter_of, resample_errors
+from causalrisk.inference.bootstrap import (
+    bootstrap,
+    column_sd,
+    note_failures,
+    refitter_of,
+    resample_errors,
+    weighed_message,
+    weighs_instead,
+)
 from causalrisk.inference.covariance import with_bootstrap, with_covariance, without_rounding_error
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
@@ -223,7 +231,7 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
 
 
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
-    """Redo every estimator on the same resamples.
+    """Redo every estimator on the same resamples, with JRE among them and no kind named as in `drawn_or_weighed`.
 
     Parameters
     ----------
@@ -237,12 +245,25 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     Comparison
         With the estimates over the resamples.
     """
+    drawn = _resampled(comparison, inference)
+    failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
+    over = (failures != Failure.OK).mean() > inference.max_failed
+    if not (over and weighs_instead(comparison.records, inference)):
+        return drawn
+    notes = Notes(comparison.notes)
+    notes.warn(weighed_message(comparison.records[0], failures, inference.max_failed), ResampleWarning)
+    bare, records = (
+        tuple(dataclasses.replace(record, bootstrap="bayesian") for record in of)
+        for of in (comparison.bare, comparison.records)
+    )
+    return _resampled(dataclasses.replace(comparison, bare=bare, records=records, notes=tuple(notes)), inference)
+
+
+def _resampled(comparison: Comparison, inference: InferenceOptions) -> Comparison:
+    """Redo every estimator on the resamples that the records say."""
     records = comparison.records
     first = records[0]
-    resampling = first.resampler()
-    stacked = bootstrap(
-        SharedRefitter(records), resampler=resampling, sample=first.sample, inference=inference, notes=Notes()
-    ).values
+    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference).values
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     own = [
         BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8))

@@ -12,7 +12,7 @@ from causalrisk.estimators.estimate import KnownRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.bootstrap import bootstrap_of, resample_covariance
+from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
 from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -45,7 +45,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
             record = dataclasses.replace(record, robust=robust_covariance(record, False))
         try:
-            boot = bootstrap_of(record, inference, notes)
+            record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
         except KeyboardInterrupt:
             raise FitInterrupted(robust_record(record)) from None
         except BootstrapError as error:  # a worker died

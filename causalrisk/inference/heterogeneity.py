@@ -15,11 +15,17 @@ from causalrisk.design import Moderators, moderators
 from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableError, check_alpha
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
 from causalrisk.estimators.training import trained_rows, training_family
-from causalrisk.inference.bootstrap import bootstrap, refitter_of, resample_covariance, resample_errors
+from causalrisk.inference.bootstrap import (
+    bootstrap,
+    drawn_or_weighed,
+    refitter_of,
+    resample_covariance,
+    resample_errors,
+)
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.hypotheses import wald_contrast
 from causalrisk.inference.prediction import check_unit_level
@@ -134,8 +140,11 @@ def _bootstrapped_groups(
             f"the joint objective of the groups has no solution: {failure_text(point.failures)}.\n"
             "Merge small groups, or type  res.start.effects_by(...)."
         )
-    resampler = sample_resampler(record.design, sample, record.bootstrap, seed)
-    boot = bootstrap(refitter, resampler=resampler, sample=sample, inference=inference, notes=Notes())
+
+    def run(of: FitRecord) -> BootstrapDistribution:
+        return bootstrap(refitter, sample_resampler(of.design, sample, of.bootstrap, seed), sample, inference)
+
+    _, boot = drawn_or_weighed(record, inference, Notes(), run)
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 

@@ -258,9 +258,8 @@ def compare(
     Notes
     -----
     Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
-    sampling error that two estimators share cancels, and only that in which they differ is left. Unless `bootstrap` is
-    given, resamples are JRE's where it is among the estimators, fractional weights ("bayesian"), else those of the
-    other estimators ("pairs", or "cluster").
+    sampling error that two estimators share cancels, and only that in which they differ is left. With JRE among them and
+    no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
 
     Examples
     --------

@@ -387,8 +387,8 @@ class CausalModel(metaclass=Advising):
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
             How to resample: rows drawn with replacement; fractional random weights of the rows, or of the clusters
-            where given; clusters drawn with replacement; rows within each arm. By default "bayesian" for JRE, else
-            "cluster" where clusters are given, else "pairs".
+            where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
+            given, else "pairs".
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors.
         max_failed : float, default 0.05
@@ -547,7 +547,7 @@ class JRE(CausalModel):
     ...     n_boot=99
     ... )
     >>> res
-    JRE: ATE -256.13 (25.81), 1 vs 0, n 4642
+    JRE: ATE -256.13 (24.23), 1 vs 0, n 4642
     """
 
     spec = specification.JRE
@@ -581,8 +581,10 @@ class JRE(CausalModel):
         Parameters
         ----------
         cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
-            As in `IPWRA.fit`; by default `cov_type` is "bootstrap" and `bootstrap` "bayesian", fractional weights like
-            those of the replicates: none is zero, so that no resample separates where the sample does not.
+            As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
+            and `bootstrap` was not given, a warning says so and standard errors are those of "bayesian": fractional
+            weights like those of the replicates, none of which is zero, so that no resample separates where the sample
+            does not.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
             an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
