@@ -339,7 +339,7 @@ def test_the_path_of_a_fit_was_that_of_another_estimator(data):
 
 def test_two_kinds_of_standard_errors_stood_side_by_side_unnamed(data):
     joint = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(n_boot=40, n_replicates=40, anchor=3.0)
-    for res, kind in ((joint, "bootstrap (bayesian)"), (joint.start, "robust")):
+    for res, kind in ((joint, "bootstrap (pairs)"), (joint.start, "robust")):
         assert res.glance()["std_errors"].item() == kind
         assert re.search(rf"Std. errors: +{re.escape(kind)}", str(res.summary()))
 

@@ -97,20 +97,43 @@ def test_fractional_weights_separate_only_where_the_sample_does(estimator):
     assert res.effect == caught.value.results.effect
 
 
-def test_jre_weighs_rows_by_default_and_the_others_draw_them():
+@pytest.mark.parametrize("blocks", [False, True], ids=["memory", "scan"])
+def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
+    """With a warning that counts them, whatever is bootstrapped; where few fail, or a kind is named, it does not."""
     frame = with_a_rare_level()
-    jre = cr.JRE.from_formula(data=frame, **RARE)
-    res = jre.fit(n_boot=50)
-    pd.testing.assert_frame_equal(res.boot_params, jre.fit(bootstrap="bayesian", n_boot=50).boot_params)
-    assert res.glance().std_errors[0] == "bootstrap (bayesian)"
+    model = cr.JRE.from_formula(data=cr.scan([frame[:90], frame[90:]]) if blocks else frame, **RARE)
+    with pytest.warns(cr.ResampleWarning, match="of 50 resamples of rows failed") as caught:
+        res = model.fit(n_boot=50)
+    assert str(caught[0].message).splitlines()[-1].startswith('Type  bootstrap="bayesian"  ')
+    asked = model.fit(bootstrap="bayesian", n_boot=50)
+    pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
+    assert res.glance().std_errors[0] == asked.glance().std_errors[0] == "bootstrap (bayesian)"
+    assert any("fractional random weights" in note for note in res._record.notes)
     assert "bootstrap='bayesian'" in call_of(res._record)
-    both = cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, **RARE)
+    drawn = cr.JRE.from_formula("y ~ x1", frame, treat="d").fit(n_boot=20)
+    assert drawn.glance().std_errors[0] == "bootstrap (pairs)"
+
+
+def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
+    frame = with_a_rare_level()
+    with pytest.warns(cr.ResampleWarning, match="of 50 resamples of rows failed"):
+        both = cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, **RARE)
     assert "bootstrap (bayesian)" in str(both.summary())
     for model in (cr.IPWRA, cr.JRE):
         own = model.from_formula(data=frame, **RARE).fit(bootstrap="bayesian", n_boot=50)
         assert both.table.loc[model.spec.name, "std err"] == pytest.approx(own.effect_se, rel=1e-9)
-    alone = cr.compare("y ~ x1", frame, treat="d", estimators=["IPWRA"], n_boot=20)
-    assert set(alone.glance().std_errors) == {"bootstrap (pairs)"}
+    with pytest.raises(cr.BootstrapError, match="resamples failed"):
+        cr.compare(data=frame, estimators=["IPWRA"], n_boot=50, **RARE)
+    with pytest.raises(cr.BootstrapError, match="resamples failed"):
+        cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, bootstrap="pairs", **RARE)
+
+
+def test_groups_of_jre_weigh_rows_where_too_many_draws_fail():
+    frame = with_a_rare_level()
+    res = cr.JRE.from_formula(data=frame, **RARE).fit(cov_type="robust")
+    with pytest.warns(cr.ResampleWarning, match="of 40 resamples of rows failed"):
+        table = res.effects_by(np.arange(len(frame)) % 2, n_boot=40)
+    assert np.isfinite(table["std err"]).all()
 
 
 def test_frequency_weights_within_clusters_are_carried_along():

@@ -216,7 +216,7 @@ def test_summary_of_jre(births):
     ):
         assert label in text
     assert "(chosen)" in text
-    assert "bootstrap (bayesian)" in text
+    assert "bootstrap (pairs)" in text
     assert "999 of 999 used" in text
     row = next(line for line in lines if line.startswith("ATE ")).split()
     np.testing.assert_allclose([float(row[1]), float(row[2])], [births.effect, births.effect_se], atol=6e-3)

@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
         f"bweight ~ {CATTANEO_RHS}", cattaneo, treat="mbsmoke", propensity=CATTANEO_PROPENSITY,
         levels={0: "nonsmoker", 1: "smoker"},
     )  # fmt: skip
-    res = model.fit(bootstrap="pairs", n_boot=40, n_replicates=60)
+    res = model.fit(n_boot=40, n_replicates=60)
     text = " ".join(str(res.explain(alpha=0.1)).split())
     for line in str(res.summary(alpha=0.1)).splitlines():
         if line.startswith(("ATE ", "POM[")):

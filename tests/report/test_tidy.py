@@ -54,7 +54,7 @@ def test_glance_rows_of_several_estimators_stack(jre, arms):
     assert list(stacked.estimator) == ["JRE", "IPWRA"]
     assert list(stacked.estimand) == ["ATE", "ATE"]
     assert list(stacked.contrast) == ["1 vs 0", "b, c vs a"]
-    assert list(stacked.std_errors) == ["bootstrap (bayesian)", "robust"]
+    assert list(stacked.std_errors) == ["bootstrap (pairs)", "robust"]
     first = jre.glance().iloc[0]
     assert (first.n_boot, first.n_boot_used, first.n_replicates, first.mc_se) == (60, 60, 80, jre.mc_se)
     assert first.expected_ate_risk == jre.expected_ate_risk
@@ -90,7 +90,7 @@ def test_summary_col_beside_least_squares(frame, jre, arms):
     assert lines["R-squared"] == ["Adj.", f"{ols.rsquared_adj:.4f}"]  # none is made up for the others
     assert lines["Estimator"] == ["JRE", "IPWRA"]
     assert lines["N"] == ["300", "300"]
-    assert "(bayesian)" in text
+    assert "(pairs)" in text
 
 
 def stars(p):
@@ -105,10 +105,10 @@ def test_protocol_of_maketables(jre):
     assert table.loc["ATE", "b"] == jre.effect
     assert table.loc["ATE", "ci95l"] == jre.conf_int().loc["ATE", 0]
     assert jre.__maketables_depvar__ == "y"
-    assert jre.__maketables_vcov_info__ == {"vcov_type": "bootstrap (bayesian)", "clustervar": None}
+    assert jre.__maketables_vcov_info__ == {"vcov_type": "bootstrap (pairs)", "clustervar": None}
     keys = jre.__maketables_default_stat_keys__
     assert keys == list(jre.__maketables_stat_labels__)
-    assert [jre.__maketables_stat__(key) for key in keys] == [300, "JRE", "ATE", "bootstrap (bayesian)"]
+    assert [jre.__maketables_stat__(key) for key in keys] == [300, "JRE", "ATE", "bootstrap (pairs)"]
     assert jre.__maketables_stat__("r2") is None
 
 

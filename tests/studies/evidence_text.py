@@ -47,8 +47,7 @@ The last two columns are the share of 95% intervals (normal, from {n_boot} resam
 hold the effect at n = 500, in {covered} samples less the few in which a model could not be fitted. Where the propensity
 model is right it is {ipwra_low} to {ipwra_high} for IPWRA and {jre_low} to {jre_high} for JRE. Where both models are
 wrong (`kang_schafer`, `doubly_wrong`) intervals know nothing of the bias: {jre_kang} and {jre_doubly} for JRE,
-{ipwra_kang} and {ipwra_doubly} for IPWRA. [JRE's default](standard_errors.md#rows-drawn-or-weighted) weighs rows in the
-place of drawing them.
+{ipwra_kang} and {ipwra_doubly} for IPWRA.
 
 ## Real data
 

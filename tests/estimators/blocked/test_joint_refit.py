@@ -65,7 +65,7 @@ def both(frame, fit=None, kind="bayesian", **options):
     fit = {"anchor": 1.0, "max_failed": 0.9} | (fit or {})
     alike = {name: value for name, value in fit.items() if name != "n_jobs"}
     whole = JRE.from_formula(data=frame, **options).fit(replicates=replicates, resamples=resamples, **alike)
-    named = {} if kind == "bayesian" else {"bootstrap": kind}
+    named = {"bootstrap": kind}
     blocks = JRE.from_formula(data=scan(cut(frame)), **options)
     return blocks.fit(n_replicates=B, spread=SPREAD, n_boot=M, **named, **fit), whole
 
