@@ -89,7 +89,8 @@ class DesignWarning(CausalRiskWarning):
     """The data or formulas were understood, but probably not as meant.
 
     Given for a power outside I(), columns that depend on others and were dropped, rows put into another order, rows of
-    weight zero (once in a process for the same ones), levels that differ only in blanks or case, clusters of which an arm has fewer than 10, and a treatment that is set in the data of a prediction.
+    weight zero (once in a process for the same ones), levels that differ only in blanks or case, clusters of which an
+    arm has fewer than 10, and a treatment that is set in the data of a prediction.
     """
 
 
