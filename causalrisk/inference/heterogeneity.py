@@ -346,7 +346,8 @@ def equality_test(
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect); of
-        ratios that their logarithms are the same.
+        ratios that their logarithms are the same. With robust errors a joint test may reject too often in small
+        samples, as at `wald_test`.
 
     Examples
     --------
