@@ -108,13 +108,15 @@ class OverlapWarning(CausalRiskWarning):
     Given where
 
     - the effective n of an arm, (sum w)^2 / sum w^2, is below a third of its rows, or below a fifth where the target is
-      not everybody: such weights leave rows out on purpose;
-    - one row holds more than a fifth of the weight of its arm;
+      not everybody: such weights leave rows out on purpose; under probability weights, below that share of the
+      effective n that these leave by themselves;
+    - one row holds more than a fifth of the weight of its arm, and twice what any holds by probability weights alone;
     - a weight exceeds a million;
     - more than 5% of all rows have a propensity score within 0.001 of 0 or 1 (where everybody is the target);
     - the mean of an arm lies outside of all outcomes by more than these are apart.
 
-    `CausalResults.overlap` has these numbers for every fit.
+    It names first the arms that would not be warned of as the target. `CausalResults.overlap` has these numbers for
+    every fit.
     """
 
 

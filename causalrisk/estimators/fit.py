@@ -419,7 +419,7 @@ def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeigh
     message = overlap_message(summaries, design.labels, remote, design.unit_name)
     if message and weights is not None:
         instead = populations_that_overlap(sample, weights, design, data.target)
-        message = overlap_message(summaries, design.labels, remote, design.unit_name, instead)
+        message = overlap_message(summaries, design.labels, remote, unit_name=design.unit_name, instead=instead)
     return summaries, message
 
 

@@ -254,7 +254,7 @@ def effects_by(
                 f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
                 'Type  model.with_options(effect="difference").fit().effects_by(...).'
             )
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     index = _index(record, list(found.names), found.levels if found.groups else ("term",))
     frame = inference_frame(
         effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
@@ -316,7 +316,7 @@ def differences_by(
     """
     check_alpha(alpha)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     pairs = [(a, b) for a in range(len(found.names)) for b in range(len(found.names)) if a != b]
     contrasts = np.eye(len(found.names))[[a for a, _ in pairs]] - np.eye(len(found.names))[[b for _, b in pairs]]
     left = np.kron(np.eye(len(effects.values)), contrasts)
@@ -355,7 +355,8 @@ def equality_test(
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect); of
-        ratios that their logarithms are the same.
+        ratios that their logarithms are the same. With robust errors a joint test may reject too often in small
+        samples, as at `wald_test`.
 
     Examples
     --------
@@ -368,7 +369,7 @@ def equality_test(
     0.018
     """
     found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs, progress))
+    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
     return wald_contrast(left, np.zeros(len(left)), scale.contrast(effects.values.ravel()), effects.covariance)
 

@@ -108,6 +108,12 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test. Since the effect is a difference of the arm means, combinations may be redundant; the
         degrees of freedom count those that are not.
+
+    Notes
+    -----
+    With robust errors and a wrong outcome model the joint test of several effects rejects too often in small samples:
+    14 to 19% instead of 5 at n = 300 in a simulation with three arms, 11 to 13% after ``cov_type="bootstrap"``, 9 to
+    10% with the jackknife. "What the standard errors are worth" in the documentation has the table, and the jackknife.
     """
     left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
     return wald_contrast(left, right, record.estimate.params, parameter_covariance(record))

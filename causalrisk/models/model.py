@@ -637,9 +637,9 @@ class JRE(CausalModel):
 
         try:
             if isinstance(self.design, ScannedDesign):
-                record = fit_joint_blocks(self.design, self.options, inference, joint, keep)
+                record = fit_joint_blocks(self.design, self.options, inference, joint, keep=keep)
             else:
-                record = fit_joint(self.design, self.options, inference, joint, keep)
+                record = fit_joint(self.design, self.options, inference, joint, keep=keep)
             return self._finished(record, inference)
         except KeyboardInterrupt as stop:
             if isinstance(stop, FitInterrupted) or not started:

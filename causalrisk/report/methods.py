@@ -87,8 +87,8 @@ def methods(record: FitRecord) -> str:
     >>> from causalrisk import IPWRA, datasets
     >>> births = datasets.load_cattaneo2()
     >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
-    >>> res.methods()[:61]
-    'We estimated the average treatment effect of mbsmoke (1 vs 0)'
+    >>> res.methods()[:58]
+    'We estimated the average treatment effect (ATE) of mbsmoke'
     """
     design, options = record.design, record.options
     parts = [

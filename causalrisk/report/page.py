@@ -293,7 +293,7 @@ def _overlap(record: FitRecord) -> Part:
     warned = any(note.startswith("poor overlap") for note in record.notes)
     everybody, weights = record.options.population is ALL, record.used_weight_fit
     instead = populations_that_overlap(record.sample, weights, record.design, record.target)
-    reading = read_overlap(table, warned, everybody, record.design.unit_name, instead)
+    reading = read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     figures = [
         figure_html(
             partial(plots.plot_overlap, record, arm=label),

@@ -456,7 +456,7 @@ class _WeightSpread:
         arms = tuple(self.arms[a] for a in range(self.problem.n_arms))
         instead = overlapping_arms(self.toward, design.labels, target) if self.toward else ()
         remote = (int(self.remote[0]), int(self.remote[1])) if everybody else None
-        message = overlap_message(arms, design.labels, remote, design.unit_name, instead)
+        message = overlap_message(arms, design.labels, remote, unit_name=design.unit_name, instead=instead)
         if message:
             notes.warn(message, OverlapWarning)
         return arms
