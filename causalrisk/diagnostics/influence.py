@@ -38,8 +38,8 @@ def influence(
     -------
     DataFrame
         On the index of the data: arm, "change" (the effect without the row less the effect), "in std errors", and
-        "weight share", the share of the weight of its arm. On the clusters: "n", its observations, and the arm in which its
-        share of the weight is largest, with that share.
+        "weight share", the share of the weight of its arm. On the clusters: "n", its observations, and the arm in which
+        its share of the weight is largest, with that share.
 
     Raises
     ------
