@@ -198,7 +198,7 @@ def table_one(
     given = None
     if weights is not None:
         given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
-    weight, units = _weighing(read_weights(given, weight_type), given, weight_type, len(table.index), told)
+    weight, units = _weighing(given, weight_type, len(table.index), told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
     grouping = None
@@ -217,7 +217,8 @@ def table_one(
         raise OptionError(f"median: {unknown[0]!r} is not among the covariates.\nLeave it out, or name it there too.")
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
-    sets = Sets(labels, (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)], weight, units)
+    members = [*[used] * len(whole), *(used & rows for rows in groups)]
+    sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
     lines = dict(zip(map(id, found), _lines(found, sets), strict=True))
 
     def cells(covariate: Covariate) -> list[str]:
@@ -353,23 +354,22 @@ def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
     return "the root of the mean variance of the arms before weighting"
 
 
-def _weighing(
-    given: Array | None, name: Named | None, weight_type: str | None, n: int, told: list[str]
-) -> tuple[Array, Array]:
+def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
     """Return what each row weighs, 0 for none, and how many rows it stands for; say what was weighted."""
-    if given is None or name is None:
+    weights = read_weights(given, weight_type)
+    if weights is None or given is None:
         return np.ones(n), np.ones(n)
-    weights = np.where(np.isnan(given), 0.0, given)
+    weights = np.where(np.isnan(weights), 0.0, weights)
     used = weights > 0
     if not used.any():
-        raise DesignError(f"weights {name.name!r} are 0 or missing in all rows.\nGive weights of the rows.")
+        raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.\nGive weights of the rows.")
     if not used.all():
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
-    weights[used] = relative_weights(weights[used], weight_type, name.name)
+    weights[used] = relative_weights(weights[used], weight_type, given.name)
     if weight_type == "frequency":
-        told.append(f"A row counts as {name.name} rows.")
+        told.append(f"A row counts as {given.name} rows.")
         return weights, weights
-    told.append(f"Means, SDs, percentages and SMDs are weighted by {name.name}; n is not.")
+    told.append(f"Means, SDs, percentages and SMDs are weighted by {given.name}; n is not.")
     return weights, used.astype(float)
 
 
