@@ -43,9 +43,7 @@ def named(block: str, why: str = "") -> Iterator[None]:
         raise DesignError(f"{block}: {why}{error}") from error
 
 
-def by_place(
-    function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp], why: str = ""
-) -> T:
+def by_place(function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp], why: str = "") -> T:
     """Apply a function to the rows of a block; where it raises a DesignError, say in which of the places.
 
     Parameters

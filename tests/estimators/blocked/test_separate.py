@@ -160,6 +160,14 @@ def test_results_that_need_no_rows(births):
     assert "top 1%" not in blocks.summary().as_text()
 
 
+@pytest.mark.parametrize("easy", [1e9, 1e4])
+def test_rows_that_would_fit_into_memory_are_said_to(births, monkeypatch, easy):
+    monkeypatch.setattr("causalrisk.report.summary.EASY", easy)
+    fits = [IPWRA.from_formula(F, data, treat="mbsmoke").fit() for data in (births, scan([births]))]
+    told = ["data=data.collect()" in "".join(res.summary().as_text().split()) for res in fits]
+    assert told == [False, easy == 1e9]
+
+
 @pytest.mark.parametrize("name", ["table_one", "balance_test", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
