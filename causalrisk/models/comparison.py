@@ -258,8 +258,8 @@ def compare(
     Notes
     -----
     Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
-    sampling error that two estimators share cancels, and only that in which they differ is left. With JRE among them and
-    no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
+    sampling error that two estimators share cancels, and only that in which they differ is left. With JRE among them
+    and no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
 
     Examples
     --------

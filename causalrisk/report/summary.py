@@ -10,6 +10,7 @@ from math import floor, log10
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
@@ -40,6 +41,7 @@ from causalrisk.report.wording import (
 
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
+BYTES, EASY = 56.0, 1e9  # of a row and column of the designs in a fit in memory; what fits easily
 NOTE_JOINT = (
     "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
     "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
@@ -346,6 +348,7 @@ def _notes(record: FitRecord) -> list[str]:
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     notes += _ledger_notes(record)
+    notes += _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
     notes += _score_notes(record) + _binary_notes([record])
@@ -389,6 +392,22 @@ def _interval_text(record: FitRecord) -> str:
     if record.options.effect != "difference":
         text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
     return f"{text}{choice_words(record)}"
+
+
+def _fits_note(design: Design) -> list[str]:
+    """Say of a scan whose rows would fit into memory easily that they would."""
+    if not isinstance(design, ScannedDesign):
+        return []
+    one = design.outcome_basis is design.propensity_basis
+    columns = len(design.exog_names) + (0 if one else len(design.propensity_names))
+    needed = BYTES * columns * (design.n + design.n_dropped)
+    if needed > EASY:
+        return []
+    size = f"{needed / 1e9:.1g} GB" if needed >= 5e7 else "less than 0.1 GB"
+    return [
+        f"The rows of the scan would take {size} in memory, where a fit is faster and has every method: "
+        "data=data.collect()."
+    ]
 
 
 def _score_notes(record: FitRecord) -> list[str]:

@@ -155,8 +155,9 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
     columns : sequence of str, optional
         The columns that there are to be; by default all. Of these a model reads what its formulas name.
     block_rows : int, default 250,000
-        Rows held in memory at a time, at the most. Results do not depend on it but for rounding. Of a Dask data frame a
-        partition is held as a whole.
+        Rows of a block, which are held in memory at a time: small files, and small frames of a function, are taken
+        together, large ones cut. Results do not depend on it but for rounding. Of a Dask data frame a partition is held
+        as a whole.
 
     Returns
     -------

@@ -180,6 +180,14 @@ def test_predictions_are_at_the_offsets_of_memory(births, name, model):
     pd.testing.assert_frame_equal(found, expected, rtol=1e-7)
 
 
+@pytest.mark.parametrize("easy", [1e9, 1e4])
+def test_rows_that_would_fit_into_memory_are_said_to(births, monkeypatch, easy):
+    monkeypatch.setattr("causalrisk.report.summary.EASY", easy)
+    fits = [IPWRA.from_formula(F, data, treat="mbsmoke").fit() for data in (births, scan([births]))]
+    told = ["data=data.collect()" in "".join(res.summary().as_text().split()) for res in fits]
+    assert told == [False, easy == 1e9]
+
+
 @pytest.mark.parametrize("name", ["table_one", "balance_test", "explain", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
