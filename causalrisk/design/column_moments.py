@@ -158,7 +158,7 @@ class ColumnMoments:
             check_magnitude(limits, f"column {name!r} of the {model} model")
         triangle = self.triangle
         found = factor_facts(np.column_stack([triangle[:, 0], self._plain(triangle)]), self.steady)
-        note_columns(found, names, model, notes, collinear)
+        note_columns(found, names, model, notes, collinear=collinear)
         return found.keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:

@@ -248,7 +248,13 @@ class Design:
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
         matrices = supported(
-            Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms),
+            Matrices(
+                X=X,
+                Z=Z,
+                outcome=self.outcome_encoder,
+                propensity=self.propensity_encoder,
+                dropped=self.dropped_terms,
+            ),
             arm,
             labels=self.labels,
             rules=self.rules,

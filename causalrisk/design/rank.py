@@ -13,11 +13,11 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 
 LARGE_CONDITION = 1e7
-# Sine of the angle of a column to the span of those before it, below which it is one of their combinations. Rounding
-# errors are those of the columns it is a combination of: they leave 1e-15 of one like these, but 1e-13 of the indicator
-# of 3 rows among 1,600 beside eighty columns, and more the rarer it is. The least of a column that is none: 5e-8 of
-# NIST's Filip, a polynomial of degree ten, and 4e-9 of x**2 beside x where this is 20,000 plus or minus 1.
-DEPENDENT = 1e-10
+# Sine of the angle of a column to the span of those before it, below which it is one of their combinations, for each
+# unit of the columns, all of length one, in this combination: rounding leaves their errors of it. Of the indicator of
+# 3 rows among 1,600 beside eighty columns it leaves 1e-13, and more the rarer it is; yet x + 1e-12 z is told from x.
+ROUNDING = 1e-13
+NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
 
@@ -40,7 +40,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         )
 
 
-def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str], collinear: str) -> None:
+def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str], *, collinear: str) -> None:
     """Note dependent columns, a missing constant and near-collinearity.
 
     Parameters
@@ -168,7 +168,7 @@ class Dependence:
 
 def independent_columns(X: Array) -> NDArray[np.bool_]:
     """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
-    return _told_apart([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
+    return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
 def dependences(
@@ -192,47 +192,55 @@ def dependences(
     found : list of Dependence
         For each other column one for each arm where it depends on the columns before that are kept.
     """
-    keep, dependent, bases = _told_apart(factors, order, exempt)
-    found = []
-    for position, j in enumerate(order):
-        for k, factor in enumerate(factors):
-            if keep[j] or not dependent[k, j]:
-                continue
-            direction, before = np.zeros(len(keep)), [i for i in order[:position] if bases[k, i]]
-            norms, size = np.linalg.norm(factor[:, before], axis=0), np.linalg.norm(factor[:, j])
-            if size > 0:
-                shares = np.linalg.lstsq(factor[:, before] / norms, factor[:, j] / size, rcond=None)[0]
-                shares[np.abs(shares) < ROUNDED] = 0.0
-                direction[before] = -shares * size / norms
-            direction[j] = 1.0
-            found.append(Dependence(j, k, direction))
+    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(factor) for factor in factors]
+    for j in order:
+        directions = [span.direction(j) for span in spans]
+        keep[j] = exempt[j] or all(direction is None for direction in directions)
+        for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
+            if direction is None and keep[j]:
+                span.add(j)
+            elif direction is not None and not keep[j]:
+                found.append(Dependence(j, k, direction))
     return keep, found
 
 
-def _told_apart(
-    matrices: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Columns to keep, shape (p,); which depend on these in each matrix, and which span them there, shape (m, p)."""
-    p = len(exempt)
-    norms = [np.linalg.norm(X, axis=0) for X in matrices]
-    bases = [np.empty((len(X), min(X.shape)), order="F") for X in matrices]
-    keep, dependent, spanning = (np.zeros(shape, dtype=bool) for shape in (p, (len(matrices), p), (len(matrices), p)))
-    for j in order:
-        rests = []
-        for k, (X, basis) in enumerate(zip(matrices, bases, strict=True)):
-            known = basis[:, : np.count_nonzero(spanning[k])]
-            rest = X[:, j] / (norms[k][j] or 1.0)
-            for _ in range(2):  # twice is enough for orthogonality to working precision
-                rest = rest - known @ (known.T @ rest)
-            rests.append(rest)
-            full = known.shape[1] == basis.shape[1]
-            dependent[k, j] = not norms[k][j] or full or not np.linalg.norm(rest) > DEPENDENT
-        keep[j] = exempt[j] or not dependent[:, j].any()
-        for k, rest in enumerate(rests):
-            if keep[j] and not dependent[k, j]:
-                bases[k][:, np.count_nonzero(spanning[k])] = rest / np.linalg.norm(rest)
-                spanning[k, j] = True
-    return keep, dependent, spanning
+class _Span:
+    """What some columns of a matrix, shape (r, p), span."""
+
+    def __init__(self, X: Array) -> None:
+        self.norms = np.linalg.norm(X, axis=0)
+        self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
+        self.columns: list[int] = []
+        self.basis = np.empty((len(X), min(X.shape)), order="F")
+
+    def direction(self, j: int) -> Array | None:
+        """Coefficients of a combination with column j that is zero, shape (p,); None where there is none."""
+        direction = np.zeros(len(self.norms))
+        direction[j] = 1.0
+        if not self.norms[j]:
+            return direction
+        length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
+        if length > NEAR and not full:
+            return None
+        shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
+            return None
+        shares[np.abs(shares) < ROUNDED] = 0.0
+        direction[self.columns] = -shares * self.norms[j] / self.norms[self.columns]
+        return direction
+
+    def add(self, j: int) -> None:
+        """Add a column that is no combination of the others."""
+        rest = self._rest(j)
+        self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
+        self.columns.append(j)
+
+    def _rest(self, j: int) -> Array:
+        """Return what the columns leave of another, of length one."""
+        rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
+        for _ in range(2):  # twice is enough for orthogonality to working precision
+            rest = rest - known @ (known.T @ rest)
+        return rest
 
 
 def condition_number(columns: Array) -> float:

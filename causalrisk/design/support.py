@@ -89,6 +89,7 @@ class ModelColumns:
 
 
 Spans = Callable[[Array], tuple[Array, Array]]
+Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 
 def supported(
@@ -199,7 +200,7 @@ def supported_columns(
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
-    notes.extend(_lost_notes(outcome, of_x, propensity, of_z, labels))
+    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z), labels))
     return keep, keep_z
 
 
@@ -244,14 +245,9 @@ def _refused(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[
     )
 
 
-def _lost_notes(
-    outcome: ModelColumns,
-    of_x: Sequence[Dependence],
-    propensity: ModelColumns,
-    of_z: Sequence[Dependence],
-    labels: Sequence[str],
-) -> list[str]:
+def _lost_notes(from_outcome: Lost, from_propensity: Lost, labels: Sequence[str]) -> list[str]:
     """Say which terms are left out of which model for what the rows of an arm do not tell; once where it is both."""
+    (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
     names_x, names_z = outcome.encoder.names, propensity.encoder.names
     both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
     groups = (

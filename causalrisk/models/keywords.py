@@ -254,7 +254,10 @@ MODEL_INSTEAD = named(
     ("treated_level treatment_level", "Type  treated={value}."),
     ("na_action na_rm dropna", 'Type  missing="drop".'),
     ("singular_ok drop_collinear", _dependent),
-    ("collin_tol", 'Columns are judged by 1e-10. Leave it out, or type  collinear="raise"  to refuse them.'),
+    (
+        "collin_tol",
+        'Columns are judged by what rounding leaves of them. Leave it out, or type  collinear="raise"  to refuse them.',
+    ),
     ("caliper ratio nearest exact neighbor nneighbor biasadj replace", outside("matching")),
     ("distance", _distance),
     ("cv k_split n_splits nfolds", "Type  n_folds={value}."),

@@ -197,8 +197,9 @@ def test_rounding_of_many_columns_is_told_from_columns_that_are_near():
     assert np.flatnonzero(~independent_columns(triangle)).tolist() == [80]  # one row has the last level
     x = np.linspace(-9, -3, 82)
     assert independent_columns(x[:, None] ** np.arange(11)).all()  # as NIST's Filip
-    far = 20_000 + rng.normal(size=500)
-    assert independent_columns(far[:, None] ** np.arange(3)).all()
+    near, other = rng.normal(size=(2, 500))
+    assert independent_columns(np.column_stack([np.ones(500), near, near + 1e-12 * other])).all()
+    assert independent_columns((1e5 + near)[:, None] ** np.arange(3)).all()
 
 
 def test_arrays_have_terms_and_no_levels():

@@ -239,8 +239,12 @@ def test_fault_43_constant_covariate(data, estimator):
 
 
 def test_fault_43_covariate_constant_in_one_arm(data):
+    steady = data.assign(k=np.where(data.d == 1, 2.0, 2 + data.x2**2))
     with raises_with(cr.DesignError, "k is 2 in all", "arm '1'", "cannot be estimated"):
-        build(cr.JRE, data.assign(k=np.where(data.d == 1, 2.0, data.x2)), "y ~ x1 + k")
+        build(cr.JRE, steady, "y ~ x1 + k", collinear="raise")
+    with pytest.warns(cr.DesignWarning, match="k is 2 in all .* rows of arm '1'"):
+        res = fit(cr.IPWRA, steady, "y ~ x1 + k")
+    assert_same(res, fit(cr.IPWRA, data, "y ~ x1"), rtol=1e-12)
 
 
 # --- overlap and convergence -------------------------------------------------------------------------------------
@@ -255,6 +259,7 @@ def poor_overlap():
     return pd.DataFrame({"y": x + 2 * d + rng.normal(size=2000), "d": d, "x1": x})
 
 
+@pytest.mark.filterwarnings("ignore:the mean of arm")
 @pytest.mark.parametrize("estimator", WEIGHTED)
 def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     extreme = poor_overlap()
