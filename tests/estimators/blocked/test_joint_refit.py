@@ -190,7 +190,7 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
 def test_results_of_a_bootstrap(births, tmp_path):
     for k, block in enumerate(cut(births)):
         block.to_parquet(tmp_path / f"{k}.parquet")
-    replicates, resamples = weights(births, "pairs")
+    replicates, resamples = weights(births, "bayesian")
     model = JRE.from_formula(F, scan(f"{tmp_path}/*.parquet"), treat="mbsmoke")
     ours = model.fit(n_boot=M, n_replicates=B, spread=SPREAD)  # the bootstrap is the default, and the anchor is chosen
     theirs = JRE.from_formula(F, births, treat="mbsmoke").fit(replicates=replicates, resamples=resamples)
