@@ -166,7 +166,7 @@ def test_failures_are_told_alike(births, options):
 
 def test_an_arm_without_rows_is_a_failure(births):
     frame = births[:200].assign(mbsmoke=lambda d: (d.index < 2) * 1)
-    ours, theirs = both(frame, formula="bweight ~ 1", propensity="1")
+    ours, theirs = both(frame, kind="pairs", formula="bweight ~ 1", propensity="1")
     agree(ours, theirs)
     assert (ours._record.boot.failures == Failure.EMPTY_ARM).any()
 
