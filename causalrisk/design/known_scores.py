@@ -25,7 +25,7 @@ class Score:
     Parameters
     ----------
     name : str or None
-        Name of the scores; None of an array, which has none.
+        Name of a single column.
     columns : dict of str to Series
         One column, the probability of the treated arm, or one per arm; the keys are the names of the columns.
     matched : bool
@@ -85,8 +85,7 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
     column, name = find_column(
         value, role="propensity score", default="propensity_score", table=table, frame=frame, notes=notes
     )
-    unnamed = not isinstance(value, str) and getattr(value, "name", None) is None
-    return Score(None if unnamed else name, {name: column.rename(name)}, False)
+    return Score(name, {name: column.rename(name)}, False)
 
 
 def score_matrix(score: Score, keep: np.ndarray, coding: Coding) -> np.ndarray:
