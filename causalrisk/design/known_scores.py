@@ -24,15 +24,15 @@ class Score:
 
     Parameters
     ----------
-    name : str
-        Name of the scores.
+    name : str or None
+        Name of a single column.
     columns : dict of str to Series
         One column, the probability of the treated arm, or one per arm; the keys are the names of the columns.
     matched : bool
         Whether the columns go by their names; else they are in the order of the arms.
     """
 
-    name: str
+    name: str | None
     columns: dict[str, pd.Series]
     matched: bool
 
@@ -81,7 +81,7 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
         matched = isinstance(matrix, pd.DataFrame)
         columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
         named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
-        return Score("propensity_score", named, matched)
+        return Score(None, named, matched)
     column, name = find_column(
         value, role="propensity score", default="propensity_score", table=table, frame=frame, notes=notes
     )

@@ -70,7 +70,7 @@ def test_a_column_per_arm_is_matched_by_level(data, three, columns):
     design = make_three(data, three[columns])
     assert design.labels == ("b", "a", "c")
     assert np.array_equal(design.score, three[["b", "a", "c"]])
-    assert design.score_name == "propensity_score"
+    assert design.score_name is None
 
 
 def test_a_column_per_arm_is_matched_by_label(data, three):

@@ -166,6 +166,17 @@ def test_every_kind_of_fit_has_a_report_and_a_call_that_repeats_it(kind, tmp_pat
     pd.testing.assert_series_equal(scope["res"].bse, res.bse)
 
 
+def test_calls_of_a_score_for_each_arm_name_the_array():
+    rng = np.random.default_rng(1)
+    arm, one = rng.integers(0, 3, len(FRAME)), rng.uniform(0.3, 0.7, len(FRAME))
+    scores = rng.dirichlet(np.full(3, 9.0), len(FRAME))
+    for frame, given in ((FRAME, np.column_stack([1 - one, one])), (FRAME.assign(d=arm), scores)):
+        res = cr.AIPW.from_formula("y ~ x1", frame, treat="d", reference=0, propensity_score=given).fit()
+        scope = {"data": frame, "scores": given}
+        exec(call_of(res._record), scope)
+        pd.testing.assert_series_equal(scope["res"].params, res.params)
+
+
 def test_calls_of_other_codings_and_options():
     frame = FRAME.assign(d=np.where(FRAME.d == 1, "drug", "placebo"))
     fits = [
