@@ -111,7 +111,7 @@ def test_joint_fits_agree_with_memory(births, options):
 
 def test_resamples_of_a_trimmed_joint_fit_agree_with_memory(births):
     births = births[::3].reset_index(drop=True)
-    replicates, resamples = test_joint_refit.weights(births, "bayesian")
+    replicates, resamples = test_joint_refit.weights(births, "pairs")
     options = {"treat": "mbsmoke", "trim": (0.1, 0.35)}
     kept = IPWRA.from_formula(F, births, **options).fit()._record.design.in_sample.to_numpy()
     memory = JRE.from_formula(F, births, **options)
