@@ -123,11 +123,9 @@ def test_fault_30_nothing_of_the_caller_is_changed(data, estimator):
     before, copied = fingerprint(frame), copy.deepcopy(arrays)
     options = {"cov_type": "bootstrap", "resamples": arrays["r"]}
     options |= {"replicates": arrays["r"]} if estimator is cr.JRE else {}
-    with pytest.warns(cr.CausalRiskWarning):
-        model = build(estimator, frame, "y ~ center(x1) + g", treat="text", treated="yes", levels=arrays["levels"],
-                      weights=arrays["w"], weight_type="frequency")  # fmt: skip
-        res = model.fit(**options)
-        res.summary()
+    model = build(estimator, frame, "y ~ center(x1) + g", treat="text", treated="yes", levels=arrays["levels"],
+                  weights=arrays["w"], weight_type="frequency")  # fmt: skip
+    model.fit(**options).summary()  # rows of weight 0 were told above
     assert fingerprint(frame) == before
     assert {k: fingerprint(v) for k, v in arrays.items()} == {k: fingerprint(v) for k, v in copied.items()}
 
