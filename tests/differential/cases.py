@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -60,16 +61,35 @@ class Case:
     anchor: float = 1.0
     replicates: int = 4
     offset: str = ""
+    tables: bool = False
+    by: int = 0
+    change: str = ""
+    container: str = "pandas"
+    unused: bool = False
+    gaps: bool = False
+    storage: str = ""
+    layout: str = "half"
+    term: str = ""
+    workers: int = 1
+    draws: int = 0
+
+
+CONTAINERS = ("pandas", "polars", "arrow", "nullable", "arrow dtypes", "decimal", "mapping")
+CHANGES = ("rows written out", "order", "names", "units", "pickle", "call", "one group")
+STORAGES = ("frames", "function", "parquet", "csv", "dataset", "dask")
+LAYOUTS = ("half", "uneven", "single rows", "by arm", "by level", "gaps", "one")
+TERMS = ("bs(x1, df=4)", "cr(x1, df=3, constraints='center')", "center(x1)", "standardize(x1)", "np.exp(x1 / 9)")
+
+
+def some_of(rng: np.random.Generator, values: tuple, usual: float = 0.0):
+    """Draw one of the values, the first with a probability of `usual` beforehand."""
+    return values[0] if rng.random() < usual else values[rng.integers(len(values))]
 
 
 def draw(seed: int) -> Case:
     """Return the case of a seed."""
     rng = np.random.default_rng([20260101, seed])
-
-    def some(values: tuple, *, usual: float = 0.0):
-        """Draw one of the values, the first with a probability of `usual` beforehand."""
-        return values[0] if rng.random() < usual else values[rng.integers(len(values))]
-
+    some = partial(some_of, rng)
     arms = int(some((2, 3, 4), usual=0.5))
     family = some(("gaussian", "gaussian", "binomial", "poisson", "gamma", "negativebinomial"), usual=0.2)
     links = {"binomial": ("logit", "probit", "cloglog"), "gaussian": ("identity", "log")}.get(family, ("log",))
@@ -125,6 +145,103 @@ def draw(seed: int) -> Case:
     return replace(case, offset=some(_offsets(case, log=link == "log"), usual=0.6))
 
 
+def draw_crossed(seed: int) -> Case:
+    """Return the case of a seed with more of the options at once, small and in ordinary units, and what else to ask."""
+    rng = np.random.default_rng([20260102, seed])
+    some = partial(some_of, rng)
+    case = draw(seed)
+    container = some(CONTAINERS, usual=0.3)
+    case = replace(
+        case,
+        rows=int(rng.integers(60, 240)) + 60 * (case.arms - 2),
+        level=case.level if case.effect != "difference" or rng.random() < 0.3 else 0.0,
+        shift=float(some((0.0, -3.0))),
+        scale=float(some((1.0, 10.0))),
+        arrays=False,
+        tables=True,
+        by=int(some((0, 1, 2))) if case.estimator != "JRE" and case.target != "frame" else 0,
+        container=container,
+        dtype=case.dtype if container == "pandas" else "float64",
+        coding="int" if case.coding == "float" and container != "pandas" else case.coding,
+        unused=bool(rng.random() < 0.2) and container in ("pandas", "polars", "arrow", "nullable"),
+        gaps=bool(rng.random() < 0.3),
+        clip=some(((0.1, 0.9), (0.05, 0.7), (0.2, 1.0))) if rng.random() < 0.3 else case.clip,
+        weight_type=some(("frequency", "probability", "")) if rng.random() < 0.3 else case.weight_type,
+        weight_scale=1.0,
+    )
+    if case.estimator == "JRE" and rng.random() < 0.4:
+        case = replace(case, offset=some(_joint_offsets(case)))
+    return replace(case, change=some(_changes(case)))
+
+
+def _changes(case: Case) -> tuple[str, ...]:
+    """What can be done to a case that is to change nothing."""
+    found = ["order", "names", "pickle", "call"]
+    found += ["rows written out"] * 3 if case.weight_type == "frequency" else []
+    found += ["units"] * 2 if (case.family, case.outcome_link) in (("gaussian", "identity"), ("gaussian", "")) else []
+    found += ["one group"] if case.target != "frame" and case.estimator != "JRE" else []
+    return tuple(found)
+
+
+def draw_scan(seed: int) -> Case:
+    """Return a case that is fitted to a scan and in memory."""
+    rng = np.random.default_rng([20260103, seed])
+    some = partial(some_of, rng)
+    case = draw(seed)
+    joint = case.estimator == "JRE"
+    plain = joint and rng.random() < 0.95  # other outcome models of the joint estimator read the data a hundred times
+    storage = some(STORAGES, usual=0.3)
+    clusters = int(some((0, 15, 40), usual=0.5))
+    kinds = ("cluster", "bayesian") if clusters else ("pairs", "bayesian", *(() if joint else ("stratified",)))
+    resamples = some(kinds) if rng.random() < (0.15 if joint else 0.3) else ""
+    case = replace(
+        case,
+        rows=int(rng.integers(60, 200)) + 50 * (case.arms - 2),
+        family="gaussian" if plain else case.family,
+        outcome_link="identity" if plain else case.outcome_link,
+        effect="difference" if plain and not case.level > 0 else case.effect,
+        propensity="ml" if case.propensity == "known" else case.propensity,
+        level=case.level if case.effect != "difference" or rng.random() < 0.3 else 0.0,
+        shift=float(some((0.0, -3.0, 100.0), usual=0.6)),
+        scale=float(some((1.0, 1e3), usual=0.7)),
+        arrays=False,
+        dtype=some(("float64", "float32", "Float64"), usual=0.6),
+        coding=some(("int", "text", "category", "bool") if case.arms == 2 else ("int", "text", "category")),
+        weight_scale=1.0,
+        clusters=clusters,
+        unused=bool(rng.random() < 0.2),
+        gaps=bool(rng.random() < 0.3),
+        factor=bool(rng.random() < 0.6),
+        storage=storage,
+        layout=some(LAYOUTS),
+        term=some(("", *TERMS), usual=0.5),
+        square=case.square and rng.random() < 0.5,
+        workers=int(some((1, 2), usual=0.7)),
+        resamples=resamples,
+        draws=3,
+        replicates=4,
+    )
+    if storage in ("csv", "dataset", "dask"):
+        case = replace(case, unused=False, dtype="float64", coding="text" if case.coding == "category" else case.coding)
+    kinds = _joint_offsets(case) if joint else _offsets(case, log=usual_link(case) == "log")
+    return replace(case, offset=some(kinds, usual=0.6))
+
+
+def _joint_offsets(case: Case) -> tuple[str, ...]:
+    """As `_offsets`, of the joint estimator."""
+    if case.target == "frame":
+        return ("",)
+    return ("", "offset", *(("observed",) if usual_link(case) == "log" else ()))
+
+
+def usual_link(case: Case) -> str:
+    """Link of the outcome models."""
+    return case.outcome_link or {"gaussian": "identity", "binomial": "logit"}.get(case.family, "log")
+
+
+DRAWS = {"plain": draw, "crossed": draw_crossed, "scan": draw_scan}
+
+
 def _offsets(case: Case, *, log: bool) -> tuple[str, ...]:
     """What the column of times may be: the estimators that have means there, and links that have exposures."""
     if case.estimator == "JRE":
@@ -169,6 +286,11 @@ def data_of(case: Case) -> Data:
     own["t"] = 0.5 * rng.normal(size=n)
     if case.offset in ("observed", "stated"):
         own["t"] = np.exp(own["t"])
+    more = np.random.default_rng([8, case.seed])
+    own["h"], own["k"] = np.array(["u", "v"])[more.integers(0, 2, n)], more.integers(0, 2, n)
+    if case.gaps:
+        own.loc[more.random(n) < 0.03, "y"] = np.nan
+        own["g"] = own["g"].mask(more.random(n) < 0.03)
     return Data(own, elsewhere, names)
 
 
@@ -189,9 +311,9 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 def smaller(case: Case) -> Iterator[Case]:
     """Yield simpler cases: each with one field nearer to its default, and with fewer rows."""
-    simplest = Case(seed=case.seed, estimator=case.estimator)
+    simplest = Case(seed=case.seed, estimator=case.estimator, tables=case.tables, storage="frames" * bool(case.storage))
     for field in fields(Case):
-        if field.name in ("seed", "estimator", "rows", "outcome_link"):
+        if field.name in ("seed", "estimator", "rows", "outcome_link", "tables"):
             continue
         value = getattr(simplest, field.name)
         if getattr(case, field.name) == value:

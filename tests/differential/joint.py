@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tests.differential import reference
-from tests.differential.cases import Case, Data
+from tests.differential.cases import Case, Data, usual_link
 from tests.differential.reference import Stack, Vector
 
 ENOUGH = 1e-9  # a Newton step after which the next is below rounding error, which the largest penalty magnifies
@@ -54,7 +54,7 @@ class JointReference:
         self.X, self.own = problem.X, problem.observed
         self.n_own = int(self.own.sum())
         self.units = problem.s[: self.n_own].sum() if case.weight_type == "frequency" else float(self.n_own)
-        start = self.stack.solve(problem.s)
+        self.solution = start = self.stack.solve(problem.s)
         gamma, mu, self.start = (start[part] for part in self.stack.parts[:3])
         c = np.ones((len(problem.s), case.replicates))
         c[: self.n_own] = replicate_weights(case, self.n_own)
@@ -86,9 +86,9 @@ class JointReference:
 
     def _means(self, theta: Vector) -> tuple[Vector, Vector, Vector]:
         """Means of each arm, derivative over variance, and derivative, shape (K, n)."""
-        eta = theta.reshape(self.case.arms, -1) @ self.X.T
+        eta = theta.reshape(self.case.arms, -1) @ self.X.T + self.problem.offset
         m, over_variance = reference.outcome_mean(self.problem, eta)
-        return m, over_variance, reference.inverse_link(reference.usual_link(self.case), eta)[1]
+        return m, over_variance, reference.inverse_link(usual_link(self.case), eta)[1]
 
     def _centred(self, values: Vector) -> Vector:
         """Deviations from the mean over the arms; twice their sum of squares is the mean of those of all pairs."""

@@ -10,27 +10,29 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import json
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.models import BinaryModel, MultinomialModel
 from causalrisk.propensity.weights import WeightModel, fit_weights
-from tests.differential import cases, reference
+from tests.differential import cases, invariances, reference, scanned, tables
 from tests.differential.cases import Case, Data
 from tests.differential.digits import orthonormalised
-from tests.differential.joint import JointReference, replicate_weights
+from tests.differential.fits import ERROR, apart, how, model_of, quietly, seen, trained
+from tests.differential.joint import JointReference
 from tests.differential.reference import meat
 
-POINT, ERROR = 1e-6, 1e-5  # of a standard error; relative
 KINDS = ("agreed", "refused", "no reference", "not converged", "re-checked", "wrong")
 TWO_BLOCKS = WIDTH + 3
 
@@ -42,82 +44,10 @@ class Verdict(NamedTuple):
     text: str = ""
 
 
-def model_of(case: Case, data: Data) -> Any:
-    """Make the package's model of a case."""
-    frame, elsewhere = coded(case, data.frame, data), data.elsewhere
-    factor = ["g"] if case.factor else []
-    square = ["I(x1**2)"] if case.square else []
-    outcome = " + ".join([*factor, *data.names, *square])
-    propensity = " + ".join([*factor, *reference.propensity_names(case, data.names), *square])
-    family: Any = case.family
-    link = case.outcome_link or None
-    if family == "negativebinomial":
-        family, link = sm.families.NegativeBinomial(alpha=reference.ALPHA), None
-    target: Any = case.target
-    if target == "frame":
-        target = elsewhere
-    elif target == "tilt":
-        target = _tilt
-    elif target == "arm":
-        target = level(case, case.arms - 1)
-    options: dict[str, Any] = {
-        "family": family, "link": link, "propensity_link": case.propensity_link, "target": target, "trim": case.trim,
-        "clip": case.clip, "effect": case.effect, "reference": level(case, 0),
-    }  # fmt: skip
-    if case.propensity == "calibrated":
-        options["propensity_loss"] = "calibrated"
-    elif case.propensity == "known":
-        scores = frame[[f"e{k}" for k in range(case.arms)]]
-        options["propensity_score"] = frame["e1"] if case.arms == 2 else scores.to_numpy()
-    if case.offset:
-        options |= {"offset" if case.offset == "offset" else "exposure": frame["t"]}
-        options["at_exposure"] = {"observed": "observed", "stated": cases.STATED}.get(case.offset)
-    model = getattr(cr, case.estimator)
-    if case.arrays and case.target != "frame" and not case.factor:
-        # column by column: old pandas cannot select several big-endian columns at once
-        X, Z = (array_of(case, frame, names) for names in (data.names, reference.propensity_names(case, data.names)))
-        if case.weight_type:
-            options |= {"weights": frame["w"], "weight_type": case.weight_type}
-        if case.clusters:
-            options["cluster"] = frame["c"]
-        return model(frame["y"], X, frame["d"], exog_propensity=Z, **options)
-    if case.weight_type:
-        options |= {"weights": "w", "weight_type": case.weight_type}
-    if case.clusters:
-        options["cluster"] = "c"
-    return model.from_formula(f"y ~ {outcome}", frame, treat="d", propensity=propensity, **options)
-
-
-def level(case: Case, arm: int) -> Any:
-    """Return the level of the treatment that an arm is stored as."""
-    label = f"arm {arm}"
-    return {"text": label, "category": label, "float": float(arm), "bool": bool(arm), "int": arm}[case.coding]
-
-
-def array_of(case: Case, frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """Return the columns of a model, without a formula."""
-    columns = {name: frame[name].astype(float) for name in names}
-    if case.square:
-        columns["square"] = columns[names[0]] ** 2
-    return pd.DataFrame(columns).assign(const=1.0)
-
-
-def _tilt(e: np.ndarray) -> np.ndarray:
-    return e**2 * (1 - e)
-
-
-def coded(case: Case, frame: pd.DataFrame, data: Data) -> pd.DataFrame:
-    """Store treatment and covariates as the case says."""
-    labels = frame["d"].map(lambda k: f"arm {k}")
-    kinds = {
-        "int": frame["d"], "float": frame["d"].astype(float), "bool": frame["d"].astype(bool), "text": labels,
-        "category": labels.astype("category"),
-    }  # fmt: skip
-    return frame.assign(d=kinds[case.coding], **{name: frame[name].astype(case.dtype) for name in data.names})
-
-
 def check(case: Case) -> Verdict:
-    """Fit a case by the package and by the reference, and compare."""
+    """Fit a case by the package and by the reference, or to a scan and in memory, and compare."""
+    if case.storage:
+        return Verdict(*scanned.check(case))
     data = cases.data_of(case)
     joint = case.estimator == "JRE"
     compute = JointReference if joint else reference.answer
@@ -139,7 +69,7 @@ def check(case: Case) -> Verdict:
         return Verdict("no reference")
     compare = joint_differences if joint else differences
     try:
-        found = [text for text in compare(case, data, res, expected) if text]
+        found = seen(compare(case, data, res, expected))
     except cr.BootstrapError as error:  # none of the two resamples can be fitted
         return Verdict("refused", f"BootstrapError: {str(error).splitlines()[0]}")
     if not found:
@@ -148,33 +78,9 @@ def check(case: Case) -> Verdict:
         return Verdict("not converged", "; ".join(found))
     if plain is not None:
         exact = quietly(compute, case, data, orthonormalised)
-        if exact is not None and not any(compare(case, data, res, exact)):
+        if exact is not None and not seen(compare(case, data, res, exact)):
             return Verdict("re-checked", "; ".join(found))
     return Verdict("wrong", "; ".join(found))
-
-
-def quietly(compute: Callable[..., Any], *args: Any) -> Any:
-    """Return what the reference computes, None where its equations have no solution that it finds."""
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return compute(*args)
-    except (reference.NoReferenceError, np.linalg.LinAlgError):
-        return None
-
-
-def how(case: Case, joint: JointReference | None) -> dict[str, Any]:
-    """Options of the fit: standard errors without resamples; of the joint estimator also how it is trained."""
-    cov_type = "cluster" if case.clusters else "HC1" if case.small_sample else "robust"
-    options: dict[str, Any] = {"cov_type": cov_type}
-    return options | (trained(case, joint) if joint else {})
-
-
-def trained(case: Case, joint: JointReference) -> dict[str, Any]:
-    """Options of the joint estimator: its replicates weigh observations, which frequency weights count."""
-    anchor = {"anchor": case.anchor} if case.objective == "risk" else {}
-    counted = joint.problem.s[: joint.n_own, None] if case.weight_type == "frequency" else 1.0
-    return {"objective": case.objective, "replicates": counted * replicate_weights(case, joint.n_own)} | anchor
 
 
 def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -> Iterator[str]:
@@ -207,6 +113,13 @@ def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -
     n = total if case.weight_type == "frequency" else len(rows)
     wanted = wanted * reference.small_sample(case, joint.problem, joint.stack, n)
     yield apart("covariance", res.cov_params(), wanted, np.sqrt(np.outer(se, se) ** 2), ERROR)
+    if case.tables:
+        beta = theta.reshape(case.arms, -1).copy()
+        beta[:, 0] += case.level  # which the reference leaves out
+        solved = tables.Solved(case, data, joint.stack, joint.solution, beta)
+        yield from tables.differences(solved, res)
+    if case.change:
+        yield from invariances.differences(case, data, res, how(case, joint))
     if case.resamples:
         block = record.estimate.block("theta")
 
@@ -226,7 +139,13 @@ def differences(case: Case, data: Data, res: Any, expected: reference.Answer) ->
     yield apart("90% limits", res.conf_int(alpha=0.1), expected.limits, width, ERROR)
     yield apart("z", res.tvalues, expected.z, 1 + np.abs(expected.z), ERROR)
     yield from predictions(case, data, res, expected, se)
-    if len(expected.groups):
+    if case.tables:
+        beta = expected.theta[expected.stack.parts[2]].reshape(case.arms, -1)
+        solved = tables.Solved(case, data, expected.stack, expected.theta, beta, expected.theta_cov)
+        yield from tables.differences(solved, res)
+    if case.change:
+        yield from invariances.differences(case, data, res, how(case, None))
+    if len(expected.groups) and not case.by:
         by = res.effects_by(data.frame["g"])
         yield apart("effects in groups", by["estimate"], by_effect(case, expected.groups), by["std err"])
         yield apart("their standard errors", by["std err"], by_effect(case, expected.group_se), by["std err"], ERROR)
@@ -256,7 +175,7 @@ def by_effect(case: Case, values: np.ndarray) -> np.ndarray:
 
 def predictions(case: Case, data: Data, res: Any, expected: reference.Answer, se: np.ndarray) -> Iterator[str]:
     """Compare predicted means of the first rows, and their standard errors."""
-    if case.trim is not None or case.missing or case.arrays:
+    if case.trim is not None or case.missing or case.arrays or case.gaps:
         return
     rows = data.frame.head(5)
     yield apart("predictions", res.predict(rows), expected.predicted, se[-1])
@@ -315,54 +234,86 @@ def promise(kind: str, counts: np.ndarray, design: Any) -> str:
     return ""
 
 
-def apart(what: str, found: Any, expected: Any, scale: Any, tolerance: float = POINT) -> str:
-    """Say where two results differ by more than a share of a scale, and by more than rounding."""
-    found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
-    if found.shape != expected.shape:
-        return f"{what}: shape {found.shape}, expected {expected.shape}"
-    allowed = tolerance * np.broadcast_to(scale, found.shape) + 1e-9 * np.abs(expected)
-    worst = np.nanmax(np.abs(found - expected) / np.where(allowed > 0, allowed, 1e-300), initial=0)
-    if np.isnan(found).any() != np.isnan(expected).any() or worst > 1:
-        return f"{what}: {found.ravel()}, expected {expected.ravel()} ({worst:.3g} times what is allowed)"
-    return ""
+class Numbered(NamedTuple):
+    """A case by its kind and number."""
+
+    kind: str
+    number: int
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return cases.DRAWS[self.kind](self.number)
 
 
-def _numbered(seed: int) -> tuple[int, Verdict]:
-    return seed, check(cases.draw(seed))
+def _checked(one: Numbered) -> tuple[int, Verdict]:
+    return one.number, check(one.case)
 
 
-def run(seeds: range, jobs: int = 1) -> dict[str, dict[int, str]]:
-    """Check the cases of seeds; of each kind of verdict the seeds, with what was seen."""
-    found: dict[str, dict[int, str]] = {kind: {} for kind in KINDS}
+def run(kind: str, numbers: Iterable[int], jobs: int = 1) -> Iterator[tuple[int, Verdict]]:
+    """Check the cases of a kind; their numbers and verdicts, in no order."""
+    asked = [Numbered(kind, number) for number in numbers]
     if jobs == 1:
-        verdicts = map(_numbered, seeds)
-        for seed, verdict in verdicts:
-            found[verdict.kind][seed] = verdict.text
-        return found
+        yield from map(_checked, asked)
+        return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for seed, verdict in pool.imap_unordered(_numbered, seeds, chunksize=20):
-            found[verdict.kind][seed] = verdict.text
-    return found
+        yield from pool.imap_unordered(_checked, asked, chunksize=5)
+
+
+def remembered(path: Path | None) -> dict[int, Verdict]:
+    """Read the verdicts of a run that was broken off."""
+    if path is None or not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return {number: Verdict(kind, text) for number, kind, text in lines}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=20_000)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="its cases have the numbers from a million times it on")
+    parser.add_argument("--first", type=int, default=0, help="the first of these")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--crossed", dest="kind", action="store_const", const="crossed", default="plain")
+    parser.add_argument("--scan", dest="kind", action="store_const", const="scan")
+    parser.add_argument("--record", type=Path, help="file of verdicts; what stands in it is not run again")
+    parser.add_argument("--tries", type=int, default=100, help="for the smallest case of each disagreement")
     options = parser.parse_args(arguments)
-    found = run(range(options.first, options.first + options.cases), options.jobs)
-    for kind in KINDS:
-        print(f"{kind:16} {len(found[kind]):6}")
-    reasons = collections.Counter(text.split(":")[0] for text in found["refused"].values())
-    print("refused by", dict(reasons))
-    for kind in ("not converged", "re-checked"):
-        print(f"{kind}:", sorted(found[kind]))
-    for seed, text in sorted(found["wrong"].items()):
-        small = cases.shrink(cases.draw(seed), lambda case: check(case).kind == "wrong")
-        print(f"\n{seed}: {text}\nsmallest: {small}\n  {check(small).text}")
-    return int(bool(found["wrong"]))
+    first = options.seed * 1_000_000 + options.first
+    numbers = range(first, first + options.cases)
+    known = {number: verdict for number, verdict in remembered(options.record).items() if number in numbers}
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(options.record.open("a", encoding="utf-8")) if options.record else None
+        for number, verdict in run(options.kind, [k for k in numbers if k not in known], options.jobs):
+            known[number] = verdict
+            if record is not None:
+                print(json.dumps([number, *verdict]), file=record, flush=True)
+    return report(options.kind, known, options.tries)
+
+
+def report(kind: str, verdicts: Mapping[int, Verdict], tries: int) -> int:
+    """Print how many cases there are of each verdict, and of each disagreement the smallest case; whether there are."""
+    of = {verdict: {k: v.text for k, v in sorted(verdicts.items()) if v.kind == verdict} for verdict in KINDS}
+    for verdict, found in of.items():
+        print(f"{verdict:16} {len(found):6}")
+    print("refused by", dict(collections.Counter(text.split(":")[0] for text in of["refused"].values())))
+    for verdict in ("not converged", "re-checked"):
+        print(f"{verdict}:", list(of[verdict]))
+    alike_in: dict[str, list[int]] = {}
+    for number, text in of["wrong"].items():
+        alike_in.setdefault(text.split(":")[0], []).append(number)
+    for what, numbers in alike_in.items():
+        print(f"\n{what}: {len(numbers)} cases, {numbers[:10]}\n  {numbers[0]}: {of['wrong'][numbers[0]][:2000]}")
+        case = Numbered(kind, numbers[0]).case
+        small = cases.shrink(case, lambda case, what=what: alike(check(case), what), tries)
+        print(f"smallest: {small}\n  {check(small).text[:1000]}", flush=True)
+    return int(bool(alike_in))
+
+
+def alike(verdict: Verdict, what: str) -> bool:
+    """Whether a case is wrong in the same way."""
+    return verdict.kind == "wrong" and verdict.text.split(":")[0] == what
 
 
 if __name__ == "__main__":

@@ -117,10 +117,10 @@ class Finder:
         return importlib.util.spec_from_file_location(name, str(self.path), loader=loader)
 
 
-def noticed(name: str, path: Path, tree: ast.Module, seeds: list[int], tests: list[str]) -> str:
+def noticed(name: str, path: Path, tree: ast.Module, of: tuple[str, list[int]], tests: list[str]) -> str:
     """Fit cases with a module changed, then run tests: the first that does not agree, or nothing."""
     sys.meta_path.insert(0, Finder(name, path, tree))
-    found = next((f"{seed} {kind}" for seed, kind in verdicts(seeds) if kind != "agreed"), "")
+    found = next((f"{seed} {verdict}" for seed, verdict in verdicts(*of) if verdict != "agreed"), "")
     return found or (failing(tests) if tests else "")
 
 
@@ -133,21 +133,21 @@ def failing(tests: list[str]) -> str:
         return "a test" if pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]) else ""
 
 
-def verdicts(seeds: list[int]) -> Iterator[tuple[int, str]]:
+def verdicts(kind: str, seeds: list[int]) -> Iterator[tuple[int, str]]:
     from tests.differential import cases
     from tests.differential.machine import check
 
     for seed in seeds:
-        yield seed, check(cases.draw(seed)).kind
+        yield seed, check(cases.DRAWS[kind](seed)).kind
 
 
-def agreeing(count: int, estimator: str | None) -> str:
-    """Seeds of the first cases, of an estimator, that agree without a change."""
+def agreeing(kind: str, count: int, estimator: str | None) -> str:
+    """Seeds of the first cases of a kind, of an estimator, that agree without a change."""
     from tests.differential import cases
 
-    of_it = (seed for seed in itertools.count() if estimator in (None, cases.draw(seed).estimator))
+    of_it = (seed for seed in itertools.count() if estimator in (None, cases.DRAWS[kind](seed).estimator))
     seeds = list(itertools.islice(of_it, count))
-    return " ".join(str(seed) for seed, kind in verdicts(seeds) if kind == "agreed")
+    return " ".join(str(seed) for seed, verdict in verdicts(kind, seeds) if verdict == "agreed")
 
 
 def apart(work: Callable[..., str], *args) -> str:
@@ -178,7 +178,7 @@ def surviving(module: Path, options: argparse.Namespace, seeds: list[int]) -> in
     explained = EXPLAINED.get(module.as_posix(), {})
     kept = []
     for tree, change in (mutant(source, number) for number in drawn):
-        if not apart(noticed, name, module, tree, seeds, options.tests):
+        if not apart(noticed, name, module, tree, (options.kind, seeds), options.tests):
             kept.append(change)
             print(f"  {module} line {change.line}: {change.text}\n    {change.edit}", flush=True)
             print(f"    {explained.get(change.key, 'NOT EXPLAINED')}", flush=True)
@@ -192,13 +192,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=40, help="changes of a module, drawn at random")
     parser.add_argument("--cases", type=int, default=40)
+    parser.add_argument("--kind", choices=("plain", "crossed", "scan"), default="plain", help="that of the cases")
     parser.add_argument("--estimator", help="that of the cases; by default any")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tests", nargs="+", default=[], help="tests for changes that no case noticed")
     options = parser.parse_args(arguments)
     for needed in ("numpy", "pandas", "scipy.special", "statsmodels.api", "patsy", "scipy.optimize"):
         importlib.import_module(needed)
-    seeds = [int(seed) for seed in apart(agreeing, options.cases, options.estimator).split()]
+    seeds = [int(seed) for seed in apart(agreeing, options.kind, options.cases, options.estimator).split()]
     print(f"{len(seeds)} cases", flush=True)
     survivors = sum(surviving(module, options, seeds) for module in options.modules)
     return int(bool(survivors))

@@ -15,7 +15,7 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.special import erfc
 
-from tests.differential.cases import STATED, Case, Data
+from tests.differential.cases import STATED, Case, Data, usual_link
 
 STEP = 1e-30
 ALPHA = 0.7  # of the negative binomial
@@ -44,6 +44,9 @@ class Answer:
     groups: Vector
     group_se: Vector
     condition: float
+    stack: Stack
+    theta: Vector
+    theta_cov: Vector
 
 
 @dataclass
@@ -62,6 +65,8 @@ class Problem:
     e: Vector
     offset: Vector
     mean_offset: Vector
+    covariates: Vector
+    to_columns: tuple[Vector, Vector]
 
     @property
     def n_arms(self) -> int:
@@ -87,11 +92,12 @@ def standardised(columns: Vector) -> Vector:
 
 def problem_of(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardised) -> Problem:
     """Leave out rows that miss a covariate, put both populations together, and span the columns anew."""
-    used = list(data.names)
+    used = [*data.names, "y", *(["g"] if case.factor else [])]
     own = data.frame.dropna(subset=used)
     frames = [own, data.elsewhere] if case.target == "frame" else [own]
     both = pd.concat(frames, ignore_index=True)
-    X, Z = (basis(design(case, both, names)) for names in (data.names, propensity_names(case, data.names)))
+    raw = [design(case, both, names) for names in (data.names, propensity_names(case, data.names))]
+    X, Z = map(basis, raw)
     n, m = len(own), len(both) - len(own)
     s = own["w"].to_numpy(float) if case.weight_type else np.ones(n)
     if case.weight_type == "probability":
@@ -103,11 +109,28 @@ def problem_of(case: Case, data: Data, basis: Callable[[Vector], Vector] = stand
     problem = Problem(
         case, X, Z, np.r_[own["y"].to_numpy(float), pad], np.r_[own["d"].to_numpy(int), pad.astype(int)],
         np.r_[s, np.ones(m)], np.r_[np.ones(n), pad],
-        np.r_[cluster, 10_000 + np.arange(m)], both["g"].to_numpy(),
+        np.r_[cluster, 10_000 + np.arange(m)], grouping(case, both),
         np.column_stack([own[[f"e{k}" for k in range(case.arms)]].to_numpy().T, np.full((case.arms, m), 0.5)]),
         offset, np.full(n + m, np.log(STATED)) if case.offset == "stated" else offset,
+        covariates_of(case, both, data.names),
+        (np.linalg.lstsq(raw[0], X, rcond=None)[0], np.linalg.lstsq(raw[1], Z, rcond=None)[0]),
     )  # fmt: skip
     return problem if case.trim is None else trimmed(problem)
+
+
+def grouping(case: Case, frame: pd.DataFrame) -> Vector:
+    """Group of each row: its value of `h`, or of `h` and `k`; else the level of the factor."""
+    if not case.by:
+        return frame["g"].astype(str).to_numpy(dtype=object)
+    keys = frame[["h", "k"][: case.by]].astype(str)
+    return keys.agg(", ".join, axis=1).to_numpy(dtype=object)
+
+
+def covariates_of(case: Case, frame: pd.DataFrame, names: tuple[str, ...]) -> Vector:
+    """Every covariate of a table: all levels of the factor, the numbers, and the square."""
+    levels = [(frame["g"] == level).to_numpy(float) for level in "abc"] if case.factor else []
+    square = [frame[names[0]].to_numpy(float) ** 2] if case.square else []
+    return np.column_stack([*levels, *(frame[name].to_numpy(float) for name in names), *square])
 
 
 def propensity_names(case: Case, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +152,7 @@ def trimmed(problem: Problem) -> Problem:
         keep = ((scores >= case.trim[0]) & (scores <= case.trim[1])).all(axis=0)
     smaller = replace(problem, **{
         name: getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g",
-                                                      "offset", "mean_offset")
+                                                      "offset", "mean_offset", "covariates")
     }, e=problem.e[:, keep])  # fmt: skip
     if case.weight_type == "probability":
         smaller.s = smaller.s / smaller.s.mean()
@@ -170,10 +193,6 @@ def both_chances(name: str, eta: Vector) -> tuple[Vector, Vector]:
         "probit": lambda: (erfc(-eta / np.sqrt(2)) / 2, erfc(eta / np.sqrt(2)) / 2),
         "cloglog": lambda: (-np.expm1(-np.exp(eta)), np.exp(-np.exp(eta))),
     }[name]()
-
-
-def usual_link(case: Case) -> str:
-    return case.outcome_link or {"gaussian": "identity", "binomial": "logit"}.get(case.family, "log")
 
 
 def outcome_mean(problem: Problem, eta: Vector) -> tuple[Vector, Vector]:
@@ -356,9 +375,10 @@ class Stack:
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
         self.constants = case.estimator == "Hajek" and not case.offset
-        grouped = case.factor and case.target != "frame" and (self.constants or case.estimator != "Hajek")
+        grouped = (case.factor or case.by) and case.target != "frame" and (self.constants or case.estimator != "Hajek")
         self.masks = [np.ones(len(problem.y))]
-        self.masks += [(problem.g == level).astype(float) for level in "abc"] if grouped else []
+        self.groups = sorted(set(problem.g)) if grouped else []
+        self.masks += [(problem.g == level).astype(float) for level in self.groups]
         self.inside = [problem.observed * (problem.d == a) for a in range(K)]
         sizes = [q * n_models(case) * self.scored, q * self.joined, K * p, K * len(self.masks)]
         sizes.append(K * len(self.masks) * (case.estimator == "AIPW"))
@@ -461,6 +481,10 @@ class Stack:
         means = self.means(theta)
         return np.concatenate([self.effects(means[0]), means[0], *(self.effects(m) for m in means[1:])])
 
+    def group_contrasts(self, theta: Vector) -> Vector:
+        """Effects in the groups on the scale where they are differences, an effect after the other."""
+        return np.stack([self.contrasts(m) for m in self.means(theta)[1:]], axis=1).ravel()
+
     def effects(self, m: Vector) -> Vector:
         return reported(self.problem.case, self.contrasts(m))
 
@@ -517,6 +541,7 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
         np.sqrt(np.einsum("ij,jk,ik->i", by_theta, cov, by_theta)).reshape(5, -1), values[count:],
         np.sqrt(np.diag(spread)[count:]),
         max(np.linalg.cond(M[own & (problem.d == a)]) for M in (problem.X, problem.Z) for a in range(case.arms)),
+        stack, theta, cov,
     )  # fmt: skip
 
 

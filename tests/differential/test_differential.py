@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import causalrisk
+from causalrisk.diagnostics import column_sums, overlap
 from causalrisk.estimators import specification
-from causalrisk.inference import bootstrap, sandwich
-from causalrisk.propensity import row_weights
+from causalrisk.inference import bootstrap, coefficients, heterogeneity, sandwich
+from causalrisk.propensity import limits, row_weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
-from tests.differential.machine import check, main
+from tests.differential.machine import Verdict, check, main
 from tests.differential.survivors import EXPLAINED
 
-CASES, PARTS = 300, 6
+CASES, CROSSED, SCANS, PARTS = 300, 36, 12, 6
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -38,6 +41,39 @@ def test_cases_that_were_settled_agree(seed):
     assert check(cases.draw(seed)).kind == "agreed"
 
 
+@pytest.mark.parametrize("part", range(PARTS))
+def test_crossed_cases_agree_with_the_reference_and_with_themselves(part):
+    """Coefficients by name, equations, groups, tables, containers, and changes that are to change nothing."""
+    agree("crossed", range(part, CROSSED, PARTS))
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_scans_agree_with_memory(part):
+    agree("scan", range(part, SCANS, PARTS))
+
+
+def agree(kind, numbers):
+    verdicts = {number: check(cases.DRAWS[kind](number)) for number in numbers}
+    wrong = {number: verdict.text for number, verdict in verdicts.items() if verdict.kind == "wrong"}
+    assert not wrong, f"{wrong}\nrun  python -m tests.differential.machine --{kind} --first {min(wrong)} --cases 1"
+    assert sum(verdict.kind == "agreed" for verdict in verdicts.values()) >= 0.8 * len(verdicts)
+
+
+@pytest.mark.parametrize(
+    "kind, fields",
+    [
+        ("crossed", "estimator arms target weight_type effect propensity offset by change container unused gaps clip"),
+        ("scan", "estimator arms target weight_type effect propensity offset trim storage layout term workers"),
+    ],
+)
+def test_every_option_is_crossed(kind, fields):
+    drawn = [cases.DRAWS[kind](number) for number in range(2000)]
+    for one, other in itertools.combinations(fields.split(), 2):
+        pairs = collections.Counter((getattr(case, one), getattr(case, other)) for case in drawn)
+        share = len(pairs) / (len({a for a, _ in pairs}) * len({b for _, b in pairs}))
+        assert share > 0.5, (one, other)
+
+
 def test_the_cases_are_of_every_kind():
     everything = [cases.draw(seed) for seed in range(2000)]
     fields = (
@@ -50,8 +86,8 @@ def test_the_cases_are_of_every_kind():
     assert len({(case.estimator, case.target) for case in everything}) == 5 * 9
 
 
-def first_wrong(limit=500):
-    return next((seed for seed in itertools.islice(itertools.count(), limit) if is_wrong(cases.draw(seed))), None)
+def first_wrong(limit=500, kind="plain"):
+    return next((number for number in range(limit) if is_wrong(cases.DRAWS[kind](number))), None)
 
 
 def is_wrong(case):
@@ -109,6 +145,92 @@ def test_a_planted_fault_is_found_and_shrunk(plant, monkeypatch):
     assert not is_wrong(small)
 
 
+def prefixes(monkeypatch):
+    """Propensity coefficients have the name of the arm after theirs."""
+    terms = coefficients.propensity_terms
+
+    def moved(record):
+        names, size = terms(record), len(record.design.propensity_names)
+        return names[size:] + names[:size]
+
+    monkeypatch.setattr(coefficients, "propensity_terms", moved)
+
+
+def rows_for_observations(monkeypatch):
+    """Balance counts the rows and not what their frequency weights say."""
+    of = column_sums.WeightedRows.of
+    monkeypatch.setattr(
+        column_sums.WeightedRows,
+        "of",
+        lambda rows: dataclasses.replace(of(rows), counts=np.ones(len(rows.arm))),
+    )
+
+
+def supports(monkeypatch):
+    """The common support begins at the smallest score of any arm."""
+    limits = overlap.ArmLimits.of
+
+    def wide(scores, arm):
+        found = limits(scores, arm)
+        return overlap.ArmLimits(np.repeat(found.low.min(axis=0)[None], len(found.low), axis=0), found.high)
+
+    monkeypatch.setattr(overlap.ArmLimits, "of", wide)
+
+
+def unsolved(monkeypatch):
+    """The influence function that is printed is not centred."""
+    of = coefficients.influence_of
+
+    def lifted(record):
+        values, names = of(record)
+        return values + 1e-3 * np.abs(values).mean(axis=0), names
+
+    monkeypatch.setattr(coefficients, "influence_of", lifted)
+
+
+def first_group(monkeypatch):
+    """Differences of groups are signed the other way round."""
+    found = heterogeneity.inference_frame
+    monkeypatch.setattr(
+        heterogeneity, "inference_frame", lambda values, *args, **given: found(-values, *args, **given)
+    )
+
+
+@pytest.mark.parametrize("plant", [prefixes, rows_for_observations, supports, unsolved, first_group])
+def test_a_fault_in_what_is_said_beside_the_effects_is_found(plant, monkeypatch):
+    plant(monkeypatch)
+    found = first_wrong(40, "crossed")
+    assert found is not None
+    monkeypatch.undo()
+    assert not is_wrong(cases.draw_crossed(found))
+
+
+def half_of_the_costs(monkeypatch):
+    """Crump's cut of a scan looks at the rows that cost least."""
+    searched = limits.searched_cut
+    for module in ("causalrisk.diagnostics.overlap", "causalrisk.estimators.blocked.trimming"):
+        monkeypatch.setattr(f"{module}.searched_cut", lambda below, n: 0.9 * searched(below, n))
+
+
+def one_arm(monkeypatch):
+    """Balance of a scan forgets how far the means of two blocks are apart."""
+    beside = column_sums.ColumnSums.beside
+
+    def near(self, other):
+        return dataclasses.replace(beside(self, other), spread=self.spread + other.spread)
+
+    monkeypatch.setattr(column_sums.ColumnSums, "beside", near)
+
+
+@pytest.mark.parametrize("plant", [half_of_the_costs, one_arm])
+def test_a_fault_of_a_scan_is_found(plant, monkeypatch):
+    plant(monkeypatch)
+    found = first_wrong(12, "scan")
+    assert found is not None
+    monkeypatch.undo()
+    assert not is_wrong(cases.draw_scan(found))
+
+
 def test_the_command_counts_and_fails_where_a_case_is_wrong(capsys, monkeypatch):
     assert main(["--cases", "3"]) == 0
     assert "agreed                3\n" in capsys.readouterr().out
@@ -123,3 +245,15 @@ def test_changes_that_are_explained_are_still_possible():
     for module, changes in EXPLAINED.items():
         possible = {change.key for change in mutants.changes((root / module).read_text("utf-8"))}
         assert changes.keys() <= possible, module
+
+
+def test_a_run_that_was_broken_off_goes_on(capsys, tmp_path, monkeypatch):
+    record = tmp_path / "verdicts"
+    run = ["--crossed", "--seed", "1", "--record", str(record)]
+    assert main([*run, "--cases", "2"]) == 0
+    monkeypatch.setattr("tests.differential.machine.check", lambda case: Verdict("refused", "Late: by now"))
+    assert main([*run, "--cases", "3"]) == 0
+    assert [json.loads(line)[:2] for line in record.read_text().splitlines()] == [
+        [1_000_000, "agreed"], [1_000_001, "agreed"], [1_000_002, "refused"]
+    ]  # fmt: skip
+    assert "refused by {'Late': 1}" in capsys.readouterr().out

@@ -15,7 +15,7 @@ import pytest
 import causalrisk as cr
 from tests.differential import cases
 from tests.differential.cases import Case
-from tests.differential.machine import how, model_of
+from tests.differential.fits import how, model_of
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402
