@@ -103,8 +103,9 @@ def renamed(case: Case, data: Data, res: Any, options: dict[str, Any]) -> Iterat
     moved = [*(a - 1 for a in arms[1:]), *(count + a for a in arms)]
     yield apart("effects and means", other.params, res.params.iloc[moved], se[moved], CLOSE)
     yield apart("standard errors", other.bse, se[moved], se[moved], 100 * CLOSE)
-    if list(other.outcome_params.columns) != labels or list(other.params.index[count:]) != [f"POM[{k}]" for k in labels]:
-        yield f"labels: {list(other.outcome_params.columns)}, {list(other.params.index)}, expected {labels}"
+    columns, means = list(other.outcome_params.columns), list(other.params.index[count:])
+    if columns != labels or means != [f"POM[{k}]" for k in labels]:
+        yield f"labels: {columns}, {means}, expected {labels}"
     size = res.outcome_bse.to_numpy().max()
     yield apart("outcome coefficients", other.outcome_params, res.outcome_params.iloc[:, arms], size, 10 * CLOSE)
     if res._record.estimate.gamma.size and (res._record.spec.uses_propensity):

@@ -79,9 +79,9 @@ def fitted(case: Case, data: Data, source: Any = None, **more: Any) -> Any:
 @contextlib.contextmanager
 def keyed_draws(case: Case, data: Data) -> Iterator[None]:
     """Draw in memory as a scan does: each row, or cluster, by its number in all data."""
-    plain = model_of(case, data).design
-    first = silently(cr.IPWRA._of(plain, model_of(case, data).options).fit, cov_type="cluster" if case.clusters else None)
-    kept, whole = first.in_sample.to_numpy(), plain.in_sample.to_numpy()
+    model = model_of(case, data)
+    first = silently(cr.IPWRA._of(model.design, model.options).fit)
+    kept, whole = first.in_sample.to_numpy(), model.design.in_sample.to_numpy()
     numbers = np.flatnonzero(kept)
     if case.clusters:
         codes = pd.factorize(data.frame["c"].to_numpy()[whole])[0]

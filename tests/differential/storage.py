@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def edges(case: Case, frame: pd.DataFrame) -> list[int]:
 def scanned(case: Case, frame: pd.DataFrame, folder: Path) -> Any:
     """A scan of the rows, cut and stored as the case says."""
     cuts = edges(case, frame)
-    parts = [frame[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [frame[a:b] for a, b in pairwise(cuts)]
     if case.storage == "frames":
         return cr.scan(parts)
     if case.storage == "function":
@@ -87,8 +87,3 @@ def scanned(case: Case, frame: pd.DataFrame, folder: Path) -> Any:
 
         return cr.scan(pyarrow.dataset.dataset(folder, format="parquet"))
     return cr.scan(f"{folder}/*")
-
-
-def renamed(frame: Any, names: Mapping[str, str]) -> Any:
-    """A pandas frame or a container of one under other names of its columns."""
-    return frame.rename(columns=dict(names))

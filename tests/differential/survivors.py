@@ -47,6 +47,18 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/joint/replicate_sums.py": {
         ("none = np.zeros((1, 0))", "1  ->  2"): "It has no entries.",
     },
+    "causalrisk/inference/coefficients.py": {
+        (
+            "blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)",
+            "True  ->  False",
+        ): READER,
+    },
+    "causalrisk/diagnostics/overlap.py": {
+        (
+            "return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))",
+            "inverse_sum(scores) <= cut  ->  inverse_sum(scores) < cut",
+        ): "No row costs exactly twice a mean of costs.",
+    },
     "causalrisk/estimators/joint/objective.py": {
         ("values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)", "1  ->  2"): UNKNOWN,
     },

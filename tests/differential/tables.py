@@ -178,7 +178,8 @@ def groups(solved: Solved, res: Any) -> Iterator[str]:
     pairs = [(e * size + a, e * size + b) for e in range(case.arms - 1) for a, b in permutations(range(size), 2)]
     left = np.array([np.eye(len(values))[a] - np.eye(len(values))[b] for a, b in pairs])
     against = silently(res.differences_by, by, data)
-    yield apart("differences of groups", against["estimate"], reference.reported(case, left @ values), against["std err"])
+    gaps = reference.reported(case, left @ values)
+    yield apart("differences of groups", against["estimate"], gaps, against["std err"])
     z = left @ values / np.sqrt(np.diag(left @ cov @ left.T))
     yield apart("differences of groups, z", against["z"], z, 1 + np.abs(z), ERROR)
     first = np.kron(np.eye(case.arms - 1), np.eye(size)[1:] - np.eye(size)[0])
@@ -238,12 +239,12 @@ def overlap(solved: Solved, rows: Rows) -> pd.DataFrame:
     for a in range(count):
         own = rows.arm == a
         weights = np.sort(rows.importance[own] * rows.weights[own])[::-1]
-        score, surveyed = rows.scores[1 if two else a, own], rows.weights[own].sum() ** 2 / (rows.weights[own] ** 2).sum()
+        score, surveyed = rows.scores[1 if two else a, own], kish(rows.weights[own])
         shares = [0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1]
         found.append({
             "n": own.sum(),
             **({"survey n": surveyed} if solved.case.weight_type == "probability" else {}),
-            "effective n": weights.sum() ** 2 / (weights**2).sum(),
+            "effective n": kish(weights),
             "largest weight": weights[0],
             "largest share": weights[0] / weights.sum(),
             "top 1% share": weights[: max(1, int(np.ceil(0.01 * len(weights))))].sum() / weights.sum(),
@@ -253,6 +254,11 @@ def overlap(solved: Solved, rows: Rows) -> pd.DataFrame:
             "outside crump": (~crump & own).sum(),
         })  # fmt: skip
     return pd.DataFrame(found, index=pd.Index(solved.labels, name="arm"))
+
+
+def kish(weights: Vector) -> float:
+    """How many equal weights would say as much."""
+    return weights.sum() ** 2 / (weights**2).sum()
 
 
 def balance(solved: Solved, rows: Rows) -> pd.DataFrame:
@@ -294,9 +300,9 @@ def balance_of(solved: Solved, rows: Rows, name: str, x: Vector, arm: int) -> di
     for when, w in weights.items():
         means = [w[own] @ x[own] / w[own].sum() for own in members]
         variances = [variance(x[own], w[own], binary) for own in members]
-        for label, mean, value in zip(solved.labels, means, variances, strict=True):
-            found[f"mean {label} {when}"] = mean
-            found[f"sd {label} {when}"] = np.nan if binary else np.sqrt(value)
+        for name_of_arm, mean, value in zip(solved.labels, means, variances, strict=True):
+            found[f"mean {name_of_arm} {when}"] = mean
+            found[f"sd {name_of_arm} {when}"] = np.nan if binary else np.sqrt(value)
         found[f"diff {when}"] = (means[arm] - means[0]) / (1.0 if binary else spread)
         found[f"var ratio {when}"] = np.nan if binary else variances[arm] / variances[0]
         found[f"KS {when}"] = largest_distance(np.round(x, ROUNDED) if scored else x, w, members[arm], members[0])

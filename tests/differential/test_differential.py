@@ -191,18 +191,12 @@ def unsolved(monkeypatch):
 def first_group(monkeypatch):
     """Differences of groups are signed the other way round."""
     found = heterogeneity.inference_frame
-    monkeypatch.setattr(
-        heterogeneity, "inference_frame", lambda values, *args, **given: found(-values, *args, **given)
-    )
+    monkeypatch.setattr(heterogeneity, "inference_frame", lambda values, *args, **given: found(-values, *args, **given))
 
 
 @pytest.mark.parametrize("plant", [prefixes, rows_for_observations, supports, unsolved, first_group])
 def test_a_fault_in_what_is_said_beside_the_effects_is_found(plant, monkeypatch):
-    plant(monkeypatch)
-    found = first_wrong(40, "crossed")
-    assert found is not None
-    monkeypatch.undo()
-    assert not is_wrong(cases.draw_crossed(found))
+    assert_found(plant, monkeypatch, "crossed", 40)
 
 
 def half_of_the_costs(monkeypatch):
@@ -224,11 +218,15 @@ def one_arm(monkeypatch):
 
 @pytest.mark.parametrize("plant", [half_of_the_costs, one_arm])
 def test_a_fault_of_a_scan_is_found(plant, monkeypatch):
+    assert_found(plant, monkeypatch, "scan", 12)
+
+
+def assert_found(plant, monkeypatch, kind, limit):
     plant(monkeypatch)
-    found = first_wrong(12, "scan")
+    found = first_wrong(limit, kind)
     assert found is not None
     monkeypatch.undo()
-    assert not is_wrong(cases.draw_scan(found))
+    assert not is_wrong(cases.DRAWS[kind](found))
 
 
 def test_the_command_counts_and_fails_where_a_case_is_wrong(capsys, monkeypatch):
