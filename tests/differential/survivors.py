@@ -15,7 +15,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
             "True  ->  False",
         ): READER,
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
-        ("rows, sample, gamma = self.rows, self.rows.sample, np.empty((0, counts.shape[1]))", "0  ->  1"): (
+        ("sample, gamma = self.rows.sample, np.empty((0, counts.shape[1]))", "0  ->  1"): (
             "Cut off where the results are put together."
         ),
         ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
