@@ -184,7 +184,7 @@ def supported_columns(
     Raises
     ------
     DesignError
-        If an arm has no more rows than coefficients, or `collinear` is "raise" and columns are dependent.
+        If an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or none is left.
     """
     x, z = outcome.seen, propensity.seen
     keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
@@ -196,10 +196,14 @@ def supported_columns(
         keep, of_x = x.within_arms(keep)
     if of_x and rules.collinear == "raise":
         raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], labels)
+    if of_x and not keep.any():
+        raise _nothing_left("outcome", outcome, of_x, labels)
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
+    if of_z and not keep_z.any():
+        raise _nothing_left("propensity", propensity, of_z, labels)
     notes.extend(_lost_notes((outcome, of_x), (propensity, of_z), labels))
     return keep, keep_z
 
@@ -242,6 +246,14 @@ def _refused(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[
         f"{_causes(model, found, labels)}, so the outcome model of arm {labels[found[0].arm]!r} cannot be estimated.\n"
         "Merge that level with another, leave the term out of the outcome formula, restrict the sample to rows that "
         'all arms cover, or type  collinear="drop".'
+    )
+
+
+def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+    """Make the error of a model that would have no column left, nor a constant."""
+    return DesignError(
+        f"{_causes(model, found, labels)}, so the {what} model has no column left that every arm tells apart, and no "
+        "constant.\nAdd a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
     )
 
 

@@ -957,6 +957,11 @@ MORE = {
         model=lambda: model(**RARE),
         fill={"fit(": "model.fit(n_boot=20, "},
     ),
+    "rows weighted": Case(
+        lambda **o: JRE.from_formula(treat="d", **RARE).fit(n_boot=20, n_replicates=20, **o),
+        {},
+        {"bootstrap": "bayesian"},
+    ),
     "rows drawn in a comparison": Case(
         lambda **o: compare(**RARE, treat="d", n_boot=20, estimators=["Hajek", "IPWRA"], **o).table,
         {},

@@ -14,7 +14,7 @@ import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.model import Unadjusted
 from causalrisk.report.call import call_of
-from causalrisk.report.methods import methods_paragraph
+from causalrisk.report.methods import methods
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 STATED = (Unadjusted, OutcomeRegression, Hajek, IPWRA)
@@ -408,7 +408,7 @@ def test_what_a_fit_says_of_its_exposure():
     crude = [2 * DATA.y[DATA.d == a].sum() / DATA.t[DATA.d == a].sum() for a in (0, 1)]
     assert f"mean y at t = 2: {crude[0]:.4g}" in text
     assert "Ask it of each: x1, x2 and t." in text
-    assert "on y at t = 2, over all 300 rows, by" in methods_paragraph(res._record)
+    assert "on y at t = 2, over all 300 rows, by" in methods(res._record)
     assert "a weighted poisson (log) regression of y with a constant beside the offset" in " ".join(
         str(fit(Hajek).explain()).split()
     )

@@ -409,7 +409,7 @@ IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
 IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()
     Make 0 and 1 of its levels with pd.get_dummies, or use a formula, which does.
 IPWRA(b["bweight"], pd.get_dummies(b["msmoke"]), b["mbsmoke"]).fit()
-    Merge that level with another, leave the term out of the outcome formula, or restrict the sample to rows that al ...
+    Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in.
 IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"].sample(frac=1, random_state=0)).fit()
     IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
 IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), "mbsmoke").fit()

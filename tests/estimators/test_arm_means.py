@@ -13,7 +13,7 @@ from causalrisk.estimators.arm_means import ArmMean
 from causalrisk.estimators.specification import Specification
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
-from causalrisk.report.methods import methods_paragraph
+from causalrisk.report.methods import methods
 from tests.estimators.blocked.test_refit import F, agree, both, cut
 from tests.estimators.test_refits import influence_error
 from tests.problems import problem
@@ -133,4 +133,4 @@ def test_it_is_told_by_its_own_words(cattaneo):
     assert "Shifted Regression Results" in res.summary().as_text()
     words = " ".join(str(res.explain()).split())
     assert "(POM), shifted by the mean residual: POM[0] =" in words
-    assert f"by {SHIFTED.how}." in methods_paragraph(res._record)
+    assert f"by {SHIFTED.how}." in methods(res._record)

@@ -352,7 +352,7 @@ def draws(monkeypatch):
     drawn, bootstrap = [], heterogeneity.bootstrap
 
     def counted(*args, **kwargs):
-        drawn.append(kwargs["inference"].draws)
+        drawn.append(args[-1].draws)
         return bootstrap(*args, **kwargs)
 
     monkeypatch.setattr(heterogeneity, "bootstrap", counted)

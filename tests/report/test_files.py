@@ -110,6 +110,7 @@ def test_a_read_only_folder(res, csv, tmp_path):
     folder.chmod(0o555)
     code = (
         "import os, sys, causalrisk as cr\n"
+        "import causalrisk.cli.commands\n"  # while it may read where Python lies
         "from causalrisk.cli import main\n"
         "from causalrisk.report.files import write_whole\n"
         "from causalrisk.simulation import run_study\n"

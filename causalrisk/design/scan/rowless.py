@@ -41,6 +41,9 @@ class Rowless:
         fields = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         if name not in fields and not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        made = getattr(type(self), name, None)
+        if isinstance(made, property) and made.fget is not None:
+            return made.fget(self)  # its own error, in whose place Python asks here
         raise by_rows()
 
     def __reduce__(self) -> tuple[Any, ...]:
