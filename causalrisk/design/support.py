@@ -253,7 +253,8 @@ def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence], l
     """Make the error of a model that would have no column left, nor a constant."""
     return DesignError(
         f"{_causes(model, found, labels)}, so the {what} model has no column left that every arm tells apart, and no "
-        "constant.\nAdd a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
+        "constant.\n"
+        "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
     )
 
 

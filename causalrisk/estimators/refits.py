@@ -42,9 +42,15 @@ class Refitter(Protocol):
 
     Attributes
     ----------
+    arrays : int
+        Arrays with a number for each row and resample that there are at a time.
     rows_together : int
         Rows up to which several blocks of resamples are worked on as one: as many as fit in it.
     """
+
+    @property
+    def arrays(self) -> int:
+        """Arrays with a number for each row and resample that there are at a time."""
 
     @property
     def rows_together(self) -> int:

@@ -448,7 +448,7 @@ class SeparateRefitter:
         How the effect is reported.
     """
 
-    rows_together = ROWS_TOGETHER
+    arrays, rows_together = 4, ROWS_TOGETHER
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import BootstrapError, Notes, ResampleWarning
+from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
@@ -25,7 +25,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.memory import keep_freed_memory
+from causalrisk.numerics.memory import free_memory, keep_freed_memory
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.numerics.parallel import progress_bar, worker_count
 from causalrisk.numerics.workers import ordered_map
@@ -36,7 +36,6 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 
-ARRAYS = 12  # with a number for each row and resample, at a time: of JRE; the other estimators have four
 LEAST_TASKS = 8  # that are left for processors to share
 
 
@@ -236,7 +235,15 @@ def bootstrap(
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * sample.n * WIDTH * ARRAYS)
+    needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
+    if needed > free:
+        warn_user(
+            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, where "
+            f"{free / 1e9:.2g} GB are free.\nRobust standard errors (cov_type) need a hundredth of that, and a scan of "
+            "the rows is worked on block by block.",
+            ResampleWarning,
+        )
+    workers = worker_count(inference.n_jobs, inference.memory, needed)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     return run_bootstrap(
         refitter,

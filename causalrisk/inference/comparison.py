@@ -145,6 +145,11 @@ class SharedRefitter:
         self.weight_fit = fitted[0] if fitted else None
 
     @property
+    def arrays(self) -> int:
+        """As in `refits.Refitter`."""
+        return max(refitter.arrays for refitter in self.refitters)
+
+    @property
     def rows_together(self) -> int:
         """As in `refits.Refitter`."""
         return min(refitter.rows_together for refitter in self.refitters)

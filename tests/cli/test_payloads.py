@@ -129,10 +129,12 @@ def compiled():
     listening.clear()
 
 
-def test_no_option_of_any_command_runs_what_it_is_given(capsys, monkeypatch, compiled):
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["compiled", "every option"])
+def test_no_option_of_any_command_runs_what_it_is_given(capsys, monkeypatch, compiled, every):
     """The options are those of the parser, so that a new one is among them.
 
-    All payloads go to each option whose text Python compiles, if only to look at it; a few to the others.
+    All payloads go to each option whose text Python compiles, if only to look at it; a few to the others, or, which
+    takes minutes, all of them too.
     """
     monkeypatch.setattr(CausalResults, "report", lambda self, path, **_: path)  # plots, of numbers
     monkeypatch.setattr(commands, "make_parser", functools.cache(commands.make_parser))
@@ -146,8 +148,9 @@ def test_no_option_of_any_command_runs_what_it_is_given(capsys, monkeypatch, com
             for form in ("{}", "~ {}", "y ~ x1 + {}", "{} ~ x1"):
                 compiled.clear()
                 _run(_arguments(command, places, option, form.format(PROBE)))
-                if any("open('ran', 'w')" in code for code in compiled):
-                    becomes_code.add((command, option.dest))
+                compiles = any("open('ran', 'w')" in code for code in compiled)
+                becomes_code |= {(command, option.dest)} if compiles else set()
+                if compiles or every:
                     for payload in payloads:
                         _run(_arguments(command, places, option, form.format(payload)))
                         assert not Path(MARK).exists(), (command, option.dest, payload)

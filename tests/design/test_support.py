@@ -342,3 +342,12 @@ def test_comparisons_and_later_trimming_take_the_option():
 def test_the_printed_call_says_it():
     assert "collinear='raise'" in call_of(model(cr.IPWRA, base(), "y ~ x", collinear="raise")[0].fit()._record)
     assert "collinear" not in call_of(model(cr.IPWRA, base(), "y ~ x")[0].fit()._record)
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["memory", "scan"])
+def test_a_model_of_which_no_term_is_left_is_refused(blocks):
+    """Each of two indicators without a constant is of one arm alone."""
+    d = np.arange(60) % 2
+    frame = pd.DataFrame({"y": np.sin(np.arange(60.0)), "d": d, "a": d, "b": 1 - d, "x": np.cos(np.arange(60.0))})
+    with pytest.raises(cr.DesignError, match="no column left that every arm tells apart"):
+        cr.IPWRA.from_formula("y ~ 0 + a + b", cr.scan([frame]) if blocks else frame, treat="d", propensity="x")

@@ -56,7 +56,16 @@ def test_every_shell_block_is_found():
     """Blocks of other shells, or commands with a prompt, would not be run."""
     for page in PAGES:
         languages = re.findall(r"^```([^\s`]*)[^\n]*\n.*?^```", page.read_text("utf-8"), re.M | re.S)
-        assert set(languages) <= {"bash", "python", "bibtex", "r", "text", "{eval-rst}", "{toctree}", "{literalinclude}"}, page.name
+        assert set(languages) <= {
+            "bash",
+            "python",
+            "bibtex",
+            "r",
+            "text",
+            "{eval-rst}",
+            "{toctree}",
+            "{literalinclude}",
+        }, page.name
         assert all(not line.startswith("$") for block in blocks(page, "bash") for line in block.splitlines())
 
 

@@ -207,3 +207,11 @@ def test_blocks_that_are_worked_on_together_are_those_drawn_one_by_one():
     together = [_drawn_together(draw, 3, number, width) for number, width in ((0, 96), (1, 70))]
     expected = [*(draw(k, 32) for k in range(5)), draw(5, 6)]
     np.testing.assert_array_equal(np.hstack(together), np.hstack(expected))
+
+
+def test_resamples_that_may_not_fit_into_memory_are_told(monkeypatch):
+    frame = simulate(200)
+    monkeypatch.setattr("causalrisk.inference.bootstrap.free_memory", lambda: 4e5)
+    with pytest.warns(cr.ResampleWarning, match="32 resamples of 200 rows .* 0.00061 GB, where 0.0004 GB are free"):
+        cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=4, n_replicates=20)
+    cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=4)

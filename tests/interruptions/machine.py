@@ -77,7 +77,8 @@ class Telling:
     """A refit that says in which process it works."""
 
     def __init__(self, refitter, folder: Path) -> None:
-        self.refitter, self.folder, self.rows_together = refitter, folder, refitter.rows_together
+        self.refitter, self.folder = refitter, folder
+        self.arrays, self.rows_together = refitter.arrays, refitter.rows_together
 
     def refit(self, counts, first, fits=None):
         at_work(self.folder)

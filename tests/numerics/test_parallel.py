@@ -100,7 +100,7 @@ class Dying:
 
     def __init__(self, refitter, at):
         self.refitter, self.at, self.home = refitter, at, os.getpid()
-        self.rows_together = refitter.rows_together
+        self.arrays, self.rows_together = refitter.arrays, refitter.rows_together
 
     def refit(self, counts, first, fits=None):
         if first == self.at and os.getpid() != self.home:

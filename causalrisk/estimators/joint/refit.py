@@ -101,6 +101,8 @@ class JointRefitter:
         """Linear models where the refits begin."""
         return LinearModels.of(self.theta, self.sample)
 
+    arrays = 12
+
     @property
     def rows_together(self) -> int:
         """As in `refits.Refitter`; under fixed shifts multiplicities alone have a number for each row and resample."""
