@@ -116,7 +116,10 @@ class ColumnMoments:
 
     def arms(self) -> list[Array]:
         """For each arm, rows that have the inner products of the columns, shape (r, p)."""
-        return [self._plain(triangle) for triangle in self.triangles]
+        found = [self._plain(triangle) for triangle in self.triangles]
+        for rows, low, high in zip(found, self.low, self.high, strict=True):
+            rows[:, (low == 0) & (high == 0)] = 0.0  # not what is left when the origin is added
+        return found
 
     def within_arms(
         self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
