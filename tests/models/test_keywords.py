@@ -147,3 +147,11 @@ def test_costs_with_zeros_are_led_to_a_logarithmic_link_that_allows_them(data):
     assert IPWRA.from_formula("cost ~ x1", frame, treat="d", family="poisson").fit().converged
     with pytest.raises(DesignError, match=r'\nType  family="gaussian"\.$'):
         IPWRA.from_formula("y ~ x1", data, treat="d", family="gamma").fit()  # negative costs
+
+
+@pytest.mark.parametrize("name", ["Unadjusted", "unadjusted"])
+def test_the_difference_of_raw_means_is_in_comparisons(name):
+    """It is no public class, so that it cannot be what to type."""
+    with pytest.raises(AttributeError) as caught:
+        getattr(causalrisk, name)
+    assert "causalrisk.compare(" in str(caught.value) and f"causalrisk.{name}" not in str(caught.value)
