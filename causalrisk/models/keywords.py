@@ -622,8 +622,8 @@ def what_is_meant(name: str, known: Sequence[str]) -> str:
     if meant in known:
         return f"Type  causalrisk.{meant}."
     if meant == "Unadjusted":
-        names = '["Unadjusted", "IPWRA"]'
-        return f"The difference of raw means stands in comparisons, as in  causalrisk.compare(..., estimators={names})."
+        both = '["Unadjusted", "IPWRA"]'
+        return f"The difference of raw means stands in comparisons, as in  causalrisk.compare(..., estimators={both})."
     example = 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d").fit().summary()'
     names = [spec.name for spec in ESTIMATORS if spec.name in known]
     return f"The estimators are {', '.join(names[:-1])} and {names[-1]}, as in  {example}."
