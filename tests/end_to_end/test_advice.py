@@ -958,7 +958,7 @@ MORE = {
         fill={"fit(": "model.fit(n_boot=20, "},
     ),
     "rows weighted": Case(
-        lambda **o: JRE.from_formula(treat="d", **RARE).fit(n_boot=20, n_replicates=20, **o),
+        lambda **o: JRE.from_formula(treat="d", **RARE).fit(n_boot=20, **o),
         {},
         {"bootstrap": "bayesian"},
     ),
