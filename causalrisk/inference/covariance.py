@@ -147,7 +147,7 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
     )
     return sandwich(
         lambda function: map(function, blocks),
-        n=sample.total if record.frequency else sample.n,
+        n=sample.total + sample.n_frame if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
@@ -165,7 +165,7 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
     in_frame = 0 if record.frame is None else len(record.frame.X)
     return sandwich(
         record.passes.influence,
-        n=record.design.nobs + (0 if record.frequency else in_frame),
+        n=record.design.nobs + in_frame,
         total=record.sample.total,
         frequency=record.frequency,
         n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,

@@ -110,7 +110,7 @@ def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -
     rows[np.r_[joint.n_own + np.arange(sample.n_frame), sample.order]] = influence
     total = joint.problem.s @ joint.own
     wanted = meat(joint.problem, rows) / total**2
-    n = total if case.weight_type == "frequency" else len(rows)
+    n = total + sample.n_frame if case.weight_type == "frequency" else len(rows)
     wanted = wanted * reference.small_sample(case, joint.problem, joint.stack, n)
     yield apart("covariance", res.cov_params(), wanted, np.sqrt(np.outer(se, se) ** 2), ERROR)
     if case.tables:

@@ -523,7 +523,7 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
     slope = jacobian(stack.reported, theta)
     values, spread = stack.reported(theta), slope @ cov @ slope.T
     count = 2 * case.arms - 1
-    n = (s * problem.observed).sum() if case.weight_type == "frequency" else len(s)
+    n = s.sum() if case.weight_type == "frequency" else len(s)
     factor = small_sample(case, problem, stack, n)
     cov = factor * cov
     limits, z = intervals(stack, theta, cov)

@@ -146,7 +146,7 @@ def equations(solved: Solved, res: Any) -> Iterator[str]:
     total, values = problem.s @ problem.observed, psi.to_numpy()
     spread = np.sqrt(np.diag(meat(problem, values)))
     yield apart("estimating equations, sums", problem.s @ values, np.zeros(values.shape[1]), spread)
-    n = total if case.weight_type == "frequency" else len(problem.s)
+    n = problem.s.sum() if case.weight_type == "frequency" else len(problem.s)
     factor = reference.small_sample(case, problem, solved.stack, n)
     errors = [res.bse, res.outcome_bse.T.to_numpy().ravel(), res.propensity_bse if named else []]
     wanted = np.sqrt(factor) * spread / total

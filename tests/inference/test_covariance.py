@@ -306,3 +306,17 @@ def test_contributions_of_a_target_frame_and_without_a_propensity_model():
     for other in (built(cr.OutcomeRegression), built(cr.IPWRA, sample.assign(e=0.5), propensity_score="e")):
         names = other.fit().estimating_equations().columns
         assert list(names[-2:]) == ["outcome[1]: x2", "outcome[1]: x3"]
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["memory", "scan"])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_small_samples_of_counted_rows_with_a_target_frame_are_those_of_the_rows_written_out(blocks, clustered):
+    frame = simulate(120).assign(count=1 + np.arange(120) % 3, id=np.arange(120) // 4)
+    written = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
+    of = {"treat": "d", "target": simulate(40, seed=5), "cluster": "id" if clustered else None}
+    fits = []
+    for rows, weights in ((frame, {"weights": "count", "weight_type": "frequency"}), (written, {})):
+        source = cr.scan([rows[:70], rows[70:]]) if blocks else rows
+        model = cr.IPWRA.from_formula(f"y ~ {RHS}", source, **of, **weights)
+        fits.append(model.fit(small_sample=True) if clustered else model.fit(cov_type="HC1"))
+    np.testing.assert_allclose(fits[0].bse, fits[1].bse, rtol=1e-9)
