@@ -481,7 +481,8 @@ class SeparateRefitter:
         resampled = ResampledRows(self._passes, counts, gamma, count_totals(sample, counts))
         change, outcome_failures = resampled.outcome_change()
         theta = self.rows.theta[..., None] + change
-        means = self.rows.spec.mean.refit(partial(resampled.over_refits, theta))
+        with np.errstate(over="ignore", invalid="ignore"):  # resamples without a mean are counted
+            means = self.rows.spec.mean.refit(partial(resampled.over_refits, theta))
         n_gamma = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
         return self.full.refits(means, theta, gamma[:n_gamma], first_failure(*failures, *outcome_failures))
 

@@ -16,6 +16,7 @@ from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableEr
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.refits import RELATIVE_ROUNDING
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
 from causalrisk.estimators.training import trained_rows, training_family
@@ -97,6 +98,9 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     stacked, moved = np.stack(means), np.stack(influence, axis=1)
     if not groups:
         return Projection(stacked[1:] - stacked[0], moved[:, 1:] - moved[:, :1])
+    if scale is not DIFFERENCE:  # a mean of zero is no small number, whose ratio would be a large one
+        overall = np.abs(record.estimate.params[-sample.n_arms :])[:, None]
+        stacked = scale.on_bounds(stacked, RELATIVE_ROUNDING * overall)
     jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
     values = scale.effects(stacked)
     combined = np.stack([moved[:, :, g] @ jacobian.T for g, jacobian in enumerate(jacobians)], axis=2)

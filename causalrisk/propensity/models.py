@@ -340,9 +340,8 @@ class CalibratedModel(LikelihoodModel):
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm by its own model; towards everybody they need not add up to one over several arms."""
         if self.toward is not None:
-            odds = np.exp(eta)
-            base = 1 / (1 + odds.sum(axis=0))
-            return np.insert(odds * base, self.toward, base, axis=0)
+            others, toward = np.split(softmax(eta), [1])[::-1]  # the log odds are against that arm
+            return np.insert(others, self.toward, toward[0], axis=0)
         own = expit(eta)
         return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
 

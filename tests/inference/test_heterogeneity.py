@@ -411,3 +411,15 @@ def test_groups_without_a_joint_solution_are_refused(monkeypatch):
     monkeypatch.setattr(heterogeneity, "refitter_of", lambda record, groups: Singular())
     with raises_with(cr.CausalRiskError, "the joint objective of the groups has no solution", "Merge small groups"):
         res.effects_by("g", frame)
+
+
+def test_a_group_without_events_has_no_ratio():
+    """Its mean is zero, or what rounding leaves of it, which is no number to divide by."""
+    frame = simulate(240)
+    frame["g"] = np.arange(240) % 2
+    frame["y"] = np.where((frame.g == 1) & (frame.d == 0), 0, np.arange(240) // 2 % 2)
+    res = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="x1 + x2", effect="ratio", family="poisson").fit()
+    with np.errstate(all="ignore"):
+        table = res.effects_by("g", frame)
+    assert not np.isfinite(table.estimate["1"])
+    assert np.isfinite(table.estimate["0"])

@@ -207,6 +207,13 @@ def test_overlap_weights_balance_the_covariates_exactly():
     np.testing.assert_allclose(fit.undivided, np.where(d == 1, 1 - score, score), rtol=1e-9)
 
 
+@pytest.mark.parametrize("toward", [0, 1])
+def test_calibrated_scores_far_out_are_numbers(toward):
+    model = CalibratedModel(np.ones((3, 1)), np.array([0, 1, 1]), 2, toward)
+    found = model.probabilities(np.array([[[-900.0], [0.0], [900.0]]]))[1 - toward, :, 0]
+    np.testing.assert_allclose(found, [0, 0.5, 1], atol=1e-12)
+
+
 @pytest.mark.parametrize("toward", [None, 0, 1, 2])
 def test_calibrated_weights_balance_the_covariates_exactly(toward):
     Z, arm = three_arms()
