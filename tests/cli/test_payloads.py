@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import numpy.f2py  # older ones do not load it by themselves
 import pandas as pd
 import pytest
 
@@ -38,7 +39,6 @@ LIVE = [  # each makes the file where formulas are trusted, so that a hole would
             "[open][0]('ran', 'w')",
             "(open if 1 else 0)('ran', 'w')",
             "ｏｐｅｎ('ran', 'w')",
-            "__builtins__['open']('ran', 'w')",
             "x1.to_csv('ran')",
             "().__class__.__base__.__subclasses__() and open('ran', 'w')",
             "np.save('ran', x1) or __import__('os').rename('ran.npy', 'ran')",
@@ -59,6 +59,7 @@ LIVE = [  # each makes the file where formulas are trusted, so that a hole would
     "x1 + I(x1 + len(repr(open('ran', 'w')))):I(x1 if 0 else x1 * 2)",
 ]
 INERT = [  # never run, trusted or not: functions without a name, quoted names, contrasts, other notations
+    NUMBER.format("__builtins__['open']('ran', 'w')"),  # runs where these are a dictionary
     "I(0*x1 + (lambda: open('ran', 'w'))())",
     "I(x1.pipe(lambda s: open('ran', 'w')))",
     "I([open('ran', 'w') for _ in x1])",

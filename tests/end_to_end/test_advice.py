@@ -1146,8 +1146,8 @@ FURTHER = {  # of covariates, tables and pooling
         {"reference": "high"},
     ),
     "levels of a table": ManyLevels(
-        [f"l{i}" for i in range(N)],
-        [f"l{i}" if i < 20 else "other" for i in range(N)],
+        [f"l{i % 20}" if i < 40 else f"l{i}" for i in range(N)],
+        [f"l{i % 20}" if i < 40 else "other" for i in range(N)],
         call=lambda data: causalrisk.table_one(["x2"], data, by="d").frame,
     ),
     "clusters left out": Case(lambda **o: fit().influence(**o), {"clusters": True}, {"clusters": False}),

@@ -174,7 +174,7 @@ def held_out(of: Sample, alpha: float) -> Array:
     at, e = linear_forms(of), 1 / (1 + np.exp(-of.Z @ of.gammas[:, 0]))
     psi = np.einsum("ik,ik->i", at.psi[:, 0], without_each_row(of, alpha)) + at.psi_rest[:, 0]
     known, root = np.column_stack([np.ones(len(psi)), (of.A - e)[:, None] * of.Z]), np.sqrt(of.s)
-    return of.s * (psi - known @ np.linalg.lstsq(known * root[:, None], psi * root)[0])
+    return of.s * (psi - known @ np.linalg.lstsq(known * root[:, None], psi * root, rcond=None)[0])
 
 
 def choose_anchor(of: Sample) -> tuple[float, Array]:
