@@ -18,8 +18,9 @@ from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.sample import shifted
-from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
+from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import TiltTarget

@@ -11,7 +11,8 @@ import pandas as pd
 
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.row_weights import RowWeights

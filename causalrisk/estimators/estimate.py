@@ -112,3 +112,9 @@ class Estimate:
 
 class ScannedEstimate(Rowless, Estimate):
     """A point estimate on rows that come in blocks; predictions and influence function are not kept."""
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> ScannedEstimate:
+        """Return an estimate without what goes by rows."""
+        kept = ("params", "theta", "gamma", "model_means", "failed")
+        return cls(**{name: getattr(estimate, name) for name in kept})

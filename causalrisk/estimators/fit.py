@@ -1,30 +1,56 @@
-"""From a design and options to a fitted record: the stages in order, each a function of the one before."""
+"""From a design and options to a fitted record: the stages in order, each a function of the one before.
+
+Every quantity of a fit is a function of the rows given coefficients, or a sum of such functions over the rows. A pass
+evaluates them block by block and adds up: the rows of a data frame are a block that is kept, or a few.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from causalrisk.design import Design
-from causalrisk.design.size import check_pairs
-from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, OverlapWarning, listed
-from causalrisk.estimators.estimate import Estimate
-from causalrisk.estimators.exposure import check_means
+from causalrisk.errors import (
+    ConvergenceWarning,
+    DesignWarning,
+    Notes,
+    OptionError,
+    OverlapWarning,
+    SeparationError,
+    listed,
+)
+from causalrisk.estimators.blocked.joint import check_held_out, check_joint, scanned_joint_problem, without_rows
+from causalrisk.estimators.estimate import Estimate, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.train import JointProblem, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimators.outcome import check_outcome_fits
-from causalrisk.estimators.prepare import FitData, prepare
-from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
+from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.record import BlockInfluence, FitRecord, JointRecord, LaterPasses
+from causalrisk.estimators.refit import FullFit, refit_scan
+from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import fit_replicates
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.sample import Sample, ScannedSample
+from causalrisk.estimators.separate import (
+    SolvedMeans,
+    Trained,
+    WeighedRows,
+    influence_of_estimates,
+    kept_estimate,
+    solve_means,
+    train,
+)
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedScan, RowsWeighed, not_converged, weigh
 from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import (
@@ -39,17 +65,9 @@ from causalrisk.propensity.limits import (
 from causalrisk.propensity.targets import Target, arm_population
 from causalrisk.propensity.weights import WeightFit
 
+T = TypeVar("T")
 FEW_CLUSTERS = 10
-
-
-def check_products(design: Design, cov_type: str, *, joint: bool) -> None:
-    """Refuse a joint fit, or many refits at once, of so many columns that the products of pairs fill the memory."""
-    if not joint and cov_type != "bootstrap":
-        return
-    robust = "robust" if design.cluster is None else "cluster"
-    advice = "Type  IPWRA  in the place of JRE" if joint else f'Type  fit(cov_type="{robust}")'
-    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
-        check_pairs(design.n, columns, f"the {model} model", advice=advice)
+KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -71,41 +89,215 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     FitRecord
         The fit, without standard errors.
     """
-    cov_type, kind = inference.resolved(design.cluster is not None, joint=False)
-    check_products(design, cov_type, joint=False)
-    notes = Notes(design.notes)
-    data = prepare(design, options, spec.uses_propensity, notes)
-    overlap = _overlap(data, spec, notes)
-    estimate = estimate_of(data, spec, options, notes)
-    check_outcome(data.design, notes)
-    check_clusters(data.design, notes)
-    record = _record(
-        data,
-        spec=spec,
-        options=options,
-        inference=inference,
-        estimate=estimate,
-        overlap=overlap,
-        kinds=(cov_type, kind),
-    )
+    kinds, notes = _begin(design, options, inference, joint=False)
+    data = prepare(design, spec, options, inference, notes)
+    record, _ = separate_record(data, options, inference, kinds, notes)
+    return _checked(record, notes)
+
+
+def _begin(
+    design: Design, options: ModelOptions, inference: InferenceOptions, *, joint: bool
+) -> tuple[tuple[str, str], Notes]:
+    """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
+    kinds = inference.resolved(design.cluster_name is not None, joint=joint)
+    check_available(design, options, inference)
+    check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
+    return kinds, Notes(design.notes)
+
+
+def _checked(record: FitRecord, notes: Notes) -> FitRecord:
+    """Warn of what the data and the estimates tell, and finish the notes."""
+    check_outcome(record.design, notes)
+    check_clusters(record.design, notes)
     check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
 
-def estimate_of(data: FitData, spec: Specification, options: ModelOptions, notes: Notes) -> Estimate:
-    """Estimate, refuse an outcome model without a finite fit, warn of one that did not converge."""
-    check_means(data.design, options, spec)
-    weights = row_weights(data.sample, data.weight_fit, data.target)
-    estimate = estimate_separately(data.sample, spec, weights, options.effect_scale)
-    arms = check_outcome_fits(data.design, data.sample, estimate.failed)
+def separate_record(
+    data: FitData, options: ModelOptions, inference: InferenceOptions, kinds: tuple[str, str], notes: Notes
+) -> tuple[FitRecord, Trained]:
+    """Fit weights and outcome models, and average over the target.
+
+    Parameters
+    ----------
+    data : FitData
+        The data.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+    kinds : tuple of str
+        Covariance type and kind of resampling.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    record : FitRecord
+        The fit, without standard errors and notes.
+    trained : Trained
+        Weights and outcome models.
+    """
+    problem, design = data.problem, data.design
+    weighed = WeighedRows(problem, weigh(problem, design, options.propensity_link, notes))
+    overlap, message, clipped = overlap_of(weighed, design)
+    if message:
+        notes.warn(message, OverlapWarning)
+    trained, at, estimate = estimate_of(weighed, design, options, notes)
+    given, size = inference.resamples is not None, len(estimate.values)
+    record = FitRecord(
+        design=design,
+        full_design=data.full_design,
+        spec=problem.spec,
+        options=options,
+        sample=_kept_sample(problem),
+        target=problem.target,
+        frame=data.frame,
+        trimmed=data.trimmed,
+        weight_fit=_kept_weights(weighed, clipped),
+        estimate=estimate,
+        overlap=overlap,
+        joint=None,
+        cov_type=kinds[0],
+        bootstrap=kinds[1],
+        covariance=np.full((size, size), np.nan),
+        boot=None,
+        given_resamples=given,
+        seed=seed_sequence(inference.rng),
+        notes=design.notes,
+        passes=None if problem.in_memory else ScannedPasses(trained, at, estimate.params),
+        blocks=_scored_blocks(weighed),
+    )
+    return record, trained
+
+
+def estimate_of(
+    weighed: WeighedRows, design: Design, options: ModelOptions, notes: Notes
+) -> tuple[Trained, SolvedMeans, Estimate]:
+    """Train and average; refuse an outcome model without a finite fit, warn of one that did not settle.
+
+    Parameters
+    ----------
+    weighed : WeighedRows
+        The rows with their importance weights.
+    design : Design
+        The data with their names.
+    options : ModelOptions
+        What is estimated.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    trained : Trained
+        The rows under the outcome models.
+    at : SolvedMeans
+        The arm means.
+    estimate : Estimate
+        The estimate; of a scan without what goes by rows.
+    """
+    problem, scale = weighed.problem, options.effect_scale
+    trained = train(weighed)
+    _check_trained(trained, design, notes)
+    at = solve_means(problem.spec.mean, trained.over)
+    estimate = kept_estimate(trained, at, _coefficients(weighed.weights), scale)
+    scale.check(estimate.params[-problem.n_arms :], design.labels)
+    return trained, at, estimate if problem.in_memory else ScannedEstimate.of(estimate)
+
+
+def _coefficients(weights: BlockWeights) -> Array:
+    """Propensity coefficients, shape (Q,); none where there are no weights to fit."""
+    if isinstance(weights, RowsWeighed):
+        return weights.rows.coefficients
+    return weights.fits.coefficients[:, 0] if isinstance(weights, BlockedWeights) else np.empty(0)
+
+
+def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
+    """Refuse an outcome model that separates; warn of one that did not settle."""
+    problem, failed = trained.weighed.problem, trained.failed
+    if isinstance(problem, KeptProblem):
+        arms = check_outcome_fits(design, problem.sample, failed)
+    else:
+        arms = ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
+        for a, reason in enumerate(failed):
+            if reason != Failure.OK:
+                check_bound(design, problem.family, a)
+    what = f"the outcome model ({problem.family.label}) of {arms}"
+    if Failure.OUTCOME_SEPARATION in failed:
+        raise SeparationError(
+            f"{what} predicts {design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
+            f"Simplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
+        )
     if arms:
-        message = f"the outcome model ({data.sample.family.label}) of {arms}"
-        notes.warn(not_converged(message, "it did not settle."), ConvergenceWarning)
-    options.effect_scale.check(estimate.params[-data.design.n_arms :], data.design.labels)
-    return estimate
+        notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
 
 
-KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
+def _kept_sample(problem: Problem) -> Sample:
+    """Return what is kept of the sample: all of it, or of a scan what does not go by rows."""
+    if isinstance(problem, KeptProblem):
+        return problem.sample
+    empty = _of_scan(problem).without_rows().sample
+    return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
+
+
+def _of_scan(problem: Problem) -> ScannedProblem:
+    if not isinstance(problem, ScannedProblem):
+        raise TypeError("this problem is no scan")
+    return problem
+
+
+def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
+    """Return what is kept of the importance weights, if some were fitted."""
+    problem, weights = weighed.problem, weighed.weights
+    if isinstance(weights, RowsWeighed):
+        return weights.rows if isinstance(weights.rows, WeightFit) else None
+    if not isinstance(weights, BlockedWeights):
+        return None
+    return weights.summary(_of_scan(problem).without_rows().weight_model, clipped)
+
+
+def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
+    """Return the rows of a scan with their scores, for later passes."""
+    if not isinstance(weighed.weights, BlockedWeights):
+        return None
+    return FittedScan(_of_scan(weighed.problem), _coefficients(weighed.weights))
+
+
+@dataclass(frozen=True)
+class ScannedPasses(LaterPasses):
+    """Further passes over the rows of a fit to a scan.
+
+    Parameters
+    ----------
+    trained : Trained
+        The rows under the outcome models.
+    at : SolvedMeans
+        The arm means.
+    params : ndarray, shape (2 K - 1,)
+        The estimates.
+    """
+
+    trained: Trained
+    at: SolvedMeans
+    params: Array
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`."""
+        trained, problem = self.trained, _of_scan(self.trained.weighed.problem)
+        full = FullFit(self.params, trained.theta, trained.level, problem.options.effect_scale)
+        gamma = _coefficients(trained.weighed.weights)
+        return refit_scan(problem, full, gamma, resampler=problem.resampler(kind, seed), n_boot=n_boot)
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `LaterPasses`."""
+        problem = self.trained.weighed.problem
+        return problem.over(functools.partial(_on_influence, function, self.trained, self.at))
+
+
+def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
+    rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
+    values = influence_of_estimates(rows, at, trained.level, scale)
+    return function(BlockInfluence(values, rows.sample.s, block.cluster))
 
 
 def fit_joint(
@@ -135,25 +327,27 @@ def fit_joint(
     FitRecord
         The fit, without standard errors.
     """
-    cov_type, kind = inference.resolved(design.cluster is not None, joint=True)
-    check_products(design, cov_type, joint=True)
+    kinds, notes = _begin(design, options, inference, joint=True)
+    check_joint(design, joint_options, kinds)
     method = joint_method(joint_options, options)
-    check_means(design, options, JRE)
-    notes = Notes(design.notes)
-    data = prepare(design, options, True, notes)
-    overlap = _overlap(data, JRE, notes)
-    ipwra = estimate_of(data, IPWRA, options, notes)
-    start = _record(
-        data, spec=IPWRA, options=options, inference=inference, estimate=ipwra, overlap=overlap, kinds=(cov_type, kind)
-    )
-    covariance = None if keep is None else keep(start)
-    joint = dataclasses.replace(train_from(start, joint_options, notes), start_covariance=covariance)
+    data = prepare(design, JRE, options, inference, notes)
+    data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
+    problem = data.problem
+    if isinstance(problem, ScannedProblem):
+        check_held_out(problem, joint_options, inference.memory)
+    start, trained = separate_record(data, options, inference, kinds, notes)
+    covariance, passes = None if keep is None else keep(start), None
+    if isinstance(problem, ScannedProblem):
+        of_scan = scanned_joint_problem(start, problem, trained, joint_options, notes)
+        joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, units_of(of_scan, start), notes)
+        estimate, kept, passes = without_rows(of_scan, joint.estimate)
+        joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
+    else:
+        joint = train_from(start, joint_options, notes)
     check_converged(joint, method, notes)
-    check_outcome(data.design, notes)
-    check_clusters(data.design, notes)
-    record = dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint)
-    check_range(record, notes)
-    return dataclasses.replace(record, notes=tuple(notes))
+    joint = dataclasses.replace(joint, start_covariance=covariance)
+    found = dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
+    return _checked(found, notes)
 
 
 def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:
@@ -273,41 +467,6 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     return joint.method or ("least_squares" if options.outcome_family.linear else "trust-exact")
 
 
-def _record(
-    data: FitData,
-    spec: Specification,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    estimate: Estimate,
-    overlap: tuple[ArmWeights, ...],
-    kinds: tuple[str, str],
-) -> FitRecord:
-    """Make a record without standard errors yet."""
-    given, seed = inference.resamples is not None, seed_sequence(inference.rng)
-    size = len(estimate.values)
-    return FitRecord(
-        design=data.design,
-        full_design=data.full_design,
-        spec=spec,
-        options=options,
-        sample=data.sample,
-        target=data.target,
-        frame=data.frame,
-        trimmed=data.trimmed,
-        weight_fit=data.weight_fit,
-        estimate=estimate,
-        overlap=overlap,
-        joint=None,
-        cov_type=kinds[0],
-        bootstrap=kinds[1],
-        covariance=np.full((size, size), np.nan),
-        boot=None,
-        given_resamples=given,
-        seed=seed,
-        notes=data.design.notes,
-    )
-
-
 def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
     if design.cluster_name is None:
@@ -389,62 +548,87 @@ def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple
     return cause, advice
 
 
-def not_converged(what: str, message: str) -> str:
-    """Say that an optimiser stopped before it converged."""
-    return (
-        f"the optimiser of {what} stopped before it converged: {message}\n"
-        "Standardise the covariates or simplify the formula; res.converged is False."
-    )
+# --- how the importance weights are spread -----------------------------------------------------------------------
 
 
-def _overlap(data: FitData, spec: Specification, notes: Notes) -> tuple[ArmWeights, ...]:
-    """Summarise the weights per arm and warn where few dominate."""
-    weights = data.weight_fit if spec.uses_propensity else None
-    summaries, message = overlap_of(data, weights)
-    if message:
-        notes.warn(message, OverlapWarning)
-    return summaries
+def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, ...], str, int]:
+    """Summarise the importance weights of each arm; a pass, and where few rows dominate another.
 
+    Parameters
+    ----------
+    weighed : WeighedRows
+        The rows with their importance weights.
+    design : Design
+        The data with their names.
 
-def overlap_of(data: FitData, weights: WeightFit | None) -> tuple[tuple[ArmWeights, ...], str]:
-    """Summaries of the importance weights per arm, and the message where few dominate."""
-    sample, design = data.sample, data.design
-    units, nobs = _units_of(sample, design), design.nobs
-    inverse = np.ones(sample.n) if weights is None else weights.undivided
-    summaries = tuple(weights_of_arms(sample, inverse, units, nobs).values())
-    everybody = data.target.separable and data.target.toward is None
+    Returns
+    -------
+    arms : tuple of ArmWeights
+        Summaries of the weights of each arm; of ones where the estimator uses none.
+    message : str
+        The warning where few rows dominate; empty otherwise.
+    clipped : int
+        Observations whose score was clipped.
+    """
+    problem, target = weighed.problem, weighed.problem.target
+    uses, observations = problem.spec.uses_propensity, _observations(design)
+    if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
+        found = _arms_of(weighed.weights, uses, observations, problem.block(slice(0, problem.sample.n)))
+    else:
+        summaries = problem.over(functools.partial(_arms_of, weighed.weights, uses, observations))
+        found = combined_by_key(summaries)
+    arms = tuple(found[a] for a in range(problem.n_arms))
+    without, everybody, clipped = add_up(problem.over(functools.partial(_extremes_of, weighed.weights, observations)))
     remote = None
-    if weights is not None and everybody:
-        remote = add_up(remote_units(scores, units[rows]) for rows, scores in _score_parts(sample, weights))
-    message = overlap_message(summaries, design.labels, remote, design.unit_name)
-    if message and weights is not None:
-        instead = populations_that_overlap(sample, weights, design, data.target)
-        message = overlap_message(summaries, design.labels, remote, unit_name=design.unit_name, instead=instead)
-    return summaries, message
+    if uses and target.separable and target.toward is None:
+        remote = int(without), int(everybody)
+    message = overlap_message(arms, design.labels, remote, design.unit_name)
+    if message and uses:
+        instead = populations_that_overlap(weighed, design)
+        message = overlap_message(arms, design.labels, remote, unit_name=design.unit_name, instead=instead)
+    return arms, message, int(clipped)
 
 
-def _units_of(sample: Sample, design: Design) -> Array:
-    """Observations that each row of the sample stands for, shape (n,); each row of a target frame for one."""
-    return sample.arrange(np.concatenate([design.units, np.ones(sample.n_frame)]))
+def _observations(design: Design) -> tuple[bool, float]:
+    """Whether weights count observations, and how many there are."""
+    return design.weight_type == "frequency", design.nobs
 
 
-def _score_parts(sample: Sample, weights: WeightFit) -> Iterator[tuple[slice, Array]]:
-    """Go through the rows in parts, with their scores, shape (K, m)."""
-    if not weights.model.by_rows:
-        yield slice(0, sample.n), weights.probabilities
-        return
-    for rows in sample.parts():
-        yield rows, weights.part_of_fit(rows).probabilities
+def _units(sample: Sample, frequency: bool) -> Array:
+    """Observations that each row stands for, shape (n,); each row of a target frame for one."""
+    return sample.s if frequency else np.ones(sample.n)
 
 
-def populations_that_overlap(sample: Sample, weights: WeightFit, design: Design, target: Target) -> tuple[str, ...]:
-    """Return the arms, as names of target populations, towards which the weights of a fit would not warn."""
-    units = _units_of(sample, design)
-    found = combined_by_key(
-        weights_toward_arms(sample.part(rows), scores, units[rows], design.nobs)
-        for rows, scores in _score_parts(sample, weights)
-    )
-    return overlapping_arms(found, design.labels, target)
+def _arms_of(
+    weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
+) -> dict[int, ArmWeights]:
+    """Summaries of the weights of each arm in a block, of ones where the estimator uses none."""
+    sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
+    inverse = rows.undivided if uses and isinstance(rows, WeightFit) else np.ones(sample.n)
+    return weights_of_arms(sample, inverse, _units(sample, frequency), nobs)
+
+
+def _extremes_of(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
+    """Observations of a block that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
+    units, rows = _units(block.sample, observations[0]), weights.of(block)
+    if not isinstance(rows, WeightFit):
+        return np.zeros(3)
+    return np.array([*remote_units(rows.probabilities, units), (units * block.sample.observed)[rows.clipped].sum()])
+
+
+def populations_that_overlap(weighed: WeighedRows, design: Design) -> tuple[str, ...]:
+    """Return the arms, as names of target populations, towards which the weights of a fit would not warn; a pass."""
+    toward = weighed.problem.over(functools.partial(_toward_arms, weighed.weights, _observations(design)))
+    return overlapping_arms(combined_by_key(toward), design.labels, weighed.problem.target)
+
+
+def _toward_arms(
+    weights: BlockWeights, observations: tuple[bool, float], block: Block
+) -> dict[tuple[int, int], ArmWeights]:
+    sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
+    if not isinstance(rows, WeightFit):
+        raise TypeError("these weights are of no propensity score")
+    return weights_toward_arms(sample, rows.probabilities, _units(sample, frequency), nobs)
 
 
 def overlapping_arms(

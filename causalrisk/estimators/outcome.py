@@ -14,13 +14,12 @@ from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
-    factor_solution,
     gram_matrices,
     least_squares_factor,
     pairwise_columns,
     solve_definite,
 )
-from causalrisk.numerics.newton import Curvature, LikelihoodSums, NewtonFits, WeightedRows, maximize
+from causalrisk.numerics.newton import Curvature, LikelihoodSums, WeightedRows
 from causalrisk.numerics.optimize import separating_direction
 
 OUTCOME_FAILURES = {
@@ -100,26 +99,6 @@ class ArmTraining:
             weights=self.weights[:, None],
             halving=True,
         )
-
-
-def fit_outcome(arm: ArmTraining) -> NewtonFits:
-    """Fit the outcome model of one arm.
-
-    Parameters
-    ----------
-    arm : ArmTraining
-        All its rows.
-
-    Returns
-    -------
-    NewtonFits
-        Coefficients, shape (p, 1), and the reason where they did not settle.
-    """
-    start = factor_solution(arm.start())[:, None]
-    if arm.family.linear:
-        return NewtonFits(start, np.zeros(1, dtype=np.int8), 0)
-    fits = maximize(arm.rows(), start)
-    return NewtonFits(fits.coefficients, outcome_failures(fits.failures), fits.iterations)
 
 
 class OutcomeRefitter:

@@ -1,33 +1,30 @@
-"""From a design and options to what the estimators work on: the sample, the target, the importance weights."""
+"""From a design and options to what is estimated: checks, trimming, the target and the problem."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import dataclasses
+import functools
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from causalrisk.design import Design, TargetRows, target_rows
-from causalrisk.errors import ConvergenceWarning, Notes, OptionError
-from causalrisk.estimators.exposure import check_offset, mean_offset
-from causalrisk.estimators.options import ModelOptions, is_frame
-from causalrisk.estimators.sample import Sample, make_sample
+from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
+from causalrisk.design.scan.coder import PassCounter
+from causalrisk.design.size import check_matrices, check_pairs
+from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
+from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, weighs
+from causalrisk.estimators.sample import make_sample
+from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.memory import keep_freed_memory
-from causalrisk.propensity.classifier import ClassifierModel
-from causalrisk.propensity.limits import crump_cut, crump_limits, inside, inverse_sum
-from causalrisk.propensity.models import (
-    BinaryModel,
-    CalibratedModel,
-    ClippedModel,
-    KnownModel,
-    MultinomialModel,
-    PropensityModel,
-)
-from causalrisk.propensity.separation import check_membership, find_separation, separation_error
-from causalrisk.propensity.targets import ArmTarget, Target, TiltTarget, make_target
-from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
+from causalrisk.numerics.parallel import worker_count
+from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
+from causalrisk.propensity.weights import WeightModel
+
+NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
 
 
 @dataclass(frozen=True)
@@ -36,42 +33,40 @@ class FitData:
 
     Parameters
     ----------
+    problem : Problem
+        What is estimated from which rows.
     design : Design
         The data, trimmed if asked for.
     full_design : Design
         The data before trimming.
-    sample : Sample
-        The data as numbers.
-    target : Target
-        The target population.
     frame : TargetRows or None
         Rows of a target frame.
-    weight_fit : WeightFit or None
-        The fitted importance weights; None where the estimator and the target need none.
     trimmed : str
         How many rows were trimmed and by what limits; empty where none were.
     """
 
+    problem: Problem
     design: Design
     full_design: Design
-    sample: Sample
-    target: Target
     frame: TargetRows | None
-    weight_fit: WeightFit | None
     trimmed: str
 
 
-def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes: Notes) -> FitData:
-    """Trim, sort and weigh the rows.
+def prepare(
+    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions, notes: Notes
+) -> FitData:
+    """Check, trim and make the problem.
 
     Parameters
     ----------
     design : Design
         The data.
+    spec : Specification
+        The estimator.
     options : ModelOptions
         What is estimated.
-    uses_propensity : bool
-        Whether the estimator needs importance weights.
+    inference : InferenceOptions
+        How standard errors are computed.
     notes : Notes
         Warnings so far; more are added.
 
@@ -80,40 +75,69 @@ def prepare(design: Design, options: ModelOptions, uses_propensity: bool, notes:
     FitData
         The data of the fit.
     """
-    keep_freed_memory()
     check_target(design, options)
     check_offset(design, options)
-    options.outcome_family.check(design.y, design.endog_name)
-    full_design = design
-    design, trimmed = _trimmed(full_design, options, notes)
-    frame = None
+    check_means(design, options, spec)
+    check_trimmed_frame(options)
+    make = functools.partial(_make_problem, inference=inference, passes=None)
+    if isinstance(design, ScannedDesign):
+        shown = PassCounter(expected_passes(design, spec, options, inference)) if inference.progress else None
+        make = functools.partial(_make_problem, inference=inference, passes=shown)
+    else:
+        keep_freed_memory()
+        options.outcome_family.check(design.y, design.endog_name)
+    full_design, trimmed, frame = design, "", None
+    if options.trim is not None:
+        unclipped = dataclasses.replace(options, clip=None)  # rows are trimmed by the scores as they are
+        first = make(design, IPWRA, unclipped, target=ArmTarget(None))
+        design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
         frame = target_rows(design, options.target, design.missing)
         notes.extend(notes_of_frame(design, frame))
-    rows = None if frame is None else (frame.X, frame.Z)
+    return FitData(make(design, spec, options, frame=frame), design, full_design, frame, trimmed)
+
+
+def _make_problem(
+    design: Design,
+    spec: Specification,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    passes: PassCounter | None,
+    target: ArmTarget | None = None,
+    frame: TargetRows | None = None,
+) -> Problem:
+    """Return what is estimated; the target is that of the options, unless it is given."""
+    family = options.outcome_family
+    if isinstance(design, ScannedDesign):
+        of_scan = target or make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
+        if isinstance(of_scan, FunctionTarget):
+            of_scan = dataclasses.replace(of_scan, in_blocks=True)
+        return ScannedProblem(
+            spec=spec,
+            target=of_scan,
+            family=family,
+            design=design,
+            options=options,
+            workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
+            passes=passes,
+            frame=frame,
+            n_frame=0 if frame is None else len(frame.X),
+        )
     sample = make_sample(
         y=design.y,
         X=design.X,
         Z=design.Z,
         arm=design.arm,
         weights=design.weights,
-        family=options.outcome_family,
-        frame=rows,
+        family=family,
+        frame=None if frame is None else (frame.X, frame.Z),
         offsets=_offsets(design, options),
     )
-    target = make_target(options.target, sample.Z.columns, sample.observed == 0)
-    weights = None
-    if uses_propensity or isinstance(target, TiltTarget):
-        weights = _fit_weights(design, sample=sample, target=target, options=options, frame=frame, notes=notes)
-    return FitData(
-        design=design,
-        full_design=full_design,
-        sample=sample,
-        target=target,
-        frame=frame,
-        weight_fit=weights,
-        trimmed=trimmed,
-    )
+    own, model = target or make_target(options.target, sample.Z.columns, sample.observed == 0), None
+    if weighs(spec, own):
+        propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
+        model = WeightModel(propensity, own, sample.observed)
+    return KeptProblem(spec=spec, target=own, family=family, sample=sample, model=model)
 
 
 def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:
@@ -155,99 +179,76 @@ def check_target(design: Design, options: ModelOptions) -> None:
             raise OptionError(f"{name}={value!r} is for two arms; here are {design.n_arms}.\nType  {instead}.")
 
 
-def make_model(
-    design: Design, sample: Sample, target: Target, options: ModelOptions, frame: TargetRows | None
-) -> PropensityModel:
-    """Return the propensity model that the options name, on the rows of the sample."""
-    columns, arm = sample.Z.columns, sample.arm
-    model: PropensityModel
-    if design.score is not None:
-        filler = np.full((sample.n_frame, design.n_arms), 1 / design.n_arms)
-        model = KnownModel(columns, arm, sample.arrange(np.concatenate([design.score, filler])))
-    elif options.propensity_score is not None:
-        features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
-        model = ClassifierModel(
-            columns=columns,
-            arm=arm,
-            n_arms=design.n_arms,
-            classifier=options.propensity_score,
-            features=features,
-            observed=sample.observed,
-            n_folds=options.n_folds,
-            limits=options.clip,
-            clusters=sample.clusters(design.cluster),
+def expected_passes(
+    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> int | None:
+    """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    spec : Specification
+        The estimator.
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+
+    Returns
+    -------
+    int or None
+        None where it is not known: with trimming, and where JRE has nonlinear outcome models.
+    """
+    joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
+    if options.trim is not None or (joint and nonlinear):
+        return None
+    likelihoods = int(spec.uses_propensity) + int(nonlinear)
+    expected = 4 + NEWTON * likelihoods + ANCHORS * joint
+    if inference.resolved(design.cluster_name is not None, joint=joint)[0] == "bootstrap":
+        expected += 3 + 4 * likelihoods
+    return expected
+
+
+def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
+    """Refuse a joint fit, or n_boot refits at once, of so many columns that the products of pairs fill the memory."""
+    if not joint and n_boot is None:
+        return
+    if isinstance(design, ScannedDesign):
+        if n_boot is not None:
+            check_matrices_of(design, n_boot)
+        return
+    robust = "robust" if design.cluster is None else "cluster"
+    advice = "Type  IPWRA  in the place of JRE" if joint else f'Type  fit(cov_type="{robust}")'
+    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
+        check_pairs(design.n, columns, f"the {model} model", advice=advice)
+
+
+def check_available(design: Design, options: ModelOptions, inference: InferenceOptions) -> None:
+    """Refuse of a scan what goes by rows in more ways than sums over them."""
+    if not isinstance(design, ScannedDesign):
+        return
+    if options.propensity_score is not None:
+        raise UnavailableError(
+            "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
+            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
         )
-    elif options.propensity_loss == "calibrated":
-        model = CalibratedModel(columns, arm, design.n_arms, target.toward)
-    elif design.n_arms == 2:
-        model = BinaryModel(columns, arm, options.propensity_link)
-    else:
-        model = MultinomialModel(columns, arm, design.n_arms)
-    return model if options.clip is None else ClippedModel(model, *options.clip)
-
-
-def _fit_weights(
-    design: Design, sample: Sample, target: Target, options: ModelOptions, frame: TargetRows | None, notes: Notes
-) -> WeightFit:
-    """Fit the importance weights, refuse separation, warn of non-convergence."""
-    model = WeightModel(
-        make_model(design, sample=sample, target=target, options=options, frame=frame), target, sample.observed
-    )
-    fit = fit_weights(model, sample.s)
-    _check_separation(design, sample, fit, options.propensity_link)
-    check_membership(fit)
-    if not fit.converged:
-        models = f"the propensity model ({options.propensity_link})"
-        if model.membership is not None:
-            models += " or of the membership model (logit), which tells the target frame from the sample,"
-        notes.warn(
-            f"the optimiser of {models} stopped before it converged: {fit.iterations} Newton iterations.\n"
-            "Standardise the covariates or simplify the formula; res.converged is False.",
-            ConvergenceWarning,
-        )
-    return fit
-
-
-def _check_separation(design: Design, sample: Sample, fit: WeightFit, link: str) -> None:
-    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
-    found = find_separation(fit)
-    if found is not None:
-        coefficients = sample.Z.coefficients(found.direction)
-        raise separation_error(design, sample.restore(found.rows), coefficients, link)
-
-
-def _trimmed(design: Design, options: ModelOptions, notes: Notes) -> tuple[Design, str]:
-    """Leave out the rows that trimming excludes, and say how many by what limits."""
-    if options.trim is None:
-        return design, ""
-    check_trimmed_frame(options)
-    options = replace(options, clip=None)  # rows are trimmed by the scores as they are
-    sample = make_sample(
-        design.y, X=design.X, Z=design.Z, arm=design.arm, weights=design.weights, family=options.outcome_family
-    )
-    everybody = ArmTarget(None)
-    fit = fit_weights(
-        WeightModel(
-            make_model(design, sample=sample, target=everybody, options=options, frame=None), everybody, sample.observed
-        ),
-        sample.s,
-    )
     if options.trim == "separated":
-        found = find_separation(fit)
-        limits, keep = "separated", np.ones(sample.n, dtype=bool) if found is None else ~found.rows
-    else:
-        _check_separation(design, sample, fit, options.propensity_link)
-        limits, keep = _within(fit.probabilities, sample.s, options.trim)
-    dropped = int((~keep).sum())
-    reason = f"propensity score {limits}"
-    trimmed = design.subset(sample.restore(keep), reason)
-    return trimmed, f"{dropped} {limits}"
+        raise UnavailableError(
+            "trim='separated' looks at all rows at once, and those of a scan come in blocks; expected limits of the "
+            "propensity score.\n"
+            'Type  trim=(0.01, 0.99)  or  trim="crump",  with a simpler propensity model if that one separates.'
+        )
+    if inference.resamples is not None:
+        raise UnavailableError(
+            "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
+            "Type  n_boot=999."
+        )
 
 
-def _within(scores: Array, weights: Array, trim: Any) -> tuple[str, NDArray[np.bool_]]:
-    """Which rows have scores, shape (K, n), that trimming keeps, shape (n,), and the rule in words."""
-    if trim == "crump" and len(scores) > 2:
-        cut = crump_cut(scores, weights)
-        return f"with sum 1/e > {cut:.3g}", inverse_sum(scores) <= cut
-    low, high = crump_limits(scores[1], weights) if trim == "crump" else trim
-    return f"outside [{low:.3g}, {high:.3g}]", inside(scores[1:] if len(scores) == 2 else scores, low, high)
+def check_matrices_of(design: ScannedDesign, n_boot: int) -> None:
+    """Refuse a bootstrap whose matrices of products fill the memory."""
+    advice = f'Type  fit(cov_type="{"robust" if design.cluster_name is None else "cluster"}")'
+    predictors = (design.n_arms - 1) * len(design.propensity_names)
+    for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
+        check_matrices(n_boot, columns, f"the {model} model", advice)

@@ -1,8 +1,7 @@
-"""The estimators that train each arm by itself: point estimate, influence function, and batched refits.
+"""The estimators that train each arm by itself: point estimate and influence function, from passes over the rows.
 
-Flows in: a sample, importance weights w with their derivatives, a `Specification`; for refits multiplicities of rows,
-shape (n, m). Flows out: an `Estimate`; for m resamples at once its values. The rows are all of a sample, or a block of
-them, whose sums the caller adds up.
+Flows in: a `Problem` and the importance weights of its rows. Flows out: outcome coefficients, arm means, effects and,
+where the rows are in memory, an `Estimate` with its influence function.
 
 The influence functions are in closed form; the tests compare them with numerical derivatives of exact refits.
 """
@@ -10,77 +9,46 @@ The influence functions are in closed form; the tests compare them with numerica
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, TypeAlias, cast
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from causalrisk.estimators.arm_means import ArmMean, ArmRows, RefittedRows, Sums
+from causalrisk.estimators.arm_means import ArmMean, ArmRows, Sums
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimate import Estimate
-from causalrisk.estimators.outcome import OutcomeRefitter, fit_outcome, outcome_failures, solved_change
-from causalrisk.estimators.refits import (
-    RELATIVE_ROUNDING,
-    ROWS_TOGETHER,
-    Refits,
-    collect_refits,
-    count_totals,
-    empty_arms,
-)
-from causalrisk.estimators.sample import PART, Sample, part_of
+from causalrisk.estimators.outcome import ArmTraining, OutcomeLikelihood, outcome_failures
+from causalrisk.estimators.problem import Block, KeptProblem, Problem
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import (
     Level,
     ThetaSums,
     TrainedRows,
     influence_of_theta,
-    outcome_level,
     theta_sums,
     trained_rows,
     training_arms,
-    training_columns,
-    training_family,
 )
+from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeighed, row_weights
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import first_failure
-from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, row_blocks, solve
-from causalrisk.numerics.newton import LikelihoodSums, NewtonFits, PartedRows, WeightedRows, refit_batch
-from causalrisk.propensity.row_weights import KeptWeights, RowWeights
-from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
+from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
+from causalrisk.numerics.newton import BlockedLikelihood, maximize
+from causalrisk.propensity.row_weights import RowWeights
+from causalrisk.propensity.targets import ArmTarget, Target
+from causalrisk.propensity.weights import WeightFit
 
-
-def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target, mean: Array | None = None) -> RowWeights:
-    """Return the fitted importance weights; without a fit weights of one and the tilt of a target that needs none."""
-    if weight_fit is not None:
-        return weight_fit
-    return KeptWeights.without_scores(plain_tilt(sample, target, sample.s[:, None], mean)[:, 0])
-
-
-def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None = None) -> Array:
-    """Tilt of a target that needs no propensity score, over its mean under counts (n, m); shape (n, 1) or (n, m).
-
-    That is everybody, the rows of one arm, or a target frame. Where the rows are a block of others, `mean`, shape (m,),
-    is that of all.
-    """
-    if isinstance(target, FrameTarget):
-        tilt = 1 - sample.observed
-    elif target.toward is not None:
-        tilt = (sample.arm == target.toward).astype(float)
-    else:
-        return np.ones((sample.n, 1))
-    mean = (tilt @ counts) / count_totals(sample, counts) if mean is None else mean
-    return tilt[:, None] / np.where(mean > 0, mean, 1.0)
+T = TypeVar("T")
+EVERYBODY = ArmTarget(None)
 
 
 def estimate_separately(
     sample: Sample, spec: Specification, weights: RowWeights, effect_scale: EffectScale = DIFFERENCE
 ) -> Estimate:
-    """Train each arm's outcome model by itself and average, for every estimator but the joint one.
+    """Train each arm's outcome model by itself and average, in memory.
 
     Parameters
     ----------
@@ -89,7 +57,7 @@ def estimate_separately(
     spec : Specification
         The estimator.
     weights : RowWeights
-        Importance weights and the tilt of the target, as by `row_weights`.
+        Importance weights and the tilt of the target.
     effect_scale : EffectScale
         How the effect is reported.
 
@@ -98,53 +66,165 @@ def estimate_separately(
     Estimate
         Point estimate and influence function.
     """
-    level = outcome_level(sample, spec)
-    centred = dataclasses.replace(sample, y=sample.y - level.height)
-    fits = [fit_outcome(arm) for arm in training_arms(centred, spec, weights)]
-    theta = np.stack([fit.coefficients[:, 0] for fit in fits])
-    trained = TrainedSample(sample=sample, spec=spec, weights=weights, theta=theta, level=level)
-    alone = list(trained.blocks()) if len(sample.parts()) == 1 else None  # not to be made again in every pass
-    at = solve_means(spec.mean, lambda function: map(function, trained.blocks() if alone is None else alone))
-    return Estimate(
-        params=level.params(effect_scale, at.means),
-        theta=theta + level.height * level.direction,
-        gamma=weights.coefficients,
-        model_means=at.sums.model_means + level.height,
-        rows=SeparateRows(trained, at, effect_scale),
-        failed=tuple(int(fit.failures[0]) for fit in fits),
-    )
+    problem = KeptProblem(spec=spec, target=EVERYBODY, family=sample.family, sample=sample, model=None)
+    trained = train(WeighedRows(problem, RowsWeighed(weights)))
+    return kept_estimate(trained, solve_means(spec.mean, trained.over), weights.coefficients, effect_scale)
 
 
 @dataclass(frozen=True)
-class TrainedSample:
-    """A sample under trained outcome models.
+class WeighedRows:
+    """The rows of a problem with their importance weights.
 
     Parameters
     ----------
-    sample : Sample
-        All rows.
-    spec : Specification
-        The estimator.
-    weights : RowWeights
-        Their importance weights.
-    theta : ndarray, shape (K, p)
-        Outcome coefficients, of outcomes measured from the level.
-    level : Level
-        Where the outcome lies.
+    problem : Problem
+        What is estimated.
+    weights : BlockWeights
+        The importance weights.
     """
 
-    sample: Sample
-    spec: Specification
-    weights: RowWeights
-    theta: Array
-    level: Level
+    problem: Problem
+    weights: BlockWeights
 
-    def blocks(self) -> Iterator[TrainedRows]:
-        """Begin a pass over the rows."""
-        for rows in self.sample.parts():
-            part = self.sample.part(rows)
-            centred = dataclasses.replace(part, y=part.y - self.level.height)
-            yield trained_rows(centred, self.spec, self.weights.part(rows), self.theta)
+    @cached_property
+    def level(self) -> Level:
+        """Where the outcome lies, from which it is measured."""
+        return self.problem.level
+
+    def of(self, block: Block) -> tuple[Sample, RowWeights]:
+        """Rows of a block with outcomes measured from the level, and their importance weights."""
+        return dataclasses.replace(block.sample, y=block.sample.y - self.level.height), self.weights.of(block)
+
+    def training(self, block: Block) -> list[ArmTraining]:
+        """Return what the outcome model of each arm is trained on, of a block."""
+        self.problem.check_outcome(block)
+        sample, weights = self.of(block)
+        return training_arms(sample, self.problem.spec, weights)
+
+
+def weighed_in_memory(
+    sample: Sample, spec: Specification, target: Target, weight_fit: WeightFit | None
+) -> WeighedRows:
+    """Return rows in memory with their importance weights, of one where none were fitted."""
+    model = None if weight_fit is None else weight_fit.model
+    problem = KeptProblem(spec=spec, target=target, family=sample.family, sample=sample, model=model)
+    return WeighedRows(problem, RowsWeighed(row_weights(sample, weight_fit, target)))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The rows of a problem under trained outcome models.
+
+    Parameters
+    ----------
+    weighed : WeighedRows
+        The rows.
+    theta : ndarray, shape (K, p)
+        Outcome coefficients, of outcomes measured from the level.
+    failed : tuple of int
+        How the fit of each arm ended, a `Failure`.
+    """
+
+    weighed: WeighedRows
+    theta: Array
+    failed: tuple[int, ...]
+
+    @property
+    def level(self) -> Level:
+        """Where the outcome lies."""
+        return self.weighed.level
+
+    @property
+    def coefficients(self) -> Array:
+        """Outcome coefficients of outcomes as they are, shape (K, p)."""
+        return self.theta + self.level.height * self.level.direction
+
+    def rows(self, block: Block) -> TrainedRows:
+        """Return the rows of a block under the outcome models."""
+        sample, weights = self.weighed.of(block)
+        return trained_rows(sample, self.weighed.problem.spec, weights, self.theta)
+
+    def over(self, function: Callable[[TrainedRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows; a single block of rows in memory is not made again in every pass."""
+        if self._alone is not None:
+            return iter([function(self._alone)])
+        return self.weighed.problem.over(functools.partial(_on_trained, function, self))
+
+    @cached_property
+    def _alone(self) -> TrainedRows | None:
+        problem = self.weighed.problem
+        if not isinstance(problem, KeptProblem) or len(problem.places) > 1:
+            return None
+        return next(problem.over(self.rows))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to workers: without rows."""
+        return {name: value for name, value in self.__dict__.items() if name != "_alone"}
+
+
+def _on_trained(function: Callable[[TrainedRows], T], trained: Trained, block: Block) -> T:
+    return function(trained.rows(block))
+
+
+def train(weighed: WeighedRows) -> Trained:
+    """Train the arms: a pass where the models are linear, else one for a start and one an iteration.
+
+    Parameters
+    ----------
+    weighed : WeighedRows
+        The rows.
+
+    Returns
+    -------
+    Trained
+        The rows under the models.
+    """
+    problem, family = weighed.problem, weighed.problem.outcome_family
+    kept = list(problem.over(weighed.training)) if problem.in_memory else None
+
+    def over(function: OfLikelihoods[T]) -> Iterator[T]:
+        if kept is not None:
+            return (function([arm.rows() for arm in arms]) for arms in kept)
+        return problem.over(functools.partial(_on_outcome, function, weighed))
+
+    parts = problem.over(functools.partial(_starts, weighed)) if kept is None else map(_start_of, kept)
+    factors = functools.reduce(_stacked_factors, parts)
+    theta = np.stack([factor_solution(factor) for factor in factors])
+    failures = np.zeros(problem.n_arms, dtype=np.int8)
+    if not family.linear:
+        bounded = OutcomeLikelihood(family, np.empty(0)).bounded
+        fits = maximize(BlockedLikelihood(over, 1, bounded, tuple(range(problem.n_arms))), theta.T)
+        theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
+    return Trained(weighed, theta, tuple(int(code) for code in failures))
+
+
+def _starts(weighed: WeighedRows, block: Block) -> list[Array]:
+    return _start_of(weighed.training(block))
+
+
+def _start_of(arms: list[ArmTraining]) -> list[Array]:
+    return [arm.start() for arm in arms]
+
+
+def _stacked_factors(first: list[Array], second: list[Array]) -> list[Array]:
+    return [triangular_factor(np.vstack(pair)) for pair in zip(first, second, strict=True)]
+
+
+def _on_outcome(function: OfLikelihoods[T], weighed: WeighedRows, block: Block) -> T:
+    """Apply a function to the likelihoods of the outcome models on a block."""
+    return function([arm.rows() for arm in weighed.training(block)])
+
+
+def kept_estimate(trained: Trained, at: SolvedMeans, gamma: Array, effect_scale: EffectScale) -> Estimate:
+    """Return the estimate on rows in memory, with their predictions and influence function."""
+    return Estimate(
+        params=trained.level.params(effect_scale, at.means),
+        theta=trained.coefficients,
+        gamma=gamma,
+        model_means=at.sums.model_means + trained.level.height,
+        rows=SeparateRows(trained, at, effect_scale),
+        failed=trained.failed,
+    )
 
 
 @dataclass(frozen=True)
@@ -153,7 +233,7 @@ class SeparateRows:
 
     Parameters
     ----------
-    trained : TrainedSample
+    trained : Trained
         The rows.
     at : SolvedMeans
         The arm means.
@@ -161,14 +241,14 @@ class SeparateRows:
         How the effect is reported.
     """
 
-    trained: TrainedSample
+    trained: Trained
     at: SolvedMeans
     effect_scale: EffectScale
 
     @cached_property
     def predicted(self) -> Array:
         """As in `EstimateRows`."""
-        parts = [rows.predicted for rows in self.trained.blocks()]
+        parts = list(self.trained.over(_predicted))
         return np.concatenate(parts, axis=1) + self.trained.level.height
 
     @cached_property
@@ -178,9 +258,18 @@ class SeparateRows:
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """As in `EstimateRows`."""
-        level = self.trained.level
-        for part, rows in zip(self.trained.sample.parts(), self.trained.blocks(), strict=True):
-            yield part, influence_of_estimates(rows, self.at, level, self.effect_scale)
+        first = 0
+        for values in self.trained.over(self.of):
+            yield slice(first, first + len(values)), values
+            first += len(values)
+
+    def of(self, rows: TrainedRows) -> Array:
+        """Influence function of some rows."""
+        return influence_of_estimates(rows, self.at, self.trained.level, self.effect_scale)
+
+
+def _predicted(rows: TrainedRows) -> Array:
+    return rows.predicted
 
 
 @dataclass(frozen=True)
@@ -233,8 +322,8 @@ def solve_means(mean: type[ArmMean], over: Callable[[Callable[[TrainedRows], Any
     over : callable
         Begins a pass over the rows: what a function makes of each block of them, of which there may be one.
     """
-    arms = mean.solve(lambda function: add_up(over(partial(_of_arms, function))))
-    return SolvedMeans(arms, add_up(over(partial(_estimate_sums, arms))))
+    arms = mean.solve(lambda function: add_up(over(functools.partial(_of_arms, function))))
+    return SolvedMeans(arms, add_up(over(functools.partial(_estimate_sums, arms))))
 
 
 def _of_arms(function: Callable[[ArmRows], Sums], rows: TrainedRows) -> tuple[Sums, ...]:
@@ -288,298 +377,3 @@ def influence_of_estimates(rows: TrainedRows, at: SolvedMeans, level: Level, eff
         jacobian = effect_scale.jacobian(at.means + level.height)
         influence[:, :effects] = np.concatenate(of_means, axis=1) @ jacobian.T
     return influence
-
-
-@dataclass(frozen=True)
-class FullFit:
-    """The full-sample estimate, which resamples start from.
-
-    Parameters
-    ----------
-    params : ndarray, shape (2 K - 1,)
-        Effects and arm means.
-    theta : ndarray, shape (K, p)
-        Outcome coefficients, of outcomes measured from the level.
-    level : Level
-        Where the outcome lies.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
-
-    params: Array
-    theta: Array
-    level: Level
-    effect_scale: EffectScale
-
-    def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-        """Collect the values of m resamples.
-
-        Parameters
-        ----------
-        means : ndarray, shape (K, m)
-            Arm means, measured from the level.
-        theta : ndarray, shape (K, p, m)
-            Outcome coefficients, measured from it.
-        gamma : ndarray, shape (Q, m)
-            Propensity coefficients.
-        failures : ndarray of int8, shape (m,)
-            What failed.
-        """
-        level, error = self.level, RELATIVE_ROUNDING * np.abs(self.params[-len(means) :])[:, None]
-        if self.effect_scale != DIFFERENCE:
-            means = self.effect_scale.on_bounds(means + level.height, error) - level.height
-        params = level.params(self.effect_scale, means)
-        return collect_refits(params, theta + level.height * level.direction[:, None], gamma, failures)
-
-
-@dataclass(frozen=True)
-class RefitRows:
-    """Rows under multiplicities: all of a sample, or a block of them.
-
-    Parameters
-    ----------
-    sample : Sample
-        The rows, outcomes measured from the level.
-    spec : Specification
-        The estimator.
-    target : Target
-        The target population.
-    model : WeightModel or None
-        Propensity model and target, where there are importance weights to fit.
-    theta : ndarray, shape (K, p)
-        The full-sample outcome coefficients.
-    """
-
-    sample: Sample
-    spec: Specification
-    target: Target
-    model: WeightModel | None
-    theta: Array
-
-    @property
-    def weight_model(self) -> WeightModel:
-        """The model, where there is one."""
-        return cast(WeightModel, self.model)
-
-    @cached_property
-    def q(self) -> Array:
-        """Columns of the outcome models, shape (n, p)."""
-        return training_columns(self.sample, self.spec)
-
-    @cached_property
-    def family(self) -> OutcomeFamily:
-        """Family of the outcome models."""
-        return training_family(self.sample, self.spec)
-
-    @cached_property
-    def outcome(self) -> list[OutcomeRefitter]:
-        """The outcome model of each arm."""
-        return [
-            OutcomeRefitter(
-                columns=self.q[rows],
-                y=self.sample.y[rows],
-                family=self.family,
-                theta=theta,
-                offset=part_of(self.sample.offset, rows),
-            )
-            for rows, theta in zip(self.sample.slices, self.theta, strict=True)
-        ]
-
-    def weights(self, counts: Array, gamma: Array, whole: TargetSums | None = None) -> tuple[Array, Array]:
-        """Tilt and importance weights under multiplicities (n, m) and propensity coefficients (S, m).
-
-        Where the rows are a block of others, `whole` has the sums over all of them.
-        """
-        if self.model is None:
-            tilt = plain_tilt(self.sample, self.target, counts, None if whole is None else whole.mean_tilt)
-            return tilt, np.ones((self.sample.n, 1))
-        at = self.model.weights_at(self.model.predictors(gamma), counts, whole)
-        return at.tilt, at.w
-
-    def training(self, counts: Array, w: Array) -> list[Array]:
-        """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
-        training = counts * (w if self.spec.weighted else self.sample.observed[:, None])
-        return [training[rows] for rows in self.sample.slices]
-
-    def refitted(
-        self, share: Array, tilt: Array, w: Array, *, theta: Array, resamples: slice = slice(None)
-    ) -> RefittedRows:
-        """Return the rows under refitted outcome models.
-
-        Parameters
-        ----------
-        share : ndarray, shape (n, m)
-            Multiplicities over their total.
-        tilt, w : ndarray, shape (n, m) or (n, 1)
-            As by `weights`.
-        theta : ndarray, shape (K, p, m)
-            Outcome coefficients.
-        resamples : slice
-            Which of all resamples these are; by default all.
-        """
-        return RefittedRows(
-            sample=self.sample,
-            family=self.family,
-            q=self.q,
-            theta=theta,
-            share=share,
-            tilt=tilt,
-            w=w,
-            resamples=resamples,
-        )
-
-
-class SeparateRefitter:
-    """Refits every estimator but the joint one, in memory.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec : Specification
-        The estimator.
-    weight_fit : WeightFit or None
-        The full-sample importance weights.
-    estimate : Estimate
-        The full-sample estimate.
-    target : Target
-        The target population.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
-
-    arrays, rows_together = 4, ROWS_TOGETHER
-
-    def __init__(
-        self,
-        sample: Sample,
-        spec: Specification,
-        weight_fit: WeightFit | None,
-        estimate: Estimate,
-        target: Target,
-        effect_scale: EffectScale,
-    ) -> None:
-        level = outcome_level(sample, spec)
-        theta = estimate.theta - level.height * level.direction
-        self.weight_fit, self.full = weight_fit, FullFit(estimate.params, theta, level, effect_scale)
-        self.rows = RefitRows(
-            sample=dataclasses.replace(sample, y=sample.y - level.height),
-            spec=spec,
-            target=target,
-            model=None if weight_fit is None else weight_fit.model,
-            theta=theta,
-        )
-
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`."""
-        sample, gamma = self.rows.sample, np.empty((0, counts.shape[1]))
-        failures = [empty_arms(sample, counts)]
-        if self.weight_fit is not None:
-            fits = fits or self.weight_fit.refit(counts)
-            failures.append(fits.failures)
-            gamma = fits.coefficients
-        resampled = ResampledRows(self._passes, counts, gamma, count_totals(sample, counts))
-        change, outcome_failures = resampled.outcome_change()
-        theta = self.rows.theta[..., None] + change
-        with np.errstate(over="ignore", invalid="ignore"):  # resamples without a mean are counted
-            means = self.rows.spec.mean.refit(partial(resampled.over_refits, theta))
-        n_gamma = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
-        return self.full.refits(means, theta, gamma[:n_gamma], first_failure(*failures, *outcome_failures))
-
-    def _passes(self) -> Iterator[tuple[slice, RefitRows]]:
-        """Begin a pass over the rows, a few at a time where there are many, for their arrays to stay small."""
-        sample, model = self.rows.sample, self.rows.model
-        if sample.n <= PART or not (model is None or model.by_rows):
-            yield slice(0, sample.n), self.rows
-            return
-        for part in row_blocks(sample.n):
-            some = None if model is None else model.part(part)
-            yield part, dataclasses.replace(self.rows, sample=sample.part(part), model=some)
-
-
-Weighed: TypeAlias = tuple[RefitRows, Array, Array, Array]
-
-
-@dataclass(frozen=True)
-class ResampledRows:
-    """All rows under a block of m resamples.
-
-    Parameters
-    ----------
-    passes : callable
-        Begins a pass: some of the rows, and which they are.
-    counts : ndarray, shape (n, m)
-        Multiplicities.
-    gamma : ndarray, shape (Q, m)
-        Propensity coefficients.
-    totals : ndarray, shape (m,)
-        As by `count_totals`.
-    """
-
-    passes: Callable[[], Iterator[tuple[slice, RefitRows]]]
-    counts: Array
-    gamma: Array
-    totals: Array
-
-    @cached_property
-    def whole(self) -> TargetSums:
-        """What weights are divided by."""
-        return add_up(self._target_sums(rows, self.counts[part]) for part, rows in self.passes())
-
-    def _target_sums(self, rows: RefitRows, counts: Array) -> TargetSums:
-        if rows.model is not None:
-            return rows.model.target_sums(rows.model.predictors(self.gamma), counts)
-        tilt = plain_tilt(rows.sample, rows.target, counts, np.ones(1))[:, 0] @ counts
-        return TargetSums(rows.sample.observed @ counts, tilt, tilt)
-
-    @cached_property
-    def at_once(self) -> Weighed | None:
-        """All rows with their weights, not to be made again in every pass; None where they come in parts."""
-        part, rows = next(self.passes())
-        if part.stop < len(self.counts):
-            return None
-        return rows, self.counts, *rows.weights(self.counts, self.gamma)
-
-    def weighed(self) -> Iterator[Weighed]:
-        """Begin a pass over the rows, with their multiplicities, tilt and importance weights."""
-        if self.at_once is not None:
-            yield self.at_once
-            return
-        for part, rows in self.passes():
-            counts = self.counts[part]
-            yield rows, counts, *rows.weights(counts, self.gamma, self.whole)
-
-    def outcome_change(self) -> tuple[Array, list[NDArray[np.int8]]]:
-        """Train the arms: coefficients less the full-sample ones, shape (K, p, m), and for each arm what failed."""
-        rows = next(self.passes())[1]
-        if rows.family.linear:
-            solved = [solved_change(sums) for sums in add_up(map(_equations, self.weighed()))]
-        else:
-            solved = [self._refitted_arm(a, theta) for a, theta in enumerate(rows.theta)]
-        return np.stack([change for change, _ in solved]), [failures for _, failures in solved]
-
-    def _refitted_arm(self, a: int, theta: Array) -> tuple[Array, NDArray[np.int8]]:
-        parts = partial(self._likelihoods, a)
-        likelihood = PartedRows(parts, self.counts.shape[1]) if self.at_once is None else next(parts())
-        fits = refit_batch(likelihood, theta, restart=theta)
-        return fits.coefficients - theta[:, None], outcome_failures(fits.failures)
-
-    def _likelihoods(self, a: int) -> Iterator[WeightedRows]:
-        """Begin a pass over the rows of an arm."""
-        for rows, counts, _, w in self.weighed():
-            if rows.sample.slices[a].stop > rows.sample.slices[a].start:
-                yield rows.outcome[a].batch(rows.training(counts, w)[a])
-
-    def over_refits(self, theta: Array, function: Callable[[RefittedRows], Array]) -> Array:
-        """Make a pass over the rows under outcome coefficients (K, p, m): a function's sums."""
-        return add_up(
-            function(rows.refitted(counts / self.totals, tilt, w, theta=theta))
-            for rows, counts, tilt, w in self.weighed()
-        )
-
-
-def _equations(weighed: Weighed) -> tuple[LikelihoodSums, ...]:
-    """Sum what the coefficients of linear outcome models solve."""
-    rows, counts, _, w = weighed
-    pairs = zip(rows.outcome, rows.training(counts, w), strict=True)
-    return tuple(model.equations(weights) for model, weights in pairs)

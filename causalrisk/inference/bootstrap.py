@@ -19,10 +19,10 @@ from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
+from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.refits import Refits, Refitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import SeparateRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.memory import free_memory, keep_freed_memory

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning
+from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimators.prepare import FitData
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import JRE, Specification
 from causalrisk.inference.bootstrap import (
     bootstrap,
@@ -214,18 +215,11 @@ def fit_estimators(
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     """Fit another estimator to the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
-    data = FitData(
-        design=lead.design,
-        full_design=lead.full_design,
-        sample=lead.sample,
-        target=lead.target,
-        frame=lead.frame,
-        weight_fit=weights,
-        trimmed=lead.trimmed,
-    )
-    overlap, message = overlap_of(data, weights if spec.uses_propensity else None)
+    check_means(lead.design, lead.options, spec)
+    weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
+    overlap, message, _ = overlap_of(weighed, lead.design)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
-    estimate = estimate_of(data, spec, lead.options, notes)
+    _, _, estimate = estimate_of(weighed, lead.design, lead.options, notes)
     size = len(estimate.values)
     record = dataclasses.replace(
         lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,

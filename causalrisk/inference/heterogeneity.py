@@ -18,8 +18,9 @@ from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.refits import RELATIVE_ROUNDING
 from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.separate import estimate_separately, project_arms, row_weights
+from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family
+from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import (
     bootstrap,
     drawn_or_weighed,

@@ -19,8 +19,9 @@ from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.inference.jackknife import (
     counts_equal_rows,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.design.scan.rowless import by_rows, unit_level
-from causalrisk.estimators.blocked.problem import Problem
+from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.training import predictions
@@ -88,7 +88,7 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
         yield _in_memory(record).frame(np.flatnonzero(record.design.in_sample), record.design.labels)
         return
     design, fit = record.design, record.weight_fit
-    problem = Problem(
+    problem = ScannedProblem(
         design=design,
         spec=record.spec,
         options=record.options,
@@ -113,7 +113,7 @@ def _in_memory(record: FitRecord) -> Units:
     )
 
 
-def _of_block(problem: Problem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
+def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
     """Weigh and predict the rows of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
     probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)

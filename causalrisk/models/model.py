@@ -14,7 +14,6 @@ from causalrisk.design import (
     ColumnOptions,
     Design,
     Scan,
-    ScannedDesign,
     as_scan,
     check_scored,
     design_from_arrays,
@@ -24,8 +23,6 @@ from causalrisk.design import (
 from causalrisk.design.known_scores import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
-from causalrisk.estimators.blocked.joint import fit_joint_blocks
-from causalrisk.estimators.blocked.separate import fit_blocks
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import (
@@ -426,8 +423,6 @@ class CausalModel(metaclass=Advising):
             If an option has a value that is not allowed, or two contradict each other.
         """
         inference = options_of(InferenceOptions, locals())
-        if isinstance(self.design, ScannedDesign):
-            return self._finished(fit_blocks(self.design, self.spec, self.options, inference), inference)
         return self._finished(fit_separate(self.design, self.spec, self.options, inference), inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
@@ -636,10 +631,7 @@ class JRE(CausalModel):
             return np.asarray(started[0].robust)
 
         try:
-            if isinstance(self.design, ScannedDesign):
-                record = fit_joint_blocks(self.design, self.options, inference, joint, keep=keep)
-            else:
-                record = fit_joint(self.design, self.options, inference, joint, keep=keep)
+            record = fit_joint(self.design, self.options, inference, joint, keep=keep)
             return self._finished(record, inference)
         except KeyboardInterrupt as stop:
             if isinstance(stop, FitInterrupted) or not started:

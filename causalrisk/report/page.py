@@ -24,6 +24,7 @@ from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.fit import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
@@ -292,7 +293,8 @@ def _overlap(record: FitRecord) -> Part:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     everybody, weights = record.options.population is ALL, record.used_weight_fit
-    instead = populations_that_overlap(record.sample, weights, record.design, record.target)
+    weighed = weighed_in_memory(record.sample, record.spec, record.target, weights)
+    instead = populations_that_overlap(weighed, record.design)
     reading = read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     figures = [
         figure_html(

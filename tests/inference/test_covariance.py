@@ -185,7 +185,7 @@ def test_fault_58_interrupted(monkeypatch, model, n_jobs):
         calls.append(first)
         raise KeyboardInterrupt
 
-    target = "separate.SeparateRefitter" if model is cr.IPWRA else "joint.refit.JointRefitter"
+    target = "refit.SeparateRefitter" if model is cr.IPWRA else "joint.refit.JointRefitter"
     monkeypatch.setattr(f"causalrisk.estimators.{target}.refit", stop)
     threads = threading.active_count()
     options = QUICK if model is cr.JRE else {}

@@ -13,8 +13,9 @@ import statsmodels.formula.api as smf
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
-from causalrisk.estimators.separate import estimate_separately, row_weights
+from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
+from causalrisk.estimators.weights import row_weights
 from causalrisk.inference import heterogeneity
 from causalrisk.inference.heterogeneity import project_effects
 from causalrisk.numerics.failures import Failure

@@ -96,15 +96,15 @@ def fit_in_processes(folder: Path) -> None:
 
 def scan_in_threads(folder: Path, n_jobs: int = 2) -> None:
     """A fit to blocks of which each takes longer than the limit, under all resamples; it says when that begins."""
-    from causalrisk.estimators.blocked import separate
+    from causalrisk.estimators import fit
 
-    refit = separate.refit_blocks
+    refit = fit.refit_scan
 
     def telling(*given, **options):
         at_work(folder)
         return refit(*given, **options)
 
-    separate.refit_blocks = telling
+    fit.refit_scan = telling
     (folder / "data").mkdir()
     for k in range(3):
         simulate(50_000, seed=k).to_parquet(folder / "data" / f"{k}.parquet")

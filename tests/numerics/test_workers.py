@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
-from causalrisk.estimators.blocked import separate
+from causalrisk.estimators import fit as stages
 from causalrisk.numerics import workers
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.parallel import check_wanted
@@ -174,13 +174,13 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
     model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet", block_rows=400), treat="d")
     robust = model.fit()
     with cluster("works") as client:
-        refit = separate.refit_blocks
+        refit = stages.refit_scan
 
         def lost(*given, **options):
             client.failure, client.threads = TimeoutError(), 0
             return refit(*given, **options)
 
-        monkeypatch.setattr(separate, "refit_blocks", lost)
+        monkeypatch.setattr(stages, "refit_scan", lost)
         with pytest.raises(BootstrapError, match="no worker") as caught:
             model.fit(n_boot=20)
     np.testing.assert_array_equal(caught.value.results.bse, robust.bse)

@@ -1,7 +1,7 @@
-"""The Joint Robust Estimator over blocks of rows: the joint problem of a scan, whose passes read the rows anew.
+"""The Joint Robust Estimator over blocks of rows: the joint problem of a scan.
 
-Flows in: a scan, its IPWRA fit over blocks. Flows out: a record of the joint fit. Training is that of a fit in memory;
-only where the rows are, and how the propensity replicates are drawn, is different.
+Flows in: a scan, its IPWRA fit over blocks. Flows out: the joint problem, and its passes after the fit. Training is
+that of a fit in memory; only where the rows are, and how the propensity replicates are drawn, is different.
 """
 
 from __future__ import annotations
@@ -15,42 +15,23 @@ from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from causalrisk.design import ScannedDesign
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.size import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
-from causalrisk.estimators.blocked.problem import Block, Problem
-from causalrisk.estimators.blocked.refit import Resamples, refit_propensity
-from causalrisk.estimators.blocked.separate import (
-    BlockedFit,
-    BlockedWeights,
-    check_available,
-    check_matrices_of,
-    problem_of,
-    separate_record,
-)
 from causalrisk.estimators.estimate import ScannedEstimate
-from causalrisk.estimators.fit import (
-    KeepStart,
-    check_clusters,
-    check_converged,
-    check_outcome,
-    check_range,
-    joint_method,
-    train_by,
-    trainer_of,
-    units_of,
-)
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.left_out.clusters import cluster_numbers
-from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, of_weighed
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.joint.train import SHARE, JointEstimate, JointProblem, SolvedRows, of_weighed
+from causalrisk.estimators.options import JREOptions
+from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
+from causalrisk.estimators.refit import FullFit, Resamples, refit_propensity
 from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import FullFit
-from causalrisk.estimators.specification import IPWRA, JRE
+from causalrisk.estimators.separate import Trained
+from causalrisk.estimators.weights import BlockedWeights
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments
@@ -68,13 +49,13 @@ class ScannedJointProblem(JointProblem):
     ----------
     sample, weight_fit, start, replicates, effect_scale, n_units
         As in `JointProblem`, without rows.
-    source : Problem
+    source : ScannedProblem
         What is estimated from which data.
     weights : BlockedWeights
         The fitted importance weights.
     """
 
-    source: Problem
+    source: ScannedProblem
     weights: BlockedWeights
 
     in_memory = kept = False
@@ -123,77 +104,15 @@ def _parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> Iterato
     return (function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE))
 
 
-def fit_joint_blocks(
-    design: ScannedDesign,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-    keep: KeepStart,
-) -> FitRecord:
-    """Fit the Joint Robust Estimator to a scan.
-
-    Parameters
-    ----------
-    design : ScannedDesign
-        The data.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    joint_options : JREOptions
-        How it is trained.
-    keep : callable
-        As in `fit_joint`; its covariance takes a pass over the rows.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors.
-    """
-    kinds = inference.resolved(design.cluster_name is not None, joint=True)
-    check_available(options, inference)
-    _check_joint(design, joint_options, kinds)
-    if kinds[0] == "bootstrap":
-        check_matrices_of(design, inference.draws)
-    method = joint_method(joint_options, options)
-    notes, problem = Notes(design.notes), dataclasses.replace(problem_of(design, JRE, options, inference), spec=IPWRA)
-    _check_clusters_held_out(problem, joint_options, inference.memory)
-    start, fit = separate_record(problem, inference, kinds, notes)
-    covariance = keep(start)
-    joint = _joint_problem(start, problem=problem, fit=fit, options=joint_options, notes=notes)
-    trained = train_by(trainer_of(joint, start, joint_options), joint_options, units_of(joint, start), notes)
-    check_converged(trained, method, notes)
-    check_outcome(problem.design, notes)
-    check_clusters(problem.design, notes)
-    estimate = trained.estimate.estimate
-    kept = ScannedEstimate(
-        params=estimate.params,
-        theta=estimate.theta,
-        gamma=estimate.gamma,
-        model_means=estimate.model_means,
-        failed=estimate.failed,
-    )
-    record = dataclasses.replace(
-        trained,
-        problem=joint.without_rows(),
-        estimate=dataclasses.replace(trained.estimate, estimate=kept),
-        start_covariance=covariance,
-    )
-    passes = JointPasses(joint, cast(SolvedRows, estimate.rows))
-    found = dataclasses.replace(start, spec=JRE, estimate=kept, joint=record, passes=passes)
-    check_range(found, notes)
-    return dataclasses.replace(found, notes=tuple(notes))
-
-
-def _joint_problem(
-    start: FitRecord, problem: Problem, fit: BlockedFit, options: JREOptions, notes: Notes
+def scanned_joint_problem(
+    start: FitRecord, problem: ScannedProblem, trained: Trained, options: JREOptions, notes: Notes
 ) -> ScannedJointProblem:
     """Draw the propensity replicates, whose weights go by the number of each row, and fit them."""
-    estimate, weights = start.estimate, fit.weights
-    if weights is None:
+    estimate, weights = start.estimate, trained.weighed.weights
+    if not isinstance(weights, BlockedWeights):
         raise TypeError("the joint estimator has importance weights")
     resampler = problem.resampler(start.bootstrap, start.seed)
-    full = FullFit(estimate.params, fit.theta, fit.level, problem.options.effect_scale)
+    full = FullFit(estimate.params, trained.theta, trained.level, problem.options.effect_scale)
     resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
     fits = refit_propensity(problem, full, estimate.gamma, resamples)
     replicates = Replicates(fits.coefficients[:, fits.failures == Failure.OK], fits.failures)
@@ -210,7 +129,13 @@ def _joint_problem(
     )
 
 
-def _check_clusters_held_out(problem: Problem, options: JREOptions, budget: float | None) -> None:
+def without_rows(problem: ScannedJointProblem, found: JointEstimate) -> tuple[JointEstimate, JointProblem, JointPasses]:
+    """Return what is kept of an estimate and its problem after the fit, and further passes over the rows."""
+    kept = dataclasses.replace(found, estimate=ScannedEstimate.of(found.estimate))
+    return kept, problem.without_rows(), JointPasses(problem, cast(SolvedRows, found.estimate.rows))
+
+
+def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float | None) -> None:
     """Refuse to choose the anchor by more clusters than there is memory for."""
     design = problem.design
     if problem.n_clusters and options.objective == "risk" and options.anchor is None:
@@ -218,8 +143,10 @@ def _check_clusters_held_out(problem: Problem, options: JREOptions, budget: floa
         check_clusters_held_out(problem.n_clusters, numbers, budget)
 
 
-def _check_joint(design: ScannedDesign, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
-    """Refuse what the joint estimator has in memory alone."""
+def check_joint(design: Design, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
+    """Refuse of a scan what the joint estimator has in memory alone."""
+    if not isinstance(design, ScannedDesign):
+        return
     if kinds[0] == "bootstrap" and joint_options.bootstrap_replicates == "nested":
         raise UnavailableError(
             'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '

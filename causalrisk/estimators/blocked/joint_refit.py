@@ -16,8 +16,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.blocked.problem import Problem
-from causalrisk.estimators.blocked.refit import ResamplePasses, Resamples, Weighing, weigh_resamples
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums, Solved
@@ -30,8 +28,9 @@ from causalrisk.estimators.joint.objective import (
     ResampledWeights,
 )
 from causalrisk.estimators.joint.refit import mean_sums, minimum_failures, parameters
+from causalrisk.estimators.problem import ScannedProblem
+from causalrisk.estimators.refit import FullFit, RefitRows, Resamples, ScannedPasses, Weighing, weigh_resamples
 from causalrisk.estimators.refits import Refits, collect_refits
-from causalrisk.estimators.separate import FullFit, RefitRows
 from causalrisk.estimators.training import Level
 from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
@@ -132,12 +131,12 @@ class JointWeighing:
         )
 
 
-def refit_joint_blocks(problem: Problem, fit: JointFit, resampler: KeyedResampler, n_boot: int) -> Refits:
+def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: KeyedResampler, n_boot: int) -> Refits:
     """Estimate again under resamples, all at once.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ScannedProblem
         What is estimated, its estimator IPWRA, where the joint one starts.
     fit : JointFit
         The full-sample estimate.
@@ -153,7 +152,7 @@ def refit_joint_blocks(problem: Problem, fit: JointFit, resampler: KeyedResample
     """
     level = Level(0.0, np.zeros(fit.theta.shape[1]))
     full = FullFit(fit.params, fit.theta, level, fit.effect_scale)
-    passes = ResamplePasses(problem, full, Resamples(resampler, n_boot))
+    passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
     own, failures, _ = weigh_resamples(passes, fit.gamma)
     weighing = JointWeighing(own, fit.shifts)
     if not problem.target.separable:
@@ -170,7 +169,7 @@ def refit_joint_blocks(problem: Problem, fit: JointFit, resampler: KeyedResample
     return collect_refits(params, theta, own.gamma, first_failure(failures, outcome))
 
 
-def _batches(passes: ResamplePasses, fit: JointFit) -> Iterator[ResamplePasses]:
+def _batches(passes: ScannedPasses, fit: JointFit) -> Iterator[ScannedPasses]:
     """Yield passes for some groups of resamples at a time, whose sums take little memory."""
     n_arms, p = fit.theta.shape
     numbers = n_arms * (p + 1) * (fit.replicates.shape[1] + 1 + 2 * n_arms * p)
@@ -179,14 +178,14 @@ def _batches(passes: ResamplePasses, fit: JointFit) -> Iterator[ResamplePasses]:
         yield replace(passes, resamples=replace(passes.resamples, some=slice(first, first + width)))
 
 
-def _linear(passes: ResamplePasses, weighing: JointWeighing, fit: JointFit) -> list[Solved]:
+def _linear(passes: ScannedPasses, weighing: JointWeighing, fit: JointFit) -> list[Solved]:
     """Minimise the objectives of linear models, for each group of resamples; a pass."""
     models = LinearModels.plain(fit.theta)
     found = passes.over(functools.partial(_linear_sums, models, weighing, fit.criterion))
     return [LinearObjectives(models, fit.criterion, sums).minima() for sums in found]
 
 
-def _nonlinear(passes: ResamplePasses, weighing: JointWeighing, fit: JointFit) -> list[Solved]:
+def _nonlinear(passes: ScannedPasses, weighing: JointWeighing, fit: JointFit) -> list[Solved]:
     """Minimise those of other models, together, and average over rows, for each group of resamples."""
     groups = passes.resamples.groups()
     numbers = np.arange(groups[0].start, groups[-1].stop)
@@ -205,7 +204,7 @@ class BlockedObjectives:
 
     Parameters
     ----------
-    passes : ResamplePasses
+    passes : ScannedPasses
         Passes over the rows.
     weighing : JointWeighing
         Importance weights.
@@ -216,7 +215,7 @@ class BlockedObjectives:
     """
 
     def __init__(
-        self, passes: ResamplePasses, weighing: JointWeighing, criterion: JointCriterion, numbers: NDArray[np.intp]
+        self, passes: ScannedPasses, weighing: JointWeighing, criterion: JointCriterion, numbers: NDArray[np.intp]
     ) -> None:
         self.passes, self.weighing, self.criterion, self.numbers = passes, weighing, criterion, numbers
         self.objective = JointObjective(passes.problem.without_rows().sample, criterion)

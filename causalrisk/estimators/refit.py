@@ -1,29 +1,37 @@
-"""Batched refits over blocks of rows: the stages of `SeparateRefitter`, each a pass for all resamples together.
+"""Batched refits: the stages of a fit, each a pass over the rows under many resamples together.
 
-A pass sums over the rows of each block for `multiplicities.WIDTH` resamples at a time, whose weights are drawn again in
-every pass. The sums of the blocks are added up in their order.
+In memory the resamples come a group after the other, whose multiplicities are kept. Over a scan a pass sums over the
+rows of each block for all resamples, `multiplicities.WIDTH` at a time, whose weights are drawn again in every pass.
+The sums of the blocks are added up in their order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.arm_means import RefittedRows
-from causalrisk.estimators.blocked.problem import Block, Problem
-from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
-from causalrisk.estimators.refits import Refits
+from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.outcome import OutcomeLikelihood, OutcomeRefitter, outcome_failures, solved_change
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.refits import RELATIVE_ROUNDING, ROWS_TOGETHER, Refits, collect_refits
 from causalrisk.estimators.resampling import FRAME_STREAM, frame_kind
-from causalrisk.estimators.separate import FullFit, RefitRows
-from causalrisk.estimators.training import training_family
+from causalrisk.estimators.sample import Sample, part_of
+from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.training import Level, outcome_level, training_columns, training_family
+from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH
@@ -38,11 +46,8 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.numerics.parallel import check_wanted
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
-from causalrisk.propensity.targets import FrameTarget
-from causalrisk.propensity.weights import TargetSums, membership_of
-
-Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
-Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
+from causalrisk.propensity.targets import FrameTarget, Target
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of
 
 
 @dataclass(frozen=True)
@@ -90,23 +95,171 @@ class Resamples:
 
 
 @dataclass(frozen=True)
-class ResamplePasses:
-    """Passes over the rows under all resamples.
+class FullFit:
+    """The full-sample estimate, which resamples start from.
 
     Parameters
+    ----------
+    params : ndarray, shape (2 K - 1,)
+        Effects and arm means.
+    theta : ndarray, shape (K, p)
+        Outcome coefficients, of outcomes measured from the level.
+    level : Level
+        Where the outcome lies.
+    effect_scale : EffectScale
+        How the effect is reported.
+    """
+
+    params: Array
+    theta: Array
+    level: Level
+    effect_scale: EffectScale
+
+    def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
+        """Collect the values of m resamples.
+
+        Parameters
+        ----------
+        means : ndarray, shape (K, m)
+            Arm means, measured from the level.
+        theta : ndarray, shape (K, p, m)
+            Outcome coefficients, measured from it.
+        gamma : ndarray, shape (Q, m)
+            Propensity coefficients.
+        failures : ndarray of int8, shape (m,)
+            What failed.
+        """
+        level, error = self.level, RELATIVE_ROUNDING * np.abs(self.params[-len(means) :])[:, None]
+        if self.effect_scale != DIFFERENCE:
+            means = self.effect_scale.on_bounds(means + level.height, error) - level.height
+        params = level.params(self.effect_scale, means)
+        return collect_refits(params, theta + level.height * level.direction[:, None], gamma, failures)
+
+
+@dataclass(frozen=True)
+class RefitRows:
+    """Rows under multiplicities: all of a sample, or a block of them.
+
+    Parameters
+    ----------
+    sample : Sample
+        The rows, outcomes measured from the level.
+    spec : Specification
+        The estimator.
+    target : Target
+        The target population.
+    model : WeightModel or None
+        Propensity model and target, where there are importance weights to fit.
+    theta : ndarray, shape (K, p)
+        The full-sample outcome coefficients.
+    """
+
+    sample: Sample
+    spec: Specification
+    target: Target
+    model: WeightModel | None
+    theta: Array
+
+    @property
+    def weight_model(self) -> WeightModel:
+        """The model, where there is one."""
+        if self.model is None:
+            raise TypeError("there are no importance weights to fit")
+        return self.model
+
+    @cached_property
+    def q(self) -> Array:
+        """Columns of the outcome models, shape (n, p)."""
+        return training_columns(self.sample, self.spec)
+
+    @cached_property
+    def family(self) -> OutcomeFamily:
+        """Family of the outcome models."""
+        return training_family(self.sample, self.spec)
+
+    @cached_property
+    def outcome(self) -> list[OutcomeRefitter]:
+        """The outcome model of each arm."""
+        return [
+            OutcomeRefitter(
+                columns=self.q[rows],
+                y=self.sample.y[rows],
+                family=self.family,
+                theta=theta,
+                offset=part_of(self.sample.offset, rows),
+            )
+            for rows, theta in zip(self.sample.slices, self.theta, strict=True)
+        ]
+
+    def weights(self, counts: Array, gamma: Array, whole: TargetSums) -> tuple[Array, Array]:
+        """Tilt and importance weights under multiplicities (n, m) and propensity coefficients (S, m).
+
+        `whole` has the sums over all rows.
+        """
+        if self.model is None:
+            return plain_tilt(self.sample, self.target, counts, whole.mean_tilt), np.ones((self.sample.n, 1))
+        at = self.model.weights_at(self.model.predictors(gamma), counts, whole)
+        return at.tilt, at.w
+
+    def training(self, counts: Array, w: Array) -> list[Array]:
+        """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
+        training = counts * (w if self.spec.weighted else self.sample.observed[:, None])
+        return [training[rows] for rows in self.sample.slices]
+
+    def refitted(
+        self, share: Array, tilt: Array, w: Array, *, theta: Array, resamples: slice = slice(None)
+    ) -> RefittedRows:
+        """Return the rows under refitted outcome models.
+
+        Parameters
+        ----------
+        share : ndarray, shape (n, m)
+            Multiplicities over their total.
+        tilt, w : ndarray, shape (n, m) or (n, 1)
+            As by `weights`.
+        theta : ndarray, shape (K, p, m)
+            Outcome coefficients.
+        resamples : slice
+            Which of all resamples these are; by default all.
+        """
+        return RefittedRows(
+            sample=self.sample,
+            family=self.family,
+            q=self.q,
+            theta=theta,
+            share=share,
+            tilt=tilt,
+            w=w,
+            resamples=resamples,
+        )
+
+
+Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
+Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
+
+
+class ResamplePasses(ABC):
+    """Passes over the rows of a problem under resamples.
+
+    Attributes
     ----------
     problem : Problem
         What is estimated.
     full : FullFit
         The full-sample estimate.
-    resamples : Resamples
-        The resamples.
+    alone : RefitRows or None
+        All rows, where they are a few in memory: made once for all passes.
     """
 
     problem: Problem
     full: FullFit
-    resamples: Resamples
+    alone: RefitRows | None = None
 
+    @abstractmethod
+    def groups(self) -> list[slice]:
+        """Resamples that are worked on together."""
+
+    @abstractmethod
     def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
         """Make a pass.
 
@@ -123,6 +276,66 @@ class ResamplePasses:
         list
             For each group of resamples what was made of all rows.
         """
+
+
+class KeptPasses(ResamplePasses):
+    """Passes over rows in memory under one group of resamples, whose multiplicities are kept.
+
+    Parameters
+    ----------
+    problem, full
+        As in `ResamplePasses`.
+    counts : ndarray, shape (n, m)
+        Multiplicities times observation weights.
+    alone : RefitRows or None
+        As in `ResamplePasses`.
+    """
+
+    problem: KeptProblem
+
+    def __init__(self, problem: KeptProblem, full: FullFit, counts: Array, alone: RefitRows | None) -> None:
+        self.problem, self.full, self.counts, self.alone = problem, full, counts, alone
+
+    def groups(self) -> list[slice]:
+        """As in `ResamplePasses`: one."""
+        return [slice(0, self.counts.shape[1])]
+
+    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+        """As in `ResamplePasses`."""
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+            return [combine(self._stages(stage))]
+
+    def _stages(self, stage: Stage) -> Iterator[Any]:
+        every = slice(0, self.counts.shape[1])
+        if self.alone is not None:
+            yield stage(self.alone, self.counts, every)
+            return
+        for place in row_blocks(self.problem.sample.n):
+            yield stage(refit_rows(self.problem.block(place), self.full), self.counts[place], every)
+
+
+@dataclass(frozen=True)
+class ScannedPasses(ResamplePasses):
+    """Passes over the rows of a scan under all resamples.
+
+    Parameters
+    ----------
+    problem, full
+        As in `ResamplePasses`.
+    resamples : Resamples
+        The resamples.
+    """
+
+    problem: ScannedProblem
+    full: FullFit
+    resamples: Resamples
+
+    def groups(self) -> list[slice]:
+        """As in `ResamplePasses`."""
+        return self.resamples.groups()
+
+    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+        """As in `ResamplePasses`."""
         function = functools.partial(_of_block, stage, combine, self.full, self.resamples)
         return _in_order(self.problem.over(function), combine)
 
@@ -149,16 +362,18 @@ def _of_block(
 def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
     for part in row_blocks(block.sample.n):
         check_wanted()
-        yield stage(_rows(block, part, full), counts[part], group)
+        rows = refit_rows(block.part(part), full)
+        yield stage(rows, counts[part], group)
 
 
-def _rows(block: Block, part: slice, full: FullFit) -> RefitRows:
-    problem, sample = block.problem, block.sample.part(part)
+def refit_rows(block: Block, full: FullFit) -> RefitRows:
+    """Return the rows of a block, to be refitted from the full-sample fit."""
+    problem, sample = block.problem, block.sample
     return RefitRows(
         sample=dataclasses.replace(sample, y=sample.y - full.level.height),
         spec=problem.spec,
         target=problem.target,
-        model=problem.weight_model(sample) if problem.weighs else None,
+        model=block.model,
         theta=full.theta,
     )
 
@@ -263,7 +478,7 @@ class ResampledLikelihood:
         place[self.which] = np.arange(gamma.shape[1])
         stage = functools.partial(_by_likelihood, method, self.likelihoods, gamma, place)
         by_part = functools.partial(_by_part, combine)
-        for group, found in zip(self.passes.resamples.groups(), self.passes.over(stage, by_part), strict=True):
+        for group, found in zip(self.passes.groups(), self.passes.over(stage, by_part), strict=True):
             for part, values in zip(place[:, group], found, strict=True):
                 if values is not None:
                     yield part[part >= 0], values
@@ -297,12 +512,12 @@ def largest(parts: Iterable[Array]) -> Array:
 # --- the stages of a refit, each a pass --------------------------------------------------------------------------
 
 
-def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: KeyedResampler, n_boot: int) -> Refits:
-    """Estimate again under resamples, all at once.
+def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: KeyedResampler, n_boot: int) -> Refits:
+    """Estimate again under resamples of a scan, all at once.
 
     Parameters
     ----------
-    problem : Problem
+    problem : ScannedProblem
         What is estimated.
     full : FullFit
         The full-sample estimate.
@@ -318,16 +533,94 @@ def refit_blocks(problem: Problem, full: FullFit, gamma: Array, resampler: Keyed
     Refits
         Estimates and failures.
     """
-    passes = ResamplePasses(problem, full, Resamples(resampler, n_boot))
+    passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
     if resampler.kind == "stratified":
         passes = _with_arms_as_they_are(passes)
-    weighing, failures, widest = weigh_resamples(passes, gamma)
+    return refit_passes(passes, gamma)
+
+
+class SeparateRefitter:
+    """Refits every estimator but the joint one, in memory.
+
+    Parameters
+    ----------
+    sample : Sample
+        The data.
+    spec : Specification
+        The estimator.
+    weight_fit : WeightFit or None
+        The full-sample importance weights.
+    estimate : Estimate
+        The full-sample estimate.
+    target : Target
+        The target population.
+    effect_scale : EffectScale
+        How the effect is reported.
+    """
+
+    arrays, rows_together = 4, ROWS_TOGETHER
+
+    def __init__(
+        self,
+        sample: Sample,
+        spec: Specification,
+        weight_fit: WeightFit | None,
+        estimate: Estimate,
+        target: Target,
+        effect_scale: EffectScale,
+    ) -> None:
+        level = outcome_level(sample, spec)
+        theta = estimate.theta - level.height * level.direction
+        self.weight_fit, self.full = weight_fit, FullFit(estimate.params, theta, level, effect_scale)
+        model = None if weight_fit is None else weight_fit.model
+        self.problem = KeptProblem(spec=spec, target=target, family=sample.family, sample=sample, model=model)
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `refits.Refitter`."""
+        if self.weight_fit is None:
+            fits, gamma = None, np.empty(0)
+        else:
+            fits, gamma = fits or self.weight_fit.refit(counts), self.weight_fit.gamma
+        refits = refit_passes(KeptPasses(self.problem, self.full, counts, self._alone), gamma, fits)
+        estimated = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
+        kept = len(refits.values) - len(gamma) + estimated  # the log odds that a classifier gives are no estimates
+        return Refits(refits.values[:kept], refits.failures)
+
+    @cached_property
+    def _alone(self) -> RefitRows | None:
+        return refit_rows(next(self.problem.over(_itself)), self.full) if len(self.problem.places) == 1 else None
+
+
+def _itself(block: Block) -> Block:
+    return block
+
+
+def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None = None) -> Refits:
+    """Estimate again under resamples: importance weights, outcome models, means.
+
+    Parameters
+    ----------
+    passes : ResamplePasses
+        Passes over the rows.
+    gamma : ndarray, shape (S,)
+        The full-sample propensity coefficients.
+    fits : NewtonFits, optional
+        Propensity refits, where they were made already.
+
+    Returns
+    -------
+    Refits
+        Estimates and failures.
+    """
+    weighing, failures, widest = weigh_resamples(passes, gamma, fits)
     theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest)
-    means = problem.spec.mean.refit(functools.partial(_over_refits, passes, weighing, theta))
-    return full.refits(means, theta, weighing.gamma, first_failure(failures, *outcome))
+    means = passes.problem.spec.mean.refit(functools.partial(_over_refits, passes, weighing, theta))
+    return passes.full.refits(means, theta, weighing.gamma, first_failure(failures, *outcome))
 
 
-def weigh_resamples(passes: ResamplePasses, gamma: Array) -> tuple[Weighing, NDArray[np.int8], float]:
+def weigh_resamples(
+    passes: ResamplePasses, gamma: Array, fits: NewtonFits | None = None
+) -> tuple[Weighing, NDArray[np.int8], float]:
     """Fit the importance weights under all resamples.
 
     Parameters
@@ -336,6 +629,8 @@ def weigh_resamples(passes: ResamplePasses, gamma: Array) -> tuple[Weighing, NDA
         Passes over the rows.
     gamma : ndarray, shape (Q,)
         The full-sample propensity coefficients.
+    fits : NewtonFits, optional
+        Propensity refits, where they were made already.
 
     Returns
     -------
@@ -352,32 +647,34 @@ def weigh_resamples(passes: ResamplePasses, gamma: Array) -> tuple[Weighing, NDA
     failures = np.where(present, Failure.OK, Failure.EMPTY_ARM).astype(np.int8)
     coefficients = np.empty((0, len(present)))
     if passes.problem.weighs:
-        fits = _fit_propensity(passes, gamma, present, widest[1])
+        fits = _fit_propensity(passes, gamma, present, widest[1]) if fits is None else fits
         coefficients = np.where(fits.failures == Failure.OK, fits.coefficients, gamma[:, None])
         failures = first_failure(failures, fits.failures)
-    return Weighing(coefficients, _target_of(passes, totals, coefficients)), failures, float(widest[0])
+    kept: dict[int, tuple[Array, Array]] | None = {} if passes.alone is not None else None
+    weighing = Weighing(coefficients, _target_of(passes, totals, coefficients), kept)
+    return weighing, failures, float(widest[0])
 
 
-def refit_propensity(problem: Problem, full: FullFit, gamma: Array, resamples: Resamples) -> NewtonFits:
+def refit_propensity(problem: ScannedProblem, full: FullFit, gamma: Array, resamples: Resamples) -> NewtonFits:
     """Fit the propensity model under resamples that have rows in every arm, such as propensity replicates.
 
     Parameters
     ----------
     problem, full, gamma
-        As in `refit_blocks`.
+        As in `refit_scan`.
     resamples : Resamples
         The resamples.
     """
     widest = max(problem.over(_widest_row))
     every = np.ones(resamples.n_boot, dtype=bool)
-    return _fit_propensity(ResamplePasses(problem, full, resamples), gamma, every, widest)
+    return _fit_propensity(ScannedPasses(problem, full, resamples), gamma, every, widest)
 
 
 def _widest_row(block: Block) -> float:
     return float(np.abs(block.sample.Z.columns).sum(axis=1).max(initial=0))
 
 
-def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:
+def _with_arms_as_they_are(passes: ScannedPasses) -> ScannedPasses:
     """Scale the multiplicities so that each arm is as large as it is; a pass."""
     drawn = np.concatenate(passes.over(functools.partial(_unit_totals, passes.resamples.resampler.one_by_one)), axis=1)
     factor = passes.problem.design.counts[:, None] / np.where(drawn > 0, drawn, 1.0)
@@ -386,9 +683,11 @@ def _with_arms_as_they_are(passes: ResamplePasses) -> ResamplePasses:
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
     """Fit the propensity model, and the membership model of a target frame, under every resample, as `_fit_model`."""
+    if not isinstance(passes.problem, ScannedProblem):
+        raise TypeError("propensity models in memory are refitted by themselves")
     empty = passes.problem.without_rows()
     fit = functools.partial(_fit_model, passes, present=present, widest=widest)
-    if empty.model.membership is None:
+    if empty.weight_model.membership is None:
         return fit(_propensity, empty.propensity, gamma)
     cut = empty.propensity.n_gamma
     own = fit(_propensity, empty.propensity, gamma[:cut])
@@ -435,8 +734,7 @@ def _fit_outcome(
     passes: ResamplePasses, weighing: Weighing, usable: NDArray[np.bool_], widest: float
 ) -> tuple[Array, list[NDArray[np.int8]]]:
     """Train the arms under every resample: coefficients, shape (K, p, n_boot), and for each arm what failed."""
-    empty, start = passes.problem.without_rows().sample, passes.full.theta
-    family, m = training_family(empty, passes.problem.spec), len(usable)
+    start, family, m = passes.full.theta, passes.problem.outcome_family, len(usable)
     theta = np.repeat(start[..., None], m, axis=2)
     if family.linear:
         found = passes.over(functools.partial(_equations, weighing))
@@ -446,7 +744,7 @@ def _fit_outcome(
         passes,
         functools.partial(_outcome, weighing),
         n_predictors=1,
-        bounded=OutcomeLikelihood(family, empty.y).bounded,
+        bounded=OutcomeLikelihood(family, np.empty(0)).bounded,
         widest=widest,
         which=np.tile(usable, (len(start), 1)),
     )
@@ -495,10 +793,13 @@ class Weighing:
         Propensity coefficients.
     whole : TargetSums
         What weights are divided by.
+    kept : dict, optional
+        Weights of rows that are the same in every pass, by the first resample of a group.
     """
 
     gamma: Array
     whole: TargetSums
+    kept: dict[int, tuple[Array, Array]] | None = None
 
     def some(self, columns: slice | NDArray[np.intp]) -> Weighing:
         """Return that of some of the resamples."""
@@ -506,8 +807,11 @@ class Weighing:
 
     def of(self, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
         """Tilt and importance weights of some rows, as by `RefitRows.weights`."""
-        own = self.some(group)
-        return rows.weights(counts, own.gamma, own.whole)
+        known = {} if self.kept is None else self.kept
+        if group.start not in known:
+            own = self.some(group)
+            known[group.start] = rows.weights(counts, own.gamma, own.whole)
+        return known[group.start]
 
 
 def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:

@@ -1,0 +1,329 @@
+"""Importance weights of the rows of a problem: its propensity model, a pass an iteration, and what they are divided by.
+
+Flows in: a `Problem`. Flows out: `BlockWeights`, which weigh the rows of any of its blocks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from causalrisk.design import Design
+from causalrisk.design.covariates import covariates_of_block
+from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
+from causalrisk.estimators.fitted_rows import FittedBlocks, FittedRows
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.refits import count_totals
+from causalrisk.estimators.sample import Sample
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.row_weights import KeptWeights, RowWeights
+from causalrisk.propensity.separation import check_membership, find_separation, separation_error
+from causalrisk.propensity.targets import FrameTarget, FunctionTarget, Target
+from causalrisk.propensity.weights import (
+    ScannedWeights,
+    TargetSums,
+    WeightFit,
+    WeightModel,
+    WeightSums,
+    fit_weights,
+    weigh_rows,
+)
+
+T = TypeVar("T")
+OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
+
+
+class BlockWeights(Protocol):
+    """Importance weights of all rows, to be evaluated on a block of them."""
+
+    def of(self, block: Block) -> RowWeights:
+        """Weigh the rows of a block."""
+
+
+@dataclass(frozen=True)
+class RowsWeighed:
+    """Importance weights of rows in memory.
+
+    Parameters
+    ----------
+    rows : RowWeights
+        Those of all rows.
+    """
+
+    rows: RowWeights
+
+    def of(self, block: Block) -> RowWeights:
+        """As in `BlockWeights`."""
+        return self.rows if block.place == slice(0, len(self.rows.tilt)) else self.rows.part(block.place)
+
+
+@dataclass(frozen=True)
+class BlockedWeights:
+    """Fitted importance weights of a scan, as what every block needs of all rows.
+
+    Parameters
+    ----------
+    fits : NewtonFits
+        The propensity coefficients, shape (S, 1).
+    whole : WeightSums
+        Sums over all rows.
+    """
+
+    fits: NewtonFits
+    whole: WeightSums
+
+    def of(self, block: Block) -> WeightFit:
+        """As in `BlockWeights`."""
+        return weigh_rows(block.weight_model, block.sample.s, self.fits, self.whole)
+
+    def summary(self, model: WeightModel, n_clipped: int) -> ScannedWeights:
+        """Return what is kept of them; `model` is that of a block without rows."""
+        return ScannedWeights(
+            model=model,
+            gamma=self.fits.coefficients[:, 0],
+            converged=bool(self.fits.failures[0] == Failure.OK),
+            iterations=self.fits.iterations,
+            n_clipped=n_clipped,
+        )
+
+
+@dataclass(frozen=True)
+class PlainBlocks:
+    """Weights of one, of a scan whose target needs no propensity score.
+
+    Parameters
+    ----------
+    target : Target
+        The target population.
+    mean_tilt : ndarray, shape (1,), or None
+        Mean of its tilt over all rows; None where that is one.
+    """
+
+    target: Target
+    mean_tilt: Array | None
+
+    def of(self, block: Block) -> RowWeights:
+        """As in `BlockWeights`."""
+        return plain_weights(block.sample, self.target, self.mean_tilt)
+
+
+def plain_weights(sample: Sample, target: Target, mean: Array | None = None) -> RowWeights:
+    """Return weights of one, and the tilt of a target that needs no propensity score; `mean` as in `plain_tilt`."""
+    return KeptWeights.without_scores(plain_tilt(sample, target, sample.s[:, None], mean)[:, 0])
+
+
+def row_weights(sample: Sample, weight_fit: WeightFit | None, target: Target) -> RowWeights:
+    """Return the fitted importance weights of rows in memory; without a fit those of `plain_weights`."""
+    return plain_weights(sample, target) if weight_fit is None else weight_fit
+
+
+def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None = None) -> Array:
+    """Tilt of a target that needs no propensity score, over its mean under counts (n, m); shape (n, 1) or (n, m).
+
+    That is everybody, the rows of one arm, or a target frame. Where the rows are a block of others, `mean`, shape (m,),
+    is that of all.
+    """
+    if isinstance(target, FrameTarget):
+        tilt = 1 - sample.observed
+    elif target.toward is not None:
+        tilt = (sample.arm == target.toward).astype(float)
+    else:
+        return np.ones((sample.n, 1))
+    mean = (tilt @ counts) / count_totals(sample, counts) if mean is None else mean
+    return tilt[:, None] / np.where(mean > 0, mean, 1.0)
+
+
+def not_converged(what: str, message: str) -> str:
+    """Say that an optimiser stopped before it converged."""
+    return (
+        f"the optimiser of {what} stopped before it converged: {message}\n"
+        "Standardise the covariates or simplify the formula; res.converged is False."
+    )
+
+
+def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWeights:
+    """Weigh the rows of a problem: fit its propensity model, refuse separation, warn of one that did not settle.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    design : Design
+        The data with their names.
+    link : str
+        Name of the propensity link.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    BlockWeights
+        The importance weights; of one where the problem has none to fit.
+    """
+    if isinstance(problem, KeptProblem):
+        return RowsWeighed(_fit_kept(problem, design, link, notes))
+    if isinstance(problem, ScannedProblem):
+        return _fit_scanned(problem, link, notes)
+    raise TypeError(f"no weights for {type(problem).__name__}")
+
+
+def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> RowWeights:
+    if problem.model is None:
+        return plain_weights(problem.sample, problem.target)
+    fit = fit_weights(problem.model, problem.sample.s)
+    refuse_separation(design, problem.sample, fit, link)
+    check_membership(fit)
+    _warn_unsettled(fit.converged, fit.iterations, problem.model.membership is not None, link, notes)
+    return fit
+
+
+def refuse_separation(design: Design, sample: Sample, fit: WeightFit, link: str) -> None:
+    """Raise a SeparationError where the propensity model predicts the arm of some rows in memory perfectly."""
+    found = find_separation(fit)
+    if found is not None:
+        coefficients = sample.Z.coefficients(found.direction)
+        raise separation_error(design, sample.restore(found.rows), coefficients, link)
+
+
+def _warn_unsettled(converged: bool, iterations: int, frame: bool, link: str, notes: Notes) -> None:
+    if converged:
+        return
+    models = f"the propensity model ({link})"
+    if frame:
+        models += " or of the membership model (logit), which tells the target frame from the sample,"
+    notes.warn(not_converged(models, f"{iterations} Newton iterations."), ConvergenceWarning)
+
+
+def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeights:
+    if not problem.weighs:
+        toward = problem.target.toward
+        mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
+        return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
+    rows, fits = fit_scores(problem)
+    information, membership = rows.sums(fits.coefficients).hessian[0] / problem.total, None
+    if problem.n_frame:
+        of_frame, other = _fit_membership(problem)
+        membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
+        fits = fits.above(other)
+    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, problem.n_frame > 0, link, notes)
+    sums, log_mean = _target_sums(problem, fits)
+    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership))
+
+
+def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
+    """Fit the propensity model, a pass an iteration, and return its likelihood too; refuse separation."""
+    rows, fits = _fit_likelihood(problem, _on_propensity, problem.without_rows().propensity)
+    link, name = problem.options.propensity_link, problem.design.treat_name
+    if fits.failures[0] == Failure.SEPARATION:
+        raise SeparationError(
+            f"the propensity model ({link}) predicts {name!r} perfectly in some rows, as far as its iterations went, "
+            "so no weight exists.\nMerge or drop a level or term in propensity=; a fit in memory to a part of the rows "
+            "names it."
+        )
+    return rows, fits
+
+
+def _fit_membership(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
+    """Fit the membership model of a target frame, a pass an iteration; refuse separation."""
+    rows, fits = _fit_likelihood(problem, _on_membership, problem.without_rows().membership)
+    if fits.failures[0] == Failure.SEPARATION:
+        raise SeparationError(
+            "the membership model (logit) tells rows of the target frame from those of the sample perfectly, as far as "
+            "its iterations went, so no weight exists.\nSimplify propensity=, or leave out the rows of either that "
+            "have no like in the other."
+        )
+    return rows, fits
+
+
+def _fit_likelihood(
+    problem: ScannedProblem, on_block: Callable[..., Any], empty: LikelihoodModel
+) -> tuple[BlockedLikelihood, NewtonFits]:
+    def over(function: OfLikelihoods[T]) -> Iterator[T]:
+        return problem.over(functools.partial(on_block, function))
+
+    rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
+    return rows, maximize(rows, np.zeros((empty.n_coefficients, 1)))
+
+
+def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the propensity model on a block."""
+    return function((block.propensity.weighted((block.sample.s * block.sample.observed)[:, None]),))
+
+
+def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the membership model on a block."""
+    return function((block.membership.weighted(block.sample.s[:, None]),))
+
+
+def _target_sums(problem: ScannedProblem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
+    """Return what weights are divided by, with the derivative of its logarithm: two passes where scores tilt."""
+    toward, totals = problem.target.toward, problem.design.arm_totals
+    if problem.target.separable:
+        tilt = np.array([problem.total if toward is None else totals[toward]])
+        return TargetSums(np.array([problem.total]), tilt, tilt), None
+
+    whole = add_up(problem.over(functools.partial(_sums_of_target, fits.coefficients)))
+    if isinstance(problem.target, FunctionTarget):
+        problem.target.check_tilt(float(whole.tilt[0]))
+    return whole, add_up(problem.over(functools.partial(_log_mean, fits.coefficients, whole)))
+
+
+def _sums_of_target(gamma: Array, block: Block) -> TargetSums:
+    return block.weight_model.target_sums(block.weight_model.predictors(gamma), block.sample.s[:, None])
+
+
+def _log_mean(gamma: Array, whole: TargetSums, block: Block) -> Array | None:
+    return block.weight_model.log_mean(block.weight_model.predictors(gamma), block.sample.s[:, None], whole)
+
+
+@dataclass(frozen=True)
+class FittedScan(FittedBlocks):
+    """The rows of a fit to a scan with their scores and importance weights.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was estimated.
+    gamma : ndarray, shape (S,)
+        The propensity coefficients.
+    """
+
+    problem: ScannedProblem
+    gamma: Array
+
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """As in `FittedBlocks`; rows of a target frame are not among them."""
+        problem = self.problem
+        work = functools.partial(_on_fitted, function, problem, self.gamma)
+        return problem.design.over(work, problem.workers, problem.passes)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+    def __deepcopy__(self, memo: Any) -> FittedScan:
+        return self
+
+
+def _on_fitted(function: Callable[[FittedRows], T], problem: ScannedProblem, gamma: Array, coded: CodedBlock) -> T:
+    block = problem.block(coded)
+    (scores, importance), restore = block.scored(gamma), block.sample.restore
+    frequency = problem.design.weight_type == "frequency"
+    return function(
+        FittedRows(
+            arm=coded.arm,
+            weights=coded.weights,
+            units=coded.weights if frequency else np.ones(len(coded.arm)),
+            importance=restore(importance),
+            scores=restore(scores.T).T,
+            covariates=lambda: covariates_of_block(problem.design, coded.variables),
+        )
+    )
