@@ -1,0 +1,64 @@
+"""A scan and a fit in memory print the same digits, resamples and propensity replicates included."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from tests.differential.kept import data
+
+PLAIN = {"formula": "y ~ x + g", "treat": "d", "propensity": "x + z"}
+BINARY = {"formula": "binary ~ x", "treat": "d", "propensity": "x + z", "family": "binomial"}
+FRAME = {**PLAIN, "target": data().iloc[:80][["x", "z", "g"]]}
+MODELS = {
+    "plain": PLAIN,
+    "treated": {**PLAIN, "target": "treated"},
+    "overlap": {**PLAIN, "target": "overlap"},
+    "three arms": {**PLAIN, "treat": "arm", "reference": 0},
+    "frequency": {**PLAIN, "weights": "units", "weight_type": "frequency"},
+    "survey": {**PLAIN, "weights": "s", "weight_type": "probability"},
+    "binomial": BINARY,
+    "trim": {**PLAIN, "trim": (0.2, 0.8)},
+    "frame": FRAME,
+    "clusters": {**PLAIN, "cluster": "clinic"},
+}
+KINDS = {"clusters": ("cluster", "bayesian")}
+CASES = [
+    (estimator, model, kind)
+    for estimator, model in itertools.product(("OutcomeRegression", "IPWRA", "AIPW", "JRE"), MODELS)
+    for kind in KINDS.get(model, ("pairs", "bayesian")[: 1 + (estimator == "IPWRA")])
+]
+
+
+def cut(sizes):
+    """Return the rows as data frames of some sizes, in their order."""
+    frame, found, first = data(), [], 0
+    for size in itertools.cycle(sizes):
+        if first >= len(frame):
+            return found
+        found.append(frame.iloc[first : first + size])
+        first += size
+    return found
+
+
+def printed(source, estimator, model, kind, **how):
+    """Return the digits of a summary, without the spread of the weights and the notes."""
+    given, options = dict(MODELS[model]), {"n_replicates": 20} if estimator == "JRE" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cr.CausalRiskWarning)
+        made = getattr(cr, estimator).from_formula(given.pop("formula"), source, **given)
+        res = made.fit(cov_type="bootstrap", bootstrap=kind, n_boot=40, rng=5, **options, **how)
+    text = str(res.summary()).partition("Notes:")[0]
+    tables = text.split("=" * 78)
+    return res, "\n".join(table for table in tables if "By arm" not in table)
+
+
+@pytest.mark.parametrize("estimator, model, kind", CASES, ids="-".join)
+def test_a_scan_prints_what_memory_prints(estimator, model, kind):
+    res, text = printed(data(), estimator, model, kind)
+    for sizes, workers in (((7, 93, 1, 139), 1), ((50,), 2)):
+        scanned, of_scan = printed(cr.scan(cut(sizes)), estimator, model, kind, n_jobs=workers)
+        assert of_scan == text
+        np.testing.assert_allclose(scanned.boot, res.boot, rtol=1e-8, atol=1e-10)
