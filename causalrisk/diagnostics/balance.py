@@ -289,7 +289,7 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
-    """Return which rows are in which group, each of which needs rows of every arm."""
+    """Return the members of each group as masks of the rows; every group needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
         only = by.strip(" ~") if isinstance(by, str) else ""

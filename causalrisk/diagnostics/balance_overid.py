@@ -1,4 +1,4 @@
-"""Test of balance: the conditions that weighting balances the columns, beside the score of the logit."""
+"""Overidentification test of balance: moments of weighted covariates stacked on the score of the logit."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def overid_test(
 
 
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
-    """Return what turns treated - p into the weight of a balance condition, and its derivative by the predictor."""
+    """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
     if target == "treated":
         return 1 / (1 - p), p / (1 - p)
     if target == "control":

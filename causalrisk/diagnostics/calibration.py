@@ -1,4 +1,4 @@
-"""How predicted probabilities agree with what happened: bins of equal size and the root mean squared gap."""
+"""Calibration of predicted probabilities: bins of equal size and the root mean squared gap."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) ->
 
 
 def joint_of(record: FitRecord) -> JointRecord:
-    """Return the joint part of a fit; for another estimator that of JRE on the same data, with its default options."""
+    """Return the joint part of a fit; for another estimator, of JRE with default options on the same data."""
     if record.joint is not None:
         return record.joint
     check_observed(record.design, record.options, "The risks of the estimators")

@@ -1,4 +1,4 @@
-"""How strong an omitted confounder would have to be: E-values, and bounds in the form of a Riesz representer."""
+"""Sensitivity to an omitted confounder: E-values, and bounds in the form of a Riesz representer."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def robustness_value(ratio: float) -> float:
 
 @dataclass(frozen=True)
 class BiasScale:
-    """What an omitted confounder is multiplied by; influence functions relative to the sample's weight.
+    """Scale of the bias of an omitted confounder; influence functions relative to the sample's weight.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def scale_influence(
 
 
 def regression_of(record: FitRecord, fit: WeightFit) -> Estimate:
-    """Return the outcome regression of a fit; for JRE and constants that of IPWRA on the same data."""
+    """Return the outcome regression of a fit; for JRE and for constants, of IPWRA on the same data."""
     if record.joint is not None:
         return record.joint.start
     return separate_estimate(record, fit, IPWRA) if record.spec.constants else record.estimate
@@ -325,7 +325,7 @@ STRENGTHS = (0.01, 0.03, 0.1)
 
 
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
-    """How strong an omitted confounder would have to be to explain the effect away.
+    """Strength of an omitted confounder that would explain the effect away.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the variance of an effect comes from: parts of its influence function."""
+"""Decomposition of the variance of an effect by parts of its influence function."""
 
 from __future__ import annotations
 
@@ -51,12 +51,11 @@ def effect_parts(record: FitRecord) -> Array:
 
 
 def _known(weights: AnyWeights) -> AnyWeights:
-    """Return importance weights whose propensity scores are known, not estimated."""
     return dataclasses.replace(weights, inverse=np.zeros_like(weights.inverse))
 
 
 def se_decomposition(record: FitRecord) -> pd.DataFrame:
-    """Where the robust variance of the effect comes from.
+    """Decomposition of the robust variance of the effect.
 
     Returns
     -------
