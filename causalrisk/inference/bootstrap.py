@@ -203,13 +203,13 @@ def drawn_or_weighed(
 
 
 def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Whether fits that are resampled together fall back on fractional weights: JRE is there, and no kind was named."""
+    """Return True if fractional weights may stand in for failed resamples: JRE, and no bootstrap was named."""
     asked = inference.bootstrap is not None or inference.resamples is not None
     return not asked and records[0].draws_units and any(record.joint is not None for record in records)
 
 
 def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Say that fractional weights stand in for draws of rows or clusters."""
+    """Sentence of the warning that fractional weights stand in for draws of rows or clusters."""
     failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "

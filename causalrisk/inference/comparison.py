@@ -39,16 +39,16 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 
 class Told(Notes):
-    """Notes whose warnings have been given before."""
+    """Notes that do not repeat warnings given before."""
 
     def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Keep a text."""
+        """Keep a text without warning again."""
         self.append(message)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of E estimators produced.
+    """Fits and resamples of a comparison of E estimators.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """What the columns of `boot` are: estimators, of several arms estimators and effects."""
+        """Labels of the columns of `boot`: estimators, of several arms estimators and effects."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])
@@ -212,7 +212,7 @@ def fit_estimators(
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    """Fit another estimator to the sample and the propensity scores of the first."""
+    """Fit another estimator with the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     data = FitData(
         design=lead.design,

@@ -1,4 +1,4 @@
-"""How effects differ: projections of the unit effects on groups or covariates, with their influence functions."""
+"""Heterogeneity of effects: projections of the unit effects on groups or covariates, with their influence functions."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ OWN = "fit"  # whose seed
 
 
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
-    """Check how the effects of a joint fit in groups are bootstrapped; by default on the resamples of the fit."""
+    """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
     own_seed = isinstance(rng, str) and rng == OWN
     if record.joint is None and (n_boot is not None or not own_seed):
         name = "n_boot" if n_boot is not None else "rng"
@@ -280,7 +280,7 @@ def differences_by(
     n_jobs: int = 1,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """How the effects in groups differ: each group against each other, both ways.
+    """Differences of the effects between groups: each group against each other, both ways.
 
     Parameters
     ----------
@@ -379,7 +379,7 @@ def equality_test(
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
-    """Find what effects are asked by; a target frame has none."""
+    """Find the moderators, the columns of `by`; a target frame has none."""
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
@@ -405,7 +405,7 @@ def _as_tuple(name: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _index(record: FitRecord, names: Sequence[Any], levels: Sequence[str]) -> pd.Index:
-    """Index of a row a name, of several arms of a row an effect and name."""
+    """Index with a row a name; for several arms a row an effect and name."""
     rows = [_as_tuple(name) for name in names]
     if record.design.n_arms > 2:
         rows, levels = [(effect, *row) for effect in record.effect_names for row in rows], ("effect", *levels)

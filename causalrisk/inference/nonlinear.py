@@ -1,4 +1,4 @@
-"""Functions of the parameters that are not linear, by the delta method: what Stata calls nlcom."""
+"""Nonlinear functions of the parameters by the delta method (Stata's nlcom)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rubin's rules: estimates from several completed data sets made into one."""
+"""Rubin's rules: estimates from several completed data sets pooled into one."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of the effects of a fit on the scale where they are differences, shape (K - 1,).
+    """Return standard errors of a fit's effects on the scale where they are differences, shape (K - 1,).
 
     After a bootstrap they are those of the transformed effects of the resamples, else those of the delta method.
     """
@@ -87,7 +87,7 @@ def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -
 
 
 def effect_interval(effects: Array, errors: Array, scale: EffectScale, alpha: float) -> Array:
-    """Limits of effects, shape (d, 2): those on the scale where effects are differences, transformed."""
+    """Limits of effects, shape (d, 2): normal limits on the scale where effects are differences, transformed."""
     return np.asarray(scale.report(normal_interval(scale.contrast(effects), errors, alpha)))
 
 
@@ -101,7 +101,7 @@ def parameter_tests(record: FitRecord) -> tuple[Array, Array]:
 
 
 def parameter_limits(record: FitRecord, alpha: float) -> Array:
-    """Return normal intervals of `params`, shape (2 K - 1, 2), those of the effects on their scale."""
+    """Return normal intervals of `params`, shape (2 K - 1, 2); of the effects transformed from their scale."""
     count, params = len(record.effect_names), record.estimate.params
     effects = effect_interval(params[:count], contrast_errors(record), record.options.effect_scale, alpha)
     return np.concatenate([effects, normal_interval(params[count:], record.std_errors[count:], alpha)])
