@@ -53,7 +53,7 @@ def _numpy(record: FitRecord) -> str:
 
 
 def _data_options(record: FitRecord) -> dict[str, str]:
-    """Return what belongs to the data."""
+    """Return the options that describe the data."""
     design, given = record.design, {}
     if design.formula is None:
         given["exog_propensity"] = "Z"
@@ -103,7 +103,7 @@ def _same_right_side(outcome: str, propensity: str) -> bool:
 
 
 def _plain(level: Any) -> str:
-    """Return a level as it is typed, without the type numpy gives it."""
+    """Return a level as it is typed, without numpy's type."""
     return repr(level.item() if isinstance(level, np.generic) else level)
 
 

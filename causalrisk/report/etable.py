@@ -35,7 +35,7 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Column:
-    """One model.
+    """Estimates and statistics of one model.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 
 def _listed(results: Any) -> list[tuple[str, Any]]:
-    """Return results with the names they were given; a comparison is its fits, under their own names."""
+    """Return results under the names they were given; of a comparison its fits, under their own names."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in _iterated(results)]
@@ -203,7 +203,7 @@ def _listed(results: Any) -> list[tuple[str, Any]]:
 
 
 def _compared(comparison: Any) -> dict[str, Any]:
-    """Return the fits of a comparison with its standard errors: the bootstrap's, where it has them."""
+    """Return the fits of a comparison, with bootstrap standard errors where there are any."""
     robust = comparison.results
     return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
 
@@ -290,7 +290,7 @@ def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, sta
 
 
 def _statistic_lines(columns: Sequence[Column], statistics: Sequence[str] | None, named: bool) -> list[tuple[str, ...]]:
-    """Return the lines below the estimates; by default those that any column has."""
+    """Return the lines of statistics below the estimates; by default all that any column has."""
     for key in statistics or ():
         one_of("statistics", key, tuple(STATISTICS))
     if statistics is None:

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, so that an interruption or a full disk leaves what was there before."""
+"""Files written whole or not at all, so that an interruption or a full disk leaves the former file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PART = ".part"  # ending of a file that is not yet whole
 
 
 def would_replace(given: str, what: str, typed: str) -> OptionError:
-    """Make the error of a file to write that is one of those that are read.
+    """Make the error of an output file that is one of the files read.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file to write, which is there whole when the block is left, or as it was where that is by an exception.
+    """Open a file that is replaced as a whole when the block is left, and stays as it was on an exception.
 
     The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
     step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.

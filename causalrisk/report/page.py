@@ -187,7 +187,7 @@ def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
 
 
 def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list[Part]:
-    """Return the parts of the report of a fit, those that its estimator has.
+    """Return the parts of the report that a fit's estimator has.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
 
 
 def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
-    """Return a diagnostic, or why this fit has none."""
+    """Return a diagnostic, or the reason why this fit has none."""
     try:
         return make()
     except CausalRiskError as error:
@@ -239,7 +239,7 @@ def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
 
 
 def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
-    """Return the top of the page: heading, the answer in a sentence, and what every diagnostic says in short."""
+    """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
     estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     limits, (spec, _) = parameter_limits(record, alpha), formats(record)
     answers = [
@@ -421,7 +421,6 @@ def _cancellation(record: FitRecord) -> Part:
 
 
 def _influential(record: FitRecord) -> str:
-    """Return the heading of the influence of the rows, or of the clusters where there are any."""
     return "Influential rows" if record.design.cluster is None else "Influential clusters"
 
 
@@ -456,7 +455,7 @@ def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any
 
 
 def _of(record: FitRecord, contrast: str) -> str:
-    """Return which effect is meant, where there are several; begins with a blank."""
+    """Return " of" with the effect's name where there are several effects; else empty."""
     return "" if record.design.n_arms == 2 else f" of {contrast}"
 
 

@@ -1,4 +1,4 @@
-"""What the diagnostics of a fit say, in plain words with their numbers and a verdict.
+"""Readings of the diagnostics of a fit: plain words with numbers and a verdict.
 
 The limits of the verdicts are rules of thumb, and the texts name them.
 """
@@ -28,7 +28,7 @@ FAILED = 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """What a diagnostic says.
+    """Reading of a diagnostic.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Return one reading of the same diagnostic for several contrasts, each named; for one its own.
+    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> R
 
 
 def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
-    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit."""
+    """Read the table of `penalty_path()`: how far the effect moves with lambda; `own` is the fit's lambda."""
     used = path[(path.index > 0) & path["effect"].notna()]
     low, high = used["effect"].idxmin(), used["effect"].idxmax()
     size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
@@ -278,7 +278,7 @@ def _moved(size: float) -> str:
 
 
 def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequence[str]) -> Reading:
-    """Read the table of `risk_table()` for the estimator of the fit; `labels` are those of the arms."""
+    """Read the table of `risk_table()` for the estimator of the fit; `labels` are the arms' labels."""
     own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
     over = "" if len(labels) == 2 else f", over all {len(labels) - 1} contrasts"
     headline = (

@@ -1,4 +1,4 @@
-"""Table 1: who is in which arm, before a fit and under its weights."""
+"""Table 1: covariates of each arm, before a fit and under its weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Cells = Callable[[Covariate], list[str]]
 
 @dataclass(frozen=True)
 class Sets:
-    """The rows that each column of a table before a fit describes.
+    """Sets of rows, one for each column of a table before a fit.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Sets:
     units: Array
 
     def counted(self, rows: np.ndarray) -> list[float]:
-        """Return how many of some rows each column has."""
+        """Count some rows in each column."""
         return [float(self.units[rows & inside].sum()) for inside in self.members]
 
     def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
@@ -346,7 +346,7 @@ def balance_for_paper(
 
 
 def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
-    """Say what differences are divided by."""
+    """Name of the denominator of standardized differences."""
     if isinstance(denominator, int):
         return f"the standard deviation of arm {labels[denominator]} before weighting"
     if denominator == "weighted":
@@ -355,7 +355,7 @@ def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
 
 
 def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
-    """Return what each row weighs, 0 for none, and how many rows it stands for; say what was weighted."""
+    """Return the weight of each row, 0 for none, and the rows it stands for; note the weighting."""
     weights = read_weights(given, weight_type)
     if weights is None or given is None:
         return np.ones(n), np.ones(n)
@@ -376,7 +376,7 @@ def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[s
 def _groups(
     by: Any, table: Table, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return the labels of the groups, the reference first, their rows and name; say how many rows are in none."""
+    """Return labels of the groups, the reference first, their rows and name; note rows in none."""
     column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     known = ~missing_mask(column)
     values = plain(column[known], name, codes=True)
@@ -401,7 +401,7 @@ def _groups(
 
 
 def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
-    """Return the place of the group that the others are compared with; by default it is the first."""
+    """Return the position of the reference group; by default the first."""
     given = {option: value for option, value in options.items() if value is not None}
     places: dict[str, int] = {}
     for option, value in given.items():
@@ -438,7 +438,7 @@ def _indicator(covariate: Covariate) -> Covariate:
 
 
 def _counted(covariate: Covariate) -> bool:
-    """Whether a covariate is a yes or no."""
+    """Return True if a covariate is a yes or no."""
     column = covariate.column
     return covariate.code is not None or bool(np.isin(column[~np.isnan(column)], (0.0, 1.0)).all())
 

@@ -123,7 +123,7 @@ def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
-    """Return a statistic for the foot of a table: those of `STATISTICS`, None for any other (there is no R2)."""
+    """Return a statistic for the foot of a table by its key in `STATISTICS`; None for any other (there is no R2)."""
     known = {
         "N": record.design.nobs,
         "estimator": record.spec.name,

@@ -1,4 +1,4 @@
-"""What a fit says of every row of its sample, written to a Parquet file: `write_units`, a method of results."""
+"""`write_units`, a method of results: scores, weights and predictions of every row, as a Parquet file."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def plot_influence(
     arm: Any = None,
     clusters: bool = False,
 ) -> Any:
-    """How much each row, or each cluster, moves the effect, against its share of the weight.
+    """Influence of each row, or of each cluster, on the effect against its share of the weight.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def draw_changes(
 
 
 def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any) -> Any:
-    """Draw how much each row or cluster moves the effect against its share of the weight of its arm.
+    """Draw the influence of each row or cluster on the effect against its share of the weight of its arm.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ REMOTE = 300  # biases smaller than the least root mean square by this factor ar
 
 
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Bias of an arm against that of the reference over the propensity replicates, for JRE and IPWRA.
+    """Bias of an arm against the reference's over the propensity replicates, for JRE and IPWRA.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, a
 
 
 def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
-    """Draw the bias of one arm against that of the reference under each replicate, and where they cancel.
+    """Draw the bias of one arm against the reference's under each replicate, and the line of cancellation.
 
     Parameters
     ----------

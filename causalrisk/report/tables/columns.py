@@ -1,4 +1,4 @@
-"""Text in columns: display widths, padding, wrapping, and how wide each column is."""
+"""Text in columns: display widths, padding, wrapping, and widths of the columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP_GAP = 3  # blanks between two groups of columns, such as the label-value p
 
 
 def display_width(text: str) -> int:
-    """Return how many terminal columns a text takes: two for wide characters, none for combining ones."""
+    """Return the number of terminal columns of a text: two for wide characters, none for combining ones."""
     return sum(_char_width(char) for char in text)
 
 

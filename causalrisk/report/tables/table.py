@@ -63,7 +63,7 @@ class TableContent:
 
 
 def head_spans(cells: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the cells of a header line, equal neighbours that are not empty as one, each with its columns.
+    """Return the cells of a header line with their numbers of columns: equal neighbours, if not empty, are one.
 
     Examples
     --------

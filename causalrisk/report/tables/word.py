@@ -22,7 +22,7 @@ THICK, THIN = "12", "4"  # of a rule, in eighths of a point
 
 @dataclass(frozen=True)
 class WordTable:
-    """A table as Word shows it.
+    """Content of a table in a Word document.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _starts(counts: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _span(cells: Sequence[Any]) -> None:
-    """Make one centred head of equal ones, with a line below."""
+    """Merge equal heads into a centred one, with a line below."""
     from docx.enum.text import WD_ALIGN_PARAGRAPH
 
     for cell in cells[1:]:
