@@ -129,7 +129,6 @@ def statsmodels_aipw(trial: Any) -> tuple[float, float]:
 
 
 def _varying(columns: Array) -> Array:
-    """Columns that are not constant."""
     return columns[:, np.ptp(columns, axis=0) > 0]
 
 

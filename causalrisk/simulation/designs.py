@@ -373,7 +373,7 @@ def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
-    """Chance to earn anything, and the mean of what is earned."""
+    """Probability of any earnings, and their mean where there are any."""
     f = {name: frame[name].to_numpy(dtype=float) for name in frame}
     works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
     log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]

@@ -110,7 +110,7 @@ def plasmode(
     path: str | Path | None = None,
     reference: str = "IPWRA",
 ) -> StudyResults:
-    """Simulate samples like the user's own, and see what each estimator would have made of them.
+    """Simulate samples like the user's own, and compare what each estimator would have made of them.
 
     Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score, outcomes the
     fitted outcome models plus residuals of the arm, drawn with replacement. So the true effect is known: the average of
@@ -228,7 +228,7 @@ def _varying(columns: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _check(res: CausalResults) -> None:
-    """Refuse fits whose data the simulation would not be like."""
+    """Refuse fits to data that the simulation would not resemble."""
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),

@@ -1,4 +1,4 @@
-"""What a design of a simulation is: a population to draw from, its true effect, and what an analyst would type."""
+"""Designs of simulations: a population to draw from, its true effect, and the formulas of an analyst."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = 20251218
 
 @dataclass(frozen=True)
 class Population:
-    """Units and what is true of them given their covariates.
+    """Units with their true scores and outcome distributions given the covariates.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Name in tables: that of the class, with the knobs that were turned."""
+        """Name in tables: the class's, with the knobs that were turned."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
         knobs = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -83,7 +83,7 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """What tells the random numbers of this design from those of others; its name."""
+        """Key of the design's random numbers, which differ from those of other designs: its name."""
         return self.name
 
     @property
@@ -221,7 +221,7 @@ class Specified(Design):
 
     @property
     def stream(self) -> str:
-        """The stream of the other design, so that the samples are its."""
+        """Stream of the other design, so that the samples are the same."""
         return self.base.stream
 
     @property

@@ -1,4 +1,4 @@
-"""What a study found: every estimate, and tables of bias, error and coverage."""
+"""Results of a study: every estimate, and tables of bias, error and coverage."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class StudyResults:
 
     @property
     def failures(self) -> pd.DataFrame:
-        """How often each estimator failed, a row a design, size, estimator and reason."""
+        """Counts of failures, a row a design, size, estimator and reason."""
         failed = self.raw[self.raw["failure"] != ""]
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 

@@ -76,12 +76,12 @@ class Store:
 
     @staticmethod
     def holds(folder: Path, path: Path) -> bool:
-        """Whether a file is one that the store of a folder keeps, by its name."""
+        """Return True if a file is one that the store of a folder keeps, by its name."""
         ours = path.name == SETTINGS or re.fullmatch(r".+-[0-9a-f]{8}\.csv", path.name) is not None
         return ours and path.resolve().parent == folder.resolve()
 
     def load(self, key: str, count: int) -> pd.DataFrame | None:
-        """Return the part of a key, or None if it is not there with at least so many samples."""
+        """Return the stored part of a key, or None unless it has at least so many samples."""
         file = self._file(key)
         if not file.exists():
             return None

@@ -89,7 +89,7 @@ def run_study(
     path: str | Path | None = None,
     reference: str = "IPWRA",
 ) -> StudyResults:
-    """Draw samples of designs whose effect is known, and see what each estimator makes of them.
+    """Draw samples of designs whose effect is known, and compare what estimators make of them.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def _attempt(entry: Entry, trial: Trial, n_boot: int) -> tuple[float, float, str]:
-    """Estimate, standard error, and why there is none; a wrong option is the caller's mistake and no failure."""
+    """Estimate, standard error, and reason of a failure; a wrong option is the caller's mistake and no failure."""
     try:
         estimate, se = entry.estimate(trial, n_boot)
     except OptionError:
