@@ -1,4 +1,4 @@
-"""The benchmark's scores: accuracy, its half width and the calibration error, with what they leave unsaid."""
+"""Scores of the benchmark: accuracy, its half width and the calibration error, with caveats."""
 
 from __future__ import annotations
 
