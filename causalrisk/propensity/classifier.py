@@ -63,12 +63,12 @@ class ClassifierModel(PropensityModel):
 
     @property
     def n_coefficients(self) -> int:
-        """None that estimating equations know of."""
+        """Zero: no coefficients that estimating equations know of."""
         return 0
 
     @property
     def n_gamma(self) -> int:
-        """A log odds for each row and arm but the first."""
+        """Length of gamma: a log odds for each row and arm but the first."""
         return self.n_predictors * len(self.arm)
 
     def fit(self, weights: Array) -> NewtonFits:
@@ -160,7 +160,7 @@ def _folds_of(clusters: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
 
 
 def _counts(weights: Array) -> NDArray[np.intp]:
-    """Weights as numbers of repetitions."""
+    """Weights as repetition counts."""
     counts = np.rint(weights).astype(np.intp)
     if not np.allclose(counts, weights):
         raise OptionError(

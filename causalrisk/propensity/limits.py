@@ -1,4 +1,4 @@
-"""How the propensity scores of the arms overlap, and how the importance weights are spread within each arm."""
+"""Limits of overlap: spread of the importance weights within each arm, warnings of poor overlap, Crump's cut."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ArmWeights:
 
     @property
     def kept(self) -> float:
-        """What importance weights leave of the effective n that there is without them, as a share."""
+        """Share of the effective n under the weights given that importance weights leave."""
         return self.effective_n / self.alone_n
 
 
@@ -113,7 +113,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
 
 
 def top_count(n: int) -> int:
-    """Return how many of n observations are the 1% with the largest weights; at least one."""
+    """Return the number of observations that are the 1% with the largest weights, at least one."""
     return max(1, int(np.ceil(TOP_SHARE * n)))
 
 
@@ -158,7 +158,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
 
 
 def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
-    """Return how many observations have hardly a counterpart in another arm, and of how many.
+    """Count the observations that have hardly a counterpart in another arm; and all observations.
 
     Parameters
     ----------
@@ -219,12 +219,12 @@ def overlap_message(
 
 
 def populations_text(instead: Sequence[str]) -> str:
-    """Say how another target is typed: those that were found to overlap, then those that always do better."""
+    """Advice of other targets to type: first the populations found to overlap, then those that always do better."""
     return "  or  ".join([*(f"target={show(name)}" for name in instead), 'target="overlap"', 'trim="crump"'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
-    """Say of each arm where few of its rows hold its weight; `least` is the share of its effective n to be kept."""
+    """Sentences on each arm in which few rows hold the weight; `least` is the share of its effective n to be kept."""
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
@@ -247,7 +247,7 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Sum over the arms of the inverse propensity scores, (K, n) -> (n,): what a row costs in variance."""
+    """Variance cost of a row: sum over the arms of its inverse propensity scores, (K, n) -> (n,)."""
     with np.errstate(divide="ignore"):  # a score of zero to the last digit costs without end
         return np.asarray((1 / scores).sum(axis=0))
 
@@ -285,7 +285,7 @@ def crump_cut(scores: Array, weights: Array) -> float:
 
 @dataclass(frozen=True)
 class CostsBelow:
-    """Rows whose sum of inverse scores is at most each of some values, shape (g,).
+    """Counts and sums of the rows whose sum of inverse scores is at most each of g values, shape (g,).
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ class CostsBelow:
 
     @classmethod
     def of(cls, values: Array, scores: Array, weights: Array) -> CostsBelow:
-        """Return those of rows with scores of shape (K, n) and weights of shape (n,); values ascend."""
+        """Return the sums of rows with scores of shape (K, n) and weights of shape (n,); values ascend."""
         cost = inverse_sum(scores)
         place, size = np.searchsorted(values, cost), len(values) + 1
         sums = (np.bincount(place, part, size) for part in (weights, np.where(place < len(values), cost, 0) * weights))
@@ -368,6 +368,6 @@ def limits_at(cut: float) -> tuple[float, float]:
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Which rows have all of their scores, shape (J, n), within limits, shape (n,)."""
+    """Mask of the rows all of whose scores, shape (J, n), are within limits, shape (n,)."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))

@@ -1,4 +1,4 @@
-"""Propensity models: what the weights need of a model of the arm, whatever its form.
+"""Propensity models: odds, probabilities and scores of a model of the arm, in whatever form, for the weights.
 
 A model turns gamma, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other arms
 against the arm each row is in. Gamma are the coefficients of the basis columns; of a classifier the log odds of the
@@ -430,7 +430,6 @@ def log_linear_odds(eta: Array, arm: Arms, others: NDArray[np.intp]) -> Array:
 
 
 def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
-    """Odds, shape (1, n, m), with zeros in the arm that is the target."""
     return odds if toward is None else odds * (arm != toward)[:, None]
 
 
@@ -457,12 +456,12 @@ class ClippedModel(PropensityModel):
 
     @property
     def n_coefficients(self) -> int:
-        """Length of that of the model."""
+        """Number of coefficients of the model."""
         return self.model.n_coefficients
 
     @property
     def n_gamma(self) -> int:
-        """Length of that of the model."""
+        """Length of the model's gamma."""
         return self.model.n_gamma
 
     def part(self, rows: slice) -> ClippedModel:
@@ -478,15 +477,15 @@ class ClippedModel(PropensityModel):
         return self.model.refit(weights, start)
 
     def predictors(self, gamma: Array) -> Array:
-        """Those of the model."""
+        """Linear predictors of the model."""
         return self.model.predictors(gamma)
 
     def score(self, eta: Array) -> Array:
-        """Those of the model."""
+        """Score of the model."""
         return self.model.score(eta)
 
     def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
-        """As in `PropensityModel`: that of the model."""
+        """Inverse information of the model."""
         return self.model.inverse(gamma, weights, whole)
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:

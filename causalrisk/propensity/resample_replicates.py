@@ -41,7 +41,7 @@ class ResampleReplicates(Protocol):
 
     @property
     def shifts(self) -> ShiftFactors | None:
-        """What each replicate multiplies the odds by; None where that is not the same in all resamples."""
+        """Factors by which each replicate multiplies the odds; None where resamples differ in them."""
 
     def places(self, n: int) -> list[slice]:
         """Blocks of the n rows in which their importance weights under resamples can be worked on."""

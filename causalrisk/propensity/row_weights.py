@@ -48,19 +48,19 @@ class ImportanceWeights:
         return ImportanceWeights(self.excess * factor, tilt, measure)
 
     def part(self, rows: slice) -> ImportanceWeights:
-        """Those of some of the rows."""
+        """Return the weights of some of the rows."""
         tilt = self.tilt[rows]
         return ImportanceWeights(self.excess[rows], tilt, tilt if self.measure is self.tilt else self.measure[rows])
 
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
-        """Those of some of the resamples."""
+        """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
         measure = tilt if self.measure is self.tilt else some_columns(self.measure, resamples)
         return ImportanceWeights(self.excess[:, resamples], tilt, measure)
 
 
 def some_columns(values: Array, columns: NDArray[np.bool_]) -> Array:
-    """Columns of values of shape (n, m); values of shape (n, 1), which are those of every column, as they are."""
+    """Take columns of values of shape (n, m); values of shape (n, 1), shared by all columns, stay as they are."""
     return values if values.shape[1] == 1 else values[:, columns]
 
 
@@ -83,7 +83,7 @@ class WeightSlopes:
     log_mean: Array | None
 
     def part(self, rows: slice) -> WeightSlopes:
-        """Return those of some of the rows."""
+        """Return the derivatives of some of the rows."""
         return WeightSlopes(self.w[:, rows], None if self.measure is None else self.measure[:, rows], self.log_mean)
 
     def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
@@ -91,7 +91,7 @@ class WeightSlopes:
         return self._summed(self.w, columns, w, factor)
 
     def of_measure(self, columns: Array, measure: Array, factor: Array) -> Array:
-        """Return the same for the measure; zero where it does not depend on gamma."""
+        """Sum over the gammas of a factor times the derivative of the measure, (n, Q); zero where it is fixed."""
         if self.measure is None:
             return np.zeros((len(columns), len(self.w) * columns.shape[1]))
         return self._summed(self.measure, columns, measure, factor)
@@ -103,7 +103,7 @@ class WeightSlopes:
 
 @dataclass(frozen=True)
 class RowWeights(ABC):
-    """Importance weights of rows, divided by the mean tilt; what has several numbers a row is made when asked for.
+    """Importance weights of rows, divided by the mean tilt; arrays of several numbers a row are made when asked for.
 
     Parameters
     ----------
@@ -161,13 +161,13 @@ class RowWeights(ABC):
 
     @cached_property
     def measure_by_gamma(self) -> Array | None:
-        """That of the measure, shape (n, Q); None where it does not depend on them."""
+        """Derivative of the measure by the propensity coefficients, shape (n, Q); None where it is fixed."""
         slopes = self.slopes
         return None if slopes.measure is None else self._by_gamma(slopes.measure, self.measure)
 
     @property
     def tilt_by_gamma(self) -> Array | None:
-        """That of the tilt, shape (n, Q); None where it does not depend on them."""
+        """Derivative of the tilt by the propensity coefficients, shape (n, Q); None where it is fixed."""
         return self.measure_by_gamma if self.measure is self.tilt else None
 
     def _by_gamma(self, slope: Array, value: Array) -> Array:
@@ -193,7 +193,7 @@ class RowWeights(ABC):
         return np.empty(0)
 
     def as_resample(self) -> ImportanceWeights:
-        """Return the weights as those of one resample, shape (n, 1)."""
+        """Return the weights of the full sample as a single resample's, shape (n, 1)."""
         tilt = self.tilt[:, None]
         measure = tilt if self.measure is self.tilt else self.measure[:, None]
         return ImportanceWeights(self.excess[:, None], tilt, measure)

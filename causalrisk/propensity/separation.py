@@ -1,4 +1,4 @@
-"""Separation: which rows the propensity model predicts perfectly, and what in the design does it."""
+"""Separation: rows that the propensity model predicts perfectly, and the terms of the design behind them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def find_separation(fit: WeightFit) -> Separation | None:
 
 
 def _against_others(columns: Array, arm: Arms, n_arms: int) -> Array:
-    """How coefficients move the log odds of a row's arm against each other arm, shape (K - 1, n, (K - 1) q)."""
+    """Return derivatives by the coefficients of the log odds of a row's arm to each other, (K - 1, n, (K - 1) q)."""
     n, q = columns.shape
     signed = np.zeros((n_arms - 1, n, n_arms, q))
     rows = np.arange(n)

@@ -1,4 +1,4 @@
-"""Target populations: how a row's importance weight and tilt follow from the propensity scores."""
+"""Target populations: excess, tilt and measure of each row as functions of the propensity scores."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TiltTarget(Target):
 
     @abstractmethod
     def tilt_slopes(self, p: Array) -> Array:
-        """Return its derivatives by them, shape (K, ...)."""
+        """Return the derivatives of the tilt by the probabilities, shape (K, ...)."""
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Tilt times the odds, and the tilt."""
@@ -294,7 +294,7 @@ class TargetPopulation:
 
     @property
     def by_arm(self) -> bool:
-        """Whether the target are all rows of the sample or those of one arm, whatever the propensity score."""
+        """True if the target is the whole sample or one arm, whatever the propensity score."""
         return self.name == "all" or self.toward is not None
 
 

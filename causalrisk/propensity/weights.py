@@ -1,4 +1,4 @@
-"""Importance weights: how a target population and a propensity model weigh the rows.
+"""Importance weights of the rows under a target population and a propensity model.
 
 Flows in: a propensity model, a target, multiplicities s of the rows. Flows out: w = h / e_a for a row of arm a, h the
 tilt of the target, with its derivatives by the propensity coefficients gamma. Excess, tilt and measure are those of
@@ -52,12 +52,12 @@ class WeightModel:
 
     @property
     def separable(self) -> bool:
-        """Whether shifts of gamma multiply the terms of the excess."""
+        """True if shifts of gamma multiply the terms of the excess."""
         return self.target.separable and self.propensity.log_linear
 
     @property
     def by_rows(self) -> bool:
-        """Whether rows can be taken by themselves: the propensity model is one of coefficients."""
+        """True if blocks of rows can be weighed by themselves: the propensity model has coefficients."""
         return isinstance(self.propensity, LikelihoodModel)
 
     def part(self, rows: slice) -> WeightModel:
@@ -123,7 +123,7 @@ class WeightModel:
 
     @property
     def divided(self) -> bool:
-        """Whether the mean tilt is other than one, so that everything is divided by it."""
+        """True if weights are divided by the mean tilt, as it need not be one."""
         return not self.target.separable or self.target.toward is not None
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
@@ -213,7 +213,7 @@ def membership_of(model: WeightModel) -> PropensityModel:
 
 @dataclass(frozen=True)
 class TargetSums:
-    """What importance weights are divided by, as sums over rows under m multiplicities.
+    """Divisors of importance weights, as sums over rows under m multiplicities.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class TargetSums:
     measure: Array
 
     def some(self, columns: slice | NDArray[np.intp]) -> TargetSums:
-        """Return those under some of the multiplicities; one number stands for all of them."""
+        """Return the sums under some of the multiplicities; a single sum stands for all of them."""
         parts = (self.total, self.tilt, self.measure)
         return TargetSums(*(part if len(part) == 1 else part[columns] for part in parts))
 
@@ -249,7 +249,7 @@ def _weighted_sums(counts: Array, values: Array) -> Array:
 
 
 def positive(values: Array) -> Array:
-    """Return the values, 1 where they are zero: multiplicities without rows, which is recorded as an empty arm."""
+    """Return the values with 1 for zero, as of multiplicities without rows: recorded as an empty arm."""
     return np.where(values > 0, values, 1.0)
 
 
@@ -343,7 +343,7 @@ class WeightFit(RowWeights):
         )
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
-        """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default that of this fit."""
+        """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default of this fit."""
         return self.model.refit(counts, self.gamma if start is None else start)
 
 
@@ -368,7 +368,7 @@ class ScannedWeights(Rowless, WeightFit):
 
 @dataclass(frozen=True)
 class WeightSums:
-    """What the importance weights of a block of rows need of all rows.
+    """Sums over all rows that the importance weights of a block need.
 
     Parameters
     ----------
