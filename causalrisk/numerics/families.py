@@ -22,7 +22,7 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """What is known of a family.
+    """Description of a family: names, links and possible outcomes.
 
     Parameters
     ----------
@@ -156,12 +156,12 @@ class OutcomeFamily:
 
     @property
     def linear(self) -> bool:
-        """Whether the model is linear least squares."""
+        """True where the model is linear least squares."""
         return self.name == "gaussian" and self.link == "identity"
 
     @property
     def label(self) -> str:
-        """As the summary prints it."""
+        """Family and link as the summary prints them."""
         return "linear" if self.linear else f"{FAMILIES[self.name].printed} ({self.link})"
 
     @property
@@ -235,7 +235,7 @@ class OutcomeFamily:
         return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
 
     def _instead(self, y: Array, name: str) -> str:
-        """Say what to type for an outcome that the family does not know."""
+        """Advice of what to type for outcomes outside of the family."""
         typed = f"I({name.removeprefix('I(').removesuffix(')') if name.startswith('I(') else name}"
         if self.name == "binomial":
             values = np.unique(y)
@@ -287,7 +287,7 @@ def family_meant(name: str) -> str | None:
 
 
 def _unknown(given: Any, name: str) -> OptionError:
-    """Say which family is probably meant, or which package has it."""
+    """Error that names the family that is probably meant, or the package that has it."""
     names = [known for known in FAMILIES if known != "negativebinomial"]
     typed = family_meant(name)
     if typed:

@@ -47,7 +47,7 @@ class Basis:
     constant: int
 
     def coefficients(self, z: Array) -> Array:
-        """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
+        """Turn coefficients of the basis, shape (p, ...), into coefficients of the original columns, shape (p, ...)."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
@@ -141,7 +141,7 @@ def _solve_rows(columns: Array, factor: Array) -> None:
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
-    """Return the basis of `orthonormal_basis` without rows, from what blocks of rows leave of a design.
+    """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
     Parameters
     ----------
@@ -338,7 +338,7 @@ def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
 
 
 def _finite(stack: Array) -> NDArray[np.bool_]:
-    """Which matrices of a stack, shape (m, r, c), are finite throughout, shape (m, 1, 1)."""
+    """Mask of the matrices of a stack, shape (m, r, c), that are finite throughout, shape (m, 1, 1)."""
     return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
 
 
@@ -374,7 +374,7 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
 
 
 def all_ones(n: int) -> Array:
-    """Return ones, shape (n,), read-only; whoever asks for as many while they are there gets the same array."""
+    """Ones, shape (n,), cached: equal n share one read-only array while it is alive."""
     found = _ONES.get(n)
     if found is None:
         found = np.ones(n)
@@ -384,7 +384,7 @@ def all_ones(n: int) -> Array:
 
 
 def rows_of(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
-    """Values of some rows in an order; of `all_ones` those of as many rows."""
+    """Values of some rows in an order; the shared `all_ones` stay shared."""
     return all_ones(len(order)) if values is _ONES.get(len(values)) else values[order]
 
 
@@ -429,7 +429,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 
 class Triangle:
-    """The triangular factor of rows; the sum of two is that of the rows of both.
+    """Triangular factor of rows; a sum of two is the factor of the rows of both.
 
     Parameters
     ----------
@@ -462,7 +462,7 @@ def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
 
 
 def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
-    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1); those of blocks, stacked, have that of all."""
+    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1), found block by block of rows."""
     factors = []
     for rows in row_blocks(len(y)):
         beside = np.empty((X.shape[1] + 1, len(y[rows])))  # a row of memory for each column

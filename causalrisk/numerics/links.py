@@ -105,7 +105,7 @@ def _hazard(eta: Array) -> Array:
 
 
 def _cumulative(hazard: Array) -> Array:
-    """Odds of the treated arm; they may overflow, to odds of zero of the other."""
+    """Odds of the treated arm, expm1(hazard); where they overflow to inf, the odds of the other arm are zero."""
     with np.errstate(over="ignore"):
         return np.expm1(hazard)
 
@@ -169,5 +169,5 @@ BINARY_LINKS = {
 
 
 def link_of(name: str) -> Link:
-    """Return a link by name; how links are unpickled."""
+    """Return a link by name; pickle restores links by it."""
     return BINARY_LINKS[name]

@@ -1,4 +1,4 @@
-"""How much memory there is; memory that arrays have left is kept by the process for the next ones."""
+"""Memory of the computer that is free, and allocator settings that keep freed memory for the next arrays."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def free_memory(root: str = "/") -> float:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups that the process is in, of both versions, from its own up."""
+    """Control groups of the process, of both versions: their folders from its own up."""
     try:
         lines = Path(root, "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _lines(path: Path, name: str = "") -> list[float]:
-    """Return the number that a file of the system has, in the line of that name; nothing where it has none."""
+    """Return the number in the line of that name in a file of the system, as a list; empty where there is none."""
     try:
         words = [line.split() for line in path.read_text().splitlines()]
     except OSError:

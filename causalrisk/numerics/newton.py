@@ -113,7 +113,7 @@ def weighted_products(columns: Array, values: Array, weights: Array) -> Array:
 
 @dataclass(frozen=True)
 class LikelihoodSums:
-    """What Newton's method needs of all rows under m gammas: sums over them, which add up over blocks of rows.
+    """Hessian and gradient for Newton's method under m gammas: sums over rows, which add up over blocks.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class WeightedLikelihood(Protocol):
         """Return steps of shape (L q, m) from the gammas, shortened where they go too far."""
 
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
-        """Those of some of the columns of weights."""
+        """Return the likelihood under some of the columns of weights."""
 
     @property
     def width(self) -> int:
@@ -201,7 +201,7 @@ class WeightedRows:
 
     @property
     def bounded(self) -> bool:
-        """Whether large predictors mean separation."""
+        """True where large predictors mean separation."""
         return self.likelihood.bounded
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -302,9 +302,10 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
 
 
 def _next_step(step: Array, last: Array) -> Array:
-    """Size of the step of Newton's method after one of a size that came after another, all of shape (m,).
+    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,).
 
-    It is the square of the step times a constant: that of the step before, or one where that was less.
+    Convergence is quadratic: the next step is the square of this one times a constant, estimated by step / last^2 but
+    at least one.
     """
     with np.errstate(all="ignore"):  # of a fit that runs away
         return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
@@ -385,12 +386,12 @@ def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[Weighted
 
 
 def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
-    """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
+    """Return `farthest` of some likelihoods of a block, each under its column of gamma."""
     return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
 
 
 class PartedRows:
-    """A likelihood of rows in memory that are gone through in parts, so that what has pairs of columns stays small.
+    """Likelihood of rows in memory worked on in parts, so that arrays with a column a pair stay small.
 
     Parameters
     ----------
@@ -457,7 +458,7 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
 
 
 def limited(step: Array, move: Array) -> Array:
-    """Shorten steps that move a linear predictor by more than the largest step; `move`, shape (m,), says how far."""
+    """Shorten steps that move a linear predictor by more than LARGEST_STEP; `move`, shape (m,), is how far they do."""
     return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 

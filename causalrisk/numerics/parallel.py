@@ -1,4 +1,4 @@
-"""Threads and processes of our own, and the joblib backend that the caller has chosen: what works on blocks."""
+"""Workers for blocks: threads and processes of our own, and the joblib backend that the caller has chosen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chosen_backend() -> Any:
 
 
 def streams(backend: Any) -> bool:
-    """Whether a backend hands results over one by one; one that does not would also wait for a dead worker forever."""
+    """Return True if a joblib backend yields results one by one; others would also wait for a dead worker forever."""
     if not backend.supports_return_generator:
         warn_user(
             f"joblib's {type(backend).__name__} does not hand results over one by one and would not notice a worker "
@@ -102,7 +102,7 @@ def work_while(wanted: Callable[[], bool], function: Callable[[S], T], item: S) 
 
 
 def check_wanted() -> None:
-    """Give up work whose result nobody waits for any more; long work calls it between its parts.
+    """Raise where nobody waits for the result any more; long work calls it between its parts.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def driven(batches: Generator[list[T]]) -> Iterator[Iterator[T]]:
 
 
 def _received(queue: SimpleQueue[tuple[list[T], BaseException | None, bool]]) -> Iterator[T]:
-    """Yield what a driver puts into its queue, and raise what ended it."""
+    """Yield the results that a driver puts into its queue, and raise its error."""
     while True:
         try:
             batch, error, ended = queue.get(timeout=LOOK)

@@ -50,7 +50,7 @@ class Expansions:
     value: Array
 
     def where(self, wanted: NDArray[np.bool_], other: Expansions) -> Expansions:
-        """Return these expansions where wanted, shape (m,), and others elsewhere."""
+        """Return these expansions at the objectives wanted, shape (m,), and the other ones elsewhere."""
         mask = wanted[:, None, None]
         return Expansions(
             np.where(mask, self.equations, other.equations),
@@ -59,13 +59,13 @@ class Expansions:
         )
 
     def spread(self, places: NDArray[np.bool_], others: Expansions) -> Expansions:
-        """Return these expansions with others in some places, as many as there are."""
+        """Return these expansions with others put in some places, as many as there are."""
         equations, curvature, value = self.equations.copy(), self.curvature.copy(), self.value.copy()
         equations[places], curvature[places], value[places] = others.equations, others.curvature, others.value
         return Expansions(equations, curvature, value)
 
     def subset(self, wanted: NDArray[np.bool_]) -> Expansions:
-        """Return some of them."""
+        """Return the expansions of some objectives."""
         return Expansions(self.equations[wanted], self.curvature[wanted], self.value[wanted])
 
 
@@ -79,7 +79,7 @@ class Objectives(Protocol):
         """Residuals -h of the walls' equations at coefficients, shape (m, w)."""
 
     def subset(self, wanted: NDArray[np.bool_]) -> Objectives:
-        """Return some of them."""
+        """Return some of the objectives."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ class Steps:
     inside: NDArray[np.bool_]
 
     def where(self, wanted: NDArray[np.bool_], other: Steps) -> Steps:
-        """Return these steps where wanted, shape (m,), and others elsewhere."""
+        """Return these steps at the objectives wanted, shape (m,), and the other ones elsewhere."""
         white = np.where(wanted[:, None], self.white, other.white)
         decrease = np.where(wanted, self.decrease, other.decrease)
         return Steps(white, decrease, np.where(wanted, self.inside, other.inside))
 
     def gain(self, at: Expansions, after: Expansions) -> Array:
-        """Decrease of the objectives relative to the foretold one, shape (m,)."""
+        """Actual decrease of the objectives relative to the predicted one, shape (m,)."""
         slack = ROUNDING * np.abs(at.value)
         reached = np.where(np.isfinite(after.value), after.value, np.inf)
         return np.asarray((at.value - reached + slack) / (self.decrease + slack))
@@ -160,11 +160,11 @@ class QuadraticModels:
 
     @property
     def convex(self) -> NDArray[np.bool_]:
-        """Which Hessians are positive definite."""
+        """Mask of the positive definite Hessians, shape (m,)."""
         return np.asarray(self.values[:, 0] > CONVEX)
 
     def step(self, radius: Array, *, curved: bool = False) -> Steps:
-        """Minimise the models within radii, shape (m,); those not convex `curved`, or by their equations alone."""
+        """Minimise the models within radii, shape (m,); nonconvex ones with curvature, or by their equations alone."""
         values = self.values if curved else np.where(self.convex[:, None], self.values, 1.0)
         convex = values[:, 0] > CONVEX
         along = -self.gradient / np.where(convex[:, None], values, 1.0)

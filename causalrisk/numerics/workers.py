@@ -1,4 +1,4 @@
-"""Work on items one after the other: here, in threads, on the joblib backend of the caller, or on a Dask cluster.
+"""Maps over items in order: in the caller's thread, in threads, on the caller's joblib backend, or on a Dask cluster.
 
 Which it is changes no digit, as results come in the order of the items and what is added up is added up here.
 """
@@ -33,7 +33,7 @@ ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
 def flat_map(
     function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int, name: Callable[[S], str] = str
 ) -> Iterator[T]:
-    """Yield what a function yields of each item, in the order of the items.
+    """Yield all results of a generator function over the items, in the order of the items.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def on_cluster(
 
 
 def _threads(client: Any) -> int:
-    """Threads of a cluster; none where the connection just breaks, of which `_result` hears as well."""
+    """Count the threads of a cluster; zero where the connection just breaks, which `_result` notices as well."""
     try:  # as client.nthreads(), which would try to connect for half a minute
         return sum(client.sync(client.scheduler.ncores, callback_timeout=ANSWER_PATIENCE).values())
     except OSError:
