@@ -1,4 +1,4 @@
-"""The two models, outcome and propensity: their formulas, what may stand in them, and their matrices."""
+"""Matrices of the two models, outcome and propensity, and checks of their formulas and sizes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) -> Coding:
-    """Code the treatment of the rows in the sample; `call` is how the call begins that messages tell to type."""
+    """Code the treatment of the rows in the sample; `call` is how messages begin the call to type."""
     return code_levels(
         rows.of(treat.values),
         treat.name,

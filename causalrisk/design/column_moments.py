@@ -1,4 +1,4 @@
-"""What the rows of a design leave of its columns: their limits, and a triangular factor for each arm."""
+"""Moments of a design's columns: their limits, and a triangular factor for each arm."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ColumnMoments:
         origin: Array | None = None,
         weights: Array | None = None,
     ) -> ColumnMoments:
-        """Return those of columns, shape (n, p).
+        """Return the moments of columns, shape (n, p).
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class ColumnMoments:
         return cls(origin, low, high, triangles, count, nonzero)
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
-        """Return those of other rows beside these."""
+        """Merge with the moments of other rows."""
         pairs = zip(self.triangles, other.triangles, strict=True)
         return ColumnMoments(
             origin=self.origin,
@@ -111,7 +111,7 @@ class ColumnMoments:
 
     @property
     def steady(self) -> NDArray[np.bool_]:
-        """Which columns are constant."""
+        """Mask of the constant columns, shape (p,)."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
@@ -124,7 +124,7 @@ class ColumnMoments:
     def within_arms(
         self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-        """Tell which columns every arm tells apart, a constant before others, and why not these; as `dependences`."""
+        """Mark the columns that are independent within every arm, constants first, and give the others' dependences."""
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
         return dependences(self.arms(), order, exempt)
@@ -134,7 +134,7 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> NDArray[np.bool_]:
-        """Tell which columns can have a coefficient, and note what is odd about them.
+        """Mark the columns that can have a coefficient, and note odd ones.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Covariates as a reader of a table knows them: numbers, and an indicator of every level of a factor."""
+"""Covariates of tables: numbers, and an indicator of every level of a factor."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Covariate:
 
     @property
     def binary(self) -> bool:
-        """Whether the column takes just two values."""
+        """True if the column takes just two values."""
         known = self.values[~np.isnan(self.values)]
         return bool(known.size) and bool(((known == known.min()) | (known == known.max())).all())
 
@@ -275,7 +275,7 @@ def covariates_in(covariates: Any, table: Table, most: int | None = None) -> lis
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
-    """Return covariates that a table shall have beside those of the models.
+    """Return covariates of a table that are not in the models.
 
     Parameters
     ----------
@@ -378,7 +378,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _variable(part: str) -> tuple[str, str]:
-    """Split a factor's name into that of its variable, and its level or power."""
+    """Split the name of a covariate into its variable, and its level or power."""
     found = re.match(r"(.*?)(: .*|\^.*)?$", part, re.DOTALL)
     return (part, "") if found is None else (found[1], found[2] or "")
 

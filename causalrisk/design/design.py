@@ -18,7 +18,7 @@ from causalrisk.numerics.linalg import all_ones, rows_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Design:
-    """Everything an estimator needs to know about the data.
+    """All data of an estimator: one frozen set of arrays.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class Design:
 
     @property
     def units(self) -> np.ndarray:
-        """How many observations each row stands for: its frequency weight, else one; shape (n,)."""
+        """Number of observations of each row: its frequency weight, else one; shape (n,)."""
         return self.weights if self.weight_type == "frequency" else all_ones(self.n)
 
     @property
@@ -142,7 +142,7 @@ class Design:
 
     @property
     def unit_name(self) -> str:
-        """What one of `nobs` is called; a row of the data may stand for several observations."""
+        """Noun for one of `nobs`: a row of the data may stand for several observations."""
         return "observation" if self.weight_type == "frequency" else "row"
 
     @property
@@ -159,7 +159,7 @@ class Design:
 
     @property
     def contrast(self) -> str:
-        """What is compared, such as "b, c vs a"."""
+        """Contrast of the arms in words, such as "b, c vs a"."""
         return f"{', '.join(self.labels[1:])} vs {self.labels[0]}"
 
     @property
@@ -189,7 +189,7 @@ class Design:
 
     @property
     def has_binary_outcome(self) -> bool:
-        """Whether every outcome is 0 or 1."""
+        """True if every outcome is 0 or 1."""
         return bool(np.isin(self.y, (0, 1)).all())
 
     @property
@@ -199,7 +199,7 @@ class Design:
 
     @property
     def members(self) -> np.ndarray:
-        """Which rows are in which arm, bool, shape (K, n)."""
+        """Mask of the rows of each arm, bool, shape (K, n)."""
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:

@@ -276,7 +276,7 @@ class ArrayEncoder:
 
 
 def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Columns among all that are kept of those kept before."""
+    """Mask, among all columns, of those kept of the ones kept before."""
     after = before.copy()
     after[before] = keep
     return after

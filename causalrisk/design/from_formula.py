@@ -25,7 +25,7 @@ from causalrisk.errors import DesignError
 
 @dataclass(frozen=True)
 class Formulas:
-    """Both formulas, and what the names on each side mean.
+    """Both formulas, and the scope of the names on each side.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def read_formulas(
 
 
 def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
-    """Refuse a formula whose outcome is not where the call is made: the data were forgotten."""
+    """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
     names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
     if names and not any(is_column(frame.get(name)) for name in names):
         treat = f", treat={show(known['treatment'])}" if "treatment" in known else ""

@@ -38,7 +38,7 @@ class Score:
 
 
 def is_classifier(value: Any) -> bool:
-    """Whether a value has the methods of a classifier; an OptionError where it is nearly one."""
+    """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
     if not hasattr(value, "fit"):
         return False
     if isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Variables that effects may differ by: groups, or the columns of a formula."""
+"""Moderators of effects: groups, or the columns of a formula."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Moderators:
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find what effects are asked by.
+    """Find the moderators that were asked for.
 
     Parameters
     ----------
@@ -90,14 +90,14 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def _several(design: Design, by: Any) -> bool:
-    """Whether a list names several grouping variables, or is one value per row."""
+    """Return True if a list names several grouping variables, or is one value per row."""
     if not isinstance(by, (list, tuple)) or len(by) in (design.n, len(design.in_sample)):
         return False
     return len(by) > 0 and all(isinstance(part, str) or not is_scalar(part) for part in by)
 
 
 def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Codes of the groups of one variable, shape (n,), what they are called, and its name."""
+    """Codes of the groups of one variable, shape (n,), names of the groups, and name of the variable."""
     if isinstance(by, str):
         values, name = _named(by, table, only_formulas)
     else:
@@ -123,7 +123,7 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
-    """Find a variable by name; say where else it could be where only those of the formulas are known."""
+    """Find a variable by name; of a missing one say where else it could be."""
     if only_formulas and name not in table:
         inside = [word for word in re.findall(r"\w+", name) if word in table]
         if inside and re.search("[<>]|[=!]=", name):
@@ -209,7 +209,7 @@ def _shared(design: Design, found: Mapping[str, pd.Series]) -> dict[str, pd.Seri
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
-    """Whether complete values are the same ones in the same order."""
+    """Return True if complete values are the same ones in the same order."""
     if missing_mask(others).any():
         return False
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)

@@ -1,4 +1,4 @@
-"""Can the coefficients be estimated: dependent columns, over all rows and within an arm, and conditioning."""
+"""Rank: dependent columns, over all rows and within an arm, and conditioning."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> 
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What the angles between the columns of a design tell.
+    """Rank and conditioning of a design.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class ColumnFacts:
 
 
 def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
-    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+    """Find rank and conditioning from the triangular factor of a design's columns, whose angles are the same.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def independent_columns(X: Array) -> NDArray[np.bool_]:
 def dependences(
     factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-    """Mark the columns that every arm tells apart from the earlier ones that are kept, and say why the others are not.
+    """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def dependences(
 
 
 class _Span:
-    """What some columns of a matrix, shape (r, p), span."""
+    """Span of some columns of a matrix, shape (r, p)."""
 
     def __init__(self, X: Array) -> None:
         self.norms = np.linalg.norm(X, axis=0)
@@ -236,7 +236,7 @@ class _Span:
         self.columns.append(j)
 
     def _rest(self, j: int) -> Array:
-        """Return what the columns leave of another, of length one."""
+        """Return the residual of a column, scaled to length one, on the columns of the span."""
         rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
         for _ in range(2):  # twice is enough for orthogonality to working precision
             rest = rest - known @ (known.T @ rest)

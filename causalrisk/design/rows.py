@@ -27,7 +27,7 @@ LEDGER = ("formula", "variable", "missing", "dropped")
 
 
 class Source(NamedTuple):
-    """A variable that the model uses, and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
+    """Variable of the model, and its uses ("outcome", "outcome, propensity", "treatment", ...)."""
 
     used_in: str
     name: str
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows are in the sample, and why the others are not.
+    """Rows of the estimation sample, and the ledger of the others.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignEr
 def dropped_lines(
     sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
-    """Return the lines of the ledger, one for each variable, also where nothing is missing, and the rows to keep.
+    """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
     The arguments are those of `estimation_sample`.
     """
@@ -252,7 +252,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
 
 
 def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
-    """Raise a DesignError where the smallest weight, as a share of the mean one, is nothing beside the largest."""
+    """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
     if share < SMALLEST_SHARE:
         raise DesignError(
             f"weights {name!r} range from {low:.3g} to {high:.3g}: the smallest is nothing beside the largest.\n"
@@ -289,7 +289,7 @@ def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
 
 
 def check_exact(groups: Iterable[Any], name: str) -> None:
-    """Raise a DesignError where clusters are floats beyond those that hold every whole number, so that some are one."""
+    """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         raise DesignError(
@@ -310,7 +310,7 @@ def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """What the caller gave besides the formulas: the treatment and its coding, weights, clusters and scores.
+    """Columns and their options as the caller gave them, formulas aside: treatment, weights, clusters, scores.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ class Named:
 
 @dataclass(frozen=True)
 class ByRows:
-    """The variables that go by rows beside the two models, on the caller's index.
+    """Per-row inputs other than the covariates: treatment, weights, cluster, offset, score.
 
     Parameters
     ----------
@@ -440,7 +440,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
 
 
 def zero_note(name: str, count: int) -> str:
-    """Say that rows of weight zero are left out."""
+    """Note that rows of weight zero are left out."""
     return Once(
         f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
         "this."
@@ -448,7 +448,7 @@ def zero_note(name: str, count: int) -> str:
 
 
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
-    """List the variables that a row must have: those of both models, then what else goes by rows."""
+    """List the variables that a row must have: of both models, then of the other roles."""
     named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
     used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
     if by.score is not None:

@@ -1,4 +1,4 @@
-"""Is a design small enough to be fitted here: asked before any work starts."""
+"""Size checks: whether a design can be fitted within the memory, before any work starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another population's covariates, coded as those of the estimation sample."""
+"""Target frame: another population's covariates, coded as in the estimation sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The treatment's coding: which level is the reference arm, and what the arms are called."""
+"""Coding of the treatment: reference arm, order and labels of the arms."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def alike(levels: Iterable[Any]) -> list[list[str]]:
 
 
 def cleaned(name: str, levels: Iterable[str]) -> str:
-    """Return what to type to make levels that are `alike` one."""
+    """Line to type that makes levels that are `alike` one."""
     fold = ".str.lower()" if len({level.strip() for level in levels}) > 1 else ""
     return f'data["{name}"] = data["{name}"].str.strip(){fold}'
 
@@ -335,7 +335,7 @@ def _reference(
 
 
 def _is_control(level: Any, other: Any) -> bool:
-    """Whether a level's name says that it is the absence of the other; only a message depends on it."""
+    """Return True if a level's name says that it is the absence of the other; only a message depends on it."""
     text, of = (str(value).casefold().strip() for value in (level, other))
     return text in CONTROLS or (text.startswith(NEGATIONS) and text.endswith(of[-4:]))
 
@@ -356,7 +356,7 @@ def _negative(level: Any) -> bool:
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:
-    """Equality of levels in which True is 1 only for a 0/1 treatment, and text never equals a number."""
+    """Equality of levels: True is 1 only for a 0/1 treatment, and text never equals a number."""
     value = value.item() if isinstance(value, np.generic) else value
     if not binary and isinstance(level, bool) != isinstance(value, bool):
         return False

@@ -52,7 +52,7 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Tell which rows of a column are missing.
+    """Mask of the missing rows of a column.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
-    """Say how to convert a column of dates, times, periods, intervals or complex numbers."""
+    """Advice for converting a column of dates, times, periods, intervals or complex numbers."""
     column = f'data["{name}"]'
     if getattr(dtype, "kind", "O") == "c":
         return f"Take the real parts:  {column} = {column}.to_numpy().real"
@@ -166,7 +166,7 @@ def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
 
 
 def _conversion_of_mixed(name: str, values: np.ndarray) -> str:
-    """Say how to convert a column of Python objects of several kinds, or of one that is no number, bool or text."""
+    """Advice for converting a column of Python objects of several kinds, or of none that is a number, bool or text."""
     column = f'data["{name}"]'
     if all(isinstance(v, datetime.date) for v in values):  # datetimes and pandas' are dates too
         return date_conversion(name, "text")

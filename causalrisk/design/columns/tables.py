@@ -59,7 +59,7 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
 
 
 def is_column(value: Any) -> bool:
-    """Tell whether a value can stand for a variable: one entry per row, in one dimension.
+    """Return True if a value can stand for a variable: one entry per row, in one dimension.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Where each wanted row label stands among others, shape (n,); None unless these are the same labels, each once."""
+    """Positions of the wanted row labels among others, shape (n,); None unless the labels are the same, each once."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
@@ -165,7 +165,7 @@ def _one_column(values: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns a formula may use: those of the data, then variables of the caller's scope.
+    """Columns that a formula may use: of the data, then variables of the caller's scope.
 
     Parameters
     ----------
@@ -183,14 +183,14 @@ class Table:
 
     @property
     def names(self) -> list[Any]:
-        """Names of all columns, those of the data first."""
+        """Names of all columns, of the data first."""
         return [*([] if self.frame is None else self.frame.columns), *self.extra]
 
     def __contains__(self, name: object) -> bool:
         return any(isinstance(n, str) and n == name for n in self.names)
 
     def in_index(self, name: str) -> str:
-        """Return what to type for a name that is a level of the index of the data; nothing for others."""
+        """Advice for a name that is a level of the index of the data; empty for others."""
         return "It is in the index.\nType  data=data.reset_index()." if name in self.index.names else ""
 
     def column(self, name: str) -> pd.Series:
@@ -278,7 +278,7 @@ def find_column(
 
 
 def _more_than_a_treatment(text: str, table: Table) -> str:
-    """Say what to type for a treatment with its covariates, or a condition; nothing for other texts."""
+    """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
     name, sign, covariates = (part.strip() for part in text.partition("~"))
     listed = from_treatment(text)
     words = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0])
@@ -294,7 +294,7 @@ def _more_than_a_treatment(text: str, table: Table) -> str:
 
 
 def _several_columns(role: str, names: Sequence[str]) -> str:
-    """Say what to type for a list of columns where one is expected."""
+    """Message and advice for a list of columns where one is expected."""
     if len(names) == 1:
         option = "treat" if role == "treatment" else role
         return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."

@@ -47,7 +47,7 @@ def only_safe() -> Iterator[None]:
 
 
 def trusted() -> bool:
-    """Whether formulas are run as they are."""
+    """Return True if formulas are run as they are."""
     return _readers_without_trust == 0
 
 
@@ -100,7 +100,7 @@ def parsed_again(text: str, model: str, told: tuple[tuple[str, str], ...], two_s
 
 @dataclass(frozen=True)
 class Scope:
-    """What the names in a formula mean.
+    """Meaning of the names in a formula.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def _too_many(model: str, found: str) -> DesignError:
 
 
 def _written_out(node: Any) -> int:
-    """Terms that a node of a parsed formula has at the most when its products are written out."""
+    """Bound the number of terms of a node of a parsed formula when its products are written out."""
     counts = [_written_out(arg) for arg in node.args]
     if node.type == "**":
         power = node.args[1].origin.relevant_code()
@@ -209,7 +209,7 @@ def _written_out(node: Any) -> int:
 
 
 def _around_number(error: patsy.PatsyError, text: str) -> str | None:
-    """Return what to type for arithmetic with a number outside of I(...), as in x / 10."""
+    """Advice for arithmetic with a number outside of I(...), as in x / 10."""
     if error.origin is None or "numbers besides" not in error.message:
         return None
     before, number, after = text[: error.origin.start], error.origin.relevant_code(), text[error.origin.end :]
@@ -284,7 +284,7 @@ def _last_term(node: Any) -> Any:
 
 
 class _Factor:
-    """A term's factor as patsy wants it: shown as the user wrote it, evaluated with aliases for the variables."""
+    """Factor of a term for patsy: shown as the user wrote it, evaluated with aliases for the variables."""
 
     def __init__(self, shown: Any, code: str, formula: Formula, numeric: bool) -> None:
         self._inner = patsy.EvalFactor(code, origin=shown.origin)
@@ -432,7 +432,6 @@ def value_of(code: str, formula: Formula, scope: Scope) -> Any:
 
 
 def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
-    """Return the code that is run for a part of a term."""
     told = with_calls_told(code, dict(formula.told))
     return rewrite(told, list(scope.variables), scope.constants, FUNCTIONS)
 
@@ -554,7 +553,7 @@ def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def cannot(error: Exception, formula: Formula, scope: Scope) -> DesignError:
-    """Make the error of what was raised by a function of a formula."""
+    """Error for an exception that a function of a formula raised."""
     return _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope)
 
 
@@ -581,7 +580,7 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
 
 
 def _no_such_base(wrong: str, coded: re.Match[str], formula: Formula, scope: Scope) -> DesignError:
-    """Say which levels a factor has whose base is none of them, such as the text of a number."""
+    """Error for a factor whose base is none of its levels, such as the text of a number."""
     levels = np.unique(np.asarray(scope.variables[coded[1]], dtype=object)).tolist()
     meant = next((level for level in levels if str(level) == wrong.strip("'\"")), levels[0])
     return DesignError(

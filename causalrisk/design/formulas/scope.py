@@ -144,7 +144,7 @@ def _check_called(name: str, formula: Formula) -> None:
 
 
 def is_function(value: Any) -> bool:
-    """Whether a variable of the caller takes the place of a function of formulas: a module called `cr` does not."""
+    """Return True if a caller's variable takes the place of a function of formulas: a module called `cr` does not."""
     return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
 
 
@@ -175,7 +175,7 @@ def _suggested(name: str) -> str:
 
 
 def _instead_of(name: str, formula: Formula, table: Table) -> str:
-    """Say what to type for a function that is not defined."""
+    """Advice for a function that is not defined."""
     typed = called_elsewhere(name, formula.text)
     if typed is not None:
         return f"Type  {typed}."

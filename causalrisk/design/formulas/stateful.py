@@ -1,4 +1,4 @@
-"""Functions of a formula that learn from all rows before they code one, such as splines: learnt from blocks of rows.
+"""Stateful transforms, such as splines: state that depends on all rows is found in passes over blocks of rows.
 
 What a call has learnt it is told by a call in its place: ``bs(x, df=4)`` becomes ``bs(x, df=4, knots=[26.0],
 lower_bound=13.0, upper_bound=45.0)``, and ``center(x)`` becomes ``x - 26.5``. Both bases and knots are those of patsy.
@@ -32,7 +32,7 @@ NO_ROWS = np.empty(0, dtype=np.intp)
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
-    """Find the calls of functions that learn from all rows.
+    """Find the calls of stateful transforms.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.
 
 
 def _replaced(name: str, frame: Mapping[str, Any]) -> bool:
-    """Whether the caller has a function of the same name that is another one."""
+    """Return True if the caller has another function of the same name."""
     return is_function(frame.get(name)) and frame[name] is not STATEFUL[name]
 
 
@@ -63,7 +63,7 @@ def options_of(call: ast.Call) -> list[ast.expr]:
 
 @contextmanager
 def _in_words(formula: Formula) -> Iterator[None]:
-    """Say what a function of the formula raises as where terms are evaluated."""
+    """Context in which exceptions of a formula's functions are raised with the message of `evaluate`."""
     try:
         yield
     except CausalRiskError:
@@ -85,7 +85,7 @@ def _name(call: ast.Call) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """What a pass asks of every block.
+    """Query of a pass over the blocks: order statistics or moments of an expression.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _columns(value: Any) -> Array:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A lesson in order statistics.
+    """Pass of a stateful transform for order statistics.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class Ordered:
     first: Tally | None = None
 
     def after(self, answer: Tally) -> Lesson | str:
-        """Return the next lesson, or the call told."""
+        """Return the transform's next pass, or its call with the state filled in."""
         search, first = self.question.search or Search(NO_ROWS, 0), self.first or answer
         values = search.found(answer)
         if values is not None:
@@ -152,13 +152,13 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Averaged:
-    """A lesson in means; `question` and `tell` as in `Ordered`."""
+    """Pass of a stateful transform for means; `question` and `tell` as in `Ordered`."""
 
     question: Question
     tell: Callable[[Spread], str]
 
     def after(self, answer: Spread) -> str:
-        """Return the call told."""
+        """Return the call with the state filled in."""
         return self.tell(answer)
 
 
@@ -166,7 +166,7 @@ Lesson: TypeAlias = Ordered | Averaged
 
 
 def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Lesson | None:
-    """Return what a call has to learn first.
+    """Return the first pass that a stateful transform needs.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class _Stateful:
         return ", ".join(with_calls_told(ast.unparse(arg), dict(self.formula.told)) for arg in every)
 
     def _code(self, **options: Any) -> str:
-        """Return the call with its options, and others in their place."""
+        """Code of the call with its options, and others in their place."""
         known = {name: value for name, value in self.options.items() if name not in ("self", "x", "args", "kwargs")}
         given = {name: value for name, value in (known | options).items() if value is not None}
         return f"{_name(self.call)}({', '.join([self._data, *(f'{k}={_shown(v)}' for k, v in given.items())])})"
@@ -252,7 +252,7 @@ class _Stateful:
         return Question(ast.unparse(self.call), code, self.formula, search)
 
     def _told_bounds(self, first: Tally) -> dict[str, Any]:
-        """Return the bounds given, or those of the data."""
+        """Return the bounds given, or the limits of the data."""
         limits = dict(zip(BOUNDS, (first.low, first.high), strict=True))
         return {name: limits[name] if self.options[name] is None else self.options[name] for name in BOUNDS}
 
@@ -337,5 +337,4 @@ def _floats(values: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as code."""
     return repr(np.asarray(value).tolist())

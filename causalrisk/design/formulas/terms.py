@@ -1,4 +1,4 @@
-"""Names in a term of a formula: which ones it uses, in which role, and the term rewritten with aliases."""
+"""Names in a term of a formula: their roles, and the term rewritten with aliases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from causalrisk.errors import DesignError
 
 
 class Use(NamedTuple):
-    """A name and the role in which a term uses it.
+    """Name and role of a use in a term.
 
     Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "contrast" (a further argument of
     ``C``), "option" (the value of a keyword), "term" (the whole term), "plain" (anywhere else).
