@@ -1,4 +1,4 @@
-"""`compare`: several estimators on the same rows and resamples, and the results of that."""
+"""`compare`: several estimators on the same rows and resamples, and its results."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ComparisonResults:
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Whether each resample was used for each estimator, and why not."""
+        """Use of each resample by each estimator: "used", or the reason why not."""
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
@@ -168,7 +168,7 @@ class ComparisonResults:
         return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)
 
     def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Draw `plot`, under a name like those of the plots of a fit."""
+        """Draw `plot`; the name is like the plots of a fit."""
         return self.plot(ax, alpha)
 
     @check_keywords(OF_RESULTS)

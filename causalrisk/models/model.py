@@ -256,7 +256,7 @@ class CausalModel(metaclass=Advising):
         self.options = model_options(self.design, options)
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
-        """Lead to `from_formula` what is a formula, and ask for what is missing."""
+        """Refuse formulas, with the call of `from_formula`, and missing arguments."""
         name = type(self).__name__
         if isinstance(endog, str):
             column = typed(treat) if isinstance(treat, str) else '"..."'
@@ -351,7 +351,7 @@ class CausalModel(metaclass=Advising):
 
     @property
     def data(self) -> SimpleNamespace:
-        """What statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
+        """Namespace that statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
         return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
 
     @property
@@ -647,11 +647,10 @@ class JRE(CausalModel):
             raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
 
     def _results(self, record: FitRecord) -> CausalResults:
-        """Wrap a record, and beside it that of the IPWRA fit it started from."""
+        """Wrap a record with the IPWRA fit it started from."""
         return JREResults(self, record, self._start(start_record(record)))
 
     def _start(self, record: FitRecord) -> CausalResults:
-        """Wrap the record of the IPWRA fit."""
         return CausalResults(IPWRA._of(self.design, self.options), record)
 
 

@@ -143,7 +143,7 @@ class PooledResults:
 
     @property
     def missing_information(self) -> pd.DataFrame:
-        """What the imputations add to the variance, a row a parameter.
+        """Contribution of the imputations to the variance, a row a parameter.
 
         Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
         "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
@@ -202,7 +202,7 @@ class PooledResults:
         return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
-        """Return one row that describes the fits, as `CausalResults.glance`, with their number as "imputations"."""
+        """Return `CausalResults.glance` of the fits as one row, with their number as "imputations"."""
         return glance(self._records[0]).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
@@ -318,7 +318,7 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:
-    """Return what makes the model of a fit, by name: all options, and what its design is made of but for the rows."""
+    """Return the description of a fit's model, by name: all options, and its design but for the rows."""
     design = record.design
     made: dict[str, object] = {
         "estimator": record.spec.name,
@@ -345,7 +345,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
 
 
 def _comparable(value: object) -> object:
-    """Return an option so that equal ones are equal, though functions and classifiers are made anew for each data set.
+    """Return an option in a form that is equal across data sets: functions and classifiers are made anew for each.
 
     The values of a target frame may be imputed; its rows are compared elsewhere.
     """

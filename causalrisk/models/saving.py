@@ -1,4 +1,4 @@
-"""Results in files: `save`, a method of results, and `load`; and the version that every pickle of ours begins with.
+"""Results in files: `save`, a method of results, and `load`; every pickle of ours begins with the version.
 
 A pickle from a newer version is refused before anything in it is read.
 """
@@ -22,7 +22,7 @@ NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, 
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file, which is there whole or not at all.
+    """Write results to a file, whole or not at all.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 class Stamp:
-    """The version that wrote a pickle; it is checked when it is read, before anything that comes after it."""
+    """Version that wrote a pickle; checked on reading, before the content."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return read_stamp, (__version__,)
@@ -141,17 +141,17 @@ def read_stamp(version: str) -> Stamp:
 
 
 def restore(stamp: Stamp, kind: type, state: dict[str, Any]) -> Any:
-    """Make an object from what `stamped` wrote."""
+    """Make an object from the arguments of `stamped`."""
     made: Any = object.__new__(kind)
     made.__dict__.update(state)
     return made
 
 
 def stamped(thing: Any) -> tuple[Any, ...]:
-    """Return what `__reduce__` of an object is to return, so that its pickle begins with the version."""
+    """Return the value of an object's `__reduce__` that lets its pickle begin with the version."""
     return restore, (Stamp(), type(thing), thing.__dict__)
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Numbers of a version, without what makes it a preliminary one."""
+    """Numbers of a version; a suffix such as rc1 is left out."""
     return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]
