@@ -83,13 +83,13 @@ def contrast_balance(
     Parameters
     ----------
     sums : ColumnSums
-        Of q columns; binary ones coded 0 and 1.
+        Moments of q columns; binary ones coded 0 and 1.
     distances : ndarray, shape (2, q)
         Kolmogorov-Smirnov distances.
     arm : int
         The arm.
     scale : ndarray, shape (q,)
-        What mean differences are divided by.
+        Denominators of the mean differences.
     binary : ndarray of bool, shape (q,)
         Binary columns, which have no variance ratio.
 
@@ -111,7 +111,7 @@ def arm_moments(sums: ColumnSums, labels: Sequence[str], binary: NDArray[np.bool
     Parameters
     ----------
     sums : ColumnSums
-        Of q columns; binary ones coded 0 and 1.
+        Moments of q columns; binary ones coded 0 and 1.
     labels : sequence of str
         Labels of the arms.
     binary : ndarray of bool, shape (q,)
@@ -167,7 +167,7 @@ def balance(
     Parameters
     ----------
     binary : {"raw", "std"}
-        Whether differences of binary columns are of proportions, or standardized as those of the others.
+        Whether differences of binary columns are of proportions, or standardized like the others.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional

@@ -55,7 +55,7 @@ def overid_test(
     frequency : bool
         Whether they count repeated rows.
     target : {"all", "treated", "control"}
-        Whose covariates are balanced.
+        Target whose covariates are balanced.
     start : ndarray, shape (q,)
         The maximum likelihood coefficients.
 

@@ -23,9 +23,9 @@ class WeightedRows:
     arm : ndarray of int, shape (n,)
         Arm of each row.
     weights : ndarray, shape (2, n)
-        What a row weighs without and with importance weights.
+        Weight of a row without and with importance weights.
     counts : ndarray, shape (n,)
-        How many rows a row stands for; ones but for frequency weights.
+        Number of equal rows of each row: its frequency weight, else one.
     """
 
     arm: Arms
@@ -175,7 +175,8 @@ class ColumnSums:
         Parameters
         ----------
         denominator : {"pooled", "weighted"} or int
-            Root mean variance of the arms, or that of one arm, before weighting; or that of all rows after it.
+            Root mean variance of the arms before weighting ("pooled"); standard deviation of one arm before it, or
+            of all rows after it ("weighted").
         binary : ndarray of bool, shape (q,)
             Binary columns, of 0 and 1.
         """

@@ -72,7 +72,7 @@ class Columns:
     names : mapping of str to str
         Names for the reader.
     base, squared : frozenset of str, optional
-        Names of the covariates that are multiplied with one another, and of those that are squared; by default there
+        Names of the covariates to multiply with one another, and of the covariates to square; by default there
         are no products.
     """
 
@@ -139,7 +139,7 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
     Returns
     -------
     Measured
-        That of a fit in memory, but for distances of columns with more distinct values than `CUTS`, which are looked
+        The measures as in memory, but distances of columns with more distinct values than `CUTS` are looked
         for at so many cuts.
     """
     columns = Columns(names)

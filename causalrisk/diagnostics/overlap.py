@@ -150,7 +150,7 @@ class Counts:
     above : ndarray of int
         Observations that weigh more than a threshold.
     heavy, total : ndarray
-        What these weigh, and what all weigh.
+        Sum of the weights of these, and of all observations.
     """
 
     unsupported: NDArray[np.intp]

@@ -38,7 +38,7 @@ def risk_frame(
     variances : mapping of str to float
         For each estimator the sampling variance of the effect, averaged over the replicates.
     slopes : ndarray, shape (K,)
-        What net biases and risk multiply the biases by: one but for effects that are no differences.
+        Factors of the biases in net biases and risk: one but for effects that are no differences.
     labels : sequence of str
         Labels of the arms.
 
@@ -99,7 +99,7 @@ class EstimatorRisks:
     variances : dict of str to float
         Sampling variance of the effect at known scores, averaged over the replicates.
     slopes : ndarray, shape (K,)
-        What net biases multiply the biases by.
+        Factors of the biases in net biases.
     """
 
     biases: dict[str, Array]
@@ -107,7 +107,7 @@ class EstimatorRisks:
     slopes: Array
 
     def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Return the table of `risk_table` for arms of these labels."""
+        """Return the table of `risk_table`; `labels` are the arms' labels."""
         return risk_frame(self.biases, self.variances, self.slopes, labels)
 
 
@@ -194,7 +194,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Parameters
     ----------
     grid : sequence of float, optional
-        Penalties; by default from none to n^2, with that of the fit.
+        Penalties; by default from none to n^2, the fit's among them.
 
     Returns
     -------

@@ -134,7 +134,7 @@ def scale_influence(
     residuals, representer : ndarray, shape (n,)
         Squares of both for each row.
     residual_influence, representer_influence : ndarray, shape (n,)
-        What the estimation of their models moves the moments by.
+        Influence functions of the moments through the estimation of the models.
     mean_of : ndarray, shape (n,)
         Share of each row in means; zero for rows that are not of the sample.
 
@@ -350,7 +350,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     The robustness value [2]_ assumes nothing of how the confounder works, but that the outcome regression and the
     propensity score are right given the covariates: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)), with
     S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance weight with the sign of the
-    arm. See `sensitivity_bounds`. For JRE g is that of its start.
+    arm. See `sensitivity_bounds`. For JRE g is its start's.
 
     References
     ----------
