@@ -2,7 +2,7 @@
 
 Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
 variance, and what the resamples show of a bias is part of its error. They are larger for the choice of the anchor,
-which resamples keep.
+which is kept in resamples.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 
-LEAST_TASKS = 8  # that are left for processors to share
+LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 
 
 def run_bootstrap(
@@ -102,7 +102,7 @@ def run_bootstrap(
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
-    """Refit block `number`; the last may be narrower. A function of the module, for processes to find it."""
+    """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
     keep_freed_memory()
     first = number * width
     return refitter.refit(draw(number, min(width, n_boot - first)), first)
@@ -173,14 +173,14 @@ def drawn_or_weighed(
 ) -> tuple[FitRecord, BootstrapDistribution]:
     """Bootstrap a fit as its record says, and warn of failures.
 
-    JRE unless told otherwise: where too many draws of units cannot be estimated, the units are weighted in their place.
+    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted in their place.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
     inference : InferenceOptions
-        How its standard errors are computed.
+        Options of the standard errors.
     notes : Notes
         Warnings so far; more are added.
     run : callable

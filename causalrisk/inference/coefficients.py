@@ -97,7 +97,6 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
 
 
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
-    """Turn coefficients of the basis, shape (Q, ...), predictor by predictor into those of the design's columns."""
     basis, q = record.sample.Z, record.sample.Z.columns.shape[1]
     return np.concatenate([basis.coefficients(gamma[k : k + q]) for k in range(0, len(gamma), q)])
 

@@ -179,11 +179,11 @@ def fit_estimators(
     specs : sequence of Specification
         The estimators.
     options : ModelOptions
-        What is estimated.
+        Options of the models.
     inference : InferenceOptions
-        How the bootstrap is done; its `rng` is a SeedSequence.
+        Options of the bootstrap; its `rng` is a SeedSequence.
     joint_options : JREOptions
-        How JRE is trained.
+        Options of JRE's training.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     comparison : Comparison
         The fits.
     inference : InferenceOptions
-        How the bootstrap is done.
+        Options of the bootstrap.
 
     Returns
     -------

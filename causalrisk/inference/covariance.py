@@ -28,7 +28,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     record : FitRecord
         A fit without standard errors; its `cov_type` says which.
     inference : InferenceOptions
-        How they are computed.
+        Options of the standard errors.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Warn of Monte Carlo error, and be exact where there is no sampling error."""
+    """Warn of Monte Carlo error, and remove rounding error where there is no sampling error."""
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
@@ -91,7 +91,7 @@ def robust_record(record: FitRecord, covariance: Array | None = None) -> FitReco
 
 
 def _with_choice(record: FitRecord) -> FitRecord:
-    """Let the sandwich of a joint fit allow for the choice of its anchor, which an influence function keeps."""
+    """Scale the sandwich of a joint fit for the choice of its anchor, which an influence function takes as given."""
     return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
 
 

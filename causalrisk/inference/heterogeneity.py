@@ -60,9 +60,9 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     record : FitRecord
         The fit.
     columns : ndarray, shape (n, k)
-        What to project on, rows in the order of the sample.
+        Columns to project on, rows in the order of the sample.
     scale : EffectScale
-        How effects are reported; on other scales than the difference only for groups.
+        Scale on which effects are reported; other scales than the difference only for groups.
     groups : bool
         Whether the columns are indicators of groups.
 
@@ -117,7 +117,7 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
     groups : ndarray, shape (n, G)
         Indicators of the groups, rows in the order of the sample.
     inference : InferenceOptions
-        How: number of resamples, their seed, workers, progress.
+        Number of resamples, their seed, workers, progress.
 
     Returns
     -------

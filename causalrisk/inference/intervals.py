@@ -136,7 +136,7 @@ def acceleration_of(contributions: Array, times: Array) -> Array:
     contributions : ndarray, shape (n, d)
         Influence of each unit (row or cluster), or n - 1 times the jackknife deviations.
     times : ndarray, shape (n,)
-        How many equal units each stands for.
+        Number of equal units of each.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def resample_standard_errors(record: FitRecord, count: int) -> Array:
-    """Robust standard error of the first `count` estimates within each resample, one resample after the other.
+    """Robust standard error of the first `count` estimates within each resample, resample by resample.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def bootstrap_interval(
     alpha : float
         Significance level.
     acceleration : {"influence", "jackknife"}
-        Where the acceleration of "bca" comes from.
+        Source of the acceleration of "bca".
 
     Returns
     -------

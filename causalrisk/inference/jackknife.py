@@ -118,15 +118,15 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     count : int
         Number of estimates wanted.
     refitter : Refitter, optional
-        By default that of its bootstrap.
+        Refits under multiplicities; by default the bootstrap's.
     whole : bool, default True
         Whether a row is left out with all its weight, or only one of the equal units that it stands for.
 
     Returns
     -------
     ndarray, shape (units, count)
-        Every step redone without the unit; NaN where that failed. Rows in the order of the design, with a target frame
-        in that of the sample.
+        Estimates, every step redone without the unit; NaN after a failure. Rows as in the design, with a target
+        frame as in the sample.
     """
     sample, cluster = record.sample, record.design.cluster
     clusters = sample.clusters(cluster)

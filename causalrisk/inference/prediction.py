@@ -72,7 +72,7 @@ def check_unit_level(record: FitRecord, what: str) -> None:
 
 
 def _check_arm(record: FitRecord, arm: Any) -> None:
-    """Refuse a statistic of other packages in the place of the arm."""
+    """Refuse a statistic, such as other packages take in the place of the arm."""
     if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
         raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
 
@@ -201,7 +201,7 @@ def _new_rows(record: FitRecord, data: Any) -> Array:
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models; the design says whether there are offsets, as a scan has none of its rows."""
+    """Family of the outcome models; asks the design for offsets, as a scan's sample has no rows."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 

@@ -43,7 +43,7 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
     effects, se : ndarray, shape (d,)
         Effects as they are reported, and their standard errors.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
 def contrast_errors(record: FitRecord) -> Array:
     """Return standard errors of a fit's effects on the scale where they are differences, shape (K - 1,).
 
-    After a bootstrap they are those of the transformed effects of the resamples, else those of the delta method.
+    After a bootstrap they are errors of the resamples' transformed effects, else from the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     if record.boot is None or scale is DIFFERENCE:
@@ -76,7 +76,7 @@ def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -
     errors : ndarray, shape (d,)
         Standard errors on the scale where effects are differences.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
 
     Returns
     -------
@@ -131,9 +131,9 @@ def inference_frame(
     index : Index
         Names of the rows.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
     errors : ndarray, shape (d,), optional
-        Standard errors on the scale where effects are differences; by default those of the delta method.
+        Standard errors on the scale where effects are differences; by default from the delta method.
 
     Returns
     -------
