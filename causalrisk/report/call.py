@@ -103,7 +103,6 @@ def _same_right_side(outcome: str, propensity: str) -> bool:
 
 
 def _plain(level: Any) -> str:
-    """Return a level as it is typed, without numpy's type."""
     return repr(level.item() if isinstance(level, np.generic) else level)
 
 

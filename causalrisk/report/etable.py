@@ -40,11 +40,11 @@ class Column:
     Parameters
     ----------
     name, outcome : str
-        What stands above it.
+        Head of the column: model and outcome.
     estimates : DataFrame
         A row a parameter, columns `NUMBERS`.
     statistics : dict of str to str
-        What stands below it, by the keys of `STATISTICS`.
+        Statistics below the estimates, by the keys of `STATISTICS`.
     """
 
     name: str
@@ -76,14 +76,14 @@ def etable(
         Results of this package, of `pool`, or of statsmodels, a column each, and comparisons, a column each estimator;
         a mapping names them.
     names : sequence of str, optional
-        What stands above the columns; by default the estimators.
+        Heads of the columns; by default the estimators.
     keep, drop : sequence of str, optional
         Parameters to show, in this order, or to leave out.
     rename : mapping of str to str, optional
         Printed names of parameters; two that get one name share a row, such as ``{"mbsmoke": "ATE"}`` for a regression
         coefficient beside an effect.
     below : {"se", "ci", "z", "p"} or None
-        What stands below each estimate.
+        Number below each estimate: standard error, interval, z statistic or p-value.
     stars : bool
         Whether to mark p-values below 0.1, 0.05 and 0.01.
     alpha : float

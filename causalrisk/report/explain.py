@@ -162,7 +162,6 @@ def _scores(record: FitRecord) -> str:
 
 
 def _members(record: FitRecord) -> list[NDArray[np.intp]]:
-    """Rows of each arm; a target frame's rows are in none."""
     sample = record.sample
     return [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
 

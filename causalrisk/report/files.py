@@ -22,9 +22,9 @@ def would_replace(given: str, what: str, typed: str) -> OptionError:
     given : str
         The option and its value.
     what : str
-        Which file it is.
+        Description of the file.
     typed : str
-        What to type in its place.
+        Advice: the argument to type instead.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     path : str or path
         Where to write; a file that exists is replaced and keeps its permissions, a link stays a link.
     content : str or bytes
-        What to write; text in UTF-8.
+        Content; text is written in UTF-8.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields
     ------
     binary file
-        What to write to.
+        The open file.
 
     Raises
     ------

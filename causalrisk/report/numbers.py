@@ -137,6 +137,5 @@ def format_share(x: float, decimals: int = 1) -> str:
 
 
 def _sizes(values: ArrayLike) -> np.ndarray:
-    """Return the absolute values that are finite and not zero, flattened."""
     sizes = np.abs(np.asarray(values, dtype=float)).ravel()
     return sizes[np.isfinite(sizes) & (sizes > 0)]

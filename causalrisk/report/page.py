@@ -108,7 +108,7 @@ class Part:
     body : str
         HTML below the heading.
     reading : Reading or None
-        What it says in short.
+        Reading in the overview of the page.
     """
 
     anchor: str
@@ -140,7 +140,7 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        What you say for "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
+        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
         data can check. Those you leave out stand in the page as questions still to be answered.
 
     Returns
@@ -196,7 +196,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     alpha : float
         Significance level of the intervals.
     stated : mapping
-        What the author says of the assumptions.
+        The author's statements on the assumptions.
 
     Returns
     -------
@@ -548,7 +548,7 @@ def _limits(limit: Any) -> str:
 
 
 def _at_most(limit: Any) -> str:
-    """Return limits of the scores of several arms, of which the lower one decides."""
+    """Return limits of the scores of several arms in words: the lower limit decides."""
     return f"{limit:.3g} or more" if isinstance(limit, float) and limit else _limits(limit)
 
 

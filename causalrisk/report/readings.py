@@ -33,7 +33,7 @@ class Reading:
     Parameters
     ----------
     verdict : {"good", "caution", "bad", ""}
-        How it looks; empty where that is not to be judged.
+        Verdict; empty where none is possible.
     headline : str
         The finding in a sentence.
     texts : tuple of str
@@ -56,7 +56,7 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
     Returns
     -------
     Reading
-        With the worst verdict; what all of them say is said once.
+        The readings with the worst verdict; texts that all share are given once.
     """
     found = list(readings.values())
     if len(found) == 1:
@@ -86,7 +86,7 @@ def read_overlap(
     everybody : bool
         Whether everybody is the target, so that the limits of Crump et al. apply.
     unit_name : str
-        What an observation is called.
+        Noun for an observation.
     instead : sequence of str
         Names of the other targets that overlap.
 

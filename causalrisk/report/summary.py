@@ -289,7 +289,6 @@ def _risk_table(joint: JointRecord) -> TableContent:
 
 
 def _three_digits(numbers: Array) -> str:
-    """Format with three digits of the smallest of some positive numbers."""
     smallest = numbers[numbers > 0].min(initial=1.0)
     digits = max(2 - floor(log10(smallest)), 2)
     return f".{digits}f" if digits <= 5 else ".2e"
@@ -361,7 +360,7 @@ def _notes(record: FitRecord) -> list[str]:
 
 
 def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
-    """Note on lines fitted to an outcome of 0 and 1, where one of the fits does so."""
+    """Note on an outcome of 0 and 1 to which one of the fits has lines."""
     lines = any(record.options.outcome_family.linear and not record.spec.constants for record in records)
     return [NOTE_BINARY] if lines and records[0].design.has_binary_outcome else []
 

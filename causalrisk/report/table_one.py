@@ -41,9 +41,9 @@ class Sets:
     names : tuple of str
         Labels of the columns: the groups, and before them all rows where they are asked for.
     members : list of ndarray of bool, shape (n,)
-        Which rows are in each column.
+        Mask of the rows of each column.
     weights, units : ndarray, shape (n,)
-        What a row weighs, and how many rows it stands for.
+        Weight of each row, and number of equal rows it stands for.
     """
 
     labels: tuple[str, ...]
@@ -568,7 +568,6 @@ def _count(some: float, share: float) -> str:
 
 
 def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
-    """Print differences, a star behind those above the threshold and a blank behind the others."""
     marks = ["" if threshold is None else "*" if abs(d) > threshold else " " for d in differences]
     return ["" if np.isnan(d) else f"{d:z.3f}{mark}" for d, mark in zip(differences, marks, strict=True)]
 

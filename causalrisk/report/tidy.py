@@ -117,7 +117,6 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
 
 
 def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
-    """Estimates, standard errors, z statistics and p-values of the parameters, on the scale of the intervals."""
     tests = delta_tests(record) if method == "delta" else parameter_tests(record)
     return [record.estimate.params, record.std_errors, *tests]
 

@@ -36,7 +36,7 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     Returns
     -------
     Path
-        Where they are.
+        Path of the file.
 
     Raises
     ------

@@ -173,7 +173,7 @@ def se_words(record: FitRecord) -> str:
 
 
 def choice_words(record: FitRecord) -> str:
-    """Return the sentence on the factor of a joint fit's standard errors for the choice of its anchor; empty at 1.000."""
+    """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
 

@@ -57,7 +57,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     width : int
         Display width of a line. A word that is longer is not broken.
     first, rest : str
-        What the first and the other lines begin with.
+        Beginnings of the first and of the other lines.
 
     Returns
     -------
@@ -122,7 +122,6 @@ def column_widths(
 
 
 def _char_width(char: str) -> int:
-    """Return 0, 1 or 2, the terminal columns of one character."""
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

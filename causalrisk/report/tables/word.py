@@ -35,7 +35,7 @@ class WordTable:
     rules : tuple of int
         Rows of the body that have a thin rule above them.
     spans : list of list of int
-        How many columns each head of the first header lines stands over.
+        Number of columns of each head, for the first header lines.
     """
 
     title: str
@@ -120,7 +120,6 @@ def _add_table(document: Any, table: WordTable, line: float) -> None:
 
 
 def _starts(counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first column and the number of columns of each head that stands over several."""
     firsts = [sum(counts[:k]) for k in range(len(counts))]
     return [(first, count) for first, count in zip(firsts, counts, strict=True) if count > 1]
 
@@ -139,7 +138,6 @@ def _span(cells: Sequence[Any]) -> None:
 
 
 def _wanted(table: WordTable) -> list[float]:
-    """Return the width in inches that each column needs for its longest cell."""
     columns = zip(*table.heads, *table.body, strict=True)
     return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
 
