@@ -29,7 +29,7 @@ class Trial:
     data : DataFrame, shape (n, p + 2)
         Outcome y, treatment d, covariates.
     formula, propensity : str
-        What the analyst types.
+        Formulas of the analyst.
     seed : SeedSequence
         Randomness of the estimators, the same for each of them, so that their errors stay paired.
     """
@@ -72,7 +72,7 @@ class Entry:
     label : str
         Name in tables.
     run : model class or callable
-        What computes the estimate; a callable takes a `Trial` and returns estimate and standard error.
+        Estimator; a callable takes a `Trial` and returns estimate and standard error.
     options : mapping
         Options of `from_formula` and of `fit`; empty for a callable.
     """

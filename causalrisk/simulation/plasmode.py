@@ -34,9 +34,9 @@ class Plasmode(Design):
     Parameters
     ----------
     wrong : {"none", "outcome", "propensity", "both"}
-        Which of the fitted models were bent, so that the analyst's miss something.
+        Fitted models that were bent, so that the analyst's are wrong.
     strength : float
-        How much: standard deviations of the residuals, and units of the log odds.
+        Size of the bend, in standard deviations of the residuals and in units of the log odds.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -126,7 +126,7 @@ def plasmode(
     strength : float, default 0.5
         Standard deviation of the bend, in those of the residuals and in units of the log odds.
     n : int or sequence of int, optional
-        Rows of a sample; by default those of the fit.
+        Rows of a sample; by default as many as the fit has.
     n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
         As in `run_study`; the models are fitted with the links of `res`.
 
@@ -184,9 +184,9 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
     res : CausalResults
         The fit.
     wrong : {"none", "outcome", "propensity", "both"}
-        Which models to bend.
+        Models to bend.
     strength : float
-        How much.
+        Size of the bend.
 
     Returns
     -------
@@ -223,7 +223,6 @@ def _bend(score: Array) -> Array:
 
 
 def _varying(columns: Array) -> Iterator[tuple[int, Array]]:
-    """Yield the columns that are not constant, numbered from 1."""
     return enumerate((column for column in columns.T if np.ptp(column) > 0), 1)
 
 

@@ -22,7 +22,7 @@ class Population:
     Parameters
     ----------
     covariates : DataFrame, shape (n, p)
-        What is recorded of each unit beside its outcome and its treatment.
+        Covariates recorded of each unit.
     score : ndarray, shape (n,)
         True probability of treatment.
     mean, variance : ndarray, shape (2, n)
@@ -42,7 +42,7 @@ class Draw:
     Parameters
     ----------
     data : DataFrame, shape (n, p + 2)
-        What the analyst sees: outcome y, treatment d, covariates.
+        Data of the analyst: outcome y, treatment d, covariates.
     y0, y1 : ndarray, shape (n,)
         Outcome of each unit without and with treatment, in units of the outcome; y is one of the two.
     score : ndarray, shape (n,)
@@ -65,7 +65,7 @@ class Design:
     Attributes
     ----------
     formula, propensity : str
-        What the analyst types, wrong on purpose where the design is about that.
+        Formulas of the analyst, wrong on purpose where the design is about that.
     oracle_formula, oracle_propensity : str or None
         The right models; None where no formula writes them.
     """
@@ -188,7 +188,6 @@ class Design:
         return float(mean), float(noise_mean + square - mean**2)
 
     def _units(self) -> Iterator[Population]:
-        """Yield equally large parts of the population."""
         rng = np.random.default_rng(SEED)
         return (self.population(BLOCK, rng) for _ in range(BLOCKS))
 
@@ -200,7 +199,7 @@ class Specified(Design):
     Parameters
     ----------
     base : Design
-        Whose samples, to the last digit.
+        Design with the same samples, to the last digit.
     label : str
         Name in tables.
     outcome_formula : str

@@ -35,7 +35,7 @@ class StudyResults:
     reference : str
         Label of the estimator that mean squared errors are compared with.
     entropy : int or sequence of int
-        What repeats the study as `rng=`.
+        Value of `rng=` that repeats the study.
     n_boot : int
         Resamples behind the standard errors, or 0.
 

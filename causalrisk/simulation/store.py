@@ -43,7 +43,7 @@ class Store:
         folder : Path
             The folder.
         settings : dict
-            What must not change when a study goes on.
+            Settings that must not change when a study goes on.
         entropy : int or sequence of int
             Root of all random numbers.
         fresh : bool

@@ -48,7 +48,7 @@ class Task:
     Parameters
     ----------
     design : Design
-        What to draw from.
+        Design of the samples.
     n : int
         Rows of a sample.
     first, count : int
