@@ -20,7 +20,7 @@ from causalrisk.propensity.models import PropensityModel, log_linear_odds, other
 class ClassifierModel(PropensityModel):
     """Scores of a classifier, each row's from fits to the other folds.
 
-    Its gamma is the log odds of every row; they are not solutions of estimating equations, so that only the bootstrap,
+    Gamma are the log odds of the rows; they are not solutions of estimating equations, so that only the bootstrap,
     which fits the classifier again, knows their sampling error.
 
     Parameters
@@ -30,7 +30,7 @@ class ClassifierModel(PropensityModel):
     classifier : object
         Has `fit(X, y, sample_weight=...)` and `predict_proba`, as in scikit-learn; it is copied and not changed.
     features : ndarray, shape (n, k)
-        What it is fitted to.
+        Features that it is fitted to.
     observed : ndarray, shape (n,)
         1.0 for rows of the sample, 0.0 for those of a target frame.
     n_folds : int

@@ -78,7 +78,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     weights : ndarray, shape (n_a,)
         Observation weights.
     units : ndarray, shape (n_a,), optional
-        How many observations each row stands for: its frequency weight. By default one.
+        Number of observations of each row: its frequency weight. By default one.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
     scores : ndarray, shape (K, n)
         Probability of each arm.
     units : ndarray, shape (n,), optional
-        How many observations each row stands for; by default one.
+        Number of observations of each row; by default one.
     """
     units = np.ones(scores.shape[1]) if units is None else units
     return int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
@@ -195,14 +195,14 @@ def overlap_message(
     remote : tuple of int, optional
         Counts of `remote_units`, where everybody is the target.
     unit_name : str
-        What an observation is called.
+        Noun for an observation.
     instead : sequence of str
         Names of the other targets that overlap.
 
     Returns
     -------
     str
-        What was found and what to do.
+        Findings and advice.
     """
     found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
@@ -290,9 +290,9 @@ class CostsBelow:
     Parameters
     ----------
     rows : ndarray of int
-        How many.
+        Number of rows.
     weight, cost : ndarray
-        Sum of their weights, and of their costs times these.
+        Sum of their weights, and of their costs times weights.
     """
 
     rows: NDArray[np.intp]

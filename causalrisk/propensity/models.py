@@ -436,8 +436,8 @@ def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
 class ClippedModel(PropensityModel):
     """A model whose probabilities are clipped, on request only.
 
-    Of two arms that of the treated is, and the other is its complement; of several each is by itself, so that those of
-    a row need not add up to one.
+    With two arms the treated arm's probability is clipped, and the other is its complement; with several each is
+    clipped by itself, so that those of a row need not add up to one.
 
     Parameters
     ----------

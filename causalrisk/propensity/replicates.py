@@ -80,7 +80,7 @@ class ReplicateTotals:
     Parameters
     ----------
     target : TargetSums
-        What weights are divided by, shape (B,) each.
+        Divisors of the weights, shape (B,) each.
     log_mean : ndarray, shape (Q, B), or None
         As in `WeightSlopes`.
     """
@@ -169,12 +169,12 @@ class WeightMoments:
     Parameters
     ----------
     mean : ImportanceWeights
-        Their means.
+        Mean weights and tilts.
     common : ImportanceWeights or None
-        The standard deviation of the tilt (of a target frame, of the measure), and how w varies along with it; None
-        where the tilt is the same under all replicates.
+        The standard deviation of the tilt (of a target frame, of the measure), and the part of w that varies along
+        with it; None where the tilt is the same under all replicates.
     own_sd : ndarray, shape (n, m)
-        Standard deviation of w, beside what varies along with the tilt.
+        Standard deviation of the rest of w, uncorrelated with the tilt.
     """
 
     mean: ImportanceWeights
@@ -281,7 +281,7 @@ class ShiftFactors:
         Parameters
         ----------
         tolerance : float
-            Size, relative to the largest singular value, of those that are left out.
+            Singular values left out, relative to the largest.
         """
         factors = [triangular_factor(of_term) for of_term in self.K_b]
         always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
@@ -301,14 +301,14 @@ class ShiftedLogitWeights:
     terms : ndarray, shape (T, n, m)
         Terms of the resamples' excess.
     tilt : ndarray, shape (n, m) or (n, 1)
-        Their tilt.
+        Tilt of the resamples.
     shifts : ShiftFactors
-        What each replicate multiplies the terms by.
+        Factor of the terms under each replicate.
 
     Notes
     -----
-    An odds term is the exponential of a linear predictor, so with eta_jb = eta_j + (eta_b - eta) it is the product of
-    that of resample j and K_b = exp(eta_b - eta), which is the same for every resample. Its moments are those of K.
+    An odds term is the exponential of a linear predictor, so with eta_jb = eta_j + (eta_b - eta) it is the
+    term of resample j times K_b = exp(eta_b - eta), which all resamples share. Its moments follow from those of K.
     """
 
     def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, shifts: ShiftFactors) -> None:
@@ -497,7 +497,7 @@ class GroupWeights:
     Parameters
     ----------
     replicates : ReplicateWeights
-        Those of all rows.
+        Importance weights of all rows.
     factor : ndarray, shape (n, m)
         Zero outside of the group.
     """

@@ -72,8 +72,8 @@ class ShiftedLogitReplicates:
     replicates : Replicates
         The replicates of the full sample.
     penalty : float, optional
-        Weight of the sums of squares over them in the objective, which need nothing else of them; by default they are
-        kept as they are.
+        Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
+        have the same sums, and few suffice; by default the replicates are kept.
     """
 
     at_once = None
@@ -176,7 +176,7 @@ class NestedReplicates(BlockwiseReplicates):
     slices, weight_fit, count
         As in `BlockwiseReplicates`.
     draw : callable
-        Multiplicities (n,) and number of a resample -> those of its own resamples, (n, B).
+        Multiplicities (n,) and number of a resample -> those of its replicates, (n, B).
     """
 
     def __init__(

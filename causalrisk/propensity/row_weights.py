@@ -27,7 +27,7 @@ class ImportanceWeights:
     excess : ndarray, shape (n, m)
         Importance weight w less the tilt.
     tilt : ndarray, shape (n, m) or (n, 1)
-        How much a row counts in averages over the target.
+        Weight of a row in averages over the target.
     measure : ndarray, shape (n, m) or (n, 1)
         The row's part in what the importance weights were divided by; the tilt itself, but for a target frame.
     """
@@ -71,11 +71,11 @@ class WeightSlopes:
     Parameters
     ----------
     w : ndarray, shape (L, n, m)
-        Of the importance weight, divided by the mean measure.
+        Slopes of the importance weight, divided by the mean measure.
     measure : ndarray, shape (L, n, m), or None
-        Of the measure, divided by its mean; None where it does not depend on gamma.
+        Slopes of the measure, divided by its mean; None where it does not depend on gamma.
     log_mean : ndarray, shape (L q, m), or None
-        Of the logarithm of the mean measure, by the coefficients.
+        Derivatives of the logarithm of the mean measure by the coefficients.
     """
 
     w: Array
@@ -112,7 +112,7 @@ class RowWeights(ABC):
     columns : ndarray, shape (n, q)
         Basis columns of the propensity design.
     inverse : ndarray, shape (L, q, Q)
-        What the score times the basis columns is multiplied by in the influence function of the coefficients.
+        Inverse information: times score and basis columns it is the influence function of the coefficients.
     """
 
     excess: Array
@@ -150,7 +150,7 @@ class RowWeights(ABC):
         )
 
     def _target_of(self, rows: slice) -> tuple[Array, Array]:
-        """Tilt and measure of some of the rows, one array where they are."""
+        """Tilt and measure of some of the rows: one shared array where they are equal."""
         tilt = self.tilt[rows]
         return tilt, tilt if self.measure is self.tilt else self.measure[rows]
 
@@ -240,5 +240,5 @@ class KeptWeights(RowWeights):
 
 
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
-    """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
+    """Derivatives by the coefficients, shape (n, L q), from derivatives by the predictors, shape (L, n, 1)."""
     return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])

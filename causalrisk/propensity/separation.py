@@ -155,7 +155,7 @@ def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
 
 
 def _people(design: Design, label: str) -> str:
-    """Name the units of an arm; a label that is a number gets the name of the treatment."""
+    """Noun for the units of an arm; a numeric label gets the name of the treatment."""
     return label if label[:1].isalpha() else f"with {design.treat_name} = {label}"
 
 

@@ -261,19 +261,19 @@ class TargetPopulation:
     toward : int or None
         The arm whose rows are the target.
     tilt : type of TiltTarget, or None
-        Where it is a function of the scores by itself.
+        Tilt as a function of the scores, where it is one.
     balance_denominator : {"pooled", "toward", "weighted"}
-        What differences of means are divided by, as in R's cobalt.
+        Denominator of standardized mean differences, as in R's cobalt.
     rows_text : str
-        Over which rows the arm means are averages, for the summary.
+        Rows that the arm means are averages over, for the summary.
     people_text : str
         The same for the report and `explain`.
     weight_text : str
-        What a row weighs, and why.
+        Sentence on the weight of a row, and its reason.
     two_arms_weight_text : str
         The same for two arms, where it is simpler; else empty.
     reference : str
-        Where the population comes from; empty for the usual ones.
+        Reference of the population; empty for the usual ones.
     two_arms_only : bool
         Whether it is not defined for more arms.
     """

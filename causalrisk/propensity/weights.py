@@ -129,7 +129,7 @@ class WeightModel:
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
         """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
 
-        Where the rows are a block of others, `whole` has the sums over all of them.
+        Where the rows are a block, `whole` has the sums over all rows.
         """
         excess, tilt, measure = self.target.parts(self.propensity, eta)
         if not self.divided:
@@ -158,7 +158,7 @@ class WeightModel:
     def terms(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> tuple[Array, ImportanceWeights]:
         """Terms of the excess of a separable weight model, shape (T, n, m), divided, and the importance weights.
 
-        Where the rows are a block of others, `whole` has the sums over all of them.
+        Where the rows are a block, `whole` has the sums over all rows.
         """
         terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts, whole)
         terms = terms if mean_tilt is None else terms / mean_tilt
@@ -183,7 +183,7 @@ class WeightModel:
     ) -> WeightSlopes:
         """Return the derivatives of importance weights and measure under predictors (L, n, m).
 
-        Where the rows are a block of others, `whole` and `log_mean` are those of all of them.
+        Where the rows are a block, `whole` and `log_mean` belong to all rows.
         """
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if not self.divided:
@@ -268,7 +268,7 @@ class WeightFit(RowWeights):
     s : ndarray, shape (n,)
         Observation weights.
     target : TargetSums or None
-        What the importance weights were divided by; None where they are not.
+        Divisors of the importance weights; None where they are not divided.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
     converged : bool
@@ -373,7 +373,7 @@ class WeightSums:
     Parameters
     ----------
     target : TargetSums
-        What weights are divided by.
+        Divisors of the weights.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
     information : ndarray, shape (Q, Q)
