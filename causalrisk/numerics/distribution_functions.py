@@ -24,7 +24,7 @@ class Steps:
     masses : ndarray, shape (d, K, m)
         Weight of each sample at each value; where neighbours were joined, up to it.
     exact : bool, default True
-        Whether none were joined.
+        Whether no values were joined.
     """
 
     values: Array
@@ -84,7 +84,7 @@ class Cells:
     Parameters
     ----------
     between, at : ndarray, shape (d, K, m)
-        Weight of the values below each cut and above that before it, and of those that are the cut.
+        Weight of the values between each cut and the cut before it, and of the values equal to the cut.
     """
 
     between: Array

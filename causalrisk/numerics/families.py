@@ -27,21 +27,21 @@ class FamilyEntry:
     Parameters
     ----------
     name, printed : str
-        As the option is spelled, and as tables print it.
+        Spelling of the option, and in tables.
     statsmodels : str
         Its class in `statsmodels.genmod.families`.
     links : tuple of str
         Links, the usual one first.
     outcomes : str
-        What its outcomes are, for messages.
+        Possible outcomes in words, for messages.
     low, high : float
-        The smallest and largest outcome.
+        Smallest and largest outcome.
     closed : bool
-        Whether the smallest itself is allowed.
+        Whether the smallest outcome itself is allowed.
     aliases : tuple of str
         Other spellings, in lower case.
     meant : tuple of str
-        What people type who mean this family.
+        Words by which other programs call the family.
     """
 
     name: str

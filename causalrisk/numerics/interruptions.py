@@ -29,7 +29,7 @@ def interruptions_kept() -> Iterator[None]:
     Raises
     ------
     BaseException
-        What the handler raised, KeyboardInterrupt as a rule, if the block ended as if it had not been, or by an
+        Exception of the handler, KeyboardInterrupt as a rule, if the block ended without it, or by an
         exception of another kind. One that is no Exception, such as FitInterrupted, passes.
 
     Examples

@@ -36,9 +36,9 @@ class Basis:
     factor : ndarray, shape (p, p)
         Upper triangular R with X - shift = Q R.
     shift : ndarray, shape (p,)
-        What was subtracted from each column of X, in multiples of the constant column; zeros where there is none.
+        Multiples of the constant column subtracted from each column of X; zeros without a constant column.
     constant : int
-        Position of the constant column; of no meaning where `shift` is zero.
+        Position of the constant column; without meaning where `shift` is zero.
     """
 
     columns: Array
@@ -55,7 +55,7 @@ class Basis:
     def of_rows(self, X: Array, order: NDArray[np.intp] | None = None) -> Array:
         """Return other rows of the design, shape (m, p), in the columns of the basis, and maybe in another order.
 
-        What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
+        Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
         where these are nearly dependent.
         """
         columns = _in_order(X, order)
@@ -148,9 +148,9 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     triangle : ndarray, shape (p + 1, p + 1)
         Triangular factor of the columns (1, X - origin), each row times the root of its weight.
     origin : ndarray, shape (p,)
-        What was subtracted from each column, near its mean.
+        Number subtracted from each column, near its mean.
     constant : int or None
-        Position of the constant column, where there is one; its value is that of `origin`.
+        Position of the constant column, where there is one; its value is its origin.
 
     Returns
     -------
@@ -414,12 +414,12 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
     rows : ndarray, shape (r, p)
         The rows.
     root : ndarray, shape (r,), optional
-        What each is multiplied by.
+        Factor of each row.
 
     Returns
     -------
     ndarray, shape (p, p)
-        R: the factor of the stacked factors of blocks of rows, as exact as that of all of them.
+        R, from the stacked factors of blocks of rows, as exactly as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):

@@ -100,7 +100,7 @@ def _probit_odds_slope(eta: Array, d: Array) -> Array:
 
 
 def _hazard(eta: Array) -> Array:
-    """exp(eta) under the complementary log-log link; further out than 1e-300 or 1e300 nothing changes any more."""
+    """exp(eta) under the complementary log-log link; the predictor is cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 

@@ -120,7 +120,7 @@ class LikelihoodSums:
     hessian : ndarray, shape (m, L q, L q)
         Weighted sums of minus the second derivatives of the log likelihood.
     gradient : ndarray, shape (L q, m)
-        Weighted sums of the first ones.
+        Weighted sums of the first derivatives.
     """
 
     hessian: Array
@@ -147,7 +147,7 @@ class WeightedLikelihood(Protocol):
         """As in `Likelihood`."""
 
     def sums(self, gamma: Array) -> LikelihoodSums:
-        """Return sums over the rows under gammas of shape (L q, m), or one of them, (L q, 1), for all the weights."""
+        """Return sums over the rows under gammas of shape (L q, m), or one for all weights, (L q, 1)."""
 
     def loss(self, gamma: Array) -> Array:
         """Minus the log likelihood under each gamma, shape (m,)."""
@@ -178,7 +178,7 @@ class WeightedRows:
     columns : ndarray, shape (n, q)
         Basis columns of the design.
     pairs : ndarray, shape (n, q (q + 1) / 2), or None
-        `linalg.pairwise_columns` of them, with which many columns of weights take one product; a single one needs none.
+        `linalg.pairwise_columns` of the columns: one product for many columns of weights; a single column needs none.
     likelihood : Likelihood
         The model of the rows.
     weights : ndarray, shape (n, m)
@@ -236,7 +236,6 @@ class WeightedRows:
         return halved(step, gamma, self.loss) if self.halving else self._limited(step)
 
     def _limited(self, step: Array) -> Array:
-        """Shorten steps that would move a linear predictor of a used row too far."""
         if np.abs(step).max(initial=0) * self.widest() <= LARGEST_STEP:
             return step
         return limited(step, self.farthest(step))
@@ -317,14 +316,14 @@ class BlockedLikelihood:
     Parameters
     ----------
     over : callable
-        Begins a pass over the blocks: what a function makes of the parts that a block has of all likelihoods, each
-        with one column of weights and halved steps.
+        Maps a function over the blocks; its argument are a block's likelihoods, each with one column of weights and
+        halved steps.
     n_predictors : int
         L.
     bounded : bool
         As in `Likelihood`.
     which : tuple of int
-        Positions of the likelihoods, in what a block yields.
+        Positions of the likelihoods among those of a block.
     """
 
     def __init__(
@@ -429,7 +428,6 @@ class PartedRows:
 
     @cached_property
     def _widest(self) -> float:
-        """Bound the sum of the sizes of the columns of a row."""
         return max(rows.widest() for rows in self.parts())
 
     def some(self, which: NDArray[np.bool_]) -> PartedRows:
@@ -483,7 +481,7 @@ def halve_until_no_worse(
     slack : float
         Relative rise that is rounding error.
     times : int
-        How often a step is halved at the most.
+        Largest number of halvings.
 
     Returns
     -------

@@ -44,7 +44,7 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     z : ndarray, shape (p,)
         The minimiser.
     result : OptimizeResult
-        What scipy reports; `fun` and the gradient are of the objective divided by the sum of squares of the start.
+        Report of scipy; `fun` and the gradient are of the objective divided by the sum of squares of the start.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def minimize_objective(
     z : ndarray, shape (p,)
         The minimiser.
     result : OptimizeResult
-        What scipy reports of the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
+        Report of scipy on the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
         relative to that at the start; `success` is False unless it is positive.
     """
     factor = determining_factor(equations)
@@ -226,7 +226,7 @@ def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) 
     value : callable
         Coefficients -> value and gradient.
     start : ndarray, shape (p,)
-        Where to start.
+        Starting point.
 
     Returns
     -------

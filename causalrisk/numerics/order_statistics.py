@@ -1,7 +1,7 @@
 """Exact order statistics and moments of values that come in blocks, too many to be kept.
 
-A value is counted by its key, 64 bits whose order is that of the numbers. Where there are more distinct values than are
-kept, those of the wanted ranks are found digit by digit: a pass counts the values by the next 16 bits of their keys
+A value is counted by its key, 64 bits in the order of the numbers. Where there are more distinct values than are
+kept, values of the wanted ranks are found digit by digit: a pass counts the values by the next 16 bits of their keys
 within the part that has a rank, so that the fourth pass at the latest knows the whole key.
 """
 
@@ -38,11 +38,11 @@ class Tally:
     Parameters
     ----------
     n : int
-        How many were counted.
+        Number of values counted.
     low, high : float
         Smallest and largest.
     keys, counts : ndarray, shape (d,), or None
-        Distinct keys in their order, and how often each was there; None where there are more than `DISTINCT`.
+        Distinct keys in their order, and their counts; None where there are more than `DISTINCT`.
     digits : ndarray of int, shape (p, 65536)
         Counts by the next digit of the key in each part of a search.
     """
@@ -78,15 +78,15 @@ class Search:
     Parameters
     ----------
     ranks : ndarray of int, shape (r,)
-        Which order statistics are wanted, from 0.
+        Ranks of the order statistics wanted, from 0.
     size : int
-        How many values the next pass has to count.
+        Number of values that the next pass has to count.
     known : int, default 0
-        Digits that are known of the keys wanted.
+        Number of digits known of the wanted keys.
     parts : ndarray of uint64, shape (p,)
-        These digits, in their order; at the first a 0.
+        Known digits of each part of the search, ascending; before the first pass a 0.
     below : ndarray of int, shape (p,)
-        How many values lie below each part.
+        Number of values below each part.
     """
 
     ranks: NDArray[np.intp]
@@ -160,9 +160,9 @@ class Percentiles:
     Parameters
     ----------
     n : int
-        How many values there are.
+        Number of values.
     percents : ndarray, shape (k,)
-        Which percentiles.
+        The percentiles, from 0 to 100.
     """
 
     n: int
@@ -179,7 +179,7 @@ class Percentiles:
         return np.minimum(np.concatenate([left, left + 1]), self.n - 1)
 
     def of(self, values: Array) -> Array:
-        """Return the percentiles, shape (k,), given the values of these ranks."""
+        """Return the percentiles, shape (k,), given the values of `ranks`."""
         position = self._position
         low, high = values.reshape(2, -1)
         share = position - np.floor(position)

@@ -65,7 +65,7 @@ def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: in
     workers : int
         Threads.
     ahead : int
-        Items that are begun or wait before the first of them is done.
+        Largest number of items begun or waiting at a time.
 
     Yields
     ------
@@ -107,7 +107,7 @@ def check_wanted() -> None:
     Raises
     ------
     CancelledError
-        If whoever gave out the work has been interrupted, or is gone.
+        If the giver of the work has been interrupted, or is gone.
     """
     if not WANTED.get()():
         raise CancelledError
@@ -205,7 +205,7 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
     Parameters
     ----------
     count : int
-        How many.
+        Number of processes.
 
     Yields
     ------
@@ -273,9 +273,9 @@ def progress_bar(
     wanted : bool
         Whether to show anything.
     label : str, default "bootstrap"
-        What is going on.
+        Name of the work.
     unit : str, default "resample"
-        What is counted, in the singular.
+        Noun for what is counted, in the singular.
     leave : bool, default True
         Whether a bar of tqdm stays when all is done.
 

@@ -38,9 +38,9 @@ class Expansions:
     Parameters
     ----------
     equations : ndarray, shape (m, r, p + 1)
-        Equations (c, h), which stand for the residual c'z - h of a step z; those of the walls first.
+        Equations (c, h) with the residual c'z - h of a step z; the walls' equations first.
     curvature : ndarray, shape (m, p, p)
-        What the Hessian has beside the Gram matrix of the equations.
+        Hessian less the Gram matrix of the equations.
     value : ndarray, shape (m,)
         The objectives; not finite where the point is too far.
     """
@@ -117,9 +117,9 @@ class Steps:
     white : ndarray, shape (m, p)
         Steps, in coordinates where the Gram matrices of the equations are the identity.
     decrease : ndarray, shape (m,)
-        How much they lower the models.
+        Predicted decrease of each objective, by its quadratic model.
     inside : ndarray of bool, shape (m,)
-        Whether the radii do not limit them.
+        Whether the steps are inside their radii.
     """
 
     white: Array
@@ -219,7 +219,7 @@ def minimize_stack(objectives: Objectives, theta: Array) -> Minima:
     objectives : Objectives
         The objectives.
     theta : ndarray, shape (p, m)
-        Where to begin.
+        Starting point.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Maps over items in order: in the caller's thread, in threads, on the caller's joblib backend, or on a Dask cluster.
 
-Which it is changes no digit, as results come in the order of the items and what is added up is added up here.
+The choice changes no digit: results come in the order of the items, and sums are formed here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def flat_map(
         Items worked on at a time. On a Dask cluster, that of the caller's `distributed.Client`, there are as many as it
         has threads.
     name : callable, optional
-        What messages call an item.
+        Name of an item in messages.
 
     Yields
     ------
@@ -89,9 +89,9 @@ def ordered_map(
     workers : int
         Blocks worked on at a time; 1 works in the calling thread.
     name : callable, optional
-        What messages call a block.
+        Name of a block in messages.
     remedy : str, optional
-        What to type where the workers of a Dask cluster die over a block.
+        Advice where the workers of a Dask cluster die over a block.
 
     Yields
     ------
@@ -168,11 +168,11 @@ def on_cluster(
     Parameters
     ----------
     client : distributed.Client
-        Of the cluster.
+        Client of the cluster.
     function, items, name
         As in `flat_map`.
     remedy : str
-        What to type where workers die over an item.
+        Advice where workers die over an item.
 
     Yields
     ------
