@@ -54,7 +54,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
     Returns
     -------
     list of Source
-        Those of the outcome model first; one that is the same in both is used in "outcome, propensity".
+        Variables of the outcome model first; one that is the same in both is used in "outcome, propensity".
     """
     sources = []
     for name, values in outcome.items():

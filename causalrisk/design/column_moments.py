@@ -22,7 +22,7 @@ class ColumnMoments:
     Parameters
     ----------
     origin : ndarray, shape (p,)
-        What was subtracted, so that far columns lose no digits.
+        Numbers subtracted from the columns, so that columns far from zero lose no digits.
     low, high : ndarray, shape (K, p)
         Limits of the columns in each arm.
     triangles : tuple of ndarray
@@ -30,7 +30,7 @@ class ColumnMoments:
     rows : ndarray of int, shape (K,)
         Rows of each arm.
     nonzero : ndarray of int, shape (K, p)
-        Those in which a column is not zero.
+        Rows in which a column is not zero.
     """
 
     origin: Array
@@ -63,7 +63,7 @@ class ColumnMoments:
         origin : ndarray, shape (p,), optional
             Zero by default.
         weights : ndarray, shape (n,), optional
-            Of the rows; one by default.
+            Weights of the rows; one by default.
         """
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
@@ -176,7 +176,7 @@ class ColumnMoments:
 def _ones_first(factor: Array) -> Array:
     """Put the last column, of ones, before the others.
 
-    Were it there from the start, what rounding leaves of an equal column would be a direction of its own among all
-    rows, and a column that depends on others would be told from these by a hundred times the rounding error.
+    Were it first from the start, the rounding error of an equal column would be a direction of its own among all
+    rows, and a dependent column would differ from the others by a hundred times the rounding error.
     """
     return triangular_factor(np.roll(factor, 1, axis=1))

@@ -81,7 +81,7 @@ class FormulaEncoder:
         return other
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return each treatment-coded factor with its reference level and the columns of the others."""
+        """Return each treatment-coded factor with its reference level and the columns of the other levels."""
         info = self._compile()[2]
         found = []
         for factor, coded in info.factor_infos.items():
@@ -276,7 +276,6 @@ class ArrayEncoder:
 
 
 def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Mask, among all columns, of those kept of the ones kept before."""
     after = before.copy()
     after[before] = keep
     return after

@@ -114,7 +114,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
     design : Design
         The data.
     propensity, propensity_score
-        What the caller gave.
+        Arguments of the caller.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def _several(design: Design, by: Any) -> bool:
-    """Return True if a list names several grouping variables, or is one value per row."""
+    """Return True if a list names several grouping variables, rather than giving one value per row."""
     if not isinstance(by, (list, tuple)) or len(by) in (design.n, len(design.in_sample)):
         return False
     return len(by) > 0 and all(isinstance(part, str) or not is_scalar(part) for part in by)

@@ -30,7 +30,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     values : ndarray, shape (n,)
         A column.
     what : str
-        What it is, for the message, e.g. ``"outcome 'y'"``.
+        Name of the column, for the message, e.g. ``"outcome 'y'"``.
     """
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
@@ -46,7 +46,7 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
     Parameters
     ----------
     found : ColumnFacts
-        Of a design.
+        Rank and conditioning of a design.
     names : sequence of str
         Names of its columns.
     model : {"outcome", "propensity"}
@@ -121,9 +121,10 @@ class ColumnFacts:
     keep : ndarray of bool, shape (p,)
         Columns that are not linear combinations of earlier ones.
     constant : bool
-        Whether the constant is a linear combination of them.
+        Whether the constant is a linear combination of the columns kept.
     condition : float
-        Condition number of these after centring, if a constant is among them, and scaling; 1.0 for a constant alone.
+        Condition number of the columns kept after centring, if a constant is among them, and scaling; 1.0 for a
+        constant alone.
     """
 
     keep: NDArray[np.bool_]
@@ -139,7 +140,7 @@ def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
     factor : ndarray, shape (r, 1 + p)
         Triangular factor of a column of ones and the columns of a design.
     steady : ndarray of bool, shape (p,)
-        Which of these are constant.
+        Mask of the constant columns.
     """
     ones, columns = factor[:, :1], factor[:, 1:]
     keep = independent_columns(columns)
@@ -156,7 +157,7 @@ class Dependence:
     Parameters
     ----------
     column, arm : int
-        Which.
+        Position of the column, and of the arm.
     direction : ndarray, shape (p,)
         Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
     """
@@ -183,7 +184,7 @@ def dependences(
     order : sequence of int
         The columns to look at, in the order in which they are kept.
     exempt : ndarray of bool, shape (p,)
-        Those that are kept in any case.
+        Columns that are kept in any case.
 
     Returns
     -------
@@ -230,7 +231,7 @@ class _Span:
         return direction
 
     def add(self, j: int) -> None:
-        """Add a column that is no combination of the others."""
+        """Add a column that is no combination of those in the span."""
         rest = self._rest(j)
         self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
         self.columns.append(j)

@@ -109,7 +109,7 @@ def dropped_lines(
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
     """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
-    The arguments are those of `estimation_sample`.
+    Arguments as in `estimation_sample`.
     """
     if missing not in ("drop", "raise"):
         raise OptionError(
@@ -175,7 +175,7 @@ def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | N
     given : Named or None
         One weight per row; missing ones stay missing.
     weight_type : {"frequency", "probability"} or None
-        What the weights mean; needed with weights, refused without.
+        Meaning of the weights; needed with weights, refused without.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
     weights : ndarray of float64, shape (n,)
         Positive observation weights of the rows in the sample.
     weight_type : {None, "frequency", "probability"}
-        What they mean; frequencies stay as they are.
+        Meaning of the weights; frequencies stay as they are.
     name : str or None
         Their name, for messages.
 
@@ -241,7 +241,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
     Raises
     ------
     DesignError
-        If the smallest is nothing beside the largest.
+        If the smallest is negligible against the largest.
     """
     if weight_type != "probability":
         return weights
@@ -317,7 +317,7 @@ class ColumnOptions:
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
     missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
-        Which columns can stay depends on the last two.
+        The last two decide which columns can stay.
     """
 
     treat: Any
@@ -373,11 +373,11 @@ class ByRows:
     weights, cluster : Named or None
         Observation weights and clusters, where they are given.
     weight_type : {None, "frequency", "probability"}
-        What the weights mean.
+        Meaning of the weights.
     offset : Named or None
         Offset or exposure of the outcome models.
     offset_kind : {None, "offset", "exposure"}
-        Which of them it is.
+        Kind of the offset.
     score : Score or None
         Known propensity scores.
     """
@@ -399,7 +399,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     table : Table
         The columns there are.
     given : ColumnOptions
-        What the caller gave.
+        Columns and options of the caller.
     frame : mapping of str to object
         The caller's variables.
     notes : list of str

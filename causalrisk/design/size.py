@@ -21,7 +21,7 @@ def check_size(rows: int, columns: int, what: str) -> None:
     rows, columns : int
         Rows and columns of the design.
     what : str
-        Which design, for the message.
+        Name of the design, for the message.
     """
     needed, there = 8.0 * COPIES * rows * columns, memory()
     if needed > there:
@@ -40,11 +40,11 @@ def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str =
     rows, columns : int
         Rows and columns of the design.
     what : str
-        Which design, for the message.
+        Name of the design, for the message.
     why : str
-        Where the columns come from.
+        Source of the columns.
     advice : str
-        What to do in place of fewer columns.
+        Advice other than fewer columns.
     """
     needed, there = 4.0 * rows * columns * (columns + 1), memory()
     if needed > there:
@@ -63,9 +63,9 @@ def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
     count, columns : int
         Resamples, and columns of a model.
     what : str
-        Which model, for the message.
+        Name of the model, for the message.
     advice : str
-        What to do in the place of fewer resamples.
+        Advice other than fewer resamples.
     """
     needed, there = 8.0 * SUMS * count * columns**2, memory()
     if needed > there:

@@ -50,11 +50,11 @@ class Rules:
     Parameters
     ----------
     collinear : {"drop", "raise"}
-        What is done with columns that the rows, or those of an arm, do not tell apart.
+        Whether dependent columns, in all rows or within an arm, are dropped or refused.
     constant_outcome : bool
         Whether the outcome model is one constant per arm, whatever its columns.
     scores : {"likely", "balanced", "as they are"}
-        What becomes of the columns of the propensity model: one that separates an arm takes its maximum from a
+        Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
         likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
         rows that are to be trimmed because the model separates them, leave the columns as they are.
     """
@@ -79,7 +79,7 @@ class ModelColumns:
     Parameters
     ----------
     seen : ColumnMoments
-        What the rows leave of them.
+        Moments of the columns over the rows.
     encoder : FormulaEncoder or ArrayEncoder
         Their coding.
     """
@@ -106,17 +106,17 @@ def supported(
     Parameters
     ----------
     given : Matrices
-        With all columns.
+        Matrices with all columns.
     arm : ndarray of int, shape (n,)
         Arm of each row.
     labels : tuple of str
         Printed arm labels.
     rules : Rules
-        What is asked of the columns.
+        Rules for the columns.
     notes : list of str
         Lines are appended.
     counts : ndarray, shape (n,), optional
-        How many units each row stands for (frequency weights).
+        Number of units of each row (frequency weights).
 
     Raises
     ------
@@ -161,13 +161,13 @@ def supported_columns(
     Parameters
     ----------
     outcome, propensity : ModelColumns
-        Of both models.
+        Columns of both models.
     size : ndarray, shape (K,)
         Observations in each arm.
     labels : tuple of str
         Printed arm labels.
     rules : Rules
-        What is asked of them.
+        Rules for the columns.
     notes : list of str
         Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
     spans : callable

@@ -30,7 +30,7 @@ class TargetRows:
     dropped : int
         Rows of the frame that miss a covariate.
     notes : tuple of str
-        What to say about the rows.
+        Notes on the rows.
     """
 
     X: np.ndarray

@@ -64,7 +64,7 @@ def code_levels(
     levels : mapping, optional
         Printed label of each raw level.
     call : str
-        How the call begins that messages tell the user to type.
+        Beginning of the call that messages give as advice.
 
     Returns
     -------

@@ -37,9 +37,9 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
     Parameters
     ----------
     values : iterable
-        What to list; shown with ``repr``, NumPy scalars as Python ones.
+        Values to list, shown with ``repr``, NumPy scalars as Python ones.
     limit : int
-        How many to show.
+        Number of values to show.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def missing_mask(column: pd.Series) -> np.ndarray:
     Parameters
     ----------
     column : Series
-        Of any dtype.
+        Column of any dtype.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
     column : Series
         Without missing values; bool counts as 0 and 1.
     what : str
-        What the column is, for messages, e.g. ``"weights 'w'"``.
+        Name of the column, for messages, e.g. ``"weights 'w'"``.
 
     Returns
     -------

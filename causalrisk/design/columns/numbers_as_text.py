@@ -23,13 +23,13 @@ class Notation(NamedTuple):
     Parameters
     ----------
     pattern : str
-        What a text written so matches in full.
+        Regular expression for the whole of a number in this notation.
     replacing : str
         The methods that turn such a column of text into text that `pandas.to_numeric` reads.
     reading : str
         The options of `pandas.read_csv` that read it as numbers.
     words : str
-        What the comma is.
+        Meaning of the comma.
     """
 
     pattern: str

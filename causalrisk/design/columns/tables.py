@@ -87,7 +87,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     index : pandas.Index
         The rows.
     what : str
-        What the values are, for messages, e.g. ``"treatment 'd'"``.
+        Name of the values, for messages, e.g. ``"treatment 'd'"``.
     notes : list of str
         A line is appended if rows had to be put into another order.
 
@@ -233,7 +233,7 @@ def find_column(
     value : str or array-like
         A name, or the values.
     role : str
-        What it is, for messages, e.g. ``"treatment"``.
+        Role of the variable, for messages, e.g. ``"treatment"``.
     default : str
         Its name if it has none.
     table : Table
@@ -389,7 +389,7 @@ def unique_names(names: Sequence[str], what: str) -> None:
     names : sequence of str
         Column names.
     what : str
-        Where they come from, for the message.
+        Source of the names, for the message.
 
     Raises
     ------
@@ -430,7 +430,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     values : DataFrame, Series, ndarray, scipy sparse matrix, list of rows, or frame of another library
         The matrix. Columns without names become "const" (a column of ones) and "x1", "x2", ...
     what : str
-        What it is, for messages.
+        Name of the matrix, for messages.
     index : pandas.Index
         Labels of the rows.
     notes : list of str

@@ -64,8 +64,8 @@ class Formula:
     left, right : tuple of patsy.Term
         Terms on either side; `left` is empty for a one-sided formula.
     told : tuple of (str, str), optional
-        Calls of functions that learn from all rows, and calls in their place that are told what is to be learnt. Terms
-        keep their names.
+        Calls of stateful transforms, each with the call that replaces it, its state filled in. Terms keep their
+        names.
     """
 
     model: str
@@ -93,7 +93,7 @@ class Formula:
 
 
 def parsed_again(text: str, model: str, told: tuple[tuple[str, str], ...], two_sided: bool = True) -> Formula:
-    """Return a formula from its text, its model and what its calls are told."""
+    """Return a formula from its text, its model and the replacements of its stateful calls."""
     formula = replace(parse(text, model, []), told=told)
     return formula if two_sided else replace(formula, left=())
 
@@ -279,7 +279,6 @@ def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
 
 
 def _last_term(node: Any) -> Any:
-    """Return the last of the terms that a node of a parsed formula adds up."""
     return _last_term(node.args[-1]) if node.type in ("+", "~") else node
 
 
@@ -376,7 +375,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
     Returns
     -------
     patsy.DesignInfo
-        How to make the matrix.
+        Design of the matrix.
 
     Raises
     ------
@@ -407,7 +406,7 @@ def value_of(code: str, formula: Formula, scope: Scope) -> Any:
     code : str
         A Python expression in the names of the formula.
     formula : Formula
-        The formula, for messages and for what its calls are told.
+        The formula, for messages and for the replacements of its stateful calls.
     scope : Scope
         Plain variables, and the constants.
 
@@ -513,7 +512,7 @@ def factor_values(
     scope : Scope
         Plain variables without missing values, and the constants.
     rows : mapping of str to Series, optional
-        The variables on other rows, with the levels that they have in the scope; by default those of the scope.
+        The variables on other rows, with the levels that they have in the scope; by default the rows of the scope.
 
     Returns
     -------

@@ -97,7 +97,7 @@ def check_safe(text: str, model: str, names: Collection[str], texts: Collection[
     names : collection of str
         The columns there are.
     texts : collection of str, optional
-        Those of them that are not numbers, which arithmetic would repeat.
+        Columns that are not numbers, which arithmetic would repeat.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def _too_much(node: ast.AST, texts: Collection[str]) -> bool:
 
 
 def _is_text(node: ast.expr, texts: Collection[str]) -> bool:
-    """Return True if an expression may be text: a quoted one, a column of text, or a function of these."""
+    """Return True if an expression may be text: a quoted one, a column of text, or a function of text."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.Name):
@@ -241,7 +241,6 @@ def _small(node: ast.expr, most: int) -> bool:
 
 
 def _options(call: ast.Call, function: str) -> dict[str | None, ast.expr]:
-    """Return the options of a spline, by name."""
     placed: dict[str | None, ast.expr] = dict(zip(ARGUMENTS[function], call.args[1:], strict=False))
     return {**placed, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg != "x"}}
 

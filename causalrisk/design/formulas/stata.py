@@ -103,7 +103,6 @@ def from_treatment(text: str) -> str | None:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Variables and the word after a comma."""
     variables, _, word = text.partition(",")
     return variables.strip(), word.strip()
 

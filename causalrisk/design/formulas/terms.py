@@ -105,7 +105,7 @@ def with_calls_told(code: str, told: Mapping[str, str]) -> str:
     code : str
         A Python expression.
     told : mapping of str to str
-        Calls, as `ast.unparse` writes them, and what stands in their place.
+        Calls, as `ast.unparse` writes them, and their replacements.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def in_formula(name: str) -> str:
 
 
 def unquoted(text: str, names: Iterable[Any]) -> list[str]:
-    """List the columns that stand in a formula without the Q() that their names need.
+    """List the columns of a formula that lack the Q() that their names need.
 
     Parameters
     ----------
