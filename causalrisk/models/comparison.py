@@ -160,7 +160,7 @@ class ComparisonResults:
         Returns
         -------
         DataFrame
-            The rows; their standard errors are those of the shared resamples.
+            A row an estimator; standard errors are of the shared resamples.
         """
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
         kind = "given" if self._data.given_resamples else self._data.records[0].bootstrap

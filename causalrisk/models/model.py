@@ -88,7 +88,7 @@ class CausalModel(metaclass=Advising):
     design : Design
         The data on the estimation sample.
     options : ModelOptions
-        What is estimated.
+        Options of the models and the estimand.
     """
 
     spec: ClassVar[Specification]
@@ -647,7 +647,6 @@ class JRE(CausalModel):
             raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
 
     def _results(self, record: FitRecord) -> CausalResults:
-        """Wrap a record with the IPWRA fit it started from."""
         return JREResults(self, record, self._start(start_record(record)))
 
     def _start(self, record: FitRecord) -> CausalResults:

@@ -117,7 +117,7 @@ class PooledResults:
         Returns
         -------
         DataFrame
-            Columns 0 and 1, a row a parameter. Those of ratios are transformed from the logarithmic scale.
+            Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
         check_alpha(alpha)
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
@@ -147,7 +147,7 @@ class PooledResults:
 
         Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
         "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
-        Those of ratios are on the logarithmic scale.
+        The columns of ratios are on the logarithmic scale.
         """
         pooled = self._pooled
         variances = [np.diag(matrix) for matrix in (pooled.within, pooled.between, pooled.total)]
@@ -169,7 +169,7 @@ class PooledResults:
         Returns
         -------
         ResultSummary
-            As that of a fit.
+            Summary like a fit's.
         """
         return summarize_pooled(
             self._records[0],
@@ -377,7 +377,7 @@ def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
 
 
 def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:
-    """Return parameters as they are reported, from their values where effects are differences, and the derivatives."""
+    """Return parameters on the reported scale, and the derivatives of the transformation."""
     scale, effects = record.options.effect_scale, len(values) - record.design.n_arms
     reported = np.r_[scale.report(values[:effects]), values[effects:]]
     return reported, np.r_[scale.report_slope(values[:effects]), np.ones(record.design.n_arms)]

@@ -27,21 +27,21 @@ def save(results: Any, path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     results : CausalResults
-        What `fit` returned.
+        Results of `fit`.
     path : str or path
         Where to write.
 
     Returns
     -------
     Path
-        Where they are.
+        Path of the file.
 
     Raises
     ------
     UnavailableError
         If the results hold something that cannot be pickled.
     OptionError
-        If the path is that of a file of the scan that they are of.
+        If the path is a file of the scan that was fitted.
     """
     design = results.model.design
     if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
@@ -125,7 +125,7 @@ def read_stamp(version: str) -> Stamp:
     Returns
     -------
     Stamp
-        That of this version.
+        The stamp of this version.
 
     Raises
     ------
@@ -153,5 +153,4 @@ def stamped(thing: Any) -> tuple[Any, ...]:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Numbers of a version; a suffix such as rc1 is left out."""
     return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]
