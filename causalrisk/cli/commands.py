@@ -415,7 +415,6 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 
 
 def _as_spelt(name: str, known: Iterable[str]) -> str:
-    """Return a name, typed in any case, as it is spelt; one that is not known as it is."""
     return {word.casefold(): word for word in known}.get(name.casefold(), name)
 
 
