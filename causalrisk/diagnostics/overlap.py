@@ -163,7 +163,7 @@ class Counts:
     def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
         """Return the counts of a block, given the thresholds of the arms."""
         weights = held(rows, np.arange(len(rows.arm))) * rows.units
-        above = weights > threshold[rows.arm] * rows.units  # none where the threshold is not known
+        above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
 
         def by_arm(values: Array) -> Array:
             return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)

@@ -62,7 +62,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
                 at = _refit(record, options)
-        except UnavailableError:  # of a scan, whatever the limits
+        except UnavailableError:  # a scan refuses it under any limits
             raise
         except CausalRiskError as error:
             failed = {**empty, "note": " ".join(str(error).split())}
