@@ -17,7 +17,7 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
-NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
+NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
@@ -42,7 +42,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
-        if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
+        if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
             record = dataclasses.replace(record, robust=robust_covariance(record, False))
         try:
             record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))

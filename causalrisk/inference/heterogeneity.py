@@ -98,7 +98,7 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     stacked, moved = np.stack(means), np.stack(influence, axis=1)
     if not groups:
         return Projection(stacked[1:] - stacked[0], moved[:, 1:] - moved[:, :1])
-    if scale is not DIFFERENCE:  # a mean of zero is no small number, whose ratio would be a large one
+    if scale is not DIFFERENCE:  # a mean of zero to rounding is put on zero: a ratio to it would be a large number
         overall = np.abs(record.estimate.params[-sample.n_arms :])[:, None]
         stacked = scale.on_bounds(stacked, RELATIVE_ROUNDING * overall)
     jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
@@ -152,7 +152,7 @@ def _bootstrapped_groups(
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
-OWN = "fit"  # whose seed
+OWN = "fit"  # rng="fit" takes the seed of the fit
 
 
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:

@@ -108,6 +108,7 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
     ----------
     .. [1] Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
     """
+    # Ties count half, so that a discrete distribution about its estimate has no bias to correct.
     share = ((values < estimate).mean(axis=0) + (values <= estimate).mean(axis=0)) / 2
     z0 = ndtri(share)[:, None]
     z = ndtri([alpha / 2, 1 - alpha / 2])

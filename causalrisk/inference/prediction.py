@@ -17,7 +17,7 @@ from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
-STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # of other packages
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
 BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
 
@@ -85,7 +85,7 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
     treat = frame[design.treat_name]
     levels = treat.unique()
     position = design.arm_named(levels[0]) if len(levels) == 1 else None
-    if position is None or isinstance(design, ScannedDesign):  # whose rows are not known by their labels
+    if position is None or isinstance(design, ScannedDesign):  # a scan does not know its rows by labels
         return
     if treat.index.isin(design.index[design.arm == position]).all():
         return

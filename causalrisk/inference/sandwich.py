@@ -63,6 +63,8 @@ def sandwich(
 
 
 def _products(frequency: bool, rows: BlockInfluence) -> Array:
+    # A frequency weight repeats the square of a row; a probability weight multiplies its influence, which is then
+    # squared.
     return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
 
 
