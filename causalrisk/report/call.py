@@ -122,7 +122,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
                 given[field.name] = repr(value)
         if len(record.joint.replicates.failures) != own.n_drawn:
             given["replicates"] = "replicates"
-        if record.boot is None and record.bootstrap == "stratified":  # the replicates too
+        if record.boot is None and record.bootstrap == "stratified":  # its replicates are stratified
             given["bootstrap"] = repr(record.bootstrap)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
     given["rng"] = f"{module}{seed_text(record.seed)}"

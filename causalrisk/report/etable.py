@@ -242,7 +242,7 @@ def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
 
 def _statistics(res: Any, row: pd.Series) -> dict[str, str]:
     single, found = "imputations" not in row, {key: str(row[key]) for key in STATISTICS if key in row}
-    with contextlib.suppress(UnavailableError):  # an estimator without weights
+    with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
         if single and res._record.used_weight_fit is not None:
             found["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
     return found

@@ -94,6 +94,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.chmod(part, target.stat().st_mode & 0o777)
             yield stream
             stream.flush()
+            # On the disk before it takes the old file's place: else a crash could leave an empty file under the name.
             os.fsync(stream.fileno())
         os.replace(part, target)
     except OSError as error:

@@ -17,12 +17,12 @@ from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import TOTAL_WEIGHT, count, joined
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-SOME_LEFT = 2 / 3  # effective rows over rows
+SOME_LEFT = 2 / 3  # effective n over n
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
-MOVES, MOVES_MUCH = 0.25, 1.0  # standard errors
-ONE_ROW = 0.25  # standard errors; twice that is much
-ONE_CLUSTER = 3  # times what one of the clusters moves the effect by on average
+MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
+ONE_ROW = 0.25  # move of the effect by one row in standard errors; twice as much is bad
+ONE_CLUSTER = 3  # move of the effect by one cluster over the average of all clusters
 FAILED = 0.01
 
 
@@ -103,7 +103,7 @@ def read_overlap(
     verdict, word = GOOD, "good"
     if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # where the fit warns
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # the limits at which the fit warns
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([

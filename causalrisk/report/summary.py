@@ -41,7 +41,7 @@ from causalrisk.report.wording import (
 
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
-BYTES, EASY = 56.0, 1e9  # of a row and column of the designs in a fit in memory; what fits easily
+BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 NOTE_JOINT = (
     "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
     "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
@@ -265,7 +265,7 @@ def _arms_table(record: FitRecord) -> TableContent:
     }
     if record.design.weight_type != "probability":
         del columns["survey", "n"]
-    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know it
+    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know the largest weights in their order
         del columns["weight in", "top 1%"]
     widths, cells = zip(*columns.values(), strict=True)
     header = tuple(zip(("", "By arm"), *columns, strict=True))

@@ -25,7 +25,7 @@ from causalrisk.report.tables.paper import PaperTable
 from causalrisk.report.tables.table import TableContent
 
 INDENT = "  "
-MOST_LEVELS = 200  # of a variable, a row each
+MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
 Cells = Callable[[Covariate], list[str]]
 

@@ -24,7 +24,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # after a line end it would be read as its optional argument
+    "[": "{[}",  # after a line end LaTeX would read "[" as an optional argument
     "*": "{*}",
 }
 

@@ -24,7 +24,7 @@ from causalrisk.report.tables.columns import (
 )
 from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
 
-RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
+RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
 LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
 
 

@@ -13,11 +13,11 @@ from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.files import write_whole
 from causalrisk.report.tables.columns import flat
 
-POINTS = 9  # size of the type
+POINTS = 9  # size of the font
 FONT = "Times New Roman"
-INCHES, MARGINS = 0.072, 0.16  # of a character, and of the sides of a cell
-PORTRAIT, LANDSCAPE = 6.5, 9.0  # inches of a line
-THICK, THIN = "12", "4"  # of a rule, in eighths of a point
+INCHES, MARGINS = 0.072, 0.16  # widths of a character, and of the sides of a cell
+PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
+THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
 
 
 @dataclass(frozen=True)
