@@ -113,7 +113,7 @@ def _settings(file: Path) -> dict[str, Any]:
     """Read the settings of a study."""
     try:
         found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:  # of the decoder, too
+    except ValueError as error:  # also raised by the decoder
         found = error
     if isinstance(found, dict) and "entropy" in found:
         return found

@@ -27,7 +27,7 @@ from causalrisk.simulation.population import Design
 from causalrisk.simulation.results import StudyResults
 from causalrisk.simulation.store import Store
 
-LOOK = 0.2  # seconds
+LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or type  n_jobs=1  to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
