@@ -266,7 +266,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
             f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
             "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
         ) from error
-    except ValueError as error:  # of pandas' parser, of the decoder, of pyarrow
+    except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
         kind = "CSV in UTF-8" if path.suffix == ".csv" else "Parquet"
         raise DesignError(f"{where} cannot be read as {kind}: {error}\n{CHECK}.") from error
     if path.suffix not in SUFFIXES:
