@@ -91,6 +91,7 @@ class ClassifierModel(PropensityModel):
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
+            # The caller's classifier is not changed by a fit.
             fitted = copy.deepcopy(self.classifier)
             if self.takes_weights:
                 fitted.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
@@ -109,6 +110,7 @@ class ClassifierModel(PropensityModel):
                 f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
                 "of exactly 0 or 1, so no weight exists.\nType  clip=(0.01, 0.99), or regularise the classifier."
             )
+        # Scores of 0 come here only with limits, to which they are clipped later; their log odds have to be finite.
         bounded = np.clip(scores, 1e-12, 1.0)
         return np.log(bounded[:, 1:] / bounded[:, :1]).T.ravel()
 

@@ -17,9 +17,9 @@ TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
 SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
-CUT_VALUES = 512  # at which rows are counted in one pass for Crump's cut
-CUT_TOLERANCE = 1e-12  # relative, by which a cut that was found again may differ
-ALMOST = 1 - 1e-9  # rounding error of an effective n
+CUT_VALUES = 512  # values at which a pass counts the rows for Crump's cut
+CUT_TOLERANCE = 1e-12  # relative difference of values that are the same cut
+ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
@@ -89,13 +89,14 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
+    # Relative to the heaviest, so that squares of extreme weights do not overflow.
     if np.isfinite(heaviest) and heaviest:
         relative /= heaviest
-    else:  # of rows that weigh nothing at all, a block of others, each counts alike
+    else:  # a block of rows without weight, or infinite weights: rows at the largest count alike
         relative = (relative == heaviest).astype(float)
     held, top = units * relative, top_count(n)
     total = held.sum()
-    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each stands for an observation at the least
+    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each row is at least one observation
     few = few[np.argsort(-relative[few], kind="stable")]
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
@@ -140,6 +141,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
         The summary of all; `top_share` is NaN, since it takes the weights in their order.
     """
     heaviest = max(part.heaviest for part in parts) or 1.0
+    # The largest weight over its share is the total; all relative to the heaviest, so that nothing overflows.
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
     alone = np.array([part.alone_total for part in parts])
@@ -248,7 +250,7 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 def inverse_sum(scores: Array) -> Array:
     """Variance cost of a row: sum over the arms of its inverse propensity scores, (K, n) -> (n,)."""
-    with np.errstate(divide="ignore"):  # a score of zero to the last digit costs without end
+    with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
 

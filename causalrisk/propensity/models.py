@@ -340,7 +340,7 @@ class CalibratedModel(LikelihoodModel):
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm by its own model; towards everybody they need not add up to one over several arms."""
         if self.toward is not None:
-            others, toward = np.split(softmax(eta), [1])[::-1]  # the log odds are against that arm
+            others, toward = np.split(softmax(eta), [1])[::-1]  # log odds are against the target arm
             return np.insert(others, self.toward, toward[0], axis=0)
         own = expit(eta)
         return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
@@ -495,7 +495,7 @@ class ClippedModel(PropensityModel):
             clipped = np.clip(own, self.low, self.high)
         else:
             own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
-            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's
+            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's probability
             low, high = np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
             clipped = np.clip(own, low, high)
         return clipped, clipped != own

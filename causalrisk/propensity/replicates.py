@@ -284,6 +284,8 @@ class ShiftFactors:
             Singular values left out, relative to the largest.
         """
         factors = [triangular_factor(of_term) for of_term in self.K_b]
+        # The tilt is the same under all replicates: a row of ones, of the weight of n rows, keeps it among the
+        # combinations.
         always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
         _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, *factors])))
         kept = directions[: int((values > tolerance * values[0]).sum())].T.copy()
@@ -468,6 +470,8 @@ class BlockwiseWeights:
         measure = np.broadcast_to(at.measure, self.counts.shape)
         varying = not self.model.target.separable
         for j, _, block in self.blocks():
+            # A variance as mean square less squared mean loses no digits about the resample's own weights, which are
+            # near the mean.
             x, n_rep = block.excess - at.excess[:, [j]], max(self.gammas[j].shape[1], 1)
             of_each = np.full(x.shape[1], 1 / n_rep)
             of_excess[:, j] += x @ of_each

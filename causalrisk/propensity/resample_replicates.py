@@ -29,7 +29,7 @@ from causalrisk.propensity.replicates import (
 from causalrisk.propensity.row_weights import ImportanceWeights
 from causalrisk.propensity.weights import WeightFit
 
-NEGLIGIBLE = 1e-12  # part of a sum of squares, relative to the largest, that is left out of the objective
+NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
 
 class ResampleReplicates(Protocol):
@@ -194,8 +194,8 @@ class NestedReplicates(BlockwiseReplicates):
 def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:
     """Bound from below how many combinations of exp(columns @ delta) matter, with delta of shape (S, B).
 
-    Those are about the monomials of the Taylor series, in as many variables as there are columns without the constant;
-    of the last degree that is not negligible some may be.
+    Their number is about that of the monomials of the Taylor series, in as many variables as there are columns without
+    the constant; of the last degree that is not negligible some may be.
     """
     size, variables = float(np.sqrt((delta**2).sum(axis=0).mean())), max(len(delta) - n_terms, 1)
     degree = 0

@@ -50,6 +50,7 @@ class ImportanceWeights:
     def part(self, rows: slice) -> ImportanceWeights:
         """Return the weights of some of the rows."""
         tilt = self.tilt[rows]
+        # One array stays one: `measure is tilt` says that there is no target frame.
         return ImportanceWeights(self.excess[rows], tilt, tilt if self.measure is self.tilt else self.measure[rows])
 
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
@@ -240,5 +241,5 @@ class KeptWeights(RowWeights):
 
 
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
-    """Derivatives by the coefficients, shape (n, L q), from derivatives by the predictors, shape (L, n, 1)."""
+    """Return derivatives by the coefficients, shape (n, L q), from derivatives by the predictors, shape (L, n, 1)."""
     return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])

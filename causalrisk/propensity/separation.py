@@ -66,6 +66,7 @@ def find_separation(fit: WeightFit) -> Separation | None:
         return None
     rows = np.zeros(len(observed), dtype=bool)
     rows[observed] = (signed @ direction > MARGIN).any(axis=0)
+    # Of several arms the largest coefficient of each column, for the message to name each term once.
     strength = np.abs(direction.reshape(-1, columns.shape[1])).argmax(axis=0)
     return Separation(rows, direction.reshape(-1, columns.shape[1])[strength, np.arange(columns.shape[1])])
 

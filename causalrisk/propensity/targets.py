@@ -14,9 +14,9 @@ from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of
 
-LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
+LEAST = 1e-300  # least probability in a tilt, whose logarithm and inverse are finite
 NOBODY = "zero at every score: nobody is in the population"
-STEP = 1e-6  # of the numerical derivative of a tilt given as a function
+STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a function
 
 
 class Target(ABC):
@@ -167,6 +167,7 @@ class FunctionTarget(TiltTarget):
     def tilt_slopes(self, p: Array) -> Array:
         """Return the derivative by central differences inside (0, 1); zero where no score is next to it."""
         e = p[1]
+        # Relative to the smaller probability, so that both points lie inside (0, 1).
         step = STEP * p.min(axis=0)
         above, below = e + step, e - step
         rise = self._values(above) - self._values(below)

@@ -97,6 +97,7 @@ class WeightModel:
         inverse = self.propensity.inverse(gamma[:cut], own, information)
         if self.membership is None:
             return inverse
+        # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
         share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
         of_frame = None if whole is None else whole.membership
         beside = self.membership.inverse(gamma[cut:], s, of_frame)
@@ -138,6 +139,7 @@ class WeightModel:
         if measure is tilt:
             tilt = tilt / means.mean_measure
             return ImportanceWeights(excess / means.mean_measure, tilt, tilt)
+        # A frame divides weights by the mean density ratio and its tilt by the mean tilt, so the excess is formed anew.
         shifted = tilt / means.mean_tilt
         return ImportanceWeights((excess + tilt) / means.mean_measure - shifted, shifted, measure / means.mean_measure)
 
