@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.linalg import Array
 
-CUTS = 4096  # distinct values kept of a column that comes in blocks, and cuts about in their place where it has more
-HEAVY = 4  # times the weight between two cuts: a value that weighs so much is a cut
+CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
+HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ _ENTRIES = (
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
-LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that say its link too
+LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that imply its link
 OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
     ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
 )

@@ -17,10 +17,10 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
-IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+IN_CACHE = 4096  # rows of a block that stays in the processor's cache
 _ONES: WeakValueDictionary[int, Array] = WeakValueDictionary()
-UNDER_RESAMPLES = 1024  # the same, where arrays have a column for each of a block of resamples
-NUMBERS_IN_CACHE = 131_072  # of one array
+UNDER_RESAMPLES = 1024  # rows of a block that does, of arrays with a column for each resample of a block
+NUMBERS_IN_CACHE = 131_072  # numbers of an array that stays in the cache
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
@@ -100,6 +100,8 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
         shift[constant] = 0.0
         _subtract(columns, shift, constant)
     factor = _orthonormalise(columns, root, total)
+    # Solving by R loses orthogonality in proportion to the condition number; a second pass begins from columns that are
+    # nearly orthonormal.
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
     return Basis(columns, factor, shift, constant)
@@ -160,6 +162,8 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
     if constant is not None:
+        # The first row of the triangle is along the ones: it holds the means times `unit`, and centring takes it
+        # away from all columns but the constant.
         shift = (origin + triangle[0, 1:] / unit) / origin[constant]
         shift[constant] = 0.0
         columns = np.vstack([np.zeros((1, p)), triangle[1:, 1:]])
@@ -241,6 +245,7 @@ def spectral_equations(gram: Array) -> Array:
     factors = _factors(squares)
     if factors is not None:
         return np.concatenate([factors.lower.transpose(0, 2, 1), factors.inverse @ products], axis=2)
+    # Eigenvectors also serve where Cholesky does not: a direction without information gives an equation of zeros.
     values, vectors = np.linalg.eigh(squares)
     roots = np.sqrt(np.clip(values, 0, None))[:, :, None]
     turned = vectors.transpose(0, 2, 1)
@@ -292,6 +297,7 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
         found = factors.inverse.transpose(0, 2, 1) @ (factors.inverse @ right.T[:, :, None])
         return found[:, :, 0].T, np.zeros(len(squares), dtype=bool)
     values, vectors = np.linalg.eigh(squares)
+    # The negated ">" is true of zeros, which stand for a matrix that is not finite.
     singular = ~(values[:, 0] > values[:, -1] * (matrices.shape[1] * 1e-14))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.einsum("mij,im->mj", vectors, right) / values
@@ -369,6 +375,7 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
     triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))
     diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
     singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
+    # One singular matrix would make LAPACK refuse the whole stack.
     left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
     return left, triangle[:, :p, p], np.asarray(singular)
 

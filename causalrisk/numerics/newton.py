@@ -107,6 +107,7 @@ def information(columns: Array, pairs: Array | None, curvature: Curvature, weigh
 def weighted_products(columns: Array, values: Array, weights: Array) -> Array:
     """Sum of columns (n, k) times values (n, m) times weights (n, m), shape (k, m); the values of (n, 1) are shared."""
     if values.shape[1] < weights.shape[1]:
+        # All columns of weights share the values: one product of matrices, without an array of shape (n, m).
         return (columns * values).T @ weights
     return columns.T @ (weights * values)
 
@@ -280,12 +281,14 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
         before = gamma[:, active]
+        # A start that all share, of shape (L q, 1), is evaluated once rather than m times.
         at = rows.sums(before if iteration > 1 else start)
         step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         gamma[:, active] += rows.damped(step, before)
         done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
+        # Basis columns have mean square one, so a coefficient of a thousand means odds of exp(1000): it ran away.
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
         failed = ~done & (lost | (iteration == MAX_ITERATIONS))
@@ -445,6 +448,7 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
     The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
     fits = maximize(rows, start.reshape(len(start), -1))
+    # Separated and singular fits have no maximum that shorter steps could find.
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits

@@ -26,8 +26,8 @@ from causalrisk.numerics.memory import free_memory, keep_freed_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
-FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
-WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # what this thread works on
+FOLLOWER, LOOK = "follows its parent", 0.5  # name of a thread in joblib's workers; seconds between its looks
+WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # asked by this thread's work
 
 
 def chosen_backend() -> Any:

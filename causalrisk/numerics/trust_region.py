@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from causalrisk.numerics.linalg import Array, triangular_systems
 
 MAX_STEPS, CORRECTIONS, BISECTIONS = 200, 8, 60
-STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns: Newton steps shrink quadratically
-NEGLIGIBLE = 1e-14  # foretold decrease of an objective, relative to its value, that is rounding error
-ROUNDING = 1e-13  # the same of the difference of two values
+STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
+NEGLIGIBLE = 1e-14  # predicted decrease of an objective, relative to its value, that is rounding error
+ROUNDING = 1e-13  # difference of two values of an objective, relative to them, that is rounding error
 CORRECTED = 1e-3  # a correction this much smaller than its step ends the corrections
-REJECTED, POOR, GOOD = 1e-4, 0.25, 0.75  # decreases relative to the foretold ones
+REJECTED, POOR, GOOD = 1e-4, 0.25, 0.75  # actual decreases over predicted ones
 CONVEX = 1e-9  # least eigenvalue of a Hessian that is positive definite, relative to the equations' Gram matrix
 
 
@@ -177,6 +177,8 @@ class QuadraticModels:
 
     def _at_radius(self, values: Array, radius: Array) -> Array:
         """Minima on the sphere, by bisection of the multiple of the identity that is added; along the eigenvectors."""
+        # Just above the multiple at which the least eigenvalue becomes zero and the step infinite; at the upper end
+        # every eigenvalue is large enough for a step within the radius.
         least = np.maximum(-values[:, 0], 0.0) * (1 + 1e-12)
         low, high = least, np.maximum(np.linalg.norm(self.gradient, axis=1) / radius - values[:, 0], least)
         for _ in range(BISECTIONS):
@@ -236,6 +238,7 @@ def _minimize(objectives: Objectives, theta: Array) -> Minima:
     minimum, degenerate = np.zeros((2, m), dtype=bool)
     active, steps = np.arange(m), 0
     at = objectives.expand(theta)
+    # In whitened coordinates steps have the units of the residuals, whose length is the root of the objective.
     radius = np.sqrt(np.maximum(at.value, np.finfo(float).tiny))
     while active.size and steps < MAX_STEPS:
         steps += 1

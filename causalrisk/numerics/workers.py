@@ -22,9 +22,9 @@ from causalrisk.numerics.parallel import chosen_backend, driven, in_threads, job
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD, AHEAD_HERE = 2, 8  # items given out for each thread of a cluster; and for each of our own, where they are small
+AHEAD, AHEAD_HERE = 2, 8  # items given out ahead for each thread of a cluster; of our own, where they are small
 SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
-CARRIED = 2**20  # bytes of a function that goes to a cluster with every item
+CARRIED = 2**20  # bytes up to which a function goes to a cluster with every item
 LOOK = 1.0  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
 ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
@@ -138,7 +138,7 @@ def active_client() -> Any:
     distributed = sys.modules.get("distributed")
     try:
         return None if distributed is None else distributed.default_client()
-    except ValueError:  # there is none
+    except ValueError:  # raised where there is no client
         return None
 
 
@@ -197,7 +197,7 @@ def on_cluster(
         while waiting:
             yield from _result(client, *waiting.popleft(), remedy)
     finally:
-        with suppress(OSError):  # of a scheduler that has gone since
+        with suppress(OSError):  # raised where the scheduler has gone
             if client.status == "running":
                 client.cancel([future for future, _ in waiting])
 
@@ -239,7 +239,7 @@ def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
             f"a process that takes too much memory.\n{remedy}"
         ) from error
     except CancelledError as error:
-        if future.status == "error":  # given up by a worker that closes, and wanted
+        if future.status == "error":  # cancelled by a worker that closes, while the result is wanted
             future.retry()
             return _result(client, future, name, remedy)
         raise _lost(client) from error
