@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design.rank import Dependence, check_magnitude, dependences, factor_facts, note_columns
 from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 
-ROWS_A_COLUMN = 4  # in each arm of a block, at the least, so that factors are smaller than what they are made of
+ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ColumnMoments:
         """For each arm, rows that have the inner products of the columns, shape (r, p)."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
-            rows[:, (low == 0) & (high == 0)] = 0.0  # not what is left when the origin is added
+            rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero, where adding the origin leaves rounding error
         return found
 
     def within_arms(

@@ -24,7 +24,7 @@ from causalrisk.design.formulas.terms import coded_names, in_formula, uses
 from causalrisk.design.moderators import data_on_sample, shown_levels
 from causalrisk.errors import DesignError, OptionError
 
-PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # of an indicator, whose name says it all
+PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20
-WHOLE = 2.0**53  # below which a float has all digits of a whole number
+WHOLE = 2.0**53  # floats below this have all digits of a whole number
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
         shown = tuple(_shown(level, digits) for level in raw)
         if len(set(shown)) == len(raw):
             return shown
-    return tuple(map(repr, raw))  # 1 and "1"
+    return tuple(map(repr, raw))  # tells 1 from "1"
 
 
 def _shown(level: Any, digits: int) -> str:

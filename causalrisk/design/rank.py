@@ -221,9 +221,11 @@ class _Span:
         if not self.norms[j]:
             return direction
         length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
+        # Clearly independent, without least squares: the residual is longer than any rounding error.
         if length > NEAR and not full:
             return None
         shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        # Each column of the combination carries its own rounding error, as many times as it is in it.
         if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
             return None
         shares[np.abs(shares) < ROUNDED] = 0.0

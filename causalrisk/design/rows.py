@@ -21,8 +21,8 @@ WEIGHT_WORDS = {
     "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
                     "pweight", "pweights", "sampling", "survey", "var_weights"},
 }  # fmt: skip
-EXACT = 2.0**53  # up to which a float holds every whole number
-SMALLEST_SHARE = 1e-100  # of a mean weight; the square of a smaller one is no number
+EXACT = 2.0**53  # floats up to this hold every whole number
+SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -245,6 +245,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
     """
     if weight_type != "probability":
         return weights
+    # By the largest first: the sum of huge weights would overflow.
     scaled = weights / weights.max()
     scaled = scaled / scaled.mean()
     check_smallest(weights.min(), weights.max(), scaled.min(), name)

@@ -9,8 +9,8 @@ import pandas as pd
 from causalrisk.errors import DesignError
 from causalrisk.numerics.memory import memory
 
-SUMS = 6  # matrices of a resample (or a cluster) at a time: of a block, of those before, and on their way to the steps
-COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
+SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
+COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
 
 
 def check_size(rows: int, columns: int, what: str) -> None:

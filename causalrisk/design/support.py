@@ -18,8 +18,8 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, row_blocks
 
 Encoder = FormulaEncoder | ArrayEncoder
-SHOWN = 5  # causes in a message
-SIDE = 1e-8  # of the largest value of a combination of columns: how far rounding takes others below zero
+SHOWN = 5  # causes named in a message
+SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def supported(
     lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
     return Matrices(
         X=X,
-        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, and one basis of it
+        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
         outcome=given.outcome.keeping(keep),
         propensity=given.propensity.keeping(keep_z),
         dropped=tuple(dict.fromkeys([*given.dropped, *lost])),

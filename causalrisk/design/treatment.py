@@ -16,9 +16,9 @@ from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
 CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
-NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
-NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # "none", "0 daily", "no drug"
-MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words, not levels
+NEGATIONS = ("no", "non", "not", "un", "without")  # as in nonsmoker, not treated, untreated
+NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # as in "none", "0 daily", "no drug"
+MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words for missing values, not levels
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -194,7 +194,7 @@ def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any
 
 def _python(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, pd.Interval):  # of pandas.cut; nobody types pd.Interval(0, 10)
+    if isinstance(value, pd.Interval):  # made by pandas.cut; nobody types pd.Interval(0, 10)
         return str(value)
     whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
     return int(value) if whole else value

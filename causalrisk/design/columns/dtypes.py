@@ -28,7 +28,7 @@ from causalrisk.design.columns.numbers_as_text import (
 from causalrisk.errors import DesignError
 
 SHOWN = 8
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # whoever writes to a column gets a copy of it
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:

@@ -40,10 +40,10 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
         told apart.
     """
     known = [str(n) for n in names]
-    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # a column inside of other text
+    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
     near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
-    if separator is not None:  # a file with another separator, read as if it had commas
+    if separator is not None:  # a file with another separator was read as if it had commas
         return (
             f"The only column is {known[0]!r}. Type  pd.read_csv(..., sep={separator!r})  to read the file, or save it "
             "with commas."

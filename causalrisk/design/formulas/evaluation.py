@@ -26,9 +26,9 @@ from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-MOST_TERMS = 10_000  # that * and ** may be written out to
+MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
-MANY_TERMS = 100  # beyond which a formula that is too deep has too many terms, not too many parentheses
+MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
 _readers_without_trust = 0
 
 
@@ -220,7 +220,7 @@ def _around_number(error: patsy.PatsyError, text: str) -> str | None:
 
 
 def _not_text(given: Any, model: str) -> TypeError:
-    own = getattr(getattr(given, "model", given), "formula", None)  # of a model or results of statsmodels
+    own = getattr(getattr(given, "model", given), "formula", None)  # a model or results of statsmodels have one
     example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
     example = f'"{own}"' if isinstance(own, str) else example
     if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
@@ -394,7 +394,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
         raise _failed(error, formula, scope) from error
     except CausalRiskError:
         raise
-    except CANNOT as error:  # of a spline or a contrast
+    except CANNOT as error:  # raised within a spline or a contrast
         raise cannot(error, formula, scope) from error
 
 

@@ -57,9 +57,9 @@ NUMPY = {
 }
 LARGEST_POWER = 100
 LARGEST_NUMBER = 1e100
-MOST_KNOTS = 100  # and degrees of freedom, of a spline
+MOST_KNOTS = 100  # knots or degrees of freedom of a spline
 WIDEST = 1_000  # columns of a formula, levels not counted
-ARGUMENTS = {  # of splines, after what they are of
+ARGUMENTS = {  # arguments of splines after the data
     "bs": ("df", "knots", "degree"),
     "cr": ("df", "knots"),
     "cc": ("df", "knots"),
