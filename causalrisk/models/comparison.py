@@ -282,10 +282,10 @@ def compare(
     """
     models = chosen_models(estimators)
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
-    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # a Generator is advanced once
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
-    caller = sys._getframe(2)  # past the keyword check
+    caller = sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
     design = design_from_formula(
         formula,
         data,

@@ -211,7 +211,7 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        given, caller = locals(), sys._getframe(2)  # past the keyword check
+        given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
         data = as_scan(data)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         design = make(

@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     content = Path(path).read_bytes()
     try:
         results = pickle.loads(content)
-    except CausalRiskError:  # of a newer version
+    except CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
         raise DesignError(
