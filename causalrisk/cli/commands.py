@@ -244,9 +244,9 @@ def run(arguments: Sequence[str]) -> int:
         return FAULT
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # the reader, head say, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # a full disk
+    except OSError as error:  # for example on a full disk
         print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_INPUT

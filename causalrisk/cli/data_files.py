@@ -35,7 +35,7 @@ WORDS = {
     "None",
     "none",
     "NONE",
-}  # what stands for a missing number; in a column of texts these are texts
+}  # words for a missing number; in a column of texts they are texts
 FLAGS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 
 
