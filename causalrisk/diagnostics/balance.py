@@ -199,20 +199,20 @@ def balance(
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
-        If the estimator uses no propensity score, or a fit to a scan is asked for what goes by rows.
+        If the estimator uses no propensity score, or a fit to a scan is asked for `also` or `by`, which go by rows.
 
     Notes
     -----
-    Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
+    Definitions are as documented by R's cobalt [1]_. Differences of means are divided by a standard
     deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
-    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC that of the arm that is the
-    target; for the overlap population and functions of the score that of all rows after weighting; within a group, of
-    the group. Differences of binary columns are raw by default there too. Variance ratios are treated over control and
-    are not defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences
-    below 0.1 are usually taken as balanced.
+    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC the target arm's; for the
+    overlap population and functions of the score the one of all rows after weighting; within a group, the group's.
+    Differences of binary columns are raw by default there too. Variance ratios are treated over control and are not
+    defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences below 0.1
+    are usually taken as balanced.
 
-    Of a scan (`causalrisk.scan`) the numbers are worked out from sums over its blocks, in one pass, in one more for
-    `interactions`, and in one more where a column has more than 4096 distinct values: its KS is then the largest
+    For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass, one more for
+    `interactions`, and one more where a column has more than 4096 distinct values: its KS is then the largest
     distance at about 4096 of them, evenly spread in weight. Between two there may be a larger one;
     ``table.attrs["KS short by"]`` bounds by how much. `also` and `by` go by rows and are refused.
 

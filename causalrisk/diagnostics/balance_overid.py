@@ -107,9 +107,9 @@ def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
 def balance_test(record: FitRecord) -> BalanceTest:
     """Test that the propensity model balances its columns.
 
-    The conditions that weighting balances each column (the constant too) are tested beside the score of the logit,
-    which determines the coefficients. A small p-value says that the model is wrong; a large one does not say that
-    it is right, nor that nothing was left out.
+    Moment conditions, that weighting balances each column (the constant too), are tested together with the score of
+    the logit, which determines the coefficients. A small p-value says that the model is wrong; a large one does not say
+    that it is right, nor that nothing was left out.
 
     Returns
     -------

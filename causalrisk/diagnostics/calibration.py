@@ -29,7 +29,7 @@ class CalibrationBins:
     predicted : ndarray, shape (b,)
         Mean prediction, increasing.
     observed : ndarray, shape (b,)
-        Mean of what happened.
+        Observed frequency: the mean outcome of the rows.
     """
 
     n: NDArray[np.intp]

@@ -239,15 +239,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, all under importance weight
-        times probability weight (of mean one), and where there are probability weights "survey n", the effective n by
-        these alone: what is between it and n they cost, what is between it and the effective n overlap does. Further
-        quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common support
-        (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the
-        largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s
-        counts as s. By unit: arm, score of the own arm, weight, and whether it is
-        inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same
-        numbers but for rounding.
+        By arm: n, effective n (Kish), largest weight, shares of the largest and of the 1% largest, all under importance
+        weight times probability weight (of mean one), and where there are probability weights "survey n", the effective
+        n by these alone: from n down to it is their cost, from there down to the effective n the cost of overlap.
+        Further quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common
+        support (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several
+        arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency
+        weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is inside either. Of a scan
+        (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same numbers but for rounding.
 
     Examples
     --------

@@ -147,21 +147,21 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
 
     Notes
     -----
-    All but "risk" are in units of the outcome. The replicates are those of the fit; for an estimator that draws none,
-    those JRE would have drawn with the same seed. AIPW has subtracted the biases under the fitted score, so that what
+    All but "risk" are in units of the outcome. The replicates are the fit's; for an estimator that draws none,
+    the ones that JRE draws with the same seed. AIPW has subtracted the biases under the fitted score, so that what
     is left is how they vary with it. JRE's risk is never above IPWRA's (objective "risk", canonical link).
     """
     return estimator_risks(record).frame(record.design.labels)
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:
-    """Show what each anchor would have given, and which one was chosen (JRE).
+    """Show the effect under each anchor, and the anchor chosen (JRE).
 
     Returns
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of that
+        unit held out; "variance ratio", its square over the first anchor's, and "ratio se", the standard error of this
         ratio over the units; "share", of draws of the ratios from the normal distribution of their errors in which this
         ratio plus half its standard error is the least; whether the optimiser converged; and the one chosen, the
         geometric mean of the anchors by their shares, which has a row of its own.

@@ -336,9 +336,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
-        its "basis"; "E-value" and that of the nearer limit of the interval; "scale" S and the "robustness value",
-        the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval holds
-        zero.
+        its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
+        value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
+        holds zero.
 
     Notes
     -----

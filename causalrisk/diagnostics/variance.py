@@ -31,8 +31,9 @@ def effect_parts(record: FitRecord) -> Array:
     Returns
     -------
     ndarray, shape (3, n, K - 1)
-        What the sampling of the covariates moves at the fitted models; what the outcomes move at the fitted propensity
-        score; and what its estimation moves, through everything it enters. Rows in the order of the sample.
+        Parts of the influence function: of the covariates at the fitted models, of the outcomes at the fitted
+        propensity score, and of the estimation of the score, through everything it enters. Rows in the order of the
+        sample.
     """
     count = len(record.effect_names)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
