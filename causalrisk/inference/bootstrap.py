@@ -1,8 +1,8 @@
 """The bootstrap: blocks of multiplicities through a batched refit, and the standard errors that the resamples give.
 
 Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
-variance, and what the resamples show of a bias is part of its error. They are larger for the choice of the anchor,
-which is kept in resamples.
+variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of the
+anchor, which resamples keep.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class ModelCoefficients:
     ----------
     outcome : tuple of CoefficientTable
         Per arm.
-    propensity : CoefficientTable or None
-        Of the propensity model.
+        propensity : CoefficientTable or None
+        Coefficients of the propensity model.
     """
 
     outcome: tuple[CoefficientTable, ...]

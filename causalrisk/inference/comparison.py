@@ -284,7 +284,7 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
 
-    Both standard errors are those of `fit`.
+    Both standard errors are computed as by `fit`.
     """
     effects, scale = comparison.effects, comparison.records[0].options.effect_scale
     count = len(comparison.effect_names)

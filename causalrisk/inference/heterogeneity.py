@@ -295,8 +295,8 @@ def differences_by(
     -------
     DataFrame
         A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: estimate,
-        std err, z, P>|z| and the limits of the interval. Of a ratio or odds ratio it is the quotient of the two, of a
-        percentage that of the ratios behind them, in percent.
+        std err, z, P>|z| and the limits of the interval. For a ratio or odds ratio the estimate is the quotient of the
+        two, for a percentage the quotient of the underlying ratios, in percent.
 
     Raises
     ------

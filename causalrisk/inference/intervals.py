@@ -308,12 +308,12 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and what the summary prints) uses the standard errors, for a ratio, odds ratio or
-        percentage those of the logarithm of the ratio, transformed; "delta" those of the reported scale, where the
+        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of the
+        logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale, where the
         interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
-        estimate, bias-corrected, also accelerated, or those of the estimates studentized by the robust standard error
-        of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard errors
-        are larger, for the choice of its anchor.
+        estimate, bias-corrected, also accelerated, or quantiles of the estimates studentized by the robust standard
+        error of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard
+        errors are larger, for the choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional

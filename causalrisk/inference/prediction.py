@@ -147,7 +147,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     -------
     Predictions
         With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
-        are indexed by row and arm. Standard errors are those of the mean, from the fit's covariance;
+        are indexed by row and arm. Standard errors are of the mean, from the fit's covariance;
         intervals are symmetric on the scale of the linear predictor.
 
     Examples

@@ -81,8 +81,8 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
     Yields
     ------
     DataFrame
-        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then what there is of
-        "propensity", "weight" and "potential_outcome[...]".
+        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
+        has them, "propensity", "weight" and "potential_outcome[...]".
     """
     if not isinstance(record.design, ScannedDesign):
         yield _in_memory(record).frame(np.flatnonzero(record.design.in_sample), record.design.labels)

@@ -1,7 +1,7 @@
 """Normal tests and intervals from standard errors, on the scale on which an effect is a difference.
 
-A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the limits are
-the exact transformation of those of the logarithm.
+A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the limits
+are exactly the transformed limits of the logarithm.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
     Returns
     -------
     ndarray, shape (d,)
-        Of a ratio, the standard errors of its logarithm.
+        Standard errors; of a ratio, of its logarithm.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(se / scale.report_slope(scale.contrast(effects)))
