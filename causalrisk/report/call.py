@@ -32,8 +32,8 @@ def call_of(record: FitRecord) -> str:
     Returns
     -------
     str
-        Python code that leaves the results in `res`. What has no spelling (a data frame, a function, scores and
-        resamples given as arrays) stands in it by a name, which a comment explains.
+        Python code that leaves the results in `res`. Objects without a spelling (a data frame, a function, scores
+        and resamples given as arrays) get a name, which a comment explains.
     """
     design, lines = record.design, [f"from causalrisk import {record.spec.name}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
@@ -107,7 +107,7 @@ def _plain(level: Any) -> str:
 
 
 def _fit_options(record: FitRecord) -> dict[str, str]:
-    """Return the options of `fit`: the kind of standard errors always, the seed, and what is not the default."""
+    """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
     given = {"cov_type": repr(record.cov_type)}
     if record.boot is not None:
         given["bootstrap"] = repr(record.bootstrap)

@@ -112,7 +112,7 @@ def etable(
 
     Notes
     -----
-    An estimate and what stands below it share a number format, in which the standard error has four significant
+    An estimate and the number below it share a format, in which the standard error has four significant
     digits (and at least two decimals). An average effect has no R-squared. The effective n of an arm is Kish's
     (sum w)^2 / sum w^2 of its importance weights, the reference arm first. Standard errors of a comparison are the
     bootstrap's, as in its `table`.

@@ -52,7 +52,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     Raises
     ------
     OSError
-        Naming the path, if it cannot be written; what was there is still there.
+        If the path, which is named, cannot be written; the former file is unchanged.
     """
     with whole_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)

@@ -79,7 +79,7 @@ def methods(record: FitRecord) -> str:
     Returns
     -------
     str
-        Estimand and population, estimator, models, what was trimmed or clipped, the sample, standard errors, version
+        Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
         and seed. References are named by author and year; the report lists them.
 
     Examples

@@ -51,7 +51,7 @@ def format_number(x: float, digits: int = 7) -> str:
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
     """Choose one number format for numbers in one unit, so that they can be compared by eye.
 
-    In a table of coefficients these are the numbers of a row, in a comparison of estimators those of a column.
+    In a table of coefficients these are the numbers of a row, in a comparison of estimators the ones of a column.
 
     Parameters
     ----------

@@ -153,7 +153,7 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of the three, or the ending of the file is not that of a web page.
+        If an assumption is not one of the three, or the file is not named as a web page.
     """
     check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
@@ -506,7 +506,7 @@ def _ledgers(record: FitRecord) -> Part:
 
 
 def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
-    """Return the assumptions: what the author says, and the questions that are still open."""
+    """Return the assumptions: the author's statements, and the questions that are still open."""
     names = {
         "treat": record.design.treat_name,
         "outcome": record.design.endog_name,

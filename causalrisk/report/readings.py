@@ -37,7 +37,7 @@ class Reading:
     headline : str
         The finding in a sentence.
     texts : tuple of str
-        The numbers behind it, and what to do.
+        The numbers behind it, and advice.
     """
 
     verdict: str

@@ -81,9 +81,9 @@ def summary(
         Names of the rows, one for each of `params`.
     coefficients : bool, optional
         Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
-        those of IPWRA stand beside.
+        they stand beside IPWRA's.
     slim : bool, default False
-        Only the estimates, with the note that says what they are.
+        Only the estimates, with the note that defines them.
 
     Returns
     -------

@@ -59,7 +59,7 @@ class Sets:
     def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
         """Return sums of a covariate over the rows that have it, weighted and by units, for each column.
 
-        Of a factor with levels the covariate is the codes, and the sums are of its indicators.
+        A factor with levels is given by its codes, and the sums are of its indicators.
         """
         found = []
         for inside in self.members:
@@ -134,8 +134,8 @@ def table_one(
     weights : str or array-like, optional
         Observation weights.
     weight_type : {"frequency", "probability"}, optional
-        What they mean; needed with weights. Frequencies count equal rows. Of probability (survey) weights means,
-        standard deviations, percentages and differences are weighted, and n counts rows.
+        Meaning of the weights; needed with weights. Frequencies count equal rows. Of probability (survey) weights
+        means, standard deviations, percentages and differences are weighted, and n counts rows.
     overall : bool
         Whether to add a column of all rows.
     median : sequence of str
@@ -294,7 +294,7 @@ def balance_for_paper(
 
     Notes
     -----
-    Differences are those of ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
+    Differences are as in ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
 
     Examples
     --------
@@ -444,7 +444,7 @@ def _counted(covariate: Covariate) -> bool:
 
 
 def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
-    """Lay out one row a covariate, the levels of a factor below its name, and rows that count what is missing."""
+    """Lay out one row a covariate, the levels of a factor below its name, and rows that count missing values."""
     rows: list[tuple[str, ...]] = []
     for place, covariate in enumerate(covariates):
         texts = cells(covariate)

@@ -58,7 +58,7 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     Returns
     -------
     DataFrame
-        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, robust_std_error beside.
+        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
     """
     estimators = effects.index.get_level_values("estimator")
     frame = pd.DataFrame({"estimator": estimators, "term": np.resize(list(names), len(estimators))})

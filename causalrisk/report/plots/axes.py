@@ -1,6 +1,6 @@
 """Axes and colours of plots. The Axes is given and returned.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; markers and lines differ as well, for print.
+Colours are Okabe and Ito's, which colour-blind readers tell apart; markers and lines differ as well, for print.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def panel_by_arm(
     Returns
     -------
     matplotlib Axes or ndarray of Axes, shape (K - 1,)
-        The axes, or those of all panels.
+        The axes, or the axes of all panels.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))

@@ -71,7 +71,7 @@ def plot_bootstrap(
     alpha : float, default 0.05
         Significance level of the intervals.
     intervals : sequence of str
-        Which to draw; methods of `conf_int`.
+        Intervals to draw: methods of `conf_int`.
     arm : level or label, optional
         The arm whose effect it is; by default a panel for each that is not the reference.
 

@@ -93,7 +93,7 @@ def column_widths(
         Alignment of each column, l, r or c. Each l after the first column begins a new group; groups share the width.
     preferred : sequence of int, length k or 0
         Width wished for each column with the blanks before it; it gives way when the table would become too wide.
-        What is left over goes to the first column of a group. Empty: it is spread evenly over the gaps.
+        Remaining width goes to the first column of a group. Empty: it is spread evenly over the gaps.
     width : int
         Width wished for the table.
 

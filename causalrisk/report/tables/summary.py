@@ -152,7 +152,7 @@ class ResultSummary(Summary):
         return "\n\n".join([*parts, *(["Notes:", "\n".join(notes)] if notes else [])])
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file, whose ending says what it becomes.
+        """Write the summary to a file in the format of its ending.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
 """One table of cells that are already formatted, as text, HTML, LaTeX, Markdown and CSV.
 
 The class is statsmodels' own, so that ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
-What is mended: cells are escaped, wide characters count twice, and all tables are equally wide.
+Other than there, cells are escaped, wide characters count twice, and all tables are equally wide.
 """
 
 from __future__ import annotations
