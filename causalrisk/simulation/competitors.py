@@ -36,7 +36,7 @@ def lin(trial: Any) -> tuple[float, float]:
     Returns
     -------
     estimate, se : float
-        The estimate is that of `OutcomeRegression`; the standard error takes the covariates as fixed.
+        The estimate equals `OutcomeRegression`'s; the standard error takes the covariates as fixed.
 
     References
     ----------

@@ -291,8 +291,8 @@ class KangSchafer(Design):
 class KangSchaferMean(KangSchafer):
     """Kang and Schafer's problem itself: the mean of an outcome that is seen for the treated only.
 
-    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the mean
-    of the other, 210.
+    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the
+    treated arm's mean, 210.
     """
 
     @property

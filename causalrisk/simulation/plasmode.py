@@ -119,12 +119,12 @@ def plasmode(
     Parameters
     ----------
     res : CausalResults
-        A fit with a propensity score. For JRE the outcome models are those of `res.start`.
+        A fit with a propensity score. For JRE the outcome models are taken from `res.start`.
     misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
-        Which models the analyst gets wrong: those that data are drawn from are bent by the distance of the log odds of
-        treatment from their mean, which no linear predictor has, and twice that under treatment.
+        Models that the analyst gets wrong: the models that data are drawn from are bent by the distance of the log odds
+        of treatment from their mean, which no linear predictor has, and twice that under treatment.
     strength : float, default 0.5
-        Standard deviation of the bend, in those of the residuals and in units of the log odds.
+        Standard deviation of the bend, in standard deviations of the residuals and in units of the log odds.
     n : int or sequence of int, optional
         Rows of a sample; by default as many as the fit has.
     n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference

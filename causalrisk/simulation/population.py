@@ -37,7 +37,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Draw:
-    """One simulated sample, with what no analyst sees.
+    """One simulated sample, with the truth that no analyst sees.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Design:
         return None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units and what is true of them.
+        """Draw units and the truth about them.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class Design:
         Returns
         -------
         Draw
-            The sample, and what the analyst does not see.
+            The sample, and the truth that the analyst does not see.
 
         Examples
         --------

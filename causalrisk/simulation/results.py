@@ -42,7 +42,7 @@ class StudyResults:
     Attributes
     ----------
     raw : DataFrame
-        As above: what everything else is computed from.
+        As above: everything else is computed from it.
     designs : tuple of Design
         The designs.
     """

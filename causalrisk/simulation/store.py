@@ -47,7 +47,7 @@ class Store:
         entropy : int or sequence of int
             Root of all random numbers.
         fresh : bool
-            Whether the entropy was drawn, not asked for; that of the folder then takes its place.
+            Whether the entropy was drawn, not asked for; the folder's entropy then takes its place.
 
         Returns
         -------

@@ -114,7 +114,7 @@ def run_study(
         Count the samples on standard error (tqdm if installed).
     n_boot : int, default 0
         Resamples of the bootstrap of the package's own models, of the default kind of each: JRE weighs rows, the
-        others draw them. 0 takes robust standard errors, which is fast, but those of JRE are a little too small.
+        others draw them. 0 takes robust standard errors, which are fast, but for JRE a little too small.
     path : path, optional
         Folder for finished parts of the study. A study that was interrupted goes on from there; more samples may be
         asked for.
