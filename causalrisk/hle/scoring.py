@@ -27,7 +27,7 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Parameters
     ----------
     frame : DataFrame
-        From `load_judged`, or some of its rows: those given are the questions that count.
+        From `load_judged`, or some of its rows: only the questions given count.
     binning : {"all", "published"}, default "all"
         Definition of the calibration error. "published" reproduces the benchmark's scoring code, which sorts the
         answers by confidence, cuts them into bins of 100 and then leaves out the last, most confident bin; "all" keeps
