@@ -30,7 +30,7 @@ class ArmWeights:
     Parameters
     ----------
     n : int
-        Observations: rows, or what their frequency weights add up to.
+        Observations: rows, or the sum of their frequency weights.
     effective_n : float
         (sum w)^2 / sum w^2, over observations.
     largest : float
@@ -185,8 +185,8 @@ def overlap_message(
     It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight (and more
     than twice what one holds by probability weights alone), the effective n is below a third of the arm's rows where
     everybody is the target (a fifth for other targets, whose weights leave rows out on purpose), or more than 5% of all
-    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n that these leave by
-    themselves stands for the rows: what they cost is no matter of overlap.
+    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n by these alone takes
+    the place of the rows: their cost is no matter of overlap.
 
     Parameters
     ----------

@@ -294,7 +294,7 @@ class ShiftFactors:
 
 
 class ShiftedLogitWeights:
-    """Shifted replicates whose excess is that of the resample times one matrix for all resamples.
+    """Shifted replicates: their excess is the resample's excess times one matrix for all resamples.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ class ShiftedLogitWeights:
         return total
 
     def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Moments over the replicates, from those of the factors."""
+        """Moments over the replicates, from the moments of the factors."""
         variance = np.zeros(self.terms.shape[1:])
         for term, row in zip(self.terms, self.shifts.covariance, strict=True):
             for other, covariance in zip(self.terms, row, strict=True):

@@ -176,7 +176,7 @@ class NestedReplicates(BlockwiseReplicates):
     slices, weight_fit, count
         As in `BlockwiseReplicates`.
     draw : callable
-        Multiplicities (n,) and number of a resample -> those of its replicates, (n, B).
+        Multiplicities (n,) and number of a resample -> multiplicities of its replicates, (n, B).
     """
 
     def __init__(

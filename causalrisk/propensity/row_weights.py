@@ -2,7 +2,7 @@
 
 Everything is divided by the mean tilt, so that sums of s times it over N are averages over the target. With the tilt as
 t, weights are kept as the *excess* w - t: for the whole population that is the odds (1 - e_a) / e_a, which keeps its
-digits where w is close to 1. The *measure* is what the division is by: t itself, but for a target frame, whose rows
+digits where w is close to 1. The *measure* is the divisor's summand: t itself, but for a target frame, whose rows
 have no weight, the density ratio of the rows of the sample.
 """
 
@@ -29,7 +29,7 @@ class ImportanceWeights:
     tilt : ndarray, shape (n, m) or (n, 1)
         Weight of a row in averages over the target.
     measure : ndarray, shape (n, m) or (n, 1)
-        The row's part in what the importance weights were divided by; the tilt itself, but for a target frame.
+        The row's summand in the divisor of the importance weights; the tilt itself, but for a target frame.
     """
 
     excess: Array

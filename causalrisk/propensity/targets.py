@@ -175,7 +175,7 @@ class FunctionTarget(TiltTarget):
         return np.stack([np.zeros_like(e), slope])
 
     def _values(self, e: Array) -> Array:
-        """Call the caller's function, and check what it returns."""
+        """Call the caller's function, and check its values."""
         name = getattr(self.tilt, "__name__", "target")
         try:
             returned = self.tilt(e)
@@ -247,7 +247,7 @@ def frame_target(columns: Array, of_frame: NDArray[np.bool_]) -> FrameTarget:
 class TargetPopulation:
     """A target population: its name in `target=`, its tilt, and its words in summary and report.
 
-    The texts have the fields ``{nobs}`` and ``{units}`` (observations and what they are called), ``{arm}`` and
+    The texts have the fields ``{nobs}`` and ``{units}`` (observations and their noun), ``{arm}`` and
     ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target
     frame, with the noun).
 

@@ -1,7 +1,7 @@
 """Importance weights of the rows under a target population and a propensity model.
 
 Flows in: a propensity model, a target, multiplicities s of the rows. Flows out: w = h / e_a for a row of arm a, h the
-tilt of the target, with its derivatives by the propensity coefficients gamma. Excess, tilt and measure are those of
+tilt of the target, with its derivatives by the propensity coefficients gamma. Excess, tilt and measure are defined in
 `row_weights`.
 """
 
