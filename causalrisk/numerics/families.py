@@ -193,7 +193,7 @@ class OutcomeFamily:
         return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
 
     def loss(self, y: Array, eta: Array) -> Array:
-        """Negative log quasi-likelihood at dispersion one, up to what does not depend on the linear predictor."""
+        """Negative log quasi-likelihood at dispersion one, up to terms without the linear predictor."""
         if self.binary is not None:  # it is linear in y, and so holds for fractions
             one, zero = (self.binary.log_likelihood(eta, d) for d in (EVENT, NO_EVENT))
             return -(y * one + (1 - y) * zero)
@@ -235,7 +235,7 @@ class OutcomeFamily:
         return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
 
     def _instead(self, y: Array, name: str) -> str:
-        """Advice of what to type for outcomes outside of the family."""
+        """Advice for outcomes outside of the family."""
         typed = f"I({name.removeprefix('I(').removesuffix(')') if name.startswith('I(') else name}"
         if self.name == "binomial":
             values = np.unique(y)

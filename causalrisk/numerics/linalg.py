@@ -87,7 +87,7 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
 
     Notes
     -----
-    Where X has a constant column the others are centred first, so that a covariate shifted far from zero loses no
+    Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
     digits.
     """
     root, total = np.sqrt(weights), float(weights.sum())
@@ -108,7 +108,7 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
 
 
 def _in_order(X: Array, order: NDArray[np.intp] | None) -> Array:
-    """Copy rows, shape (n, p), in an order; most of what is done with them goes column by column."""
+    """Copy rows, shape (n, p), in an order; columns are contiguous, as most work goes column by column."""
     columns = np.empty((X.shape[1], len(X))).T
     for rows in row_blocks(len(X)):
         columns[rows] = X[rows] if order is None else X[order[rows]]

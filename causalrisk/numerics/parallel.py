@@ -246,7 +246,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
     n_jobs : int
         Workers asked for; -1 means one per processor.
     memory : float or None
-        Budget in bytes; None means half of what is free.
+        Budget in bytes; None means half of the free memory.
     block_bytes : float
         Working memory of a block.
 

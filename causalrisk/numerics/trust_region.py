@@ -1,14 +1,14 @@
 """Newton's method in a trust region, for a stack of smooth objectives that large penalties make valleys of.
 
-Flows in: objectives as sums of squares of equations and a curvature beside them, the equations of the steep terms
-("walls") first. Flows out: their minima.
+Flows in: objectives as sums of squares of equations plus a curvature, the equations of the steep terms ("walls")
+first. Flows out: their minima.
 
 A penalty like n^2 u^2 makes a narrow valley along u = 0. Where u is curved, a Newton step leaves the floor of the
 valley and climbs its wall, so that only tiny steps are taken. Here each step is corrected until the walls' equations
-have the values that the quadratic model foretold, and only then judged. The metric of the trust region is the Gram
+have the values that the quadratic model predicts, and only then judged. The metric of the trust region is the Gram
 matrix of the equations at the current point. Where the Hessian is not positive definite this matrix is taken in its
 place: up on a wall the curvature n^2 u u'' says nothing about the floor. A step that lowers the objective much less
-than foretold is compared with another: one without the correction, or, where the Hessian is not positive definite,
+than predicted is compared with another: one without the correction, or, where the Hessian is not positive definite,
 one that follows its curvature.
 """
 
@@ -188,13 +188,13 @@ class QuadraticModels:
         return np.asarray(-self.gradient / (values + high[:, None]))
 
     def unwhiten(self, step: Array) -> Array:
-        """Return steps, shape (m, p), as steps of the coefficients, shape (p, m)."""
+        """Turn steps, shape (m, p), into steps of the coefficients, shape (p, m)."""
         return np.asarray(np.linalg.solve(self.left, step[:, :, None])[:, :, 0].T)
 
     def followed(self, objectives: Objectives, at: Expansions, theta: Array, step: Array) -> Array:
-        """Go steps, shape (m, p), and back towards the walls' equations until these are as foretold; where that leads.
+        """Coefficients after steps, shape (m, p), corrected until the walls' equations have their predicted values.
 
-        A correction is the Gauss-Newton step against what the walls' residuals differ from the foretold ones.
+        A correction is the Gauss-Newton step against the difference of the walls' residuals from the predicted ones.
         """
         ahead = theta + self.unwhiten(step)
         reached = objectives.walls(ahead)
