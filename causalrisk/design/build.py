@@ -107,7 +107,7 @@ def freeze(
     columns: ColumnOptions,
     constant_outcome: bool,
 ) -> Design:
-    """Drop dependent columns, check what the arms support, and freeze."""
+    """Drop dependent columns, also within an arm, and freeze the design."""
     weights, rules = kept_weights(by, rows, observed), Rules.of(columns, constant_outcome)
     check_models(models)
     matrices = supported(

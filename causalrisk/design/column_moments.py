@@ -165,7 +165,7 @@ class ColumnMoments:
         return found.keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and what gives the constant in it, as nearly as the columns can."""
+        """Basis of the columns that are kept, and the constant's coordinates in it, as nearly as they have it."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)

@@ -107,7 +107,7 @@ class FormulaEncoder:
         return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
 
     def sample_terms(self) -> tuple[Formula, Scope]:
-        """Return the formula and what its names mean on the estimation sample."""
+        """Return the formula and the scope of its names on the estimation sample."""
         return self._compile()[:2]
 
     def sample_matrix(self, n: int) -> np.ndarray:

@@ -155,7 +155,7 @@ def read_formulas(
     frame : mapping of str to object
         The caller's variables.
     notes : list of str
-        Lines are appended for what was probably meant otherwise.
+        Lines are appended for parts of a formula that probably mean something else.
     known : mapping of str to str
         The name of the "treatment", if it has one, for messages.
 
@@ -265,7 +265,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
     Raises
     ------
     DesignError
-        If a variable or a term is not what a model can use.
+        If a model cannot use a variable or a term.
     """
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
     codes = codes_of(outcome) | codes_of(assigned)

@@ -159,8 +159,8 @@ def _shown(level: Any, digits: int) -> str:
 def data_on_sample(design: Design, data: Any = None) -> Table:
     """Return the rows of the data that are in the sample; of no data, the variables of both formulas.
 
-    Rows are matched by their labels where these are those of the fit, else by position; either way what the data and
-    the formulas have in common has to be the same.
+    Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
+    the formulas share have to be equal.
     """
     return _known(design) if data is None else _on_sample(design, as_table(data, []))
 

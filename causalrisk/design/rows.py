@@ -262,7 +262,7 @@ def check_smallest(low: float, high: float, share: float, name: str | None) -> N
 
 
 def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
-    """Return the number of each row's cluster, 0 .. G-1, and what the clusters are called.
+    """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ COPIES = 6  # copies of a design: columns as given and as coded, both bases, and
 
 
 def check_size(rows: int, columns: int, what: str) -> None:
-    """Raise a DesignError where a design and what a fit makes of it do not fit the memory.
+    """Raise a DesignError where a design and the arrays of a fit do not fit the memory.
 
     Parameters
     ----------

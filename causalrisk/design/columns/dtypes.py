@@ -2,7 +2,7 @@
 
 A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) leaves this module as float64, int64, bool,
 an object array of text, or a Categorical with object categories, so that the same numbers give the same result.
-Nothing here changes what the caller handed in.
+Nothing here changes the caller's data.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     Returns
     -------
     Series
-        On a RangeIndex; what is written to the column given does not change it. Categories without rows are gone.
+        On a RangeIndex; writing to the column given does not change it. Categories without rows are gone.
 
     Raises
     ------

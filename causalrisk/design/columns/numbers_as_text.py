@@ -1,7 +1,7 @@
 """Numbers and dates that arrived as text: notations of commas and points, and advice for converting a column.
 
-Nothing is converted here; errors quote what to type. A comma is dropped only before groups of three digits, and where
-it may be either a thousands separator or a decimal comma, both readings are shown.
+Nothing is converted here; errors give the line to type. A comma is dropped only before groups of three digits, and
+where it may be either a thousands separator or a decimal comma, both readings are shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables of variables: looked up by name in the data or the caller's scope, and aligned by label.
 
-Nothing here changes what the caller handed in.
+Nothing here changes the caller's data.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     names : iterable of str
         The names there are.
     show : callable
-        How a name is shown.
+        Function that prints a name.
 
     Returns
     -------
     str
-        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were not
-        told apart.
+        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were
+        not split.
     """
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
@@ -99,7 +99,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     Raises
     ------
     DesignError
-        If there is not one value for each row, or the labels are not those of `index`.
+        If there is not one value for each row, or the labels differ from `index`.
     TypeError
         If `values` is not a column of values.
     """

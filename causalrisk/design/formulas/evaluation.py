@@ -263,7 +263,7 @@ def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
 
 
 def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
-    """Note each ``a - b`` that takes out what is not there: no difference, and nothing at all."""
+    """Note each ``a - b`` that removes a term that is not there: it is no difference, and changes nothing."""
     if node.type == "-" and len(node.args) == 2:
         left, right = (patsy.desc.Evaluator().eval(side) for side in node.args)
         if right.terms and not set(right.terms) <= set(left.terms):

@@ -102,11 +102,11 @@ def check_safe(text: str, model: str, names: Collection[str], texts: Collection[
     Raises
     ------
     DesignError
-        If it cannot be parsed, or naming what else it holds. The functions are patsy's own (``C``, ``I``, ``Q``,
-        ``center``, ``bs``, ...) and the elementwise ones of NumPy (``np.log``, ...). What may take long or fill the
-        memory is refused too: more than 10,000 characters or 1,000 terms, powers above 100, numbers above 1e100,
-        splines of more than 100 degrees of freedom or knots or of 1,000 columns together, shifts, and arithmetic with
-        text.
+        If it cannot be parsed, or naming its unsafe part. The functions are patsy's own (``C``, ``I``, ``Q``,
+        ``center``, ``bs``, ...) and the elementwise ones of NumPy (``np.log``, ...). Formulas that may take long
+        or fill the memory are refused too: more than 10,000 characters or 1,000 terms, powers above 100, numbers above
+        1e100, splines of more than 100 degrees of freedom or knots or of 1,000 columns together, shifts, and arithmetic
+        with text.
 
     Examples
     --------

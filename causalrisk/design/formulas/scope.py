@@ -77,7 +77,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     frame : mapping of str to object
         The caller's variables.
     *sides : {"left", "right"}
-        Which sides to look at; both by default.
+        Sides to look at; both by default.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def _has_text(column: pd.Series) -> bool:
 
 
 def _check_stata(formula: Formula, table: Table) -> None:
-    """Refuse Stata's i.region and c.age with what they are here."""
+    """Refuse Stata's i.region and c.age with their forms here."""
     for prefix, name in re.findall(r"\b(i|c|ib\w+)\.(\w+)", formula.text):
         if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
             raise DesignError(

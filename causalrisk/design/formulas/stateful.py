@@ -186,7 +186,7 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
     Raises
     ------
     DesignError
-        If its options are not what the function takes.
+        If the function does not take its options.
     """
     if any(isinstance(arg, ast.Starred) for arg in call.args) or any(option.arg is None for option in call.keywords):
         raise DesignError(
@@ -198,7 +198,7 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
 
 
 def _options(call: ast.Call, formula: Formula, scope: Scope) -> dict[str, Any]:
-    """Evaluate the options of a call on some rows; patsy refuses what is none."""
+    """Evaluate the options of a call on some rows; patsy refuses unknown ones."""
     given = ast.unparse(ast.Call(ast.Name("_given", ast.Load()), call.args, call.keywords))
     recorder = {**scope.constants, "_given": lambda *args, **kwargs: (args, kwargs)}
     args, kwargs = value_of(given, formula, Scope(scope.variables, recorder))

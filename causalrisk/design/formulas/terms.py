@@ -75,7 +75,7 @@ def rewrite(code: str, variables: Sequence[str], constants: Container[str], func
         Names of the variables; the alias of the i-th is ``_column_i``, or ``_float_i`` in products and powers, where
         integers would overflow silently.
     constants : container of str
-        Names of what does not go by rows; only a base before a dot can be both.
+        Names of everything that does not go by rows; only a base before a dot can be both.
     functions : container of str
         Names that keep their meaning as a further argument of ``C``.
 
