@@ -62,7 +62,7 @@ INSTEAD = (
 
 
 class ComparisonResults:
-    """Estimators side by side; what `compare` returns.
+    """Estimators side by side, returned by `compare`.
 
     Parameters
     ----------
@@ -234,10 +234,10 @@ def compare(
     formula, data, treat
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
-        Which estimators, in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
+        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
     **options
-        Those of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
+        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
         bootstrap_replicates are for JRE only.
 
     Returns
@@ -257,8 +257,8 @@ def compare(
 
     Notes
     -----
-    Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
-    sampling error that two estimators share cancels, and only that in which they differ is left. With JRE among them
+    Every estimator sees each resample, so the standard error of a difference is the paired differences': sampling error
+    that two estimators share cancels, and only the rest is left. With JRE among them
     and no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
 
     Examples

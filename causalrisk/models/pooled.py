@@ -22,7 +22,7 @@ from causalrisk.report.tidy import glance, tidy_frame
 
 
 class PooledResults:
-    """Effects pooled over imputations; what `pool` returns.
+    """Effects pooled over imputations, returned by `pool`.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     Returns
     -------
     PooledResults
-        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and what else the results of a fit have.
+        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and other attributes of a fit's results.
 
     Raises
     ------
