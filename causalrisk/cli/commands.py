@@ -1,4 +1,4 @@
-"""The commands: their arguments, and what they do."""
+"""Commands of the command line: arguments and actions."""
 
 from __future__ import annotations
 
@@ -244,9 +244,9 @@ def run(arguments: Sequence[str]) -> int:
         return FAULT
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # the reader, head say, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # a full disk
+    except OSError as error:  # for example on a full disk
         print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_INPUT
@@ -277,7 +277,7 @@ def _number_or_text(text: str | None) -> float | str | None:
 
 
 def _limits(text: str | None) -> Any:
-    """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to judge."""
+    """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to refuse."""
     parts = [] if text is None else [_number(part) for part in text.split(",")]
     return tuple(parts) if len(parts) == 2 and None not in parts else text
 
@@ -409,14 +409,12 @@ def _simulate(options: argparse.Namespace) -> tuple[str, bool]:
 
 
 def _names(options: argparse.Namespace) -> list[str] | None:
-    """Return the estimators that were named, None for all."""
     if options.estimators is None:
         return None
     return [_as_spelt(name.strip(), NAMES) for name in options.estimators.split(",")]
 
 
 def _as_spelt(name: str, known: Iterable[str]) -> str:
-    """Return a name, typed in any case, as it is spelt; one that is not known as it is."""
     return {word.casefold(): word for word in known}.get(name.casefold(), name)
 
 
@@ -441,7 +439,7 @@ def _stated(given: Sequence[str]) -> dict[str, str]:
 
 
 def _check_output(options: argparse.Namespace, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Refuse a file that is not to be written or cannot be, before anything is computed."""
+    """Refuse an output file that cannot or must not be written, before anything is computed."""
     path: Path | None = options.output
     if path is None:
         return
@@ -467,7 +465,7 @@ def _shown(
     explained: Prose | None = None,
     tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
-    """Return what to print: the summary, JSON, or where they were written."""
+    """Return the text to print: the summary, JSON, or the path they were written to."""
     path: Path | None = options.output
     kind = path.suffix.lower() if path is not None else ".json" if options.json else ".txt"
     below = [f"{name.capitalize()}\n{table.to_string()}" for name, table in (tables or {}).items()]

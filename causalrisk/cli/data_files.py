@@ -35,7 +35,7 @@ WORDS = {
     "None",
     "none",
     "NONE",
-}  # what stands for a missing number; in a column of texts these are texts
+}  # words for a missing number; in a column of texts they are texts
 FLAGS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 
 
@@ -54,9 +54,9 @@ def read_file(
     path : Path
         A text file (.csv, .tsv, .txt), or one of Stata (.dta), Parquet, Excel or Feather.
     sep : str, optional
-        What stands between the columns of a text file; by default a comma, in a .tsv file a tab. "\\t" is a tab.
+        Separator of a text file; by default a comma, in a .tsv file a tab. "\\t" is a tab.
     decimal, thousands : str
-        The decimal mark, and what separates thousands.
+        The decimal mark, and the separator of thousands.
     encoding : str
         Encoding of a text file.
     missing : frozenset of str
@@ -67,7 +67,7 @@ def read_file(
     data : DataFrame
         The data.
     words : mapping
-        Of text files, as `read_table` gives them.
+        Counts of words for missing values in a text file, from `read_table`.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def read_table(
     missing : frozenset of str
         Words that are missing values in every column.
     sep, decimal, thousands, encoding : str
-        How the file is written, as of `pandas.read_csv`.
+        Format of the file, as in `pandas.read_csv`.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def read_table(
         Empty cells are missing; so are "NA", "None" and the like in a column of numbers or of True and False. In a
         column of texts they are texts.
     words : dict of str to dict
-        Of each column of texts that holds such words, how often each.
+        Counts of the words for missing values in each column of texts that has any.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def load_lalonde(controls: str = "experimental") -> pd.DataFrame:
     Parameters
     ----------
     controls : {"experimental", "cps", "cps3"}, default "experimental"
-        Whom the 185 trained men are compared with: the 260 men of the National Supported Work experiment who were
+        Controls of the 185 trained men: the 260 men of the National Supported Work experiment who were
         randomised to no training, all 15,992 men of the Current Population Survey (CPS-1), or the 429 of them who
         resemble the trained more (CPS-3).
 

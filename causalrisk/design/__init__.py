@@ -1,4 +1,4 @@
-"""Formulas or arrays to one frozen design; the only place that knows patsy."""
+"""Design: formulas or arrays turned into one frozen set of arrays; only here is patsy known."""
 
 from causalrisk.design.design import Design
 from causalrisk.design.formulas.evaluation import linear_constraint

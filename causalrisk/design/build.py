@@ -1,4 +1,4 @@
-"""The two models, outcome and propensity: their formulas, what may stand in them, and their matrices."""
+"""Matrices of the two models, outcome and propensity, and checks of their formulas and sizes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
     Returns
     -------
     list of Source
-        Those of the outcome model first; one that is the same in both is used in "outcome, propensity".
+        Variables of the outcome model first; one that is the same in both is used in "outcome, propensity".
     """
     sources = []
     for name, values in outcome.items():
@@ -65,7 +65,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) -> Coding:
-    """Code the treatment of the rows in the sample; `call` is how the call begins that messages tell to type."""
+    """Code the treatment of the rows in the sample; `call` is how messages begin the call to type."""
     return code_levels(
         rows.of(treat.values),
         treat.name,
@@ -107,7 +107,7 @@ def freeze(
     columns: ColumnOptions,
     constant_outcome: bool,
 ) -> Design:
-    """Drop dependent columns, check what the arms support, and freeze."""
+    """Drop dependent columns, also within an arm, and freeze the design."""
     weights, rules = kept_weights(by, rows, observed), Rules.of(columns, constant_outcome)
     check_models(models)
     matrices = supported(

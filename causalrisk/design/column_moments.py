@@ -1,4 +1,4 @@
-"""What the rows of a design leave of its columns: their limits, and a triangular factor for each arm."""
+"""Moments of a design's columns: their limits, and a triangular factor for each arm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from causalrisk.design.rank import Dependence, check_magnitude, dependences, factor_facts, note_columns
 from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 
-ROWS_A_COLUMN = 4  # in each arm of a block, at the least, so that factors are smaller than what they are made of
+ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ColumnMoments:
     Parameters
     ----------
     origin : ndarray, shape (p,)
-        What was subtracted, so that far columns lose no digits.
+        Numbers subtracted from the columns, so that columns far from zero lose no digits.
     low, high : ndarray, shape (K, p)
         Limits of the columns in each arm.
     triangles : tuple of ndarray
@@ -30,7 +30,7 @@ class ColumnMoments:
     rows : ndarray of int, shape (K,)
         Rows of each arm.
     nonzero : ndarray of int, shape (K, p)
-        Those in which a column is not zero.
+        Rows in which a column is not zero.
     """
 
     origin: Array
@@ -50,7 +50,7 @@ class ColumnMoments:
         origin: Array | None = None,
         weights: Array | None = None,
     ) -> ColumnMoments:
-        """Return those of columns, shape (n, p).
+        """Return the moments of columns, shape (n, p).
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class ColumnMoments:
         origin : ndarray, shape (p,), optional
             Zero by default.
         weights : ndarray, shape (n,), optional
-            Of the rows; one by default.
+            Weights of the rows; one by default.
         """
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
@@ -88,7 +88,7 @@ class ColumnMoments:
         return cls(origin, low, high, triangles, count, nonzero)
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
-        """Return those of other rows beside these."""
+        """Merge with the moments of other rows."""
         pairs = zip(self.triangles, other.triangles, strict=True)
         return ColumnMoments(
             origin=self.origin,
@@ -111,20 +111,20 @@ class ColumnMoments:
 
     @property
     def steady(self) -> NDArray[np.bool_]:
-        """Which columns are constant."""
+        """Mask of the constant columns, shape (p,)."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
     def arms(self) -> list[Array]:
         """For each arm, rows that have the inner products of the columns, shape (r, p)."""
         found = [self._plain(triangle) for triangle in self.triangles]
         for rows, low, high in zip(found, self.low, self.high, strict=True):
-            rows[:, (low == 0) & (high == 0)] = 0.0  # not what is left when the origin is added
+            rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero, where adding the origin leaves rounding error
         return found
 
     def within_arms(
         self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-        """Tell which columns every arm tells apart, a constant before others, and why not these; as `dependences`."""
+        """Mark the columns that are independent within every arm, constants first, and give the others' dependences."""
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
         return dependences(self.arms(), order, exempt)
@@ -134,7 +134,7 @@ class ColumnMoments:
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
     def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> NDArray[np.bool_]:
-        """Tell which columns can have a coefficient, and note what is odd about them.
+        """Mark the columns that can have a coefficient, and note odd ones.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class ColumnMoments:
         return found.keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and what gives the constant in it, as nearly as the columns can."""
+        """Basis of the columns that are kept, and the constant's coordinates in it, as nearly as they have it."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
@@ -176,7 +176,7 @@ class ColumnMoments:
 def _ones_first(factor: Array) -> Array:
     """Put the last column, of ones, before the others.
 
-    Were it there from the start, what rounding leaves of an equal column would be a direction of its own among all
-    rows, and a column that depends on others would be told from these by a hundred times the rounding error.
+    Were it first from the start, the rounding error of an equal column would be a direction of its own among all
+    rows, and a dependent column would differ from the others by a hundred times the rounding error.
     """
     return triangular_factor(np.roll(factor, 1, axis=1))

@@ -1,4 +1,4 @@
-"""Covariates as a reader of a table knows them: numbers, and an indicator of every level of a factor."""
+"""Covariates of tables: numbers, and an indicator of every level of a factor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from causalrisk.design.formulas.terms import coded_names, in_formula, uses
 from causalrisk.design.moderators import data_on_sample, shown_levels
 from causalrisk.errors import DesignError, OptionError
 
-PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # of an indicator, whose name says it all
+PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Covariate:
 
     @property
     def binary(self) -> bool:
-        """Whether the column takes just two values."""
+        """True if the column takes just two values."""
         known = self.values[~np.isnan(self.values)]
         return bool(known.size) and bool(((known == known.min()) | (known == known.max())).all())
 
@@ -114,7 +114,7 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
     formula : Formula
         The formula.
     scope : Scope
-        What its names mean; variables may miss values.
+        Meaning of its names; variables may miss values.
     n : int
         Number of rows.
     most : int, optional
@@ -123,7 +123,7 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
     Returns
     -------
     list of Covariate
-        Term by term, without the constant. A factor of two levels has one column, that of its second.
+        Term by term, without the constant. A factor of two levels has one column, for its second level.
 
     Raises
     ------
@@ -175,7 +175,7 @@ def _check_listed(counts: Mapping[str, int], most: int, variables: Container[str
 
 
 def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
-    """Return the covariates of both models, those of the propensity model first, each once.
+    """Return the covariates of both models, each once, the propensity model's first.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covaria
     Returns
     -------
     list of Covariate
-        Those that `covariates_of_design` finds, in their order, and those that are constant.
+        The covariates of `covariates_of_design`, in their order, and constant ones.
     """
     found: dict[str, Covariate] = {}
     for encoder in (design.propensity_encoder, design.outcome_encoder):
@@ -275,7 +275,7 @@ def covariates_in(covariates: Any, table: Table, most: int | None = None) -> lis
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
-    """Return covariates that a table shall have beside those of the models.
+    """Return covariates of a table that are not in the models.
 
     Parameters
     ----------
@@ -319,19 +319,19 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
 
 
 def with_products(covariates: Sequence[Covariate], squared: Container[str] | None = None) -> list[Covariate]:
-    """Return covariates, the squares of those that are not binary, and the products of all pairs.
+    """Return covariates, the squares of the non-binary ones, and the products of all pairs.
 
     Parameters
     ----------
     covariates : sequence of Covariate
         The covariates; levels of one factor, and a variable and its own powers, are not multiplied.
     squared : container of str, optional
-        Names of those that are not binary, where the rows are a block of others.
+        Names of the covariates to square, where the rows are a block of others.
 
     Returns
     -------
     list of Covariate
-        The covariates first, then squares, then products, without those there already, and without constant columns
+        Covariates, then squares, then products, without duplicates, and without constant columns
         but where the rows are a block of others.
     """
     numbers = [c for c in covariates if (not c.binary if squared is None else c.name in squared)]
@@ -354,7 +354,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     covariates : iterable of Covariate
         The covariates.
     names : mapping of str to str or None
-        New names of variables, terms or columns; those of other variables are left alone, so that one mapping serves
+        New names of variables, terms or columns; names of other variables are ignored, so that one mapping serves
         several tables.
 
     Returns
@@ -378,7 +378,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
 
 
 def _variable(part: str) -> tuple[str, str]:
-    """Split a factor's name into that of its variable, and its level or power."""
+    """Split the name of a covariate into its variable, and its level or power."""
     found = re.match(r"(.*?)(: .*|\^.*)?$", part, re.DOTALL)
     return (part, "") if found is None else (found[1], found[2] or "")
 

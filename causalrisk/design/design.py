@@ -18,7 +18,7 @@ from causalrisk.numerics.linalg import all_ones, rows_of
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Design:
-    """Everything an estimator needs to know about the data.
+    """All data of an estimator: one frozen set of arrays.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ class Design:
     weights : ndarray of float64, shape (n,)
         Observation weights; ones unless given. Probability weights are divided by their mean.
     weight_type : {None, "frequency", "probability"}
-        What the weights mean.
+        Meaning of the weights.
     cluster : ndarray of intp, shape (n,), or None
         Cluster of each row, 0 .. G-1.
     offset : ndarray of float64, shape (n,), or None
         Known part of the linear predictor of the outcome models; of an exposure its logarithm.
     offset_kind : {None, "offset", "exposure"}
-        What was given.
+        Kind of the offset given.
     score : ndarray of float64, shape (n, K), or None
         Known probability of each arm, strictly between 0 and 1; None if it is to be estimated.
     labels : tuple of str
@@ -55,7 +55,7 @@ class Design:
     index : pandas.Index
         Labels of the n rows in the sample.
     in_sample : Series of bool
-        Which rows are in the sample, on the caller's index.
+        Mask of the rows in the sample, on the caller's index.
     sample_ledger : DataFrame
         Why rows are not in the sample: columns formula, variable, missing, dropped.
     notes : tuple of str
@@ -63,16 +63,16 @@ class Design:
     weights_name, cluster_name, offset_name, score_name : str or None
         Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
     rules : Rules
-        What was asked of the columns of X and Z.
+        Rules for the columns of X and Z.
     missing : {"drop", "raise"}
-        What was done with rows that miss a value.
+        Whether rows that miss a value were dropped or refused.
     dropped_terms : tuple of str
-        Names of the columns that the rows, or those of an arm, do not tell from the ones before, and that were dropped
+        Names of the columns that depend on earlier ones in all rows, or in those of an arm, and that were dropped
         from the outcome model, the propensity model or both.
     outcome_encoder, propensity_encoder : FormulaEncoder or ArrayEncoder
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
-        What the clusters are called; None also where the rows are elsewhere.
+        Names of the clusters; None also where the rows are elsewhere.
 
     Notes
     -----
@@ -132,7 +132,7 @@ class Design:
 
     @property
     def units(self) -> np.ndarray:
-        """How many observations each row stands for: its frequency weight, else one; shape (n,)."""
+        """Number of observations of each row: its frequency weight, else one; shape (n,)."""
         return self.weights if self.weight_type == "frequency" else all_ones(self.n)
 
     @property
@@ -142,7 +142,7 @@ class Design:
 
     @property
     def unit_name(self) -> str:
-        """What one of `nobs` is called; a row of the data may stand for several observations."""
+        """Noun for one of `nobs`: a row of the data may stand for several observations."""
         return "observation" if self.weight_type == "frequency" else "row"
 
     @property
@@ -159,7 +159,7 @@ class Design:
 
     @property
     def contrast(self) -> str:
-        """What is compared, such as "b, c vs a"."""
+        """Contrast of the arms in words, such as "b, c vs a"."""
         return f"{', '.join(self.labels[1:])} vs {self.labels[0]}"
 
     @property
@@ -189,7 +189,7 @@ class Design:
 
     @property
     def has_binary_outcome(self) -> bool:
-        """Whether every outcome is 0 or 1."""
+        """True if every outcome is 0 or 1."""
         return bool(np.isin(self.y, (0, 1)).all())
 
     @property
@@ -199,7 +199,7 @@ class Design:
 
     @property
     def members(self) -> np.ndarray:
-        """Which rows are in which arm, bool, shape (K, n)."""
+        """Mask of the rows of each arm, bool, shape (K, n)."""
         return self.arm == np.arange(self.n_arms)[:, None]
 
     def subset(self, keep: np.ndarray, reason: str) -> Design:

@@ -81,7 +81,7 @@ class FormulaEncoder:
         return other
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return each treatment-coded factor with its reference level and the columns of the others."""
+        """Return each treatment-coded factor with its reference level and the columns of the other levels."""
         info = self._compile()[2]
         found = []
         for factor, coded in info.factor_infos.items():
@@ -107,7 +107,7 @@ class FormulaEncoder:
         return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
 
     def sample_terms(self) -> tuple[Formula, Scope]:
-        """Return the formula and what its names mean on the estimation sample."""
+        """Return the formula and the scope of its names on the estimation sample."""
         return self._compile()[:2]
 
     def sample_matrix(self, n: int) -> np.ndarray:
@@ -276,7 +276,6 @@ class ArrayEncoder:
 
 
 def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Columns among all that are kept of those kept before."""
     after = before.copy()
     after[before] = keep
     return after

@@ -25,7 +25,7 @@ from causalrisk.errors import DesignError
 
 @dataclass(frozen=True)
 class Formulas:
-    """Both formulas, and what the names on each side mean.
+    """Both formulas, and the scope of the names on each side.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
     design : Design
         The data.
     propensity, propensity_score
-        What the caller gave.
+        Arguments of the caller.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def read_formulas(
     frame : mapping of str to object
         The caller's variables.
     notes : list of str
-        Lines are appended for what was probably meant otherwise.
+        Lines are appended for parts of a formula that probably mean something else.
     known : mapping of str to str
         The name of the "treatment", if it has one, for messages.
 
@@ -188,7 +188,7 @@ def read_formulas(
 
 
 def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
-    """Refuse a formula whose outcome is not where the call is made: the data were forgotten."""
+    """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
     names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
     if names and not any(is_column(frame.get(name)) for name in names):
         treat = f", treat={show(known['treatment'])}" if "treatment" in known else ""
@@ -265,7 +265,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
     Raises
     ------
     DesignError
-        If a variable or a term is not what a model can use.
+        If a model cannot use a variable or a term.
     """
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
     codes = codes_of(outcome) | codes_of(assigned)

@@ -15,7 +15,7 @@ from causalrisk.design.columns.tables import Table, find_column, named_columns
 from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, OptionError
 
-SUM_TOLERANCE = 1e-6  # of single precision, in a sum over arms
+SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Score:
 
 
 def is_classifier(value: Any) -> bool:
-    """Whether a value has the methods of a classifier; an OptionError where it is nearly one."""
+    """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
     if not hasattr(value, "fit"):
         return False
     if isinstance(value, type):

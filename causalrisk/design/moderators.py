@@ -1,4 +1,4 @@
-"""Variables that effects may differ by: groups, or the columns of a formula."""
+"""Moderators of effects: groups, or the columns of a formula."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20
-WHOLE = 2.0**53  # below which a float has all digits of a whole number
+WHOLE = 2.0**53  # floats below this have all digits of a whole number
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Moderators:
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
-    """Find what effects are asked by.
+    """Find the moderators that were asked for.
 
     Parameters
     ----------
@@ -90,14 +90,14 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
 
 
 def _several(design: Design, by: Any) -> bool:
-    """Whether a list names several grouping variables, or is one value per row."""
+    """Return True if a list names several grouping variables, rather than giving one value per row."""
     if not isinstance(by, (list, tuple)) or len(by) in (design.n, len(design.in_sample)):
         return False
     return len(by) > 0 and all(isinstance(part, str) or not is_scalar(part) for part in by)
 
 
 def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Codes of the groups of one variable, shape (n,), what they are called, and its name."""
+    """Codes of the groups of one variable, shape (n,), names of the groups, and name of the variable."""
     if isinstance(by, str):
         values, name = _named(by, table, only_formulas)
     else:
@@ -123,7 +123,7 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
-    """Find a variable by name; say where else it could be where only those of the formulas are known."""
+    """Find a variable by name; of a missing one say where else it could be."""
     if only_formulas and name not in table:
         inside = [word for word in re.findall(r"\w+", name) if word in table]
         if inside and re.search("[<>]|[=!]=", name):
@@ -147,7 +147,7 @@ def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
         shown = tuple(_shown(level, digits) for level in raw)
         if len(set(shown)) == len(raw):
             return shown
-    return tuple(map(repr, raw))  # 1 and "1"
+    return tuple(map(repr, raw))  # tells 1 from "1"
 
 
 def _shown(level: Any, digits: int) -> str:
@@ -159,8 +159,8 @@ def _shown(level: Any, digits: int) -> str:
 def data_on_sample(design: Design, data: Any = None) -> Table:
     """Return the rows of the data that are in the sample; of no data, the variables of both formulas.
 
-    Rows are matched by their labels where these are those of the fit, else by position; either way what the data and
-    the formulas have in common has to be the same.
+    Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
+    the formulas share have to be equal.
     """
     return _known(design) if data is None else _on_sample(design, as_table(data, []))
 
@@ -209,7 +209,7 @@ def _shared(design: Design, found: Mapping[str, pd.Series]) -> dict[str, pd.Seri
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
-    """Whether complete values are the same ones in the same order."""
+    """Return True if complete values are the same ones in the same order."""
     if missing_mask(others).any():
         return False
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)

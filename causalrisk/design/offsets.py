@@ -23,7 +23,7 @@ def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: 
     given : Named
         One value per row.
     kind : {"offset", "exposure"}
-        What the values are; the offset of an exposure is its logarithm.
+        Kind of the values; the offset of an exposure is its logarithm.
     taken : sequence of str
         Names of the treatment and the outcome, which are no offset.
     scanned : bool

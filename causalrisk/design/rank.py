@@ -1,4 +1,4 @@
-"""Can the coefficients be estimated: dependent columns, over all rows and within an arm, and conditioning."""
+"""Rank: dependent columns, over all rows and within an arm, and conditioning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     values : ndarray, shape (n,)
         A column.
     what : str
-        What it is, for the message, e.g. ``"outcome 'y'"``.
+        Name of the column, for the message, e.g. ``"outcome 'y'"``.
     """
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
@@ -46,7 +46,7 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
     Parameters
     ----------
     found : ColumnFacts
-        Of a design.
+        Rank and conditioning of a design.
     names : sequence of str
         Names of its columns.
     model : {"outcome", "propensity"}
@@ -114,16 +114,17 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> 
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What the angles between the columns of a design tell.
+    """Rank and conditioning of a design.
 
     Parameters
     ----------
     keep : ndarray of bool, shape (p,)
         Columns that are not linear combinations of earlier ones.
     constant : bool
-        Whether the constant is a linear combination of them.
+        Whether the constant is a linear combination of the columns kept.
     condition : float
-        Condition number of these after centring, if a constant is among them, and scaling; 1.0 for a constant alone.
+        Condition number of the columns kept after centring, if a constant is among them, and scaling; 1.0 for a
+        constant alone.
     """
 
     keep: NDArray[np.bool_]
@@ -132,14 +133,14 @@ class ColumnFacts:
 
 
 def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
-    """Tell what the angles between columns tell, which are those of the columns of their triangular factor.
+    """Find rank and conditioning from the triangular factor of a design's columns, whose angles are the same.
 
     Parameters
     ----------
     factor : ndarray, shape (r, 1 + p)
         Triangular factor of a column of ones and the columns of a design.
     steady : ndarray of bool, shape (p,)
-        Which of these are constant.
+        Mask of the constant columns.
     """
     ones, columns = factor[:, :1], factor[:, 1:]
     keep = independent_columns(columns)
@@ -156,7 +157,7 @@ class Dependence:
     Parameters
     ----------
     column, arm : int
-        Which.
+        Position of the column, and of the arm.
     direction : ndarray, shape (p,)
         Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
     """
@@ -174,7 +175,7 @@ def independent_columns(X: Array) -> NDArray[np.bool_]:
 def dependences(
     factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-    """Mark the columns that every arm tells apart from the earlier ones that are kept, and say why the others are not.
+    """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def dependences(
     order : sequence of int
         The columns to look at, in the order in which they are kept.
     exempt : ndarray of bool, shape (p,)
-        Those that are kept in any case.
+        Columns that are kept in any case.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def dependences(
 
 
 class _Span:
-    """What some columns of a matrix, shape (r, p), span."""
+    """Span of some columns of a matrix, shape (r, p)."""
 
     def __init__(self, X: Array) -> None:
         self.norms = np.linalg.norm(X, axis=0)
@@ -220,9 +221,11 @@ class _Span:
         if not self.norms[j]:
             return direction
         length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
+        # Clearly independent, without least squares: the residual is longer than any rounding error.
         if length > NEAR and not full:
             return None
         shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        # Each column of the combination carries its own rounding error, as many times as it is in it.
         if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
             return None
         shares[np.abs(shares) < ROUNDED] = 0.0
@@ -230,13 +233,13 @@ class _Span:
         return direction
 
     def add(self, j: int) -> None:
-        """Add a column that is no combination of the others."""
+        """Add a column that is no combination of those in the span."""
         rest = self._rest(j)
         self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
         self.columns.append(j)
 
     def _rest(self, j: int) -> Array:
-        """Return what the columns leave of another, of length one."""
+        """Return the residual of a column, scaled to length one, on the columns of the span."""
         rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
         for _ in range(2):  # twice is enough for orthogonality to working precision
             rest = rest - known @ (known.T @ rest)

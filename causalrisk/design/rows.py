@@ -21,13 +21,13 @@ WEIGHT_WORDS = {
     "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
                     "pweight", "pweights", "sampling", "survey", "var_weights"},
 }  # fmt: skip
-EXACT = 2.0**53  # up to which a float holds every whole number
-SMALLEST_SHARE = 1e-100  # of a mean weight; the square of a smaller one is no number
+EXACT = 2.0**53  # floats up to this hold every whole number
+SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
 class Source(NamedTuple):
-    """A variable that the model uses, and where it is used ("outcome", "outcome, propensity", "treatment", ...)."""
+    """Variable of the model, and its uses ("outcome", "outcome, propensity", "treatment", ...)."""
 
     used_in: str
     name: str
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows are in the sample, and why the others are not.
+    """Rows of the estimation sample, and the ledger of the others.
 
     Parameters
     ----------
@@ -107,9 +107,9 @@ def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignEr
 def dropped_lines(
     sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
-    """Return the lines of the ledger, one for each variable, also where nothing is missing, and the rows to keep.
+    """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
-    The arguments are those of `estimation_sample`.
+    Arguments as in `estimation_sample`.
     """
     if missing not in ("drop", "raise"):
         raise OptionError(
@@ -175,7 +175,7 @@ def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | N
     given : Named or None
         One weight per row; missing ones stay missing.
     weight_type : {"frequency", "probability"} or None
-        What the weights mean; needed with weights, refused without.
+        Meaning of the weights; needed with weights, refused without.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
     weights : ndarray of float64, shape (n,)
         Positive observation weights of the rows in the sample.
     weight_type : {None, "frequency", "probability"}
-        What they mean; frequencies stay as they are.
+        Meaning of the weights; frequencies stay as they are.
     name : str or None
         Their name, for messages.
 
@@ -241,10 +241,11 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
     Raises
     ------
     DesignError
-        If the smallest is nothing beside the largest.
+        If the smallest is negligible against the largest.
     """
     if weight_type != "probability":
         return weights
+    # By the largest first: the sum of huge weights would overflow.
     scaled = weights / weights.max()
     scaled = scaled / scaled.mean()
     check_smallest(weights.min(), weights.max(), scaled.min(), name)
@@ -252,7 +253,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
 
 
 def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
-    """Raise a DesignError where the smallest weight, as a share of the mean one, is nothing beside the largest."""
+    """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
     if share < SMALLEST_SHARE:
         raise DesignError(
             f"weights {name!r} range from {low:.3g} to {high:.3g}: the smallest is nothing beside the largest.\n"
@@ -261,7 +262,7 @@ def check_smallest(low: float, high: float, share: float, name: str | None) -> N
 
 
 def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
-    """Return the number of each row's cluster, 0 .. G-1, and what the clusters are called.
+    """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters.
 
     Parameters
     ----------
@@ -289,7 +290,7 @@ def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
 
 
 def check_exact(groups: Iterable[Any], name: str) -> None:
-    """Raise a DesignError where clusters are floats beyond those that hold every whole number, so that some are one."""
+    """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         raise DesignError(
@@ -310,14 +311,14 @@ def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """What the caller gave besides the formulas: the treatment and its coding, weights, clusters and scores.
+    """Columns and their options as the caller gave them, formulas aside: treatment, weights, clusters, scores.
 
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
     missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
-        Which columns can stay depends on the last two.
+        The last two decide which columns can stay.
     """
 
     treat: Any
@@ -364,7 +365,7 @@ class Named:
 
 @dataclass(frozen=True)
 class ByRows:
-    """The variables that go by rows beside the two models, on the caller's index.
+    """Per-row inputs other than the covariates: treatment, weights, cluster, offset, score.
 
     Parameters
     ----------
@@ -373,11 +374,11 @@ class ByRows:
     weights, cluster : Named or None
         Observation weights and clusters, where they are given.
     weight_type : {None, "frequency", "probability"}
-        What the weights mean.
+        Meaning of the weights.
     offset : Named or None
         Offset or exposure of the outcome models.
     offset_kind : {None, "offset", "exposure"}
-        Which of them it is.
+        Kind of the offset.
     score : Score or None
         Known propensity scores.
     """
@@ -399,7 +400,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     table : Table
         The columns there are.
     given : ColumnOptions
-        What the caller gave.
+        Columns and options of the caller.
     frame : mapping of str to object
         The caller's variables.
     notes : list of str
@@ -440,7 +441,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
 
 
 def zero_note(name: str, count: int) -> str:
-    """Say that rows of weight zero are left out."""
+    """Note that rows of weight zero are left out."""
     return Once(
         f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
         "this."
@@ -448,7 +449,7 @@ def zero_note(name: str, count: int) -> str:
 
 
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
-    """List the variables that a row must have: those of both models, then what else goes by rows."""
+    """List the variables that a row must have: of both models, then of the other roles."""
     named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
     used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
     if by.score is not None:

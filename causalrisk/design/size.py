@@ -1,4 +1,4 @@
-"""Is a design small enough to be fitted here: asked before any work starts."""
+"""Size checks: whether a design can be fitted within the memory, before any work starts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pandas as pd
 from causalrisk.errors import DesignError
 from causalrisk.numerics.memory import memory
 
-SUMS = 6  # matrices of a resample (or a cluster) at a time: of a block, of those before, and on their way to the steps
-COPIES = 6  # of a design: the columns as given and as coded, both bases, and what a fit makes of some rows
+SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
+COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
 
 
 def check_size(rows: int, columns: int, what: str) -> None:
-    """Raise a DesignError where a design and what a fit makes of it do not fit the memory.
+    """Raise a DesignError where a design and the arrays of a fit do not fit the memory.
 
     Parameters
     ----------
     rows, columns : int
         Rows and columns of the design.
     what : str
-        Which design, for the message.
+        Name of the design, for the message.
     """
     needed, there = 8.0 * COPIES * rows * columns, memory()
     if needed > there:
@@ -40,11 +40,11 @@ def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str =
     rows, columns : int
         Rows and columns of the design.
     what : str
-        Which design, for the message.
+        Name of the design, for the message.
     why : str
-        Where the columns come from.
+        Source of the columns.
     advice : str
-        What to do in place of fewer columns.
+        Advice other than fewer columns.
     """
     needed, there = 4.0 * rows * columns * (columns + 1), memory()
     if needed > there:
@@ -63,9 +63,9 @@ def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
     count, columns : int
         Resamples, and columns of a model.
     what : str
-        Which model, for the message.
+        Name of the model, for the message.
     advice : str
-        What to do in the place of fewer resamples.
+        Advice other than fewer resamples.
     """
     needed, there = 8.0 * SUMS * count * columns**2, memory()
     if needed > there:

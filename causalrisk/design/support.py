@@ -1,4 +1,4 @@
-"""Which columns both models keep: those that all rows tell apart, and the rows of each arm, said by their cause."""
+"""Columns that both models can keep, given all rows and the rows of each arm, and notes on the causes of others."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, row_blocks
 
 Encoder = FormulaEncoder | ArrayEncoder
-SHOWN = 5  # causes in a message
-SIDE = 1e-8  # of the largest value of a combination of columns: how far rounding takes others below zero
+SHOWN = 5  # causes named in a message
+SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
 @dataclass(frozen=True)
 class Matrices:
-    """The matrices of both models, and how new rows are coded.
+    """Matrices of both models with the encoders of new rows.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ class Matrices:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of the columns.
+    """Rules for the columns of both models.
 
     Parameters
     ----------
     collinear : {"drop", "raise"}
-        What is done with columns that the rows, or those of an arm, do not tell apart.
+        Whether dependent columns, in all rows or within an arm, are dropped or refused.
     constant_outcome : bool
         Whether the outcome model is one constant per arm, whatever its columns.
     scores : {"likely", "balanced", "as they are"}
-        What becomes of the columns of the propensity model: one that separates an arm takes its maximum from a
+        Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
         likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
         rows that are to be trimmed because the model separates them, leave the columns as they are.
     """
@@ -65,7 +65,7 @@ class Rules:
 
     @classmethod
     def of(cls, columns: ColumnOptions, constant_outcome: bool) -> Rules:
-        """Return those that the options of a call come to."""
+        """Return the rules from the options of a call."""
         separated = isinstance(columns.trim, str) and columns.trim == "separated"
         kept = separated or columns.propensity_score is not None
         balanced = columns.propensity_loss == "calibrated"
@@ -79,7 +79,7 @@ class ModelColumns:
     Parameters
     ----------
     seen : ColumnMoments
-        What the rows leave of them.
+        Moments of the columns over the rows.
     encoder : FormulaEncoder or ArrayEncoder
         Their coding.
     """
@@ -101,22 +101,22 @@ def supported(
     notes: list[str],
     counts: np.ndarray | None,
 ) -> Matrices:
-    """Drop the columns that the rows do not tell apart, or those of an arm, with notes.
+    """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
 
     Parameters
     ----------
     given : Matrices
-        With all columns.
+        Matrices with all columns.
     arm : ndarray of int, shape (n,)
         Arm of each row.
     labels : tuple of str
         Printed arm labels.
     rules : Rules
-        What is asked of the columns.
+        Rules for the columns.
     notes : list of str
         Lines are appended.
     counts : ndarray, shape (n,), optional
-        How many units each row stands for (frequency weights).
+        Number of units of each row (frequency weights).
 
     Raises
     ------
@@ -139,7 +139,7 @@ def supported(
     lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
     return Matrices(
         X=X,
-        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, and one basis of it
+        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
         outcome=given.outcome.keeping(keep),
         propensity=given.propensity.keeping(keep_z),
         dropped=tuple(dict.fromkeys([*given.dropped, *lost])),
@@ -156,18 +156,18 @@ def supported_columns(
     notes: list[str],
     spans: Spans,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which columns of both models can have coefficients, the same in all arms.
+    """Mark the columns of both models that can have coefficients, the same in all arms.
 
     Parameters
     ----------
     outcome, propensity : ModelColumns
-        Of both models.
+        Columns of both models.
     size : ndarray, shape (K,)
         Observations in each arm.
     labels : tuple of str
         Printed arm labels.
     rules : Rules
-        What is asked of them.
+        Rules for the columns.
     notes : list of str
         Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
     spans : callable
@@ -211,7 +211,7 @@ def supported_columns(
 def _without_separating(
     seen: ColumnMoments, among: NDArray[np.bool_], spans: Spans
 ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-    """Columns without those that depend on others within an arm and separate it from the other arms, and these."""
+    """Drop the columns that depend on others within an arm and separate it from the other arms; return both."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
         keep, found = seen.within_arms(among, exempt)
@@ -259,7 +259,7 @@ def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence], l
 
 
 def _lost_notes(from_outcome: Lost, from_propensity: Lost, labels: Sequence[str]) -> list[str]:
-    """Say which terms are left out of which model for what the rows of an arm do not tell; once where it is both."""
+    """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
     (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
     names_x, names_z = outcome.encoder.names, propensity.encoder.names
     both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
@@ -281,7 +281,7 @@ def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence], labe
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str], *, dropped: bool = False) -> str:
-    """Say in words why the rows of arms do not tell columns apart, and what follows where these are dropped."""
+    """Clauses that say why the rows of arms do not tell columns apart, and what dropping them implies."""
     texts = list(dict.fromkeys(_cause(model, one, labels, dropped) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
@@ -313,7 +313,6 @@ def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], droppe
 
 
 def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
-    """Name the arms that have rows, and how many."""
     there = [(label, count) for label, count in zip(labels, rows, strict=True) if count]
     names = ", ".join(repr(label) for label, _ in there)
     return f"arm{'s' if len(there) > 1 else ''} {names} ({sum(count for _, count in there)})"

@@ -1,4 +1,4 @@
-"""Another population's covariates, coded as those of the estimation sample."""
+"""Target frame: another population's covariates, coded as in the estimation sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TargetRows:
     dropped : int
         Rows of the frame that miss a covariate.
     notes : tuple of str
-        What to say about the rows.
+        Notes on the rows.
     """
 
     X: np.ndarray

@@ -1,4 +1,4 @@
-"""The treatment's coding: which level is the reference arm, and what the arms are called."""
+"""Coding of the treatment: reference arm, order and labels of the arms."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
 CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
-NEGATIONS = ("no", "non", "not", "un", "without")  # nonsmoker, not treated, untreated
-NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # "none", "0 daily", "no drug"
-MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words, not levels
+NEGATIONS = ("no", "non", "not", "un", "without")  # as in nonsmoker, not treated, untreated
+NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # as in "none", "0 daily", "no drug"
+MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words for missing values, not levels
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
 
@@ -64,7 +64,7 @@ def code_levels(
     levels : mapping, optional
         Printed label of each raw level.
     call : str
-        How the call begins that messages tell the user to type.
+        Beginning of the call that messages give as advice.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def alike(levels: Iterable[Any]) -> list[list[str]]:
 
 
 def cleaned(name: str, levels: Iterable[str]) -> str:
-    """Return what to type to make levels that are `alike` one."""
+    """Line to type that makes levels that are `alike` one."""
     fold = ".str.lower()" if len({level.strip() for level in levels}) > 1 else ""
     return f'data["{name}"] = data["{name}"].str.strip(){fold}'
 
@@ -194,7 +194,7 @@ def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any
 
 def _python(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, pd.Interval):  # of pandas.cut; nobody types pd.Interval(0, 10)
+    if isinstance(value, pd.Interval):  # made by pandas.cut; nobody types pd.Interval(0, 10)
         return str(value)
     whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
     return int(value) if whole else value
@@ -335,7 +335,7 @@ def _reference(
 
 
 def _is_control(level: Any, other: Any) -> bool:
-    """Whether a level's name says that it is the absence of the other; only a message depends on it."""
+    """Return True if a level's name says that it is the absence of the other; only a message depends on it."""
     text, of = (str(value).casefold().strip() for value in (level, other))
     return text in CONTROLS or (text.startswith(NEGATIONS) and text.endswith(of[-4:]))
 
@@ -356,7 +356,7 @@ def _negative(level: Any) -> bool:
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:
-    """Equality of levels in which True is 1 only for a 0/1 treatment, and text never equals a number."""
+    """Equality of levels: True is 1 only for a 0/1 treatment, and text never equals a number."""
     value = value.item() if isinstance(value, np.generic) else value
     if not binary and isinstance(level, bool) != isinstance(value, bool):
         return False

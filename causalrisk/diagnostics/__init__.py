@@ -1,1 +1,1 @@
-"""What can be wrong with a fit: functions of a fitted record that return tables."""
+"""Diagnostics of a fit: functions of a fitted record that return tables."""

@@ -83,13 +83,13 @@ def contrast_balance(
     Parameters
     ----------
     sums : ColumnSums
-        Of q columns; binary ones coded 0 and 1.
+        Moments of q columns; binary ones coded 0 and 1.
     distances : ndarray, shape (2, q)
         Kolmogorov-Smirnov distances.
     arm : int
         The arm.
     scale : ndarray, shape (q,)
-        What mean differences are divided by.
+        Denominators of the mean differences.
     binary : ndarray of bool, shape (q,)
         Binary columns, which have no variance ratio.
 
@@ -111,7 +111,7 @@ def arm_moments(sums: ColumnSums, labels: Sequence[str], binary: NDArray[np.bool
     Parameters
     ----------
     sums : ColumnSums
-        Of q columns; binary ones coded 0 and 1.
+        Moments of q columns; binary ones coded 0 and 1.
     labels : sequence of str
         Labels of the arms.
     binary : ndarray of bool, shape (q,)
@@ -167,7 +167,7 @@ def balance(
     Parameters
     ----------
     binary : {"raw", "std"}
-        Whether differences of binary columns are of proportions, or standardized as those of the others.
+        Whether differences of binary columns are of proportions, or standardized like the others.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional
@@ -199,20 +199,20 @@ def balance(
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
-        If the estimator uses no propensity score, or a fit to a scan is asked for what goes by rows.
+        If the estimator uses no propensity score, or a fit to a scan is asked for `also` or `by`, which go by rows.
 
     Notes
     -----
-    Definitions are those that R's cobalt documents [1]_. Differences of means are divided by a standard
+    Definitions are as documented by R's cobalt [1]_. Differences of means are divided by a standard
     deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
-    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC that of the arm that is the
-    target; for the overlap population and functions of the score that of all rows after weighting; within a group, of
-    the group. Differences of binary columns are raw by default there too. Variance ratios are treated over control and
-    are not defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences
-    below 0.1 are usually taken as balanced.
+    cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC the target arm's; for the
+    overlap population and functions of the score the one of all rows after weighting; within a group, the group's.
+    Differences of binary columns are raw by default there too. Variance ratios are treated over control and are not
+    defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences below 0.1
+    are usually taken as balanced.
 
-    Of a scan (`causalrisk.scan`) the numbers are worked out from sums over its blocks, in one pass, in one more for
-    `interactions`, and in one more where a column has more than 4096 distinct values: its KS is then the largest
+    For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass, one more for
+    `interactions`, and one more where a column has more than 4096 distinct values: its KS is then the largest
     distance at about 4096 of them, evenly spread in weight. Between two there may be a larger one;
     ``table.attrs["KS short by"]`` bounds by how much. `also` and `by` go by rows and are refused.
 
@@ -289,7 +289,7 @@ def check_threshold(threshold: float | None) -> None:
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
-    """Return which rows are in which group, each of which needs rows of every arm."""
+    """Return the members of each group as masks of the rows; every group needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
         only = by.strip(" ~") if isinstance(by, str) else ""

@@ -1,4 +1,4 @@
-"""Test of balance: the conditions that weighting balances the columns, beside the score of the logit."""
+"""Overidentification test of balance: moments of weighted covariates stacked on the score of the logit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def overid_test(
     frequency : bool
         Whether they count repeated rows.
     target : {"all", "treated", "control"}
-        Whose covariates are balanced.
+        Target whose covariates are balanced.
     start : ndarray, shape (q,)
         The maximum likelihood coefficients.
 
@@ -96,7 +96,7 @@ def overid_test(
 
 
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
-    """Return what turns treated - p into the weight of a balance condition, and its derivative by the predictor."""
+    """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
     if target == "treated":
         return 1 / (1 - p), p / (1 - p)
     if target == "control":
@@ -107,9 +107,9 @@ def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
 def balance_test(record: FitRecord) -> BalanceTest:
     """Test that the propensity model balances its columns.
 
-    The conditions that weighting balances each column (the constant too) are tested beside the score of the logit,
-    which determines the coefficients. A small p-value says that the model is wrong; a large one does not say that
-    it is right, nor that nothing was left out.
+    Moment conditions, that weighting balances each column (the constant too), are tested together with the score of
+    the logit, which determines the coefficients. A small p-value says that the model is wrong; a large one does not say
+    that it is right, nor that nothing was left out.
 
     Returns
     -------

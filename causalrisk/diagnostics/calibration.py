@@ -1,4 +1,4 @@
-"""How predicted probabilities agree with what happened: bins of equal size and the root mean squared gap."""
+"""Calibration of predicted probabilities: bins of equal size and the root mean squared gap."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CalibrationBins:
     predicted : ndarray, shape (b,)
         Mean prediction, increasing.
     observed : ndarray, shape (b,)
-        Mean of what happened.
+        Observed frequency: the mean outcome of the rows.
     """
 
     n: NDArray[np.intp]

@@ -16,16 +16,16 @@ WHEN = ("before", "after")
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """Rows with what they weigh.
+    """Arms and weights of rows, before and after weighting.
 
     Parameters
     ----------
     arm : ndarray of int, shape (n,)
         Arm of each row.
     weights : ndarray, shape (2, n)
-        What a row weighs without and with importance weights.
+        Weight of a row without and with importance weights.
     counts : ndarray, shape (n,)
-        How many rows a row stands for; ones but for frequency weights.
+        Number of equal rows of each row: its frequency weight, else one.
     """
 
     arm: Arms
@@ -34,7 +34,7 @@ class WeightedRows:
 
     @classmethod
     def of(cls, rows: FittedRows) -> WeightedRows:
-        """Return those of a fit."""
+        """Return the arms and weights of the rows of a fit."""
         return cls(rows.arm, np.stack([rows.weights, rows.weights * rows.importance]), rows.units)
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
@@ -44,7 +44,7 @@ class WeightedRows:
 
 @dataclass(frozen=True)
 class ColumnSums:
-    """What balance takes of q columns in K arms, before and after weighting: of a block of rows or of all.
+    """Moments of q columns in K arms, before and after weighting, of a block of rows or of all.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ColumnSums:
 
     @classmethod
     def of(cls, columns: Array, rows: WeightedRows, n_arms: int) -> ColumnSums:
-        """Return those of columns of shape (n, q)."""
+        """Return the moments of columns of shape (n, q)."""
         low, high = columns.min(axis=0, initial=np.inf), columns.max(axis=0, initial=-np.inf)
         total, squared = np.zeros((n_arms, 2)), np.zeros((n_arms, 2))
         mean, spread = np.full((n_arms, 2, len(low)), np.nan), np.zeros((n_arms, 2, len(low)))
@@ -85,7 +85,7 @@ class ColumnSums:
 
     @classmethod
     def of_levels(cls, codes: NDArray[np.intp], q: int, rows: WeightedRows, n_arms: int) -> ColumnSums:
-        """Return those of the indicators of the q levels of a factor, which are counted; codes of shape (n,)."""
+        """Return the moments of the indicators of a factor's q levels by counting its codes, shape (n,)."""
         whole = cls.of(np.ones((len(codes), 1)), rows, n_arms)
         mean = np.full((n_arms, 2, q), np.nan)
         for a in range(n_arms):
@@ -98,7 +98,7 @@ class ColumnSums:
         return cls(*ends, np.zeros(q, dtype=bool), total=whole.total, squared=whole.squared, mean=mean, spread=spread)
 
     def beside(self, other: ColumnSums) -> ColumnSums:
-        """Return those of other rows beside these, by the formula of Chan, Golub and LeVeque."""
+        """Merge with the moments of other rows, by the formula of Chan, Golub and LeVeque."""
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
         ends = np.stack([self.low, self.high, other.low, other.high])
         total = self.total + other.total
@@ -117,16 +117,16 @@ class ColumnSums:
 
     @property
     def varying(self) -> NDArray[np.bool_]:
-        """Whether each column takes more than one value, shape (q,)."""
+        """Mask of the columns that take more than one value, shape (q,)."""
         return self.low < self.high
 
     @property
     def binary(self) -> NDArray[np.bool_]:
-        """Whether each column takes just two values, shape (q,)."""
+        """Mask of the columns that take just two values, shape (q,)."""
         return self.varying & ~self.further
 
     def indicating(self, binary: NDArray[np.bool_]) -> ColumnSums:
-        """Return those with indicators of the larger value in the place of binary columns."""
+        """Return the moments with each binary column turned into the 0/1 indicator of its larger value."""
         shift, width = np.where(binary, self.low, 0), np.where(binary, self.high - self.low, 1)
         return replace(
             self,
@@ -137,12 +137,12 @@ class ColumnSums:
         )
 
     def some(self, which: NDArray[np.intp]) -> ColumnSums:
-        """Return those of some of the columns."""
+        """Return the moments of some of the columns."""
         ends = {name: getattr(self, name)[which] for name in ("low", "high", "further")}
         return replace(self, **ends, mean=self.mean[:, :, which], spread=self.spread[:, :, which])
 
     def arms_together(self) -> ColumnSums:
-        """Return those of all arms as one."""
+        """Return the moments of all arms merged into one."""
         whole = self._arm(0)
         for a in range(1, len(self.total)):
             whole = whole.beside(self._arm(a))
@@ -170,12 +170,13 @@ class ColumnSums:
         return np.where(binary, self.mean * (1 - self.mean), self.spread * factor[:, :, None])
 
     def standard_deviations(self, denominator: str | int, binary: NDArray[np.bool_]) -> Array:
-        """Return what mean differences are divided by, shape (q,).
+        """Return the denominators of standardized mean differences, shape (q,).
 
         Parameters
         ----------
         denominator : {"pooled", "weighted"} or int
-            Root mean variance of the arms, or that of one arm, before weighting; or that of all rows after it.
+            Root mean variance of the arms before weighting ("pooled"); standard deviation of one arm before it, or
+            of all rows after it ("weighted").
         binary : ndarray of bool, shape (q,)
             Binary columns, of 0 and 1.
         """

@@ -1,4 +1,4 @@
-"""How much each row moves the effect."""
+"""Influence of each row or cluster on the effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves eac
 def influence(
     record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> pd.DataFrame:
-    """How much each row, or each cluster, moves the effect.
+    """Influence of each row, or of each cluster, on the effect.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def influence(
 
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
-    """Return how the influence of rows or clusters is computed, checked, the default chosen by their number."""
+    """Check the method of `influence`; by default choose it by the number of rows or clusters."""
     replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if clusters and record.design.cluster is None:
@@ -106,11 +106,11 @@ def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
 
 
 def quick_method(record: FitRecord, clusters: bool = False) -> str:
-    """Return how a page of many diagnostics computes the influence of the rows, or of the clusters."""
+    """Return the method of `influence` for a page of many diagnostics."""
     classifier = record.options.propensity_score is not None
     return "exact" if _left_out(record, clusters) <= QUICK_ROWS and not classifier else "influence"
 
 
 def _left_out(record: FitRecord, clusters: bool) -> float:
-    """Return the number of rows whose influence takes as long as that of the rows, or of the clusters, of a fit."""
+    """Return n, or under clusters sqrt(n times clusters), the number of rows that takes as much time."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n

@@ -65,14 +65,14 @@ def measured(covariates: Sequence[Covariate], scores: Array, rows: WeightedRows)
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns are made of the covariates of a block.
+    """Columns that are made of the covariates of a block: these, and maybe squares and products.
 
     Parameters
     ----------
     names : mapping of str to str
         Names for the reader.
     base, squared : frozenset of str, optional
-        Names of the covariates that are multiplied with one another, and of those that are squared; by default there
+        Names of the covariates to multiply with one another, and of the covariates to square; by default there
         are no products.
     """
 
@@ -81,7 +81,7 @@ class Columns:
     squared: frozenset[str] = frozenset()
 
     def of(self, rows: FittedRows) -> list[Covariate]:
-        """Return the columns."""
+        """Return the columns of a block."""
         found = rows.covariates()
         if self.base is not None:
             found = with_products([c for c in found if c.name in self.base], self.squared)
@@ -90,7 +90,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class BlockMeasured:
-    """What is measured of a block, or of all rows, in one pass.
+    """Measures of the columns of a block, or of all rows, from one pass.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class BlockMeasured:
 
     @classmethod
     def of(cls, columns: Columns, with_steps: bool, rows: FittedRows) -> BlockMeasured:
-        """Return that of a block."""
+        """Measure the columns of a block."""
         covariates, weighted, n_arms = columns.of(rows), WeightedRows.of(rows), len(rows.scores)
         values = columns_of(rows.scores, covariates)
         steps = (Steps.of(x, rows.arm, weighted.weights, n_arms).joined() for x in ordered(values, n_arms))
@@ -117,7 +117,7 @@ class BlockMeasured:
         )
 
     def beside(self, other: BlockMeasured) -> BlockMeasured:
-        """Return that of other rows beside these."""
+        """Merge with the measures of other rows."""
         pairs = zip(self.steps, other.steps, strict=True)
         return replace(
             self, sums=self.sums.beside(other.sums), steps=tuple(one.beside(two).joined() for one, two in pairs)
@@ -139,7 +139,7 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
     Returns
     -------
     Measured
-        That of a fit in memory, but for distances of columns with more distinct values than `CUTS`, which are looked
+        The measures as in memory, but distances of columns with more distinct values than `CUTS` are looked
         for at so many cuts.
     """
     columns = Columns(names)
@@ -169,7 +169,7 @@ def _with_products(names: Mapping[str, str], found: BlockMeasured) -> Columns:
 
 
 def _cells(columns: Columns, cuts: Mapping[int, Array], rows: FittedRows) -> tuple[Cells, ...]:
-    """Return what lies between the cuts of some columns of a block."""
+    """Return the weights between the cuts of some columns of a block, in the order of `cuts`."""
     weighted, n_arms = WeightedRows.of(rows), len(rows.scores)
     values = enumerate(ordered(columns_of(rows.scores, columns.of(rows)), n_arms))
     return tuple(

@@ -1,4 +1,4 @@
-"""How the propensity scores of the arms overlap, and how the importance weights are spread within each arm."""
+"""Tables of overlap: supports of the propensity scores of the arms, and spread of the importance weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EQUAL = 1e-10  # relative difference up to which a score is within limits: round
 
 
 def compared(scores: Array) -> Array:
-    """Scores that supports are compared by, shape (J, n): of two arms those of the treated."""
+    """Scores by which supports are compared, shape (J, n): of two arms the score of the treated alone."""
     return scores[1:] if len(scores) == 2 else scores
 
 
@@ -51,17 +51,17 @@ class ArmLimits:
 
     @classmethod
     def of(cls, scores: Array, arm: Arms) -> ArmLimits:
-        """Return those of scores of shape (K, n)."""
+        """Return the limits of scores of shape (K, n)."""
         members = [compared(scores)[:, arm == a] for a in range(len(scores))]
         low = np.stack([m.min(axis=1, initial=np.inf) for m in members])
         return cls(low, np.stack([m.max(axis=1, initial=-np.inf) for m in members]))
 
     def beside(self, other: ArmLimits) -> ArmLimits:
-        """Return those of other rows beside these."""
+        """Merge with the limits of other rows."""
         return ArmLimits(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
     def support(self, scores: Array) -> NDArray[np.bool_]:
-        """Which rows are where every arm has scores, shape (n,): above all minima of the arms, below all maxima."""
+        """Mask of the rows in the common support, shape (n,): above all minima of the arms, below all maxima."""
         low, high = self.low.max(axis=0) * (1 - EQUAL), self.high.min(axis=0) * (1 + EQUAL)
         return inside(compared(scores), low, high)
 
@@ -72,25 +72,25 @@ def crump_names(cut: float, n_arms: int) -> dict[str, float]:
 
 
 def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
-    """Which rows are within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
+    """Mask of the rows within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
     return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a pass learns: tallies of some series of `series_of`, by number, and limits of the scores."""
+    """Results of a pass: tallies of some series of `series_of`, by number, and limits of the scores."""
 
     tallies: dict[int, Tally]
     limits: ArmLimits
 
     @classmethod
     def of(cls, searches: Mapping[int, Search], rows: FittedRows) -> Seen:
-        """Return that of a block."""
+        """Return the tallies and limits of a block."""
         tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
         return cls(tallies, ArmLimits.of(rows.scores, rows.arm))
 
     def beside(self, other: Seen) -> Seen:
-        """Return that of other rows beside these."""
+        """Merge with the tallies and limits of other rows."""
         tallies = {k: tally.beside(other.tallies[k]) for k, tally in self.tallies.items()}
         return Seen(tallies, self.limits.beside(other.limits))
 
@@ -104,7 +104,7 @@ def series_of(rows: FittedRows, k: int) -> Array:
 
 
 def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
-    """Return what each observation of some rows weighs."""
+    """Return the weight of one observation of each of some rows: importance times probability weight."""
     return rows.importance[members] * rows.weights[members] / rows.units[members]
 
 
@@ -150,7 +150,7 @@ class Counts:
     above : ndarray of int
         Observations that weigh more than a threshold.
     heavy, total : ndarray
-        What these weigh, and what all weigh.
+        Sum of the weights of these, and of all observations.
     """
 
     unsupported: NDArray[np.intp]
@@ -161,9 +161,9 @@ class Counts:
 
     @classmethod
     def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
-        """Return those of a block, given the thresholds of the arms."""
+        """Return the counts of a block, given the thresholds of the arms."""
         weights = held(rows, np.arange(len(rows.arm))) * rows.units
-        above = weights > threshold[rows.arm] * rows.units  # none where the threshold is not known
+        above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
 
         def by_arm(values: Array) -> Array:
             return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)
@@ -229,7 +229,7 @@ def overlap_table(record: FitRecord) -> pd.DataFrame:
 
 
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
-    """How the arms overlap in the propensity score, and how their importance weights are spread.
+    """Overlap of the arms in the propensity score, and spread of their importance weights.
 
     Parameters
     ----------
@@ -239,15 +239,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By arm: n, effective n (Kish), largest weight, its share and that of the 1% largest, all under importance weight
-        times probability weight (of mean one), and where there are probability weights "survey n", the effective n by
-        these alone: what is between it and n they cost, what is between it and the effective n overlap does. Further
-        quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common support
-        (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several arms: the
-        largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency weight s
-        counts as s. By unit: arm, score of the own arm, weight, and whether it is
-        inside either. Of a scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same
-        numbers but for rounding.
+        By arm: n, effective n (Kish), largest weight, shares of the largest and of the 1% largest, all under importance
+        weight times probability weight (of mean one), and where there are probability weights "survey n", the effective
+        n by these alone: from n down to it is their cost, from there down to the effective n the cost of overlap.
+        Further quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common
+        support (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several
+        arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency
+        weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is inside either. Of a scan
+        (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same numbers but for rounding.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def risk_frame(
     variances : mapping of str to float
         For each estimator the sampling variance of the effect, averaged over the replicates.
     slopes : ndarray, shape (K,)
-        What net biases and risk multiply the biases by: one but for effects that are no differences.
+        Factors of the biases in net biases and risk: one but for effects that are no differences.
     labels : sequence of str
         Labels of the arms.
 
@@ -80,7 +80,7 @@ def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) ->
 
 
 def joint_of(record: FitRecord) -> JointRecord:
-    """Return the joint part of a fit; for another estimator that of JRE on the same data, with its default options."""
+    """Return the joint part of a fit; for another estimator, of JRE with default options on the same data."""
     if record.joint is not None:
         return record.joint
     check_observed(record.design, record.options, "The risks of the estimators")
@@ -100,7 +100,7 @@ class EstimatorRisks:
     variances : dict of str to float
         Sampling variance of the effect at known scores, averaged over the replicates.
     slopes : ndarray, shape (K,)
-        What net biases multiply the biases by.
+        Factors of the biases in net biases.
     """
 
     biases: dict[str, Array]
@@ -108,7 +108,7 @@ class EstimatorRisks:
     slopes: Array
 
     def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Return the table of `risk_table` for arms of these labels."""
+        """Return the table of `risk_table`; `labels` are the arms' labels."""
         return risk_frame(self.biases, self.variances, self.slopes, labels)
 
 
@@ -128,7 +128,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     sums = trainer.whole.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     for j, spec in enumerate(SEPARATE):
-        if spec.corrected:  # it has subtracted the bias under the fitted propensity score
+        if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             biases[spec.name] -= (sample.indicators * (share * fit.w * errors[:, j])[:, None]).sum(axis=0)[:, None]
     n_units = joint.problem.n_units
     variances = {name: trainer.variance_of(predicted, joint.criterion) / n_units for name, predicted in fitted.items()}
@@ -148,21 +148,21 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
 
     Notes
     -----
-    All but "risk" are in units of the outcome. The replicates are those of the fit; for an estimator that draws none,
-    those JRE would have drawn with the same seed. AIPW has subtracted the biases under the fitted score, so that what
+    All but "risk" are in units of the outcome. The replicates are the fit's; for an estimator that draws none,
+    the ones that JRE draws with the same seed. AIPW has subtracted the biases under the fitted score, so that what
     is left is how they vary with it. JRE's risk is never above IPWRA's (objective "risk", canonical link).
     """
     return estimator_risks(record).frame(record.design.labels)
 
 
 def anchor_path(record: FitRecord) -> pd.DataFrame:
-    """Show what each anchor would have given, and which one was chosen (JRE).
+    """Show the effect under each anchor, and the anchor chosen (JRE).
 
     Returns
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over that of the first, and "ratio se", the standard error of that
+        unit held out; "variance ratio", its square over the first anchor's, and "ratio se", the standard error of this
         ratio over the units; "share", of draws of the ratios from the normal distribution of their errors in which this
         ratio plus half its standard error is the least; whether the optimiser converged; and the one chosen, the
         geometric mean of the anchors by their shares, which has a row of its own.
@@ -195,7 +195,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Parameters
     ----------
     grid : sequence of float, optional
-        Penalties; by default from none to n^2, with that of the fit.
+        Penalties; by default from none to n^2, the fit's among them.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How strong an omitted confounder would have to be: E-values, and bounds in the form of a Riesz representer."""
+"""Sensitivity to an omitted confounder: E-values, and bounds in the form of a Riesz representer."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def robustness_value(ratio: float) -> float:
 
 @dataclass(frozen=True)
 class BiasScale:
-    """What an omitted confounder is multiplied by; influence functions relative to the sample's weight.
+    """Scale of the bias of an omitted confounder; influence functions relative to the sample's weight.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def scale_influence(
     residuals, representer : ndarray, shape (n,)
         Squares of both for each row.
     residual_influence, representer_influence : ndarray, shape (n,)
-        What the estimation of their models moves the moments by.
+        Influence functions of the moments through the estimation of the models.
     mean_of : ndarray, shape (n,)
         Share of each row in means; zero for rows that are not of the sample.
 
@@ -154,7 +154,7 @@ def scale_influence(
 
 
 def regression_of(record: FitRecord, fit: WeightFit) -> Estimate:
-    """Return the outcome regression of a fit; for JRE and constants that of IPWRA on the same data."""
+    """Return the outcome regression of a fit; for JRE and for constants, of IPWRA on the same data."""
     if record.joint is not None:
         return record.joint.start
     return separate_estimate(record, fit, IPWRA) if record.spec.constants else record.estimate
@@ -325,7 +325,7 @@ STRENGTHS = (0.01, 0.03, 0.1)
 
 
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
-    """How strong an omitted confounder would have to be to explain the effect away.
+    """Strength of an omitted confounder that would explain the effect away.
 
     Parameters
     ----------
@@ -336,9 +336,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     -------
     DataFrame
         A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
-        its "basis"; "E-value" and that of the nearer limit of the interval; "scale" S and the "robustness value",
-        the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval holds
-        zero.
+        its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
+        value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
+        holds zero.
 
     Notes
     -----
@@ -350,7 +350,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     The robustness value [2]_ assumes nothing of how the confounder works, but that the outcome regression and the
     propensity score are right given the covariates: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)), with
     S^2 = E (Y - g)^2 E alpha^2, g the outcome regression and alpha the importance weight with the sign of the
-    arm. See `sensitivity_bounds`. For JRE g is that of its start.
+    arm. See `sensitivity_bounds`. For JRE g is its start's.
 
     References
     ----------

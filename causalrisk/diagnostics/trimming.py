@@ -1,4 +1,4 @@
-"""The effect along the limits that rows are trimmed to."""
+"""The effect as a function of the limit that rows are trimmed to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 
 def usual_grid(n_arms: int) -> list[float]:
-    """Limits that are tried unless others are given: those of two arms, for several as parts of their mean score."""
+    """Default limits of the curve; for K arms scaled by 2 / K, the ratio of the mean scores."""
     return [round(2 * limit / n_arms, 4) for limit in TRIMS]
 
 
@@ -62,7 +62,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
                 at = _refit(record, options)
-        except UnavailableError:  # of a scan, whatever the limits
+        except UnavailableError:  # a scan refuses it under any limits
             raise
         except CausalRiskError as error:
             failed = {**empty, "note": " ".join(str(error).split())}

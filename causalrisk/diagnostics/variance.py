@@ -1,4 +1,4 @@
-"""Where the variance of an effect comes from: parts of its influence function."""
+"""Decomposition of the variance of an effect by parts of its influence function."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def effect_parts(record: FitRecord) -> Array:
     Returns
     -------
     ndarray, shape (3, n, K - 1)
-        What the sampling of the covariates moves at the fitted models; what the outcomes move at the fitted propensity
-        score; and what its estimation moves, through everything it enters. Rows in the order of the sample.
+        Parts of the influence function: of the covariates at the fitted models, of the outcomes at the fitted
+        propensity score, and of the estimation of the score, through everything it enters. Rows in the order of the
+        sample.
     """
     count = len(record.effect_names)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
@@ -52,12 +53,11 @@ def effect_parts(record: FitRecord) -> Array:
 
 
 def _known(weights: AnyWeights) -> AnyWeights:
-    """Return importance weights whose propensity scores are known, not estimated."""
     return dataclasses.replace(weights, inverse=np.zeros_like(weights.inverse))
 
 
 def se_decomposition(record: FitRecord) -> pd.DataFrame:
-    """Where the robust variance of the effect comes from.
+    """Decomposition of the robust variance of the effect.
 
     Returns
     -------

@@ -24,7 +24,7 @@ def grade(response: str, answer: str, answer_type: str = "exactMatch") -> bool:
     Parameters
     ----------
     response : str
-        What the model wrote. After a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks for,
+        Text of the model. After a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks for,
         only what it says there counts; otherwise all of it.
     answer : str
         The right answer.
@@ -65,7 +65,7 @@ def stated_confidence(response: str) -> float:
     Parameters
     ----------
     response : str
-        What the model wrote; the last number after ``Confidence:`` counts.
+        Text of the model; the last number after ``Confidence:`` counts.
 
     Returns
     -------

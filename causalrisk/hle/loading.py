@@ -131,7 +131,7 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) -> Iterator[_Answer]:
-    """Yield the answers, by the judge where the file has one."""
+    """Yield the answers, judged ones where the file has a judge."""
     judged = {key for key, entry in entries.items() if entry.get("judge_response") is not None}
     if judged and len(judged) < len(entries):
         missing = [key for key in entries if key not in judged]
@@ -247,7 +247,7 @@ def _columns_to_read(path: Path, where: str) -> list[str]:
 
 
 def _check_size(found: int, most: int, what: str, where: str) -> None:
-    """Refuse what is far larger than any file of this kind, before it is read."""
+    """Refuse contents far larger than any file of this kind, before they are read."""
     if found > most:
         raise DesignError(
             f"{where} has {found:,} {what}; expected at most {most:,}.\n{CHECK}, or split it into smaller ones."
@@ -266,7 +266,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
             f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
             "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
         ) from error
-    except ValueError as error:  # of pandas' parser, of the decoder, of pyarrow
+    except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
         kind = "CSV in UTF-8" if path.suffix == ".csv" else "Parquet"
         raise DesignError(f"{where} cannot be read as {kind}: {error}\n{CHECK}.") from error
     if path.suffix not in SUFFIXES:

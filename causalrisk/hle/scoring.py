@@ -1,4 +1,4 @@
-"""The benchmark's scores: accuracy, its half width and the calibration error, with what they leave unsaid."""
+"""Scores of the benchmark: accuracy, its half width and the calibration error, with caveats."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     Parameters
     ----------
     frame : DataFrame
-        From `load_judged`, or some of its rows: those given are the questions that count.
+        From `load_judged`, or some of its rows: only the questions given count.
     binning : {"all", "published"}, default "all"
-        How the calibration error is computed. "published" reproduces the benchmark's scoring code, which sorts the
+        Definition of the calibration error. "published" reproduces the benchmark's scoring code, which sorts the
         answers by confidence, cuts them into bins of 100 and then leaves out the last, most confident bin; "all" keeps
         every bin.
     n_boot : int, default 999

@@ -1,8 +1,8 @@
 """The bootstrap: blocks of multiplicities through a batched refit, and the standard errors that the resamples give.
 
 Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
-variance, and what the resamples show of a bias is part of its error. They are larger for the choice of the anchor,
-which resamples keep.
+variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of the
+anchor, which resamples keep.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 
-LEAST_TASKS = 8  # that are left for processors to share
+LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 
 
 def run_bootstrap(
@@ -102,7 +102,7 @@ def run_bootstrap(
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
-    """Refit block `number`; the last may be narrower. A function of the module, for processes to find it."""
+    """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
     keep_freed_memory()
     first = number * width
     return refitter.refit(draw(number, min(width, n_boot - first)), first)
@@ -173,14 +173,14 @@ def drawn_or_weighed(
 ) -> tuple[FitRecord, BootstrapDistribution]:
     """Bootstrap a fit as its record says, and warn of failures.
 
-    JRE unless told otherwise: where too many draws of units cannot be estimated, the units are weighted in their place.
+    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted in their place.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
     inference : InferenceOptions
-        How its standard errors are computed.
+        Options of the standard errors.
     notes : Notes
         Warnings so far; more are added.
     run : callable
@@ -203,13 +203,13 @@ def drawn_or_weighed(
 
 
 def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Whether fits that are resampled together fall back on fractional weights: JRE is there, and no kind was named."""
+    """Return True if fractional weights may stand in for failed resamples: JRE, and no bootstrap was named."""
     asked = inference.bootstrap is not None or inference.resamples is not None
     return not asked and records[0].draws_units and any(record.joint is not None for record in records)
 
 
 def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Say that fractional weights stand in for draws of rows or clusters."""
+    """Sentence of the warning that fractional weights stand in for draws of rows or clusters."""
     failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "

@@ -1,4 +1,4 @@
-"""Coefficients of the outcome and propensity models, from those of the orthonormal bases."""
+"""Coefficients of the outcome and propensity models, transformed from the orthonormal bases to the designs' columns."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class ModelCoefficients:
     ----------
     outcome : tuple of CoefficientTable
         Per arm.
-    propensity : CoefficientTable or None
-        Of the propensity model.
+        propensity : CoefficientTable or None
+        Coefficients of the propensity model.
     """
 
     outcome: tuple[CoefficientTable, ...]
@@ -97,7 +97,6 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
 
 
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
-    """Coefficients of the design's columns, predictor by predictor, from those of the basis, shape (Q, ...)."""
     basis, q = record.sample.Z, record.sample.Z.columns.shape[1]
     return np.concatenate([basis.coefficients(gamma[k : k + q]) for k in range(0, len(gamma), q)])
 
@@ -131,7 +130,7 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
 
 
 def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
-    """Coefficients of the design's columns and their standard errors, from those of its basis."""
+    """Transform coefficients of the basis into coefficients of the design's columns, with their standard errors."""
     half = transform(covariance)
     variances = np.diag(transform(half.T))
     return transform(values), np.sqrt(variances)

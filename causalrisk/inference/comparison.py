@@ -40,16 +40,16 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 
 
 class Told(Notes):
-    """Notes whose warnings have been given before."""
+    """Notes that do not repeat warnings given before."""
 
     def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Keep a text."""
+        """Keep a text without warning again."""
         self.append(message)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of E estimators produced.
+    """Fits and resamples of a comparison of E estimators.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Comparison:
 
     @property
     def rows(self) -> pd.Index:
-        """What the columns of `boot` are: estimators, of several arms estimators and effects."""
+        """Labels of the columns of `boot`: estimators, of several arms estimators and effects."""
         if len(self.effect_names) == 1:
             return pd.Index(self.names, name="estimator")
         return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])
@@ -180,11 +180,11 @@ def fit_estimators(
     specs : sequence of Specification
         The estimators.
     options : ModelOptions
-        What is estimated.
+        Options of the models.
     inference : InferenceOptions
-        How the bootstrap is done; its `rng` is a SeedSequence.
+        Options of the bootstrap; its `rng` is a SeedSequence.
     joint_options : JREOptions
-        How JRE is trained.
+        Options of JRE's training.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def fit_estimators(
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    """Fit another estimator to the sample and the propensity scores of the first."""
+    """Fit another estimator with the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     check_means(lead.design, lead.options, spec)
     weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
@@ -237,7 +237,7 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
     comparison : Comparison
         The fits.
     inference : InferenceOptions
-        How the bootstrap is done.
+        Options of the bootstrap.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
 
-    Both standard errors are those of `fit`.
+    Both standard errors are computed as by `fit`.
     """
     effects, scale = comparison.effects, comparison.records[0].options.effect_scale
     count = len(comparison.effect_names)

@@ -17,7 +17,7 @@ from causalrisk.inference.sandwich import sandwich
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
-NOTICEABLE_MONTE_CARLO = 0.05  # share of the standard error
+NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
@@ -28,7 +28,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     record : FitRecord
         A fit without standard errors; its `cov_type` says which.
     inference : InferenceOptions
-        How they are computed.
+        Options of the standard errors.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     """
     notes = Notes(record.notes)
     if record.cov_type == "bootstrap":
-        if record.passes is not None:  # for what stops or fails later: the rows may be out of reach then
+        if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
             record = dataclasses.replace(record, robust=robust_covariance(record, False))
         try:
             record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
@@ -78,7 +78,7 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
-    """Warn of Monte Carlo error, and be exact where there is no sampling error."""
+    """Warn of Monte Carlo error, and remove rounding error where there is no sampling error."""
     check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
@@ -91,7 +91,7 @@ def robust_record(record: FitRecord, covariance: Array | None = None) -> FitReco
 
 
 def _with_choice(record: FitRecord) -> FitRecord:
-    """Let the sandwich of a joint fit allow for the choice of its anchor, which an influence function keeps."""
+    """Scale the sandwich of a joint fit for the choice of its anchor, which an influence function takes as given."""
     return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
 
 

@@ -1,4 +1,4 @@
-"""How effects differ: projections of the unit effects on groups or covariates, with their influence functions."""
+"""Heterogeneity of effects: projections of the unit effects on groups or covariates, with their influence functions."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     record : FitRecord
         The fit.
     columns : ndarray, shape (n, k)
-        What to project on, rows in the order of the sample.
+        Columns to project on, rows in the order of the sample.
     scale : EffectScale
-        How effects are reported; on other scales than the difference only for groups.
+        Scale on which effects are reported; other scales than the difference only for groups.
     groups : bool
         Whether the columns are indicators of groups.
 
@@ -99,7 +99,7 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
     stacked, moved = np.stack(means), np.stack(influence, axis=1)
     if not groups:
         return Projection(stacked[1:] - stacked[0], moved[:, 1:] - moved[:, :1])
-    if scale is not DIFFERENCE:  # a mean of zero is no small number, whose ratio would be a large one
+    if scale is not DIFFERENCE:  # a mean of zero to rounding is put on zero: a ratio to it would be a large number
         overall = np.abs(record.estimate.params[-sample.n_arms :])[:, None]
         stacked = scale.on_bounds(stacked, RELATIVE_ROUNDING * overall)
     jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
@@ -118,7 +118,7 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
     groups : ndarray, shape (n, G)
         Indicators of the groups, rows in the order of the sample.
     inference : InferenceOptions
-        How: number of resamples, their seed, workers, progress.
+        Number of resamples, their seed, workers, progress.
 
     Returns
     -------
@@ -153,11 +153,11 @@ def _bootstrapped_groups(
     return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
 
 
-OWN = "fit"  # whose seed
+OWN = "fit"  # rng="fit" takes the seed of the fit
 
 
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
-    """Check how the effects of a joint fit in groups are bootstrapped; by default on the resamples of the fit."""
+    """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
     own_seed = isinstance(rng, str) and rng == OWN
     if record.joint is None and (n_boot is not None or not own_seed):
         name = "n_boot" if n_boot is not None else "rng"
@@ -281,7 +281,7 @@ def differences_by(
     n_jobs: int = 1,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """How the effects in groups differ: each group against each other, both ways.
+    """Differences of the effects between groups: each group against each other, both ways.
 
     Parameters
     ----------
@@ -296,8 +296,8 @@ def differences_by(
     -------
     DataFrame
         A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: estimate,
-        std err, z, P>|z| and the limits of the interval. Of a ratio or odds ratio it is the quotient of the two, of a
-        percentage that of the ratios behind them, in percent.
+        std err, z, P>|z| and the limits of the interval. For a ratio or odds ratio the estimate is the quotient of the
+        two, for a percentage the quotient of the underlying ratios, in percent.
 
     Raises
     ------
@@ -380,7 +380,7 @@ def equality_test(
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
-    """Find what effects are asked by; a target frame has none."""
+    """Find the moderators, the columns of `by`; a target frame has none."""
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
@@ -406,7 +406,7 @@ def _as_tuple(name: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _index(record: FitRecord, names: Sequence[Any], levels: Sequence[str]) -> pd.Index:
-    """Index of a row a name, of several arms of a row an effect and name."""
+    """Index with a row a name; for several arms a row an effect and name."""
     rows = [_as_tuple(name) for name in names]
     if record.design.n_arms > 2:
         rows, levels = [(effect, *row) for effect in record.effect_names for row in rows], ("effect", *levels)

@@ -53,6 +53,7 @@ def t_contrast(left: Array, right: Array, params: Array, covariance: Array) -> A
     from statsmodels.stats.contrast import ContrastResults
 
     effect = left @ params
+    # Rounding may leave the variance of an exact combination just below zero.
     sd = np.sqrt(np.clip(np.einsum("jd,de,je->j", left, covariance, left), 0, None))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(sd > 0, (effect - right) / sd, np.nan)

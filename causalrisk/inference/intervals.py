@@ -109,6 +109,7 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
     ----------
     .. [1] Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
     """
+    # Ties count half, so that a discrete distribution about its estimate has no bias to correct.
     share = ((values < estimate).mean(axis=0) + (values <= estimate).mean(axis=0)) / 2
     z0 = ndtri(share)[:, None]
     z = ndtri([alpha / 2, 1 - alpha / 2])
@@ -137,7 +138,7 @@ def acceleration_of(contributions: Array, times: Array) -> Array:
     contributions : ndarray, shape (n, d)
         Influence of each unit (row or cluster), or n - 1 times the jackknife deviations.
     times : ndarray, shape (n,)
-        How many equal units each stands for.
+        Number of equal units of each.
 
     Returns
     -------
@@ -160,7 +161,7 @@ def _check_tail(count: int, level: float) -> None:
 
 
 def resample_standard_errors(record: FitRecord, count: int) -> Array:
-    """Robust standard error of the first `count` estimates within each resample, one resample after the other.
+    """Robust standard error of the first `count` estimates within each resample, resample by resample.
 
     Parameters
     ----------
@@ -238,7 +239,7 @@ def bootstrap_interval(
     alpha : float
         Significance level.
     acceleration : {"influence", "jackknife"}
-        Where the acceleration of "bca" comes from.
+        Source of the acceleration of "bca".
 
     Returns
     -------
@@ -308,12 +309,12 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and what the summary prints) uses the standard errors, for a ratio, odds ratio or
-        percentage those of the logarithm of the ratio, transformed; "delta" those of the reported scale, where the
+        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of the
+        logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale, where the
         interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
-        estimate, bias-corrected, also accelerated, or those of the estimates studentized by the robust standard error
-        of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard errors
-        are larger, for the choice of its anchor.
+        estimate, bias-corrected, also accelerated, or quantiles of the estimates studentized by the robust standard
+        error of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard
+        errors are larger, for the choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional

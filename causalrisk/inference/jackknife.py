@@ -1,4 +1,4 @@
-"""What single units do to a fit: their influence, leaving them out, and standard errors within resamples."""
+"""Leave-one-out influence of rows and clusters, jackknife contributions, and standard errors within resamples."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def sum_within_units(record: FitRecord, contributions: Array) -> Array:
 
 
 def counts_equal_rows(record: FitRecord) -> bool:
-    """Whether a row stands for equal units, one by one: frequency weights count them, and there are no clusters."""
+    """Return True if a row is several equal units: under frequency weights without clusters."""
     return record.frequency and record.design.cluster is None
 
 
 def equal_units(record: FitRecord) -> Array:
-    """Return how many units each row or cluster stands for, shape (units,), rows in the order of the sample."""
+    """Return the number of equal units of each row or cluster, shape (units,), rows in the order of the sample."""
     clusters = record.sample.clusters(record.design.cluster)
     if clusters is not None:
         return np.ones(int(clusters.max()) + 1)
@@ -77,7 +77,7 @@ class RemainingReplicates(BlockwiseReplicates):
 
 
 def remaining_refitter(record: FitRecord) -> Refitter:
-    """Return the refit of a fit without some of its rows; the other rows of each replicate stay as often as they were.
+    """Return the refitter of a fit without some of its rows; multiplicities of the other rows in each replicate stay.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
 
 
 def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:
-    """Return the first `count` estimates without each unit (row or cluster), shape (units, count).
+    """Return the first `count` estimates with each unit (row or cluster) left out, shape (units, count).
 
     Parameters
     ----------
@@ -118,15 +118,15 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     count : int
         Number of estimates wanted.
     refitter : Refitter, optional
-        By default that of its bootstrap.
+        Refits under multiplicities; by default the bootstrap's.
     whole : bool, default True
         Whether a row is left out with all its weight, or only one of the equal units that it stands for.
 
     Returns
     -------
     ndarray, shape (units, count)
-        Every step redone without the unit; NaN where that failed. Rows in the order of the design, with a target frame
-        in that of the sample.
+        Estimates, every step redone without the unit; NaN after a failure. Rows as in the design, with a target
+        frame as in the sample.
     """
     sample, cluster = record.sample, record.design.cluster
     clusters = sample.clusters(cluster)

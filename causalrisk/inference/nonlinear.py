@@ -1,4 +1,4 @@
-"""Functions of the parameters that are not linear, by the delta method: what Stata calls nlcom."""
+"""Nonlinear functions of the parameters by the delta method (Stata's nlcom)."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Expressions:
     Parameters
     ----------
     text : str
-        One or more, separated by commas; "= value" says what each is tested against.
+        One or more, separated by commas; "= value" states the null value of a test.
     names : sequence of str, length d
         Names of the parameters.
 
     Attributes
     ----------
     texts : list of str, length m
-        The expressions as they were given, without what they are tested against.
+        The expressions as given, without their null values.
     null : ndarray, shape (m,)
-        What they are tested against.
+        Null values of the tests.
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Rubin's rules: estimates from several completed data sets made into one."""
+"""Rubin's rules: estimates from several completed data sets pooled into one."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
     mean, within = estimates.mean(axis=0), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
     total = within + (1 + 1 / m) * between
+    # Without missing information b is 0 and nu infinite, without sampling variance u is 0: limits that numpy reaches.
     u, b, t = (np.diag(matrix) for matrix in (within, between, total))
     with np.errstate(divide="ignore", invalid="ignore"):
         increase, share = (1 + 1 / m) * b / u, np.where(t > 0, (1 + 1 / m) * b / t, 0.0)

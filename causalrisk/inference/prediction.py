@@ -17,7 +17,7 @@ from causalrisk.inference.wald import normal_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
-STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # of other packages
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
 BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
 
@@ -72,7 +72,7 @@ def check_unit_level(record: FitRecord, what: str) -> None:
 
 
 def _check_arm(record: FitRecord, arm: Any) -> None:
-    """Refuse a statistic of other packages in the place of the arm."""
+    """Refuse a statistic, such as other packages take in the place of the arm."""
     if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
         raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
 
@@ -85,7 +85,7 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
     treat = frame[design.treat_name]
     levels = treat.unique()
     position = design.arm_named(levels[0]) if len(levels) == 1 else None
-    if position is None or isinstance(design, ScannedDesign):  # whose rows are not known by their labels
+    if position is None or isinstance(design, ScannedDesign):  # a scan does not know its rows by labels
         return
     if treat.index.isin(design.index[design.arm == position]).all():
         return
@@ -147,7 +147,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     -------
     Predictions
         With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
-        are indexed by row and arm. Standard errors are those of the mean, from the fit's covariance;
+        are indexed by row and arm. Standard errors are of the mean, from the fit's covariance;
         intervals are symmetric on the scale of the linear predictor.
 
     Examples
@@ -201,7 +201,7 @@ def _new_rows(record: FitRecord, data: Any) -> Array:
 
 
 def _family(record: FitRecord) -> OutcomeFamily:
-    """Family of the outcome models; the design says whether there are offsets, as a scan has none of its rows."""
+    """Family of the outcome models; asks the design for offsets, as a scan's sample has no rows."""
     constants = record.spec.constants and record.design.offset_kind is None
     return LINEAR if constants else record.sample.family
 

@@ -28,14 +28,14 @@ def sandwich(
     Parameters
     ----------
     over : callable
-        Begins a pass over the rows: what a function makes of each block, of the influence function IF_i of d estimates,
-        relative to N, and observation weights s_i.
+        Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
+        weights s_i.
     n : float
         Observations: rows, or the sum of frequency weights.
     total : float
-        Sum N of the observation weights of the sample; rows of a target frame, which are not of it, count beside.
+        Sum N of the observation weights of the sample, without rows of a target frame.
     frequency : bool
-        Whether a weight says how many equal rows a row stands for.
+        Whether weights are counts of equal rows.
     n_clusters : int or None
         Number of clusters G; their influence functions are summed before they are squared. None without clusters.
     n_coefficients : int
@@ -63,7 +63,8 @@ def sandwich(
 
 
 def _products(frequency: bool, rows: BlockInfluence) -> Array:
-    """Sum over rows of weighted outer products of the influence function, shape (d, d)."""
+    # A frequency weight repeats the square of a row; a probability weight multiplies its influence, which is then
+    # squared.
     return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
 
 

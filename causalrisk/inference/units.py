@@ -1,4 +1,4 @@
-"""What a fit says of every row of its sample: propensity score, importance weight and predicted potential outcomes."""
+"""Propensity score, importance weight and predicted potential outcomes of every row of a fit's sample."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from causalrisk.numerics.parallel import worker_count
 
 
 def check_kept(record: FitRecord) -> None:
-    """Refuse what is a number for each row where the rows are those of a scan."""
+    """Refuse a result of one number a row for a scan, whose rows are not kept."""
     if isinstance(record.design, ScannedDesign):
         raise unit_level() if record.design.knows_scan else by_rows()
 
 
 @dataclass(frozen=True)
 class Units:
-    """What a fit says of some rows, in the order of their sample.
+    """Scores, weights and predictions of some rows, in the order of their sample.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Units:
     predicted: Array | None
 
     def frame(self, position: NDArray[np.intp], labels: tuple[str, ...]) -> pd.DataFrame:
-        """Return a row a row of the sample, in the order of the data, of which `position` has the numbers."""
+        """Return a table of the rows in the order of the data; `position` has their numbers there."""
         columns = {"row": position, "arm": pd.Categorical.from_codes(self._ordered(self.sample.arm), list(labels))}
         if self.probabilities is not None and len(labels) == 2:
             columns["propensity"] = self._ordered(self.probabilities[1])
@@ -69,7 +69,7 @@ class Units:
 
 
 def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
-    """Yield what a fit says of every row of its sample: of data in memory one frame, of a scan one for each block.
+    """Yield scores, weights and predictions of every row: in memory one frame, of a scan one for each block.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
     Yields
     ------
     DataFrame
-        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then what there is of
-        "propensity", "weight" and "potential_outcome[...]".
+        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
+        has them, "propensity", "weight" and "potential_outcome[...]".
     """
     if not isinstance(record.design, ScannedDesign):
         yield _in_memory(record).frame(np.flatnonzero(record.design.in_sample), record.design.labels)
@@ -114,7 +114,7 @@ def _in_memory(record: FitRecord) -> Units:
 
 
 def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
-    """Weigh and predict the rows of a block under propensity and outcome coefficients."""
+    """Compute the units of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
     probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)
     units = Units(

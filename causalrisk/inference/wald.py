@@ -1,7 +1,7 @@
 """Normal tests and intervals from standard errors, on the scale on which an effect is a difference.
 
-A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the limits are
-the exact transformation of those of the logarithm.
+A ratio is tested and has its interval as a logarithm, so that both turn over when the arms are swapped; the limits
+are exactly the transformed limits of the logarithm.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
     effects, se : ndarray, shape (d,)
         Effects as they are reported, and their standard errors.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
 
     Returns
     -------
     ndarray, shape (d,)
-        Of a ratio, the standard errors of its logarithm.
+        Standard errors; of a ratio, of its logarithm.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(se / scale.report_slope(scale.contrast(effects)))
 
 
 def contrast_errors(record: FitRecord) -> Array:
-    """Return standard errors of the effects of a fit on the scale where they are differences, shape (K - 1,).
+    """Return standard errors of a fit's effects on the scale where they are differences, shape (K - 1,).
 
-    After a bootstrap they are those of the transformed effects of the resamples, else those of the delta method.
+    After a bootstrap they are errors of the resamples' transformed effects, else from the delta method.
     """
     scale, count = record.options.effect_scale, len(record.effect_names)
     if record.boot is None or scale is DIFFERENCE:
@@ -76,7 +76,7 @@ def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -
     errors : ndarray, shape (d,)
         Standard errors on the scale where effects are differences.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -
 
 
 def effect_interval(effects: Array, errors: Array, scale: EffectScale, alpha: float) -> Array:
-    """Limits of effects, shape (d, 2): those on the scale where effects are differences, transformed."""
+    """Limits of effects, shape (d, 2): normal limits on the scale where effects are differences, transformed."""
     return np.asarray(scale.report(normal_interval(scale.contrast(effects), errors, alpha)))
 
 
@@ -101,7 +101,7 @@ def parameter_tests(record: FitRecord) -> tuple[Array, Array]:
 
 
 def parameter_limits(record: FitRecord, alpha: float) -> Array:
-    """Return normal intervals of `params`, shape (2 K - 1, 2), those of the effects on their scale."""
+    """Return normal intervals of `params`, shape (2 K - 1, 2); of the effects transformed from their scale."""
     count, params = len(record.effect_names), record.estimate.params
     effects = effect_interval(params[:count], contrast_errors(record), record.options.effect_scale, alpha)
     return np.concatenate([effects, normal_interval(params[count:], record.std_errors[count:], alpha)])
@@ -131,9 +131,9 @@ def inference_frame(
     index : Index
         Names of the rows.
     scale : EffectScale
-        How they are reported.
+        Scale on which they are reported.
     errors : ndarray, shape (d,), optional
-        Standard errors on the scale where effects are differences; by default those of the delta method.
+        Standard errors on the scale where effects are differences; by default from the delta method.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""`compare`: several estimators on the same rows and resamples, and the results of that."""
+"""`compare`: several estimators on the same rows and resamples, and its results."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ INSTEAD = (
 
 
 class ComparisonResults:
-    """Estimators side by side; what `compare` returns.
+    """Estimators side by side, returned by `compare`.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class ComparisonResults:
 
     @property
     def boot_ledger(self) -> pd.DataFrame:
-        """Whether each resample was used for each estimator, and why not."""
+        """Use of each resample by each estimator: "used", or the reason why not."""
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
@@ -160,7 +160,7 @@ class ComparisonResults:
         Returns
         -------
         DataFrame
-            The rows; their standard errors are those of the shared resamples.
+            A row an estimator; standard errors are of the shared resamples.
         """
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
         kind = "given" if self._data.given_resamples else self._data.records[0].bootstrap
@@ -168,7 +168,7 @@ class ComparisonResults:
         return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)
 
     def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Draw `plot`, under a name like those of the plots of a fit."""
+        """Draw `plot`; the name is like the plots of a fit."""
         return self.plot(ax, alpha)
 
     @check_keywords(OF_RESULTS)
@@ -234,10 +234,10 @@ def compare(
     formula, data, treat
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
-        Which estimators, in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
+        Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
     **options
-        Those of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
+        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
         bootstrap_replicates are for JRE only.
 
     Returns
@@ -257,8 +257,8 @@ def compare(
 
     Notes
     -----
-    Every estimator sees each resample, so the standard error of a difference is that of the paired differences: the
-    sampling error that two estimators share cancels, and only that in which they differ is left. With JRE among them
+    Every estimator sees each resample, so the standard error of a difference is the paired differences': sampling error
+    that two estimators share cancels, and only the rest is left. With JRE among them
     and no `bootstrap` given, fractional weights stand in for draws of which too many fail, as in `JRE.fit`.
 
     Examples
@@ -282,10 +282,10 @@ def compare(
     """
     models = chosen_models(estimators)
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
-    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # a Generator is advanced once
+    inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
-    caller = sys._getframe(2)  # past the keyword check
+    caller = sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
     design = design_from_formula(
         formula,
         data,

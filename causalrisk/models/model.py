@@ -78,14 +78,14 @@ class CausalModel(metaclass=Advising):
     exog_propensity : array_like, shape (n, q), optional
         Covariates of the propensity model; by default `exog`.
     **options
-        Those of `from_formula`.
+        Options of `from_formula`.
 
     Attributes
     ----------
     design : Design
         The data on the estimation sample.
     options : ModelOptions
-        What is estimated.
+        Options of the models and the estimand.
     """
 
     spec: ClassVar[Specification]
@@ -157,23 +157,23 @@ class CausalModel(metaclass=Advising):
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
             Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a level of the treatment for
             the rows of that arm (the ATT with several arms); a frame of another population with the same covariates,
-            whose density ratio to the sample comes from a logit in those of the propensity formula; or a tilt as a
-            function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
+            whose density ratio to the sample comes from a logit in the covariates of the propensity formula; or a tilt
+            as a function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
-            Which level of the treatment is treated, or which the others are compared with.
+            Level of the treatment that is treated, or that the others are compared with.
         levels : mapping, optional
             Printed label of each treatment level.
         weights : str or array_like, optional
             Observation weights.
         weight_type : {"frequency", "probability"}, optional
-            What the weights mean; needed with `weights`.
+            Meaning of the weights; needed with `weights`.
         cluster : str or array_like, optional
             Clusters; standard errors, resamples and propensity replicates then go by cluster.
         offset : str or array_like, optional
             Known part of the linear predictor of the outcome models, under any link. The means are averages at the
             observed offsets.
         exposure : str or array_like, optional
-            How long, or over how much, each unit was observed: its logarithm is the offset, under a log link.
+            Time or amount over which each unit was observed: its logarithm is the offset, under a log link.
         at_exposure : float or "observed", optional
             Exposure that the means of the arms are at, by default 1: rates per unit of `exposure`. "observed" gives
             means of the outcome at each unit's own exposure; AIPW and JRE have no others, as they go by the residuals
@@ -185,9 +185,9 @@ class CausalModel(metaclass=Advising):
             predicts perfectly; the target population changes. The models are then fitted again to the
             rows left, which the bootstrap resamples.
         clip : tuple of float, optional
-            Limits that propensity scores are clipped to; with several arms that of each arm by itself.
+            Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
         effect : {"difference", "ratio", "odds_ratio", "percent"}
-            How the effect is reported: of the arm means, percent of the reference arm's.
+            Scale of the reported effect: of the arm means, percent of the reference arm's.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -208,7 +208,7 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        given, caller = locals(), sys._getframe(2)  # past the keyword check
+        given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
         data = as_scan(data)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         design = make(
@@ -240,7 +240,7 @@ class CausalModel(metaclass=Advising):
         exog_propensity : array_like, shape (n, q), optional
             Covariates of the propensity model; by default `exog`.
         **options
-            Those of `from_formula`.
+            Options of `from_formula`.
         """
         self._check_arrays(endog, exog, treat)
         self.design = design_from_arrays(
@@ -253,7 +253,7 @@ class CausalModel(metaclass=Advising):
         self.options = model_options(self.design, options)
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
-        """Lead to `from_formula` what is a formula, and ask for what is missing."""
+        """Refuse formulas, with the call of `from_formula`, and missing arguments."""
         name = type(self).__name__
         if isinstance(endog, str):
             column = typed(treat) if isinstance(treat, str) else '"..."'
@@ -348,7 +348,7 @@ class CausalModel(metaclass=Advising):
 
     @property
     def data(self) -> SimpleNamespace:
-        """What statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
+        """Namespace that statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
         return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
 
     @property
@@ -383,7 +383,7 @@ class CausalModel(metaclass=Advising):
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
-            How to resample: rows drawn with replacement; fractional random weights of the rows, or of the clusters
+            Kind of resamples: rows drawn with replacement; fractional random weights of the rows, or of the clusters
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
             given, else "pairs".
         small_sample : bool, default False
@@ -577,8 +577,8 @@ class JRE(CausalModel):
         ----------
         cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
-            and `bootstrap` was not given, a warning says so and standard errors are those of "bayesian": fractional
-            weights like those of the replicates, none of which is zero, so that no resample separates where the sample
+            and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
+            weights as for the replicates, none of which is zero, so that no resample separates where the sample
             does not.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
@@ -594,10 +594,10 @@ class JRE(CausalModel):
             Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
             "risk" and 500 for "erm".
         spread : float, optional
-            How much the replicates vary, relative to sampling; by default 0.5 for "risk" and 1 for "erm".
+            Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
-            sample. What a row counts there: with frequency weights the total of the equal rows it stands for, of mean
+            sample. Weight of a row there: with frequency weights the total of the equal rows it stands for, of mean
             about its weight; else about 1, and probability weights are multiplied in by the fit.
         method : str, optional
             "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
@@ -620,7 +620,7 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         FitInterrupted
-            As in `IPWRA.fit`; interrupted in the training, its `results` are those of the IPWRA fit.
+            As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
         """
         given = locals()
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
@@ -639,11 +639,9 @@ class JRE(CausalModel):
             raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
 
     def _results(self, record: FitRecord) -> CausalResults:
-        """Wrap a record, and beside it that of the IPWRA fit it started from."""
         return JREResults(self, record, self._start(start_record(record)))
 
     def _start(self, record: FitRecord) -> CausalResults:
-        """Wrap the record of the IPWRA fit."""
         return CausalResults(IPWRA._of(self.design, self.options), record)
 
 

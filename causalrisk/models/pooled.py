@@ -22,7 +22,7 @@ from causalrisk.report.tidy import glance, tidy_frame
 
 
 class PooledResults:
-    """Effects pooled over imputations; what `pool` returns.
+    """Effects pooled over imputations, returned by `pool`.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class PooledResults:
         Returns
         -------
         DataFrame
-            Columns 0 and 1, a row a parameter. Those of ratios are transformed from the logarithmic scale.
+            Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
         check_alpha(alpha)
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
@@ -143,11 +143,11 @@ class PooledResults:
 
     @property
     def missing_information(self) -> pd.DataFrame:
-        """What the imputations add to the variance, a row a parameter.
+        """Contribution of the imputations to the variance, a row a parameter.
 
         Columns: "within" and "between", the two variances; "total"; "riv", the relative increase of the variance;
         "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
-        Those of ratios are on the logarithmic scale.
+        The columns of ratios are on the logarithmic scale.
         """
         pooled = self._pooled
         variances = [np.diag(matrix) for matrix in (pooled.within, pooled.between, pooled.total)]
@@ -169,7 +169,7 @@ class PooledResults:
         Returns
         -------
         ResultSummary
-            As that of a fit.
+            Summary like a fit's.
         """
         return summarize_pooled(
             self._records[0],
@@ -202,7 +202,7 @@ class PooledResults:
         return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
-        """Return one row that describes the fits, as `CausalResults.glance`, with their number as "imputations"."""
+        """Return `CausalResults.glance` of the fits as one row, with their number as "imputations"."""
         return glance(self._records[0]).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
@@ -234,7 +234,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     Returns
     -------
     PooledResults
-        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and what else the results of a fit have.
+        With `params`, `bse`, `conf_int()`, `df`, `fmi`, `summary()` and other attributes of a fit's results.
 
     Raises
     ------
@@ -318,7 +318,7 @@ def _check_alike(records: list[FitRecord]) -> None:
 
 
 def _model_of(record: FitRecord) -> dict[str, object]:
-    """Return what makes the model of a fit, by name: all options, and what its design is made of but for the rows."""
+    """Return the description of a fit's model, by name: all options, and its design but for the rows."""
     design = record.design
     made: dict[str, object] = {
         "estimator": record.spec.name,
@@ -345,7 +345,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
 
 
 def _comparable(value: object) -> object:
-    """Return an option so that equal ones are equal, though functions and classifiers are made anew for each data set.
+    """Return an option in a form that is equal across data sets: functions and classifiers are made anew for each.
 
     The values of a target frame may be imputed; its rows are compared elsewhere.
     """
@@ -377,7 +377,7 @@ def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
 
 
 def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:
-    """Return parameters as they are reported, from their values where effects are differences, and the derivatives."""
+    """Return parameters on the reported scale, and the derivatives of the transformation."""
     scale, effects = record.options.effect_scale, len(values) - record.design.n_arms
     reported = np.r_[scale.report(values[:effects]), values[effects:]]
     return reported, np.r_[scale.report_slope(values[:effects]), np.ones(record.design.n_arms)]

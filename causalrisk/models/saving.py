@@ -1,4 +1,4 @@
-"""Results in files: `save`, a method of results, and `load`; and the version that every pickle of ours begins with.
+"""Results in files: `save`, a method of results, and `load`; every pickle of ours begins with the version.
 
 A pickle from a newer version is refused before anything in it is read.
 """
@@ -22,26 +22,26 @@ NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, 
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file, which is there whole or not at all.
+    """Write results to a file, whole or not at all.
 
     Parameters
     ----------
     results : CausalResults
-        What `fit` returned.
+        Results of `fit`.
     path : str or path
         Where to write.
 
     Returns
     -------
     Path
-        Where they are.
+        Path of the file.
 
     Raises
     ------
     UnavailableError
         If the results hold something that cannot be pickled.
     OptionError
-        If the path is that of a file of the scan that they are of.
+        If the path is a file of the scan that was fitted.
     """
     design = results.model.design
     if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     content = Path(path).read_bytes()
     try:
         results = pickle.loads(content)
-    except CausalRiskError:  # of a newer version
+    except CausalRiskError:  # the pickle of a newer version was refused
         raise
     except NO_PICKLE as error:
         raise DesignError(
@@ -105,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 class Stamp:
-    """The version that wrote a pickle; it is checked when it is read, before anything that comes after it."""
+    """Version that wrote a pickle; checked on reading, before the content."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return read_stamp, (__version__,)
@@ -125,7 +125,7 @@ def read_stamp(version: str) -> Stamp:
     Returns
     -------
     Stamp
-        That of this version.
+        The stamp of this version.
 
     Raises
     ------
@@ -141,17 +141,16 @@ def read_stamp(version: str) -> Stamp:
 
 
 def restore(stamp: Stamp, kind: type, state: dict[str, Any]) -> Any:
-    """Make an object from what `stamped` wrote."""
+    """Make an object from the arguments of `stamped`."""
     made: Any = object.__new__(kind)
     made.__dict__.update(state)
     return made
 
 
 def stamped(thing: Any) -> tuple[Any, ...]:
-    """Return what `__reduce__` of an object is to return, so that its pickle begins with the version."""
+    """Return the value of an object's `__reduce__` that lets its pickle begin with the version."""
     return restore, (Stamp(), type(thing), thing.__dict__)
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Numbers of a version, without what makes it a preliminary one."""
     return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]

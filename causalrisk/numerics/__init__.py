@@ -1,1 +1,1 @@
-"""Numbers without a treatment in them: linear algebra, Newton, scipy's optimisers, families, random draws, workers."""
+"""Numerics without a treatment: linear algebra, Newton, scipy's optimisers, families, random draws, workers."""

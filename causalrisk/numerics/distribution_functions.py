@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.linalg import Array
 
-CUTS = 4096  # distinct values kept of a column that comes in blocks, and cuts about in their place where it has more
-HEAVY = 4  # times the weight between two cuts: a value that weighs so much is a cut
+CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
+HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Distribution functions of K samples, each under m weights, as their steps.
+    """Step functions: the distribution functions of K samples, each under m weights.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Steps:
     masses : ndarray, shape (d, K, m)
         Weight of each sample at each value; where neighbours were joined, up to it.
     exact : bool, default True
-        Whether none were joined.
+        Whether no values were joined.
     """
 
     values: Array
@@ -33,7 +33,7 @@ class Steps:
 
     @classmethod
     def of(cls, x: Array, sample: NDArray[np.intp], weights: Array, n_samples: int) -> Steps:
-        """Return those of some rows.
+        """Return the distribution functions of some rows.
 
         Parameters
         ----------
@@ -50,14 +50,14 @@ class Steps:
         return cls(values, _sums(place, len(values), sample, weights=weights, n_samples=n_samples))
 
     def beside(self, other: Steps) -> Steps:
-        """Return those of other rows beside these."""
+        """Merge with the distribution functions of other rows."""
         values, place = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
         masses = np.zeros((len(values), *self.masses.shape[1:]))
         np.add.at(masses, place, np.concatenate([self.masses, other.masses]))
         return Steps(values, masses, self.exact and other.exact)
 
     def joined(self, most: int | None = None) -> Steps:
-        """Return them with neighbours joined, about alike in weight, where there are more values than `CUTS`."""
+        """Coarsen to about `CUTS` values of like weight by joining neighbours; as they are where there are no more."""
         most = CUTS if most is None else most
         if len(self.values) <= most:
             return self
@@ -79,12 +79,12 @@ class Steps:
 
 @dataclass(frozen=True)
 class Cells:
-    """Weight of K samples at cuts and between them, under m weights; these are sums over rows.
+    """Weight of K samples at cuts and between them, under m weights; cells of blocks add up.
 
     Parameters
     ----------
     between, at : ndarray, shape (d, K, m)
-        Weight of the values below each cut and above that before it, and of those that are the cut.
+        Weight of the values between each cut and the cut before it, and of the values equal to the cut.
     """
 
     between: Array
@@ -92,7 +92,7 @@ class Cells:
 
     @classmethod
     def of(cls, x: Array, sample: NDArray[np.intp], weights: Array, *, cuts: Array, n_samples: int) -> Cells:
-        """Return those of some rows, none above the last cut; else as `Steps.of`."""
+        """Return the cells of some rows, none above the last cut; other parameters as in `Steps.of`."""
         cell = np.minimum(np.searchsorted(cuts, x), len(cuts) - 1)
         place = 2 * cell + (cuts[cell] == x)
         both = _sums(place, 2 * len(cuts), sample, weights=weights, n_samples=n_samples)

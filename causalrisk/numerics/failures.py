@@ -1,4 +1,4 @@
-"""What happened on the way: notes for the summary, and why a resample or replicate gave no estimate."""
+"""Notes for the summary, and failures: the reasons why a resample or replicate gave no estimate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TEXT = {  # in the order of their numbers
 
 
 def failures_frame(failures: NDArray[np.int8], name: str) -> pd.DataFrame:
-    """Return one row a resample with its outcome.
+    """Return a table of the outcomes, a row a resample.
 
     Parameters
     ----------

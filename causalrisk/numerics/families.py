@@ -22,26 +22,26 @@ CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Pr
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """What is known of a family.
+    """Description of a family: names, links and possible outcomes.
 
     Parameters
     ----------
     name, printed : str
-        As the option is spelled, and as tables print it.
+        Spelling of the option, and in tables.
     statsmodels : str
         Its class in `statsmodels.genmod.families`.
     links : tuple of str
         Links, the usual one first.
     outcomes : str
-        What its outcomes are, for messages.
+        Possible outcomes in words, for messages.
     low, high : float
-        The smallest and largest outcome.
+        Smallest and largest outcome.
     closed : bool
-        Whether the smallest itself is allowed.
+        Whether the smallest outcome itself is allowed.
     aliases : tuple of str
         Other spellings, in lower case.
     meant : tuple of str
-        What people type who mean this family.
+        Words by which other programs call the family.
     """
 
     name: str
@@ -113,7 +113,7 @@ _ENTRIES = (
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
-LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that say its link too
+LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that imply its link
 OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
     ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
 )
@@ -156,12 +156,12 @@ class OutcomeFamily:
 
     @property
     def linear(self) -> bool:
-        """Whether the model is linear least squares."""
+        """True where the model is linear least squares."""
         return self.name == "gaussian" and self.link == "identity"
 
     @property
     def label(self) -> str:
-        """As the summary prints it."""
+        """Family and link as the summary prints them."""
         return "linear" if self.linear else f"{FAMILIES[self.name].printed} ({self.link})"
 
     @property
@@ -193,7 +193,7 @@ class OutcomeFamily:
         return np.ones_like(mean) if self.linear else np.asarray(self.distribution.variance(mean))
 
     def loss(self, y: Array, eta: Array) -> Array:
-        """Negative log quasi-likelihood at dispersion one, up to what does not depend on the linear predictor."""
+        """Negative log quasi-likelihood at dispersion one, up to terms without the linear predictor."""
         if self.binary is not None:  # it is linear in y, and so holds for fractions
             one, zero = (self.binary.log_likelihood(eta, d) for d in (EVENT, NO_EVENT))
             return -(y * one + (1 - y) * zero)
@@ -235,7 +235,7 @@ class OutcomeFamily:
         return np.asarray(self.distribution.link(self.distribution.starting_mu(y)))
 
     def _instead(self, y: Array, name: str) -> str:
-        """Say what to type for an outcome that the family does not know."""
+        """Advice for outcomes outside of the family."""
         typed = f"I({name.removeprefix('I(').removesuffix(')') if name.startswith('I(') else name}"
         if self.name == "binomial":
             values = np.unique(y)
@@ -287,7 +287,7 @@ def family_meant(name: str) -> str | None:
 
 
 def _unknown(given: Any, name: str) -> OptionError:
-    """Say which family is probably meant, or which package has it."""
+    """Error that names the family that is probably meant, or the package that has it."""
     names = [known for known in FAMILIES if known != "negativebinomial"]
     typed = family_meant(name)
     if typed:

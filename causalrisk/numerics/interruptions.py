@@ -16,7 +16,7 @@ from types import FrameType
 
 @contextmanager
 def interruptions_kept() -> Iterator[None]:
-    """Raise at the end of the block what the handler of interruptions raised within it, where that was lost.
+    """Raise at the end of the block an exception of the interruption handler that was lost within it.
 
     Interruptions act at once, as they do without it. The handler is whichever is there (Python's own, a notebook's); in
     other threads than the main one, and where there is none or interruptions are ignored, nothing is raised and so
@@ -29,7 +29,7 @@ def interruptions_kept() -> Iterator[None]:
     Raises
     ------
     BaseException
-        What the handler raised, KeyboardInterrupt as a rule, if the block ended as if it had not been, or by an
+        Exception of the handler, KeyboardInterrupt as a rule, if the block ended without it, or by an
         exception of another kind. One that is no Exception, such as FitInterrupted, passes.
 
     Examples

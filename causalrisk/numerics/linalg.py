@@ -17,10 +17,10 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
-IN_CACHE = 4096  # rows that are worked on at a time where all would not stay in the processor's cache
+IN_CACHE = 4096  # rows of a block that stays in the processor's cache
 _ONES: WeakValueDictionary[int, Array] = WeakValueDictionary()
-UNDER_RESAMPLES = 1024  # the same, where arrays have a column for each of a block of resamples
-NUMBERS_IN_CACHE = 131_072  # of one array
+UNDER_RESAMPLES = 1024  # rows of a block that does, of arrays with a column for each resample of a block
+NUMBERS_IN_CACHE = 131_072  # numbers of an array that stays in the cache
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
 
@@ -36,9 +36,9 @@ class Basis:
     factor : ndarray, shape (p, p)
         Upper triangular R with X - shift = Q R.
     shift : ndarray, shape (p,)
-        What was subtracted from each column of X, in multiples of the constant column; zeros where there is none.
+        Multiples of the constant column subtracted from each column of X; zeros without a constant column.
     constant : int
-        Position of the constant column; of no meaning where `shift` is zero.
+        Position of the constant column; without meaning where `shift` is zero.
     """
 
     columns: Array
@@ -47,7 +47,7 @@ class Basis:
     constant: int
 
     def coefficients(self, z: Array) -> Array:
-        """Coefficients of the original columns, shape (p, ...), from those of the basis, shape (p, ...)."""
+        """Turn coefficients of the basis, shape (p, ...), into coefficients of the original columns, shape (p, ...)."""
         beta = solve_triangular(self.factor, z, check_finite=False)
         beta[self.constant] -= np.tensordot(self.shift, beta, axes=(0, 0))
         return beta
@@ -55,7 +55,7 @@ class Basis:
     def of_rows(self, X: Array, order: NDArray[np.intp] | None = None) -> Array:
         """Return other rows of the design, shape (m, p), in the columns of the basis, and maybe in another order.
 
-        What is predicted of them by coefficients of the basis keeps the digits that those of the original columns lose
+        Predictions by coefficients of the basis keep digits that are lost by coefficients of the original columns
         where these are nearly dependent.
         """
         columns = _in_order(X, order)
@@ -87,7 +87,7 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
 
     Notes
     -----
-    Where X has a constant column the others are centred first, so that a covariate shifted far from zero loses no
+    Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
     digits.
     """
     root, total = np.sqrt(weights), float(weights.sum())
@@ -100,13 +100,15 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
         shift[constant] = 0.0
         _subtract(columns, shift, constant)
     factor = _orthonormalise(columns, root, total)
+    # Solving by R loses orthogonality in proportion to the condition number; a second pass begins from columns that are
+    # nearly orthonormal.
     if np.linalg.cond(factor) > STEEP:
         factor = _orthonormalise(columns, root, total) @ factor
     return Basis(columns, factor, shift, constant)
 
 
 def _in_order(X: Array, order: NDArray[np.intp] | None) -> Array:
-    """Copy rows, shape (n, p), in an order; most of what is done with them goes column by column."""
+    """Copy rows, shape (n, p), in an order; columns are contiguous, as most work goes column by column."""
     columns = np.empty((X.shape[1], len(X))).T
     for rows in row_blocks(len(X)):
         columns[rows] = X[rows] if order is None else X[order[rows]]
@@ -141,16 +143,16 @@ def _solve_rows(columns: Array, factor: Array) -> None:
 
 
 def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basis:
-    """Return the basis of `orthonormal_basis` without rows, from what blocks of rows leave of a design.
+    """Return the basis of `orthonormal_basis` without its rows, from sums over blocks of rows.
 
     Parameters
     ----------
     triangle : ndarray, shape (p + 1, p + 1)
         Triangular factor of the columns (1, X - origin), each row times the root of its weight.
     origin : ndarray, shape (p,)
-        What was subtracted from each column, near its mean.
+        Number subtracted from each column, near its mean.
     constant : int or None
-        Position of the constant column, where there is one; its value is that of `origin`.
+        Position of the constant column, where there is one; its value is its origin.
 
     Returns
     -------
@@ -160,6 +162,8 @@ def factored_basis(triangle: Array, origin: Array, constant: int | None) -> Basi
     p, unit = len(origin), triangle[0, 0]
     columns, shift = triangle[:, 1:] + triangle[:, [0]] * origin, np.zeros(p)
     if constant is not None:
+        # The first row of the triangle is along the ones: it holds the means times `unit`, and centring takes it
+        # away from all columns but the constant.
         shift = (origin + triangle[0, 1:] / unit) / origin[constant]
         shift[constant] = 0.0
         columns = np.vstack([np.zeros((1, p)), triangle[1:, 1:]])
@@ -241,6 +245,7 @@ def spectral_equations(gram: Array) -> Array:
     factors = _factors(squares)
     if factors is not None:
         return np.concatenate([factors.lower.transpose(0, 2, 1), factors.inverse @ products], axis=2)
+    # Eigenvectors also serve where Cholesky does not: a direction without information gives an equation of zeros.
     values, vectors = np.linalg.eigh(squares)
     roots = np.sqrt(np.clip(values, 0, None))[:, :, None]
     turned = vectors.transpose(0, 2, 1)
@@ -292,6 +297,7 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
         found = factors.inverse.transpose(0, 2, 1) @ (factors.inverse @ right.T[:, :, None])
         return found[:, :, 0].T, np.zeros(len(squares), dtype=bool)
     values, vectors = np.linalg.eigh(squares)
+    # The negated ">" is true of zeros, which stand for a matrix that is not finite.
     singular = ~(values[:, 0] > values[:, -1] * (matrices.shape[1] * 1e-14))
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.einsum("mij,im->mj", vectors, right) / values
@@ -338,7 +344,7 @@ def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
 
 
 def _finite(stack: Array) -> NDArray[np.bool_]:
-    """Which matrices of a stack, shape (m, r, c), are finite throughout, shape (m, 1, 1)."""
+    """Mask of the matrices of a stack, shape (m, r, c), that are finite throughout, shape (m, 1, 1)."""
     return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
 
 
@@ -369,12 +375,13 @@ def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_
     triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))
     diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
     singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
+    # One singular matrix would make LAPACK refuse the whole stack.
     left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
     return left, triangle[:, :p, p], np.asarray(singular)
 
 
 def all_ones(n: int) -> Array:
-    """Return ones, shape (n,), read-only; whoever asks for as many while they are there gets the same array."""
+    """Ones, shape (n,), cached: equal n share one read-only array while it is alive."""
     found = _ONES.get(n)
     if found is None:
         found = np.ones(n)
@@ -384,7 +391,7 @@ def all_ones(n: int) -> Array:
 
 
 def rows_of(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
-    """Values of some rows in an order; of `all_ones` those of as many rows."""
+    """Values of some rows in an order; the shared `all_ones` stay shared."""
     return all_ones(len(order)) if values is _ONES.get(len(values)) else values[order]
 
 
@@ -414,12 +421,12 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
     rows : ndarray, shape (r, p)
         The rows.
     root : ndarray, shape (r,), optional
-        What each is multiplied by.
+        Factor of each row.
 
     Returns
     -------
     ndarray, shape (p, p)
-        R: the factor of the stacked factors of blocks of rows, as exact as that of all of them.
+        R, from the stacked factors of blocks of rows, as exactly as from all rows at once.
     """
     factors = []
     for block in row_blocks(len(rows)):
@@ -429,7 +436,7 @@ def triangular_factor(rows: Array, root: Array | None = None) -> Array:
 
 
 class Triangle:
-    """The triangular factor of rows; the sum of two is that of the rows of both.
+    """Triangular factor of rows; a sum of two is the factor of the rows of both.
 
     Parameters
     ----------
@@ -462,7 +469,7 @@ def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
 
 
 def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
-    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1); those of blocks, stacked, have that of all."""
+    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1), found block by block of rows."""
     factors = []
     for rows in row_blocks(len(y)):
         beside = np.empty((X.shape[1] + 1, len(y[rows])))  # a row of memory for each column

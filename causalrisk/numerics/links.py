@@ -10,7 +10,7 @@ from scipy.special import log_ndtr, ndtr
 
 from causalrisk.numerics.linalg import Array
 
-LARGEST = 690.0  # predictor of a complementary log-log link that is told from larger ones: exp of it is 1e300
+LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,13 @@ def _logit_odds(eta: Array, d: Array) -> Array:
 
 def _logit_log_likelihood(eta: Array, d: Array) -> Array:
     signed = (1 - 2 * d) * eta
+    # -log(1 + exp(signed)): the exponent is never positive, so nothing overflows, and log1p keeps small terms.
     return np.asarray(-np.maximum(signed, 0.0) - np.log1p(np.exp(-np.abs(signed))))
 
 
 def _mills(x: Array) -> Array:
     """Ratio of the normal density to the distribution function, accurate in both tails."""
+    # Far out in the tail density and distribution function underflow; the difference of their logarithms does not.
     return np.exp(-0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(x))
 
 
@@ -100,18 +102,19 @@ def _probit_odds_slope(eta: Array, d: Array) -> Array:
 
 
 def _hazard(eta: Array) -> Array:
-    """exp(eta) under the complementary log-log link; further out than 1e-300 or 1e300 nothing changes any more."""
+    """exp(eta) under the complementary log-log link; the predictor is cut off where exp reaches 1e-300 or 1e300."""
     return np.exp(np.clip(eta, -LARGEST, LARGEST))
 
 
 def _cumulative(hazard: Array) -> Array:
-    """Odds of the treated arm; they may overflow, to odds of zero of the other."""
+    """Odds of the treated arm, expm1(hazard); where they overflow to inf, the odds of the other arm are zero."""
     with np.errstate(over="ignore"):
         return np.expm1(hazard)
 
 
 def _cloglog_probabilities(eta: Array) -> Array:
     hazard = -_hazard(eta)
+    # expm1 keeps the digits of a small probability, of which 1 - exp would leave none.
     return np.stack([np.exp(hazard), -np.expm1(hazard)])
 
 
@@ -141,6 +144,7 @@ BINARY_LINKS = {
     "logit": Link(
         name="logit",
         probability=_logit_probability,
+        # each from its own exponential: 1 - p has no digits left where p rounds to 1
         probabilities=lambda eta: _complement(np.stack([eta, -eta])),
         own_odds=_logit_odds,
         own_odds_slope=lambda eta, d: (1 - 2 * d) * np.exp((1 - 2 * d) * eta),
@@ -169,5 +173,5 @@ BINARY_LINKS = {
 
 
 def link_of(name: str) -> Link:
-    """Return a link by name; how links are unpickled."""
+    """Return a link by name; pickle restores links by it."""
     return BINARY_LINKS[name]

@@ -1,4 +1,4 @@
-"""How much memory there is; memory that arrays have left is kept by the process for the next ones."""
+"""Memory of the computer that is free, and allocator settings that keep freed memory for the next arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
 LARGEST, KEPT = 2**25, 2**26  # bytes; the largest MMAP_THRESHOLD that the C library of Linux takes is the first
 
 
@@ -18,9 +18,9 @@ def keep_freed_memory() -> None:
     """Have the C library keep the memory of freed arrays of up to 32 MB, at most 64 MB in all.
 
     Otherwise it hands the memory back to the system whenever an array is freed, and every page is cleared again for
-    the next one, which takes longer than the arithmetic on arrays of a thousand rows. The library of Linux is told by
-    `mallopt`; others have no such function, and nothing happens. No memory is touched, and once is enough for a
-    process. It is for workers as well: those of Dask are started with a threshold of 64 kB.
+    the next one, which takes longer than the arithmetic on arrays of a thousand rows. On Linux `mallopt` sets it;
+    elsewhere nothing happens. No memory is touched, and once is enough for a process, also for a worker: Dask starts
+    its workers with a threshold of 64 kB.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(MMAP_THRESHOLD, LARGEST)
@@ -44,13 +44,13 @@ def free_memory(root: str = "/") -> float:
     Parameters
     ----------
     root : str
-        Where the files of the system begin.
+        Root of the system's files.
 
     Returns
     -------
     float
-        What Linux says is available, or what the control group of the process (a container, a batch job) leaves of its
-        limit, if that is less; on other systems all memory, or what psutil says where it is imported.
+        Memory that Linux calls available, or that the control group of the process (a container, a batch job) leaves of
+        its limit, if that is less; on other systems all memory, or what psutil says where it is imported.
     """
     psutil = sys.modules.get("psutil")
     known = [memory() if psutil is None else float(psutil.virtual_memory().available)]
@@ -64,7 +64,7 @@ def free_memory(root: str = "/") -> float:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups that the process is in, of both versions, from its own up."""
+    """Control groups of the process, of both versions: their folders from its own up."""
     try:
         lines = Path(root, "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -78,7 +78,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _lines(path: Path, name: str = "") -> list[float]:
-    """Return the number that a file of the system has, in the line of that name; nothing where it has none."""
+    """Return the number in the line of that name in a file of the system, as a list; empty where there is none."""
     try:
         words = [line.split() for line in path.read_text().splitlines()]
     except OSError:

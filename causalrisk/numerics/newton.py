@@ -107,20 +107,21 @@ def information(columns: Array, pairs: Array | None, curvature: Curvature, weigh
 def weighted_products(columns: Array, values: Array, weights: Array) -> Array:
     """Sum of columns (n, k) times values (n, m) times weights (n, m), shape (k, m); the values of (n, 1) are shared."""
     if values.shape[1] < weights.shape[1]:
+        # All columns of weights share the values: one product of matrices, without an array of shape (n, m).
         return (columns * values).T @ weights
     return columns.T @ (weights * values)
 
 
 @dataclass(frozen=True)
 class LikelihoodSums:
-    """What Newton's method needs of all rows under m gammas: sums over them, which add up over blocks of rows.
+    """Hessian and gradient for Newton's method under m gammas: sums over rows, which add up over blocks.
 
     Parameters
     ----------
     hessian : ndarray, shape (m, L q, L q)
         Weighted sums of minus the second derivatives of the log likelihood.
     gradient : ndarray, shape (L q, m)
-        Weighted sums of the first ones.
+        Weighted sums of the first derivatives.
     """
 
     hessian: Array
@@ -147,7 +148,7 @@ class WeightedLikelihood(Protocol):
         """As in `Likelihood`."""
 
     def sums(self, gamma: Array) -> LikelihoodSums:
-        """Return sums over the rows under gammas of shape (L q, m), or one of them, (L q, 1), for all the weights."""
+        """Return sums over the rows under gammas of shape (L q, m), or one for all weights, (L q, 1)."""
 
     def loss(self, gamma: Array) -> Array:
         """Minus the log likelihood under each gamma, shape (m,)."""
@@ -159,7 +160,7 @@ class WeightedLikelihood(Protocol):
         """Return steps of shape (L q, m) from the gammas, shortened where they go too far."""
 
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
-        """Those of some of the columns of weights."""
+        """Return the likelihood under some of the columns of weights."""
 
     @property
     def width(self) -> int:
@@ -178,7 +179,7 @@ class WeightedRows:
     columns : ndarray, shape (n, q)
         Basis columns of the design.
     pairs : ndarray, shape (n, q (q + 1) / 2), or None
-        `linalg.pairwise_columns` of them, with which many columns of weights take one product; a single one needs none.
+        `linalg.pairwise_columns` of the columns: one product for many columns of weights; a single column needs none.
     likelihood : Likelihood
         The model of the rows.
     weights : ndarray, shape (n, m)
@@ -201,7 +202,7 @@ class WeightedRows:
 
     @property
     def bounded(self) -> bool:
-        """Whether large predictors mean separation."""
+        """True where large predictors mean separation."""
         return self.likelihood.bounded
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -236,7 +237,6 @@ class WeightedRows:
         return halved(step, gamma, self.loss) if self.halving else self._limited(step)
 
     def _limited(self, step: Array) -> Array:
-        """Shorten steps that would move a linear predictor of a used row too far."""
         if np.abs(step).max(initial=0) * self.widest() <= LARGEST_STEP:
             return step
         return limited(step, self.farthest(step))
@@ -281,12 +281,14 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
     while active.size and iteration < MAX_ITERATIONS:
         iteration += 1
         before = gamma[:, active]
+        # A start that all share, of shape (L q, 1), is evaluated once rather than m times.
         at = rows.sums(before if iteration > 1 else start)
         step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         gamma[:, active] += rows.damped(step, before)
         done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
+        # Basis columns have mean square one, so a coefficient of a thousand means odds of exp(1000): it ran away.
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
         failed = ~done & (lost | (iteration == MAX_ITERATIONS))
@@ -302,9 +304,10 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
 
 
 def _next_step(step: Array, last: Array) -> Array:
-    """Size of the step of Newton's method after one of a size that came after another, all of shape (m,).
+    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,).
 
-    It is the square of the step times a constant: that of the step before, or one where that was less.
+    Convergence is quadratic: the next step is the square of this one times a constant, estimated by step / last^2 but
+    at least one.
     """
     with np.errstate(all="ignore"):  # of a fit that runs away
         return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
@@ -316,14 +319,14 @@ class BlockedLikelihood:
     Parameters
     ----------
     over : callable
-        Begins a pass over the blocks: what a function makes of the parts that a block has of all likelihoods, each
-        with one column of weights and halved steps.
+        Maps a function over the blocks; its argument are a block's likelihoods, each with one column of weights and
+        halved steps.
     n_predictors : int
         L.
     bounded : bool
         As in `Likelihood`.
     which : tuple of int
-        Positions of the likelihoods, in what a block yields.
+        Positions of the likelihoods among those of a block.
     """
 
     def __init__(
@@ -385,12 +388,12 @@ def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[Weighted
 
 
 def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
-    """Return what `farthest` finds in each of some likelihoods of a block, under its column of gamma."""
+    """Return `farthest` of some likelihoods of a block, each under its column of gamma."""
     return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
 
 
 class PartedRows:
-    """A likelihood of rows in memory that are gone through in parts, so that what has pairs of columns stays small.
+    """Likelihood of rows in memory worked on in parts, so that arrays with a column a pair stay small.
 
     Parameters
     ----------
@@ -428,7 +431,6 @@ class PartedRows:
 
     @cached_property
     def _widest(self) -> float:
-        """Bound the sum of the sizes of the columns of a row."""
         return max(rows.widest() for rows in self.parts())
 
     def some(self, which: NDArray[np.bool_]) -> PartedRows:
@@ -446,6 +448,7 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
     The few columns that do not settle are fitted again, with halved steps, from `restart`, of either shape.
     """
     fits = maximize(rows, start.reshape(len(start), -1))
+    # Separated and singular fits have no maximum that shorter steps could find.
     again = fits.failures == Failure.NOT_CONVERGED
     if not again.any():
         return fits
@@ -457,7 +460,7 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
 
 
 def limited(step: Array, move: Array) -> Array:
-    """Shorten steps that move a linear predictor by more than the largest step; `move`, shape (m,), says how far."""
+    """Shorten steps that move a linear predictor by more than LARGEST_STEP; `move`, shape (m,), is how far they do."""
     return step * np.minimum(1, LARGEST_STEP / np.maximum(move, 1e-300))
 
 
@@ -482,7 +485,7 @@ def halve_until_no_worse(
     slack : float
         Relative rise that is rounding error.
     times : int
-        How often a step is halved at the most.
+        Largest number of halvings.
 
     Returns
     -------

@@ -26,7 +26,7 @@ WITH_HESSIAN = ("trust-exact", "trust-ncg", "Newton-CG")
 LARGEST_CONDITION = 1e12
 POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
-MARGIN = 1e-6  # ten times the feasibility tolerance of the linear programmes
+MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
 
 
 def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResult]:
@@ -44,7 +44,7 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     z : ndarray, shape (p,)
         The minimiser.
     result : OptimizeResult
-        What scipy reports; `fun` and the gradient are of the objective divided by the sum of squares of the start.
+        Report of scipy; `fun` and the gradient are of the objective divided by the sum of squares of the start.
 
     Raises
     ------
@@ -53,6 +53,7 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     """
     triangle = triangular_factor(equations)  # the same squares, of p + 1 equations
     factor, right = _determining(triangle[:-1, :-1]), triangle[:, -1]
+    # scipy's tolerances are absolute: with orthonormal columns and a right side of length one they are relative.
     scale = float(np.linalg.norm(right)) or 1.0
     white = np.column_stack([np.eye(len(right), len(factor)), right / scale])
     if method == "least_squares":
@@ -108,7 +109,7 @@ def minimize_objective(
     z : ndarray, shape (p,)
         The minimiser.
     result : OptimizeResult
-        What scipy reports of the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
+        Report of scipy on the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
         relative to that at the start; `success` is False unless it is positive.
     """
     factor = determining_factor(equations)
@@ -206,6 +207,7 @@ def separating_direction(signed: Array) -> Array | None:
     The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
     the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction.
     """
+    # Equal rows state the same constraint; discrete covariates leave few that differ.
     rows = np.unique(signed, axis=0)
     rest, direction = np.ones(len(rows), dtype=bool), np.zeros(rows.shape[1])
     while rest.any():
@@ -226,7 +228,7 @@ def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) 
     value : callable
         Coefficients -> value and gradient.
     start : ndarray, shape (p,)
-        Where to start.
+        Starting point.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Order statistics and moments of values that come in blocks, too many to be kept: exact, and whatever the blocks.
+"""Exact order statistics and moments of values that come in blocks, too many to be kept.
 
-A value is counted by its key, 64 bits whose order is that of the numbers. Where there are more distinct values than are
-kept, those of the wanted ranks are found digit by digit: a pass counts the values by the next 16 bits of their keys
+A value is counted by its key, 64 bits in the order of the numbers. Where there are more distinct values than are
+kept, values of the wanted ranks are found digit by digit: a pass counts the values by the next 16 bits of their keys
 within the part that has a rank, so that the fourth pass at the latest knows the whole key.
 """
 
@@ -21,28 +21,28 @@ SIGN = np.uint64(2**63)
 
 
 def keys_of(values: Array) -> Keys:
-    """Return integers that are in the order of the numbers; that of -0.0 is that of 0.0."""
+    """Return integers in the order of the numbers; -0.0 and 0.0 have the same."""
     bits = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
     return np.where(bits >= SIGN, ~bits, bits | SIGN)
 
 
 def numbers_of(keys: Keys) -> Array:
-    """Return the numbers of such integers."""
+    """Return the numbers of integers from `keys_of`."""
     return np.where(keys >= SIGN, keys ^ SIGN, ~keys).view(np.float64)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of values, those of a block or of all.
+    """Counts of values, of a block or of all.
 
     Parameters
     ----------
     n : int
-        How many were counted.
+        Number of values counted.
     low, high : float
         Smallest and largest.
     keys, counts : ndarray, shape (d,), or None
-        Distinct keys in their order, and how often each was there; None where there are more than `DISTINCT`.
+        Distinct keys in their order, and their counts; None where there are more than `DISTINCT`.
     digits : ndarray of int, shape (p, 65536)
         Counts by the next digit of the key in each part of a search.
     """
@@ -55,7 +55,7 @@ class Tally:
     digits: NDArray[np.intp]
 
     def beside(self, other: Tally) -> Tally:
-        """Return that of other values beside these."""
+        """Merge with the tally of other values."""
         keys, counts = None, None
         if self.keys is not None and other.keys is not None:
             keys, which = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
@@ -73,20 +73,20 @@ class Tally:
 
 @dataclass(frozen=True)
 class Search:
-    """A search for the values of some ranks; each pass tallies all values, and the search goes on from there.
+    """Search for the values of some ranks: each pass tallies all values and narrows the search by a digit.
 
     Parameters
     ----------
     ranks : ndarray of int, shape (r,)
-        Which order statistics are wanted, from 0.
+        Ranks of the order statistics wanted, from 0.
     size : int
-        How many values the next pass has to count.
+        Number of values that the next pass has to count.
     known : int, default 0
-        Digits that are known of the keys wanted.
+        Number of digits known of the wanted keys.
     parts : ndarray of uint64, shape (p,)
-        These digits, in their order; at the first a 0.
+        Known digits of each part of the search, ascending; before the first pass a 0.
     below : ndarray of int, shape (p,)
-        How many values lie below each part.
+        Number of values below each part.
     """
 
     ranks: NDArray[np.intp]
@@ -150,20 +150,19 @@ class Search:
         )
 
     def _part_of(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return in which part each rank lies."""
         return np.searchsorted(self.below, ranks, side="right") - 1
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Percentiles of n values, as those of `numpy.percentile`, from the order statistics beside each.
+    """Percentiles of n values, as `numpy.percentile` has them, by interpolation between order statistics.
 
     Parameters
     ----------
     n : int
-        How many values there are.
+        Number of values.
     percents : ndarray, shape (k,)
-        Which percentiles.
+        The percentiles, from 0 to 100.
     """
 
     n: int
@@ -175,12 +174,12 @@ class Percentiles:
 
     @property
     def ranks(self) -> NDArray[np.intp]:
-        """Ranks of the values beside each percentile, shape (2 * k,): those below it, then those above."""
+        """Ranks of the values around each percentile, shape (2 * k,): all lower neighbours, then all upper ones."""
         left = np.floor(self._position).astype(np.intp)
         return np.minimum(np.concatenate([left, left + 1]), self.n - 1)
 
     def of(self, values: Array) -> Array:
-        """Return the percentiles, shape (k,), given the values of these ranks."""
+        """Return the percentiles, shape (k,), given the values of `ranks`."""
         position = self._position
         low, high = values.reshape(2, -1)
         share = position - np.floor(position)
@@ -191,7 +190,7 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class Spread:
-    """Means and sums of squares about them of columns, those of a block or of all.
+    """Means of columns and sums of squares about them, of a block or of all rows.
 
     Parameters
     ----------
@@ -207,14 +206,14 @@ class Spread:
 
     @classmethod
     def of(cls, columns: Array) -> Spread:
-        """Return that of the rows of a block, shape (n, k); of a constant it is exact."""
+        """Return the spread of the rows of a block, shape (n, k); of a constant it is exact."""
         first = columns[0].astype(np.longdouble)
         away = columns - first
         mean = away.mean(axis=0)
         return cls(len(columns), first + mean, ((away - mean) ** 2).sum(axis=0))
 
     def beside(self, other: Spread) -> Spread:
-        """Return that of other rows beside these, by the formula of Chan, Golub and LeVeque."""
+        """Merge with the spread of other rows, by the formula of Chan, Golub and LeVeque."""
         n, apart = self.n + other.n, other.mean - self.mean
         squares = self.squares + other.squares + apart**2 * (self.n * other.n / n)
         return Spread(n, self.mean + apart * (other.n / n), squares)

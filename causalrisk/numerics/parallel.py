@@ -1,4 +1,4 @@
-"""Threads and processes of our own, and the joblib backend that the caller has chosen: what works on blocks."""
+"""Workers for blocks: threads and processes of our own, and the joblib backend that the caller has chosen."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from causalrisk.numerics.memory import free_memory, keep_freed_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
-FOLLOWER, LOOK = "follows its parent", 0.5  # a thread of joblib's workers, and seconds between its looks
-WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # what this thread works on
+FOLLOWER, LOOK = "follows its parent", 0.5  # name of a thread in joblib's workers; seconds between its looks
+WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # asked by this thread's work
 
 
 def chosen_backend() -> Any:
@@ -43,7 +43,7 @@ def chosen_backend() -> Any:
 
 
 def streams(backend: Any) -> bool:
-    """Whether a backend hands results over one by one; one that does not would also wait for a dead worker forever."""
+    """Return True if a joblib backend yields results one by one; others would also wait for a dead worker forever."""
     if not backend.supports_return_generator:
         warn_user(
             f"joblib's {type(backend).__name__} does not hand results over one by one and would not notice a worker "
@@ -65,7 +65,7 @@ def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: in
     workers : int
         Threads.
     ahead : int
-        Items that are begun or wait before the first of them is done.
+        Largest number of items begun or waiting at a time.
 
     Yields
     ------
@@ -102,12 +102,12 @@ def work_while(wanted: Callable[[], bool], function: Callable[[S], T], item: S) 
 
 
 def check_wanted() -> None:
-    """Give up work whose result nobody waits for any more; long work calls it between its parts.
+    """Raise where nobody waits for the result any more; long work calls it between its parts.
 
     Raises
     ------
     CancelledError
-        If whoever gave out the work has been interrupted, or is gone.
+        If the giver of the work has been interrupted, or is gone.
     """
     if not WANTED.get()():
         raise CancelledError
@@ -156,7 +156,7 @@ def driven(batches: Generator[list[T]]) -> Iterator[Iterator[T]]:
 
 
 def _received(queue: SimpleQueue[tuple[list[T], BaseException | None, bool]]) -> Iterator[T]:
-    """Yield what a driver puts into its queue, and raise what ended it."""
+    """Yield the results that a driver puts into its queue, and raise its error."""
     while True:
         try:
             batch, error, ended = queue.get(timeout=LOOK)
@@ -205,7 +205,7 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
     Parameters
     ----------
     count : int
-        How many.
+        Number of processes.
 
     Yields
     ------
@@ -246,7 +246,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
     n_jobs : int
         Workers asked for; -1 means one per processor.
     memory : float or None
-        Budget in bytes; None means half of what is free.
+        Budget in bytes; None means half of the free memory.
     block_bytes : float
         Working memory of a block.
 
@@ -273,9 +273,9 @@ def progress_bar(
     wanted : bool
         Whether to show anything.
     label : str, default "bootstrap"
-        What is going on.
+        Name of the work.
     unit : str, default "resample"
-        What is counted, in the singular.
+        Noun for what is counted, in the singular.
     leave : bool, default True
         Whether a bar of tqdm stays when all is done.
 

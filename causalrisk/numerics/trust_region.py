@@ -1,14 +1,14 @@
 """Newton's method in a trust region, for a stack of smooth objectives that large penalties make valleys of.
 
-Flows in: objectives as sums of squares of equations and a curvature beside them, the equations of the steep terms
-("walls") first. Flows out: their minima.
+Flows in: objectives as sums of squares of equations plus a curvature, the equations of the steep terms ("walls")
+first. Flows out: their minima.
 
 A penalty like n^2 u^2 makes a narrow valley along u = 0. Where u is curved, a Newton step leaves the floor of the
 valley and climbs its wall, so that only tiny steps are taken. Here each step is corrected until the walls' equations
-have the values that the quadratic model foretold, and only then judged. The metric of the trust region is the Gram
+have the values that the quadratic model predicts, and only then judged. The metric of the trust region is the Gram
 matrix of the equations at the current point. Where the Hessian is not positive definite this matrix is taken in its
 place: up on a wall the curvature n^2 u u'' says nothing about the floor. A step that lowers the objective much less
-than foretold is compared with another: one without the correction, or, where the Hessian is not positive definite,
+than predicted is compared with another: one without the correction, or, where the Hessian is not positive definite,
 one that follows its curvature.
 """
 
@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from causalrisk.numerics.linalg import Array, triangular_systems
 
 MAX_STEPS, CORRECTIONS, BISECTIONS = 200, 8, 60
-STEP_TOLERANCE = 1e-8  # of the coefficients of basis columns: Newton steps shrink quadratically
-NEGLIGIBLE = 1e-14  # foretold decrease of an objective, relative to its value, that is rounding error
-ROUNDING = 1e-13  # the same of the difference of two values
+STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
+NEGLIGIBLE = 1e-14  # predicted decrease of an objective, relative to its value, that is rounding error
+ROUNDING = 1e-13  # difference of two values of an objective, relative to them, that is rounding error
 CORRECTED = 1e-3  # a correction this much smaller than its step ends the corrections
-REJECTED, POOR, GOOD = 1e-4, 0.25, 0.75  # decreases relative to the foretold ones
+REJECTED, POOR, GOOD = 1e-4, 0.25, 0.75  # actual decreases over predicted ones
 CONVEX = 1e-9  # least eigenvalue of a Hessian that is positive definite, relative to the equations' Gram matrix
 
 
@@ -38,9 +38,9 @@ class Expansions:
     Parameters
     ----------
     equations : ndarray, shape (m, r, p + 1)
-        Equations (c, h), which stand for the residual c'z - h of a step z; those of the walls first.
+        Equations (c, h) with the residual c'z - h of a step z; the walls' equations first.
     curvature : ndarray, shape (m, p, p)
-        What the Hessian has beside the Gram matrix of the equations.
+        Hessian less the Gram matrix of the equations.
     value : ndarray, shape (m,)
         The objectives; not finite where the point is too far.
     """
@@ -50,7 +50,7 @@ class Expansions:
     value: Array
 
     def where(self, wanted: NDArray[np.bool_], other: Expansions) -> Expansions:
-        """Return these expansions where wanted, shape (m,), and others elsewhere."""
+        """Return these expansions at the objectives wanted, shape (m,), and the other ones elsewhere."""
         mask = wanted[:, None, None]
         return Expansions(
             np.where(mask, self.equations, other.equations),
@@ -59,13 +59,13 @@ class Expansions:
         )
 
     def spread(self, places: NDArray[np.bool_], others: Expansions) -> Expansions:
-        """Return these expansions with others in some places, as many as there are."""
+        """Return these expansions with others put in some places, as many as there are."""
         equations, curvature, value = self.equations.copy(), self.curvature.copy(), self.value.copy()
         equations[places], curvature[places], value[places] = others.equations, others.curvature, others.value
         return Expansions(equations, curvature, value)
 
     def subset(self, wanted: NDArray[np.bool_]) -> Expansions:
-        """Return some of them."""
+        """Return the expansions of some objectives."""
         return Expansions(self.equations[wanted], self.curvature[wanted], self.value[wanted])
 
 
@@ -79,7 +79,7 @@ class Objectives(Protocol):
         """Residuals -h of the walls' equations at coefficients, shape (m, w)."""
 
     def subset(self, wanted: NDArray[np.bool_]) -> Objectives:
-        """Return some of them."""
+        """Return some of the objectives."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ class Steps:
     white : ndarray, shape (m, p)
         Steps, in coordinates where the Gram matrices of the equations are the identity.
     decrease : ndarray, shape (m,)
-        How much they lower the models.
+        Predicted decrease of each objective, by its quadratic model.
     inside : ndarray of bool, shape (m,)
-        Whether the radii do not limit them.
+        Whether the steps are inside their radii.
     """
 
     white: Array
@@ -127,13 +127,13 @@ class Steps:
     inside: NDArray[np.bool_]
 
     def where(self, wanted: NDArray[np.bool_], other: Steps) -> Steps:
-        """Return these steps where wanted, shape (m,), and others elsewhere."""
+        """Return these steps at the objectives wanted, shape (m,), and the other ones elsewhere."""
         white = np.where(wanted[:, None], self.white, other.white)
         decrease = np.where(wanted, self.decrease, other.decrease)
         return Steps(white, decrease, np.where(wanted, self.inside, other.inside))
 
     def gain(self, at: Expansions, after: Expansions) -> Array:
-        """Decrease of the objectives relative to the foretold one, shape (m,)."""
+        """Actual decrease of the objectives relative to the predicted one, shape (m,)."""
         slack = ROUNDING * np.abs(at.value)
         reached = np.where(np.isfinite(after.value), after.value, np.inf)
         return np.asarray((at.value - reached + slack) / (self.decrease + slack))
@@ -160,11 +160,11 @@ class QuadraticModels:
 
     @property
     def convex(self) -> NDArray[np.bool_]:
-        """Which Hessians are positive definite."""
+        """Mask of the positive definite Hessians, shape (m,)."""
         return np.asarray(self.values[:, 0] > CONVEX)
 
     def step(self, radius: Array, *, curved: bool = False) -> Steps:
-        """Minimise the models within radii, shape (m,); those not convex `curved`, or by their equations alone."""
+        """Minimise the models within radii, shape (m,); nonconvex ones with curvature, or by their equations alone."""
         values = self.values if curved else np.where(self.convex[:, None], self.values, 1.0)
         convex = values[:, 0] > CONVEX
         along = -self.gradient / np.where(convex[:, None], values, 1.0)
@@ -177,6 +177,8 @@ class QuadraticModels:
 
     def _at_radius(self, values: Array, radius: Array) -> Array:
         """Minima on the sphere, by bisection of the multiple of the identity that is added; along the eigenvectors."""
+        # Just above the multiple at which the least eigenvalue becomes zero and the step infinite; at the upper end
+        # every eigenvalue is large enough for a step within the radius.
         least = np.maximum(-values[:, 0], 0.0) * (1 + 1e-12)
         low, high = least, np.maximum(np.linalg.norm(self.gradient, axis=1) / radius - values[:, 0], least)
         for _ in range(BISECTIONS):
@@ -186,13 +188,13 @@ class QuadraticModels:
         return np.asarray(-self.gradient / (values + high[:, None]))
 
     def unwhiten(self, step: Array) -> Array:
-        """Return steps, shape (m, p), as steps of the coefficients, shape (p, m)."""
+        """Turn steps, shape (m, p), into steps of the coefficients, shape (p, m)."""
         return np.asarray(np.linalg.solve(self.left, step[:, :, None])[:, :, 0].T)
 
     def followed(self, objectives: Objectives, at: Expansions, theta: Array, step: Array) -> Array:
-        """Go steps, shape (m, p), and back towards the walls' equations until these are as foretold; where that leads.
+        """Coefficients after steps, shape (m, p), corrected until the walls' equations have their predicted values.
 
-        A correction is the Gauss-Newton step against what the walls' residuals differ from the foretold ones.
+        A correction is the Gauss-Newton step against the difference of the walls' residuals from the predicted ones.
         """
         ahead = theta + self.unwhiten(step)
         reached = objectives.walls(ahead)
@@ -219,7 +221,7 @@ def minimize_stack(objectives: Objectives, theta: Array) -> Minima:
     objectives : Objectives
         The objectives.
     theta : ndarray, shape (p, m)
-        Where to begin.
+        Starting point.
 
     Returns
     -------
@@ -236,6 +238,7 @@ def _minimize(objectives: Objectives, theta: Array) -> Minima:
     minimum, degenerate = np.zeros((2, m), dtype=bool)
     active, steps = np.arange(m), 0
     at = objectives.expand(theta)
+    # In whitened coordinates steps have the units of the residuals, whose length is the root of the objective.
     radius = np.sqrt(np.maximum(at.value, np.finfo(float).tiny))
     while active.size and steps < MAX_STEPS:
         steps += 1

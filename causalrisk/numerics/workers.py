@@ -1,6 +1,6 @@
-"""Work on items one after the other: here, in threads, on the joblib backend of the caller, or on a Dask cluster.
+"""Maps over items in order: in the caller's thread, in threads, on the caller's joblib backend, or on a Dask cluster.
 
-Which it is changes no digit, as results come in the order of the items and what is added up is added up here.
+The choice changes no digit: results come in the order of the items, and sums are formed here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from causalrisk.numerics.parallel import chosen_backend, driven, in_threads, job
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD, AHEAD_HERE = 2, 8  # items given out for each thread of a cluster; and for each of our own, where they are small
+AHEAD, AHEAD_HERE = 2, 8  # items given out ahead for each thread of a cluster; of our own, where they are small
 SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
-CARRIED = 2**20  # bytes of a function that goes to a cluster with every item
+CARRIED = 2**20  # bytes up to which a function goes to a cluster with every item
 LOOK = 1.0  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
 ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
@@ -33,7 +33,7 @@ ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
 def flat_map(
     function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int, name: Callable[[S], str] = str
 ) -> Iterator[T]:
-    """Yield what a function yields of each item, in the order of the items.
+    """Yield all results of a generator function over the items, in the order of the items.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def flat_map(
         Items worked on at a time. On a Dask cluster, that of the caller's `distributed.Client`, there are as many as it
         has threads.
     name : callable, optional
-        What messages call an item.
+        Name of an item in messages.
 
     Yields
     ------
@@ -89,9 +89,9 @@ def ordered_map(
     workers : int
         Blocks worked on at a time; 1 works in the calling thread.
     name : callable, optional
-        What messages call a block.
+        Name of a block in messages.
     remedy : str, optional
-        What to type where the workers of a Dask cluster die over a block.
+        Advice where the workers of a Dask cluster die over a block.
 
     Yields
     ------
@@ -138,7 +138,7 @@ def active_client() -> Any:
     distributed = sys.modules.get("distributed")
     try:
         return None if distributed is None else distributed.default_client()
-    except ValueError:  # there is none
+    except ValueError:  # raised where there is no client
         return None
 
 
@@ -168,11 +168,11 @@ def on_cluster(
     Parameters
     ----------
     client : distributed.Client
-        Of the cluster.
+        Client of the cluster.
     function, items, name
         As in `flat_map`.
     remedy : str
-        What to type where workers die over an item.
+        Advice where workers die over an item.
 
     Yields
     ------
@@ -197,13 +197,13 @@ def on_cluster(
         while waiting:
             yield from _result(client, *waiting.popleft(), remedy)
     finally:
-        with suppress(OSError):  # of a scheduler that has gone since
+        with suppress(OSError):  # raised where the scheduler has gone
             if client.status == "running":
                 client.cancel([future for future, _ in waiting])
 
 
 def _threads(client: Any) -> int:
-    """Threads of a cluster; none where the connection just breaks, of which `_result` hears as well."""
+    """Count the threads of a cluster; zero where the connection just breaks, which `_result` notices as well."""
     try:  # as client.nthreads(), which would try to connect for half a minute
         return sum(client.sync(client.scheduler.ncores, callback_timeout=ANSWER_PATIENCE).values())
     except OSError:
@@ -239,7 +239,7 @@ def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
             f"a process that takes too much memory.\n{remedy}"
         ) from error
     except CancelledError as error:
-        if future.status == "error":  # given up by a worker that closes, and wanted
+        if future.status == "error":  # cancelled by a worker that closes, while the result is wanted
             future.retry()
             return _result(client, future, name, remedy)
         raise _lost(client) from error

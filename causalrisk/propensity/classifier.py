@@ -20,7 +20,7 @@ from causalrisk.propensity.models import PropensityModel, log_linear_odds, other
 class ClassifierModel(PropensityModel):
     """Scores of a classifier, each row's from fits to the other folds.
 
-    Its gamma is the log odds of every row; they are not solutions of estimating equations, so that only the bootstrap,
+    Gamma are the log odds of the rows; they are not solutions of estimating equations, so that only the bootstrap,
     which fits the classifier again, knows their sampling error.
 
     Parameters
@@ -30,7 +30,7 @@ class ClassifierModel(PropensityModel):
     classifier : object
         Has `fit(X, y, sample_weight=...)` and `predict_proba`, as in scikit-learn; it is copied and not changed.
     features : ndarray, shape (n, k)
-        What it is fitted to.
+        Features that it is fitted to.
     observed : ndarray, shape (n,)
         1.0 for rows of the sample, 0.0 for those of a target frame.
     n_folds : int
@@ -63,12 +63,12 @@ class ClassifierModel(PropensityModel):
 
     @property
     def n_coefficients(self) -> int:
-        """None that estimating equations know of."""
+        """Zero: no coefficients that estimating equations know of."""
         return 0
 
     @property
     def n_gamma(self) -> int:
-        """A log odds for each row and arm but the first."""
+        """Length of gamma: a log odds for each row and arm but the first."""
         return self.n_predictors * len(self.arm)
 
     def fit(self, weights: Array) -> NewtonFits:
@@ -91,6 +91,7 @@ class ClassifierModel(PropensityModel):
         for fold in range(self.fold.max() + 1):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
+            # The caller's classifier is not changed by a fit.
             fitted = copy.deepcopy(self.classifier)
             if self.takes_weights:
                 fitted.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
@@ -109,6 +110,7 @@ class ClassifierModel(PropensityModel):
                 f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
                 "of exactly 0 or 1, so no weight exists.\nType  clip=(0.01, 0.99), or regularise the classifier."
             )
+        # Scores of 0 come here only with limits, to which they are clipped later; their log odds have to be finite.
         bounded = np.clip(scores, 1e-12, 1.0)
         return np.log(bounded[:, 1:] / bounded[:, :1]).T.ravel()
 
@@ -160,7 +162,7 @@ def _folds_of(clusters: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
 
 
 def _counts(weights: Array) -> NDArray[np.intp]:
-    """Weights as numbers of repetitions."""
+    """Weights as repetition counts."""
     counts = np.rint(weights).astype(np.intp)
     if not np.allclose(counts, weights):
         raise OptionError(

@@ -1,4 +1,4 @@
-"""How the propensity scores of the arms overlap, and how the importance weights are spread within each arm."""
+"""Limits of overlap: spread of the importance weights within each arm, warnings of poor overlap, Crump's cut."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6
 LARGE_SHARE = 0.2
 SMALL_EFFECTIVE, SMALL_FOR_ALL = 0.2, 1 / 3  # effective n over n; the second where everybody is the target
-CUT_VALUES = 512  # at which rows are counted in one pass for Crump's cut
-CUT_TOLERANCE = 1e-12  # relative, by which a cut that was found again may differ
-ALMOST = 1 - 1e-9  # rounding error of an effective n
+CUT_VALUES = 512  # values at which a pass counts the rows for Crump's cut
+CUT_TOLERANCE = 1e-12  # relative difference of values that are the same cut
+ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
 
 
@@ -30,7 +30,7 @@ class ArmWeights:
     Parameters
     ----------
     n : int
-        Observations: rows, or what their frequency weights add up to.
+        Observations: rows, or the sum of their frequency weights.
     effective_n : float
         (sum w)^2 / sum w^2, over observations.
     largest : float
@@ -64,7 +64,7 @@ class ArmWeights:
 
     @property
     def kept(self) -> float:
-        """What importance weights leave of the effective n that there is without them, as a share."""
+        """Share of the effective n under the weights given that importance weights leave."""
         return self.effective_n / self.alone_n
 
 
@@ -78,7 +78,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     weights : ndarray, shape (n_a,)
         Observation weights.
     units : ndarray, shape (n_a,), optional
-        How many observations each row stands for: its frequency weight. By default one.
+        Number of observations of each row: its frequency weight. By default one.
 
     Returns
     -------
@@ -89,13 +89,14 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
     alone, alone_total = weights / units, float(weights.sum())
     relative = inverse * alone
     n, heaviest = int(units.sum()), float(relative.max())
+    # Relative to the heaviest, so that squares of extreme weights do not overflow.
     if np.isfinite(heaviest) and heaviest:
         relative /= heaviest
-    else:  # of rows that weigh nothing at all, a block of others, each counts alike
+    else:  # a block of rows without weight, or infinite weights: rows at the largest count alike
         relative = (relative == heaviest).astype(float)
     held, top = units * relative, top_count(n)
     total = held.sum()
-    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each stands for an observation at the least
+    few = np.argpartition(relative, max(len(relative) - top, 0))[-top:]  # each row is at least one observation
     few = few[np.argsort(-relative[few], kind="stable")]
     at_top = np.clip(top - (np.cumsum(units[few]) - units[few]), 0, units[few])
     return ArmWeights(
@@ -113,7 +114,7 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
 
 
 def top_count(n: int) -> int:
-    """Return how many of n observations are the 1% with the largest weights; at least one."""
+    """Return the number of observations that are the 1% with the largest weights, at least one."""
     return max(1, int(np.ceil(TOP_SHARE * n)))
 
 
@@ -140,6 +141,7 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
         The summary of all; `top_share` is NaN, since it takes the weights in their order.
     """
     heaviest = max(part.heaviest for part in parts) or 1.0
+    # The largest weight over its share is the total; all relative to the heaviest, so that nothing overflows.
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
     squares = totals**2 / np.array([part.effective_n for part in parts])
     alone = np.array([part.alone_total for part in parts])
@@ -158,14 +160,14 @@ def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
 
 
 def remote_units(scores: Array, units: Array | None = None) -> tuple[int, int]:
-    """Return how many observations have hardly a counterpart in another arm, and of how many.
+    """Count the observations that have hardly a counterpart in another arm; and all observations.
 
     Parameters
     ----------
     scores : ndarray, shape (K, n)
         Probability of each arm.
     units : ndarray, shape (n,), optional
-        How many observations each row stands for; by default one.
+        Number of observations of each row; by default one.
     """
     units = np.ones(scores.shape[1]) if units is None else units
     return int(units[scores.min(axis=0) < REMOTE_SCORE].sum()), int(units.sum())
@@ -183,8 +185,8 @@ def overlap_message(
     It is called poor where a weight exceeds a million, one row holds more than a fifth of its arm's weight (and more
     than twice what one holds by probability weights alone), the effective n is below a third of the arm's rows where
     everybody is the target (a fifth for other targets, whose weights leave rows out on purpose), or more than 5% of all
-    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n that these leave by
-    themselves stands for the rows: what they cost is no matter of overlap.
+    rows have a propensity score within 0.001 of 0 or 1. Under probability weights the effective n by these alone takes
+    the place of the rows: their cost is no matter of overlap.
 
     Parameters
     ----------
@@ -195,14 +197,14 @@ def overlap_message(
     remote : tuple of int, optional
         Counts of `remote_units`, where everybody is the target.
     unit_name : str
-        What an observation is called.
+        Noun for an observation.
     instead : sequence of str
         Names of the other targets that overlap.
 
     Returns
     -------
     str
-        What was found and what to do.
+        Findings and advice.
     """
     found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
@@ -219,12 +221,12 @@ def overlap_message(
 
 
 def populations_text(instead: Sequence[str]) -> str:
-    """Say how another target is typed: those that were found to overlap, then those that always do better."""
+    """Advice of other targets to type: first the populations found to overlap, then those that always do better."""
     return "  or  ".join([*(f"target={show(name)}" for name in instead), 'target="overlap"', 'trim="crump"'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
-    """Say of each arm where few of its rows hold its weight; `least` is the share of its effective n to be kept."""
+    """Sentences on each arm in which few rows hold the weight; `least` is the share of its effective n to be kept."""
     found = []
     for arm, label in zip(arms, labels, strict=True):
         if arm.extreme:
@@ -247,8 +249,8 @@ def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float
 
 
 def inverse_sum(scores: Array) -> Array:
-    """Sum over the arms of the inverse propensity scores, (K, n) -> (n,): what a row costs in variance."""
-    with np.errstate(divide="ignore"):  # a score of zero to the last digit costs without end
+    """Variance cost of a row: sum over the arms of its inverse propensity scores, (K, n) -> (n,)."""
+    with np.errstate(divide="ignore"):  # a score that underflows to zero has an infinite cost
         return np.asarray((1 / scores).sum(axis=0))
 
 
@@ -285,14 +287,14 @@ def crump_cut(scores: Array, weights: Array) -> float:
 
 @dataclass(frozen=True)
 class CostsBelow:
-    """Rows whose sum of inverse scores is at most each of some values, shape (g,).
+    """Counts and sums of the rows whose sum of inverse scores is at most each of g values, shape (g,).
 
     Parameters
     ----------
     rows : ndarray of int
-        How many.
+        Number of rows.
     weight, cost : ndarray
-        Sum of their weights, and of their costs times these.
+        Sum of their weights, and of their costs times weights.
     """
 
     rows: NDArray[np.intp]
@@ -301,7 +303,7 @@ class CostsBelow:
 
     @classmethod
     def of(cls, values: Array, scores: Array, weights: Array) -> CostsBelow:
-        """Return those of rows with scores of shape (K, n) and weights of shape (n,); values ascend."""
+        """Return the sums of rows with scores of shape (K, n) and weights of shape (n,); values ascend."""
         cost = inverse_sum(scores)
         place, size = np.searchsorted(values, cost), len(values) + 1
         sums = (np.bincount(place, part, size) for part in (weights, np.where(place < len(values), cost, 0) * weights))
@@ -368,6 +370,6 @@ def limits_at(cut: float) -> tuple[float, float]:
 
 
 def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np.bool_]:
-    """Which rows have all of their scores, shape (J, n), within limits, shape (n,)."""
+    """Mask of the rows all of whose scores, shape (J, n), are within limits, shape (n,)."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))

@@ -1,4 +1,4 @@
-"""Propensity models: what the weights need of a model of the arm, whatever its form.
+"""Propensity models: odds, probabilities and scores of a model of the arm, in whatever form, for the weights.
 
 A model turns gamma, shape (S, m), into linear predictors, shape (L, n, m), and these into the odds of the other arms
 against the arm each row is in. Gamma are the coefficients of the basis columns; of a classifier the log odds of the
@@ -340,7 +340,7 @@ class CalibratedModel(LikelihoodModel):
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm by its own model; towards everybody they need not add up to one over several arms."""
         if self.toward is not None:
-            others, toward = np.split(softmax(eta), [1])[::-1]  # the log odds are against that arm
+            others, toward = np.split(softmax(eta), [1])[::-1]  # log odds are against the target arm
             return np.insert(others, self.toward, toward[0], axis=0)
         own = expit(eta)
         return np.stack([1 - own[1], own[1]]) if self.n_arms == 2 else own
@@ -430,15 +430,14 @@ def log_linear_odds(eta: Array, arm: Arms, others: NDArray[np.intp]) -> Array:
 
 
 def _without(odds: Array, arm: Arms, toward: int | None) -> Array:
-    """Odds, shape (1, n, m), with zeros in the arm that is the target."""
     return odds if toward is None else odds * (arm != toward)[:, None]
 
 
 class ClippedModel(PropensityModel):
     """A model whose probabilities are clipped, on request only.
 
-    Of two arms that of the treated is, and the other is its complement; of several each is by itself, so that those of
-    a row need not add up to one.
+    With two arms the treated arm's probability is clipped, and the other is its complement; with several each is
+    clipped by itself, so that those of a row need not add up to one.
 
     Parameters
     ----------
@@ -457,12 +456,12 @@ class ClippedModel(PropensityModel):
 
     @property
     def n_coefficients(self) -> int:
-        """Length of that of the model."""
+        """Number of coefficients of the model."""
         return self.model.n_coefficients
 
     @property
     def n_gamma(self) -> int:
-        """Length of that of the model."""
+        """Length of the model's gamma."""
         return self.model.n_gamma
 
     def part(self, rows: slice) -> ClippedModel:
@@ -478,15 +477,15 @@ class ClippedModel(PropensityModel):
         return self.model.refit(weights, start)
 
     def predictors(self, gamma: Array) -> Array:
-        """Those of the model."""
+        """Linear predictors of the model."""
         return self.model.predictors(gamma)
 
     def score(self, eta: Array) -> Array:
-        """Those of the model."""
+        """Score of the model."""
         return self.model.score(eta)
 
     def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
-        """As in `PropensityModel`: that of the model."""
+        """Inverse information of the model."""
         return self.model.inverse(gamma, weights, whole)
 
     def clipped(self, eta: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -496,7 +495,7 @@ class ClippedModel(PropensityModel):
             clipped = np.clip(own, self.low, self.high)
         else:
             own = 1 / (1 + self.model.odds(eta, None).sum(axis=0))
-            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's
+            treated = (self.arm > 0)[:, None]  # the limits are of the treated arm's probability
             low, high = np.where(treated, self.low, 1 - self.high), np.where(treated, self.high, 1 - self.low)
             clipped = np.clip(own, low, high)
         return clipped, clipped != own

@@ -75,12 +75,12 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]
 
 @dataclass(frozen=True)
 class ReplicateTotals:
-    """What the importance weights of some rows under B replicates need of all rows.
+    """Sums over all rows that the importance weights of some rows under B replicates are divided by.
 
     Parameters
     ----------
     target : TargetSums
-        What weights are divided by, shape (B,) each.
+        Divisors of the weights, shape (B,) each.
     log_mean : ndarray, shape (Q, B), or None
         As in `WeightSlopes`.
     """
@@ -89,20 +89,20 @@ class ReplicateTotals:
     log_mean: Array | None
 
     def some(self, columns: slice) -> ReplicateTotals:
-        """Return those of some of the replicates."""
+        """Return the sums of some of the replicates."""
         log_mean = None if self.log_mean is None else self.log_mean[:, columns]
         return ReplicateTotals(self.target.some(columns), log_mean)
 
 
 class OverModels(Protocol):
-    """A pass over all rows, for what needs their weight model and multiplicities, shape (n, 1), alone."""
+    """Pass over the rows block by block, each with its weight model and multiplicities, shape (n, 1)."""
 
     def __call__(self, function: Callable[[WeightModel, Array], T]) -> Iterator[T]:
-        """Begin it: what a function makes of each block."""
+        """Map the function over the blocks."""
 
 
 def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
-    """Sum over all rows, in two passes, what weights under replicates are divided by and how it moves with gamma.
+    """Sum over all rows, in two passes, the divisors of weights under replicates and their slopes by gamma.
 
     Parameters
     ----------
@@ -169,12 +169,12 @@ class WeightMoments:
     Parameters
     ----------
     mean : ImportanceWeights
-        Their means.
+        Mean weights and tilts.
     common : ImportanceWeights or None
-        The standard deviation of the tilt (of a target frame, of the measure), and how w varies along with it; None
-        where the tilt is the same under all replicates.
+        The standard deviation of the tilt (of a target frame, of the measure), and the part of w that varies along
+        with it; None where the tilt is the same under all replicates.
     own_sd : ndarray, shape (n, m)
-        Standard deviation of w, beside what varies along with the tilt.
+        Standard deviation of the rest of w, uncorrelated with the tilt.
     """
 
     mean: ImportanceWeights
@@ -188,7 +188,7 @@ class WeightMoments:
 
     @property
     def parts(self) -> list[ImportanceWeights]:
-        """Return the parts in which the tilt has a share."""
+        """Return the parts of the moments, mean and common, in which the tilt has a share."""
         return [self.mean] if self.common is None else [self.mean, self.common]
 
     def scaled(self, factor: Array) -> WeightMoments:
@@ -197,12 +197,12 @@ class WeightMoments:
         return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
 
     def part(self, rows: slice) -> WeightMoments:
-        """Return those of some of the rows."""
+        """Return the moments of some of the rows."""
         common = None if self.common is None else self.common.part(rows)
         return WeightMoments(self.mean.part(rows), common, self.own_sd[rows])
 
     def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
-        """Return those of some of the resamples."""
+        """Return the moments of some of the resamples."""
         common = None if self.common is None else self.common.subset(resamples)
         return WeightMoments(self.mean.subset(resamples), common, self.own_sd[:, resamples])
 
@@ -231,15 +231,15 @@ class ReplicateWeights(Protocol):
         """Moments over the replicates; `at` are the importance weights of the resamples' own fits."""
 
     def part(self, rows: slice) -> ReplicateWeights:
-        """Return that of some of the rows: of the `places` of the replicates."""
+        """Return the weights of some of the rows: of one of the `places` of the replicates."""
 
     def subset(self, resamples: NDArray[np.bool_]) -> ReplicateWeights:
-        """Return that of some of the resamples."""
+        """Return the weights of some of the resamples."""
 
 
 @dataclass(frozen=True)
 class ShiftFactors:
-    """What shifts of gamma multiply the terms of the excess by.
+    """Factors by which shifts of gamma multiply the terms of the excess.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ class ShiftFactors:
         return len(self.ones)
 
     def part(self, rows: slice) -> ShiftFactors:
-        """Return those of some of the rows."""
+        """Return the factors of some of the rows."""
         return replace(self, K_b=self.K_b[:, rows], mean=self.mean[:, rows], covariance=self.covariance[:, :, rows])
 
     def combined(self, tolerance: float) -> ShiftFactors:
@@ -281,9 +281,11 @@ class ShiftFactors:
         Parameters
         ----------
         tolerance : float
-            Size, relative to the largest singular value, of those that are left out.
+            Singular values left out, relative to the largest.
         """
         factors = [triangular_factor(of_term) for of_term in self.K_b]
+        # The tilt is the same under all replicates: a row of ones, of the weight of n rows, keeps it among the
+        # combinations.
         always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
         _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, *factors])))
         kept = directions[: int((values > tolerance * values[0]).sum())].T.copy()
@@ -292,7 +294,7 @@ class ShiftFactors:
 
 
 class ShiftedLogitWeights:
-    """Shifted replicates whose excess is that of the resample times one matrix for all resamples.
+    """Shifted replicates: their excess is the resample's excess times one matrix for all resamples.
 
     Parameters
     ----------
@@ -301,14 +303,14 @@ class ShiftedLogitWeights:
     terms : ndarray, shape (T, n, m)
         Terms of the resamples' excess.
     tilt : ndarray, shape (n, m) or (n, 1)
-        Their tilt.
+        Tilt of the resamples.
     shifts : ShiftFactors
-        What each replicate multiplies the terms by.
+        Factor of the terms under each replicate.
 
     Notes
     -----
-    An odds term is the exponential of a linear predictor, so with eta_jb = eta_j + (eta_b - eta) it is the product of
-    that of resample j and K_b = exp(eta_b - eta), which is the same for every resample. Its moments are those of K.
+    An odds term is the exponential of a linear predictor, so with eta_jb = eta_j + (eta_b - eta) it is the
+    term of resample j times K_b = exp(eta_b - eta), which all resamples share. Its moments follow from those of K.
     """
 
     def __init__(self, slices: tuple[slice, ...], terms: Array, tilt: Array, shifts: ShiftFactors) -> None:
@@ -342,7 +344,7 @@ class ShiftedLogitWeights:
         return total
 
     def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Those of the terms."""
+        """Moments over the replicates, from the moments of the factors."""
         variance = np.zeros(self.terms.shape[1:])
         for term, row in zip(self.terms, self.shifts.covariance, strict=True):
             for other, covariance in zip(self.terms, row, strict=True):
@@ -352,12 +354,12 @@ class ShiftedLogitWeights:
         return WeightMoments(mean, None, np.sqrt(np.maximum(variance, 0.0)))
 
     def part(self, rows: slice) -> ShiftedLogitWeights:
-        """Return that of some of the rows."""
+        """Return the weights of some of the rows."""
         slices = part_slices(self.slices, rows)
         return ShiftedLogitWeights(slices, self.terms[:, rows], self.tilt[rows], self.shifts.part(rows))
 
     def subset(self, resamples: NDArray[np.bool_]) -> ShiftedLogitWeights:
-        """Return that of some of the resamples."""
+        """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
         return ShiftedLogitWeights(self.slices, self.terms[:, :, resamples], tilt, self.shifts)
 
@@ -408,7 +410,7 @@ class BlockwiseWeights:
         self.failures = np.where(empty, Failure.NO_REPLICATES, Failure.OK).astype(np.int8)
 
     def whole(self, resample: int) -> ReplicateTotals | None:
-        """Return the sums over all rows of a resample, where these are a block of them."""
+        """Return a resample's sums over all rows, where the rows here are a block of them."""
         return None if self.totals is None else self.totals[resample]
 
     def blocks(self) -> Iterator[tuple[int, slice, ImportanceWeights]]:
@@ -431,7 +433,7 @@ class BlockwiseWeights:
         return self
 
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
-        """Return that of some of the resamples."""
+        """Return the weights of some of the resamples."""
         some = np.flatnonzero(resamples)
         return BlockwiseWeights(
             slices=self.slices,
@@ -468,6 +470,8 @@ class BlockwiseWeights:
         measure = np.broadcast_to(at.measure, self.counts.shape)
         varying = not self.model.target.separable
         for j, _, block in self.blocks():
+            # A variance as mean square less squared mean loses no digits about the resample's own weights, which are
+            # near the mean.
             x, n_rep = block.excess - at.excess[:, [j]], max(self.gammas[j].shape[1], 1)
             of_each = np.full(x.shape[1], 1 / n_rep)
             of_excess[:, j] += x @ of_each
@@ -492,12 +496,12 @@ class BlockwiseWeights:
 
 
 class GroupWeights:
-    """Importance weights of a group: those of all rows times a factor.
+    """Importance weights of a group: the weights of all rows times a factor.
 
     Parameters
     ----------
     replicates : ReplicateWeights
-        Those of all rows.
+        Importance weights of all rows.
     factor : ndarray, shape (n, m)
         Zero outside of the group.
     """
@@ -507,21 +511,21 @@ class GroupWeights:
         self.failures, self.count = replicates.failures, replicates.count
 
     def sums(self, share: Array, rows: Array) -> Array:
-        """Return those of all rows, with the factor in the share."""
+        """Return the sums over all rows, with the factor in the share."""
         return self.replicates.sums(share * self.factor, rows)
 
     def adjoint(self, values: Array) -> Array:
-        """Return that of all rows times the factor."""
+        """Adjoint over all rows, times the factor."""
         return self.factor * self.replicates.adjoint(values)
 
     def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Return those of all rows times the factor; `at` are the importance weights of all rows."""
+        """Moments over all rows times the factor; `at` are the importance weights of all rows."""
         return self.replicates.moments(at).scaled(self.factor)
 
     def part(self, rows: slice) -> GroupWeights:
-        """Return that of some of the rows."""
+        """Return the weights of some of the rows."""
         return GroupWeights(self.replicates.part(rows), self.factor[rows])
 
     def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
-        """Return that of some of the resamples."""
+        """Return the weights of some of the resamples."""
         return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))

@@ -29,7 +29,7 @@ from causalrisk.propensity.replicates import (
 from causalrisk.propensity.row_weights import ImportanceWeights
 from causalrisk.propensity.weights import WeightFit
 
-NEGLIGIBLE = 1e-12  # part of a sum of squares, relative to the largest, that is left out of the objective
+NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
 
 class ResampleReplicates(Protocol):
@@ -41,7 +41,7 @@ class ResampleReplicates(Protocol):
 
     @property
     def shifts(self) -> ShiftFactors | None:
-        """What each replicate multiplies the odds by; None where that is not the same in all resamples."""
+        """Factors by which each replicate multiplies the odds; None where resamples differ in them."""
 
     def places(self, n: int) -> list[slice]:
         """Blocks of the n rows in which their importance weights under resamples can be worked on."""
@@ -72,8 +72,8 @@ class ShiftedLogitReplicates:
     replicates : Replicates
         The replicates of the full sample.
     penalty : float, optional
-        Weight of the sums of squares over them in the objective, which need nothing else of them; by default they are
-        kept as they are.
+        Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
+        have the same sums, and few suffice; by default the replicates are kept.
     """
 
     at_once = None
@@ -176,7 +176,7 @@ class NestedReplicates(BlockwiseReplicates):
     slices, weight_fit, count
         As in `BlockwiseReplicates`.
     draw : callable
-        Multiplicities (n,) and number of a resample -> those of its own resamples, (n, B).
+        Multiplicities (n,) and number of a resample -> multiplicities of its replicates, (n, B).
     """
 
     def __init__(
@@ -194,8 +194,8 @@ class NestedReplicates(BlockwiseReplicates):
 def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:
     """Bound from below how many combinations of exp(columns @ delta) matter, with delta of shape (S, B).
 
-    Those are about the monomials of the Taylor series, in as many variables as there are columns without the constant;
-    of the last degree that is not negligible some may be.
+    Their number is about that of the monomials of the Taylor series, in as many variables as there are columns without
+    the constant; of the last degree that is not negligible some may be.
     """
     size, variables = float(np.sqrt((delta**2).sum(axis=0).mean())), max(len(delta) - n_terms, 1)
     degree = 0

@@ -2,7 +2,7 @@
 
 Everything is divided by the mean tilt, so that sums of s times it over N are averages over the target. With the tilt as
 t, weights are kept as the *excess* w - t: for the whole population that is the odds (1 - e_a) / e_a, which keeps its
-digits where w is close to 1. The *measure* is what the division is by: t itself, but for a target frame, whose rows
+digits where w is close to 1. The *measure* is the divisor's summand: t itself, but for a target frame, whose rows
 have no weight, the density ratio of the rows of the sample.
 """
 
@@ -27,9 +27,9 @@ class ImportanceWeights:
     excess : ndarray, shape (n, m)
         Importance weight w less the tilt.
     tilt : ndarray, shape (n, m) or (n, 1)
-        How much a row counts in averages over the target.
+        Weight of a row in averages over the target.
     measure : ndarray, shape (n, m) or (n, 1)
-        The row's part in what the importance weights were divided by; the tilt itself, but for a target frame.
+        The row's summand in the divisor of the importance weights; the tilt itself, but for a target frame.
     """
 
     excess: Array
@@ -48,19 +48,20 @@ class ImportanceWeights:
         return ImportanceWeights(self.excess * factor, tilt, measure)
 
     def part(self, rows: slice) -> ImportanceWeights:
-        """Those of some of the rows."""
+        """Return the weights of some of the rows."""
         tilt = self.tilt[rows]
+        # One array stays one: `measure is tilt` says that there is no target frame.
         return ImportanceWeights(self.excess[rows], tilt, tilt if self.measure is self.tilt else self.measure[rows])
 
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
-        """Those of some of the resamples."""
+        """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
         measure = tilt if self.measure is self.tilt else some_columns(self.measure, resamples)
         return ImportanceWeights(self.excess[:, resamples], tilt, measure)
 
 
 def some_columns(values: Array, columns: NDArray[np.bool_]) -> Array:
-    """Columns of values of shape (n, m); values of shape (n, 1), which are those of every column, as they are."""
+    """Take columns of values of shape (n, m); values of shape (n, 1), shared by all columns, stay as they are."""
     return values if values.shape[1] == 1 else values[:, columns]
 
 
@@ -71,11 +72,11 @@ class WeightSlopes:
     Parameters
     ----------
     w : ndarray, shape (L, n, m)
-        Of the importance weight, divided by the mean measure.
+        Slopes of the importance weight, divided by the mean measure.
     measure : ndarray, shape (L, n, m), or None
-        Of the measure, divided by its mean; None where it does not depend on gamma.
+        Slopes of the measure, divided by its mean; None where it does not depend on gamma.
     log_mean : ndarray, shape (L q, m), or None
-        Of the logarithm of the mean measure, by the coefficients.
+        Derivatives of the logarithm of the mean measure by the coefficients.
     """
 
     w: Array
@@ -83,7 +84,7 @@ class WeightSlopes:
     log_mean: Array | None
 
     def part(self, rows: slice) -> WeightSlopes:
-        """Return those of some of the rows."""
+        """Return the derivatives of some of the rows."""
         return WeightSlopes(self.w[:, rows], None if self.measure is None else self.measure[:, rows], self.log_mean)
 
     def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
@@ -91,7 +92,7 @@ class WeightSlopes:
         return self._summed(self.w, columns, w, factor)
 
     def of_measure(self, columns: Array, measure: Array, factor: Array) -> Array:
-        """Return the same for the measure; zero where it does not depend on gamma."""
+        """Sum over the gammas of a factor times the derivative of the measure, (n, Q); zero where it is fixed."""
         if self.measure is None:
             return np.zeros((len(columns), len(self.w) * columns.shape[1]))
         return self._summed(self.measure, columns, measure, factor)
@@ -103,7 +104,7 @@ class WeightSlopes:
 
 @dataclass(frozen=True)
 class RowWeights(ABC):
-    """Importance weights of rows, divided by the mean tilt; what has several numbers a row is made when asked for.
+    """Importance weights of rows, divided by the mean tilt; arrays of several numbers a row are made when asked for.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ class RowWeights(ABC):
     columns : ndarray, shape (n, q)
         Basis columns of the propensity design.
     inverse : ndarray, shape (L, q, Q)
-        What the score times the basis columns is multiplied by in the influence function of the coefficients.
+        Inverse information: times score and basis columns it is the influence function of the coefficients.
     """
 
     excess: Array
@@ -150,7 +151,7 @@ class RowWeights(ABC):
         )
 
     def _target_of(self, rows: slice) -> tuple[Array, Array]:
-        """Tilt and measure of some of the rows, one array where they are."""
+        """Tilt and measure of some of the rows: one shared array where they are equal."""
         tilt = self.tilt[rows]
         return tilt, tilt if self.measure is self.tilt else self.measure[rows]
 
@@ -161,13 +162,13 @@ class RowWeights(ABC):
 
     @cached_property
     def measure_by_gamma(self) -> Array | None:
-        """That of the measure, shape (n, Q); None where it does not depend on them."""
+        """Derivative of the measure by the propensity coefficients, shape (n, Q); None where it is fixed."""
         slopes = self.slopes
         return None if slopes.measure is None else self._by_gamma(slopes.measure, self.measure)
 
     @property
     def tilt_by_gamma(self) -> Array | None:
-        """That of the tilt, shape (n, Q); None where it does not depend on them."""
+        """Derivative of the tilt by the propensity coefficients, shape (n, Q); None where it is fixed."""
         return self.measure_by_gamma if self.measure is self.tilt else None
 
     def _by_gamma(self, slope: Array, value: Array) -> Array:
@@ -193,7 +194,7 @@ class RowWeights(ABC):
         return np.empty(0)
 
     def as_resample(self) -> ImportanceWeights:
-        """Return the weights as those of one resample, shape (n, 1)."""
+        """Return the weights of the full sample as a single resample's, shape (n, 1)."""
         tilt = self.tilt[:, None]
         measure = tilt if self.measure is self.tilt else self.measure[:, None]
         return ImportanceWeights(self.excess[:, None], tilt, measure)
@@ -240,5 +241,5 @@ class KeptWeights(RowWeights):
 
 
 def _by_coefficients(slopes: Array, columns: Array) -> Array:
-    """Return derivatives by the coefficients, shape (n, L q), from those by the predictors, shape (L, n, 1)."""
+    """Return derivatives by the coefficients, shape (n, L q), from derivatives by the predictors, shape (L, n, 1)."""
     return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])

@@ -1,4 +1,4 @@
-"""Separation: which rows the propensity model predicts perfectly, and what in the design does it."""
+"""Separation: rows that the propensity model predicts perfectly, and the terms of the design behind them."""
 
 from __future__ import annotations
 
@@ -66,12 +66,13 @@ def find_separation(fit: WeightFit) -> Separation | None:
         return None
     rows = np.zeros(len(observed), dtype=bool)
     rows[observed] = (signed @ direction > MARGIN).any(axis=0)
+    # Of several arms the largest coefficient of each column, for the message to name each term once.
     strength = np.abs(direction.reshape(-1, columns.shape[1])).argmax(axis=0)
     return Separation(rows, direction.reshape(-1, columns.shape[1])[strength, np.arange(columns.shape[1])])
 
 
 def _against_others(columns: Array, arm: Arms, n_arms: int) -> Array:
-    """How coefficients move the log odds of a row's arm against each other arm, shape (K - 1, n, (K - 1) q)."""
+    """Return derivatives by the coefficients of the log odds of a row's arm to each other, (K - 1, n, (K - 1) q)."""
     n, q = columns.shape
     signed = np.zeros((n_arms - 1, n, n_arms, q))
     rows = np.arange(n)
@@ -155,7 +156,7 @@ def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
 
 
 def _people(design: Design, label: str) -> str:
-    """Name the units of an arm; a label that is a number gets the name of the treatment."""
+    """Noun for the units of an arm; a numeric label gets the name of the treatment."""
     return label if label[:1].isalpha() else f"with {design.treat_name} = {label}"
 
 

@@ -1,4 +1,4 @@
-"""Target populations: how a row's importance weight and tilt follow from the propensity scores."""
+"""Target populations: excess, tilt and measure of each row as functions of the propensity scores."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of
 
-LEAST = 1e-300  # a chance that tilts tell from smaller ones, those of zero to the last digit among them
+LEAST = 1e-300  # least probability in a tilt, whose logarithm and inverse are finite
 NOBODY = "zero at every score: nobody is in the population"
-STEP = 1e-6  # of the numerical derivative of a tilt given as a function
+STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a function
 
 
 class Target(ABC):
@@ -85,7 +85,7 @@ class TiltTarget(Target):
 
     @abstractmethod
     def tilt_slopes(self, p: Array) -> Array:
-        """Return its derivatives by them, shape (K, ...)."""
+        """Return the derivatives of the tilt by the probabilities, shape (K, ...)."""
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Tilt times the odds, and the tilt."""
@@ -167,6 +167,7 @@ class FunctionTarget(TiltTarget):
     def tilt_slopes(self, p: Array) -> Array:
         """Return the derivative by central differences inside (0, 1); zero where no score is next to it."""
         e = p[1]
+        # Relative to the smaller probability, so that both points lie inside (0, 1).
         step = STEP * p.min(axis=0)
         above, below = e + step, e - step
         rise = self._values(above) - self._values(below)
@@ -174,7 +175,7 @@ class FunctionTarget(TiltTarget):
         return np.stack([np.zeros_like(e), slope])
 
     def _values(self, e: Array) -> Array:
-        """Call the caller's function, and check what it returns."""
+        """Call the caller's function, and check its values."""
         name = getattr(self.tilt, "__name__", "target")
         try:
             returned = self.tilt(e)
@@ -246,7 +247,7 @@ def frame_target(columns: Array, of_frame: NDArray[np.bool_]) -> FrameTarget:
 class TargetPopulation:
     """A target population: its name in `target=`, its tilt, and its words in summary and report.
 
-    The texts have the fields ``{nobs}`` and ``{units}`` (observations and what they are called), ``{arm}`` and
+    The texts have the fields ``{nobs}`` and ``{units}`` (observations and their noun), ``{arm}`` and
     ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target
     frame, with the noun).
 
@@ -261,19 +262,19 @@ class TargetPopulation:
     toward : int or None
         The arm whose rows are the target.
     tilt : type of TiltTarget, or None
-        Where it is a function of the scores by itself.
+        Tilt as a function of the scores, where it is one.
     balance_denominator : {"pooled", "toward", "weighted"}
-        What differences of means are divided by, as in R's cobalt.
+        Denominator of standardized mean differences, as in R's cobalt.
     rows_text : str
-        Over which rows the arm means are averages, for the summary.
+        Rows that the arm means are averages over, for the summary.
     people_text : str
         The same for the report and `explain`.
     weight_text : str
-        What a row weighs, and why.
+        Sentence on the weight of a row, and its reason.
     two_arms_weight_text : str
         The same for two arms, where it is simpler; else empty.
     reference : str
-        Where the population comes from; empty for the usual ones.
+        Reference of the population; empty for the usual ones.
     two_arms_only : bool
         Whether it is not defined for more arms.
     """
@@ -294,7 +295,7 @@ class TargetPopulation:
 
     @property
     def by_arm(self) -> bool:
-        """Whether the target are all rows of the sample or those of one arm, whatever the propensity score."""
+        """True if the target is the whole sample or one arm, whatever the propensity score."""
         return self.name == "all" or self.toward is not None
 
 

@@ -1,7 +1,7 @@
-"""Importance weights: how a target population and a propensity model weigh the rows.
+"""Importance weights of the rows under a target population and a propensity model.
 
 Flows in: a propensity model, a target, multiplicities s of the rows. Flows out: w = h / e_a for a row of arm a, h the
-tilt of the target, with its derivatives by the propensity coefficients gamma. Excess, tilt and measure are those of
+tilt of the target, with its derivatives by the propensity coefficients gamma. Excess, tilt and measure are defined in
 `row_weights`.
 """
 
@@ -52,12 +52,12 @@ class WeightModel:
 
     @property
     def separable(self) -> bool:
-        """Whether shifts of gamma multiply the terms of the excess."""
+        """True if shifts of gamma multiply the terms of the excess."""
         return self.target.separable and self.propensity.log_linear
 
     @property
     def by_rows(self) -> bool:
-        """Whether rows can be taken by themselves: the propensity model is one of coefficients."""
+        """True if blocks of rows can be weighed by themselves: the propensity model has coefficients."""
         return isinstance(self.propensity, LikelihoodModel)
 
     def part(self, rows: slice) -> WeightModel:
@@ -97,6 +97,7 @@ class WeightModel:
         inverse = self.propensity.inverse(gamma[:cut], own, information)
         if self.membership is None:
             return inverse
+        # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
         share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
         of_frame = None if whole is None else whole.membership
         beside = self.membership.inverse(gamma[cut:], s, of_frame)
@@ -123,13 +124,13 @@ class WeightModel:
 
     @property
     def divided(self) -> bool:
-        """Whether the mean tilt is other than one, so that everything is divided by it."""
+        """True if weights are divided by the mean tilt, as it need not be one."""
         return not self.target.separable or self.target.toward is not None
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
         """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
 
-        Where the rows are a block of others, `whole` has the sums over all of them.
+        Where the rows are a block, `whole` has the sums over all rows.
         """
         excess, tilt, measure = self.target.parts(self.propensity, eta)
         if not self.divided:
@@ -138,6 +139,7 @@ class WeightModel:
         if measure is tilt:
             tilt = tilt / means.mean_measure
             return ImportanceWeights(excess / means.mean_measure, tilt, tilt)
+        # A frame divides weights by the mean density ratio and its tilt by the mean tilt, so the excess is formed anew.
         shifted = tilt / means.mean_tilt
         return ImportanceWeights((excess + tilt) / means.mean_measure - shifted, shifted, measure / means.mean_measure)
 
@@ -158,7 +160,7 @@ class WeightModel:
     def terms(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> tuple[Array, ImportanceWeights]:
         """Terms of the excess of a separable weight model, shape (T, n, m), divided, and the importance weights.
 
-        Where the rows are a block of others, `whole` has the sums over all of them.
+        Where the rows are a block, `whole` has the sums over all rows.
         """
         terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts, whole)
         terms = terms if mean_tilt is None else terms / mean_tilt
@@ -183,7 +185,7 @@ class WeightModel:
     ) -> WeightSlopes:
         """Return the derivatives of importance weights and measure under predictors (L, n, m).
 
-        Where the rows are a block of others, `whole` and `log_mean` are those of all of them.
+        Where the rows are a block, `whole` and `log_mean` belong to all rows.
         """
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if not self.divided:
@@ -213,7 +215,7 @@ def membership_of(model: WeightModel) -> PropensityModel:
 
 @dataclass(frozen=True)
 class TargetSums:
-    """What importance weights are divided by, as sums over rows under m multiplicities.
+    """Divisors of importance weights, as sums over rows under m multiplicities.
 
     Parameters
     ----------
@@ -228,7 +230,7 @@ class TargetSums:
     measure: Array
 
     def some(self, columns: slice | NDArray[np.intp]) -> TargetSums:
-        """Return those under some of the multiplicities; one number stands for all of them."""
+        """Return the sums under some of the multiplicities; a single sum stands for all of them."""
         parts = (self.total, self.tilt, self.measure)
         return TargetSums(*(part if len(part) == 1 else part[columns] for part in parts))
 
@@ -249,7 +251,7 @@ def _weighted_sums(counts: Array, values: Array) -> Array:
 
 
 def positive(values: Array) -> Array:
-    """Return the values, 1 where they are zero: multiplicities without rows, which is recorded as an empty arm."""
+    """Return the values with 1 for zero, as of multiplicities without rows: recorded as an empty arm."""
     return np.where(values > 0, values, 1.0)
 
 
@@ -268,7 +270,7 @@ class WeightFit(RowWeights):
     s : ndarray, shape (n,)
         Observation weights.
     target : TargetSums or None
-        What the importance weights were divided by; None where they are not.
+        Divisors of the importance weights; None where they are not divided.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
     converged : bool
@@ -343,7 +345,7 @@ class WeightFit(RowWeights):
         )
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
-        """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default that of this fit."""
+        """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default of this fit."""
         return self.model.refit(counts, self.gamma if start is None else start)
 
 
@@ -368,12 +370,12 @@ class ScannedWeights(Rowless, WeightFit):
 
 @dataclass(frozen=True)
 class WeightSums:
-    """What the importance weights of a block of rows need of all rows.
+    """Sums over all rows that the importance weights of a block need.
 
     Parameters
     ----------
     target : TargetSums
-        What weights are divided by.
+        Divisors of the weights.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
     information : ndarray, shape (Q, Q)

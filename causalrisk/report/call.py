@@ -32,8 +32,8 @@ def call_of(record: FitRecord) -> str:
     Returns
     -------
     str
-        Python code that leaves the results in `res`. What has no spelling (a data frame, a function, scores and
-        resamples given as arrays) stands in it by a name, which a comment explains.
+        Python code that leaves the results in `res`. Objects without a spelling (a data frame, a function, scores
+        and resamples given as arrays) get a name, which a comment explains.
     """
     design, lines = record.design, [f"from causalrisk import {record.spec.name}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
@@ -53,7 +53,7 @@ def _numpy(record: FitRecord) -> str:
 
 
 def _data_options(record: FitRecord) -> dict[str, str]:
-    """Return what belongs to the data."""
+    """Return the options that describe the data."""
     design, given = record.design, {}
     if design.formula is None:
         given["exog_propensity"] = "Z"
@@ -103,12 +103,11 @@ def _same_right_side(outcome: str, propensity: str) -> bool:
 
 
 def _plain(level: Any) -> str:
-    """Return a level as it is typed, without the type numpy gives it."""
     return repr(level.item() if isinstance(level, np.generic) else level)
 
 
 def _fit_options(record: FitRecord) -> dict[str, str]:
-    """Return the options of `fit`: the kind of standard errors always, the seed, and what is not the default."""
+    """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
     given = {"cov_type": repr(record.cov_type)}
     if record.boot is not None:
         given["bootstrap"] = repr(record.bootstrap)
@@ -123,7 +122,7 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
                 given[field.name] = repr(value)
         if len(record.joint.replicates.failures) != own.n_drawn:
             given["replicates"] = "replicates"
-        if record.boot is None and record.bootstrap == "stratified":  # the replicates too
+        if record.boot is None and record.bootstrap == "stratified":  # its replicates are stratified
             given["bootstrap"] = repr(record.bootstrap)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
     given["rng"] = f"{module}{seed_text(record.seed)}"

@@ -35,16 +35,16 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Column:
-    """One model.
+    """Estimates and statistics of one model.
 
     Parameters
     ----------
     name, outcome : str
-        What stands above it.
+        Head of the column: model and outcome.
     estimates : DataFrame
         A row a parameter, columns `NUMBERS`.
     statistics : dict of str to str
-        What stands below it, by the keys of `STATISTICS`.
+        Statistics below the estimates, by the keys of `STATISTICS`.
     """
 
     name: str
@@ -76,14 +76,14 @@ def etable(
         Results of this package, of `pool`, or of statsmodels, a column each, and comparisons, a column each estimator;
         a mapping names them.
     names : sequence of str, optional
-        What stands above the columns; by default the estimators.
+        Heads of the columns; by default the estimators.
     keep, drop : sequence of str, optional
         Parameters to show, in this order, or to leave out.
     rename : mapping of str to str, optional
         Printed names of parameters; two that get one name share a row, such as ``{"mbsmoke": "ATE"}`` for a regression
         coefficient beside an effect.
     below : {"se", "ci", "z", "p"} or None
-        What stands below each estimate.
+        Number below each estimate: standard error, interval, z statistic or p-value.
     stars : bool
         Whether to mark p-values below 0.1, 0.05 and 0.01.
     alpha : float
@@ -112,7 +112,7 @@ def etable(
 
     Notes
     -----
-    An estimate and what stands below it share a number format, in which the standard error has four significant
+    An estimate and the number below it share a format, in which the standard error has four significant
     digits (and at least two decimals). An average effect has no R-squared. The effective n of an arm is Kish's
     (sum w)^2 / sum w^2 of its importance weights, the reference arm first. Standard errors of a comparison are the
     bootstrap's, as in its `table`.
@@ -189,7 +189,7 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
 
 
 def _listed(results: Any) -> list[tuple[str, Any]]:
-    """Return results with the names they were given; a comparison is its fits, under their own names."""
+    """Return results under the names they were given; of a comparison its fits, under their own names."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in _iterated(results)]
@@ -203,7 +203,7 @@ def _listed(results: Any) -> list[tuple[str, Any]]:
 
 
 def _compared(comparison: Any) -> dict[str, Any]:
-    """Return the fits of a comparison with its standard errors: the bootstrap's, where it has them."""
+    """Return the fits of a comparison, with bootstrap standard errors where there are any."""
     robust = comparison.results
     return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
 
@@ -242,7 +242,7 @@ def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
 
 def _statistics(res: Any, row: pd.Series) -> dict[str, str]:
     single, found = "imputations" not in row, {key: str(row[key]) for key in STATISTICS if key in row}
-    with contextlib.suppress(UnavailableError):  # an estimator without weights
+    with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
         if single and res._record.used_weight_fit is not None:
             found["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
     return found
@@ -290,7 +290,7 @@ def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, sta
 
 
 def _statistic_lines(columns: Sequence[Column], statistics: Sequence[str] | None, named: bool) -> list[tuple[str, ...]]:
-    """Return the lines below the estimates; by default those that any column has."""
+    """Return the lines of statistics below the estimates; by default all that any column has."""
     for key in statistics or ():
         one_of("statistics", key, tuple(STATISTICS))
     if statistics is None:

@@ -142,7 +142,7 @@ def _propensity(record: FitRecord) -> list[str]:
 
 
 def _scores(record: FitRecord) -> str:
-    """Say between which values the scores of each arm lie."""
+    """Sentences on the range of the scores in each arm."""
     labels, sample = record.design.labels, record.sample
     scores = np.empty((len(labels), 0)) if record.weight_fit is None else record.weight_fit.probabilities
     if len(labels) == 2:
@@ -162,7 +162,6 @@ def _scores(record: FitRecord) -> str:
 
 
 def _members(record: FitRecord) -> list[NDArray[np.intp]]:
-    """Rows of each arm, without those of a target frame."""
     sample = record.sample
     return [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
 
@@ -203,7 +202,7 @@ def _outcome_models(record: FitRecord) -> list[str]:
 
 
 def _joint_training(record: FitRecord) -> list[str]:
-    """Say what JRE does, and how far the biases cancel."""
+    """Paragraphs on JRE's training, and how far the biases cancel."""
     joint = record.joint
     if joint is None:
         return []
@@ -226,7 +225,7 @@ def _joint_training(record: FitRecord) -> list[str]:
 
 
 def _what_is_kept_small(joint: JointRecord) -> str:
-    """Say what training minimises."""
+    """Sentences on the objective of training."""
     if joint.anchor is None:
         return (
             "So training keeps the errors of the fit and the squared net bias small over all these scores (penalty "

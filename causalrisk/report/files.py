@@ -1,4 +1,4 @@
-"""Files written whole or not at all, so that an interruption or a full disk leaves what was there before."""
+"""Files written whole or not at all, so that an interruption or a full disk leaves the former file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PART = ".part"  # ending of a file that is not yet whole
 
 
 def would_replace(given: str, what: str, typed: str) -> OptionError:
-    """Make the error of a file to write that is one of those that are read.
+    """Make the error of an output file that is one of the files read.
 
     Parameters
     ----------
     given : str
         The option and its value.
     what : str
-        Which file it is.
+        Description of the file.
     typed : str
-        What to type in its place.
+        Advice: the argument to type instead.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     path : str or path
         Where to write; a file that exists is replaced and keeps its permissions, a link stays a link.
     content : str or bytes
-        What to write; text in UTF-8.
+        Content; text is written in UTF-8.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     Raises
     ------
     OSError
-        Naming the path, if it cannot be written; what was there is still there.
+        If the path, which is named, cannot be written; the former file is unchanged.
     """
     with whole_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
@@ -61,7 +61,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file to write, which is there whole when the block is left, or as it was where that is by an exception.
+    """Open a file that is replaced as a whole when the block is left, and stays as it was on an exception.
 
     The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
     step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
@@ -74,7 +74,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields
     ------
     binary file
-        What to write to.
+        The open file.
 
     Raises
     ------
@@ -94,6 +94,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.chmod(part, target.stat().st_mode & 0o777)
             yield stream
             stream.flush()
+            # On the disk before it takes the old file's place: else a crash could leave an empty file under the name.
             os.fsync(stream.fileno())
         os.replace(part, target)
     except OSError as error:

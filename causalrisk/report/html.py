@@ -150,7 +150,7 @@ def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> 
     frame : DataFrame
         The table, formatted; its index becomes the row heads.
     caption : str
-        What it shows.
+        Caption of the table.
     texts : sequence of str
         Columns of words, aligned left.
 
@@ -180,7 +180,6 @@ def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> 
 
 
 def _head(name: str) -> str:
-    """Return the name of a column, which may break before a bracket."""
     return html.escape(name).replace("[", "<wbr>[")
 
 
@@ -206,9 +205,9 @@ def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> s
     draw : callable
         Draws on the Axes it is given.
     alternative : str
-        What a reader who does not see the plot should know.
+        Alternative text, for readers who do not see the plot.
     caption : str
-        What the plot shows.
+        Caption of the plot.
 
     Returns
     -------

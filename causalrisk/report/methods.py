@@ -1,4 +1,4 @@
-"""The methods paragraph of a fit, and its references."""
+"""Methods paragraph of a fit, and its references."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SENSITIVITY = (
 
 
 def _objective_sentence(joint: JointRecord) -> str:
-    """Say what was minimised."""
+    """Sentence on the objective that was minimised."""
     over = f"{joint.replicates.count} propensity replicates (random weights of the rows, spread "
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
@@ -74,12 +74,12 @@ def _objective_sentence(joint: JointRecord) -> str:
 
 
 def methods(record: FitRecord) -> str:
-    """Return what a methods section has to say of the fit, as a paragraph: that of the report.
+    """Return the methods paragraph of the fit, as in the report.
 
     Returns
     -------
     str
-        Estimand and population, estimator, models, what was trimmed or clipped, the sample, standard errors, version
+        Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
         and seed. References are named by author and year; the report lists them.
 
     Examples

@@ -51,7 +51,7 @@ def format_number(x: float, digits: int = 7) -> str:
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
     """Choose one number format for numbers in one unit, so that they can be compared by eye.
 
-    In a table of coefficients these are the numbers of a row, in a comparison of estimators those of a column.
+    In a table of coefficients these are the numbers of a row, in a comparison of estimators the ones of a column.
 
     Parameters
     ----------
@@ -137,6 +137,5 @@ def format_share(x: float, decimals: int = 1) -> str:
 
 
 def _sizes(values: ArrayLike) -> np.ndarray:
-    """Return the absolute values that are finite and not zero, flattened."""
     sizes = np.abs(np.asarray(values, dtype=float)).ravel()
     return sizes[np.isfinite(sizes) & (sizes > 0)]

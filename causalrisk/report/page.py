@@ -109,7 +109,7 @@ class Part:
     body : str
         HTML below the heading.
     reading : Reading or None
-        What it says in short.
+        Reading in the overview of the page.
     """
 
     anchor: str
@@ -141,7 +141,7 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        What you say for "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
+        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
         data can check. Those you leave out stand in the page as questions still to be answered.
 
     Returns
@@ -154,7 +154,7 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of the three, or the ending of the file is not that of a web page.
+        If an assumption is not one of the three, or the file is not named as a web page.
     """
     check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
@@ -188,7 +188,7 @@ def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
 
 
 def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list[Part]:
-    """Return the parts of the report of a fit, those that its estimator has.
+    """Return the parts of the report that a fit's estimator has.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     alpha : float
         Significance level of the intervals.
     stated : mapping
-        What the author says of the assumptions.
+        The author's statements on the assumptions.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
 
 
 def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
-    """Return a diagnostic, or why this fit has none."""
+    """Return a diagnostic, or the reason why this fit has none."""
     try:
         return make()
     except CausalRiskError as error:
@@ -240,7 +240,7 @@ def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
 
 
 def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
-    """Return the top of the page: heading, the answer in a sentence, and what every diagnostic says in short."""
+    """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
     estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     limits, (spec, _) = parameter_limits(record, alpha), formats(record)
     answers = [
@@ -423,7 +423,6 @@ def _cancellation(record: FitRecord) -> Part:
 
 
 def _influential(record: FitRecord) -> str:
-    """Return the heading of the influence of the rows, or of the clusters where there are any."""
     return "Influential rows" if record.design.cluster is None else "Influential clusters"
 
 
@@ -458,7 +457,7 @@ def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any
 
 
 def _of(record: FitRecord, contrast: str) -> str:
-    """Return which effect is meant, where there are several; begins with a blank."""
+    """Return " of" with the effect's name where there are several effects; else empty."""
     return "" if record.design.n_arms == 2 else f" of {contrast}"
 
 
@@ -509,7 +508,7 @@ def _ledgers(record: FitRecord) -> Part:
 
 
 def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
-    """Return the assumptions: what the author says, and the questions that are still open."""
+    """Return the assumptions: the author's statements, and the questions that are still open."""
     names = {
         "treat": record.design.treat_name,
         "outcome": record.design.endog_name,
@@ -551,7 +550,7 @@ def _limits(limit: Any) -> str:
 
 
 def _at_most(limit: Any) -> str:
-    """Return limits of the scores of several arms, of which the lower one decides."""
+    """Return limits of the scores of several arms in words: the lower limit decides."""
     return f"{limit:.3g} or more" if isinstance(limit, float) and limit else _limits(limit)
 
 

@@ -1,4 +1,4 @@
-"""What the diagnostics of a fit say, in plain words with their numbers and a verdict.
+"""Readings of the diagnostics of a fit: plain words with numbers and a verdict.
 
 The limits of the verdicts are rules of thumb, and the texts name them.
 """
@@ -17,27 +17,27 @@ from causalrisk.report.numbers import format_number, format_p
 from causalrisk.report.wording import TOTAL_WEIGHT, count, joined
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
-SOME_LEFT = 2 / 3  # effective rows over rows
+SOME_LEFT = 2 / 3  # effective n over n
 MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
 BALANCED = 0.1
-MOVES, MOVES_MUCH = 0.25, 1.0  # standard errors
-ONE_ROW = 0.25  # standard errors; twice that is much
-ONE_CLUSTER = 3  # times what one of the clusters moves the effect by on average
+MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
+ONE_ROW = 0.25  # move of the effect by one row in standard errors; twice as much is bad
+ONE_CLUSTER = 3  # move of the effect by one cluster over the average of all clusters
 FAILED = 0.01
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a diagnostic says.
+    """Reading of a diagnostic.
 
     Parameters
     ----------
     verdict : {"good", "caution", "bad", ""}
-        How it looks; empty where that is not to be judged.
+        Verdict; empty where none is possible.
     headline : str
         The finding in a sentence.
     texts : tuple of str
-        The numbers behind it, and what to do.
+        The numbers behind it, and advice.
     """
 
     verdict: str
@@ -46,7 +46,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Return one reading of the same diagnostic for several contrasts, each named; for one its own.
+    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
     Returns
     -------
     Reading
-        With the worst verdict; what all of them say is said once.
+        The readings with the worst verdict; texts that all share are given once.
     """
     found = list(readings.values())
     if len(found) == 1:
@@ -86,7 +86,7 @@ def read_overlap(
     everybody : bool
         Whether everybody is the target, so that the limits of Crump et al. apply.
     unit_name : str
-        What an observation is called.
+        Noun for an observation.
     instead : sequence of str
         Names of the other targets that overlap.
 
@@ -103,7 +103,7 @@ def read_overlap(
     verdict, word = GOOD, "good"
     if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
         verdict, word = CAUTION, "thin"
-    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # where the fit warns
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # the limits at which the fit warns
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
     arms = joined([
@@ -250,7 +250,7 @@ def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> R
 
 
 def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
-    """Read the table of `penalty_path()`: how far the effect moves with lambda, `own` that of the fit."""
+    """Read the table of `penalty_path()`: how far the effect moves with lambda; `own` is the fit's lambda."""
     used = path[(path.index > 0) & path["effect"].notna()]
     low, high = used["effect"].idxmin(), used["effect"].idxmax()
     size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
@@ -278,7 +278,7 @@ def _moved(size: float) -> str:
 
 
 def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequence[str]) -> Reading:
-    """Read the table of `risk_table()` for the estimator of the fit; `labels` are those of the arms."""
+    """Read the table of `risk_table()` for the estimator of the fit; `labels` are the arms' labels."""
     own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
     over = "" if len(labels) == 2 else f", over all {len(labels) - 1} contrasts"
     headline = (

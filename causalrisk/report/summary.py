@@ -1,4 +1,4 @@
-"""The regression-style summary of a fit: which numbers go where. How they are laid out is in `tables`."""
+"""Regression-style summary of a fit: the choice of numbers. Their layout is in `tables`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from causalrisk.report.wording import (
 
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
-BYTES, EASY = 56.0, 1e9  # of a row and column of the designs in a fit in memory; what fits easily
+BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 NOTE_JOINT = (
     "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
     "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
@@ -81,9 +81,9 @@ def summary(
         Names of the rows, one for each of `params`.
     coefficients : bool, optional
         Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
-        those of IPWRA stand beside.
+        they stand beside IPWRA's.
     slim : bool, default False
-        Only the estimates, with the note that says what they are.
+        Only the estimates, with the note that defines them.
 
     Returns
     -------
@@ -208,7 +208,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 
 
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
-    """Say what was minimised, over how many propensity scores, and the error their number leaves."""
+    """Lines on the objective, the propensity scores it averages over, and the Monte Carlo error of these."""
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
     share = ""
     if se > 0 and np.isfinite(mc_se):
@@ -265,7 +265,7 @@ def _arms_table(record: FitRecord) -> TableContent:
     }
     if record.design.weight_type != "probability":
         del columns["survey", "n"]
-    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know it
+    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know the largest weights in their order
         del columns["weight in", "top 1%"]
     widths, cells = zip(*columns.values(), strict=True)
     header = tuple(zip(("", "By arm"), *columns, strict=True))
@@ -289,14 +289,13 @@ def _risk_table(joint: JointRecord) -> TableContent:
 
 
 def _three_digits(numbers: Array) -> str:
-    """Format with three digits of the smallest of some positive numbers."""
     smallest = numbers[numbers > 0].min(initial=1.0)
     digits = max(2 - floor(log10(smallest)), 2)
     return f".{digits}f" if digits <= 5 else ".2e"
 
 
 def _bought_text(record: FitRecord, joint: JointRecord) -> str:
-    """Say how the effect differs from IPWRA's, and what that bought."""
+    """Sentence on the difference to IPWRA's effect, and the change of risk."""
     own, start = float(record.estimate.params[0]), float(joint.start.params[0])
     spec = column_format(rounded_se(np.array([own]), record.std_errors[:1]), np.array([own, start]))
     name = record.effect_names[0]
@@ -361,13 +360,13 @@ def _notes(record: FitRecord) -> list[str]:
 
 
 def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
-    """Say that lines are fitted to an outcome of 0 and 1, where one of the fits does so."""
+    """Note on an outcome of 0 and 1 to which one of the fits has lines."""
     lines = any(record.options.outcome_family.linear and not record.spec.constants for record in records)
     return [NOTE_BINARY] if lines and records[0].design.has_binary_outcome else []
 
 
 def _effect_text(record: FitRecord) -> str:
-    """Say which function of the arm means the effects are."""
+    """Return the formula of the effects as functions of the arm means."""
     pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
     if len(pairs) > 1:
         pairs = [(f"{record.estimand}[level]", "level")]
@@ -376,14 +375,14 @@ def _effect_text(record: FitRecord) -> str:
 
 
 def _target_rows_text(record: FitRecord) -> str:
-    """Say over which rows the arm means are averages."""
+    """Name of the rows that the arm means are averages over."""
     rows = in_population(record, record.options.population.rows_text)
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
     return f"{rows} under their weights" if weighted else rows
 
 
 def _interval_text(record: FitRecord) -> str:
-    """Say what intervals and tests are made of."""
+    """Sentences on intervals and tests."""
     se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
     text = f"Intervals are normal, from the {se} standard error."
@@ -395,7 +394,7 @@ def _interval_text(record: FitRecord) -> str:
 
 
 def _fits_note(design: Design) -> list[str]:
-    """Say of a scan whose rows would fit into memory easily that they would."""
+    """Note of a scan whose rows would easily fit into memory."""
     if not isinstance(design, ScannedDesign):
         return []
     one = design.outcome_basis is design.propensity_basis
@@ -411,7 +410,7 @@ def _fits_note(design: Design) -> list[str]:
 
 
 def _score_notes(record: FitRecord) -> list[str]:
-    """Say what the standard errors do not know of propensity scores from elsewhere."""
+    """Note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
     if record.weight_fit is None or record.weight_fit.model.propensity.n_coefficients:
         return []
     if record.design.score is not None:
@@ -428,7 +427,7 @@ def _score_notes(record: FitRecord) -> list[str]:
 
 
 def _ledger_notes(record: FitRecord) -> Sequence[str]:
-    """One note that says which rows were dropped for what."""
+    """Note on dropped rows and their reasons."""
     ledger = record.design.sample_ledger
     dropped = record.design.n_dropped
     if not dropped:

@@ -1,4 +1,4 @@
-"""Table 1: who is in which arm, before a fit and under its weights."""
+"""Table 1: covariates of each arm, before a fit and under its weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from causalrisk.report.tables.paper import PaperTable
 from causalrisk.report.tables.table import TableContent
 
 INDENT = "  "
-MOST_LEVELS = 200  # of a variable, a row each
+MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
 Cells = Callable[[Covariate], list[str]]
 
 
 @dataclass(frozen=True)
 class Sets:
-    """The rows that each column of a table before a fit describes.
+    """Sets of rows, one for each column of a table before a fit.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Sets:
     names : tuple of str
         Labels of the columns: the groups, and before them all rows where they are asked for.
     members : list of ndarray of bool, shape (n,)
-        Which rows are in each column.
+        Mask of the rows of each column.
     weights, units : ndarray, shape (n,)
-        What a row weighs, and how many rows it stands for.
+        Weight of each row, and number of equal rows it stands for.
     """
 
     labels: tuple[str, ...]
@@ -53,13 +53,13 @@ class Sets:
     units: Array
 
     def counted(self, rows: np.ndarray) -> list[float]:
-        """Return how many of some rows each column has."""
+        """Count some rows in each column."""
         return [float(self.units[rows & inside].sum()) for inside in self.members]
 
     def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
         """Return sums of a covariate over the rows that have it, weighted and by units, for each column.
 
-        Of a factor with levels the covariate is the codes, and the sums are of its indicators.
+        A factor with levels is given by its codes, and the sums are of its indicators.
         """
         found = []
         for inside in self.members:
@@ -134,8 +134,8 @@ def table_one(
     weights : str or array-like, optional
         Observation weights.
     weight_type : {"frequency", "probability"}, optional
-        What they mean; needed with weights. Frequencies count equal rows. Of probability (survey) weights means,
-        standard deviations, percentages and differences are weighted, and n counts rows.
+        Meaning of the weights; needed with weights. Frequencies count equal rows. Of probability (survey) weights
+        means, standard deviations, percentages and differences are weighted, and n counts rows.
     overall : bool
         Whether to add a column of all rows.
     median : sequence of str
@@ -294,7 +294,7 @@ def balance_for_paper(
 
     Notes
     -----
-    Differences are those of ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
+    Differences are as in ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
 
     Examples
     --------
@@ -346,7 +346,7 @@ def balance_for_paper(
 
 
 def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
-    """Say what differences are divided by."""
+    """Name of the denominator of standardized differences."""
     if isinstance(denominator, int):
         return f"the standard deviation of arm {labels[denominator]} before weighting"
     if denominator == "weighted":
@@ -355,7 +355,7 @@ def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
 
 
 def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
-    """Return what each row weighs, 0 for none, and how many rows it stands for; say what was weighted."""
+    """Return the weight of each row, 0 for none, and the rows it stands for; note the weighting."""
     weights = read_weights(given, weight_type)
     if weights is None or given is None:
         return np.ones(n), np.ones(n)
@@ -376,7 +376,7 @@ def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[s
 def _groups(
     by: Any, table: Table, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
 ) -> tuple[tuple[str, ...], list[np.ndarray], str]:
-    """Return the labels of the groups, the reference first, their rows and name; say how many rows are in none."""
+    """Return labels of the groups, the reference first, their rows and name; note rows in none."""
     column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     known = ~missing_mask(column)
     values = plain(column[known], name, codes=True)
@@ -401,7 +401,7 @@ def _groups(
 
 
 def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
-    """Return the place of the group that the others are compared with; by default it is the first."""
+    """Return the position of the reference group; by default the first."""
     given = {option: value for option, value in options.items() if value is not None}
     places: dict[str, int] = {}
     for option, value in given.items():
@@ -438,13 +438,13 @@ def _indicator(covariate: Covariate) -> Covariate:
 
 
 def _counted(covariate: Covariate) -> bool:
-    """Whether a covariate is a yes or no."""
+    """Return True if a covariate is a yes or no."""
     column = covariate.column
     return covariate.code is not None or bool(np.isin(column[~np.isnan(column)], (0.0, 1.0)).all())
 
 
 def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
-    """Lay out one row a covariate, the levels of a factor below its name, and rows that count what is missing."""
+    """Lay out one row a covariate, the levels of a factor below its name, and rows that count missing values."""
     rows: list[tuple[str, ...]] = []
     for place, covariate in enumerate(covariates):
         texts = cells(covariate)
@@ -568,7 +568,6 @@ def _count(some: float, share: float) -> str:
 
 
 def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
-    """Print differences, a star behind those above the threshold and a blank behind the others."""
     marks = ["" if threshold is None else "*" if abs(d) > threshold else " " for d in differences]
     return ["" if np.isnan(d) else f"{d:z.3f}{mark}" for d, mark in zip(differences, marks, strict=True)]
 

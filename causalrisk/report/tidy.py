@@ -58,7 +58,7 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     Returns
     -------
     DataFrame
-        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, robust_std_error beside.
+        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
     """
     estimators = effects.index.get_level_values("estimator")
     frame = pd.DataFrame({"estimator": estimators, "term": np.resize(list(names), len(estimators))})
@@ -117,13 +117,12 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
 
 
 def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
-    """Estimates, standard errors, z statistics and p-values of the parameters, on the scale of the intervals."""
     tests = delta_tests(record) if method == "delta" else parameter_tests(record)
     return [record.estimate.params, record.std_errors, *tests]
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
-    """Return a statistic for the foot of a table: those of `STATISTICS`, None for any other (there is no R2)."""
+    """Return a statistic for the foot of a table by its key in `STATISTICS`; None for any other (there is no R2)."""
     known = {
         "N": record.design.nobs,
         "estimator": record.spec.name,

@@ -1,4 +1,4 @@
-"""What a fit says of every row of its sample, written to a Parquet file: `write_units`, a method of results."""
+"""`write_units`, a method of results: scores, weights and predictions of every row, as a Parquet file."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     Returns
     -------
     Path
-        Where they are.
+        Path of the file.
 
     Raises
     ------
     UnavailableError
         If pyarrow is not installed, or the model came from a file and does not know its scan any more.
     OptionError
-        If the path has another ending, or is that of a file of the scan.
+        If the path has another ending, or is a file of the scan.
     OSError
-        If the file cannot be written; what was there is still there.
+        If the file cannot be written; the former file is unchanged.
 
     Notes
     -----
@@ -57,7 +57,7 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
       propensity model;
     - "weight": as `importance_weights`;
     - "potential_outcome[arm]" for each arm: as `potential_outcomes`; not there for JRE, whose arm models say nothing of
-      single units (those of the IPWRA fit it started from are in that of ``res.start``).
+      single units (``res.start``, the IPWRA fit it started from, writes them).
 
     Examples
     --------

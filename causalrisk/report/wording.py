@@ -1,4 +1,4 @@
-"""What an estimand, a target, a weight and a standard error are, in plain words."""
+"""Plain words for estimands, targets, weights and standard errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESAMPLES = {
 
 
 def resamples_words(record: FitRecord) -> str:
-    """Return what a resample of a bootstrap is."""
+    """Return the description of a resample of the bootstrap."""
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
@@ -40,7 +40,7 @@ def estimand_words(record: FitRecord) -> str:
 
 
 def population_words(record: FitRecord) -> str:
-    """Return whom the effect is an average over."""
+    """Return the name of the population that the effect is an average over."""
     return in_population(record, record.options.population.people_text)
 
 
@@ -77,13 +77,13 @@ def raw_means(record: FitRecord) -> Array:
 
 
 def outcome_text(record: FitRecord) -> str:
-    """Return the name of the outcome, and at which exposure its means are where that is stated."""
+    """Return the name of the outcome, with the exposure of its means where that is stated."""
     design, stated = record.design, record.stated_exposure
     return design.endog_name if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
 
 def outcome_model_text(record: FitRecord) -> str:
-    """Return what the outcome models are."""
+    """Return the name of the outcome models."""
     label = record.sample.family.label
     if not record.spec.constants:
         return label
@@ -99,7 +99,7 @@ def offset_row(record: FitRecord) -> list[tuple[str, str]]:
 
 
 def offset_words(record: FitRecord) -> str:
-    """Say what the offset of the outcome models is, and where the means are; empty without."""
+    """Sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
     design, stated = record.design, record.stated_exposure
     if design.offset_kind is None:
         return ""
@@ -112,7 +112,7 @@ def offset_words(record: FitRecord) -> str:
 
 
 def ladder_end_words(joint: JointRecord) -> str:
-    """Say that the anchor is at an end of those tried; empty where it is not."""
+    """Sentences on an anchor at an end of the ladder; empty for others."""
     if joint.path is None or not joint.anchor_at_end:
         return ""
     last, other = joint.path.anchor, joint.path.anchors.min() + joint.path.anchors.max() - joint.path.anchor
@@ -128,14 +128,14 @@ TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
 
 
 def weight_words(record: FitRecord) -> str:
-    """Return what a row weighs, and why."""
+    """Return the sentence on the weight of a row, and its reason."""
     population = record.options.population
     simpler = population.two_arms_weight_text if record.design.n_arms == 2 else ""
     return in_population(record, simpler or population.weight_text)
 
 
 def formats(record: FitRecord) -> tuple[str, str]:
-    """Return the number formats of the effects and of the arm means: that of the summary where they have one unit."""
+    """Return the number formats of effects and arm means; in one unit both have the summary's format."""
     params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
     if record.options.effect == "difference":
@@ -144,7 +144,7 @@ def formats(record: FitRecord) -> tuple[str, str]:
 
 
 def effect_words(record: FitRecord, k: int) -> str:
-    """Return how effect k comes from the arm means, with the numbers."""
+    """Return effect k as a formula of the arm means, with the numbers."""
     params, (effect_format, mean_format) = record.estimate.params, formats(record)
     means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
     form = record.options.effect_scale.formula(means[k + 1], means[0])
@@ -152,7 +152,7 @@ def effect_words(record: FitRecord, k: int) -> str:
 
 
 def se_words(record: FitRecord) -> str:
-    """Return where the standard errors come from."""
+    """Return a sentence on the source of the standard errors."""
     if record.boot is not None:
         drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
@@ -173,7 +173,7 @@ def se_words(record: FitRecord) -> str:
 
 
 def choice_words(record: FitRecord) -> str:
-    """Say by how much the standard errors of a joint fit allow for the choice of its anchor, where it shows."""
+    """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
 
@@ -284,7 +284,7 @@ def count(number: int, noun: str) -> str:
 
 
 def has_converged(record: FitRecord) -> bool:
-    """Whether the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
+    """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
     propensity = record.weight_fit is None or record.weight_fit.converged
     separate = record.estimate if record.joint is None else record.joint.start
     outcome = all(reason == Failure.OK for reason in separate.failed)
@@ -292,7 +292,7 @@ def has_converged(record: FitRecord) -> bool:
 
 
 def propensity_text(record: FitRecord) -> str:
-    """Return what the propensity scores are."""
+    """Return the name of the propensity model, or the source of the scores."""
     if record.weight_fit is None:
         return "none"
     if record.design.score is not None:

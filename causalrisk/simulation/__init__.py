@@ -1,4 +1,4 @@
-"""Monte Carlo studies: designs with a known effect, and what each estimator makes of samples from them."""
+"""Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
 
 from causalrisk.simulation import designs
 from causalrisk.simulation.cells import four_cells

@@ -36,7 +36,7 @@ def lin(trial: Any) -> tuple[float, float]:
     Returns
     -------
     estimate, se : float
-        The estimate is that of `OutcomeRegression`; the standard error takes the covariates as fixed.
+        The estimate equals `OutcomeRegression`'s; the standard error takes the covariates as fixed.
 
     References
     ----------
@@ -129,7 +129,6 @@ def statsmodels_aipw(trial: Any) -> tuple[float, float]:
 
 
 def _varying(columns: Array) -> Array:
-    """Columns that are not constant."""
     return columns[:, np.ptp(columns, axis=0) > 0]
 
 

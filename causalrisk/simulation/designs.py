@@ -291,8 +291,8 @@ class KangSchafer(Design):
 class KangSchaferMean(KangSchafer):
     """Kang and Schafer's problem itself: the mean of an outcome that is seen for the treated only.
 
-    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the mean
-    of the other, 210.
+    The outcome is 0 where it is not seen, so that the mean of the untreated arm is exactly 0 and the effect is the
+    treated arm's mean, 210.
     """
 
     @property
@@ -373,7 +373,7 @@ def _trainees(n: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _earnings(frame: pd.DataFrame) -> tuple[Array, Array]:
-    """Chance to earn anything, and the mean of what is earned."""
+    """Probability of any earnings, and their mean where there are any."""
     f = {name: frame[name].to_numpy(dtype=float) for name in frame}
     works = expit(1.6 - 0.035 * (f["age"] - 16) - 0.5 * f["black"] + 0.05 * f["re74"] + 0.1 * f["re75"])
     log_mean = 1.2 + 0.01 * f["age"] + 0.05 * f["educ"] + 0.02 * (f["re74"] + f["re75"]) - 0.1 * f["black"]

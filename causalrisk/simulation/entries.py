@@ -29,7 +29,7 @@ class Trial:
     data : DataFrame, shape (n, p + 2)
         Outcome y, treatment d, covariates.
     formula, propensity : str
-        What the analyst types.
+        Formulas of the analyst.
     seed : SeedSequence
         Randomness of the estimators, the same for each of them, so that their errors stay paired.
     """
@@ -72,7 +72,7 @@ class Entry:
     label : str
         Name in tables.
     run : model class or callable
-        What computes the estimate; a callable takes a `Trial` and returns estimate and standard error.
+        Estimator; a callable takes a `Trial` and returns estimate and standard error.
     options : mapping
         Options of `from_formula` and of `fit`; empty for a callable.
     """
@@ -107,7 +107,7 @@ class Entry:
 
     @property
     def signature(self) -> str:
-        """What tells it from others when a study is resumed."""
+        """Text by which a resumed study recognizes the estimator and its options."""
         known = hasattr(self.run, "__qualname__")  # without its module, which may be __main__ today and moved tomorrow
         name = self.run.__qualname__.rpartition(".")[2] if known else repr(self.run)
         return f"{self.label}: {name} {dict(self.options)!r}"
@@ -163,7 +163,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 
 def _entry(label: str | None, item: Any) -> Entry:
-    """Return one entry, checked."""
+    """Check one entry and return it."""
     if isinstance(item, Entry):
         return item
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
@@ -195,7 +195,7 @@ def _unknown(what: Any) -> OptionError:
 
 
 def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:
-    """Refuse what cannot be sent to another process."""
+    """Refuse estimators and designs that cannot be sent to another process."""
     for what in (*designs, *(entry.run for entry in entries)):
         try:
             pickle.dumps(what)

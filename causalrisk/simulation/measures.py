@@ -1,4 +1,4 @@
-"""How good an estimator was over the samples of a study, with the Monte Carlo error of the answer; pure arrays."""
+"""Performance of an estimator over the samples of a study, with Monte Carlo errors; pure arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from causalrisk.numerics.linalg import Array
 
 
 def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
-    """Mean squared error relative to that of a reference on the same samples, with its Monte Carlo error.
+    """Ratio of the mean squared error to a reference's on the same samples, with its Monte Carlo error.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
 
 
 def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of true values, with its binomial standard error; NaN of none."""
+    """Share of true values, with its binomial standard error; NaN without values."""
     if not len(hits):
         return np.nan, np.nan
     p = float(hits.mean())
@@ -46,7 +46,7 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def describe(error: Array, se: Array, reference: Array, critical: float) -> dict[str, float]:
-    """Everything a study tells of one estimator in one cell.
+    """Measures of one estimator in one cell.
 
     Parameters
     ----------

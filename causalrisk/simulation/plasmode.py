@@ -34,9 +34,9 @@ class Plasmode(Design):
     Parameters
     ----------
     wrong : {"none", "outcome", "propensity", "both"}
-        Which of the fitted models were bent, so that the analyst's miss something.
+        Fitted models that were bent, so that the analyst's are wrong.
     strength : float
-        How much: standard deviations of the residuals, and units of the log odds.
+        Size of the bend, in standard deviations of the residuals and in units of the log odds.
     covariates : DataFrame, shape (N, p + q)
         Columns x1 .. xp of the outcome model and z1 .. zq of the propensity model.
     score : ndarray, shape (N,)
@@ -110,7 +110,7 @@ def plasmode(
     path: str | Path | None = None,
     reference: str = "IPWRA",
 ) -> StudyResults:
-    """Simulate samples like the user's own, and see what each estimator would have made of them.
+    """Simulate samples like the user's own, and compare what each estimator would have made of them.
 
     Covariates are rows of the data, drawn with replacement. Treatment follows the fitted propensity score, outcomes the
     fitted outcome models plus residuals of the arm, drawn with replacement. So the true effect is known: the average of
@@ -119,14 +119,14 @@ def plasmode(
     Parameters
     ----------
     res : CausalResults
-        A fit with a propensity score. For JRE the outcome models are those of `res.start`.
+        A fit with a propensity score. For JRE the outcome models are taken from `res.start`.
     misspecification : {"none", "outcome", "propensity", "both"} or sequence of them, default "none"
-        Which models the analyst gets wrong: those that data are drawn from are bent by the distance of the log odds of
-        treatment from their mean, which no linear predictor has, and twice that under treatment.
+        Models that the analyst gets wrong: the models that data are drawn from are bent by the distance of the log odds
+        of treatment from their mean, which no linear predictor has, and twice that under treatment.
     strength : float, default 0.5
-        Standard deviation of the bend, in those of the residuals and in units of the log odds.
+        Standard deviation of the bend, in standard deviations of the residuals and in units of the log odds.
     n : int or sequence of int, optional
-        Rows of a sample; by default those of the fit.
+        Rows of a sample; by default as many as the fit has.
     n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
         As in `run_study`; the models are fitted with the links of `res`.
 
@@ -184,9 +184,9 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
     res : CausalResults
         The fit.
     wrong : {"none", "outcome", "propensity", "both"}
-        Which models to bend.
+        Models to bend.
     strength : float
-        How much.
+        Size of the bend.
 
     Returns
     -------
@@ -223,12 +223,11 @@ def _bend(score: Array) -> Array:
 
 
 def _varying(columns: Array) -> Iterator[tuple[int, Array]]:
-    """Yield the columns that are not constant, numbered from 1."""
     return enumerate((column for column in columns.T if np.ptp(column) > 0), 1)
 
 
 def _check(res: CausalResults) -> None:
-    """Refuse fits whose data the simulation would not be like."""
+    """Refuse fits to data that the simulation would not resemble."""
     design, options = res.model.design, res.model.options
     for what, bad in (
         ("observation weights", design.weight_type is not None),

@@ -1,4 +1,4 @@
-"""What a design of a simulation is: a population to draw from, its true effect, and what an analyst would type."""
+"""Designs of simulations: a population to draw from, its true effect, and the formulas of an analyst."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SEED = 20251218
 
 @dataclass(frozen=True)
 class Population:
-    """Units and what is true of them given their covariates.
+    """Units with their true scores and outcome distributions given the covariates.
 
     Parameters
     ----------
     covariates : DataFrame, shape (n, p)
-        What is recorded of each unit beside its outcome and its treatment.
+        Covariates recorded of each unit.
     score : ndarray, shape (n,)
         True probability of treatment.
     mean, variance : ndarray, shape (2, n)
@@ -37,12 +37,12 @@ class Population:
 
 @dataclass(frozen=True)
 class Draw:
-    """One simulated sample, with what no analyst sees.
+    """One simulated sample, with the truth that no analyst sees.
 
     Parameters
     ----------
     data : DataFrame, shape (n, p + 2)
-        What the analyst sees: outcome y, treatment d, covariates.
+        Data of the analyst: outcome y, treatment d, covariates.
     y0, y1 : ndarray, shape (n,)
         Outcome of each unit without and with treatment, in units of the outcome; y is one of the two.
     score : ndarray, shape (n,)
@@ -65,14 +65,14 @@ class Design:
     Attributes
     ----------
     formula, propensity : str
-        What the analyst types, wrong on purpose where the design is about that.
+        Formulas of the analyst, wrong on purpose where the design is about that.
     oracle_formula, oracle_propensity : str or None
         The right models; None where no formula writes them.
     """
 
     @property
     def name(self) -> str:
-        """Name in tables: that of the class, with the knobs that were turned."""
+        """Name in tables: the class's, with the knobs that were turned."""
         plain = "".join("_" + c.lower() if c.isupper() else c for c in type(self).__name__).strip("_")
         knobs = [
             f"{f.name}={getattr(self, f.name)!r}"
@@ -83,7 +83,7 @@ class Design:
 
     @property
     def stream(self) -> str:
-        """What tells the random numbers of this design from those of others; its name."""
+        """Key of the design's random numbers, which differ from those of other designs: its name."""
         return self.name
 
     @property
@@ -107,7 +107,7 @@ class Design:
         return None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
-        """Draw units and what is true of them.
+        """Draw units and the truth about them.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class Design:
         Returns
         -------
         Draw
-            The sample, and what the analyst does not see.
+            The sample, and the truth that the analyst does not see.
 
         Examples
         --------
@@ -188,7 +188,6 @@ class Design:
         return float(mean), float(noise_mean + square - mean**2)
 
     def _units(self) -> Iterator[Population]:
-        """Yield equally large parts of the population."""
         rng = np.random.default_rng(SEED)
         return (self.population(BLOCK, rng) for _ in range(BLOCKS))
 
@@ -200,7 +199,7 @@ class Specified(Design):
     Parameters
     ----------
     base : Design
-        Whose samples, to the last digit.
+        Design with the same samples, to the last digit.
     label : str
         Name in tables.
     outcome_formula : str
@@ -221,7 +220,7 @@ class Specified(Design):
 
     @property
     def stream(self) -> str:
-        """The stream of the other design, so that the samples are its."""
+        """Stream of the other design, so that the samples are the same."""
         return self.base.stream
 
     @property

@@ -1,4 +1,4 @@
-"""What a study says about planning: power, and the smallest effect that would be found."""
+"""Planning from a study: power, and the minimum detectable effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study found: every estimate, and tables of bias, error and coverage."""
+"""Results of a study: every estimate, and tables of bias, error and coverage."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class StudyResults:
     reference : str
         Label of the estimator that mean squared errors are compared with.
     entropy : int or sequence of int
-        What repeats the study as `rng=`.
+        Value of `rng=` that repeats the study.
     n_boot : int
         Resamples behind the standard errors, or 0.
 
     Attributes
     ----------
     raw : DataFrame
-        As above: what everything else is computed from.
+        As above: everything else is computed from it.
     designs : tuple of Design
         The designs.
     """
@@ -83,7 +83,7 @@ class StudyResults:
 
     @property
     def failures(self) -> pd.DataFrame:
-        """How often each estimator failed, a row a design, size, estimator and reason."""
+        """Counts of failures, a row a design, size, estimator and reason."""
         failed = self.raw[self.raw["failure"] != ""]
         return failed.groupby([*KEYS, "failure"], sort=False).size().rename("samples").reset_index()
 

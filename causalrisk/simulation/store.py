@@ -43,11 +43,11 @@ class Store:
         folder : Path
             The folder.
         settings : dict
-            What must not change when a study goes on.
+            Settings that must not change when a study goes on.
         entropy : int or sequence of int
             Root of all random numbers.
         fresh : bool
-            Whether the entropy was drawn, not asked for; that of the folder then takes its place.
+            Whether the entropy was drawn, not asked for; the folder's entropy then takes its place.
 
         Returns
         -------
@@ -76,12 +76,12 @@ class Store:
 
     @staticmethod
     def holds(folder: Path, path: Path) -> bool:
-        """Whether a file is one that the store of a folder keeps, by its name."""
+        """Return True if a file is one that the store of a folder keeps, by its name."""
         ours = path.name == SETTINGS or re.fullmatch(r".+-[0-9a-f]{8}\.csv", path.name) is not None
         return ours and path.resolve().parent == folder.resolve()
 
     def load(self, key: str, count: int) -> pd.DataFrame | None:
-        """Return the part of a key, or None if it is not there with at least so many samples."""
+        """Return the stored part of a key, or None unless it has at least so many samples."""
         file = self._file(key)
         if not file.exists():
             return None
@@ -113,7 +113,7 @@ def _settings(file: Path) -> dict[str, Any]:
     """Read the settings of a study."""
     try:
         found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:  # of the decoder, too
+    except ValueError as error:  # also raised by the decoder
         found = error
     if isinstance(found, dict) and "entropy" in found:
         return found

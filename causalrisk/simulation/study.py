@@ -27,7 +27,7 @@ from causalrisk.simulation.population import Design
 from causalrisk.simulation.results import StudyResults
 from causalrisk.simulation.store import Store
 
-LOOK = 0.2  # seconds
+LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or type  n_jobs=1  to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
@@ -48,7 +48,7 @@ class Task:
     Parameters
     ----------
     design : Design
-        What to draw from.
+        Design of the samples.
     n : int
         Rows of a sample.
     first, count : int
@@ -89,7 +89,7 @@ def run_study(
     path: str | Path | None = None,
     reference: str = "IPWRA",
 ) -> StudyResults:
-    """Draw samples of designs whose effect is known, and see what each estimator makes of them.
+    """Draw samples of designs whose effect is known, and compare what estimators make of them.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def run_study(
         Count the samples on standard error (tqdm if installed).
     n_boot : int, default 0
         Resamples of the bootstrap of the package's own models, of the default kind of each: JRE weighs rows, the
-        others draw them. 0 takes robust standard errors, which is fast, but those of JRE are a little too small.
+        others draw them. 0 takes robust standard errors, which are fast, but for JRE a little too small.
     path : path, optional
         Folder for finished parts of the study. A study that was interrupted goes on from there; more samples may be
         asked for.
@@ -278,7 +278,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def _attempt(entry: Entry, trial: Trial, n_boot: int) -> tuple[float, float, str]:
-    """Estimate, standard error, and why there is none; a wrong option is the caller's mistake and no failure."""
+    """Estimate, standard error, and reason of a failure; a wrong option is the caller's mistake and no failure."""
     try:
         estimate, se = entry.estimate(trial, n_boot)
     except OptionError:

@@ -1,1 +1,1 @@
-"""Columns as people have them, whatever library, storage or notation: to plain NumPy and pandas ones."""
+"""Columns of any library, storage or notation, brought to plain NumPy and pandas ones."""

@@ -2,7 +2,7 @@
 
 A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) leaves this module as float64, int64, bool,
 an object array of text, or a Categorical with object categories, so that the same numbers give the same result.
-Nothing here changes what the caller handed in.
+Nothing here changes the caller's data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from causalrisk.design.columns.numbers_as_text import (
 from causalrisk.errors import DesignError
 
 SHOWN = 8
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # whoever writes to a column gets a copy of it
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
@@ -37,9 +37,9 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
     Parameters
     ----------
     values : iterable
-        What to list; shown with ``repr``, NumPy scalars as Python ones.
+        Values to list, shown with ``repr``, NumPy scalars as Python ones.
     limit : int
-        How many to show.
+        Number of values to show.
 
     Returns
     -------
@@ -52,12 +52,12 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Tell which rows of a column are missing.
+    """Mask of the missing rows of a column.
 
     Parameters
     ----------
     column : Series
-        Of any dtype.
+        Column of any dtype.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     Returns
     -------
     Series
-        On a RangeIndex; what is written to the column given does not change it. Categories without rows are gone.
+        On a RangeIndex; writing to the column given does not change it. Categories without rows are gone.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
 
 
 def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
-    """Say how to convert a column of dates, times, periods, intervals or complex numbers."""
+    """Advice for converting a column of dates, times, periods, intervals or complex numbers."""
     column = f'data["{name}"]'
     if getattr(dtype, "kind", "O") == "c":
         return f"Take the real parts:  {column} = {column}.to_numpy().real"
@@ -166,7 +166,7 @@ def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
 
 
 def _conversion_of_mixed(name: str, values: np.ndarray) -> str:
-    """Say how to convert a column of Python objects of several kinds, or of one that is no number, bool or text."""
+    """Advice for converting a column of Python objects of several kinds, or of none that is a number, bool or text."""
     column = f'data["{name}"]'
     if all(isinstance(v, datetime.date) for v in values):  # datetimes and pandas' are dates too
         return date_conversion(name, "text")
@@ -218,7 +218,7 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
     column : Series
         Without missing values; bool counts as 0 and 1.
     what : str
-        What the column is, for messages, e.g. ``"weights 'w'"``.
+        Name of the column, for messages, e.g. ``"weights 'w'"``.
 
     Returns
     -------

@@ -64,14 +64,14 @@ def as_pandas(value: Any) -> Any:
 
 
 def is_foreign_column(value: Any) -> bool:
-    """Tell whether a value is a column of polars, pyarrow or narwhals."""
+    """Return True if a value is a column of polars, pyarrow or narwhals."""
     columns = {"polars": ("Series",), "narwhals": ("Series",), "pyarrow": ("ChunkedArray",)}
     library, kind = _library(value), type(value).__name__
     return kind in columns.get(library, ()) or (library == "pyarrow" and kind.endswith("Array"))
 
 
 def how_to_convert(data: Any) -> str:
-    """Return what to type for data that are not a frame.
+    """Return the option to type for data that are not a frame.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Numbers and dates that arrived as text: what the commas and points in them mean, and how to convert a column.
+"""Numbers and dates that arrived as text: notations of commas and points, and advice for converting a column.
 
-Nothing is converted here; errors quote what to type. A comma is dropped only before groups of three digits, and where
-it may be either a thousands separator or a decimal comma, both readings are shown.
+Nothing is converted here; errors give the line to type. A comma is dropped only before groups of three digits, and
+where it may be either a thousands separator or a decimal comma, both readings are shown.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Notation(NamedTuple):
     Parameters
     ----------
     pattern : str
-        What a text written so matches in full.
+        Regular expression for the whole of a number in this notation.
     replacing : str
         The methods that turn such a column of text into text that `pandas.to_numeric` reads.
     reading : str
         The options of `pandas.read_csv` that read it as numbers.
     words : str
-        What the comma is.
+        Meaning of the comma.
     """
 
     pattern: str
@@ -84,7 +84,7 @@ def _all_match(kind: Notation, texts: list[str]) -> bool:
 
 
 def looks_numeric(text: str) -> bool:
-    """Whether a text is a number in any notation."""
+    """Return True if a text is a number in any notation."""
     text = text.strip()
     return bool(re.search(r"\d", text)) and any(
         re.fullmatch(kind.pattern, text) for kind in (PLAIN, THOUSANDS, DECIMAL, CONTINENTAL)
@@ -126,7 +126,7 @@ def conversion(name: str, texts: Iterable[str], coerce: bool = False) -> str:
 
 
 def are_dates(texts: Iterable[str]) -> bool:
-    """Whether distinct texts are dates, and too many to be categories."""
+    """Return True if distinct texts are dates, and too many to be categories."""
     texts = list(texts)
     return len(texts) > MANY_DATES and all(re.fullmatch(DATE, text.strip()) for text in texts)
 

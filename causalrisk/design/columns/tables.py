@@ -1,6 +1,6 @@
 """Tables of variables: looked up by name in the data or the caller's scope, and aligned by label.
 
-Nothing here changes what the caller handed in.
+Nothing here changes the caller's data.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     names : iterable of str
         The names there are.
     show : callable
-        How a name is shown.
+        Function that prints a name.
 
     Returns
     -------
     str
-        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were not
-        told apart.
+        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were
+        not split.
     """
     known = [str(n) for n in names]
-    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # a column inside of other text
+    words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
     near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
-    if separator is not None:  # a file with another separator, read as if it had commas
+    if separator is not None:  # a file with another separator was read as if it had commas
         return (
             f"The only column is {known[0]!r}. Type  pd.read_csv(..., sep={separator!r})  to read the file, or save it "
             "with commas."
@@ -59,7 +59,7 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
 
 
 def is_column(value: Any) -> bool:
-    """Tell whether a value can stand for a variable: one entry per row, in one dimension.
+    """Return True if a value can stand for a variable: one entry per row, in one dimension.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     index : pandas.Index
         The rows.
     what : str
-        What the values are, for messages, e.g. ``"treatment 'd'"``.
+        Name of the values, for messages, e.g. ``"treatment 'd'"``.
     notes : list of str
         A line is appended if rows had to be put into another order.
 
@@ -99,7 +99,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     Raises
     ------
     DesignError
-        If there is not one value for each row, or the labels are not those of `index`.
+        If there is not one value for each row, or the labels differ from `index`.
     TypeError
         If `values` is not a column of values.
     """
@@ -135,7 +135,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
-    """Where each wanted row label stands among others, shape (n,); None unless these are the same labels, each once."""
+    """Positions of the wanted row labels among others, shape (n,); None unless the labels are the same, each once."""
     if labels.equals(wanted):
         return np.arange(len(wanted))
     if len(labels) != len(wanted) or not (labels.is_unique and wanted.is_unique):
@@ -165,7 +165,7 @@ def _one_column(values: Any, what: str) -> Any:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns a formula may use: those of the data, then variables of the caller's scope.
+    """Columns that a formula may use: of the data, then variables of the caller's scope.
 
     Parameters
     ----------
@@ -183,14 +183,14 @@ class Table:
 
     @property
     def names(self) -> list[Any]:
-        """Names of all columns, those of the data first."""
+        """Names of all columns, of the data first."""
         return [*([] if self.frame is None else self.frame.columns), *self.extra]
 
     def __contains__(self, name: object) -> bool:
         return any(isinstance(n, str) and n == name for n in self.names)
 
     def in_index(self, name: str) -> str:
-        """Return what to type for a name that is a level of the index of the data; nothing for others."""
+        """Advice for a name that is a level of the index of the data; empty for others."""
         return "It is in the index.\nType  data=data.reset_index()." if name in self.index.names else ""
 
     def column(self, name: str) -> pd.Series:
@@ -233,7 +233,7 @@ def find_column(
     value : str or array-like
         A name, or the values.
     role : str
-        What it is, for messages, e.g. ``"treatment"``.
+        Role of the variable, for messages, e.g. ``"treatment"``.
     default : str
         Its name if it has none.
     table : Table
@@ -278,7 +278,7 @@ def find_column(
 
 
 def _more_than_a_treatment(text: str, table: Table) -> str:
-    """Say what to type for a treatment with its covariates, or a condition; nothing for other texts."""
+    """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
     name, sign, covariates = (part.strip() for part in text.partition("~"))
     listed = from_treatment(text)
     words = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0])
@@ -294,7 +294,7 @@ def _more_than_a_treatment(text: str, table: Table) -> str:
 
 
 def _several_columns(role: str, names: Sequence[str]) -> str:
-    """Say what to type for a list of columns where one is expected."""
+    """Message and advice for a list of columns where one is expected."""
     if len(names) == 1:
         option = "treat" if role == "treatment" else role
         return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."
@@ -389,7 +389,7 @@ def unique_names(names: Sequence[str], what: str) -> None:
     names : sequence of str
         Column names.
     what : str
-        Where they come from, for the message.
+        Source of the names, for the message.
 
     Raises
     ------
@@ -430,7 +430,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     values : DataFrame, Series, ndarray, scipy sparse matrix, list of rows, or frame of another library
         The matrix. Columns without names become "const" (a column of ones) and "x1", "x2", ...
     what : str
-        What it is, for messages.
+        Name of the matrix, for messages.
     index : pandas.Index
         Labels of the rows.
     notes : list of str

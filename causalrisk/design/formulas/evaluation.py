@@ -26,9 +26,9 @@ from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-MOST_TERMS = 10_000  # that * and ** may be written out to
+MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
-MANY_TERMS = 100  # beyond which a formula that is too deep has too many terms, not too many parentheses
+MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
 _readers_without_trust = 0
 
 
@@ -47,7 +47,7 @@ def only_safe() -> Iterator[None]:
 
 
 def trusted() -> bool:
-    """Whether formulas are run as they are."""
+    """Return True if formulas are run as they are."""
     return _readers_without_trust == 0
 
 
@@ -64,8 +64,8 @@ class Formula:
     left, right : tuple of patsy.Term
         Terms on either side; `left` is empty for a one-sided formula.
     told : tuple of (str, str), optional
-        Calls of functions that learn from all rows, and calls in their place that are told what is to be learnt. Terms
-        keep their names.
+        Calls of stateful transforms, each with the call that replaces it, its state filled in. Terms keep their
+        names.
     """
 
     model: str
@@ -93,14 +93,14 @@ class Formula:
 
 
 def parsed_again(text: str, model: str, told: tuple[tuple[str, str], ...], two_sided: bool = True) -> Formula:
-    """Return a formula from its text, its model and what its calls are told."""
+    """Return a formula from its text, its model and the replacements of its stateful calls."""
     formula = replace(parse(text, model, []), told=told)
     return formula if two_sided else replace(formula, left=())
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What the names in a formula mean.
+    """Meaning of the names in a formula.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def _too_many(model: str, found: str) -> DesignError:
 
 
 def _written_out(node: Any) -> int:
-    """Terms that a node of a parsed formula has at the most when its products are written out."""
+    """Bound the number of terms of a node of a parsed formula when its products are written out."""
     counts = [_written_out(arg) for arg in node.args]
     if node.type == "**":
         power = node.args[1].origin.relevant_code()
@@ -209,7 +209,7 @@ def _written_out(node: Any) -> int:
 
 
 def _around_number(error: patsy.PatsyError, text: str) -> str | None:
-    """Return what to type for arithmetic with a number outside of I(...), as in x / 10."""
+    """Advice for arithmetic with a number outside of I(...), as in x / 10."""
     if error.origin is None or "numbers besides" not in error.message:
         return None
     before, number, after = text[: error.origin.start], error.origin.relevant_code(), text[error.origin.end :]
@@ -220,7 +220,7 @@ def _around_number(error: patsy.PatsyError, text: str) -> str | None:
 
 
 def _not_text(given: Any, model: str) -> TypeError:
-    own = getattr(getattr(given, "model", given), "formula", None)  # of a model or results of statsmodels
+    own = getattr(getattr(given, "model", given), "formula", None)  # a model or results of statsmodels have one
     example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
     example = f'"{own}"' if isinstance(own, str) else example
     if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
@@ -263,7 +263,7 @@ def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
 
 
 def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
-    """Note each ``a - b`` that takes out what is not there: no difference, and nothing at all."""
+    """Note each ``a - b`` that removes a term that is not there: it is no difference, and changes nothing."""
     if node.type == "-" and len(node.args) == 2:
         left, right = (patsy.desc.Evaluator().eval(side) for side in node.args)
         if right.terms and not set(right.terms) <= set(left.terms):
@@ -279,12 +279,11 @@ def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
 
 
 def _last_term(node: Any) -> Any:
-    """Return the last of the terms that a node of a parsed formula adds up."""
     return _last_term(node.args[-1]) if node.type in ("+", "~") else node
 
 
 class _Factor:
-    """A term's factor as patsy wants it: shown as the user wrote it, evaluated with aliases for the variables."""
+    """Factor of a term for patsy: shown as the user wrote it, evaluated with aliases for the variables."""
 
     def __init__(self, shown: Any, code: str, formula: Formula, numeric: bool) -> None:
         self._inner = patsy.EvalFactor(code, origin=shown.origin)
@@ -376,7 +375,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
     Returns
     -------
     patsy.DesignInfo
-        How to make the matrix.
+        Design of the matrix.
 
     Raises
     ------
@@ -395,7 +394,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
         raise _failed(error, formula, scope) from error
     except CausalRiskError:
         raise
-    except CANNOT as error:  # of a spline or a contrast
+    except CANNOT as error:  # raised within a spline or a contrast
         raise cannot(error, formula, scope) from error
 
 
@@ -407,7 +406,7 @@ def value_of(code: str, formula: Formula, scope: Scope) -> Any:
     code : str
         A Python expression in the names of the formula.
     formula : Formula
-        The formula, for messages and for what its calls are told.
+        The formula, for messages and for the replacements of its stateful calls.
     scope : Scope
         Plain variables, and the constants.
 
@@ -432,7 +431,6 @@ def value_of(code: str, formula: Formula, scope: Scope) -> Any:
 
 
 def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
-    """Return the code that is run for a part of a term."""
     told = with_calls_told(code, dict(formula.told))
     return rewrite(told, list(scope.variables), scope.constants, FUNCTIONS)
 
@@ -514,7 +512,7 @@ def factor_values(
     scope : Scope
         Plain variables without missing values, and the constants.
     rows : mapping of str to Series, optional
-        The variables on other rows, with the levels that they have in the scope; by default those of the scope.
+        The variables on other rows, with the levels that they have in the scope; by default the rows of the scope.
 
     Returns
     -------
@@ -554,7 +552,7 @@ def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
 
 
 def cannot(error: Exception, formula: Formula, scope: Scope) -> DesignError:
-    """Make the error of what was raised by a function of a formula."""
+    """Error for an exception that a function of a formula raised."""
     return _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope)
 
 
@@ -581,7 +579,7 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
 
 
 def _no_such_base(wrong: str, coded: re.Match[str], formula: Formula, scope: Scope) -> DesignError:
-    """Say which levels a factor has whose base is none of them, such as the text of a number."""
+    """Error for a factor whose base is none of its levels, such as the text of a number."""
     levels = np.unique(np.asarray(scope.variables[coded[1]], dtype=object)).tolist()
     meant = next((level for level in levels if str(level) == wrong.strip("'\"")), levels[0])
     return DesignError(

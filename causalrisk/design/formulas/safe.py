@@ -1,4 +1,4 @@
-"""Formulas that only compute: which of them may be run for somebody who is not trusted with Python."""
+"""Safe formulas, which only compute: a check for callers who are not trusted with Python."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ NUMPY = {
 }
 LARGEST_POWER = 100
 LARGEST_NUMBER = 1e100
-MOST_KNOTS = 100  # and degrees of freedom, of a spline
+MOST_KNOTS = 100  # knots or degrees of freedom of a spline
 WIDEST = 1_000  # columns of a formula, levels not counted
-ARGUMENTS = {  # of splines, after what they are of
+ARGUMENTS = {  # arguments of splines after the data
     "bs": ("df", "knots", "degree"),
     "cr": ("df", "knots"),
     "cc": ("df", "knots"),
@@ -97,16 +97,16 @@ def check_safe(text: str, model: str, names: Collection[str], texts: Collection[
     names : collection of str
         The columns there are.
     texts : collection of str, optional
-        Those of them that are not numbers, which arithmetic would repeat.
+        Columns that are not numbers, which arithmetic would repeat.
 
     Raises
     ------
     DesignError
-        If it cannot be parsed, or naming what else it holds. The functions are patsy's own (``C``, ``I``, ``Q``,
-        ``center``, ``bs``, ...) and the elementwise ones of NumPy (``np.log``, ...). What may take long or fill the
-        memory is refused too: more than 10,000 characters or 1,000 terms, powers above 100, numbers above 1e100,
-        splines of more than 100 degrees of freedom or knots or of 1,000 columns together, shifts, and arithmetic with
-        text.
+        If it cannot be parsed, or naming its unsafe part. The functions are patsy's own (``C``, ``I``, ``Q``,
+        ``center``, ``bs``, ...) and the elementwise ones of NumPy (``np.log``, ...). Formulas that may take long
+        or fill the memory are refused too: more than 10,000 characters or 1,000 terms, powers above 100, numbers above
+        1e100, splines of more than 100 degrees of freedom or knots or of 1,000 columns together, shifts, and arithmetic
+        with text.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def refuse_unsafe(formula: Formula, names: Collection[str], texts: Collection[st
 
 
 def _others(tree: ast.Expression, names: Collection[str], texts: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield what a safe formula does not hold, and why."""
+    """Yield the unsafe parts of a formula, with the reasons."""
     functions = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     bases = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) in functions}
     for node in ast.walk(tree):
@@ -170,7 +170,7 @@ def _others(tree: ast.Expression, names: Collection[str], texts: Collection[str]
 
 
 def _too_much(node: ast.AST, texts: Collection[str]) -> bool:
-    """Whether a part of a formula may take long or fill the memory, by what it is made of."""
+    """Return True if a part of a formula, by its form, may take long or fill the memory."""
     if isinstance(node, ast.BinOp):
         costly = isinstance(node.op, _COSTLY) or (
             isinstance(node.op, ast.Pow) and not _small(node.right, LARGEST_POWER)
@@ -185,7 +185,7 @@ def _too_much(node: ast.AST, texts: Collection[str]) -> bool:
 
 
 def _is_text(node: ast.expr, texts: Collection[str]) -> bool:
-    """Whether an expression may be text: what is said in quotes, a column of text, or what functions make of these."""
+    """Return True if an expression may be text: a quoted one, a column of text, or a function of text."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
     if isinstance(node, ast.Name):
@@ -200,14 +200,14 @@ def _is_text(node: ast.expr, texts: Collection[str]) -> bool:
 
 
 def _is_list(node: ast.expr) -> bool:
-    """Whether an expression may be a list that is written out."""
+    """Return True if an expression may be a list that is written out."""
     identity = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "I"
     parts = node.args if isinstance(node, ast.Call) and identity else _parts(node)
     return isinstance(node, ast.List | ast.Tuple) or any(_is_list(part) for part in parts)
 
 
 def _parts(node: ast.expr) -> list[ast.expr]:
-    """Expressions of which one is the value of another."""
+    """Expressions one of which may be the value of another."""
     if isinstance(node, ast.IfExp):
         return [node.body, node.orelse]
     if isinstance(node, ast.BoolOp):
@@ -233,7 +233,7 @@ def _number(node: ast.expr) -> float | None:
 
 
 def _small(node: ast.expr, most: int) -> bool:
-    """Whether a number is written as it is, and small."""
+    """Return True if a number is written as it is, and small."""
     if isinstance(node, ast.UnaryOp):
         node = node.operand
     value = node.value if isinstance(node, ast.Constant) else None
@@ -241,13 +241,12 @@ def _small(node: ast.expr, most: int) -> bool:
 
 
 def _options(call: ast.Call, function: str) -> dict[str | None, ast.expr]:
-    """Return what a spline is told, by name."""
     placed: dict[str | None, ast.expr] = dict(zip(ARGUMENTS[function], call.args[1:], strict=False))
     return {**placed, **{keyword.arg: keyword.value for keyword in call.keywords if keyword.arg != "x"}}
 
 
 def _counted(call: ast.Call, function: str) -> bool:
-    """Whether the columns of a spline can be counted, and are few."""
+    """Return True if the columns of a spline can be counted, and are few."""
     options = _options(call, function)
     if None in options or any(isinstance(node, ast.Name) for value in options.values() for node in ast.walk(value)):
         return False

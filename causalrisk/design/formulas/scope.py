@@ -77,7 +77,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     frame : mapping of str to object
         The caller's variables.
     *sides : {"left", "right"}
-        Which sides to look at; both by default.
+        Sides to look at; both by default.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def _has_text(column: pd.Series) -> bool:
 
 
 def _check_stata(formula: Formula, table: Table) -> None:
-    """Refuse Stata's i.region and c.age with what they are here."""
+    """Refuse Stata's i.region and c.age with their forms here."""
     for prefix, name in re.findall(r"\b(i|c|ib\w+)\.(\w+)", formula.text):
         if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
             raise DesignError(
@@ -144,7 +144,7 @@ def _check_called(name: str, formula: Formula) -> None:
 
 
 def is_function(value: Any) -> bool:
-    """Whether a variable of the caller takes the place of a function of formulas: a module called `cr` does not."""
+    """Return True if a caller's variable takes the place of a function of formulas: a module called `cr` does not."""
     return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
 
 
@@ -175,7 +175,7 @@ def _suggested(name: str) -> str:
 
 
 def _instead_of(name: str, formula: Formula, table: Table) -> str:
-    """Say what to type for a function that is not defined."""
+    """Advice for a function that is not defined."""
     typed = called_elsewhere(name, formula.text)
     if typed is not None:
         return f"Type  {typed}."

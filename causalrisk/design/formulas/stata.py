@@ -69,7 +69,7 @@ def model_option(word: str, model: str) -> str:
 
 
 def from_list(outcome: str | None, variables: str, model: str) -> str:
-    """Return a list of variables as a formula; that of an outcome model without ~ begins with the outcome."""
+    """Return a list of variables as a formula; for an outcome model without ~ it begins with the outcome."""
     names = [stata_formula(name) for name in variables.split()]
     if model == "outcome":
         outcome = outcome or names.pop(0)
@@ -103,7 +103,6 @@ def from_treatment(text: str) -> str | None:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Variables and the word after a comma."""
     variables, _, word = text.partition(",")
     return variables.strip(), word.strip()
 

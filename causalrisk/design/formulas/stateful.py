@@ -1,7 +1,7 @@
-"""Functions of a formula that learn from all rows before they code one, such as splines: learnt from blocks of rows.
+"""Stateful transforms, such as splines: state that depends on all rows is found in passes over blocks of rows.
 
-What a call has learnt it is told by a call in its place: ``bs(x, df=4)`` becomes ``bs(x, df=4, knots=[26.0],
-lower_bound=13.0, upper_bound=45.0)``, and ``center(x)`` becomes ``x - 26.5``. Both bases and knots are those of patsy.
+A call is then replaced by one with its state filled in: ``bs(x, df=4)`` by ``bs(x, df=4, knots=[26.0],
+lower_bound=13.0, upper_bound=45.0)``, and ``center(x)`` by ``x - 26.5``. Bases and knots are patsy's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NO_ROWS = np.empty(0, dtype=np.intp)
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
-    """Find the calls of functions that learn from all rows.
+    """Find the calls of stateful transforms.
 
     Parameters
     ----------
@@ -52,7 +52,6 @@ def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.
 
 
 def _replaced(name: str, frame: Mapping[str, Any]) -> bool:
-    """Whether the caller has a function of the same name that is another one."""
     return is_function(frame.get(name)) and frame[name] is not STATEFUL[name]
 
 
@@ -63,7 +62,7 @@ def options_of(call: ast.Call) -> list[ast.expr]:
 
 @contextmanager
 def _in_words(formula: Formula) -> Iterator[None]:
-    """Say what a function of the formula raises as where terms are evaluated."""
+    """Context in which exceptions of a formula's functions are raised with the message of `evaluate`."""
     try:
         yield
     except CausalRiskError:
@@ -85,18 +84,18 @@ def _name(call: ast.Call) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """What a pass asks of every block.
+    """Query of a pass over the blocks: order statistics or moments of an expression.
 
     Parameters
     ----------
     call : str
-        The call that learns, as the user wrote it.
+        The stateful call, as the user wrote it.
     code : str
         An expression by rows.
     formula : Formula
         Its formula.
     search : Search or None
-        Finds the order statistics of the expression; without it means and sums of squares are asked for.
+        Search for the order statistics of the expression; None asks for means and sums of squares.
     """
 
     call: str
@@ -125,16 +124,16 @@ def _columns(value: Any) -> Array:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A lesson in order statistics.
+    """Pass of a stateful transform for order statistics.
 
     Parameters
     ----------
     question : Question
-        What the next pass asks; it has a search.
+        Query of the next pass; it has a search.
     tell : callable
-        The answer to the first question, and the values of the ranks -> the next lesson, or the call told.
+        The first pass's answer, and the values of the ranks -> the next pass, or the call with its state filled in.
     first : Tally, optional
-        That answer, where passes were made.
+        Answer of the first pass, where one was made.
     """
 
     question: Question
@@ -142,7 +141,7 @@ class Ordered:
     first: Tally | None = None
 
     def after(self, answer: Tally) -> Lesson | str:
-        """Return the next lesson, or the call told."""
+        """Return the transform's next pass, or its call with the state filled in."""
         search, first = self.question.search or Search(NO_ROWS, 0), self.first or answer
         values = search.found(answer)
         if values is not None:
@@ -152,13 +151,13 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Averaged:
-    """A lesson in means; `question` and `tell` as in `Ordered`."""
+    """Pass of a stateful transform for means; `question` and `tell` as in `Ordered`."""
 
     question: Question
     tell: Callable[[Spread], str]
 
     def after(self, answer: Spread) -> str:
-        """Return the call told."""
+        """Return the call with the state filled in."""
         return self.tell(answer)
 
 
@@ -166,12 +165,12 @@ Lesson: TypeAlias = Ordered | Averaged
 
 
 def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Lesson | None:
-    """Return what a call has to learn first.
+    """Return the first pass that a stateful transform needs.
 
     Parameters
     ----------
     call : ast.Call
-        One of `stateful_calls`; those inside of it have been told.
+        One of `stateful_calls`; calls inside of it have their state.
     formula : Formula
         Its formula.
     scope : Scope
@@ -182,12 +181,12 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
     Returns
     -------
     Ordered, Averaged or None
-        None where the call has been told everything.
+        The pass; None where the call needs no state.
 
     Raises
     ------
     DesignError
-        If its options are not what the function takes.
+        If the function does not take its options.
     """
     if any(isinstance(arg, ast.Starred) for arg in call.args) or any(option.arg is None for option in call.keywords):
         raise DesignError(
@@ -199,7 +198,7 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
 
 
 def _options(call: ast.Call, formula: Formula, scope: Scope) -> dict[str, Any]:
-    """Evaluate the options of a call on some rows; patsy refuses what is none."""
+    """Evaluate the options of a call on some rows; patsy refuses unknown ones."""
     given = ast.unparse(ast.Call(ast.Name("_given", ast.Load()), call.args, call.keywords))
     recorder = {**scope.constants, "_given": lambda *args, **kwargs: (args, kwargs)}
     args, kwargs = value_of(given, formula, Scope(scope.variables, recorder))
@@ -237,13 +236,12 @@ class _Stateful:
 
     @property
     def _data(self) -> str:
-        """Code of the data that the call has, calls inside of it told."""
+        """Code of the call's data, with state in the calls inside of it."""
         data = self.call.args or [option.value for option in self.call.keywords if option.arg == "x"]
         every = data if _name(self.call) == "te" else data[:1]
         return ", ".join(with_calls_told(ast.unparse(arg), dict(self.formula.told)) for arg in every)
 
     def _code(self, **options: Any) -> str:
-        """Return the call with its options, and others in their place."""
         known = {name: value for name, value in self.options.items() if name not in ("self", "x", "args", "kwargs")}
         given = {name: value for name, value in (known | options).items() if value is not None}
         return f"{_name(self.call)}({', '.join([self._data, *(f'{k}={_shown(v)}' for k, v in given.items())])})"
@@ -252,12 +250,11 @@ class _Stateful:
         return Question(ast.unparse(self.call), code, self.formula, search)
 
     def _told_bounds(self, first: Tally) -> dict[str, Any]:
-        """Return the bounds given, or those of the data."""
         limits = dict(zip(BOUNDS, (first.low, first.high), strict=True))
         return {name: limits[name] if self.options[name] is None else self.options[name] for name in BOUNDS}
 
     def _tried(self, x: Array, *names: str) -> Any:
-        """Let patsy learn with these options from other numbers; it refuses what is none of its options."""
+        """Let patsy form the state from other numbers; it refuses options that are none."""
         made = STATEFUL[_name(self.call)].__patsy_stateful_transform__()
         made.memorize_chunk(x, **{name: self.options[name] for name in names if name in self.options})
         made.memorize_finish()
@@ -289,7 +286,7 @@ class _Stateful:
         return self._centred() if self._is_centred else None
 
     def _with_distinct_knots(self, first: Tally, values: Array) -> Lesson | str:
-        """Tell the knots, quantiles of the distinct values, which patsy takes from these alone."""
+        """Fill in the knots, which patsy takes as quantiles of the distinct values."""
         told = self._told_bounds(first)
         if self.options["knots"] is None:
             if first.keys is None:
@@ -311,14 +308,14 @@ class _Stateful:
         )
 
     def _centred(self) -> Lesson:
-        """Learn the means of the basis, which the constraint takes out."""
+        """Pass for the means of the basis, which the constraint subtracts."""
         return Averaged(
             self._question(self._code(df=None, constraints=None)),
             lambda means: self._code(constraints=[_floats(means.mean)]),
         )
 
     def _standardized(self, learnt: Spread) -> str:
-        """Tell mean and standard deviation by plain arithmetic."""
+        """Code of the standardization with the mean and standard deviation filled in."""
         plain = f"({self._data})"
         centred = self.options.get("center", True)
         scaled = self.options.get("rescale", False)
@@ -331,11 +328,9 @@ class _Stateful:
 
 
 def _floats(values: Any) -> Any:
-    """Return numbers of double precision, one of them for one column."""
     floats = np.asarray(values, dtype=np.float64)
     return floats if len(floats) > 1 else floats[0]
 
 
 def _shown(value: Any) -> str:
-    """Return a value as code."""
     return repr(np.asarray(value).tolist())

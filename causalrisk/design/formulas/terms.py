@@ -1,4 +1,4 @@
-"""Names in a term of a formula: which ones it uses, in which role, and the term rewritten with aliases."""
+"""Names in a term of a formula: their roles, and the term rewritten with aliases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from causalrisk.errors import DesignError
 
 
 class Use(NamedTuple):
-    """A name and the role in which a term uses it.
+    """Name and role of a use in a term.
 
     Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "contrast" (a further argument of
     ``C``), "option" (the value of a keyword), "term" (the whole term), "plain" (anywhere else).
@@ -75,7 +75,7 @@ def rewrite(code: str, variables: Sequence[str], constants: Container[str], func
         Names of the variables; the alias of the i-th is ``_column_i``, or ``_float_i`` in products and powers, where
         integers would overflow silently.
     constants : container of str
-        Names of what does not go by rows; only a base before a dot can be both.
+        Names of everything that does not go by rows; only a base before a dot can be both.
     functions : container of str
         Names that keep their meaning as a further argument of ``C``.
 
@@ -105,7 +105,7 @@ def with_calls_told(code: str, told: Mapping[str, str]) -> str:
     code : str
         A Python expression.
     told : mapping of str to str
-        Calls, as `ast.unparse` writes them, and what stands in their place.
+        Calls, as `ast.unparse` writes them, and their replacements.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def in_formula(name: str) -> str:
 
 
 def unquoted(text: str, names: Iterable[Any]) -> list[str]:
-    """List the columns that stand in a formula without the Q() that their names need.
+    """List the columns of a formula that lack the Q() that their names need.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Plots. Those that begin with `plot_` take a fitted record, the others what they draw."""
+"""Plots: functions that begin with `plot_` take a fitted record, the others what they draw."""
 
 from causalrisk.report.plots.axes import axes_or_new, verbatim
 from causalrisk.report.plots.covariates import plot_balance, plot_calibration, plot_overlap

@@ -1,6 +1,6 @@
-"""Where to draw, and in which colours. The Axes is given and returned.
+"""Axes and colours of plots. The Axes is given and returned.
 
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; markers and lines differ as well, for print.
+Colours are Okabe and Ito's, which colour-blind readers tell apart; markers and lines differ as well, for print.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def verbatim(text: object) -> str:
 
 
 def axes_or_new(ax: Any, rows: int | None = None) -> Any:
-    """Return the axes that were given, or those of a new figure, as high as a number of labelled rows needs."""
+    """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
     if ax is not None:
         return ax
     size = None if rows is None else (7.0, 1.2 + 0.4 * rows)
@@ -51,7 +51,7 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
 def panel_by_arm(
     record: FitRecord, draw: Callable[[int, Any], Any], *, ax: Any = None, arm: Any = None, effect: bool = False
 ) -> Any:
-    """Draw a plot of each arm but the reference, a panel each, or of the one that was asked for.
+    """Draw a plot of one arm, or of each arm but the reference in a panel of its own.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def panel_by_arm(
     Returns
     -------
     matplotlib Axes or ndarray of Axes, shape (K - 1,)
-        The axes, or those of all panels.
+        The axes, or the axes of all panels.
     """
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
@@ -95,5 +95,5 @@ def page_or_new(figure: Any) -> tuple[Any, Any]:
 
 
 def effect_label(record: FitRecord, position: int = 1) -> str:
-    """Return what the axis of the effect of an arm is called."""
+    """Return the label of the axis of an arm's effect."""
     return f"{record.estimand} on {record.design.endog_name}, {record.contrasts[position - 1]}"

@@ -42,7 +42,7 @@ def plot_balance(
     also, data, by, interactions, names
         As in `balance`; of several groups the largest difference is drawn.
     threshold : float, default 0.1
-        Where the dashed line is.
+        Position of the dashed line.
 
     Returns
     -------
@@ -65,12 +65,12 @@ def draw_balance(table: pd.DataFrame, ax: Any, threshold: float = BALANCED) -> A
     ax : matplotlib Axes
         Where to draw.
     threshold : float
-        Where the dashed line is.
+        Position of the dashed line.
 
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     several = isinstance(table.index, pd.MultiIndex)
     sizes = table[["diff before", "diff after"]].abs()
@@ -132,7 +132,7 @@ def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequ
     scores : sequence of ndarray, shape (n_a,)
         Scores of the upper arm, and of the lower.
     weights : sequence of ndarray, shape (n_a,)
-        What their rows weigh after weighting.
+        Importance weights of their rows.
     labels : sequence of str
         Labels of both.
     name : str
@@ -143,7 +143,7 @@ def draw_overlap(scores: Sequence[Array], weights: Sequence[Array], labels: Sequ
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     low, high = min(s.min() for s in scores), max(s.max() for s in scores)
     edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
@@ -214,7 +214,7 @@ def draw_calibration(table: pd.DataFrame, z: float, interval: str, label: str, a
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     top = 1.05 * max(table["predicted"].max(), (table["observed"] + z * table["std err"]).max())
     limits = 0.0, min(1.0, top) if top > 0 else 1.0

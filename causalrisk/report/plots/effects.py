@@ -42,7 +42,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     rows = np.arange(len(frame))[::-1]
     ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color="0.4")
@@ -71,7 +71,7 @@ def plot_bootstrap(
     alpha : float, default 0.05
         Significance level of the intervals.
     intervals : sequence of str
-        Which to draw; methods of `conf_int`.
+        Intervals to draw: methods of `conf_int`.
     arm : level or label, optional
         The arm whose effect it is; by default a panel for each that is not the reference.
 
@@ -111,14 +111,14 @@ def draw_bootstrap(
     intervals : mapping of str to tuple of float
         Limits by name.
     label : str
-        Of the effect.
+        Name of the effect.
     ax : matplotlib Axes
         Where to draw.
 
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     counts, _, _ = ax.hist(values, bins="auto", color=BLUE, alpha=0.35, edgecolor="white", linewidth=0.5)
     top, step = counts.max(), 0.09 * counts.max()
@@ -150,14 +150,14 @@ def plot_influence(
     arm: Any = None,
     clusters: bool = False,
 ) -> Any:
-    """How much each row, or each cluster, moves the effect, against its share of the weight.
+    """Influence of each row, or of each cluster, on the effect against its share of the weight.
 
     Parameters
     ----------
     ax : matplotlib Axes, optional
         Where to draw; by default a new figure.
     top : int, default 5
-        How many are named.
+        Number of rows that are named.
     method, clusters
         As in `influence`.
     arm : level or label, optional
@@ -191,7 +191,7 @@ def draw_changes(
 
 
 def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, names: tuple[str, str], ax: Any) -> Any:
-    """Draw how much each row or cluster moves the effect against its share of the weight of its arm.
+    """Draw the influence of each row or cluster on the effect against its share of the weight of its arm.
 
     Parameters
     ----------
@@ -200,16 +200,16 @@ def draw_influence(table: pd.DataFrame, labels: Sequence[str], named: int, names
     labels : sequence of str
         Labels of the arms, the reference first.
     named : int
-        How many of those that move it most are named.
+        Number of the most influential rows that are named.
     names : tuple of str
-        Of the vertical axis and the horizontal one.
+        Labels of the vertical and the horizontal axis.
     ax : matplotlib Axes
         Where to draw.
 
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     for k, label in enumerate(labels):
         rows, (marker, colour) = table[table["arm"] == label], ARMS[k % len(ARMS)]

@@ -30,7 +30,7 @@ REMOTE = 300  # biases smaller than the least root mean square by this factor ar
 
 
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Bias of an arm against that of the reference over the propensity replicates, for JRE and IPWRA.
+    """Bias of an arm against the reference's over the propensity replicates, for JRE and IPWRA.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, a
 
 
 def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
-    """Draw the bias of one arm against that of the reference under each replicate, and where they cancel.
+    """Draw the bias of one arm against the reference's under each replicate, and the line of cancellation.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     for (name, bias), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
         ax.plot(
@@ -129,7 +129,7 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
     Returns
     -------
     matplotlib Axes
-        The same.
+        The axes given.
     """
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, 0, 1, color="0.92", transform=ax.get_yaxis_transform(), zorder=0)
@@ -195,7 +195,7 @@ def draw_anchor_path(
     z : float or None
         Standard errors to either side; None for no interval.
     labels : tuple of str
-        Of the effect and the interval.
+        Names of the effect and the interval.
     ax : matplotlib Axes
         Where to draw.
 
@@ -271,16 +271,16 @@ def draw_penalty_path(
     effects : tuple of float
         Effect of the fit, and of its start.
     limits : ndarray, shape (m, 2)
-        Of the interval at each penalty.
+        Limits of the interval at each penalty.
     labels : tuple of str
-        Of the effect, the interval and the net bias.
+        Names of the effect, the interval and the net bias.
     ax : matplotlib Axes
         Where to draw.
 
     Returns
     -------
     matplotlib Axes
-        The same, with the effect; that of the bias shares its penalties.
+        The axes given, with the effect; the axes of the bias share its penalties.
     """
     shown = path.index > 0
     path, (low, high) = path[shown], limits[shown].T
@@ -309,5 +309,4 @@ def draw_penalty_path(
 
 
 def _compared(own: str, biases: dict[str, Array]) -> list[str]:
-    """Names of the two estimators whose cancellation is drawn."""
     return [own if own in biases and own != "JRE" else "IPWRA", "JRE"]

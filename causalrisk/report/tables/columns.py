@@ -1,4 +1,4 @@
-"""Text in columns: display widths, padding, wrapping, and how wide each column is."""
+"""Text in columns: display widths, padding, wrapping, and widths of the columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP_GAP = 3  # blanks between two groups of columns, such as the label-value p
 
 
 def display_width(text: str) -> int:
-    """Return how many terminal columns a text takes: two for wide characters, none for combining ones."""
+    """Return the number of terminal columns of a text: two for wide characters, none for combining ones."""
     return sum(_char_width(char) for char in text)
 
 
@@ -57,7 +57,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     width : int
         Display width of a line. A word that is longer is not broken.
     first, rest : str
-        What the first and the other lines begin with.
+        Beginnings of the first and of the other lines.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def column_widths(
         Alignment of each column, l, r or c. Each l after the first column begins a new group; groups share the width.
     preferred : sequence of int, length k or 0
         Width wished for each column with the blanks before it; it gives way when the table would become too wide.
-        What is left over goes to the first column of a group. Empty: it is spread evenly over the gaps.
+        Remaining width goes to the first column of a group. Empty: it is spread evenly over the gaps.
     width : int
         Width wished for the table.
 
@@ -122,7 +122,6 @@ def column_widths(
 
 
 def _char_width(char: str) -> int:
-    """Return 0, 1 or 2, the terminal columns of one character."""
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

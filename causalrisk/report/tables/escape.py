@@ -24,7 +24,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "[": "{[}",  # after a line end it would be read as its optional argument
+    "[": "{[}",  # after a line end LaTeX would read "[" as an optional argument
     "*": "{*}",
 }
 
@@ -98,7 +98,7 @@ FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of 
 
 
 def no_formula(cell: str) -> str:
-    """Return a cell as text for a spreadsheet, on one line: what it would run as a formula gets an apostrophe in front.
+    """Return a cell as text for a spreadsheet, on one line: a formula gets an apostrophe in front.
 
     Examples
     --------

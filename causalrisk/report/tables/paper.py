@@ -1,4 +1,4 @@
-"""Tables as papers have them: one table, its notes below it, in every format."""
+"""Tables for papers: one table, its notes below it, in every format."""
 
 from __future__ import annotations
 
@@ -142,7 +142,6 @@ class PaperTable(ResultSummary):
         return "\n\n".join([self.tables[0].as_markdown(), *map(escape_markdown, self._note())])
 
     def _note(self) -> list[str]:
-        """Return the notes in one text, if there are any."""
         return [f"Notes: {' '.join(self.notes)}"] if self.notes else []
 
     def _note_lines(self) -> list[str]:

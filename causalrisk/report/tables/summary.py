@@ -152,7 +152,7 @@ class ResultSummary(Summary):
         return "\n\n".join([*parts, *(["Notes:", "\n".join(notes)] if notes else [])])
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file, whose ending says what it becomes.
+        """Write the summary to a file in the format of its ending.
 
         Parameters
         ----------
@@ -239,7 +239,7 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
 
 
 def _word_table(table: SimpleTable) -> WordTable:
-    """Return what a Word document shows of a table, which may be one that was added by hand."""
+    """Return the content of a table for a Word document; the table may have been added by hand."""
     if isinstance(table, ResultTable):
         return WordTable(
             title=table.title or "",

@@ -1,7 +1,7 @@
 """One table of cells that are already formatted, as text, HTML, LaTeX, Markdown and CSV.
 
 The class is statsmodels' own, so that ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
-What is mended: cells are escaped, wide characters count twice, and all tables are equally wide.
+Other than there, cells are escaped, wide characters count twice, and all tables are equally wide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from causalrisk.report.tables.columns import (
 )
 from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
 
-RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # of a Markdown table
+RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
 LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
 
 
@@ -63,7 +63,7 @@ class TableContent:
 
 
 def head_spans(cells: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the cells of a header line, equal neighbours that are not empty as one, each with its columns.
+    """Return the cells of a header line with their numbers of columns: equal neighbours, if not empty, are one.
 
     Examples
     --------

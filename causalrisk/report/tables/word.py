@@ -13,16 +13,16 @@ from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.report.files import write_whole
 from causalrisk.report.tables.columns import flat
 
-POINTS = 9  # size of the type
+POINTS = 9  # size of the font
 FONT = "Times New Roman"
-INCHES, MARGINS = 0.072, 0.16  # of a character, and of the sides of a cell
-PORTRAIT, LANDSCAPE = 6.5, 9.0  # inches of a line
-THICK, THIN = "12", "4"  # of a rule, in eighths of a point
+INCHES, MARGINS = 0.072, 0.16  # widths of a character, and of the sides of a cell
+PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
+THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
 
 
 @dataclass(frozen=True)
 class WordTable:
-    """A table as Word shows it.
+    """Content of a table in a Word document.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class WordTable:
     rules : tuple of int
         Rows of the body that have a thin rule above them.
     spans : list of list of int
-        How many columns each head of the first header lines stands over.
+        Number of columns of each head, for the first header lines.
     """
 
     title: str
@@ -120,13 +120,12 @@ def _add_table(document: Any, table: WordTable, line: float) -> None:
 
 
 def _starts(counts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the first column and the number of columns of each head that stands over several."""
     firsts = [sum(counts[:k]) for k in range(len(counts))]
     return [(first, count) for first, count in zip(firsts, counts, strict=True) if count > 1]
 
 
 def _span(cells: Sequence[Any]) -> None:
-    """Make one centred head of equal ones, with a line below."""
+    """Merge equal heads into a centred one, with a line below."""
     from docx.enum.text import WD_ALIGN_PARAGRAPH
 
     for cell in cells[1:]:
@@ -139,7 +138,6 @@ def _span(cells: Sequence[Any]) -> None:
 
 
 def _wanted(table: WordTable) -> list[float]:
-    """Return the width in inches that each column needs for its longest cell."""
     columns = zip(*table.heads, *table.body, strict=True)
     return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
 
