@@ -4,7 +4,6 @@ from causalrisk.design.design import Design
 from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.from_arrays import design_from_arrays
 from causalrisk.design.from_formula import check_scored, design_from_formula
-from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
@@ -14,7 +13,6 @@ from causalrisk.design.target_frame import TargetRows, target_rows
 __all__ = [
     "ColumnOptions",
     "Design",
-    "Moderators",
     "Scan",
     "ScannedDesign",
     "TargetRows",
@@ -24,7 +22,6 @@ __all__ = [
     "design_from_formula",
     "design_from_scan",
     "linear_constraint",
-    "moderators",
     "new_offset",
     "target_rows",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import Moderators, moderators
+from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableError, check_alpha
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import N_BOOT, InferenceOptions

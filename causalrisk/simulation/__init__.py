@@ -4,9 +4,9 @@ from causalrisk.simulation import designs
 from causalrisk.simulation.cells import four_cells
 from causalrisk.simulation.designs import DESIGNS
 from causalrisk.simulation.entries import Trial
-from causalrisk.simulation.plasmode import plasmode
+from causalrisk.simulation.from_fit import plasmode
+from causalrisk.simulation.planning import power
 from causalrisk.simulation.population import Design, Draw, Population, Specified
-from causalrisk.simulation.power import power
 from causalrisk.simulation.results import StudyResults
 from causalrisk.simulation.study import run_study
 

@@ -10,7 +10,7 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.simulation import four_cells, plasmode, power, run_study
 from causalrisk.simulation.designs import DoublyWrong
-from causalrisk.simulation.plasmode import plasmode_design
+from causalrisk.simulation.from_fit import plasmode_design
 from tests.conftest import RHS, simulate
 
 FORMULA = f"y ~ {RHS}"
