@@ -127,19 +127,19 @@ def _text_of(place: str, name: str, given: Any) -> str | None:
 def _fitting(rule: Mapping[str, str], given: Any) -> str | None:
     """Return the word that a rule finds in a value, empty for rules without one; None where it does not fit."""
     text = given.strip() if isinstance(given, str) else ""
-    match next(iter(rule.items())):
-        case "kind", kind:
+    match rule:
+        case {"kind": kind}:
             return "" if KINDS[kind](given) else None
-        case "words", several:
+        case {"words": several}:
             return "" if text.casefold() in several.split() else None
-        case "pattern", pattern:
+        case {"pattern": pattern}:
             found = re.fullmatch(pattern, text)
             return found[1] if found else None
-        case "like", option:
+        case {"like": option}:
             return text if text in KNOWN[option] else meant(option, text, KNOWN[option])
-        case "word_of", "family":
+        case {"word_of": "family"}:
             return family_meant(text)
-        case "word_of", option:
+        case {"word_of": option}:
             return {**words.values(option), **KNOWN.get(option, {})}.get(text.casefold())
     return ""
 
