@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from causalrisk import words
+
 
 class CausalRiskError(ValueError):
     """Base of every error the package raises about data, models or options."""
@@ -186,46 +188,6 @@ def listed(values: Sequence[object]) -> str:
 
 
 NEAR = 0.75  # likeness above which a name is taken for a misspelling; below, a suggestion might change the question
-MEANT: dict[str, dict[str, str | None]] = {  # None: what is nearest would change the question
-    "effect": {"or": "odds_ratio", "rr": "ratio", "risk_ratio": "ratio", "rd": "difference", "percentage": "percent",
-               "risk_difference": "difference", "log_ratio": "ratio", "lnratio": "ratio", "logrr": "ratio",
-               "log_odds_ratio": "odds_ratio", "logor": "odds_ratio", "lnor": "odds_ratio", "lnrr": "ratio",
-               "pomeans": "difference", "pomean": "difference"},
-    "cov_type": {"nonrobust": "robust", "unadjusted": "robust", "sandwich": "robust", "hc": "robust", "vce": "robust",
-                 "boot": "bootstrap", "hc2": "HC1", "hc3": "HC1", "clustered": "cluster"},
-    "propensity_loss": {"cbps": "calibrated", "ebal": "calibrated", "entropy": "calibrated", "ipt": "calibrated",
-                        "mle": "ml", "logit": "ml", "glm": "ml", "ps": "ml"},
-    "propensity_link": {"logistic": "logit", "normal": "probit", "hetprobit": None},
-    "bootstrap": {"bayes": "bayesian", "rows": "pairs", "nonparametric": "pairs", "clustered": "cluster",
-                  "block": "cluster"},
-    "below": {"t": "z", "tstat": "z", "t_stat": "z", "std": "se", "std_error": "se", "pvalue": "p", "confint": "ci"},
-    "method": {"perc": "percentile", "norm": "normal", "stud": "studentized", "wald": "normal"},
-}  # fmt: skip
-EXPLAINED: dict[tuple[str, str | None], str] = {  # of an option and a word, or any
-    ("cov_type", "hc2"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
-    ("cov_type", "hc3"): "HC2 and HC3 are for one regression; HC1 corrects the stacked equations for small samples.",
-    ("cov_type", "nonrobust"): "The standard errors of an effect are always robust.",
-    ("stars", None): "They mark p-values below 0.1, 0.05 and 0.01.",
-    ("propensity_link", "hetprobit"): "There is no heteroskedastic probit.",
-    ("effect", "pomeans"): "The potential-outcome means are estimated along with every effect.",
-    ("propensity_loss", "entropy"): "Calibrated scores towards one arm are entropy balancing.",
-    ("propensity_loss", "ebal"): "Calibrated scores towards one arm are entropy balancing.",
-    ("propensity_loss", "cbps"): "Calibrated scores balance the covariates exactly, as CBPS does.",
-}
-OUTSIDE = {
-    "matching": "R's MatchIt matches",
-    "instrument": "linearmodels has instrumental variables, DoubleML local average treatment effects",
-    "survival": "lifelines and zEpid have survival outcomes",
-    "ordinal": "R's WeightIt has ordinal and multinomial outcomes",
-    "panel": "pyfixest has panel and difference-in-differences models",
-    "tmle": "R's tmle and zEpid have targeted maximum likelihood, whose influence function AIPW has too",
-    "survey": "R's survey has strata and finite populations of a survey design",
-}
-
-
-def outside(subject: str) -> str:
-    """Return the sentence that says what the package does not have, and which one does."""
-    return f"That is not in this package; {OUTSIDE[subject]}."
 
 
 def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> str | None:
@@ -241,8 +203,8 @@ def meant(name: str, value: object, names: Iterable[str]) -> str | None:
     An object, such as a link of statsmodels, goes by the name of its class.
     """
     word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    words = MEANT.get(name, {})
-    return words[word.casefold()] if word.casefold() in words else nearest_name(word, names)
+    known = words.values(name)
+    return known[word.casefold()] if word.casefold() in known else nearest_name(word, names)
 
 
 NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
@@ -263,8 +225,8 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         advice = f"Type  {name}=  one of them."
     else:
         advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
-    why = "".join(f" {EXPLAINED[name, key]}" for key in (word, None) if (name, key) in EXPLAINED)
-    raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.{why}\n{advice}")
+    why = " ".join([f"expected one of {listed(allowed)}.", *words.explained(name, value)])
+    raise OptionError(f"{name}={value!r} is not known; {why}\n{advice}")
 
 
 def whole_number(name: str, value: object, least: int) -> None:

@@ -10,17 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, find_column
 from causalrisk.design.known_scores import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
-WEIGHT_WORDS = {
-    "frequency": {"freq", "freq_weights", "frequencies", "fw", "fweight", "fweights"},
-    "probability": {"aw", "aweight", "aweights", "analytic", "importance", "iw", "iweight", "iweights", "prob", "pw",
-                    "pweight", "pweights", "sampling", "survey", "var_weights"},
-}  # fmt: skip
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 LEDGER = ("formula", "variable", "missing", "dropped")
@@ -157,7 +153,7 @@ def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> 
 
 def _unknown_weight_type(given: Any) -> OptionError:
     """Name the type that Stata's or R's word means, or both."""
-    meant = next((kind for kind, words in WEIGHT_WORDS.items() if str(given).lower() in words), None)
+    meant = words.values("weight_type").get(str(given).lower())
     text = f"weight_type={given!r} is not an option; expected 'frequency' or 'probability'.\n"
     if meant is None:
         return OptionError(

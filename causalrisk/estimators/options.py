@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from causalrisk import words
 from causalrisk.design import Design
 from causalrisk.design.columns.tables import is_column
 from causalrisk.design.known_scores import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, outside, whole_number
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.links import BINARY_LINKS
@@ -32,12 +33,6 @@ BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
-OTHER_TARGETS = {
-    "late": outside("instrument"),
-    "atos": 'Type  trim="crump"  for the rows of the optimal subset.',
-    "cate": 'Type  res.effects_by("column")  after the fit for effects in groups.',
-    "pomeans": "The potential-outcome means are in res.params of every fit. Leave it out.",
-}
 INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
 
@@ -101,8 +96,8 @@ class ModelOptions:
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
         if not _finite_number("at_exposure", given) or given <= 0:
-            word = isinstance(given, str) and given.lower() in ("asobserved", "mean", "margins", "n", "sample")
-            advice = f'Type  at_exposure="{OBSERVED}".' if word else "Type  at_exposure=1."
+            word = words.values("at_exposure").get(str(given).lower())
+            advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
                 f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
                 f'"{OBSERVED}".\n{advice}'
@@ -205,7 +200,8 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        advice = OTHER_TARGETS.get(value.lower()) or (f'Type  target="{SPELLINGS[close]}".' if close else None)
+        near = f'Type  target="{SPELLINGS[close]}".' if close else None
+        advice = words.table("instead", "target").get(value.lower(), near)
         if re.search("[<>]|[=!]=", value):
             advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(

@@ -20,7 +20,7 @@ from causalrisk.inference.comparison import (
     fit_estimators,
     resample_estimators,
 )
-from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, OF_RESULTS, check_keywords, unknown_estimator
+from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults
 from causalrisk.models.saving import stamped
@@ -47,18 +47,6 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
     if not models:
         raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
     return models
-
-
-INSTEAD = (
-    MODEL_INSTEAD
-    | FIT_INSTEAD
-    | {
-        "cov_kwds": 'Type  cluster="column".',
-        "cov_type": "Bootstrap and robust standard errors stand side by side. Leave it out.",
-        "replicates": "Type  n_replicates=, or give weights to JRE.from_formula(...).fit.",
-        **dict.fromkeys(("models", "estimator", "methods"), "Type  estimators={value}."),
-    }
-)
 
 
 class ComparisonResults:
@@ -114,7 +102,7 @@ class ComparisonResults:
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -134,7 +122,7 @@ class ComparisonResults:
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -171,7 +159,7 @@ class ComparisonResults:
         """Draw `plot`; the name is like the plots of a fit."""
         return self.plot(ax, alpha)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their normal intervals.
 
@@ -218,7 +206,7 @@ class ComparisonResults:
         return self.summary().as_html()
 
 
-@check_keywords(INSTEAD, CausalModel.from_formula, JRE.fit, without=("cov_type", "replicates", "method", "n_starts"))
+@check_keywords("compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "replicates", "method", "n_starts"))
 def compare(
     formula: str,
     data: Any = None,

@@ -38,13 +38,7 @@ from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance, with_robust
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
-    FIT_INSTEAD,
-    FIT_SEPARATE,
-    FROM_ARRAYS,
-    MODEL_INSTEAD,
     NEW_MODEL,
-    OF_MODEL,
-    WITH_OPTIONS,
     Advising,
     check_keywords,
     typed,
@@ -93,7 +87,7 @@ class CausalModel(metaclass=Advising):
     options: ModelOptions
 
     @classmethod
-    @check_keywords(MODEL_INSTEAD)
+    @check_keywords("from_formula")
     def from_formula(
         cls,
         formula: str,
@@ -223,7 +217,7 @@ class CausalModel(metaclass=Advising):
             check_scored(design, propensity, propensity_score)
         return cls._of(design, model_options(design, given))
 
-    @check_keywords(FROM_ARRAYS, from_formula, without=("treat", "propensity"))
+    @check_keywords("arrays", from_formula, without=("treat", "propensity"))
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
@@ -293,7 +287,7 @@ class CausalModel(metaclass=Advising):
         for name, value in changes.items():
             if name not in known:
                 where = f"{type(self).__name__}.with_options"
-                raise TypeError(unknown_keyword(where, name=name, known=known, instead=WITH_OPTIONS, value=value))
+                raise TypeError(unknown_keyword(where, name=name, known=known, place="with_options", value=value))
         given = changes.get("propensity_score")
         if given is not None and not is_classifier(given):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
@@ -320,10 +314,8 @@ class CausalModel(metaclass=Advising):
             raise UnavailableError(
                 f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
             )
-        if name in OF_MODEL:
-            raise UnavailableError(f"a model has no attribute {name!r}.\n{OF_MODEL[name]}")
         if not name.startswith("_") and not hasattr(type(self), name):
-            raise UnavailableError(unknown_attribute("a model has", name, dir(self), "model"))
+            raise UnavailableError(unknown_attribute("model", "a model has", name, known=dir(self), variable="model"))
         return object.__getattribute__(self, name)
 
     @property
@@ -356,7 +348,7 @@ class CausalModel(metaclass=Advising):
         """The outcome formula; None for a model made from arrays."""
         return self.design.formula
 
-    @check_keywords(FIT_SEPARATE)
+    @check_keywords("fit_separate")
     def fit(
         self,
         *,
@@ -547,7 +539,7 @@ class JRE(CausalModel):
 
     spec = specification.JRE
 
-    @check_keywords(FIT_INSTEAD)
+    @check_keywords("fit")
     def fit(
         self,
         *,

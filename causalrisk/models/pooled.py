@@ -13,7 +13,7 @@ from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alp
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.pooling import Pooled, rubin
-from causalrisk.models.keywords import OF_RESULTS, OF_TABLES, check_keywords
+from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.pooled import pooled_line, summarize_pooled
@@ -98,14 +98,14 @@ class PooledResults:
         """Fraction of missing information."""
         return self._named(self._pooled.fmi, "fmi")
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._records[0].names
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -123,7 +123,7 @@ class PooledResults:
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -155,7 +155,7 @@ class PooledResults:
         names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -180,7 +180,7 @@ class PooledResults:
             title=title,
         )
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
@@ -218,7 +218,7 @@ class PooledResults:
         return _reported(self._records[0], values)[0]
 
 
-@check_keywords(OF_TABLES)
+@check_keywords("tables")
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 

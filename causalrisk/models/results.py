@@ -36,7 +36,7 @@ from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.units import check_kept
 from causalrisk.inference.wald import parameter_tests
-from causalrisk.models.keywords import OF_RESULTS, Advising, check_keywords, named, unknown_attribute
+from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
@@ -53,78 +53,6 @@ from causalrisk.report.wording import has_converged
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_MEANS = "Type  res.params  for the effects and the potential-outcome means, POM[...]"
-INSTEAD = named(
-    ("resid fittedvalues", "Type  res.predict()  for the fitted mean in each arm."),
-    (
-        "df_resid df_model",
-        "Inference is normal, without degrees of freedom. Type  res.nobs  for the observations.",
-    ),
-    (
-        "rsquared rsquared_adj prsquared pseudo_rsquared llf llnull aic bic deviance null_deviance pearson_chi2 scale "
-        "mse_resid ssr fvalue f_pvalue",
-        "Several models are estimated together, and no likelihood or R squared is theirs. Type  res.calibration()  for "
-        "how well the propensity score fits, or  res.outcome_params  for the outcome models.",
-    ),
-    ("weights ipw ipw_weights get_weights", "Type  res.importance_weights."),
-    ("propensity propensity_score ps pscore", "Type  res.propensity_scores."),
-    ("e", "Type  res.propensity_scores,  or  res.params  for Stata's e(b)."),
-    ("means pomeans avg_predictions", f"{_MEANS}."),
-    (
-        "margins get_margeff marginal_effects avg_comparisons comparisons avg_slopes slopes",
-        f'{_MEANS}, or  res.effects_by("column")  for the effects in groups, or  '
-        'res.model.with_options(effect="ratio").fit()  for another scale.',
-    ),
-    ("summary2", "Type  res.summary()."),
-    ("f_test wald_test_terms test", "Type  res.wald_test(...)."),
-    ("lincom hypotheses", "Type  res.t_test(...)."),
-    ("t_test_pairwise contrast pwcompare", "Type  res.pairwise()."),
-    ("plot_love love_plot loveplot balance_plot bal_plot", "Type  res.plot_balance()."),
-    ("smd tebalance_summarize balance_table bal_tab", "Type  res.balance()."),
-    ("tebalance", "Type  res.balance(), or  res.plot_overlap()  for how the scores are spread."),
-    (
-        "plot_propensity plot_ps plot_scores plot_propensity_scores plot_weights plot_density teoverlap",
-        "Type  res.plot_overlap().",
-    ),
-    ("load", 'Type  causalrisk.load("fit.pickle").'),
-    ("tebalance_overid", "Type  res.balance_test()."),
-    ("ess effective_n", "Type  res.overlap()."),
-    ("std_errors std_error std_err stderr se", "Type  res.bse."),
-    ("zvalues zstats t_values tstats", "Type  res.tvalues."),
-    ("pvalue p_values pval", "Type  res.pvalues."),
-    (
-        "confint ci conf_interval",
-        "alpha is 1 less the level.\n"
-        'Type  res.conf_int(alpha=0.1)  for 90%, or  res.conf_int(cols=["ATE"])  for one of them.',
-    ),
-    ("vcov cov normalized_cov_params", "Type  res.cov_params()."),
-    ("coef coef_ coefficients estimate effects coeflegend", "Type  res.params."),
-    ("n n_obs N", "Type  res.nobs."),
-    ("predict_proba", "Type  res.propensity_scores."),
-    ("predictions", "Type  res.predict()."),
-    ("augment", "Type  data.assign(score=res.propensity_scores, weight=res.importance_weights)."),
-    ("cate gate effect_modification", 'Type  res.effects_by("column").'),
-    ("e_value evalue evalues", "Type  res.sensitivity()."),
-    ("boot", "Type  res.boot_params."),
-    ("bootstrap", 'Type  res.model.fit(cov_type="bootstrap").'),
-    ("estat estimates", "Type  res.glance()."),
-    ("estimates_store est_store", 'Type  res.save("m1.pickle").'),
-    ("to_dataframe to_frame to_pandas to_df to_dict to_csv to_excel to_markdown", "Type  res.tidy()."),
-    ("outreg2 esttab etable estimates_table modelsummary stargazer", "Type  causalrisk.etable([res])."),
-    ("match_data", "Rows are weighted, not matched. Type  res.importance_weights."),
-    ("remove_data", "Results compute from their data. Type  res.tidy()  for the numbers alone."),
-    ("update", "Another formula is another model: from_formula(...)."),
-    ("plot", "Type  res.plot_diagnostics()."),
-    ("to_latex as_latex", "Type  res.summary().as_latex()."),
-    ("to_html as_html", "Type  res.summary().as_html()."),
-    ("refit fit", "Type  res.model.fit()."),
-    (
-        "get_robustcov_results cov_HC1 HC1_se",
-        'Type  res.model.fit(cov_type="HC1"), or  from_formula(..., cluster="column").fit()  for clusters.',
-    ),
-    ("cov_HC0 HC0_se", 'Type  res.model.fit(cov_type="robust").'),
-    ("get_influence outlier_test dfbetas", "Type  res.influence()."),
-)
 
 
 def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str) -> float:
@@ -178,7 +106,7 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
     method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
-    return check_keywords(OF_RESULTS)(method)
+    return check_keywords("methods")(method)
 
 
 class CausalResults(metaclass=Advising):
@@ -246,7 +174,7 @@ class CausalResults(metaclass=Advising):
         """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
         return pd.Series(parameter_tests(self._record)[1], index=self._record.names, name="P>|z|")
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._record.names
@@ -254,7 +182,7 @@ class CausalResults(metaclass=Advising):
 
     conf_int = of_record(conf_int)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -457,7 +385,7 @@ class CausalResults(metaclass=Advising):
 
     write_units = of_record(write_units)
 
-    @check_keywords(OF_RESULTS)
+    @check_keywords("methods")
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
 
@@ -481,15 +409,13 @@ class CausalResults(metaclass=Advising):
         return save(self, path)
 
     def __getattr__(self, name: str) -> Any:
-        if name in INSTEAD and not hasattr(type(self), name):
-            raise UnavailableError(f"results have no attribute {name!r}.\n{INSTEAD[name]}")
         if name.lower() in SPELLINGS and SPELLINGS[name.lower()] != name:
             raise UnavailableError(self._estimand_attribute(name))
         if name in JRE_ONLY and not hasattr(type(self), name):
             what = "has no start" if name == "start" else "does not train its arms jointly"
             raise UnavailableError(f"{self._record.spec.name} {what}.\nType  JRE.from_formula(...).fit().")
         if not name.startswith("_") and not hasattr(type(self), name):
-            raise UnavailableError(unknown_attribute("results have", name, dir(self), "res"))
+            raise UnavailableError(unknown_attribute("results", "results have", name, known=dir(self), variable="res"))
         return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
 
     def _estimand_attribute(self, name: str) -> str:

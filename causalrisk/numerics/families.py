@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk.errors import DesignError, OptionError, meant, nearest_name, outside
+from causalrisk import words
+from causalrisk.errors import DesignError, OptionError, meant, nearest_name
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.links import BINARY_LINKS, Link
 
@@ -40,8 +41,6 @@ class FamilyEntry:
         Whether the smallest outcome itself is allowed.
     aliases : tuple of str
         Other spellings, in lower case.
-    meant : tuple of str
-        Words by which other programs call the family.
     """
 
     name: str
@@ -53,7 +52,6 @@ class FamilyEntry:
     high: float
     closed: bool = True
     aliases: tuple[str, ...] = ()
-    meant: tuple[str, ...] = ()
 
 
 _ENTRIES = (
@@ -66,7 +64,6 @@ _ENTRIES = (
         low=-np.inf,
         high=np.inf,
         aliases=("normal",),
-        meant=("ols", "linear"),
     ),
     FamilyEntry(
         name="binomial",
@@ -77,7 +74,6 @@ _ENTRIES = (
         low=0.0,
         high=1.0,
         aliases=("logistic", "bernoulli"),
-        meant=("logit", "probit", "binary", "fracreg", "flogit", "fprobit", "fractional"),
     ),
     FamilyEntry(
         name="poisson",
@@ -87,7 +83,6 @@ _ENTRIES = (
         outcomes="values of zero or more",
         low=0.0,
         high=np.inf,
-        meant=("count",),
     ),
     FamilyEntry(
         name="gamma",
@@ -112,11 +107,6 @@ _ENTRIES = (
 )
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
-MEANT = {word: entry.name for entry in _ENTRIES for word in entry.meant}
-LINKS_IN_NAMES = {"probit": "probit", "fprobit": "probit"}  # words for a family that imply its link
-OUTSIDE_FAMILIES = dict.fromkeys(("cox", "survival", "weibull", "exponential", "hazard"), "survival") | dict.fromkeys(
-    ("multinomial", "mlogit", "mnlogit", "ordinal", "ologit", "oprobit", "ordered"), "ordinal"
-)
 EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 
@@ -281,8 +271,10 @@ def family_meant(name: str) -> str | None:
     """
     called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)
     word = called[1] if called else name
-    close = SPELLINGS.get(word) or MEANT.get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
-    link = called[2] if called and called[2] else LINKS_IN_NAMES.get(word)
+    close = (
+        SPELLINGS.get(word) or words.values("family").get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
+    )
+    link = called[2] if called and called[2] else words.values("link_of_family").get(word)
     return f"family={close!r}" + (f", link={link!r}" if link else "") if close else None
 
 
@@ -290,10 +282,7 @@ def _unknown(given: Any, name: str) -> OptionError:
     """Error that names the family that is probably meant, or the package that has it."""
     names = [known for known in FAMILIES if known != "negativebinomial"]
     typed = family_meant(name)
-    if typed:
-        advice = f"Type  {typed}."
-    else:
-        advice = outside(OUTSIDE_FAMILIES[name]) if name in OUTSIDE_FAMILIES else "Type  family=  one of them."
+    advice = f"Type  {typed}." if typed else words.table("instead", "family").get(name, "Type  family=  one of them.")
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
     return OptionError(
         f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk import words
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.balance_overid import balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
@@ -75,12 +76,6 @@ from causalrisk.report.wording import (
 TOP = 10
 MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
 GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
-ASSUMPTION_WORDS = {
-    "exchangeability": "unconfoundedness", "ignorability": "unconfoundedness", "cia": "unconfoundedness",
-    "confounding": "unconfoundedness", "no_unmeasured_confounding": "unconfoundedness", "sutva": "no_interference",
-    "interference": "no_interference", "spillover": "no_interference", "post_treatment": "no_post_treatment",
-    "bad_controls": "no_post_treatment",
-}  # fmt: skip
 ASSUMPTIONS = {
     "unconfoundedness": (
         "No common cause is missing (unconfoundedness)",
@@ -179,7 +174,7 @@ def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
     """Refuse unknown assumptions; leave out empty ones."""
     for name in assumptions:
         if name not in ASSUMPTIONS:
-            close = ASSUMPTION_WORDS.get(str(name).casefold()) or nearest_name(name, ASSUMPTIONS)
+            close = words.values("assumptions").get(str(name).casefold()) or nearest_name(name, ASSUMPTIONS)
             raise OptionError(
                 f"assumptions: {name!r} is not known; expected any of {listed(tuple(ASSUMPTIONS))}.\n"
                 + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")

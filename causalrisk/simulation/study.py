@@ -31,14 +31,6 @@ LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or type  n_jobs=1  to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
-INSTEAD = {
-    "n_samples": "Type  n_sims={value}.",
-    "reps": "Type  n_sims={value}.",
-    "seed": "Type  rng={value}.",
-    "random_state": "Type  rng={value}.",
-    "designs": "Type  design={value}.",
-    "models": "Type  estimators={value}.",
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class Task:
         return f"{self.design.name}, n {self.n}, sample {self.first} ({self.design.stream})"
 
 
-@check_keywords(INSTEAD)
+@check_keywords("run_study")
 def run_study(
     design: Any,
     *,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk import words
 from causalrisk.design.formulas import stata
 from causalrisk.design.formulas.stata import as_option, from_list, from_teffects, model_option, stata_formula
 from causalrisk.errors import DesignError
@@ -16,24 +17,12 @@ from causalrisk.errors import DesignError
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
 STATA_OPTIONS = {"robust", "r", "noconstant", "nocons", "nolog", "atet", "ate", "pomeans", "aequations", "level"}
-R_FACTORS = {"factor", "as_factor", "ordered"}
-NATURAL = "cr({x}, df={df}, constraints='center')"
-OTHER_FUNCTIONS = {
-    "scale": "standardize({x})",
-    "ln": "np.log({x})",
-    "ns": NATURAL,
-    "rcs": NATURAL,
-    "s": NATURAL,
-    "fe": "C({x})",
-}
 DEFAULT_KNOTS = {"rcs": 5}  # of functions that are given knots, one more than columns
 COMPARISON = r"[A-Za-z_]\w*\s*(?:[<>]=?|[=!]=)\s*[\w.]+"
 COMPARISONS = rf"{COMPARISON}(?:\s*[&|]\s*{COMPARISON})+"
 COMMENT = r"^([^#.]*\w)\s+#\s+((?!\w*\.\w)[A-Za-z][^#]*)$"
 R_VECTOR = r"(?<![\w.])c\(([-\d.,\s]*)\)"  # of numbers, or of text that is taken out
 BASE = r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*([^,()]*)\)"
-SPLINES = {"bs": "bs({x}, df=3)", "cr": "cr({x}, df=4, constraints='center')",
-           "cc": "cc({x}, df=4, constraints='center')"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,10 +65,10 @@ def _listed(asked: Asked, found: re.Match[str]) -> str:
 def _before_comma(asked: Asked, found: re.Match[str]) -> str:
     """Type a formula without what follows after a comma: an option if it names a model, more variables if names."""
     found = re.search(BEFORE_COMMA, asked.text) or found  # with the names that are quoted
-    formula, words = found[1].strip(), [part.strip() for part in found[2].split(",")]
-    option = model_option(words[0], asked.model)
-    if not option and all(word.isidentifier() and word not in STATA_OPTIONS for word in words):
-        formula = " + ".join([formula, *words])
+    formula, parts = found[1].strip(), [part.strip() for part in found[2].split(",")]
+    option = model_option(parts[0], asked.model)
+    if not option and all(part.isidentifier() and part not in STATA_OPTIONS for part in parts):
+        formula = " + ".join([formula, *parts])
     return f"Type  {as_option(formula, asked.model)}{option}."
 
 
@@ -284,8 +273,9 @@ def without_arguments(name: str, text: str) -> str | None:
     found = re.search(rf"\b{name}\(([^()]*)\)", text)
     names = [part.strip() for part in found[1].split(",")] if found else []
     plain = [part for part in names if "=" not in part]
-    if name in SPLINES and len(names) == 1:
-        return SPLINES[name].format(x=names[0])
+    alone = words.table("functions_of_one")
+    if name in alone and len(names) == 1:
+        return alone[name].format(x=names[0])
     if name == "te" and plain:
         number = re.search(r"\bk\s*=\s*(\d+)", found[1]) if found else None
         splines = ", ".join(f"cr({part}, df={number[1] if number else 4})" for part in plain)
@@ -361,18 +351,17 @@ def called_elsewhere(name: str, text: str) -> str | None:
         return f"np.{name}({x})"
     if name == "poly":
         return " + ".join([x, *(f"I({x}**{k})" for k in range(2, int(number or 2) + 1))])
-    if name in ("ifelse", "interaction", "cut", "relevel", "cbind"):
-        return _by_arguments(name, arguments)
-    if name in R_FACTORS:
-        return f"C({x})"
-    if name in OTHER_FUNCTIONS:
-        knots = next(
-            (found[1] for a in arguments[1:] if (found := re.fullmatch(r"(?:knots\s*=\s*)?(\[.*\])", a))), None
-        )
-        df = int(number or DEFAULT_KNOTS.get(name, 4)) - (name in DEFAULT_KNOTS)
-        typed = OTHER_FUNCTIONS[name].replace("df={df}", "knots={knots}" if knots else "df={df}")
-        return typed.format(x=x, df=df, knots=knots)
-    return None
+    typed = words.table("functions").get(name, "")
+    places = set(re.findall(r"\{(\d)\}", typed))
+    if len(places) not in (0, len(arguments)):
+        return None
+    if name == "relevel":
+        variable = re.sub(r"^(?:factor|C)\(\s*(\w+)\s*\)$", r"\1", x)
+        arguments = [variable, re.sub(r"^ref\s*=\s*", "", arguments[1])]
+    knots = next((found[1] for a in arguments[1:] if (found := re.fullmatch(r"(?:knots\s*=\s*)?(\[.*\])", a))), None)
+    df = int(number or DEFAULT_KNOTS.get(name, 4)) - (name in DEFAULT_KNOTS)
+    typed = typed.replace("df={df}", "knots={knots}" if knots else "df={df}")
+    return typed.format("", *arguments, x=x, df=df, knots=knots) or None
 
 
 def _arguments(name: str, text: str) -> list[str]:
@@ -390,21 +379,3 @@ def _arguments(name: str, text: str) -> list[str]:
         else:
             arguments[-1] += sign
     return [argument.strip() for argument in arguments]
-
-
-def _by_arguments(name: str, arguments: list[str]) -> str | None:
-    """Translate a function of R by the arguments of its first call."""
-    if name == "ifelse" and len(arguments) == 3:
-        return f"np.where({', '.join(arguments)})"
-    if name == "interaction" and len(arguments) == 2:
-        return ":".join(f"C({argument})" for argument in arguments)
-    if name == "relevel" and len(arguments) == 2:
-        variable = re.sub(r"^(?:factor|C)\(\s*(\w+)\s*\)$", r"\1", arguments[0])
-        level = re.sub(r"^ref\s*=\s*", "", arguments[1])
-        return f"C({variable}, Treatment({level}))"
-    if name == "cbind" and len(arguments) == 2:
-        yes, no = arguments
-        return f'I({yes} / ({yes} + {no}))  with  weights=data["{yes}"] + data["{no}"], weight_type="frequency"'
-    if name == "cut" and len(arguments) == 2:
-        return f"C(pd.cut({arguments[0]}, {arguments[1]}))"
-    return None
