@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Moderators, moderators
+from causalrisk.design import Moderators, ScannedDesign, moderators
+from causalrisk.design.scan.rowless import by_rows
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
@@ -236,7 +237,8 @@ def effects_by(
     DesignError
         If a variable is unknown or misses values.
     UnavailableError
-        For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame.
+        For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame; for a fit to a
+        scan, whose rows are not kept.
     OptionError
         If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above.
 
@@ -410,7 +412,7 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -
     by = ", ".join(found.levels)
     warn_user(
         f"equality_test has no answer (NaN): of {by} the groups  {names}  {what}.\n"
-        "Merge them with others, or see  res.differences_by(...)  for the pairs that can be compared.",
+        "Type  res.differences_by(...)  for the pairs that can be compared, or merge these groups with others.",
         CausalRiskWarning,
     )
     return chi_squared(np.nan, df)
@@ -421,6 +423,13 @@ def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
+        )
+    if isinstance(record.design, ScannedDesign):
+        name = repr(by) if isinstance(by, str) and "~" not in by else '"..."'
+        raise by_rows(
+            "effects_by",
+            f"Type  data=scan(lambda: (block.frame[block.frame[{name}] == level] for block in data.blocks()))  for a "
+            "model of the rows of one level. ",
         )
     return moderators(record.design, by, data)
 

@@ -371,8 +371,9 @@ def test_groups_that_differ_without_sampling_error_have_no_test():
     with pytest.warns(cr.CausalRiskWarning, match=r"of g the groups  0; 1  have effects without sampling error"):
         test = res.equality_test("g", frame)
     assert np.isnan(test.statistic.item()) and np.isnan(test.pvalue)
-    alike = cr.Hajek.from_formula("y ~ 1", frame.assign(y=1.0 + frame.g + 2 * frame.d), treat="d", propensity="x1").fit()
-    assert alike.equality_test(frame.g).df_denom == 0
+    frame["y"] = 1.0 + frame.g + 2 * frame.d
+    alike = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="x1").fit()
+    assert alike.equality_test("g", frame).df_denom == 0
 
 
 def test_groups_of_many_arms_that_share_few_coefficients_are_tested():

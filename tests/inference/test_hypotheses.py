@@ -1,4 +1,4 @@
-"""Joint tests of linear combinations: units, combinations that nearly are others, and what contradicts the estimates."""
+"""Joint tests of linear combinations: units, combinations that nearly are others, what contradicts the estimates."""
 
 from __future__ import annotations
 
