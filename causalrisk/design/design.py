@@ -193,6 +193,12 @@ class Design:
         return bool(np.isin(self.y, (0, 1)).all())
 
     @property
+    def outcome_deviation(self) -> float:
+        """Standard deviation of the outcome under the observation weights."""
+        away = self.y - self.weights @ self.y / self.weights.sum()
+        return float(np.sqrt(self.weights @ away**2 / self.weights.sum()))
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of observations in each arm, shape (K,)."""
         return np.bincount(self.arm, self.units, minlength=self.n_arms).astype(np.intp)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.estimate import Estimate
@@ -21,6 +22,7 @@ from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import WeightFit
 
+CONFOUNDER = "Bounds for an omitted confounder"
 STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
 
 
@@ -175,7 +177,6 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     list of BiasScale
         One for each arm but the reference.
     """
-    check_observed(record.design, record.options, "Bounds for an omitted confounder")
     sample, estimate = record.sample, regression_of(record, fit)
     q, n_arms = sample.X.columns, sample.n_arms
     residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
@@ -262,14 +263,11 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     means = record.estimate.block("means")
     one, zero = params[means][arm], params[means][0]
     block = covariance[means, means][np.ix_([0, arm], [0, arm])]
-    y = record.design.y
-    binary = bool(((y == 0) | (y == 1)).all())
-    if (binary or record.options.effect != "difference") and one > 0 and zero > 0:
+    if (record.design.has_binary_outcome or record.options.effect != "difference") and one > 0 and zero > 0:
         gradient = np.array([-1 / zero, 1 / one])
         log, se = np.log(one / zero), np.sqrt(gradient @ block @ gradient)
         return float(one / zero), float(np.exp(log - z * se)), float(np.exp(log + z * se)), "ratio of the means"
-    weights = record.design.weights
-    sd_y = np.sqrt(weights @ (y - weights @ y / weights.sum()) ** 2 / weights.sum())
+    sd_y = record.design.outcome_deviation
     se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
     d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
     center = STANDARDIZED * d
@@ -281,24 +279,32 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     )
 
 
-def sensitivity_table(record: FitRecord, scales: list[BiasScale], covariance: Array, alpha: float) -> pd.DataFrame:
-    """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval."""
-    z, rows = ndtri(1 - alpha / 2), []
-    for arm, scale in enumerate(scales, start=1):
+def sensitivity_table(
+    record: FitRecord, scales: list[BiasScale] | None, covariance: Array, alpha: float
+) -> pd.DataFrame:
+    """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval.
+
+    Without the scales of the bias those columns are left out that need them.
+    """
+    z, rows, labels = ndtri(1 - alpha / 2), [], record.design.labels
+    means = record.estimate.params[record.estimate.block("means")]
+    for arm in range(1, len(labels)):
         ratio, low, high, basis = ratio_with_limits(record, covariance, arm, alpha)
-        rows.append(
-            {
-                "effect": scale.effect,
-                "ratio": ratio,
-                "basis": basis,
-                "E-value": e_value(ratio),
-                "E-value of limit": limit_e_value(low, high),
+        row = {
+            "effect": means[arm] - means[0],
+            "ratio": ratio,
+            "basis": basis,
+            "E-value": e_value(ratio),
+            "E-value of limit": limit_e_value(low, high),
+        }
+        if scales is not None:
+            scale = scales[arm - 1]
+            row |= {
                 "scale": scale.size,
                 "robustness value": robustness_value(scale.effect / scale.size),
                 "robustness value of limit": _limit_robustness(record, scale, z),
             }
-        )
-    labels = record.design.labels
+        rows.append(row)
     index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
     return pd.DataFrame(rows, index=index)
 
@@ -338,7 +344,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
         its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
         value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
-        holds zero.
+        holds zero. The last three columns, which go by rows, are left out of a fit to a scan.
 
     Notes
     -----
@@ -374,7 +380,9 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     1 vs 0       2.36              2.13              0.16
     """
     check_alpha(alpha)
-    scales = bias_scales(record, record.used_weight_fit)
+    check_observed(record.design, record.options, CONFOUNDER)
+    scanned = isinstance(record.design, ScannedDesign)
+    scales = None if scanned else bias_scales(record, record.used_weight_fit)
     return sensitivity_table(record, scales, record.covariance, alpha)
 
 
@@ -420,6 +428,7 @@ def sensitivity_bounds(
             )
     if not -1 <= rho <= 1:
         raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
+    check_observed(record.design, record.options, CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     grid = [(float(y), float(d)) for y, d in product(*shares)]
     return bounds_table(record, scales=scales, grid=grid, rho=float(rho), alpha=alpha)

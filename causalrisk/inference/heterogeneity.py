@@ -10,9 +10,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from causalrisk.design import ScannedDesign
 from causalrisk.design.moderators import Moderators, moderators
-from causalrisk.errors import CausalRiskError, Notes, OptionError, UnavailableError, check_alpha
+from causalrisk.design.scan.rowless import by_rows
+from causalrisk.errors import (
+    CausalRiskError,
+    CausalRiskWarning,
+    Notes,
+    OptionError,
+    UnavailableError,
+    check_alpha,
+    warn_user,
+)
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
@@ -29,9 +40,9 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.covariance import influence_covariance
-from causalrisk.inference.hypotheses import wald_contrast
+from causalrisk.inference.hypotheses import chi_squared, wald_statistic
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import inference_frame
+from causalrisk.inference.wald import inference_frame, rounded_se
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_sequence, seed_text
@@ -104,7 +115,8 @@ def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, gr
         stacked = scale.on_bounds(stacked, RELATIVE_ROUNDING * overall)
     jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
     values = scale.effects(stacked)
-    combined = np.stack([moved[:, :, g] @ jacobian.T for g, jacobian in enumerate(jacobians)], axis=2)
+    with np.errstate(invalid="ignore"):  # a group without an effect
+        combined = np.stack([moved[:, :, g] @ jacobian.T for g, jacobian in enumerate(jacobians)], axis=2)
     return Projection(values, combined)
 
 
@@ -227,7 +239,8 @@ def effects_by(
     DesignError
         If a variable is unknown or misses values.
     UnavailableError
-        For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame.
+        For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame; for a fit to a
+        scan, whose rows are not kept.
     OptionError
         If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above.
 
@@ -323,10 +336,11 @@ def differences_by(
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     pairs = [(a, b) for a in range(len(found.names)) for b in range(len(found.names)) if a != b]
-    contrasts = np.eye(len(found.names))[[a for a, _ in pairs]] - np.eye(len(found.names))[[b for _, b in pairs]]
-    left = np.kron(np.eye(len(effects.values)), contrasts)
-    values = scale.report(left @ scale.contrast(effects.values.ravel()))
-    errors = np.sqrt(np.clip(np.einsum("jd,de,je->j", left, effects.covariance, left), 0, None))
+    first = np.arange(len(effects.values))[:, None] * len(found.names)  # of each effect
+    one, other = ((first + [pair[k] for pair in pairs]).ravel() for k in (0, 1))
+    on_scale, cov = scale.contrast(effects.values.ravel()), effects.covariance
+    values = scale.report(on_scale[one] - on_scale[other])
+    errors = np.sqrt(np.clip(cov[one, one] + cov[other, other] - 2 * cov[one, other], 0, None))
     names = [
         (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
         for a, b in pairs
@@ -359,9 +373,16 @@ def equality_test(
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect); of
-        ratios that their logarithms are the same. With robust errors a joint test may reject too often in small
-        samples, as at `wald_test`.
+        Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect), fewer
+        where a difference is zero without sampling error; of ratios that their logarithms are the same. With robust
+        errors a joint test may reject too often in small samples, as at `wald_test`.
+
+    Warns
+    -----
+    CausalRiskWarning
+        If there is no test, and the statistic is NaN: a group has no effect on this scale, as a ratio where an arm has
+        no events; or effects differ without sampling error, as where all outcomes of each arm in a group are alike,
+        which says nothing of how much they would differ in another sample. The warning names the groups.
 
     Examples
     --------
@@ -375,8 +396,28 @@ def equality_test(
     """
     found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
+    values = scale.contrast(effects.values.ravel())
     left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
-    return wald_contrast(left, np.zeros(len(left)), scale.contrast(effects.values.ravel()), effects.covariance)
+    none = ~np.isfinite(values.reshape(effects.values.shape)).all(axis=0)
+    if none.any():
+        return _untested(found, none, "have no effect on this scale", len(left))
+    statistic, df, impossible = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
+    if impossible:
+        exact = (rounded_se(effects.values, effects.se) == 0).any(axis=0)
+        return _untested(found, exact, "have effects without sampling error, which differ", len(left))
+    return chi_squared(statistic, df)
+
+
+def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -> Any:
+    """Warn that there is no test, and of which groups; return NaN."""
+    names = "; ".join(", ".join(_as_tuple(name)) for name, of in zip(found.names, which, strict=True) if of)
+    by = ", ".join(found.levels)
+    warn_user(
+        f"equality_test has no answer (NaN): of {by} the groups  {names}  {what}.\n"
+        "Type  res.differences_by(...)  for the pairs that can be compared, or merge these groups with others.",
+        CausalRiskWarning,
+    )
+    return chi_squared(np.nan, df)
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
@@ -384,6 +425,13 @@ def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
+        )
+    if isinstance(record.design, ScannedDesign):
+        name = repr(by) if isinstance(by, str) and "~" not in by else '"..."'
+        raise by_rows(
+            "effects_by",
+            f"Type  data=scan(lambda: (block.frame[block.frame[{name}] == level] for block in data.blocks()))  for a "
+            "model of the rows of one level. ",
         )
     return moderators(record.design, by, data)
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, FitRecord
 from causalrisk.numerics.linalg import Array
 
 Parser = Callable[[Sequence[str], str], tuple[Array, Array]]
+NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, that rounding makes of none
+ROUNDING = 1e-8  # of the parameters, relative
 
 
 def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tuple[Array, Array]:
@@ -60,22 +62,29 @@ def t_contrast(left: Array, right: Array, params: Array, covariance: Array) -> A
     return ContrastResults(effect=effect, statistic=z, sd=sd, distribution="norm")
 
 
-def wald_contrast(left: Array, right: Array, params: Array, covariance: Array) -> Any:
-    """Joint chi-squared test of R params = q, degrees of freedom the rank of its covariance."""
+def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) -> tuple[float, int, bool]:
+    """Return Wald's statistic of R params = q, its degrees of freedom, and whether it is impossible.
+
+    Combinations are measured in the standard errors of their parameters, so that units do not matter. One that has no
+    sampling error beside these tells nothing that the others do not, and is left out; the hypotheses are impossible if
+    the estimates contradict it.
+    """
+    parameters, tried = np.sqrt(np.clip(np.diag(covariance), 0, None)), np.abs(left)
+    size, level = tried @ parameters, tried @ np.abs(params)
+    size = np.where(size > SE_ROUNDING * level, size, np.where(level > 0, level, 1.0))
+    values, vectors = np.linalg.eigh(left @ covariance @ left.T / np.outer(size, size))
+    kept = values > NEGLIGIBLE
+    projected = vectors.T @ ((left @ params - right) / size)
+    rounding = 10 * np.sqrt(NEGLIGIBLE) + ROUNDING * (level / size).max()
+    statistic = float((projected[kept] ** 2 / values[kept]).sum())
+    return statistic, int(kept.sum()), bool((np.abs(projected[~kept]) > rounding).any())
+
+
+def chi_squared(statistic: float, df: int) -> Any:
+    """Return a chi-squared test as statsmodels has it."""
     from statsmodels.stats.contrast import ContrastResults
 
-    values, vectors = np.linalg.eigh(left @ covariance @ left.T)
-    scale = np.abs(left).max() ** 2 * np.abs(np.diag(covariance)).max()
-    kept = values > 1e-10 * scale
-    projected = vectors.T @ (left @ params - right)
-    size = np.sqrt(scale) + np.abs(left).max() * np.abs(params).max()
-    if (np.abs(projected[~kept]) > 1e-8 * size).any():
-        raise OptionError(
-            "the hypotheses contradict each other: a combination without sampling error is not what they say.\n"
-            'Leave out the redundant one, as in  res.wald_test("ATE = 0").'
-        )
-    statistic = float((projected[kept] ** 2 / values[kept]).sum())
-    return ContrastResults(statistic=np.array([[statistic]]), df_denom=int(kept.sum()), distribution="chi2")
+    return ContrastResults(statistic=np.array([[statistic]]), df_denom=df, distribution="chi2")
 
 
 def t_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -118,7 +127,13 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     standard errors are worth" in the documentation has the table, and the jackknife.
     """
     left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
-    return wald_contrast(left, right, record.estimate.params, parameter_covariance(record))
+    statistic, df, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
+    if impossible:
+        raise OptionError(
+            "the hypotheses contradict each other: a combination without sampling error is not what they say.\n"
+            'Leave out the redundant one, as in  res.wald_test("ATE = 0").'
+        )
+    return chi_squared(statistic, df)
 
 
 def parameter_covariance(record: FitRecord) -> Array:

@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, check_scored, design_from_formula
-from causalrisk.errors import BootstrapError, FitInterrupted, Notes, OptionError, ResampleWarning, check_alpha
+from causalrisk.design import ColumnOptions, Scan, as_scan, check_scored, design_from_formula
+from causalrisk.errors import (
+    BootstrapError,
+    FitInterrupted,
+    Notes,
+    OptionError,
+    ResampleWarning,
+    UnavailableError,
+    check_alpha,
+)
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.inference.comparison import (
     Comparison,
@@ -240,6 +248,8 @@ def compare(
         the bootstrap standard errors of that one.
     FitInterrupted
         If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
+    UnavailableError
+        If the data are a scan: its fits are compared side by side, as the page on scans shows.
     DesignError, OptionError, SeparationError, TypeError
         As in `JRE.from_formula` and `JRE.fit`.
 
@@ -274,6 +284,13 @@ def compare(
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
     caller = sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
+    if isinstance(as_scan(data), Scan):
+        raise UnavailableError(
+            "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
+            "seed have the same resamples as well.\n"
+            "Type  etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
+            "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
+        )
     design = design_from_formula(
         formula,
         data,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.rowless import by_rows
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import parameter_limits, parameter_tests
@@ -60,6 +62,8 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         JRE and IPWRA disagree, and the question no test answers.
     """
     check_alpha(alpha)
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("explain()", "Type  res.methods()  for a paragraph in its place. ")
     steps = [
         ("The formula", _formula(record)),
         ("The arms", _arms(record)),

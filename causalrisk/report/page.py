@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import words
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.rowless import by_rows
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.balance_overid import balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
@@ -158,6 +160,8 @@ def report(
             f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
             f'as PDF.\nType  res.report("{page_path}").'
         )
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("the report", "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). ")
     stated = _stated(assumptions or {})
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 
@@ -36,6 +37,24 @@ def test_published_robustness_value():
         r = robustness_value(ratio)
         assert r**2 / (1 - r) == pytest.approx(ratio**2, rel=1e-3)
     assert robustness_value(0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"effect": "ratio", "family": "poisson"}, {"weights": "w", "weight_type": "probability"}]
+)
+def test_e_values_of_a_scan_are_those_in_memory(frame, options):
+    positive = frame.assign(y=np.exp(frame.y / 4), w=1 + np.arange(300) % 3)
+    whole = model(positive, **options).fit().sensitivity()
+    blocks = model(cr.scan([positive[:100], positive[100:]]), **options).fit().sensitivity()
+    assert list(blocks) == ["effect", "ratio", "basis", "E-value", "E-value of limit"]
+    pd.testing.assert_frame_equal(blocks, whole[list(blocks)], rtol=1e-7)
+
+
+def test_the_deviation_of_an_outcome_with_an_offset_goes_by_rows(frame):
+    data = cr.scan([frame.assign(t=1.0 + np.arange(300) % 2, y=np.exp(frame.y / 4))])
+    res = model(data, family="poisson", exposure="t", at_exposure="observed").fit()
+    with pytest.raises(cr.UnavailableError, match=r"type  data=data.collect\(\)"):
+        res.sensitivity()
 
 
 def test_bounds_by_hand(frame):

@@ -18,6 +18,7 @@ from scipy.special import erfc
 from tests.differential.cases import STATED, Case, Data, usual_link
 
 STEP = 1e-30
+ZERO = 1e-13  # of the largest mean: what rounding leaves of none
 ALPHA = 0.7  # of the negative binomial
 Z90 = 1.6448536269514722  # normal quantile of 95%
 Vector = np.ndarray
@@ -495,6 +496,11 @@ class Stack:
 
 
 def on_scale(case: Case, m: Vector) -> Vector:
+    """Arm means on the scale where effects are differences; no events, or nothing but events, have no logarithm."""
+    if case.effect != "difference":
+        m = np.where(np.abs(m) > ZERO * np.abs(m).max(), m, np.nan)
+    if case.effect == "odds_ratio":
+        m = np.where(np.abs(1 - m) > ZERO, m, np.nan)
     return {
         "difference": lambda: m, "ratio": lambda: np.log(m), "percent": lambda: np.log(m),
         "odds_ratio": lambda: np.log(m / (1 - m)),

@@ -176,11 +176,10 @@ def groups(solved: Solved, res: Any) -> Iterator[str]:
     yield apart("effects in groups, z", table["z"], values / se, 1 + np.abs(values / se), ERROR)
     size = len(stack.groups)
     pairs = [(e * size + a, e * size + b) for e in range(case.arms - 1) for a, b in permutations(range(size), 2)]
-    left = np.array([np.eye(len(values))[a] - np.eye(len(values))[b] for a, b in pairs])
     against = silently(res.differences_by, by, data)
-    gaps = reference.reported(case, left @ values)
-    yield apart("differences of groups", against["estimate"], gaps, against["std err"])
-    z = left @ values / np.sqrt(np.diag(left @ cov @ left.T))
+    gaps = np.array([values[a] - values[b] for a, b in pairs])
+    yield apart("differences of groups", against["estimate"], reference.reported(case, gaps), against["std err"])
+    z = gaps / np.sqrt([cov[a, a] - cov[a, b] - cov[b, a] + cov[b, b] for a, b in pairs])
     yield apart("differences of groups, z", against["z"], z, 1 + np.abs(z), ERROR)
     first = np.kron(np.eye(case.arms - 1), np.eye(size)[1:] - np.eye(size)[0])
     gap = first @ values

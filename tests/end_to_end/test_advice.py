@@ -221,6 +221,14 @@ def CLASSIFIED():
     return model(JRE, propensity_score=score, n_folds=2).fit(cov_type="robust", n_replicates=4)
 
 
+NO_EVENTS = res_of(
+    Hajek,
+    data=DATA.assign(ill=DATA.ill * ~((DATA.g == "a") & (DATA.d == 0))),
+    formula="ill ~ 1",
+    propensity="g",
+    family="binomial",
+    effect="ratio",
+)
 BY_G = res_of(formula="y ~ x1 + g")
 FORMULAS = {
     "hash": Formula("c.x1##c.x1", "x1 + I(x1**2)"),
@@ -391,6 +399,12 @@ MODEL = {
     "target type": Case(model, {"target": 3}, {"target": "all"}),
     "target": Case(model, {"target": "treatd"}, {"target": "treated"}),
     "target far": Case(model, {"target": "zzz"}, {"target": "overlap"}, fill={"target=": 'target="overlap"'}),
+    "groups without events": Expression(
+        lambda: NO_EVENTS().equality_test("g"),
+        lambda: NO_EVENTS().differences_by("g"),
+        fill={"...": '"g"'},
+        res=lambda: NO_EVENTS(),
+    ),
     "cate": Expression(lambda: model(target="CATE"), lambda: BY_G().effects_by("g"), res=BY_G, fill={"column": "g"}),
     "trim": Case(model, {"trim": "crumpp"}, {"trim": "crump"}),
     "clip": Case(model, {"clip": "narrow"}, {"clip": (0.01, 0.99)}),
@@ -1720,7 +1734,24 @@ SCANS = {
     "units, file of the data": Expression(
         lambda: written_units("claims.parquet", None), written_units, res=lambda: WRITES
     ),
-    "rows": Case(lambda **o: scanned()(**o).explain(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "rows": Case(lambda **o: scanned()(**o).balance_test(), {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
+    "explain": Expression(lambda: scanned()().explain(), lambda: scanned()().methods(), res=scanned()),
+    "report": Expression(lambda: scanned()().report(), lambda: scanned()().methods(), res=scanned()),
+    "groups": Case(
+        lambda data: scanned()(data=data).effects_by("g") if data is SCAN else scanned()(data=data),
+        {"data": SCAN},
+        {"data": causalrisk.scan([DATA[DATA.g == "a"]])},
+        fill={"scan": "causalrisk.scan", "level": "'a'", "data.blocks()": "causalrisk.scan([data]).blocks()"},
+    ),
+    "compare": Expression(
+        lambda: compare("y ~ x1", SCAN, treat="d"),
+        lambda: causalrisk.etable([of(kind, data=SCAN)(n_boot=9, rng=0) for kind in (IPWRA, AIPW)]),
+        fill={"...": "**GIVEN | {'data': SCAN}", "200": "9"},
+        etable=causalrisk.etable,
+        AIPW=AIPW,
+        GIVEN=GIVEN,
+        SCAN=SCAN,
+    ),
     "rows of groups": Case(
         lambda **o: scanned()(**o).balance(by=DATA.g), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
     ),

@@ -20,7 +20,7 @@ from causalrisk.design.scan.lessons import taught
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments, spans
 from causalrisk.design.scan.reader import ScanReader
-from causalrisk.design.scan.rowless import Rowless
+from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, left_out, supported_columns
 from causalrisk.design.treatment import notes_of_spelling
@@ -136,6 +136,13 @@ class ScannedDesign(Rowless, Design):
         mean, deviation = self.outcome_moments
         within = self.offset_kind is None and self.outcome_limits.min() == 0 and self.outcome_limits.max() == 1
         return within and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9)
+
+    @property
+    def outcome_deviation(self) -> float:
+        """Standard deviation of the outcome under the observation weights; with an offset it goes by rows."""
+        if self.offset_kind is not None:
+            raise by_rows("the standard deviation of an outcome with an offset")
+        return self.outcome_moments[1]
 
     @property
     def block_rows(self) -> int:

@@ -17,11 +17,11 @@ def unit_level() -> UnavailableError:
     )
 
 
-def by_rows(what: str = "that") -> UnavailableError:
-    """Make the error of what goes by rows that were not kept."""
+def by_rows(what: str = "that", instead: str = "") -> UnavailableError:
+    """Make the error of what goes by rows that were not kept; it may say what else to type."""
     return UnavailableError(
         f"{what} goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
-        "If they fit into memory, make the model anew: type  data=data.collect()."
+        f"{instead}If they fit into memory, make the model anew: type  data=data.collect()."
     )
 
 

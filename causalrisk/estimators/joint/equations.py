@@ -170,17 +170,22 @@ class JointEquations:
         Of the loss for alpha sigma_0^2 = 1.
     variance : ndarray, shape (r, K p + 1)
         Of V.
+    loss_gradient : ndarray, shape (K p,)
+        Gradient of that loss. Where an outcome contradicts a mean near the end of its range, the equations do not keep
+        its digits: their h are the scores divided by the roots of weights near zero.
     """
 
     forms: Array
     loss: Array
     variance: Array
+    loss_gradient: Array
 
     def moved(self, step: Array) -> JointEquations:
         """Return those of linear models about theta moved by a step, shape (K, p)."""
-        forms = self.forms.copy()
+        forms, slopes = self.forms.copy(), self.loss[:, :-1]
         forms[..., -1] += np.einsum("abp,ap->ab", forms[..., :-1], step)
-        return JointEquations(forms, _moved(self.loss, step), _moved(self.variance, step))
+        gradient = self.loss_gradient + slopes.T @ (slopes @ step.ravel())
+        return JointEquations(forms, _moved(self.loss, step), _moved(self.variance, step), gradient)
 
     def net_biases(self, criterion: JointCriterion) -> tuple[Array, Array]:
         """Equations of the contrasts of the biases, at the fitted score (C, K p + 1), and under replicates (C B, .)."""
@@ -199,11 +204,6 @@ class JointEquations:
         if criterion.full_risk:
             parts.append(self.variance)
         return np.concatenate([*parts, np.sqrt(criterion.alpha_sigma2) * self.loss])
-
-    @property
-    def loss_gradient(self) -> Array:
-        """Gradient of the losses for alpha sigma_0^2 = 1, shape (K p,)."""
-        return -self.loss[:, :-1].T @ self.loss[:, -1]
 
     @property
     def variance_gradient(self) -> Array:
@@ -251,10 +251,14 @@ class Expanded:
 
 @dataclass(frozen=True)
 class _FirstSums:
-    """What the first pass leaves: forms of the biases, factors of the loss and of the part `own_sd` of V, levels."""
+    """What the first pass leaves: forms of the biases, factors of the loss and of the part `own_sd` of V, levels.
+
+    The scores are minus the gradient of the loss, shape (K, p).
+    """
 
     forms: Array
     loss: tuple[Triangle, ...]
+    scores: Array
     own: tuple[Triangle, ...]
     levels: LevelSums
 
@@ -277,7 +281,8 @@ def expand_about(
     else:
         first, second = add_up(over(partial(_both_sums, theta, criterion, centres)))
     variance = [*(triangle.factor for triangle in second.variance), *_placed(first.own, theta)]
-    equations = JointEquations(first.forms, np.concatenate(_placed(first.loss, theta)), np.concatenate(variance))
+    loss = np.concatenate(_placed(first.loss, theta))
+    equations = JointEquations(first.forms, loss, np.concatenate(variance), -first.scores.ravel())
     return Expanded(theta, equations, first.levels, second.psi)
 
 
@@ -305,6 +310,7 @@ def _first_sums(theta: Array, criterion: JointCriterion, block: JointRows) -> _F
     return _FirstSums(
         forms=np.concatenate(forms, axis=1)[:, :, 0],
         loss=_fit_factors(sample, trained * expected, trained * score),
+        scores=np.stack([(trained * score)[rows, 0] @ sample.X.columns[rows] for rows in sample.slices]),
         own=_fit_factors(sample, spread * own_deriv, spread * at.residual),
         levels=_levels(sample, at, resampled),
     )

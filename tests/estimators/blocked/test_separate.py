@@ -188,7 +188,7 @@ def test_rows_that_would_fit_into_memory_are_said_to(births, monkeypatch, easy):
     assert told == [False, easy == 1e9]
 
 
-@pytest.mark.parametrize("name", ["table_one", "balance_test", "explain", "trim_curve", "predict"])
+@pytest.mark.parametrize("name", ["table_one", "balance_test", "trim_curve", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
@@ -196,12 +196,30 @@ def test_results_that_need_rows_say_so(births, name):
         getattr(res, name)()
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("explain", ()), ("report", ()), ("effects_by", ("dose",)), ("equality_test", ("dose",))]
+)
+def test_results_that_need_rows_say_what_there_is(births, name, arguments):
+    res = IPWRA.from_formula(F, scan([births[:800]]), treat="mbsmoke").fit()
+    with pytest.raises(UnavailableError, match=r"Type  .*type  data=data.collect\(\)"):
+        getattr(res, name)(*arguments)
+
+
+def test_fits_to_a_scan_under_one_seed_have_the_same_resamples(births):
+    """Weighted means are outcome models of a constant, resample by resample, if the weights are."""
+    data = scan([births[:500], births[500:800]])
+    one = causalrisk.OutcomeRegression.from_formula("bweight ~ 1", data, treat="mbsmoke").fit(n_boot=20, rng=3)
+    other = causalrisk.Hajek.from_formula("bweight ~ 1", data, treat="mbsmoke", propensity="1").fit(n_boot=20, rng=3)
+    np.testing.assert_allclose(one.boot_params, other.boot_params, rtol=1e-9)
+    assert one.boot_params["ATE"].std() > 1
+
+
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
     with pytest.raises(OptionError, match="trim= with a target frame"):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
-    with pytest.raises(TypeError, match=r"data=data.collect\(\)"):
+    with pytest.raises(UnavailableError, match=r"Type  etable\(\[.*data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
         IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
