@@ -403,14 +403,14 @@ def equality_test(
         return _untested(found, none, "have no effect on this scale", len(left))
     statistic, df, impossible = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
     if impossible:
-        exact = (rounded_se(effects.values, effects.se) == 0).any(axis=0)
+        exact = np.any(rounded_se(effects.values, effects.se) == 0, axis=0)
         return _untested(found, exact, "have effects without sampling error, which differ", len(left))
     return chi_squared(statistic, df)
 
 
 def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -> Any:
     """Warn that there is no test, and of which groups; return NaN."""
-    names = "; ".join(", ".join(_as_tuple(name)) for name, of in zip(found.names, which, strict=True) if of)
+    names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in np.flatnonzero(which))
     by = ", ".join(found.levels)
     warn_user(
         f"equality_test has no answer (NaN): of {by} the groups  {names}  {what}.\n"

@@ -47,6 +47,12 @@ def test_crossed_cases_agree_with_the_reference_and_with_themselves(part):
     agree("crossed", range(part, CROSSED, PARTS))
 
 
+@pytest.mark.parametrize("seed", [7001293, 7001532, 7001842])
+def test_crossed_cases_that_were_settled_agree(seed):
+    """A group without events has no ratio; an arm foretold to the last digit; groups that share few coefficients."""
+    assert check(cases.draw_crossed(seed)).kind == "agreed"
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_scans_agree_with_memory(part):
     agree("scan", range(part, SCANS, PARTS))
