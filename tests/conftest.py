@@ -88,10 +88,34 @@ def simulate(n=400, p=3, seed=0, strength=0.8):
 
 RHS = "x1 + x2 + x3"
 
+# What `pytest -m quick` leaves out besides examples of pages and docstrings, by how the paths begin: words, and what
+# takes long.
+WORDS = (
+    "tests/cli", "tests/hle", "tests/report", "tests/design/formulas/test_dialects.py",
+    "tests/end_to_end/test_advice.py",
+    "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py", "tests/end_to_end/test_evidence.py",
+    "tests/end_to_end/test_faults", "tests/end_to_end/test_habits.py", "tests/models/test_keywords.py",
+    "tests/models/test_versions.py", "tests/test_lessons.py",
+)  # fmt: skip
+LONG = (
+    "tests/differential", "tests/interruptions", "tests/simulation", "tests/end_to_end/test_studies.py",
+    "tests/inference/test_intervals.py", "tests/numerics/test_interruptions.py", "tests/numerics/test_parallel.py",
+    "tests/numerics/test_workers.py", "tests/test_package.py",
+)  # fmt: skip
 
+
+# Scripts have no examples, and `test_package.py` imports them.
+collect_ignore = [str(path) for path in Path(__file__).parent.rglob("*.py") if not path.name.startswith("test_")]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things."""
     mark = pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
+    left_out = tuple(str(REFERENCE.parents[1] / name) for name in WORDS + LONG)
     for item in items:
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(mark)
+        slow = isinstance(item, pytest.DoctestItem) or item.get_closest_marker("slow")
+        if not slow and not str(item.path).startswith(left_out):
+            item.add_marker(pytest.mark.quick)

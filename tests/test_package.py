@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.models.model import MODELS
+from tests.conftest import LONG, WORDS
 from tests.test_architecture import OPTIONAL, REQUIRED
 
 USE = """
@@ -73,6 +76,18 @@ def test_every_module_can_be_imported_by_its_dotted_name():
     modules.remove("causalrisk.__main__")  # which runs the command line
     code = "\n".join(f"import {name} as found; assert found.__name__ == {name!r}, found" for name in modules)
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scripts_beside_the_tests_can_be_imported():
+    """Benchmarks, studies and machines are run by hand, so nothing else would say that a name of theirs has moved."""
+    tests = Path(__file__).parent
+    for path in tests.rglob("*.py"):
+        if not path.name.startswith(("test_", "__init__")):
+            importlib.import_module(".".join(path.relative_to(tests.parent).with_suffix("").parts))
+
+
+def test_what_the_quick_tests_leave_out_exists():
+    assert [name for name in WORDS + LONG if not list(Path(__file__).parents[1].glob(f"{name}*"))] == []
 
 
 def test_private_names_have_no_advice():
