@@ -138,6 +138,11 @@ class ScannedDesign(Rowless, Design):
         return within and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-9)
 
     @property
+    def n_read(self) -> int:
+        """Rows of the data, those counted that are not in the sample."""
+        return self._known_coder().read
+
+    @property
     def block_rows(self) -> int:
         """Rows of a block at the most."""
         return self._known_coder().reader.scan.block_rows

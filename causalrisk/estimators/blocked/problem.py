@@ -18,11 +18,13 @@ from causalrisk.design.scan.piece import Place
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.prepare import make_model
+from causalrisk.estimators.resampling import unit_resampler
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import Resampler, Units
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel, membership_of
@@ -79,13 +81,12 @@ class Block:
         """Whether the rows are of a target frame."""
         return self.sample.n_frame > 0
 
-    @property
-    def units(self) -> NDArray[np.intp]:
-        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it.
-
-        The rows of a target frame are numbered by themselves, and drawn one by one.
-        """
-        return self.position if self.cluster is None or self.of_frame else self.cluster
+    def units(self, kind: str) -> Units:
+        """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
+        if self.of_frame:
+            return Units(self.position, self.sample.s)
+        number = self.position if self.cluster is None else self.cluster
+        return Units(number, self.sample.s, self.sample.arm if kind == "stratified" else None)
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,14 @@ class Problem:
         """Whether there are importance weights to fit."""
         return self.spec.uses_propensity or isinstance(self.target, TiltTarget)
 
-    def resampler(self, kind: str, seed: np.random.SeedSequence) -> KeyedResampler:
+    def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
-        one_by_one = self.design.weight_type == "frequency" and self.design.cluster_name is None
-        return KeyedResampler(kind, seed, one_by_one)
+        n = self.design.n_read  # the positions of blocks are those in all data
+        return unit_resampler(self.design, kind, seed, n, functools.partial(self._chunk_sums, kind, n))
+
+    def _chunk_sums(self, kind: str, n: int) -> Array:
+        function = functools.partial(_chunk_sums, kind, self.design.weight_type == "frequency", n, self.n_arms)
+        return add_up(self.design.over(function, self.workers, self.passes))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks.
@@ -252,3 +257,8 @@ class Problem:
 
 def _of_coded(problem: Problem, function: Callable[[Block], T], block: CodedBlock) -> T:
     return function(problem.block(block))
+
+
+def _chunk_sums(kind: str, weighted: bool, n: int, n_arms: int, block: CodedBlock) -> Array:
+    units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
+    return units.chunk_sums(weighted, n, n_arms)
