@@ -66,11 +66,12 @@ class SampleResampler:
 
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
         """Draw as `perturb` does, in groups of `at_once` columns."""
-        how = {"block": block, "width": width, "spread": spread, "at_once": at_once}
-        drawn = self.resampler.perturbations(REPLICATE_STREAM, units=self.units, **how)
+        drawn = self.resampler.perturbations(REPLICATE_STREAM, block, width, self.units, spread=spread, at_once=at_once)
         if self.frame is None:
             return drawn
-        of_frame = self.frame.perturbations(REPLICATE_STREAM + FRAME_STREAM, units=self._frame_units, **how)
+        of_frame = self.frame.perturbations(
+            REPLICATE_STREAM + FRAME_STREAM, block, width, self._frame_units, spread=spread, at_once=at_once
+        )
         return map(np.concatenate, zip(of_frame, drawn, strict=True))
 
     def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:

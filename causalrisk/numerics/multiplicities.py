@@ -25,7 +25,7 @@ CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
-Split: TypeAlias = Callable[[np.random.Generator, Array, Array], Array]
+Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
 
 def check_rng(rng: Any) -> None:
@@ -291,8 +291,8 @@ class _Chunk:
     ----------
     rows : ndarray of int, shape (r,)
         Positions of the rows that have units in it.
-    within : ndarray of int, shape (r,)
-        Which unit of the chunk each has.
+    within : ndarray of int, shape (r,), or slice
+        Which unit of the chunk each has; a slice for each its own, one after the other.
     sizes : ndarray, shape (u,)
         How many equal units stand for each.
     totals : ndarray, shape (width,)
@@ -302,7 +302,7 @@ class _Chunk:
     """
 
     rows: NDArray[np.intp]
-    within: NDArray[np.intp]
+    within: NDArray[np.intp] | slice
     sizes: Array
     totals: Array
     rng: np.random.Generator
@@ -341,9 +341,9 @@ class _Tree:
                 children = sizes[place][first]
                 if not np.isclose(children.sum(), count, rtol=1e-9):
                     raise ValueError(f"{children.sum():g} of {count:g} units of a chunk; expected all of them")
-            every = len(own) == len(children) and within[-1] == len(own) - 1  # in their order, as numbers ascend
-            place_in = slice(None) if every else within
-            yield _Chunk(rows[place], place_in, children, totals, self.generator(0, int(chunk)))
+            every = len(own) == len(children) and within[-1] == len(own) - 1
+            units = slice(None) if every else within
+            yield _Chunk(rows[place], units, children, totals, self.generator(0, int(chunk)))
 
     def _totals(self, level: int, groups: NDArray[np.intp]) -> Array:
         """Units drawn from some groups of a level, whose numbers ascend, shape (width, groups)."""
@@ -359,13 +359,13 @@ class _Tree:
 
 
 def _groups(number: NDArray[np.intp], size: int) -> tuple[NDArray[np.intp], list[slice]]:
-    """Groups of so many numbers that some ascending numbers are in, and which of them are in each."""
+    """Find the groups, of so many numbers each, of some ascending numbers; and which of them are in each."""
     group = number // size
     edges = np.flatnonzero(np.diff(group, prepend=-1))
     return group[edges], [slice(a, b) for a, b in itertools.pairwise([*edges.tolist(), len(number)])]
 
 
-def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
+def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
     """Split totals as draws with replacement do, shape (width, u)."""
     width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
     if whole <= FEW * count:  # each draw by itself

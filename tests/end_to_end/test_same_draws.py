@@ -1,4 +1,4 @@
-"""A scan and a fit in memory have the same resamples and replicates, and the same errors from them, but for rounding."""
+"""A scan and a fit in memory have the same resamples and replicates, and so the same errors but for rounding."""
 
 from __future__ import annotations
 
