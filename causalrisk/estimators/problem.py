@@ -22,12 +22,14 @@ from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.design.scan.piece import Place, by_place
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
+from causalrisk.estimators.resampling import unit_resampler
 from causalrisk.estimators.sample import PART, BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import LEVEL_TOLERANCE, LINEAR, Level, level_at, outcome_level
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import Resampler, Units
 from causalrisk.propensity.classifier import ClassifierModel
 from causalrisk.propensity.models import (
     BinaryModel,
@@ -111,13 +113,12 @@ class Block:
         """Whether the rows of a scan are of a target frame."""
         return self.sample.n_frame > 0
 
-    @property
-    def units(self) -> NDArray[np.intp]:
-        """Number of what each row is drawn with, its cluster or itself, as `KeyedResampler` takes it.
-
-        The rows of a target frame are numbered by themselves, and drawn one by one.
-        """
-        return self.position if self.cluster is None or self.of_frame else self.cluster
+    def units(self, kind: str) -> Units:
+        """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
+        if self.of_frame:
+            return Units(self.position, self.sample.s)
+        number = self.position if self.cluster is None else self.cluster
+        return Units(number, self.sample.s, self.sample.arm if kind == "stratified" else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +133,14 @@ class Problem(ABC):
         The target population.
     family : OutcomeFamily
         Family of the outcome models.
+    n_frame : int, default 0
+        Rows of a target frame.
     """
 
     spec: Specification
     target: Target
     family: OutcomeFamily
+    n_frame: int = 0
     in_memory: ClassVar[bool]
 
     @property
@@ -256,8 +260,6 @@ class ScannedProblem(Problem):
         Shows how far each pass is.
     frame : TargetRows, optional
         Rows of a target frame; they are worked on here, and do not travel.
-    n_frame : int, default 0
-        How many.
     """
 
     design: ScannedDesign
@@ -265,7 +267,6 @@ class ScannedProblem(Problem):
     workers: int = 1
     passes: PassCounter | None = None
     frame: TargetRows | None = None
-    n_frame: int = 0
     in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -308,10 +309,15 @@ class ScannedProblem(Problem):
             return Level(0.0, np.zeros(len(direction)))
         return level_at(*self.design.outcome_moments, direction)
 
-    def resampler(self, kind: str, seed: np.random.SeedSequence) -> KeyedResampler:
+    def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
-        one_by_one = self.design.weight_type == "frequency" and self.design.cluster_name is None
-        return KeyedResampler(kind, seed, one_by_one)
+        return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunk_sums, kind))
+
+    def _chunk_sums(self, kind: str) -> Array:
+        of_block = functools.partial(
+            _chunk_sums, kind, self.design.weight_type == "frequency", self.design.n, self.n_arms
+        )
+        return add_up(self.design.over(of_block, self.workers, self.passes))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`; the rows of a target frame come first."""
@@ -405,6 +411,11 @@ class ScannedProblem(Problem):
 
 def _of_coded(problem: ScannedProblem, function: Callable[[Block], T], block: CodedBlock) -> T:
     return function(problem.block(block))
+
+
+def _chunk_sums(kind: str, weighted: bool, n: int, n_arms: int, block: CodedBlock) -> Array:
+    units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
+    return units.chunk_sums(weighted, n, n_arms)
 
 
 def weighs(spec: Specification, target: Target) -> bool:

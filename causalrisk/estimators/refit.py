@@ -32,9 +32,8 @@ from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array, row_blocks
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler
 from causalrisk.numerics.newton import (
     LARGEST_STEP,
     LikelihoodSums,
@@ -56,21 +55,18 @@ class Resamples:
 
     Parameters
     ----------
-    resampler : KeyedResampler
+    resampler : Resampler
         Draws multiplicities.
     n_boot : int
         How many resamples there are.
-    factor : ndarray, shape (K, n_boot), optional
-        What the multiplicities of each arm are multiplied by.
     spread : float, optional
         Of propensity replicates in the place of resamples: how much their fractional weights vary.
     some : slice, optional
         Some of the groups, where not all are worked on in a pass.
     """
 
-    resampler: KeyedResampler
+    resampler: Resampler
     n_boot: int
-    factor: Array | None = None
     spread: float | None = None
     some: slice | None = None
 
@@ -83,15 +79,12 @@ class Resamples:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
         resampler, shift = self.resampler, 0
         if block.of_frame:
-            resampler, shift = KeyedResampler(frame_kind(resampler.kind), resampler.seed), FRAME_STREAM
-        width, units, weights = group.stop - group.start, block.units, block.sample.s
-        number = group.start // WIDTH
+            kind, seed, shift = frame_kind(resampler.kind), resampler.seed, FRAME_STREAM
+            resampler = Resampler.of(kind, seed, block.problem.n_frame)
+        width, number, units = group.stop - group.start, group.start // WIDTH, block.units(resampler.kind)
         if self.spread is not None:
-            return resampler.perturb(
-                REPLICATE_STREAM + shift, number, width, spread=self.spread, units=units, weights=weights
-            )
-        drawn = resampler.draw(RESAMPLE_STREAM + shift, number, width=width, units=units, weights=weights)
-        return drawn if self.factor is None or block.of_frame else drawn * self.factor[block.sample.arm, group]
+            return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)
+        return resampler.draw(RESAMPLE_STREAM + shift, number, width, units)
 
 
 @dataclass(frozen=True)
@@ -512,7 +505,7 @@ def largest(parts: Iterable[Array]) -> Array:
 # --- the stages of a refit, each a pass --------------------------------------------------------------------------
 
 
-def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: KeyedResampler, n_boot: int) -> Refits:
+def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: Resampler, n_boot: int) -> Refits:
     """Estimate again under resamples of a scan, all at once.
 
     Parameters
@@ -523,7 +516,7 @@ def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: 
         The full-sample estimate.
     gamma : ndarray, shape (Q,)
         Its propensity coefficients.
-    resampler : KeyedResampler
+    resampler : Resampler
         Draws the resamples.
     n_boot : int
         How many.
@@ -534,8 +527,6 @@ def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: 
         Estimates and failures.
     """
     passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
-    if resampler.kind == "stratified":
-        passes = _with_arms_as_they_are(passes)
     return refit_passes(passes, gamma)
 
 
@@ -674,13 +665,6 @@ def _widest_row(block: Block) -> float:
     return float(np.abs(block.sample.Z.columns).sum(axis=1).max(initial=0))
 
 
-def _with_arms_as_they_are(passes: ScannedPasses) -> ScannedPasses:
-    """Scale the multiplicities so that each arm is as large as it is; a pass."""
-    drawn = np.concatenate(passes.over(functools.partial(_unit_totals, passes.resamples.resampler.one_by_one)), axis=1)
-    factor = passes.problem.design.counts[:, None] / np.where(drawn > 0, drawn, 1.0)
-    return dataclasses.replace(passes, resamples=dataclasses.replace(passes.resamples, factor=factor))
-
-
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
     """Fit the propensity model, and the membership model of a target frame, under every resample, as `_fit_model`."""
     if not isinstance(passes.problem, ScannedProblem):
@@ -775,12 +759,6 @@ def _beside(parts: list[LikelihoodSums]) -> LikelihoodSums:
 def _of_sample(rows: RefitRows, counts: Array) -> Array:
     """Multiplicities, zero in the rows of a target frame."""
     return counts * rows.sample.observed[:, None] if rows.sample.n_frame else counts
-
-
-def _unit_totals(frequency: bool, rows: RefitRows, counts: Array, group: slice) -> Array:
-    """Sum over the rows of each arm how often each is drawn, shape (K, w)."""
-    drawn = _of_sample(rows, counts if frequency else counts / rows.sample.s[:, None])
-    return np.stack([drawn[members].sum(axis=0) for members in rows.sample.slices])
 
 
 @dataclass(frozen=True)

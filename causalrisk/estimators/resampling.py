@@ -15,7 +15,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, given_multiplicities
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, Units, given_multiplicities
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -31,50 +31,59 @@ def frame_kind(kind: str) -> str:
 
 @dataclass(frozen=True)
 class SampleResampler:
-    """The random part of a fit.
+    """The random part of a fit; multiplicities are of rows in the order of the sample.
 
     Parameters
     ----------
     resampler : Resampler
-        Draws multiplicities, rows in the order of the design.
+        Draws the rows of the design.
     frame : Resampler or None
-        Draws those of the rows of a target frame, which are a sample of their own.
+        Draws those of a target frame, which are a sample of their own.
+    units : Units
+        The rows of the design.
     sample : Sample
         Whose rows are drawn.
+    frequency : bool
+        Whether weights count repeated rows.
     """
 
     resampler: Resampler
     frame: Resampler | None
+    units: Units
     sample: Sample
+    frequency: bool
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Multiplicities of a block, rows in the order of the sample."""
-        drawn = self.resampler.draw(stream, block, width)
-        return self._with_frame(drawn, lambda frame: frame.draw(stream + FRAME_STREAM, block, width))
+        """Multiplicities of a block."""
+        drawn = self.resampler.draw(stream, block, width, self.units)
+        if self.frame is None:
+            return drawn
+        return np.concatenate([self.frame.draw(stream + FRAME_STREAM, block, width, self._frame_units), drawn])
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Fractional weights of a block of propensity replicates, rows in the order of the sample."""
-        return np.hstack(list(self.perturbations(block, width, spread, at_once=width)))
+        """Fractional weights of a block of propensity replicates."""
+        return next(self.perturbations(block, width, spread, at_once=width))
 
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
         """Draw as `perturb` does, in groups of `at_once` columns."""
-        streams = {REPLICATE_STREAM: self.resampler, REPLICATE_STREAM + FRAME_STREAM: self.frame}
-        drawn = [
-            each.perturbations(stream, block, width, spread=spread, at_once=at_once)
-            for stream, each in streams.items()
-            if each is not None
-        ]
-        for _ in range(0, width, at_once):
-            yield self.sample.arrange(next(drawn[0]) if len(drawn) == 1 else np.concatenate([*map(next, drawn)]))
+        drawn = self.resampler.perturbations(REPLICATE_STREAM, block, width, self.units, spread=spread, at_once=at_once)
+        if self.frame is None:
+            return drawn
+        of_frame = self.frame.perturbations(
+            REPLICATE_STREAM + FRAME_STREAM, block, width, self._frame_units, spread=spread, at_once=at_once
+        )
+        return map(np.concatenate, zip(of_frame, drawn, strict=True))
 
     def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
-        """Fractional weights of the replicates of a resample, rows in the order of the sample."""
-        drawn = self.resampler.perturb_within(self.sample.restore(counts), number, width, spread)
-        of_frame = counts[: self.sample.n_frame]
-        return self._with_frame(
-            drawn,
-            lambda frame: frame.perturb_within(of_frame, number=number, width=width, spread=spread, shift=FRAME_STREAM),
+        """Fractional weights of the replicates of a resample."""
+        n_frame = self.sample.n_frame
+        drawn = self.resampler.perturb_within(counts[n_frame:], number, width, self.units, spread=spread)
+        if self.frame is None:
+            return drawn
+        of_frame = self.frame.perturb_within(
+            counts[:n_frame], number, width, self._frame_units, spread=spread, shift=FRAME_STREAM
         )
+        return np.concatenate([of_frame, drawn])
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
@@ -82,25 +91,49 @@ class SampleResampler:
         They are multiplied by observation weights that do not count rows; a target frame stays as it is.
         """
         multiplicities = given_multiplicities(option, values, len(self.sample.order))
-        scale = np.ones(self.sample.n) if self.resampler.frequency else self.sample.s
+        scale = np.ones(self.sample.n) if self.frequency else self.sample.s
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
-    def _with_frame(self, drawn: Array, draw: Callable[[Resampler], Array]) -> Array:
-        parts = [drawn] if self.frame is None else [drawn, draw(self.frame)]
-        return self.sample.arrange(drawn if len(parts) == 1 else np.concatenate(parts))
+    @property
+    def _frame_units(self) -> Units:
+        return Units(np.arange(self.sample.n_frame), np.ones(self.sample.n_frame))
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
-    groups = design.arm if kind == "stratified" else design.cluster
-    frequency = design.weight_type == "frequency"
-    frame = None
-    if sample.n_frame:
-        frame = Resampler(frame_kind(kind), seed, np.ones(sample.n_frame))
-    return SampleResampler(
-        Resampler(kind=kind, seed=seed, weights=design.weights, frequency=frequency, groups=groups), frame, sample
-    )
+    own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
+    number = sample.order if design.cluster is None else design.cluster[sample.order]
+    strata = sample.arm[own] if kind == "stratified" else None
+    units = Units(number, sample.s[own], strata)
+    sums = functools.partial(units.chunk_sums, frequency, design.n, design.n_arms)
+    resampler = unit_resampler(design, kind, seed, design.n, sums)
+    frame = Resampler.of(frame_kind(kind), seed, sample.n_frame) if sample.n_frame else None
+    return SampleResampler(resampler, frame, units, sample, frequency)
+
+
+def unit_resampler(
+    design: Design, kind: str, seed: np.random.SeedSequence, n: int, chunk_sums: Callable[[], Array]
+) -> Resampler:
+    """Make the resampler of the n rows of a design, or of its clusters.
+
+    Parameters
+    ----------
+    design : Design
+        The rows, here or elsewhere.
+    kind, seed
+        As in `Resampler`.
+    n : int
+        How many rows are numbered.
+    chunk_sums : callable
+        What `Units.chunk_sums` makes of all rows; called where rows are drawn one by one or within their arms.
+    """
+    one_by_one = design.weight_type == "frequency"
+    if design.n_clusters:
+        return Resampler.of(kind, seed, design.n_clusters)
+    if one_by_one or kind == "stratified":
+        return Resampler(kind, seed, chunk_sums(), one_by_one)
+    return Resampler.of(kind, seed, n)
 
 
 def fit_replicates(

@@ -398,7 +398,7 @@ def equality_test(
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     values = scale.contrast(effects.values.ravel())
     left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
-    none = ~np.isfinite(values.reshape(effects.values.shape)).all(axis=0)
+    none = np.asarray(~np.isfinite(values.reshape(effects.values.shape)).all(axis=0))
     if none.any():
         return _untested(found, none, "have no effect on this scale", len(left))
     statistic, df, impossible = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)

@@ -1,11 +1,18 @@
-"""Resampling as multiplicity weights, drawn in blocks of fixed width from spawned generators."""
+"""How often rows count in resamples: for each row a function of the seed, its number and that of the resample.
+
+Rows may come all together or block by block, in any order, and be drawn by any worker.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +20,12 @@ from numpy.typing import NDArray
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
 
-DRAWN = 2**20  # units that are drawn at a time, of some resamples or of one
-WIDTH = 32  # resamples per block: part of the definition of the random stream, so never a tuning option
+WIDTH = 32  # resamples per block: like the next three part of the definition of the random stream, so never an option
+CHUNK = 1024  # units that one generator draws
+FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
+FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
+Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
 
 def check_rng(rng: Any) -> None:
@@ -71,15 +81,55 @@ def seed_text(seed: np.random.SeedSequence) -> str:
     return f"SeedSequence({entropy!r}{key})"
 
 
-def stream_generator(seed: np.random.SeedSequence, stream: int, block: int) -> np.random.Generator:
-    """Return the generator of a block of a random stream."""
-    key = (*seed.spawn_key, stream, block)
-    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
+def stream_generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
+    """Return the generator of a part of a random stream: `key` is the number of the stream and those of the part."""
+    return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *key)))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Rows, all or some, as they are drawn.
+
+    Parameters
+    ----------
+    number : ndarray of int, shape (n,)
+        Number of the unit of each row: its running number among all rows, or its cluster.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    strata : ndarray of int, shape (n,), optional
+        The stratum that each row is drawn within.
+    """
+
+    number: NDArray[np.intp]
+    weights: Array
+    strata: NDArray[np.intp] | None = None
+
+    @cached_property
+    def weighted(self) -> bool:
+        """Whether a weight is not one."""
+        return bool((self.weights != 1).any())
+
+    @cached_property
+    def by_stratum(self) -> list[tuple[int, NDArray[np.intp]]]:
+        """Strata, and positions of their rows in the order of the units."""
+        if self.strata is None:
+            return [(0, np.argsort(self.number, kind="stable"))]
+        order = np.lexsort((self.number, self.strata))
+        edges = np.flatnonzero(np.diff(self.strata[order], prepend=-1))
+        return [(int(self.strata[rows[0]]), rows) for rows in np.split(order, edges[1:]) if len(rows)]
+
+    def chunk_sums(self, weighted: bool, n: int, n_strata: int) -> Array:
+        """Count these rows, of n that are units of their own, or sum their weights, shape (strata, chunks)."""
+        chunks, strata, place = -(-n // CHUNK), 1, self.number // CHUNK
+        if self.strata is not None:
+            strata, place = n_strata, place + chunks * self.strata
+        sums = np.bincount(place, weights=self.weights if weighted else None, minlength=strata * chunks)
+        return sums.astype(float).reshape(strata, chunks)
 
 
 @dataclass(frozen=True)
 class Resampler:
-    """Draws multiplicities for blocks of resamples of the rows of a design.
+    """Draws multiplicities of rows, all or some, for blocks of resamples.
 
     Parameters
     ----------
@@ -87,50 +137,71 @@ class Resampler:
         How rows are drawn.
     seed : SeedSequence
         Root of the random streams.
-    weights : ndarray, shape (n,)
-        Observation weights.
-    frequency : bool
-        Whether a weight counts repeated rows, which are then drawn one by one; otherwise weights are carried along.
-    groups : ndarray of int, shape (n,), or None
-        Arm codes for "stratified"; else the codes of clusters, which are drawn whole, and None without any.
+    sums : ndarray, shape (strata, chunks)
+        Units in each chunk of `CHUNK` numbers, by stratum, of which there are several for "stratified" only. Where rows
+        are drawn one by one the sum of their weights.
+    one_by_one : bool, default False
+        Whether each of the equal rows that a frequency weight counts is a unit. Otherwise weights are carried along, as
+        always with clusters, which are drawn whole.
+
+    Notes
+    -----
+    A resample is multinomial: as many units are drawn, with replacement, as there are. Their number is split among
+    groups of chunks, that of a group among its chunks, and that of a chunk among its units, each by a generator keyed
+    by seed, stream, block of `WIDTH` resamples, stratum, level and number of what is split. Whoever has some of the
+    rows thus draws their chunks, and the few groups that these are in, and finds what all rows together have.
+
+    Fractional weights are gamma variables over their mean. Sums of some of these split the total as they do the sums,
+    independently, so that the same tree draws them.
+
+    Rows within strata, and rows that are drawn one by one, have to come with all rows of their chunk.
     """
 
     kind: str
     seed: np.random.SeedSequence
-    weights: Array
-    frequency: bool = False
-    groups: NDArray[np.intp] | None = None
+    sums: Array
+    one_by_one: bool = False
 
-    @property
-    def _one_by_one(self) -> bool:
-        """Whether each of the equal rows that a row stands for is drawn by itself; those of a cluster come together."""
-        return self.frequency and self._clusters is None
+    @classmethod
+    def of(cls, kind: str, seed: np.random.SeedSequence, n: int) -> Resampler:
+        """Make that of n rows or clusters, each a unit, in one stratum."""
+        return cls(kind, seed, np.diff(np.r_[0:n:CHUNK, n]).astype(float)[None])
 
-    @property
-    def _clusters(self) -> NDArray[np.intp] | None:
-        """Codes of the clusters, shape (n,)."""
-        return None if self.kind == "stratified" else self.groups
-
-    def generator(self, stream: int, block: int) -> np.random.Generator:
-        """Return the generator of a block of a stream."""
-        return stream_generator(self.seed, stream, block)
-
-    def draw(self, stream: int, block: int, width: int) -> Array:
-        """Multiplicities times observation weights, shape (n, width), rows in the order of the design."""
-        start = self.weights if self._one_by_one else np.ones(len(self.weights))
-        return self._carried(self._multiplicities(start, self.generator(stream, block), width))
-
-    def perturb(self, stream: int, block: int, width: int, spread: float) -> Array:
-        """Fractional random weights times observation weights, shape (n, width), rows in the order of the design.
+    def draw(self, stream: int, block: int, width: int, units: Units) -> Array:
+        """Draw multiplicities.
 
         Parameters
         ----------
         stream, block : int
-            Which generator.
+            The random stream, and which resamples of it: those from block times `WIDTH` on.
         width : int
-            How many to draw.
+            How many, at most `WIDTH`; fewer are the first of more.
+        units : Units
+            The rows.
+
+        Returns
+        -------
+        ndarray, shape (n, width)
+            Multiplicities times observation weights.
+        """
+        if self.kind == "bayesian":
+            return self.perturb(stream, block, width, units, spread=1.0)
+        return next(self._columns(_multinomial, (stream, block), width, units, at_once=width))
+
+    def perturb(self, stream: int, block: int, width: int, units: Units, *, spread: float) -> Array:
+        """Draw fractional random weights.
+
+        Parameters
+        ----------
+        stream, block, width, units
+            As in `draw`.
         spread : float
             Standard deviation of the weight of a unit, relative to its mean; 1 is that of the bootstrap.
+
+        Returns
+        -------
+        ndarray, shape (n, width)
+            Fractional weights times observation weights.
 
         Notes
         -----
@@ -142,15 +213,17 @@ class Resampler:
         .. [1] Xu, L., Gotwalt, C., Hong, Y., King, C. B. and Meeker, W. Q. (2020). Applications of the
            fractional-random-weight bootstrap. The American Statistician 74, 345-358.
         """
-        return np.hstack(list(self.perturbations(stream, block, width, spread=spread, at_once=width)))
+        return next(self.perturbations(stream, block, width, units, spread=spread, at_once=width))
 
-    def perturbations(self, stream: int, block: int, width: int, *, spread: float, at_once: int) -> Iterator[Array]:
+    def perturbations(
+        self, stream: int, block: int, width: int, units: Units, *, spread: float, at_once: int
+    ) -> Iterator[Array]:
         """Draw as `perturb` does, in groups of `at_once` columns, which are the same whatever it is."""
-        start, rng = self.weights if self._one_by_one else np.ones(len(self.weights)), self.generator(stream, block)
-        for first in range(0, width, at_once):
-            yield self._carried(self._fractional(start, rng, min(at_once, width - first), spread))
+        return self._columns(functools.partial(_dirichlet, spread), (stream, block), width, units, at_once=at_once)
 
-    def perturb_within(self, weights: Array, number: int, width: int, spread: float, shift: int = 0) -> Array:
+    def perturb_within(
+        self, weights: Array, number: int, width: int, units: Units, *, spread: float, shift: int = 0
+    ) -> Array:
         """Draw fractional weights of the rows of a resample.
 
         Parameters
@@ -161,6 +234,8 @@ class Resampler:
             Number of the resample.
         width : int
             How many to draw of it.
+        units : Units
+            All rows.
         spread : float
             As in `perturb`.
         shift : int, default 0
@@ -171,65 +246,147 @@ class Resampler:
         ndarray, shape (n, width)
             Fractional weights times multiplicities times observation weights.
         """
-        start = weights if self._one_by_one else weights / self.weights
-        return self._carried(self._fractional(start, self.generator(NESTED_STREAM + shift, number), width, spread))
+        sizes = weights if self.one_by_one else weights / units.weights
+        first = np.unique(units.number, return_index=True)[1]  # the rows of a cluster have one multiplicity
+        strata = None if units.strata is None else units.strata[first]
+        n_strata, chunks = self.sums.shape
+        sums = Units(units.number[first], sizes[first], strata).chunk_sums(True, chunks * CHUNK, n_strata)
+        split, within = functools.partial(_dirichlet, spread), dataclasses.replace(self, sums=sums)
+        return next(within._columns(split, (NESTED_STREAM + shift, number), width, units, at_once=width, sizes=sizes))
 
-    def _fractional(self, start: Array, rng: np.random.Generator, width: int, spread: float) -> Array:
-        """Weights of mean `start` over the rows (of each stratum), shape (n, width)."""
-        shapes, clusters = start / spread**2, self._clusters
-        if clusters is None:
-            drawn = _gammas(shapes, rng, width)
-        else:  # whose rows have one multiplicity
-            drawn = _gammas(shapes[np.unique(clusters, return_index=True)[1]], rng, width)[clusters]
-        if self.kind == "stratified" and self.groups is not None:
-            for stratum in np.unique(self.groups):
-                rows = self.groups == stratum
-                drawn[rows] *= start[rows].sum() / drawn[rows].sum(axis=0)
-            return drawn
-        drawn *= start.sum() / drawn.sum(axis=0)
-        return drawn
+    @cached_property
+    def _levels(self) -> list[Array]:
+        """Units in each chunk, in each group of chunks, in each group of groups and so on to all, (strata, groups)."""
+        levels = [self.sums]
+        while (count := levels[-1].shape[1]) > 1:
+            levels.append(np.add.reduceat(levels[-1], np.arange(0, count, FAN), axis=1))
+        return levels
 
-    def _carried(self, multiplicities: Array) -> Array:
-        """Multiply, in place, by the observation weights unless the rows a weight stands for are drawn one by one."""
-        if not self._one_by_one:
-            multiplicities *= self.weights[:, None]
-        return multiplicities
-
-    def _multiplicities(self, start: Array, rng: np.random.Generator, width: int) -> Array:
-        """How often each row is drawn from a sample that holds each row `start` times, shape (n, width)."""
-        if self.kind == "bayesian":
-            return self._fractional(start, rng, width, spread=1.0)
-        if self._clusters is not None:
-            first = np.unique(self._clusters, return_index=True)[1]
-            return _draws(start[first], rng, width)[self._clusters]
-        if self.kind == "stratified" and self.groups is not None:
-            drawn = np.empty((len(start), width))
-            for group in np.unique(self.groups):
-                rows = np.flatnonzero(self.groups == group)
-                drawn[rows] = _draws(start[rows], rng, width)
-            return drawn
-        return _draws(start, rng, width)
+    def _columns(
+        self, split: Split, key: tuple[int, int], width: int, units: Units, *, at_once: int, sizes: Array | None = None
+    ) -> Iterator[Array]:
+        """Draw some columns at a time; `sizes` are for how many equal units each row stands, where not for one."""
+        if sizes is None and (self.one_by_one or units.strata is not None):
+            sizes = units.weights if self.one_by_one else np.ones(len(units.number))
+        chunks: list[_Chunk] = []
+        for stratum, rows in units.by_stratum:
+            generator = functools.partial(stream_generator, self.seed, *key, stratum)
+            tree = _Tree([level[stratum] for level in self._levels], split, generator, width)
+            chunks += tree.chunks(rows, units.number[rows], None if sizes is None else sizes[rows])
+        for first in range(0, width, at_once):
+            some = slice(first, min(first + at_once, width))
+            drawn = np.empty((len(units.number), some.stop - first))
+            for chunk in chunks:
+                drawn[chunk.rows] = split(chunk.rng, chunk.totals[some], chunk.sizes)[:, chunk.within].T
+            if units.weighted and not self.one_by_one:
+                drawn *= units.weights[:, None]
+            yield drawn
 
 
-def _gammas(shapes: Array, rng: np.random.Generator, width: int) -> Array:
-    """Draw gamma variables of the shapes of n units, shape (n, width); numpy draws faster with one for all."""
-    shape = shapes[0] if (shapes == shapes[0]).all() else shapes
-    return np.asarray(rng.standard_gamma(shape, (width, len(shapes))).T, dtype=float)
+@dataclass(frozen=True)
+class _Chunk:
+    """A chunk of units, to be drawn.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (r,)
+        Positions of the rows that have units in it.
+    within : ndarray of int, shape (r,), or slice
+        Which unit of the chunk each has; a slice for each its own, one after the other.
+    sizes : ndarray, shape (u,)
+        How many equal units stand for each.
+    totals : ndarray, shape (width,)
+        What is split among them.
+    rng : Generator
+        By which it is split.
+    """
+
+    rows: NDArray[np.intp]
+    within: NDArray[np.intp] | slice
+    sizes: Array
+    totals: Array
+    rng: np.random.Generator
 
 
-def _draws(start: Array, rng: np.random.Generator, width: int) -> Array:
-    """Draw as many units as there are, with replacement, from units that each stand `start` times; (n, width)."""
-    n, total, equal = len(start), start.sum(), (start == 1).all()
-    drawn = np.empty((width, n))
-    step = max(DRAWN // n, 1)  # whole numbers of some resamples at a time; the random stream is the same
-    for first in range(0, width, step):
-        some = drawn[first : first + step]
-        if equal:
-            units = rng.integers(0, n, size=some.shape) + n * np.arange(len(some))[:, None]
-            some[:] = np.bincount(units.ravel(), minlength=some.size).reshape(some.shape)
-        else:
-            some[:] = rng.multinomial(round(total), start / total, size=len(some))
-    return drawn.T
+@dataclass(frozen=True)
+class _Tree:
+    """Splits of the units of a stratum among groups of chunks, and so on down to the chunks.
+
+    Parameters
+    ----------
+    levels : list of ndarray, shape (groups,)
+        Units in each chunk, then in each group, to all.
+    split : callable
+        Generator, totals of shape (width,) and sizes of shape (u,) -> parts of the totals, shape (width, u).
+    generator : callable
+        Level and number of a group (or chunk: level 0) -> the generator that splits it.
+    width : int
+        How many are split.
+    """
+
+    levels: list[Array]
+    split: Split
+    generator: Callable[[int, int], np.random.Generator]
+    width: int
+
+    def chunks(self, rows: NDArray[np.intp], number: NDArray[np.intp], sizes: Array | None) -> Iterator[_Chunk]:
+        """Yield the chunks of rows whose units ascend; `sizes` as in `Resampler`, shape (n,)."""
+        found, places = _groups(number, CHUNK)
+        for chunk, place, totals in zip(found, places, self._totals(0, found).T, strict=True):
+            own, count = number[place], self.levels[0][chunk]
+            if sizes is None:
+                children, within = np.ones(int(count)), own - chunk * CHUNK
+            else:
+                _, first, within = np.unique(own, return_index=True, return_inverse=True)
+                children = sizes[place][first]
+                if not np.isclose(children.sum(), count, rtol=1e-9):
+                    raise ValueError(f"{children.sum():g} of {count:g} units of a chunk; expected all of them")
+            every = len(own) == len(children) and within[-1] == len(own) - 1
+            units = slice(None) if every else within
+            yield _Chunk(rows[place], units, children, totals, self.generator(0, int(chunk)))
+
+    def _totals(self, level: int, groups: NDArray[np.intp]) -> Array:
+        """Units drawn from some groups of a level, whose numbers ascend, shape (width, groups)."""
+        sizes = self.levels[level]
+        if len(sizes) == 1:
+            return np.full((self.width, len(groups)), sizes[0])
+        found = np.empty((self.width, len(groups)))
+        parents, places = _groups(groups, FAN)
+        for parent, place, totals in zip(parents, places, self._totals(level + 1, parents).T, strict=True):
+            first, rng = parent * FAN, self.generator(level + 1, int(parent))
+            found[:, place] = self.split(rng, totals, sizes[first : first + FAN])[:, groups[place] - first]
+        return found
+
+
+def _groups(number: NDArray[np.intp], size: int) -> tuple[NDArray[np.intp], list[slice]]:
+    """Find the groups, of so many numbers each, of some ascending numbers; and which of them are in each."""
+    group = number // size
+    edges = np.flatnonzero(np.diff(group, prepend=-1))
+    return group[edges], [slice(a, b) for a, b in itertools.pairwise([*edges.tolist(), len(number)])]
+
+
+def _multinomial(rng: np.random.Generator, totals: Array, sizes: Array) -> NDArray[Any]:
+    """Split totals as draws with replacement do, shape (width, u)."""
+    width, count, times, whole = len(totals), len(sizes), totals.astype(np.int64), int(sizes.sum())
+    if whole <= FEW * count:  # each draw by itself
+        units = rng.integers(0, whole, times.sum(), dtype=np.uint16)
+        if (sizes != 1).any():
+            units = np.repeat(np.arange(count), sizes.astype(np.int64))[units]
+        units = units + np.repeat(np.arange(0, width * count, count), times)
+        return np.bincount(units, minlength=width * count).reshape(width, count)
+    drawn, some = np.zeros((width, count)), sizes > 0
+    drawn[:, some] = rng.multinomial(times, sizes[some] / sizes.sum())
+    return drawn
+
+
+def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Array) -> Array:
+    """Split totals as gamma variables of mean `sizes` do, shape (width, u); a size of zero gets nothing."""
+    shapes = sizes / spread**2
+    shape = shapes[0] if (shapes == shapes[0]).all() else shapes  # numpy draws faster with one for all
+    drawn = np.asarray(rng.standard_gamma(shape, (len(totals), len(sizes))))
+    whole = drawn.sum(axis=1)
+    drawn *= (totals / np.where(whole > 0, whole, 1.0))[:, None]
+    return drawn
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:

@@ -5,7 +5,7 @@
 
 A factor and a spline that learns its knots; all five estimators, for everybody and for the treated, effects, means and
 robust standard errors; blocks of data frames, Parquet files, and a Dask cluster of two processes, whose digits are to
-be those of the files in this process. JRE has 10 replicates, the same weights in memory, and a given anchor.
+be those of the files in this process. JRE has 10 replicates and a given anchor.
 """
 
 from __future__ import annotations
@@ -19,12 +19,9 @@ import tempfile
 import time
 import warnings
 
-import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, seed_sequence
 
 FORMULA = "bweight ~ bs(mage, df=5) + medu + C(mrace) + fbaby"
 ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
@@ -51,9 +48,6 @@ def main():
     n = parser.parse_args().rows
     births = cr.datasets.load_cattaneo2()
     frame = pd.concat([births] * (-(-n // len(births))), ignore_index=True).iloc[:n]
-    weights = KeyedResampler("pairs", seed_sequence(0), False).perturb(
-        REPLICATE_STREAM, 0, REPLICATES, spread=SPREAD, units=np.arange(n), weights=np.ones(n)
-    )
     drawn = {"spread": SPREAD, "n_replicates": REPLICATES}
     with tempfile.TemporaryDirectory() as folder:
         for k in range(FILES):
@@ -64,7 +58,7 @@ def main():
         for estimator in ESTIMATORS:
             for target in ("all", "treated"):
                 begun = time.perf_counter()
-                whole = fit(estimator, frame, target, replicates=weights)
+                whole = fit(estimator, frame, target, **drawn)
                 found = [fit(estimator, data, target, **drawn) for data in (blocks, files)]
                 with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made, Client(made):
                     there = fit(estimator, files, target, **drawn)

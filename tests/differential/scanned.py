@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
-import pandas as pd
 
 import causalrisk as cr
-from causalrisk.estimators.resampling import FRAME_STREAM
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import Resampler
 from tests.differential import cases
 from tests.differential.cases import Case, Data
-from tests.differential.fits import apart, coded, labelled, model_of, objective, seen, silently
+from tests.differential.fits import apart, coded, labelled, model_of, objective, seen
 from tests.differential.storage import arranged, scanned
 
 CLOSE = 1e-6  # of a standard error, or relative
@@ -69,44 +63,9 @@ def fitted(case: Case, data: Data, source: Any = None, **more: Any) -> Any:
         options["n_jobs"] = case.workers
     try:
         model = model_of(case, data, source=source)
-        drawn = source is None and (case.estimator == "JRE" or case.resamples)
-        with keyed_draws(case, data) if drawn else contextlib.nullcontext():
-            return model.fit(**options)
+        return model.fit(**options)
     except Exception as error:  # both ways have to end alike
         return error
-
-
-@contextlib.contextmanager
-def keyed_draws(case: Case, data: Data) -> Iterator[None]:
-    """Draw in memory as a scan does: each row, or cluster, by its number in all data."""
-    model = model_of(case, data)
-    first = silently(cr.IPWRA._of(model.design, model.options).fit)
-    kept, whole = first.in_sample.to_numpy(), model.design.in_sample.to_numpy()
-    numbers = np.flatnonzero(kept)
-    if case.clusters:
-        codes = pd.factorize(data.frame["c"].to_numpy()[whole])[0]
-        numbers = np.unique(codes[kept[whole]], return_inverse=True)[1]
-
-    def units(self: Resampler, stream: int) -> np.ndarray:
-        return np.arange(len(self.weights)) if stream >= FRAME_STREAM else numbers
-
-    def draw(self: Resampler, stream: int, block: int, width: int) -> np.ndarray:
-        of = KeyedResampler(self.kind, self.seed, self._one_by_one)
-        drawn = of.draw(stream, block, width, units=units(self, stream), weights=self.weights)
-        if self.kind == "stratified":
-            size = self.weights if self.frequency else np.ones(len(self.weights))
-            for rows in (self.groups == arm for arm in np.unique(self.groups)):
-                drawn[rows] *= size[rows].sum() / (drawn[rows] * (size / self.weights)[rows, None]).sum(axis=0)
-        return drawn
-
-    def perturbations(self: Resampler, stream: int, block: int, width: int, *, spread: float, at_once: int) -> Any:
-        of = KeyedResampler(self.kind, self.seed, self._one_by_one)
-        drawn = of.perturb(stream, block, width, spread=spread, units=units(self, stream), weights=self.weights)
-        for start in range(0, width, at_once):
-            yield drawn[:, start : start + at_once]
-
-    with mock.patch.object(Resampler, "draw", draw), mock.patch.object(Resampler, "perturbations", perturbations):
-        yield
 
 
 def differences(case: Case, data: Data, memory: Any, blocks: Any) -> Iterator[str]:

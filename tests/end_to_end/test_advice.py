@@ -1768,9 +1768,6 @@ SCANS = {
         {"anchor": None},
         {"anchor": 3},
     ),
-    "jre strata": Case(
-        lambda **o: scanned_jre(cov_type="robust", **o), {"bootstrap": "stratified"}, {"bootstrap": "bayesian"}
-    ),
     "jre replicates": Case(
         lambda **o: scanned_jre(cov_type="robust", n_replicates=None, replicates=WEIGHTS, **o),
         {"data": SCAN},

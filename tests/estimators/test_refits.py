@@ -15,7 +15,7 @@ from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
 from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.multiplicities import NESTED_STREAM, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import Resampler, Units, seed_sequence
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.resample_replicates import NestedReplicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
@@ -151,19 +151,22 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
 def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
     parts = problem()
     sample, fit = parts.sample, parts.fit
-    resampler = Resampler("pairs", seed_sequence(0), np.ones(sample.n))
+    resampler, units = Resampler.of("pairs", seed_sequence(0), sample.n), Units(np.arange(sample.n), np.ones(sample.n))
     weights = multiplicities(sample.n, 1, 5)[:, 0]
-    nested = NestedReplicates(sample.slices, fit, 4, lambda w, number: resampler.perturb_within(w, number, 4, 0.5))
+
+    def draw(w, number):
+        return resampler.perturb_within(w, number, 4, units, spread=0.5)
+
+    nested = NestedReplicates(sample.slices, fit, 4, draw)
     own = fit.refit(weights[:, None]).coefficients[:, 0]
     states = nested.gamma_of(weights, own, 7)
-    drawn = resampler.perturb_within(weights, 7, 4, 0.5)
+    drawn = draw(weights, 7)
     assert (drawn[weights == 0] == 0).all()
     np.testing.assert_allclose(drawn.sum(axis=0), sample.n)
     for b in range(4):
         alone = fit_weights(fit.model, np.maximum(drawn[:, b], 1e-300))
         np.testing.assert_allclose(states[:, b], alone.gamma, rtol=1e-7, atol=1e-9)
-    assert not np.array_equal(drawn, resampler.perturb_within(weights, 8, 4, 0.5))
-    assert resampler.generator(NESTED_STREAM, 7).random() != resampler.generator(NESTED_STREAM, 8).random()
+    assert not np.array_equal(drawn, draw(weights, 8))
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

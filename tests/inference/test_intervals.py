@@ -17,7 +17,7 @@ from causalrisk.inference.intervals import (
     percentile_interval,
     resample_standard_errors,
 )
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, Units, seed_sequence
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -107,7 +107,9 @@ def test_studentized_interval(model):
     res = built.fit(cov_type="bootstrap", n_boot=200, **options)
     se = resample_standard_errors(res._record, 3)
     if model is not cr.JRE:
-        drawn = Resampler("pairs", seed_sequence(0), np.ones(150)).draw(RESAMPLE_STREAM, 0, 32)
+        drawn = Resampler.of("pairs", seed_sequence(0), 150).draw(
+            RESAMPLE_STREAM, 0, 32, Units(np.arange(150), np.ones(150))
+        )
         again = frame.loc[frame.index.repeat(drawn[:, 3].astype(int))].reset_index(drop=True)
         expected = model.from_formula(f"y ~ {RHS}", again, treat="d").fit()
         np.testing.assert_allclose(se[3], expected.bse, rtol=1e-8)

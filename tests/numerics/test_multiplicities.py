@@ -1,4 +1,4 @@
-"""Draws of resamples: kinds, seeds, streams."""
+"""Draws of resamples: their laws, seeds and streams, and that they go by row whatever rows are drawn together."""
 
 from __future__ import annotations
 
@@ -10,53 +10,122 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import (
+    CHUNK,
+    FAN,
+    REPLICATE_STREAM,
     RESAMPLE_STREAM,
+    WIDTH,
     Resampler,
-    _draws,
+    Units,
     given_multiplicities,
     seed_sequence,
 )
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+N = 3 * CHUNK + 100
+LARGE = 2 * FAN * CHUNK + 3 * CHUNK + 10  # three levels
+FREQUENCIES = 1.0 + np.arange(N) % 3
+ARMS = np.arange(N) % 7 % 3
 
 
-def resampler(kind, n=50, weights=None, frequency=False, groups=None, seed=0):
-    return Resampler(kind, seed_sequence(seed), np.ones(n) if weights is None else weights, frequency, groups)
+class Draws:
+    """Draws of all rows of a sample, or some."""
+
+    def __init__(self, kind="pairs", n=N, weights=None, frequency=False, arms=None, clusters=None, seed=0):
+        number = np.arange(n) if clusters is None else clusters
+        self.units = Units(number, np.ones(n) if weights is None else weights, arms)
+        sequence = seed_sequence(seed)
+        if frequency or arms is not None:
+            sums = self.units.chunk_sums(frequency, n, 1 if arms is None else int(arms.max()) + 1)
+            self.resampler = Resampler(kind, sequence, sums, frequency)
+        else:
+            self.resampler = Resampler.of(kind, sequence, int(number.max()) + 1)
+
+    def some(self, rows):
+        units = self.units
+        return Units(units.number[rows], units.weights[rows], None if units.strata is None else units.strata[rows])
+
+    def draw(self, stream=RESAMPLE_STREAM, block=0, width=WIDTH, rows=slice(None), spread=None):
+        if spread is None:
+            return self.resampler.draw(stream, block, width, self.some(rows))
+        return self.resampler.perturb(stream, block, width, self.some(rows), spread=spread)
+
+    def many(self, count, **options):
+        blocks = range(-(-count // WIDTH))
+        return np.hstack([self.draw(block=block, **options) for block in blocks])[:, :count]
+
+
+# --- the laws ----------------------------------------------------------------------------------------------------
 
 
 def test_pairs_are_multinomial_counts():
-    counts = resampler("pairs", 40).draw(RESAMPLE_STREAM, 0, 4000)
+    counts = Draws(n=40).many(4000)
     np.testing.assert_array_equal(counts.sum(axis=0), 40)
     # mean 1 and variance 1 - 1/n of a multinomial cell; 160,000 cells give standard errors of 0.0025 and 0.006
     assert counts.mean(axis=1) == pytest.approx(np.ones(40), abs=0.08)
     assert counts.var() == pytest.approx(1 - 1 / 40, abs=0.03)
+    cells = stats.binom.pmf(np.arange(5), 40, 1 / 40) * counts.size
+    found = np.bincount(counts.ravel().astype(int), minlength=6)
+    found = np.append(found[:5], found[5:].sum())
+    assert stats.chisquare(found, np.append(cells, counts.size - cells.sum())).pvalue > 1e-3
 
 
-def test_fewer_resamples_are_a_prefix_of_more():
-    few = resampler("pairs").draw(RESAMPLE_STREAM, 3, 5)
-    np.testing.assert_array_equal(few, resampler("pairs").draw(RESAMPLE_STREAM, 3, 32)[:, :5])
+@pytest.mark.parametrize("arms", [None, np.arange(2 * CHUNK + 20) // 500], ids=["pairs", "stratified"])
+def test_totals_of_chunks_are_multinomial_and_units_given_them_independent(arms):
+    n, m = 2 * CHUNK + 20, 3000
+    counts = Draws("pairs" if arms is None else "stratified", n, arms=arms).many(m)
+    place = np.arange(n) // CHUNK if arms is None else arms
+    totals = np.stack([counts[place == chunk].sum(axis=0) for chunk in np.unique(place)])
+    sizes = np.bincount(place)
+    if arms is not None:
+        np.testing.assert_array_equal(totals, np.tile(sizes[:, None], m))
+        return
+    np.testing.assert_array_equal(totals.sum(axis=0), n)
+    share = sizes / n
+    expected = n * (np.diag(share) - np.outer(share, share))
+    np.testing.assert_allclose(np.cov(totals), expected, atol=5 * 2 * expected.max() / np.sqrt(m))
+    first, last = counts[0] - totals[0] / CHUNK, counts[CHUNK] - totals[1] / CHUNK
+    assert abs(np.corrcoef(first, last)[0, 1]) < 5 / np.sqrt(m)
+    for one, other in ((0, 1), (0, CHUNK), (5, n - 1)):  # covariance -1/n of two cells
+        assert np.cov(counts[one], counts[other])[0, 1] == pytest.approx(-1 / n, abs=5 / np.sqrt(m))
 
 
-def test_blocks_streams_and_seeds_differ():
-    base = resampler("pairs").draw(0, 0, 8)
-    for other in (
-        resampler("pairs").draw(0, 1, 8),
-        resampler("pairs").draw(1, 0, 8),
-        resampler("pairs", seed=1).draw(0, 0, 8),
-    ):
-        assert not np.array_equal(base, other)
+def test_halves_of_many_rows_vary_as_a_binomial_variable():
+    counts = Draws(n=LARGE).many(320)
+    np.testing.assert_array_equal(counts.sum(axis=0), LARGE)
+    for rows in (slice(0, LARGE // 2), slice(0, LARGE, 2), slice(5 * CHUNK, 7 * CHUNK)):
+        size = len(range(LARGE)[rows])
+        law = stats.norm(size, np.sqrt(size * (1 - size / LARGE))).cdf
+        assert stats.kstest(counts[rows].sum(axis=0), law).pvalue > 1e-3
+    assert counts.var() == pytest.approx(1, abs=0.01)
 
 
 def test_bayesian_weights_are_dirichlet():
-    weights = resampler("bayesian", 30).draw(RESAMPLE_STREAM, 0, 5000)
+    weights = Draws("bayesian", 30).many(5000)
     np.testing.assert_allclose(weights.sum(axis=0), 30)
     assert weights.var() == pytest.approx(30 * 29 / (30 * 31), abs=0.02)  # n^2 times the variance of a Dirichlet(1)
 
 
+@pytest.mark.parametrize(("kind", "spread"), [("bayesian", None), ("pairs", 0.5)])
+def test_fractional_weights_of_several_chunks_are_shares_of_gamma_variables(kind, spread):
+    shape = (spread or 1.0) ** -2
+    weights = Draws(kind).many(1024, spread=spread)
+    np.testing.assert_allclose(weights.sum(axis=0), N)
+    assert stats.kstest(weights[::64].ravel() / N, stats.beta(shape, (N - 1) * shape).cdf).pvalue > 1e-3
+    own = weights[:CHUNK].sum(axis=0) / N
+    assert stats.kstest(own, stats.beta(CHUNK * shape, (N - CHUNK) * shape).cdf).pvalue > 1e-3
+
+
+def test_fractional_weights_add_up_within_strata():
+    weights = Draws("stratified", arms=ARMS).draw(spread=0.5)
+    for arm in range(3):
+        np.testing.assert_allclose(weights[arm == ARMS].sum(axis=0), (arm == ARMS).sum())
+
+
 def test_bayesian_weights_of_clusters_are_dirichlet_by_cluster():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
-    weights = resampler("bayesian", 50, groups=groups).draw(RESAMPLE_STREAM, 0, 4000)
+    weights = Draws("bayesian", 50, clusters=groups).many(4000)
     first = np.unique(groups, return_index=True)[1]
     np.testing.assert_array_equal(weights, weights[first][groups])
     shares = weights[first] / weights[first].sum(axis=0)
@@ -65,8 +134,8 @@ def test_bayesian_weights_of_clusters_are_dirichlet_by_cluster():
 
 def test_bayesian_weights_of_counted_rows_are_in_law_those_of_the_rows_written_out():
     weights = np.arange(1.0, 11.0)
-    shares = resampler("bayesian", 10, weights, frequency=True).draw(RESAMPLE_STREAM, 0, 4000) / 55
-    written = resampler("bayesian", 55).draw(RESAMPLE_STREAM, 0, 4000) / 55
+    shares = Draws("bayesian", 10, weights, frequency=True).many(4000) / 55
+    written = Draws("bayesian", 55).many(4000) / 55
     ends = np.cumsum(weights).astype(int)
     for row in (0, 4, 9):  # a share of a Dirichlet, the sum of s of them
         law = stats.beta(weights[row], 55 - weights[row]).cdf
@@ -77,48 +146,135 @@ def test_bayesian_weights_of_counted_rows_are_in_law_those_of_the_rows_written_o
 
 def test_weights_within_a_resample_of_clusters_vary_as_those_of_as_many_clusters():
     """A cluster drawn m times is m clusters, whose weights add up to a gamma variable of m times the shape."""
-    groups = np.repeat(np.arange(40), 2)
-    drawing = resampler("cluster", 80, groups=groups)
+    drawing = Draws("cluster", 80, clusters=np.repeat(np.arange(40), 2))
     counts = np.repeat(np.r_[np.ones(36), 4, 0, 0, 0], 2)
-    drawn = drawing.perturb_within(counts, number=0, width=4000, spread=0.5)
+    drawn = drawing.resampler.perturb_within(counts, 0, 4000, drawing.units, spread=0.5)
     np.testing.assert_array_equal(drawn[::2], drawn[1::2])
     assert (drawn[counts == 0] == 0).all()
     assert drawn[72].mean() == pytest.approx(4, abs=0.1)
     assert drawn[72].var() == pytest.approx(4 * 0.25 * (1 - 4 / 40), rel=0.1)  # the weights add up to a total
 
 
+@pytest.mark.parametrize("options", [{}, {"kind": "stratified", "arms": ARMS}], ids=["pairs", "stratified"])
+@pytest.mark.parametrize("frequency", [False, True])
+def test_weights_within_a_resample_keep_its_size_and_leave_out_what_it_does(options, frequency):
+    drawing = Draws(weights=FREQUENCIES, frequency=frequency, **options)
+    counts = drawing.draw(width=1)[:, 0]
+    counts[CHUNK : 2 * CHUNK] = 0  # a chunk that was not drawn
+    drawn = drawing.resampler.perturb_within(counts, 3, 5, drawing.units, spread=0.5)
+    assert (drawn[counts == 0] == 0).all()
+    assert (drawn[counts > 0] > 0).all()
+    times = 1 if frequency else FREQUENCIES
+    np.testing.assert_allclose((drawn / np.expand_dims(times, -1)).sum(axis=0), (counts / times).sum())
+
+
 def test_cluster_resamples_keep_clusters_whole():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
-    counts = resampler("cluster", 50, groups=groups).draw(RESAMPLE_STREAM, 0, 20)
+    counts = Draws("cluster", 50, clusters=groups).draw()
     for g in range(10):
         assert np.ptp(counts[groups == g], axis=0).max() == 0
     first = np.unique(groups, return_index=True)[1]
     np.testing.assert_array_equal(counts[first].sum(axis=0), 10)
+    np.testing.assert_array_equal(counts, Draws("cluster", 10).draw()[groups])
 
 
 def test_stratified_resamples_keep_the_arms():
-    groups = np.r_[np.zeros(35, int), np.ones(15, int)]
-    counts = resampler("stratified", 50, groups=groups).draw(RESAMPLE_STREAM, 0, 20)
-    np.testing.assert_array_equal(counts[:35].sum(axis=0), 35)
-    np.testing.assert_array_equal(counts[35:].sum(axis=0), 15)
+    for options, size in (({}, np.ones(N)), ({"weights": FREQUENCIES, "frequency": True}, FREQUENCIES)):
+        counts = Draws("stratified", arms=ARMS, **options).draw()
+        for arm in range(3):
+            np.testing.assert_array_equal(counts[arm == ARMS].sum(axis=0), size[arm == ARMS].sum())
+    counts = Draws("stratified", 50, arms=np.arange(50) % 2).many(4000)
+    assert counts.var() == pytest.approx(1 - 1 / 25, abs=0.03)
 
 
-def test_frequency_weights_are_drawn_one_by_one():
-    weights = np.arange(1.0, 11.0)
-    counts = resampler("pairs", 10, weights, frequency=True).draw(RESAMPLE_STREAM, 0, 4000)
-    np.testing.assert_array_equal(counts.sum(axis=0), 55)
-    assert counts.mean(axis=1) == pytest.approx(weights, abs=0.25)
+@pytest.mark.parametrize("scale", [1.0, 9.0])  # counted by draws, and by rows
+def test_frequency_weights_are_drawn_one_by_one(scale):
+    weights = scale * np.arange(1.0, 11.0)
+    counts = Draws("pairs", 10, weights, frequency=True).many(4000)
+    total = weights.sum()
+    np.testing.assert_array_equal(counts.sum(axis=0), total)
+    for row in (0, 4, 9):
+        law = stats.binom(total, weights[row] / total)
+        edges = np.r_[-1, np.unique(law.ppf([0.1, 0.3, 0.5, 0.7, 0.9])), total]
+        found = np.histogram(counts[row], edges + 0.5)[0]
+        assert stats.chisquare(found, 4000 * np.diff(law.cdf(edges))).pvalue > 1e-3
 
 
-def test_probability_weights_are_carried_along():
-    weights = np.linspace(0.5, 2, 50)
-    plain = resampler("pairs").draw(RESAMPLE_STREAM, 0, 6)
-    np.testing.assert_allclose(
-        resampler("pairs", weights=weights).draw(RESAMPLE_STREAM, 0, 6), plain * weights[:, None]
-    )
-    plain = resampler("bayesian").draw(RESAMPLE_STREAM, 0, 6)
-    weighted = resampler("bayesian", weights=weights).draw(RESAMPLE_STREAM, 0, 6)
-    np.testing.assert_allclose(weighted, plain * weights[:, None])
+def test_weights_are_carried_along():
+    weights = np.linspace(0.5, 2, N)
+    for kind, spread in (("pairs", None), ("bayesian", None), ("pairs", 0.5)):
+        plain = Draws(kind).draw(spread=spread)
+        np.testing.assert_allclose(Draws(kind, weights=weights).draw(spread=spread), plain * weights[:, None])
+
+
+# --- that they go by row -----------------------------------------------------------------------------------------
+
+KINDS = {
+    "pairs": {},
+    "many rows": {"n": LARGE},
+    "clusters": {"kind": "cluster", "clusters": np.random.default_rng(0).integers(0, 2 * CHUNK, N)},
+    "bayesian": {"kind": "bayesian"},
+    "frequencies": {"weights": FREQUENCIES, "frequency": True},
+    "large frequencies": {"weights": 100 * FREQUENCIES, "frequency": True},
+    "bayesian frequencies": {"kind": "bayesian", "weights": FREQUENCIES, "frequency": True},
+    "stratified": {"kind": "stratified", "arms": ARMS},
+    "stratified frequencies": {"kind": "stratified", "arms": ARMS, "weights": FREQUENCIES, "frequency": True},
+}
+
+
+@pytest.mark.parametrize("spread", [None, 0.5])
+@pytest.mark.parametrize("name", KINDS)
+def test_cut_and_order_of_the_rows_do_not_matter(name, spread):
+    drawing, rng = Draws(**KINDS[name]), np.random.default_rng(1)
+    whole = drawing.draw(spread=spread)
+    n = len(whole)
+    chunks = np.split(np.arange(n), np.arange(CHUNK, n, CHUNK))
+    for size in (1, 2, len(chunks)):
+        for part in [np.concatenate(chunks[first : first + size]) for first in range(0, len(chunks), size)][-5:]:
+            rows = rng.permutation(part)
+            np.testing.assert_array_equal(drawing.draw(rows=rows, spread=spread), whole[rows])
+
+
+def test_rows_that_are_drawn_by_their_number_may_cut_chunks():
+    for kind, spread in (("pairs", None), ("bayesian", None), ("pairs", 0.5)):
+        whole = Draws(kind).draw(spread=spread)
+        for part in np.split(np.random.default_rng(2).permutation(N), [1, 1000]):
+            np.testing.assert_array_equal(Draws(kind).draw(rows=part, spread=spread), whole[part])
+
+
+def test_rows_within_strata_and_one_by_one_have_to_come_with_their_chunk():
+    for name in ("frequencies", "stratified"):
+        with pytest.raises(ValueError, match="expected all of them"):
+            Draws(**KINDS[name]).draw(rows=slice(0, 1500))
+
+
+@pytest.mark.parametrize("spread", [None, 0.5])
+@pytest.mark.parametrize("name", KINDS)
+def test_fewer_resamples_are_the_first_of_more(name, spread):
+    drawing = Draws(**KINDS[name])
+    every = drawing.draw(block=3, spread=spread)
+    np.testing.assert_array_equal(drawing.draw(block=3, width=5, spread=spread), every[:, :5])
+    for at_once in (1, 7) if spread else ():
+        drawn = drawing.resampler.perturbations(
+            RESAMPLE_STREAM, 3, WIDTH, drawing.units, spread=spread, at_once=at_once
+        )
+        np.testing.assert_array_equal(np.hstack(list(drawn)), every)
+
+
+def test_streams_blocks_seeds_and_chunks_are_independent():
+    base = Draws().draw()
+    others = [
+        Draws().draw(block=1),
+        Draws().draw(stream=REPLICATE_STREAM),
+        Draws(seed=1).draw(),
+        Draws(seed=np.random.SeedSequence(0, spawn_key=(1,))).draw(),
+        np.roll(base, CHUNK, axis=0),
+        np.roll(base, 1, axis=1),
+    ]
+    for other in others:
+        assert abs(np.corrcoef(base.ravel(), other.ravel())[0, 1]) < 5 / np.sqrt(base.size)
+    together = np.corrcoef(Draws("bayesian").draw().T)[np.triu_indices(WIDTH, 1)]
+    assert np.abs(together).max() < 5 / np.sqrt(N)
 
 
 def test_seeds():
@@ -127,8 +283,7 @@ def test_seeds():
     assert seed_sequence(None).entropy != seed_sequence(None).entropy
     assert seed_sequence(7).entropy == 7
     sequence = np.random.SeedSequence(5).spawn(2)[1]
-    drawn = Resampler("pairs", seed_sequence(sequence), np.ones(50)).draw(0, 0, 4)
-    assert not np.array_equal(drawn, resampler("pairs", seed=5).draw(0, 0, 4))
+    assert not np.array_equal(Draws(seed=sequence).draw(), Draws(seed=5).draw())
 
 
 @pytest.mark.parametrize("given", [np.ones((3, 2)), np.ones(4), -np.ones((4, 2)), np.full((4, 2), np.nan)])
@@ -162,18 +317,10 @@ def test_fault_57_seeds():
             bootstrapped(n_boot=20, rng=wrong)
 
 
-@pytest.mark.parametrize("start", [np.ones(40), np.arange(40.0) % 3], ids=["rows", "counted"])
-def test_some_resamples_at_a_time_are_those_of_all_at_once(start, monkeypatch):
-    every = _draws(start, np.random.default_rng(3), 32)
-    monkeypatch.setattr("causalrisk.numerics.multiplicities.DRAWN", 100)  # two of 40 units at a time
-    np.testing.assert_array_equal(_draws(start, np.random.default_rng(3), 32), every)
-    assert (every.sum(axis=0) == start.sum()).all()
-
-
 def test_drawing_takes_little_more_than_what_is_drawn():
-    n, width = 200_000, 32
+    drawing = Draws(n=200_000)
     tracemalloc.start()
-    drawn = _draws(np.ones(n), np.random.default_rng(0), width)
+    drawn = drawing.draw()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 1.6 * drawn.nbytes
+    assert most < 1.1 * drawn.nbytes

@@ -152,11 +152,6 @@ def check_joint(design: Design, joint_options: JREOptions, kinds: tuple[str, str
             'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
             'of their own.\nType  bootstrap_replicates="shifted".'
         )
-    if kinds[1] == "stratified":
-        raise UnavailableError(
-            'bootstrap="stratified" is not there for JRE from a scan: its propensity replicates are of all rows.\n'
-            'Type  bootstrap="bayesian".'
-        )
     if joint_options.replicates is not None:
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"

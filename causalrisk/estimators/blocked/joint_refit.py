@@ -33,9 +33,8 @@ from causalrisk.estimators.refit import FullFit, RefitRows, Resamples, ScannedPa
 from causalrisk.estimators.refits import Refits, collect_refits
 from causalrisk.estimators.training import Level
 from causalrisk.numerics.failures import first_failure
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.multiplicities import WIDTH, Resampler
 from causalrisk.numerics.trust_region import Expansions, minimize_stack
 from causalrisk.propensity.replicates import (
     BlockwiseWeights,
@@ -131,7 +130,7 @@ class JointWeighing:
         )
 
 
-def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: KeyedResampler, n_boot: int) -> Refits:
+def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resampler, n_boot: int) -> Refits:
     """Estimate again under resamples, all at once.
 
     Parameters
@@ -140,7 +139,7 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: KeyedR
         What is estimated, its estimator IPWRA, where the joint one starts.
     fit : JointFit
         The full-sample estimate.
-    resampler : KeyedResampler
+    resampler : Resampler
         Draws the resamples.
     n_boot : int
         How many.

@@ -1,4 +1,4 @@
-"""JRE over blocks of rows against JRE in memory under the same propensity replicates."""
+"""JRE over blocks of rows against JRE in memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from causalrisk import JRE, DesignError, OptionError, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.estimators.joint import minimum
 from causalrisk.estimators.joint.train import Trainer
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.optimize import POLISHING
 from tests.conftest import simulate
+from tests.estimators.blocked.test_refit import later
 
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
 LOW, CIGS = "low ~ mage + C(site)", "cigs ~ mage + C(site)"
@@ -42,21 +42,6 @@ def births(cattaneo):
 
 def cut(frame, edges=(0, 300, 301)):
     return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
-
-
-def weights_of_replicates(frame, spread, **options):
-    """The weights of a scan as those of rows in memory."""
-    kind = "cluster" if "cluster" in options else "pairs"
-    units = pd.factorize(frame.clinic)[0] if kind == "cluster" else np.arange(len(frame))
-    frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency and kind == "pairs")
-    s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
-
-    def block(k):
-        width = min(WIDTH, B - k * WIDTH)
-        return resampler.perturb(REPLICATE_STREAM, k, width, spread=spread, units=units, weights=s)
-
-    return np.hstack([block(0), block(1)])
 
 
 CASES = {
@@ -121,25 +106,15 @@ def agree(blocks, whole):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", later(CASES, ("frequencies, ratio",)))
 def test_blocks_agree_with_memory(births, name):
     options, fit = CASES[name]
     options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
-    drawn = weights_of_replicates(births, 0.5, **options)
-    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(spread=0.5, n_replicates=B, **fit)
-    whole = JRE.from_formula(data=births, **options).fit(replicates=drawn, **fit)
+    fit |= {"spread": 0.5, "n_replicates": B}
+    blocks, whole = (JRE.from_formula(data=data, **options).fit(**fit) for data in (scan(cut(births)), births))
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
-
-
-def keyed(self, stream, block, width, *, spread, at_once):
-    """The draws of a scan in the place of those of `Resampler.perturbations`, of a target frame's rows too."""
-    units = np.arange(len(self.weights)) if self._clusters is None else pd.factorize(self._clusters)[0]
-    given = {"spread": spread, "units": units, "weights": self.weights}
-    drawn = KeyedResampler(self.kind, self.seed, self._one_by_one).perturb(stream, block, width, **given)
-    for first in range(0, width, at_once):
-        yield drawn[:, first : first + at_once]
 
 
 FRAMES = {
@@ -163,15 +138,13 @@ def target_frame(births):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", later(FRAMES, ("frequencies, clipped",)))
 def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
     options, fit = FRAMES[name]
     options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
     fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
     monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
-    with monkeypatch.context() as patch:
-        patch.setattr(Resampler, "perturbations", keyed)
-        whole = JRE.from_formula(data=births, **options).fit(**fit)
+    whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
@@ -266,7 +239,7 @@ def test_files_agree_with_memory(births, tmp_path):
     fit = {"cov_type": "robust", "anchor": 3.0}
     files = JRE.from_formula(CIGS, scan(f"{tmp_path}/*.parquet", block_rows=200), **options)
     files = files.fit(spread=0.5, n_replicates=B, **fit)
-    whole = JRE.from_formula(CIGS, births, **options).fit(replicates=weights_of_replicates(births, 0.5), **fit)
+    whole = JRE.from_formula(CIGS, births, **options).fit(spread=0.5, n_replicates=B, **fit)
     np.testing.assert_allclose(files.params, whole.params, rtol=1e-11)
     np.testing.assert_allclose(files.bse, whole.bse, rtol=1e-9)
 
@@ -308,8 +281,6 @@ def test_results_of_a_scan(births):
 
 def test_what_jre_does_not_have_for_a_scan(births):
     data, treat = scan([births]), {"treat": "mbsmoke"}
-    with pytest.raises(UnavailableError, match='bootstrap="stratified" is not there'):
-        JRE.from_formula(F, data, **treat).fit(cov_type="robust", bootstrap="stratified")
     with pytest.raises(OptionError, match='method="least_squares" is for linear outcome models'):
         JRE.from_formula("low ~ mage", data, family="binomial", **treat).fit(cov_type="robust", method="least_squares")
     with pytest.raises(UnavailableError, match="replicates= goes by rows"):

@@ -1,4 +1,4 @@
-"""The bootstrap of JRE over blocks of rows against that in memory under the same weights, resample by resample."""
+"""The bootstrap of JRE over blocks of rows against that in memory, resample by resample."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from causalrisk import JRE, FitInterrupted, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import WIDTH
+from tests.estimators.blocked.test_refit import later
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
@@ -39,18 +39,6 @@ def cut(frame, edges=(0, 300, 301)):
     return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
 
 
-def weights(frame, kind, **options):
-    """The weights of the replicates and of the resamples of a scan as those of rows in memory."""
-    clustered = "cluster" in options
-    units = pd.factorize(frame.clinic)[0] if clustered else np.arange(len(frame))
-    frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency and not clustered)
-    given = {"units": units, "weights": frame.w.to_numpy(float) if frequency else np.ones(len(frame))}
-    groups = [(k // WIDTH, min(WIDTH, M - k)) for k in range(0, M, WIDTH)]
-    drawn = np.hstack([resampler.draw(RESAMPLE_STREAM, k, width, **given) for k, width in groups])
-    return resampler.perturb(REPLICATE_STREAM, 0, B, spread=SPREAD, **given), drawn
-
-
 def agree(ours, theirs, tolerance=1e-9):
     """Each resample ended alike, and estimates differ by rounding."""
     ours, theirs = ours._record.boot, theirs._record.boot
@@ -61,13 +49,11 @@ def agree(ours, theirs, tolerance=1e-9):
 
 def both(frame, fit=None, kind="bayesian", **options):
     options = {"formula": F, "treat": "mbsmoke"} | options
-    replicates, resamples = weights(frame, kind, **options)
-    fit = {"anchor": 1.0, "max_failed": 0.9} | (fit or {})
-    alike = {name: value for name, value in fit.items() if name != "n_jobs"}
-    whole = JRE.from_formula(data=frame, **options).fit(replicates=replicates, resamples=resamples, **alike)
-    named = {"bootstrap": kind}
-    blocks = JRE.from_formula(data=scan(cut(frame)), **options)
-    return blocks.fit(n_replicates=B, spread=SPREAD, n_boot=M, **named, **fit), whole
+    fit = {"anchor": 1.0, "max_failed": 0.9} | {"n_replicates": B, "spread": SPREAD, "n_boot": M} | (fit or {})
+    blocks, whole = (
+        JRE.from_formula(data=data, **options).fit(bootstrap=kind, **fit) for data in (scan(cut(frame)), frame)
+    )
+    return blocks, whole
 
 
 CASES = {
@@ -76,6 +62,7 @@ CASES = {
     "tilted arms": {"target": "overlap", "treat": "dose", "reference": "none"},
     "arm, probit": {"target": "control", "propensity_link": "probit"},
     "tilted, pairs": {"target": "entropy", "kind": "pairs"},
+    "stratified": {"kind": "stratified"},
     "penalty": {"fit": {"anchor": None, "objective": "erm"}},
     "frequencies": {"weights": "w", "weight_type": "frequency"},
     "probability weights": {"weights": "w", "weight_type": "probability", "treat": "dose", "reference": "none"},
@@ -89,30 +76,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", later(CASES, ("frequencies", "stratified")))
 def test_resamples_agree_with_memory(births, name):
     agree(*both(births, **CASES[name]))
-
-
-def draw(self, stream, block, width):
-    """The draws of a scan in the place of those of `Resampler.draw`, of a target frame's rows too."""
-    return keyed(self).draw(stream, block, width=width, **units_of(self))
-
-
-def perturbations(self, stream, block, width, *, spread, at_once):
-    """The same of `Resampler.perturbations`."""
-    drawn = keyed(self).perturb(stream, block, width, spread=spread, **units_of(self))
-    for first in range(0, width, at_once):
-        yield drawn[:, first : first + at_once]
-
-
-def keyed(resampler):
-    return KeyedResampler(resampler.kind, resampler.seed, resampler._one_by_one)
-
-
-def units_of(resampler):
-    number, clusters = np.arange(len(resampler.weights)), resampler._clusters
-    return {"units": number if clusters is None else pd.factorize(clusters)[0], "weights": resampler.weights}
 
 
 FRAMES = {
@@ -126,17 +92,14 @@ FRAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", later(FRAMES, ("frequencies, clipped",)))
 def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
     target = births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
     options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]
     fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
     fit["bootstrap"] = options.pop("kind", "pairs")
     monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
-    with monkeypatch.context() as patch:
-        patch.setattr(Resampler, "draw", draw)
-        patch.setattr(Resampler, "perturbations", perturbations)
-        whole = JRE.from_formula(data=births, **options).fit(**fit)
+    whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
     agree_outside_of_bases(blocks, whole)
     again = JRE.from_formula(data=scan(cut(births)), **options).fit(n_jobs=2, **fit)
@@ -190,10 +153,9 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
 def test_results_of_a_bootstrap(births, tmp_path):
     for k, block in enumerate(cut(births)):
         block.to_parquet(tmp_path / f"{k}.parquet")
-    replicates, resamples = weights(births, "pairs")
     model = JRE.from_formula(F, scan(f"{tmp_path}/*.parquet", block_rows=500), treat="mbsmoke")
     ours = model.fit(n_boot=M, n_replicates=B, spread=SPREAD)  # the bootstrap is the default, and the anchor is chosen
-    theirs = JRE.from_formula(F, births, treat="mbsmoke").fit(replicates=replicates, resamples=resamples)
+    theirs = JRE.from_formula(F, births, treat="mbsmoke").fit(n_boot=M, n_replicates=B, spread=SPREAD)
     for method in ("normal", "percentile", "basic", "bc"):
         pd.testing.assert_frame_equal(ours.conf_int(method=method), theirs.conf_int(method=method), rtol=1e-9)
     np.testing.assert_allclose(ours.bse, theirs.bse, rtol=1e-9)

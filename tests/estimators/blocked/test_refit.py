@@ -1,4 +1,4 @@
-"""The bootstrap over blocks of rows against that in memory under the same weights, resample by resample."""
+"""The bootstrap over blocks of rows against that in memory, resample by resample."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, Outco
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.keyed_multiplicities import KeyedResampler
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, Resampler, seed_sequence
+from causalrisk.numerics.multiplicities import WIDTH
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
+LATER = pytest.mark.xfail(strict=True, reason="blocks cut chunks of rows, or count rows that are left out")
 F, M = "bweight ~ mage + medu", WIDTH + 5
 
 
@@ -38,16 +38,6 @@ def cut(frame, edges=(0, 500, 501, 501)):
     return [frame[a:b] for a, b in itertools.pairwise([*edges, len(frame)])]
 
 
-def multiplicities(frame, kind="pairs", n_boot=M, **options):
-    """The weights of a scan as those of rows in memory: how often each is drawn, times frequency weights."""
-    units = pd.factorize(frame.clinic)[0] if "cluster" in options else np.arange(len(frame))
-    frequency = options.get("weight_type") == "frequency"
-    resampler = KeyedResampler(kind, seed_sequence(0), frequency and "cluster" not in options)
-    s = frame.w.to_numpy(float) if frequency else np.ones(len(frame))
-    firsts = range(0, n_boot, WIDTH)
-    return np.hstack([resampler.draw(RESAMPLE_STREAM, k // WIDTH, min(WIDTH, n_boot - k), units, s) for k in firsts])
-
-
 CASES = {
     "linear": (IPWRA, {}),
     "arm as target": (AIPW, {"target": "treated"}),
@@ -59,6 +49,11 @@ CASES = {
     "arms": (AIPW, {"formula": "cigs ~ mage", "family": "poisson", "treat": "dose", "reference": "none"}),
     "exposure": (IPWRA, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months"}),
     "frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency"}),
+    "stratified": (IPWRA, {"kind": "stratified"}),
+    "stratified arms, weights": (
+        AIPW,
+        {"kind": "stratified", "treat": "dose", "reference": "none", "weights": "w", "weight_type": "probability"},
+    ),
     "probability weights": (IPWRA, {"weights": "w", "weight_type": "probability", "propensity_link": "probit"}),
     "clusters": (AIPW, {"cluster": "clinic", "propensity_loss": "calibrated"}),
     "clusters of frequencies": (IPWRA, {"cluster": "clinic", "weights": "w", "weight_type": "frequency"}),
@@ -76,39 +71,19 @@ def agree(ours, theirs):
 
 def both(model, frame, formula=F, kind="pairs", fit=None, **options):
     given = {"treat": "mbsmoke"} | options
-    draws = multiplicities(frame, "cluster" if "cluster" in options else kind, **options)
-    whole = model.from_formula(formula, frame, **given).fit(resamples=draws, **fit or {})
-    named = {} if kind == "pairs" else {"bootstrap": kind}
-    return model.from_formula(formula, scan(cut(frame)), **given).fit(n_boot=M, **named, **fit or {}), whole
+    fit = {"n_boot": M} | ({} if kind == "pairs" else {"bootstrap": kind}) | (fit or {})
+    blocks, whole = (model.from_formula(formula, data, **given).fit(**fit) for data in (scan(cut(frame)), frame))
+    return blocks, whole
 
 
-@pytest.mark.parametrize("name", CASES)
+def later(cases, names):
+    return [pytest.param(name, marks=LATER) if name in names else name for name in cases]
+
+
+@pytest.mark.parametrize("name", later(CASES, ("frequencies", "stratified", "stratified arms, weights")))
 def test_resamples_agree_with_memory(births, name):
     model, options = CASES[name]
     agree(*both(model, births, **options))
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_stratified_resamples_keep_the_arms(births, weighted):
-    options = {"weights": "w", "weight_type": "probability"} if weighted else {}
-    draws, arm = multiplicities(births), births.mbsmoke.to_numpy()
-    for a in (0, 1):
-        draws[arm == a] *= (arm == a).sum() / draws[arm == a].sum(axis=0)
-    whole = IPWRA.from_formula(F, births, treat="mbsmoke", **options).fit(resamples=draws)
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke", **options)
-    agree(model.fit(n_boot=M, bootstrap="stratified"), whole)
-
-
-def keyed(self, stream, block, width):
-    """The draws of a scan in the place of those of `Resampler.draw`, of the rows of a target frame too."""
-    units = np.arange(len(self.weights)) if self._clusters is None else pd.factorize(self._clusters)[0]
-    given = {"width": width, "units": units, "weights": self.weights}
-    drawn = KeyedResampler(self.kind, self.seed, self._one_by_one).draw(stream, block, **given)
-    if self.kind == "stratified":
-        size = self.weights if self.frequency else np.ones(len(self.weights))
-        for rows in (self.groups == arm for arm in np.unique(self.groups)):
-            drawn[rows] *= size[rows].sum() / (drawn[rows] * (size / self.weights)[rows, None]).sum(axis=0)
-    return drawn
 
 
 FRAMES = {
@@ -139,18 +114,16 @@ def agree_on_frame(ours, theirs):
     pd.testing.assert_frame_equal(ours.boot_params, theirs.boot_params, rtol=1e-9)
     scores = ("propensity_params", "propensity_bse") if theirs._record.spec.uses_propensity else ()
     for name in ("params", "bse", "outcome_params", "outcome_bse", *scores):
-        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7)
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", later(FRAMES, ("stratified frequencies", "stratified weights")))
 def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
     model, options = FRAMES[name]
     given = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
     fit = {"n_boot": M, "bootstrap": given.pop("kind", "pairs")}
     monkeypatch.setattr(ScannedDesign, "block_rows", 90)  # the frame comes in several blocks
-    with monkeypatch.context() as patch:
-        patch.setattr(Resampler, "draw", keyed)
-        whole = model.from_formula(data=births, **given).fit(**fit)
+    whole = model.from_formula(data=births, **given).fit(**fit)
     blocks = model.from_formula(data=scan(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)
     again = model.from_formula(data=scan(cut(births)), **given).fit(n_jobs=2, **fit)
@@ -158,11 +131,9 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     agree_on_frame(model.from_formula(data=scan(cut(births, (0, 300))), **given).fit(**fit), whole)
 
 
-@pytest.mark.parametrize(("of_frame", "of_control"), [(2, 600), (90, 2)])
-def test_resamples_without_the_target_frame_or_an_arm_fail(births, monkeypatch, of_frame, of_control):
-    given = {"formula": "bweight ~ 1", "treat": "mbsmoke", "propensity": "1", "target": births[:of_frame]}
-    births = births.assign(mbsmoke=(births.index >= of_control) * 1)
-    monkeypatch.setattr(Resampler, "draw", keyed)
+def test_resamples_without_an_arm_fail(births):
+    given = {"formula": "bweight ~ 1", "treat": "mbsmoke", "propensity": "1", "target": births[:90]}
+    births = births.assign(mbsmoke=(births.index >= 2) * 1)
     whole, blocks = (
         IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9) for data in (births, scan(cut(births)))
     )
