@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, TargetRows
@@ -43,7 +42,7 @@ class Block:
     model : WeightModel
         Propensity model and target, on the rows.
     position : ndarray of int, shape (n,)
-        Number of each row in all data.
+        Number of each row among those of the sample.
     problem : Problem
         What is estimated.
     """
@@ -244,8 +243,6 @@ class Problem:
                 weights=none,
                 cluster=None,
                 offset=None if design.offset_kind is None else none,
-                table=pd.DataFrame(),
-                place=arm,
             )
         )
 
