@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -294,10 +295,12 @@ def _kept_rows(
     """
     scan, taken = coder.reader.scan, source.source.nbytes if isinstance(source.source, Store) else 0.0
     where, why = scan.keeping.chosen(writer.nbytes, taken)
-    if where != "nothing":
+    if where == "nothing":
+        return moments(source, first, len(coder.arms.labels), None, workers, passes), source, why
+    with contextlib.closing(writer):
         writer.open(scan.keeping.place if where == "disk" else None)
-    seen = moments(source, first, len(coder.arms.labels), None if where == "nothing" else writer, workers, passes)
-    store = None if where == "nothing" else writer.finished(scan.block_rows)
+        seen = moments(source, first, len(coder.arms.labels), writer, workers, passes)
+        store = writer.finished(scan.block_rows)
     if writer.failed is not None:
         why = f"the coded rows cannot be written to {scan.keeping.place!r}: {writer.failed}"
     return seen, source if store is None else View(store), why
@@ -305,10 +308,9 @@ def _kept_rows(
 
 def _not_kept(keeping: Keeping, why: str) -> str:
     """Say that every pass reads the files; a DesignError where the rows were to be kept in one place."""
-    other = 'folder="..."  with a folder of a disk that has the room'
     if keeping.keep != "auto":
-        raise DesignError(f'{why}.\nType  scan(..., keep="auto"), or  {other}.')
-    return f"{why}: every pass reads the data again. Type  scan(..., {other}."
+        raise DesignError(f'{why}.\nType  scan(..., keep="auto"), or give it a folder= on a disk that has the room.')
+    return f'{why}: every pass reads the data again. Type  scan(..., folder="...")  with a disk that has the room.'
 
 
 def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:

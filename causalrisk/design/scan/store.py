@@ -139,8 +139,7 @@ class _Column:
         """Return all values, not to be written to."""
         values = self.values
         if self.file is not None and all(self.shape):
-            with self.file:
-                mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
             values = np.frombuffer(mapped, self.dtype)
         values = values.reshape(self.shape)
         values.flags.writeable = False
@@ -148,7 +147,7 @@ class _Column:
 
 
 class Writer:
-    """Writes the rows of a sample to where they are kept.
+    """Writes the rows of a sample to where they are kept; to be closed.
 
     Parameters
     ----------
@@ -196,13 +195,19 @@ class Writer:
             return Store({name: column.finished() for name, column in self.columns.items()}, self.places, block_rows)
         return None
 
+    def close(self) -> None:
+        """Close the files; rows that are finished stay."""
+        for column in self.columns.values():
+            if column.file is not None:
+                column.file.close()
+
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
         """Note that the disk could not be written to."""
         try:
             yield
         except OSError as error:
-            self.failed, self.columns = error, {}
+            self.failed = error
 
     def _values(self, block: CodedBlock) -> dict[str, NDArray[Any]]:
         """Return what is kept of some rows."""

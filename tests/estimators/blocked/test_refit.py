@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, Resampler, seed_sequence
+from tests.conftest import in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
 F, M = "bweight ~ mage + medu", WIDTH + 5
@@ -79,7 +80,7 @@ def both(model, frame, formula=F, kind="pairs", fit=None, **options):
     draws = multiplicities(frame, "cluster" if "cluster" in options else kind, **options)
     whole = model.from_formula(formula, frame, **given).fit(resamples=draws, **fit or {})
     named = {} if kind == "pairs" else {"bootstrap": kind}
-    return model.from_formula(formula, scan(cut(frame)), **given).fit(n_boot=M, **named, **fit or {}), whole
+    return model.from_formula(formula, in_blocks(cut(frame)), **given).fit(n_boot=M, **named, **fit or {}), whole
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -95,7 +96,7 @@ def test_stratified_resamples_keep_the_arms(births, weighted):
     for a in (0, 1):
         draws[arm == a] *= (arm == a).sum() / draws[arm == a].sum(axis=0)
     whole = IPWRA.from_formula(F, births, treat="mbsmoke", **options).fit(resamples=draws)
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke", **options)
+    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke", **options)
     agree(model.fit(n_boot=M, bootstrap="stratified"), whole)
 
 
@@ -151,11 +152,11 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Resampler, "draw", keyed)
         whole = model.from_formula(data=births, **given).fit(**fit)
-    blocks = model.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    blocks = model.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)
-    again = model.from_formula(data=scan(cut(births)), **given).fit(n_jobs=2, **fit)
+    again = model.from_formula(data=in_blocks(cut(births)), **given).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
-    agree_on_frame(model.from_formula(data=scan(cut(births, (0, 300))), **given).fit(**fit), whole)
+    agree_on_frame(model.from_formula(data=in_blocks(cut(births, (0, 300))), **given).fit(**fit), whole)
 
 
 @pytest.mark.parametrize(("of_frame", "of_control"), [(2, 600), (90, 2)])
@@ -164,7 +165,8 @@ def test_resamples_without_the_target_frame_or_an_arm_fail(births, monkeypatch, 
     births = births.assign(mbsmoke=(births.index >= of_control) * 1)
     monkeypatch.setattr(Resampler, "draw", keyed)
     whole, blocks = (
-        IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9) for data in (births, scan(cut(births)))
+        IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9)
+        for data in (births, in_blocks(cut(births)))
     )
     agree_on_frame(blocks, whole)
     assert (blocks._record.boot.failures == Failure.EMPTY_ARM).any()
@@ -211,7 +213,8 @@ def test_results_of_a_bootstrap(births):
 
 def test_the_cut_into_blocks_does_not_matter(births):
     fits = [
-        IPWRA.from_formula(F, scan(cut(births, edges)), treat="mbsmoke").fit(n_boot=M) for edges in ((0,), (0, 3, 900))
+        IPWRA.from_formula(F, in_blocks(cut(births, edges)), treat="mbsmoke").fit(n_boot=M)
+        for edges in ((0,), (0, 3, 900))
     ]
     for other in fits[1:]:
         agree(other, fits[0])
@@ -221,7 +224,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     robust = model.fit()
     monkeypatch.setattr("causalrisk.estimators.blocked.refit.RefitRows.refitted", stop)
     with pytest.raises(FitInterrupted) as caught:
@@ -230,6 +233,6 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
 
 
 def test_resamples_that_go_by_rows_are_refused(births):
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
         model.fit(resamples=np.ones((len(births), 5)))
