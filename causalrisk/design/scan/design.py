@@ -309,8 +309,8 @@ def _kept_rows(
 def _not_kept(keeping: Keeping, why: str) -> str:
     """Say that every pass reads the files; a DesignError where the rows were to be kept in one place."""
     if keeping.keep != "auto":
-        raise DesignError(f'{why}.\nType  scan(..., keep="auto"), or give it a folder= on a disk that has the room.')
-    return f'{why}: every pass reads the data again. Type  scan(..., folder="...")  with a disk that has the room.'
+        raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
+    return f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
 
 
 def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:

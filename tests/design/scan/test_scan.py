@@ -190,7 +190,7 @@ def test_other_values_of_text_treatment_or_weights_in_a_later_pass(data, column)
         rng = np.random.default_rng(0)
         return frame.assign(**{column: rng.permutation(frame[column])})  # the same levels, as often
 
-    source = scan(later(data, change, 3), keep="nothing")
+    source = scan(later(data.assign(w=1 + data.w), change, 3), keep="nothing")
     model = IPWRA.from_formula(F, source, treat="d", weights="w", weight_type="frequency")
     with pytest.raises(DesignError, match="later pass read other rows than the first ones"):
         model.fit()

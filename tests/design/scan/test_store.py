@@ -174,13 +174,13 @@ def model_of(data, **options):
 
 def test_rows_that_fit_nowhere_are_read_again_with_a_note(data):
     read = Read(data)
-    with pytest.warns(DesignWarning, match=r"every pass reads the data again.*Type  scan\(\.\.\., folder="):
+    with pytest.warns(DesignWarning, match=r"every pass reads the data again.*Type  folder="):
         model = IPWRA.from_formula(F, scan(read, budget=1000), treat="d")
     before = read.times
     assert any("every pass reads" in note for note in model.fit()._record.notes)
     assert read.times > before + 5
     for keep in ("memory", "disk"):
-        with pytest.raises(DesignError, match=r'the coded rows take .*\nType  scan\(\.\.\., keep="auto"\)'):
+        with pytest.raises(DesignError, match=r'the coded rows take .*\nType  keep="auto"'):
             model_of(data, keep=keep, budget=1000)
 
 
@@ -229,7 +229,7 @@ def test_a_disk_that_is_full_while_rows_are_written(data, monkeypatch, keep):
         return
     with pytest.warns(DesignWarning, match=r"cannot be written to .*No space left.*every pass reads"):
         full = model_of(data)
-    np.testing.assert_allclose(full.fit().params, model_of(data, keep="memory").fit().params, rtol=1e-12)
+    np.testing.assert_allclose(full.fit().params, model_of(data, keep="memory", budget=1e9).fit().params, rtol=1e-12)
 
 
 def test_folders_in_memory(tmp_path):
