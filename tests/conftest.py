@@ -76,6 +76,11 @@ def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=F
     return design_from_arrays(endog, exog, given, exog_propensity=exog_propensity, constant_outcome=constant_outcome)
 
 
+def in_blocks(frames):
+    """A scan whose blocks are these frames in every pass, as nothing of it is kept."""
+    return cr.scan(frames, keep="nothing")
+
+
 def simulate(n=400, p=3, seed=0, strength=0.8):
     """Quadratic outcome, logit treatment; columns y, d, x1 .. xp."""
     rng = np.random.default_rng(seed)

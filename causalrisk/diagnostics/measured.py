@@ -149,7 +149,7 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
     cuts = {j: steps.values for j, steps in enumerate(found.steps) if not steps.exact}
     distances, short = [steps.distances() for steps in found.steps], 0.0
     if cuts:
-        cells = add_up(record.over(partial(_cells, columns, cuts)))
+        cells = add_up(record.over(partial(_cells, columns, cuts), covariates=True))
         for j, cell in zip(cuts, cells, strict=True):
             distances[j], more = cell.distances()
             short = max(short, float(more.max()))
@@ -157,7 +157,7 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
 
 
 def _pass(record: FitRecord, columns: Columns, with_steps: bool) -> BlockMeasured:
-    return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps)))
+    return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps), covariates=True))
 
 
 def _with_products(names: Mapping[str, str], found: BlockMeasured) -> Columns:

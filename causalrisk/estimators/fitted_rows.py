@@ -42,5 +42,5 @@ class FittedRows:
 class FittedBlocks(Protocol):
     """The rows of a fit to a scan, as often as they are asked for; it does not travel with a pickle."""
 
-    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
-        """Begin a pass: what a function makes of each block."""
+    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
+        """Begin a pass: what a function makes of each block; over the files where it asks for covariates."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
@@ -63,7 +62,7 @@ class Block:
     place : slice
         Where the rows stand in a sample in memory; of a scan they are in no sample.
     position : ndarray of int, shape (n,)
-        Of a scan the number of each row.
+        Of a scan the number of each row among those of the sample.
     places : tuple of Place
         Of a scan where the rows are from.
     """
@@ -403,8 +402,6 @@ class ScannedProblem(Problem):
                 weights=none,
                 cluster=None,
                 offset=None if design.offset_kind is None else none,
-                table=pd.DataFrame(),
-                place=EMPTY,
             )
         )
 

@@ -300,11 +300,11 @@ class FittedScan(FittedBlocks):
     problem: ScannedProblem
     gamma: Array
 
-    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
         """As in `FittedBlocks`; rows of a target frame are not among them."""
         problem = self.problem
         work = functools.partial(_on_fitted, function, problem, self.gamma)
-        return problem.design.over(work, problem.workers, problem.passes)
+        return problem.design.over(work, problem.workers, problem.passes, variables=covariates)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()

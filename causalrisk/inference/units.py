@@ -123,4 +123,4 @@ def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None,
         weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
         predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
     )
-    return units.frame(coded.position, problem.design.labels)
+    return units.frame(np.arange(0) if coded.row is None else coded.row, problem.design.labels)

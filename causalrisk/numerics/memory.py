@@ -63,6 +63,17 @@ def free_memory(root: str = "/") -> float:
     return min(known)
 
 
+def is_in_memory(folder: str, mounts: str = "/proc/mounts") -> bool:
+    """Whether Linux says that the files of a folder are in memory, as those of /tmp are on some systems."""
+    try:
+        lines = [line.split() for line in Path(mounts).read_text().splitlines()]
+    except OSError:
+        return False
+    path = Path(folder).resolve()
+    kinds = {Path(where): kind for _, where, kind, *_ in lines if path.is_relative_to(where)}
+    return bool(kinds) and kinds[max(kinds, key=lambda where: len(where.parts))] in ("tmpfs", "ramfs")
+
+
 def _groups(root: Path) -> Iterator[Path]:
     """Control groups of the process, of both versions: their folders from its own up."""
     try:

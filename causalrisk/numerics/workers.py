@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -191,7 +192,10 @@ def on_cluster(
     waiting = deque[tuple[Any, str]]()
     try:
         for item in items:
-            waiting.append((client.submit(_by_worker, work, item, pure=False), name(item)))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph")  # a block of rows, which goes once
+                future = client.submit(_by_worker, work, item, pure=False)
+            waiting.append((future, name(item)))
             if len(waiting) >= AHEAD * max(_threads(client), 1):
                 yield from _result(client, *waiting.popleft(), remedy)
         while waiting:

@@ -66,13 +66,17 @@ def counted(passes):
 
 def fit(folder, args):
     """Fit once; print the effect, seconds, passes and peak memory."""
-    data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows)
-    before, passes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, []
+    data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows, keep=args.keep)
+    read, passes = [], []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     formula = "y ~ " + " + ".join(f"x{j + 1}" for j in range(args.covariates))
     options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
     if args.estimator == "JRE":
         options["n_replicates"] = args.replicates
-    with mock.patch("causalrisk.design.scan.coder.flat_map", counted(passes)), cluster(args.workers):
+    scanned = "causalrisk.design.scan"
+    files = mock.patch(f"{scanned}.coder.flat_map", counted(read))
+    kept = mock.patch(f"{scanned}.store.flat_map", counted(passes))
+    with files, kept, cluster(args.workers):
         begun, worked = time.perf_counter(), time.process_time()
         model = getattr(causalrisk, args.estimator).from_formula(
             formula, data.collect() if args.memory else data, treat="d"
@@ -83,7 +87,7 @@ def fit(folder, args):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{res!r}")
     print(f"model {made - begun:.1f} s, fit {ended - made:.1f} s, {res.nobs / (ended - begun):,.0f} rows a second")
-    print(f"{len(passes)} passes after the first")
+    print(f"files read {1 + len(read)} times, {len(passes)} passes over kept rows")
     print(f"processor {worked:.1f} s, {res.nobs / worked:,.0f} rows a second of it (this process)")
     print(f"peak resident memory {peak:,.0f} MB, {before:,.0f} MB of it before the first row")
 
@@ -93,6 +97,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--block-rows", type=int, default=250_000)
+    parser.add_argument("--keep", default="auto", help="where the scan keeps its rows")
     parser.add_argument("--covariates", type=int, default=6)
     parser.add_argument("--n-boot", type=int, default=0, help="resamples; 0 for robust standard errors")
     parser.add_argument("--n-jobs", type=int, default=1, help="threads")

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.datasets import load_lalonde
 from causalrisk.diagnostics.column_sums import ColumnSums, WeightedRows
 from causalrisk.diagnostics.measured import measured
 from causalrisk.diagnostics.overlap import ArmLimits
 from causalrisk.numerics.distribution_functions import Cells, Steps
+from tests.conftest import in_blocks
 from tests.dask_stub import cluster
 
 matplotlib.use("Agg")
@@ -47,7 +48,7 @@ def cut(frame, cuts=CUTS):
 
 def pair(data, model=IPWRA, cuts=CUTS, formula=F, fit=None, **options):
     given = {"treat": "mbsmoke", "propensity": PROPENSITY} | options
-    made = (model.from_formula(formula, rows, **given) for rows in (scan(cut(data, cuts)), data))
+    made = (model.from_formula(formula, rows, **given) for rows in (in_blocks(cut(data, cuts)), data))
     return [one.fit(**(fit or {})) for one in made]
 
 

@@ -1706,6 +1706,11 @@ def scanned(**fixed):
     return lambda **options: model(**({"data": SCAN} | fixed | options)).fit()
 
 
+def kept(**options):
+    """A fit to a scan whose rows are kept by some options."""
+    return model(data=causalrisk.scan([DATA[:200], DATA[200:]], **options)).fit()
+
+
 def of_few_values(right):
     """A design from a scan that keeps few distinct values."""
     with pytest.MonkeyPatch.context() as patch:
@@ -1767,6 +1772,12 @@ SCANS = {
         lambda **o: model(JRE, data=SCAN, cluster="site").fit(n_boot=20, n_replicates=8, memory=1e5, **o),
         {"anchor": None},
         {"anchor": 3},
+    ),
+    "budget": Case(kept, {"budget": 0}, {"budget": 2e9}),
+    "folder of rows": Case(kept, {"folder": "no/such/folder"}, {"folder": tempfile.gettempdir()}),
+    "memory for rows": Case(kept, {"keep": "memory", "budget": 1.0}, {"keep": "auto"}),
+    "no room for rows": Case(
+        kept, {"budget": 1.0}, {"folder": tempfile.gettempdir()}, fill={'"..."': repr(tempfile.gettempdir())}
     ),
     "jre replicates": Case(
         lambda **o: scanned_jre(cov_type="robust", n_replicates=None, replicates=WEIGHTS, **o),

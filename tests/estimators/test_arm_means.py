@@ -8,12 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from causalrisk import AIPW, scan
+from causalrisk import AIPW
 from causalrisk.estimators.arm_means import ArmMean
 from causalrisk.estimators.specification import Specification
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
 from causalrisk.report.methods import methods
+from tests.conftest import in_blocks
 from tests.estimators.blocked.test_refit import F, agree, both, cut
 from tests.estimators.test_refits import influence_error
 from tests.problems import problem
@@ -122,7 +123,7 @@ def test_the_mean_by_hand(cattaneo):
 
 def test_a_scan_has_the_same_numbers(cattaneo):
     frame = cattaneo[::3].reset_index(drop=True)
-    whole, parts = (Shifted.from_formula(F, data, treat="mbsmoke").fit() for data in (frame, scan(cut(frame))))
+    whole, parts = (Shifted.from_formula(F, data, treat="mbsmoke").fit() for data in (frame, in_blocks(cut(frame))))
     np.testing.assert_allclose(parts.params, whole.params, rtol=1e-10)
     np.testing.assert_allclose(parts.bse, whole.bse, rtol=1e-10)
     agree(*both(Shifted, frame))

@@ -13,6 +13,7 @@ import statsmodels.formula.api as smf
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
 from causalrisk.models.model import Unadjusted
+from tests.conftest import in_blocks
 from tests.dask_stub import cluster
 
 F = "bweight ~ mage + medu + C(site)"
@@ -83,7 +84,7 @@ def test_units_of_a_scan_agree_with_memory(births, name, tmp_path):
     expected |= {f"potential_outcome[{label}]": whole.potential_outcomes[label].to_numpy() for label in labels}
     in_memory = units(whole, tmp_path)
     pd.testing.assert_frame_equal(in_memory, pd.DataFrame(expected), check_exact=True)
-    blocks = units(fitted(model, scan(cut(births)), **options), tmp_path)
+    blocks = units(fitted(model, in_blocks(cut(births)), **options), tmp_path)
     pd.testing.assert_frame_equal(blocks, in_memory, rtol=1e-9, atol=0)
 
 
@@ -91,14 +92,14 @@ def test_rows_of_a_target_frame_are_not_written(births, tmp_path):
     options = {"target": births[births.mage > 22][::3], "clip": (0.05, 0.3)}
     whole = units(fitted(AIPW, births, **options), tmp_path)
     assert len(whole) == births.medu.notna().sum()
-    pd.testing.assert_frame_equal(units(fitted(AIPW, scan(cut(births)), **options), tmp_path), whole, rtol=1e-9)
+    pd.testing.assert_frame_equal(units(fitted(AIPW, in_blocks(cut(births)), **options), tmp_path), whole, rtol=1e-9)
 
 
 def test_units_are_those_of_logit_and_weighted_regressions(births, tmp_path):
     kept = births.reset_index(drop=True)[births.medu.notna().to_numpy()]
     score = smf.logit("mbsmoke ~ mage + medu", kept).fit(disp=0, tol=1e-12).predict(kept)
     weight = np.where(kept.mbsmoke == 1, 1 / score, 1 / (1 - score))
-    found = units(fitted(IPWRA, scan(cut(births)), "bweight ~ mage + medu"), tmp_path)
+    found = units(fitted(IPWRA, in_blocks(cut(births)), "bweight ~ mage + medu"), tmp_path)
     np.testing.assert_array_equal(found.row, kept.index)
     np.testing.assert_array_equal(found.arm.astype(int), kept.mbsmoke)
     np.testing.assert_allclose(found.propensity, score, rtol=1e-8)
@@ -111,7 +112,7 @@ def test_units_are_those_of_logit_and_weighted_regressions(births, tmp_path):
 
 def test_joint_fits_have_scores_and_weights_and_their_start_has_predictions(births, tmp_path):
     how = {"anchor": 3.0, "n_replicates": 8, "cov_type": "robust"}
-    whole, blocks = (JRE.from_formula(F, data, treat="mbsmoke").fit(**how) for data in (births, scan(cut(births))))
+    whole, blocks = (JRE.from_formula(F, data, treat="mbsmoke").fit(**how) for data in (births, in_blocks(cut(births))))
     found = units(blocks, tmp_path)
     assert [*found] == ["row", "arm", "propensity", "weight"]
     pd.testing.assert_frame_equal(found, units(whole, tmp_path), rtol=1e-9)
@@ -134,7 +135,7 @@ def test_workers_write_the_same_file(births, tmp_path):
 
 @pytest.mark.parametrize("name", ["propensity_scores", "importance_weights", "potential_outcomes"])
 def test_properties_of_a_scan_say_that_units_can_be_written(births, name):
-    res = fitted(IPWRA, scan(cut(births)))
+    res = fitted(IPWRA, in_blocks(cut(births)))
     with pytest.raises(
         UnavailableError, match=r"a number for each row[^$]*write_units\(\"units.parquet\"\)[^$]*collect"
     ):
@@ -144,7 +145,7 @@ def test_properties_of_a_scan_say_that_units_can_be_written(births, name):
 
 
 def test_results_from_a_file_do_not_know_their_scan(births, tmp_path):
-    res = pickle.loads(pickle.dumps(fitted(IPWRA, scan(cut(births)))))
+    res = pickle.loads(pickle.dumps(fitted(IPWRA, in_blocks(cut(births)))))
     with pytest.raises(UnavailableError, match="does not know its scan any more"):
         res.write_units(tmp_path / "units.parquet")
     assert list(tmp_path.iterdir()) == []
@@ -152,7 +153,7 @@ def test_results_from_a_file_do_not_know_their_scan(births, tmp_path):
 
 def test_progress_counts_the_rows(births, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    res = fitted(IPWRA, scan(cut(births)))
+    res = fitted(IPWRA, in_blocks(cut(births)))
     units(res, tmp_path)
     assert capsys.readouterr().err == ""
     units(res, tmp_path, progress=True)

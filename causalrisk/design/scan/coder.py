@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import time
@@ -17,8 +18,8 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.levels import ArmLevels
-from causalrisk.design.scan.piece import Piece, Place, by_place
-from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, numbered, other_rows, where
+from causalrisk.design.scan.piece import Piece, Place, by_place, renumbered
+from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError
 from causalrisk.numerics.parallel import check_wanted, progress_bar
 from causalrisk.numerics.workers import flat_map
@@ -36,9 +37,9 @@ class CodedBlock:
     Parameters
     ----------
     places : tuple of Place
-        Where the rows of the block are from.
+        Where the rows of the block are from, numbered as they are.
     position : ndarray of int, shape (n,)
-        Number of each row in all data, those counted that are not in the sample.
+        Number of each row among those of the sample, in the order of the data.
     y : ndarray, shape (n,)
         Outcome.
     X, Z : ndarray, shape (n, p) and (n, q)
@@ -51,9 +52,11 @@ class CodedBlock:
         Cluster of each row, 0 .. G-1.
     offset : ndarray, shape (n,), or None
         Offset of the outcome models; of an exposure its logarithm.
-    table : DataFrame
-        Variables of both models, on these rows and those that trimming left out.
-    place : ndarray of int, shape (n,)
+    row : ndarray of int, shape (n,), optional
+        Number of each row in all data, those counted that are not in the sample.
+    table : DataFrame, optional
+        Variables of both models, on these rows and those that trimming left out; not of rows that were kept.
+    place : ndarray of int, shape (n,), optional
         Where these rows are in the table.
     """
 
@@ -66,12 +69,15 @@ class CodedBlock:
     weights: np.ndarray
     cluster: np.ndarray | None
     offset: np.ndarray | None
-    table: pd.DataFrame
-    place: np.ndarray
+    row: np.ndarray | None = None
+    table: pd.DataFrame | None = None
+    place: np.ndarray | None = None
 
     @property
     def variables(self) -> pd.DataFrame:
         """Variables of both models."""
+        if self.table is None or self.place is None:
+            raise TypeError("rows that were kept have no variables; a pass over the files has")
         return self.table.iloc[self.place]
 
     def some(self, keep: np.ndarray) -> CodedBlock:
@@ -87,31 +93,10 @@ class CodedBlock:
             weights=self.weights[keep],
             cluster=None if self.cluster is None else self.cluster[keep],
             offset=None if self.offset is None else self.offset[keep],
+            row=None if self.row is None else self.row[keep],
             table=self.table,
-            place=self.place[keep],
+            place=None if self.place is None else self.place[keep],
         )
-
-
-@dataclass(frozen=True)
-class Mark:
-    """By what rows are known again: a sum of outcomes by weight and arm, and that of their sizes."""
-
-    total: float = 0.0
-    size: float = 0.0
-
-    @classmethod
-    def of(cls, block: CodedBlock) -> Mark:
-        """Return that of the rows of a block."""
-        values = block.y * block.weights * (block.arm + 1.0)
-        return cls(float(values.sum()), float(np.abs(values).sum()))
-
-    def beside(self, other: Mark) -> Mark:
-        """Return that of other rows beside these."""
-        return Mark(self.total + other.total, self.size + other.size)
-
-    def same(self, other: Mark) -> bool:
-        """Whether both are of the same rows, in whatever order."""
-        return abs(self.total - other.total) <= 1e-9 * other.size
 
 
 @dataclass(frozen=True)
@@ -123,7 +108,7 @@ class Done:
     n, read : int
         Its rows in the sample, and in the data.
     mark : Mark
-        By what they are known again.
+        Checksum of the rows in the sample.
     made : object
         What the function returned; None without rows.
     """
@@ -173,22 +158,6 @@ class PassCounter:
 
 
 @dataclass(frozen=True)
-class Trim:
-    """Which rows trimming leaves, as a function of a block, so that every pass finds them again.
-
-    Parameters
-    ----------
-    coder : BlockCoder
-        Codes the blocks with all their rows.
-    keep : callable
-        A block so coded -> which of its rows are left, bool of shape (n,).
-    """
-
-    coder: BlockCoder
-    keep: Callable[[CodedBlock], np.ndarray]
-
-
-@dataclass(frozen=True)
 class BlockCoder:
     """Codes the blocks of a scan, every pass in the same way.
 
@@ -206,12 +175,10 @@ class BlockCoder:
         What weights are divided by.
     n, read : int
         Rows of the sample and of the data.
-    starts : tuple of int
-        Number in all data of the first row of each piece.
-    mark : Mark, optional
-        Of the pass that the bases are from; later passes have to have the same.
-    trim : Trim, optional
-        Which rows are left of those in the sample.
+    starts, numbers : tuple of int
+        Rows of the data, and of the sample, before each piece.
+    mark : Mark
+        Checksum of the rows of the first pass; later passes have to have the same.
     """
 
     reader: ScanReader
@@ -223,8 +190,8 @@ class BlockCoder:
     n: int
     read: int
     starts: tuple[int, ...]
-    mark: Mark | None = None
-    trim: Trim | None = None
+    numbers: tuple[int, ...]
+    mark: Mark
 
     @property
     def one_design(self) -> bool:
@@ -265,10 +232,11 @@ class BlockCoder:
                 if done.n:
                     yield done.made
         check_read((self.read, self.n), (read, n))
-        if self.mark is not None and not mark.same(self.mark):
+        column = self.mark.other(mark)
+        if column:
             raise other_rows(
-                f"a later pass read other rows than the first ones: the weighted sum of "
-                f"{self.reader.outcome.left[0].name()!r} is {mark.total:.10g} and was {self.mark.total:.10g}"
+                f"a later pass read other rows than the first ones: the sum of {column!r}, each row times one plus its "
+                f"treatment, is {mark.totals[column]:.10g} and was {self.mark.totals[column]:.10g}"
             )
 
     def blocks(self) -> Iterator[CodedBlock]:
@@ -278,25 +246,15 @@ class BlockCoder:
 
     def _sent(self) -> BlockCoder:
         """Return a coder that has no data, to be sent to a worker."""
-        trim = None if self.trim is None else dataclasses.replace(self.trim, coder=self.trim.coder._sent())
-        return dataclasses.replace(self, reader=self.reader.without_data(), trim=trim)
+        return dataclasses.replace(self, reader=self.reader.without_data())
 
-    def coded(self, rows: KeptRows) -> CodedBlock:
-        """Code the rows of a block that trimming leaves."""
-        if self.trim is None:
-            return self._coded(rows)
-        before = self.trim.coder
-        block, cluster = before.coded(rows), None
-        keep = self.trim.keep(block)
-        if (self.outcome.names, self.propensity.names) != (before.outcome.names, before.propensity.names):
-            X = self.outcome.encode(rows.table)
-            block = dataclasses.replace(block, X=X, Z=X if self.one_design else self.propensity.encode(rows.table))
-        kept = block.some(keep)
-        if kept.cluster is not None and self.clusters is not None and before.clusters is not None:
-            cluster = self.clusters.get_indexer(before.clusters)[kept.cluster]
-        return dataclasses.replace(kept, weights=kept.weights * (before.unit / self.unit), cluster=cluster)
+    def number(self, start: int) -> int:
+        """Rows of the sample before the piece that begins with some row of the data."""
+        k = bisect.bisect_left(self.starts, start)
+        return self.numbers[k] if k < len(self.numbers) else self.n
 
-    def _coded(self, rows: KeptRows) -> CodedBlock:
+    def coded(self, rows: KeptRows, number: int) -> CodedBlock:
+        """Code some rows, the first of which has the given number in the sample."""
         cluster = None
         if rows.cluster is not None and self.clusters is not None:
             cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
@@ -304,8 +262,8 @@ class BlockCoder:
                 raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
         X = self.outcome.encode(rows.table)
         return CodedBlock(
-            places=rows.places,
-            position=rows.position,
+            places=renumbered(rows.places, rows.position, number),
+            position=number + np.arange(rows.n),
             y=self.outcome_of(rows, slice(None)),
             X=X,
             Z=X if self.one_design else self.propensity.encode(rows.table),
@@ -313,6 +271,7 @@ class BlockCoder:
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
             cluster=cluster,
             offset=rows.offset,
+            row=rows.position,
             table=rows.table,
             place=np.arange(rows.n),
         )
@@ -353,17 +312,23 @@ def _itself(block: CodedBlock) -> CodedBlock:
     return block
 
 
-def _coded(coder: BlockCoder, rows: KeptRows, which: Any) -> CodedBlock:
-    return coder.coded(rows.some(which))
+def first_block(coder: BlockCoder, rows: KeptRows) -> CodedBlock:
+    """Code the first rows of the sample, which the first pass has left."""
+    return by_place(functools.partial(_coded, coder, rows, 0), rows.places, rows.position)
+
+
+def _coded(coder: BlockCoder, rows: KeptRows, number: int, which: Any) -> CodedBlock:
+    return coder.coded(rows.some(which), number)
 
 
 def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
     """Apply a function to each block of a piece, whose first row has the number that comes with it."""
+    number = coder.number(given[1])
     for rows in coder.reader.blocks(*given):
         check_wanted()
         if not rows.n:
             yield Done(0, rows.read, Mark(), None)
             continue
-        block = by_place(functools.partial(_coded, coder, rows), rows.places, rows.position, OTHER_DATA)
-        n = len(block.y)
-        yield Done(n, rows.read, Mark.of(block), function(block) if n else None)
+        block = by_place(functools.partial(_coded, coder, rows, number), rows.places, rows.position, OTHER_DATA)
+        number += rows.n
+        yield Done(rows.n, rows.read, rows.mark, function(block))

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design
+from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import check_magnitude
-from causalrisk.design.rows import ColumnOptions, check_groups, check_smallest, ledger_frame, zero_note
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, Trim
+from causalrisk.design.rows import (
+    ColumnOptions,
+    check_groups,
+    check_smallest,
+    ledger_frame,
+    no_rows_left,
+    zero_note,
+)
+from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, first_block
+from causalrisk.design.scan.keeping import Keeping
 from causalrisk.design.scan.lessons import taught
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments, spans
-from causalrisk.design.scan.reader import ScanReader
+from causalrisk.design.scan.reader import KeptRows, ScanReader
 from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.design.scan.source import Scan
+from causalrisk.design.scan.store import Columns, Store, Trim, View, Writer
 from causalrisk.design.support import ModelColumns, Rules, Spans, left_out, supported_columns
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
@@ -36,7 +48,11 @@ class ScannedDesign(Rowless, Design):
     Parameters
     ----------
     coder : BlockCoder
-        Reads and codes the rows; it does not travel with a pickle.
+        Reads and codes the rows; neither it nor the rows travel with a pickle.
+    source : View
+        The rows, as passes read them: kept, or in the files.
+    files : View
+        The rows in the files, with their variables; after trimming they have the numbers of the rows before it.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
@@ -60,21 +76,29 @@ class ScannedDesign(Rowless, Design):
     constant: Array
     arm_totals: Array
     outcome_moments: tuple[float, float]
+    outcome_encoder: FormulaEncoder
+    propensity_encoder: FormulaEncoder
 
     def over(
-        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
+        self,
+        function: Callable[[CodedBlock], T],
+        workers: int = 1,
+        passes: PassCounter | None = None,
+        variables: bool = False,
     ) -> Iterator[T]:
-        """As `BlockCoder.over`."""
-        return self._known_coder().over(function, workers, passes)
+        """Begin a pass over the rows, as `BlockCoder.over`; over the files where the function needs the variables."""
+        self._known_coder()
+        return (self.files if variables else self.source).over(function, workers, passes)
 
     def blocks(self) -> Iterator[CodedBlock]:
-        """As `BlockCoder.blocks`."""
-        return self._known_coder().blocks()
+        """Return the blocks of rows, in this process."""
+        self._known_coder()
+        return self.source.blocks()
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
     ) -> ScannedDesign:
-        """Return the same design on fewer rows, as `Design.subset`, in two passes.
+        """Return the same design on fewer rows, as `Design.subset`, in two passes; they are kept as these are.
 
         Parameters
         ----------
@@ -86,20 +110,28 @@ class ScannedDesign(Rowless, Design):
             As in `BlockCoder.over`.
         """
         coder = self._known_coder()
-        kept = functools.reduce(_Kept.beside, self.over(functools.partial(_Kept.of, keep), workers, passes))
+        counts = list(self.over(functools.partial(_Kept.of, keep), workers, passes))
+        kept = functools.reduce(_Kept.beside, counts)
         lost, notes = self.n - kept.n, list[str]()
         lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
         try:
             if not kept.n:
                 raise DesignError("no observations left.")
-            less = kept.coder(coder, keep, self.weight_type)
+            trim = kept.trim(keep, self, counts)
+            source = self.source.after(trim)
+            first = next(source.blocks())
+            writer = Writer(first, kept.n, coder.read, self.weights_name is not None)
+            seen, rows, _ = _kept_rows(coder, source, first, writer, workers, passes)
+            files = self.files.after(dataclasses.replace(trim, numbers=None))
             made = _design(
-                less,
-                moments(less, workers, passes),
+                coder,
+                (rows, files),
+                seen,
+                encoders=(self.outcome_encoder, self.propensity_encoder),
                 notes=notes,
                 rules=self.rules,
                 lines=lines,
-                spans=functools.partial(spans, less, workers=workers, passes=passes),
+                spans=functools.partial(spans, rows, self.n_arms, workers=workers, passes=passes),
                 dropped=self.dropped_terms,
             )
         except DesignError as error:
@@ -156,37 +188,42 @@ class ScannedDesign(Rowless, Design):
         return 8.0 * COPIES * self.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "coder"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("coder", "source", "files")}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
-    """What trimming leaves: rows, the sum of their weights, and their clusters."""
+    """What trimming leaves of the rows from a number on: how many, the sum of their weights, and their clusters."""
 
+    first: int
     n: int
     weight: float
     clusters: np.ndarray
 
     @classmethod
     def of(cls, keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> _Kept:
-        """Return that of a block."""
+        """Return what is left of a block."""
         left = block.some(keep(block))
         clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
-        return cls(len(left.y), float(left.weights.sum()), clusters)
+        return cls(int(block.position[0]), len(left.y), float(left.weights.sum()), clusters)
 
     def beside(self, other: _Kept) -> _Kept:
-        """Return that of other rows beside these."""
-        return _Kept(self.n + other.n, self.weight + other.weight, np.union1d(self.clusters, other.clusters))
+        """Merge with what is left of later rows."""
+        clusters = np.union1d(self.clusters, other.clusters)
+        return _Kept(self.first, self.n + other.n, self.weight + other.weight, clusters)
 
-    def coder(self, coder: BlockCoder, keep: Callable[[CodedBlock], np.ndarray], weight_type: str | None) -> BlockCoder:
-        """Return what codes the rows that are left."""
-        return dataclasses.replace(
-            coder,
-            clusters=None if coder.clusters is None else coder.clusters[self.clusters],
-            unit=coder.unit * self.weight / self.n if weight_type == "probability" else coder.unit,
-            n=self.n,
-            mark=None,
-            trim=Trim(coder, keep),
+    def trim(self, keep: Callable[[CodedBlock], np.ndarray], design: ScannedDesign, blocks: Sequence[_Kept]) -> Trim:
+        """Return the step that leaves these rows, given those of each block."""
+        clusters = None
+        if design.n_clusters:
+            clusters = np.full(design.n_clusters, -1)
+            clusters[self.clusters] = np.arange(len(self.clusters))
+        before = itertools.accumulate((block.n for block in blocks), initial=0)
+        return Trim(
+            keep=keep,
+            scale=self.n / self.weight if design.weight_type == "probability" else 1.0,
+            clusters=clusters,
+            numbers=dict(zip((block.first for block in blocks), before, strict=False)),
         )
 
 
@@ -220,25 +257,72 @@ def design_from_scan(
     """
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
     found = survey(reader)
-    notes = list(reader.notes)
-    coder = _coder(found, notes)
+    if found.first is None:
+        raise no_rows_left(found.lines, found.read)
+    notes, first = list(reader.notes), found.first
+    coder = _coder(found, first, notes)
+    coded, files = first_block(coder, first), View(coder)
+    writer = Writer(coded, coder.n, coder.read, columns.weights is not None)
+    seen, rows, why = _kept_rows(coder, files, coded, writer)
+    if why:
+        notes.append(_not_kept(scan.keeping, why))
     made = _design(
         coder,
-        moments(coder),
+        (rows, files),
+        seen,
+        encoders=(coder.outcome, coder.propensity),
         notes=notes,
         rules=Rules.of(columns, constant_outcome),
         lines=found.lines,
-        spans=functools.partial(spans, coder),
+        spans=functools.partial(spans, rows, len(coder.arms.labels)),
     )
     for note in notes:
         warn_user(note, DesignWarning)
     return made
 
 
-def _coder(found: Survey, notes: list[str]) -> BlockCoder:
+def _kept_rows(
+    coder: BlockCoder,
+    source: View,
+    first: CodedBlock,
+    writer: Writer,
+    workers: int = 1,
+    passes: PassCounter | None = None,
+) -> tuple[Moments, View, str]:
+    """Make the pass that sums the moments, and keep the rows where they are to be kept.
+
+    Returns
+    -------
+    seen : Moments
+        What was seen of all rows.
+    rows : View
+        The rows where they are kept, or as they came.
+    why : str
+        Why they were not kept although they were to be.
+    """
+    scan, taken = coder.reader.scan, source.source.nbytes if isinstance(source.source, Store) else 0.0
+    where, why = scan.keeping.chosen(writer.nbytes, taken)
+    if where == "nothing":
+        return moments(source, first, len(coder.arms.labels), None, workers, passes), source, why
+    with contextlib.closing(writer):
+        writer.open(scan.keeping.place if where == "disk" else None)
+        seen = moments(source, first, len(coder.arms.labels), writer, workers, passes)
+        store = writer.finished(scan.block_rows)
+    if writer.failed is not None:
+        why = f"the coded rows cannot be written to {scan.keeping.place!r}: {writer.failed}"
+    return seen, source if store is None else View(store), why
+
+
+def _not_kept(keeping: Keeping, why: str) -> str:
+    """Say that every pass reads the files; a DesignError where the rows were to be kept in one place."""
+    if keeping.keep != "auto":
+        raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
+    return f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
+
+
+def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:
     """Fix the coding on what the first pass learnt, and try it on the first rows."""
     columns = found.reader.columns
-    first = next(rows for piece in found.reader.pieces() for rows in found.reader.blocks(piece, 0) if rows.n)
     reader = taught(found, first)
     formulas, unit, clusters = first.formulas, 1.0, None
     low, high = found.weight_limits
@@ -262,6 +346,8 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
         n=found.n,
         read=found.read,
         starts=tuple(found.starts),
+        numbers=tuple(found.numbers),
+        mark=found.mark,
     )
     coder.check_by_rows(first)
     return coder
@@ -269,43 +355,53 @@ def _coder(found: Survey, notes: list[str]) -> BlockCoder:
 
 def _design(
     coder: BlockCoder,
+    rows: tuple[View, View],
     seen: Moments,
     *,
+    encoders: tuple[FormulaEncoder, FormulaEncoder],
     notes: list[str],
     rules: Rules,
     lines: Iterable[tuple[Any, ...]],
     spans: Spans,
     dropped: tuple[str, ...] = (),
 ) -> ScannedDesign:
-    """Drop dependent columns and freeze; `lines` are those of the ledger, `dropped` terms that were dropped before."""
-    reader, columns, arms = coder.reader, coder.reader.columns, coder.arms
+    """Drop dependent columns and freeze.
+
+    `rows` are those kept and those in the files, with the columns of both encoders; `lines` are those of the ledger,
+    `dropped` terms that were dropped before.
+    """
+    reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     _check_outcome(seen.outcome_limits, name)
     size = seen.totals if frequency else seen.rows
     keep, keep_z = supported_columns(
-        ModelColumns(seen.X, coder.outcome),
-        ModelColumns(seen.Z, coder.propensity),
+        ModelColumns(seen.X, encoders[0]),
+        ModelColumns(seen.Z, encoders[1]),
         size=size,
         labels=arms.labels,
         rules=rules,
         notes=notes,
         spans=spans,
     )
-    lost = [*left_out(coder.outcome, keep), *left_out(coder.propensity, keep_z)]
-    outcome, propensity = coder.outcome.keeping(keep), coder.propensity.keeping(keep_z)
+    lost = [*left_out(encoders[0], keep), *left_out(encoders[1], keep_z)]
+    outcome, propensity = encoders[0].keeping(keep), encoders[1].keeping(keep_z)
     basis, constant = seen.X.basis(keep)
+    source, files = (view.after(Columns(keep, keep_z)) for view in rows)
+    one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
     return ScannedDesign(
-        coder=dataclasses.replace(coder, outcome=outcome, propensity=propensity, mark=seen.mark),
-        n=coder.n,
+        coder=coder,
+        source=source,
+        files=files,
+        n=n,
         nobs=int(size.sum()),
-        n_dropped=coder.read - coder.n,
-        n_clusters=0 if coder.clusters is None else len(coder.clusters),
+        n_dropped=coder.read - n,
+        n_clusters=len(np.unique(seen.members // len(arms.labels))),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
         column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
         counts=size.astype(np.intp),
         outcome_basis=basis,
-        propensity_basis=basis if coder.one_design and np.array_equal(keep, keep_z) else seen.Z.basis(keep_z)[0],
+        propensity_basis=basis if one else seen.Z.basis(keep_z)[0],
         constant=constant,
         arm_totals=seen.totals,
         outcome_moments=seen.outcome(),

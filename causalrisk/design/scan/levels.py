@@ -18,7 +18,7 @@ from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.from_formula import codes_of
 from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.piece import by_place
-from causalrisk.design.scan.reader import KeptRows, Line, ScanReader
+from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader
 from causalrisk.design.scan.source import from_function
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
@@ -69,6 +69,10 @@ class Survey:
     ----------
     reader : ScanReader
         The data.
+    starts, numbers : list of int
+        Rows of the data, and of the sample, before each piece.
+    first : KeptRows, optional
+        The first block that has rows in the sample.
     """
 
     reader: ScanReader
@@ -82,6 +86,9 @@ class Survey:
     ledger: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     weight_sum: float = 0.0
     starts: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    mark: Mark = field(default_factory=Mark)
+    first: KeptRows | None = None
     weight_limits: tuple[float, float] = (np.inf, 0.0)
 
     @property
@@ -111,6 +118,7 @@ def survey(reader: ScanReader) -> Survey:
     found = Survey(reader)
     for piece in reader.pieces():
         found.starts.append(found.read)
+        found.numbers.append(found.n)
         for rows in reader.blocks(piece, found.read):
             found.read, found.n = found.read + rows.read, found.n + rows.n
             for used_in, name, missing, dropped in rows.lines:
@@ -118,6 +126,8 @@ def survey(reader: ScanReader) -> Survey:
                 line[0], line[1] = line[0] + missing, line[1] + dropped
             if rows.n:
                 by_place(functools.partial(_note_rows, found, rows), rows.places, rows.position)
+                found.mark = found.mark.beside(rows.mark)
+                found.first = found.first or rows
     if not found.read and reader.names and from_function(reader.scan.source):
         raise DesignError(
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "

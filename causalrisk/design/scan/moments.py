@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial, reduce
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from causalrisk.design.column_moments import ColumnMoments
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, Mark, PassCounter
+from causalrisk.design.scan.coder import CodedBlock, PassCounter
+from causalrisk.design.scan.store import View, Writer
 from causalrisk.design.support import arm_spans
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
@@ -30,8 +31,6 @@ class Moments:
         Sum of their weights.
     members : ndarray of int, shape (m,)
         Cluster times K plus arm, where a cluster has rows in an arm.
-    mark : Mark
-        Of all rows.
     """
 
     X: ColumnMoments
@@ -40,7 +39,6 @@ class Moments:
     rows: np.ndarray
     totals: Array
     members: np.ndarray
-    mark: Mark
 
     def beside(self, other: Moments) -> Moments:
         """Return those of other rows beside these."""
@@ -51,7 +49,6 @@ class Moments:
             rows=self.rows + other.rows,
             totals=self.totals + other.totals,
             members=np.union1d(self.members, other.members),
-            mark=self.mark.beside(other.mark),
         )
 
     @property
@@ -66,20 +63,45 @@ class Moments:
         return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
 
 
-def moments(coder: BlockCoder, workers: int = 1, passes: PassCounter | None = None) -> Moments:
-    """Make the second pass; `workers` and `passes` as in `BlockCoder.over`."""
-    first = next(coder.blocks(), None)
-    if first is None:
-        raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
+def moments(
+    source: View,
+    first: CodedBlock,
+    n_arms: int,
+    writer: Writer | None = None,
+    workers: int = 1,
+    passes: PassCounter | None = None,
+) -> Moments:
+    """Make the second pass, in which the coded rows are written to where they are kept.
+
+    Parameters
+    ----------
+    source : View
+        The rows.
+    first : CodedBlock
+        The first block of them.
+    n_arms : int
+        K.
+    writer : Writer, optional
+        Keeps the rows.
+    workers, passes
+        As in `BlockCoder.over`.
+    """
     origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
-    return reduce(Moments.beside, coder.over(partial(_moments_of, origins, len(coder.arms.labels)), workers, passes))
+    found: Moments | None = None
+    for made, block in source.over(partial(_moments_of, origins, n_arms, writer is not None), workers, passes):
+        if writer is not None and block is not None:
+            writer.append(block)
+        found = made if found is None else found.beside(made)
+    if found is None:
+        raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
+    return found
 
 
 def spans(
-    coder: BlockCoder, directions: Array, workers: int = 1, passes: PassCounter | None = None
+    source: View, n_arms: int, directions: Array, workers: int = 1, passes: PassCounter | None = None
 ) -> tuple[Array, Array]:
     """Limits in each arm of combinations of the columns of the propensity design, as by `arm_spans`; a pass."""
-    parts = list(coder.over(partial(_spans_of, len(coder.arms.labels), directions), workers, passes))
+    parts = list(source.over(partial(_spans_of, n_arms, directions), workers, passes))
     return np.min([low for low, _ in parts], axis=0), np.max([high for _, high in parts], axis=0)
 
 
@@ -92,19 +114,19 @@ def _outcomes(block: CodedBlock) -> Array:
     return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
 
 
-def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moments:
-    """Return those of the rows of a block."""
+def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBlock) -> tuple[Moments, CodedBlock | None]:
+    """Return the moments of a block, and the block itself where it is to be kept."""
     X, Z, y = (
         ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
         for columns, origin in zip((block.X, block.Z, _outcomes(block)), origins, strict=True)
     )
     cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
-    return Moments(
+    found = Moments(
         X=X,
         Z=Z,
         y=y,
         rows=np.bincount(block.arm, minlength=k),
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
-        mark=Mark.of(block),
     )
+    return found, replace(block, table=None, place=None) if kept else None

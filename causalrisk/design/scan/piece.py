@@ -29,6 +29,23 @@ class Place(NamedTuple):
     n: int
 
 
+def renumbered(places: Sequence[Place], position: NDArray[np.intp], first: int) -> tuple[Place, ...]:
+    """Return the places of some of the rows, numbered one after the other.
+
+    Parameters
+    ----------
+    places : sequence of Place
+        Where all rows are from, one after the other.
+    position : ndarray of int, shape (n,)
+        Numbers of the rows, in order.
+    first : int
+        New number of the first of these.
+    """
+    edges = np.searchsorted(position, [*(place.first for place in places), places[-1].first + places[-1].n])
+    numbered = ((place, int(a), int(b)) for place, (a, b) in zip(places, itertools.pairwise(edges), strict=True))
+    return tuple(Place(place.name, first + a, b - a) for place, a, b in numbered if b > a)
+
+
 def name_of(places: Sequence[Place]) -> str:
     """Return what messages call rows that come from some places."""
     return places[0].name if len(places) == 1 else f"{places[0].name}, to {places[-1].name}"

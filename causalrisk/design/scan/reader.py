@@ -9,7 +9,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,51 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
 
 Line = tuple[str, str, int, int]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Checksum by which later passes over the files know the rows of the first: sums of each column, times the arm.
+
+    Parameters
+    ----------
+    totals, sizes : dict of str to float
+        Sum of each column, and of its absolute values, every row multiplied by one plus its treatment.
+    """
+
+    totals: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, columns: Iterable[pd.Series], treat: pd.Series) -> Mark:
+        """Return the mark of some rows."""
+        times, totals, sizes = 1 + _number_of(treat), dict[str, float](), dict[str, float]()
+        with np.errstate(all="ignore"):  # too large numbers are refused elsewhere
+            for column in columns:
+                values = _number_of(column) * times
+                totals[str(column.name)] = float(values.sum())
+                sizes[str(column.name)] = float(np.abs(values).sum())
+        return cls(totals, sizes)
+
+    def beside(self, other: Mark) -> Mark:
+        """Merge with the mark of other rows."""
+        return Mark(_sums(self.totals, other.totals), _sums(self.sizes, other.sizes))
+
+    def other(self, later: Mark) -> str:
+        """Name of the first column that is not the same in a later pass, in whatever order the rows came; or empty."""
+        pairs = ((name, abs(total - later.totals.get(name, 0.0))) for name, total in self.totals.items())
+        return next((name for name, off in pairs if off > 1e-9 * self.sizes[name]), "")
+
+
+def _number_of(values: pd.Series) -> NDArray[np.float64]:
+    """Numbers as they are, and of anything else a number between 0 and 1 that is the same for the same value."""
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
+        return values.to_numpy(dtype=np.float64)
+    return np.asarray(pd.util.hash_pandas_object(values, index=False), dtype=np.float64) / 2.0**64
+
+
+def _sums(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
 
 
 @dataclass(frozen=True)
@@ -91,6 +136,12 @@ class KeptRows:
             cluster=None if self.cluster is None else self.cluster[which],
             offset=None if self.offset is None else self.offset[which],
         )
+
+    @property
+    def mark(self) -> Mark:
+        """Checksum of the rows: of the variables of both models and the weights."""
+        weights = [] if self.weights is None else [pd.Series(self.weights, name="the weights")]
+        return Mark.of([*(self.table[name] for name in self.table), *weights], self.treat)
 
     def variables(self) -> dict[str, pd.Series]:
         """Variables of both models as plain columns."""

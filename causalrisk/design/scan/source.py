@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import nearest
 from causalrisk.design.scan.files import Files
+from causalrisk.design.scan.keeping import Keeping
 from causalrisk.design.scan.partitions import Fragments, held_in_parts
 from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_part, pieces_of, reading
 from causalrisk.errors import DesignError, whole_number
@@ -73,11 +74,14 @@ class Scan:
         Rows of a block at the most.
     columns : tuple of str, optional
         The columns that there are; by default all.
+    keeping : Keeping
+        Where a model keeps the coded rows.
     """
 
     source: Source
     block_rows: int
     columns: tuple[str, ...] | None = None
+    keeping: Keeping = field(default_factory=Keeping)
 
     def __repr__(self) -> str:
         return f"Scan: {self.source}, in blocks of {self.block_rows:,} rows"
@@ -143,8 +147,18 @@ class Scan:
         return pd.concat([block.frame for block in self.blocks()], ignore_index=True)
 
 
-def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int = BLOCK_ROWS) -> Scan:
+def scan(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    block_rows: int = BLOCK_ROWS,
+    keep: str = "auto",
+    folder: str | os.PathLike[str] | None = None,
+    budget: float | None = None,
+) -> Scan:
     """Name data that need not fit into memory; a model reads them block by block, only the columns it uses.
+
+    A model reads the data two to four times, and keeps its numbers (outcome, designs, arms, weights) for its fits.
 
     Parameters
     ----------
@@ -158,6 +172,15 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
         Rows of a block, which are held in memory at a time: small files, and small frames of a function, are taken
         together, large ones cut. Results do not depend on it but for rounding. Of a Dask data frame a partition is held
         as a whole.
+    keep : {"auto", "memory", "disk", "nothing"}, default "auto"
+        Where a model keeps its numbers: in memory if they take no more than the budget, else in a temporary file if
+        that has the room, else nowhere, with a warning: every pass of a fit reads the data again, as with "nothing".
+        The file goes with the model, and with the process however that ends.
+    folder : str or path, optional
+        Folder of that file; by default that of temporary files.
+    budget : float, optional
+        Bytes that the numbers of a model may take; by default a quarter of the free memory, or half of the room on the
+        disk.
 
     Returns
     -------
@@ -168,6 +191,8 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
     ------
     DesignError
         If there is no such file or column, or a file is of another kind.
+    OptionError
+        If an option is not one of these, or the folder cannot be written to.
     TypeError
         If the source is anything else.
 
@@ -183,7 +208,8 @@ def scan(source: Any, *, columns: Sequence[str] | None = None, block_rows: int =
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
     whole_number("block_rows", block_rows, 1)
-    made = Scan(_source(source), block_rows, None if columns is None else _names(columns))
+    keeping = Keeping(keep, None if folder is None else os.fspath(folder), budget)
+    made = Scan(_source(source), block_rows, None if columns is None else _names(columns), keeping)
     if columns is not None:
         made.column_names()
     return made

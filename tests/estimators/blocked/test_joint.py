@@ -17,7 +17,7 @@ from causalrisk.estimators.joint import minimum
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.optimize import POLISHING
-from tests.conftest import simulate
+from tests.conftest import in_blocks, simulate
 from tests.estimators.blocked.test_refit import later
 
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
@@ -111,7 +111,7 @@ def test_blocks_agree_with_memory(births, name):
     options, fit = CASES[name]
     options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
     fit |= {"spread": 0.5, "n_replicates": B}
-    blocks, whole = (JRE.from_formula(data=data, **options).fit(**fit) for data in (scan(cut(births)), births))
+    blocks, whole = (JRE.from_formula(data=data, **options).fit(**fit) for data in (in_blocks(cut(births)), births))
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
@@ -145,14 +145,14 @@ def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
     fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
     monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
-    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
+    blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
-    again = JRE.from_formula(data=scan(cut(births)), **options).fit(n_jobs=2, **fit)
+    again = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again.params, blocks.params)
     np.testing.assert_array_equal(again.cov_params(), blocks.cov_params())
-    agree(JRE.from_formula(data=scan(cut(births, (0, 400))), **options).fit(**fit), whole)
+    agree(JRE.from_formula(data=in_blocks(cut(births, (0, 400))), **options).fit(**fit), whole)
 
 
 @pytest.mark.parametrize("target", ["overlap", "frame"])
@@ -160,7 +160,7 @@ def test_workers_get_sums_and_no_rows_of_a_target_frame(births, target, monkeypa
     frame = pd.concat([target_frame(births)] * 10)
     given = {"formula": F, "treat": "mbsmoke", "target": frame if target == "frame" else target}
     fit = {"n_replicates": 4, "n_boot": 8}
-    first = JRE.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    first = JRE.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     over, sizes = ScannedDesign.over, []
 
     def sent(self, function, *rest):
@@ -169,7 +169,7 @@ def test_workers_get_sums_and_no_rows_of_a_target_frame(births, target, monkeypa
         return over(self, lambda block: pickle.loads(work)(block), *rest)
 
     monkeypatch.setattr(ScannedDesign, "over", sent)
-    again = JRE.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    again = JRE.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     np.testing.assert_array_equal(again._record.boot.values, first._record.boot.values)
     assert max(sizes) < 120_000 < len(pickle.dumps(frame))
 
@@ -177,13 +177,20 @@ def test_workers_get_sums_and_no_rows_of_a_target_frame(births, target, monkeypa
 def test_the_cut_into_blocks_changes_nothing(births, monkeypatch):
     first = JRE.from_formula(F, scan([births]), treat="mbsmoke").fit(cov_type="robust", n_replicates=4)
     monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 150)
-    again = JRE.from_formula(F, scan(cut(births, (0, 400))), treat="mbsmoke").fit(cov_type="robust", n_replicates=4)
+    again = JRE.from_formula(F, in_blocks(cut(births, (0, 400))), treat="mbsmoke").fit(
+        cov_type="robust", n_replicates=4
+    )
     np.testing.assert_allclose(again.params, first.params, rtol=1e-11)
     np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
 
 
 def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monkeypatch):
-    given = {"formula": F, "treat": "mbsmoke", "cluster": "clinic", "data": scan(cut(births.sort_values("clinic")))}
+    given = {
+        "formula": F,
+        "treat": "mbsmoke",
+        "cluster": "clinic",
+        "data": in_blocks(cut(births.sort_values("clinic"))),
+    }
     fit = {"cov_type": "cluster", "n_replicates": 4}
     first = JRE.from_formula(**given).fit(**fit)
     monkeypatch.setattr("causalrisk.estimators.joint.anchor.AT_ONCE", 1)  # a solution at a time
@@ -260,7 +267,7 @@ def test_a_step_of_the_search_takes_few_passes(births, monkeypatch):
 
     monkeypatch.setattr(Trainer, "over", counted)
     monkeypatch.setattr(minimum, "minimize_stack", searched)
-    model = JRE.from_formula(CIGS, scan(cut(births)), treat="mbsmoke", family="poisson", target="treated")
+    model = JRE.from_formula(CIGS, in_blocks(cut(births)), treat="mbsmoke", family="poisson", target="treated")
     model.fit(cov_type="robust", n_replicates=4, anchor=3.0)
     (steps,) = taken
     assert passes["_terms"] <= steps + 1 + POLISHING
@@ -269,7 +276,7 @@ def test_a_step_of_the_search_takes_few_passes(births, monkeypatch):
 
 
 def test_results_of_a_scan(births):
-    res = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
+    res = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke").fit(cov_type="robust", n_replicates=4, anchor=3)
     assert repr(res.start).startswith("IPWRA: ATE")
     assert "Expected ATE risk" in res.summary().as_text()
     assert len(res.tidy()) == 3

@@ -13,11 +13,13 @@ from causalrisk.design import ScannedDesign
 from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import WIDTH
+from tests.conftest import in_blocks
 from tests.estimators.blocked.test_refit import later
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
 )
+
 F, B, M, SPREAD = "bweight ~ mage + C(site)", 6, WIDTH + 3, 0.5
 
 
@@ -51,7 +53,7 @@ def both(frame, fit=None, kind="bayesian", **options):
     options = {"formula": F, "treat": "mbsmoke"} | options
     fit = {"anchor": 1.0, "max_failed": 0.9} | {"n_replicates": B, "spread": SPREAD, "n_boot": M} | (fit or {})
     blocks, whole = (
-        JRE.from_formula(data=data, **options).fit(bootstrap=kind, **fit) for data in (scan(cut(frame)), frame)
+        JRE.from_formula(data=data, **options).fit(bootstrap=kind, **fit) for data in (in_blocks(cut(frame)), frame)
     )
     return blocks, whole
 
@@ -100,11 +102,11 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     fit["bootstrap"] = options.pop("kind", "pairs")
     monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
-    blocks = JRE.from_formula(data=scan(cut(births)), **options).fit(**fit)
+    blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree_outside_of_bases(blocks, whole)
-    again = JRE.from_formula(data=scan(cut(births)), **options).fit(n_jobs=2, **fit)
+    again = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
-    agree_outside_of_bases(JRE.from_formula(data=scan(cut(births, (0, 400))), **options).fit(**fit), whole)
+    agree_outside_of_bases(JRE.from_formula(data=in_blocks(cut(births, (0, 400))), **options).fit(**fit), whole)
 
 
 def agree_outside_of_bases(ours, theirs):
@@ -140,7 +142,7 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
     fit = {"anchor": 3.0, "n_replicates": B, "n_boot": M}
 
     def values(edges, **more):
-        return JRE.from_formula(data=scan(cut(births, edges)), **options).fit(**fit, **more)
+        return JRE.from_formula(data=in_blocks(cut(births, edges)), **options).fit(**fit, **more)
 
     first = values((0, 300, 301))
     np.testing.assert_array_equal(values((0, 300, 301), n_jobs=2)._record.boot.values, first._record.boot.values)
@@ -173,7 +175,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    model = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     robust = model.fit(cov_type="robust", n_replicates=B)
     monkeypatch.setattr("causalrisk.estimators.blocked.joint_refit._linear_sums", stop)
     with pytest.raises(FitInterrupted) as caught:
@@ -183,7 +185,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
 
 
 def test_what_there_is_not(births):
-    model = JRE.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     with pytest.raises(UnavailableError, match='bootstrap_replicates="nested" is not there for a scan'):
         model.fit(bootstrap_replicates="nested")
     with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import WIDTH
+from tests.conftest import in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
 LATER = pytest.mark.xfail(strict=True, reason="blocks cut chunks of rows, or count rows that are left out")
@@ -72,7 +73,7 @@ def agree(ours, theirs):
 def both(model, frame, formula=F, kind="pairs", fit=None, **options):
     given = {"treat": "mbsmoke"} | options
     fit = {"n_boot": M} | ({} if kind == "pairs" else {"bootstrap": kind}) | (fit or {})
-    blocks, whole = (model.from_formula(formula, data, **given).fit(**fit) for data in (scan(cut(frame)), frame))
+    blocks, whole = (model.from_formula(formula, data, **given).fit(**fit) for data in (in_blocks(cut(frame)), frame))
     return blocks, whole
 
 
@@ -124,18 +125,19 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     fit = {"n_boot": M, "bootstrap": given.pop("kind", "pairs")}
     monkeypatch.setattr(ScannedDesign, "block_rows", 90)  # the frame comes in several blocks
     whole = model.from_formula(data=births, **given).fit(**fit)
-    blocks = model.from_formula(data=scan(cut(births)), **given).fit(**fit)
+    blocks = model.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)
-    again = model.from_formula(data=scan(cut(births)), **given).fit(n_jobs=2, **fit)
+    again = model.from_formula(data=in_blocks(cut(births)), **given).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
-    agree_on_frame(model.from_formula(data=scan(cut(births, (0, 300))), **given).fit(**fit), whole)
+    agree_on_frame(model.from_formula(data=in_blocks(cut(births, (0, 300))), **given).fit(**fit), whole)
 
 
 def test_resamples_without_an_arm_fail(births):
     given = {"formula": "bweight ~ 1", "treat": "mbsmoke", "propensity": "1", "target": births[:90]}
     births = births.assign(mbsmoke=(births.index >= 2) * 1)
     whole, blocks = (
-        IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9) for data in (births, scan(cut(births)))
+        IPWRA.from_formula(data=data, **given).fit(n_boot=M, max_failed=0.9)
+        for data in (births, in_blocks(cut(births)))
     )
     agree_on_frame(blocks, whole)
     assert (blocks._record.boot.failures == Failure.EMPTY_ARM).any()
@@ -182,7 +184,8 @@ def test_results_of_a_bootstrap(births):
 
 def test_the_cut_into_blocks_does_not_matter(births):
     fits = [
-        IPWRA.from_formula(F, scan(cut(births, edges)), treat="mbsmoke").fit(n_boot=M) for edges in ((0,), (0, 3, 900))
+        IPWRA.from_formula(F, in_blocks(cut(births, edges)), treat="mbsmoke").fit(n_boot=M)
+        for edges in ((0,), (0, 3, 900))
     ]
     for other in fits[1:]:
         agree(other, fits[0])
@@ -192,7 +195,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     robust = model.fit()
     monkeypatch.setattr("causalrisk.estimators.refit.RefitRows.refitted", stop)
     with pytest.raises(FitInterrupted) as caught:
@@ -201,6 +204,6 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
 
 
 def test_resamples_that_go_by_rows_are_refused(births):
-    model = IPWRA.from_formula(F, scan(cut(births)), treat="mbsmoke")
+    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
         model.fit(resamples=np.ones((len(births), 5)))

@@ -29,7 +29,7 @@ from causalrisk import (
 from causalrisk.design import ScannedDesign
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
-from tests.conftest import simulate
+from tests.conftest import in_blocks, simulate
 from tests.dask_stub import cluster
 
 F = "bweight ~ mage + medu + C(site)"
@@ -75,7 +75,7 @@ def agree(ours, theirs, rtol=1e-9):
 def compare(model, data, formula=F, fit=None, **options):
     given, fit = {"treat": "mbsmoke"} | options, fit or {}
     whole = model.from_formula(formula, data, **given).fit(**fit)
-    blocks = model.from_formula(formula, scan(shuffled(data, seed=3)), **given).fit(**fit)
+    blocks = model.from_formula(formula, in_blocks(shuffled(data, seed=3)), **given).fit(**fit)
     agree(blocks, whole)
     return blocks, whole
 
@@ -265,7 +265,7 @@ def test_functions_and_frames_as_targets(births, name, monkeypatch):
 
 
 def test_targets_without_anybody(births):
-    data = scan(shuffled(births[:800], seed=3))
+    data = in_blocks(shuffled(births[:800], seed=3))
     with pytest.raises(OptionError, match="the function nobody given as target= returned zero at every score"):
         AIPW.from_formula(F, data, treat="mbsmoke", target=nobody).fit()
     with pytest.raises(SeparationError, match="the membership model \\(logit\\) tells rows of the target frame"):
@@ -361,7 +361,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6_000)
+        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6_000, keep="disk")
         tracemalloc.start()
         Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
         most = tracemalloc.get_traced_memory()[1]
@@ -375,7 +375,8 @@ def test_memory_is_that_of_a_block(tmp_path):
 @pytest.mark.parametrize("client", [False, True])
 def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, client):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    model = IPWRA.from_formula(F, scan(shuffled(births[:900], seed=5)), treat="mbsmoke", trim=(0.05, 0.95))
+    source = in_blocks(shuffled(births[:900], seed=5), keep="nothing")
+    model = IPWRA.from_formula(F, source, treat="mbsmoke", trim=(0.05, 0.95))
     with cluster("works") if client else contextlib.nullcontext():
         model.fit(progress=True)
         shown = capsys.readouterr().err
@@ -415,9 +416,11 @@ def test_progress_tells_of_about_how_many_passes_and_the_time_left(model, outcom
 
 def test_rows_are_numbered_as_in_the_data(births):
     frame = births[:900].assign(mage=births.mage.where(births.index % 7 != 3))
-    model = IPWRA.from_formula(F, scan(shuffled(frame, seed=5)), treat="mbsmoke")
-    found = np.concatenate([block.position for block in model.design.blocks()])
-    np.testing.assert_array_equal(found, np.flatnonzero(frame.mage.notna()))
+    model = IPWRA.from_formula(F, in_blocks(shuffled(frame, seed=5)), treat="mbsmoke")
+    rows = np.concatenate([block.row for block in model.design.blocks()])
+    np.testing.assert_array_equal(rows, np.flatnonzero(frame.mage.notna()))
+    position = np.concatenate([block.position for block in model.design.blocks()])
+    np.testing.assert_array_equal(position, np.arange(len(rows)))
 
 
 @pytest.mark.parametrize("model", [IPWRA, JRE])

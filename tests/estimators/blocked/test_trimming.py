@@ -18,6 +18,7 @@ from causalrisk import (
     UnavailableError,
     scan,
 )
+from tests.conftest import in_blocks
 from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
 from tests.estimators.blocked.test_refit import LATER
 from tests.estimators.blocked.test_separate import agree, shuffled
@@ -65,7 +66,7 @@ def both(model, births, formula=F, **options):
     given = {"treat": "mbsmoke"} | options
     fit = {"small_sample": True} if "cluster" in options else {}
     whole = model.from_formula(formula, births, **given).fit(**fit)
-    return model.from_formula(formula, scan(shuffled(births, seed=3)), **given).fit(**fit), whole
+    return model.from_formula(formula, in_blocks(shuffled(births, seed=3)), **given).fit(**fit), whole
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -131,7 +132,7 @@ def test_workers_trim_the_same_rows(births, tmp_path):
 
 
 def test_what_trimming_cannot_do(births):
-    data = scan(shuffled(births, seed=3))
+    data = in_blocks(shuffled(births, seed=3))
     with pytest.raises(UnavailableError, match="trim='separated' looks at all rows at once"):
         IPWRA.from_formula(F, data, treat="mbsmoke", trim="separated").fit()
     with pytest.raises(DesignError, match=r"trimming .* leaves 0 of 4642 rows: no observations left[^$]*Trim less"):
