@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.design.scan.piece import Place, by_place
+from causalrisk.errors import UnavailableError
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.resampling import unit_resampler
@@ -310,6 +311,13 @@ class ScannedProblem(Problem):
 
     def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
+        one_by_one = self.design.weight_type == "frequency" and not self.design.n_clusters
+        if (one_by_one or kind == "stratified") and not self.design.keeps_rows:
+            what = "rows that frequency weights count are drawn one by one" if one_by_one else "strata are drawn"
+            raise UnavailableError(
+                f"{what} from some thousand rows at a time, and the rows of this scan, which are not kept, come in "
+                'blocks of other sizes.\nType  scan(..., keep="auto"), with more budget= or another folder= if need be.'
+            )
         return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunk_sums, kind))
 
     def _chunk_sums(self, kind: str) -> Array:

@@ -32,6 +32,9 @@ CASES = [
 ]
 
 
+SOURCES = (((7, 93, 1, 139), 1, "nothing"), ((50,), 2, "nothing"), ((100,), 1, "disk"))
+
+
 def cut(sizes):
     """Return the rows as data frames of some sizes, in their order."""
     frame, found, first = data(), [], 0
@@ -58,7 +61,9 @@ def printed(source, estimator, model, kind, **how):
 @pytest.mark.parametrize("estimator, model, kind", CASES, ids="-".join)
 def test_a_scan_prints_what_memory_prints(estimator, model, kind):
     res, text = printed(data(), estimator, model, kind)
-    for sizes, workers in (((7, 93, 1, 139), 1), ((50,), 2)):
-        scanned, of_scan = printed(cr.scan(cut(sizes)), estimator, model, kind, n_jobs=workers)
+    for sizes, workers, keep in SOURCES:
+        if model == "frequency" and keep == "nothing":
+            continue  # refused
+        scanned, of_scan = printed(cr.scan(cut(sizes), keep=keep), estimator, model, kind, n_jobs=workers)
         assert of_scan == text
         np.testing.assert_allclose(scanned.boot, res.boot, rtol=1e-8, atol=1e-10)

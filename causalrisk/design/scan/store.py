@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter
 from causalrisk.design.scan.piece import Place, name_of, renumbered
 from causalrisk.design.scan.reader import other_rows
-from causalrisk.numerics.keyed_multiplicities import CHUNK
+from causalrisk.numerics.multiplicities import CHUNK
 from causalrisk.numerics.parallel import check_wanted
 from causalrisk.numerics.workers import flat_map
 

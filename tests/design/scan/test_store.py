@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from causalrisk.numerics.keyed_multiplicities import CHUNK
 
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DesignWarning, Hajek, OptionError, scan
 from causalrisk.design.scan import keeping
 from causalrisk.design.scan.store import Store
 from causalrisk.numerics.memory import is_in_memory
+from causalrisk.numerics.multiplicities import CHUNK
 from tests.conftest import simulate
 
 N, F = 3000, "y ~ x1 + C(g)"
