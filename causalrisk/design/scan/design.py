@@ -1,4 +1,4 @@
-"""From formulas and a scan to a design that has no rows in memory, but reads and codes them block by block."""
+"""From formulas and a scan to a design whose rows come in blocks, which are read and coded once and then kept."""
 
 from __future__ import annotations
 
