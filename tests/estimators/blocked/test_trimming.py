@@ -88,9 +88,9 @@ def test_blocks_agree_with_memory(births, name):
 def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births):
     births = births[::3].reset_index(drop=True)
     test_refit.agree(*test_refit.both(AIPW, births, F, clip=(0.12, 0.3), target="overlap"))
-    draws = test_refit.multiplicities(births)
     kept = IPWRA.from_formula(F, births, treat="mbsmoke", trim=(0.1, 0.35)).fit()._record.design.in_sample.to_numpy()
-    whole = IPWRA.from_formula(F, births[kept], treat="mbsmoke").fit(resamples=draws[kept])
+    draws = test_refit.multiplicities(births[kept])  # rows that are left are numbered anew
+    whole = IPWRA.from_formula(F, births[kept], treat="mbsmoke").fit(resamples=draws)
     model = IPWRA.from_formula(F, scan(test_refit.cut(births)), treat="mbsmoke", trim=(0.1, 0.35))
     test_refit.agree(model.fit(n_boot=test_refit.M), whole)
 
@@ -98,11 +98,12 @@ def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births):
 @pytest.mark.parametrize("options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str)
 def test_joint_fits_agree_with_memory(births, options):
     births, given = births[::6].reset_index(drop=True), {"treat": "mbsmoke"} | options
-    drawn = test_joint.weights_of_replicates(births, 0.5)
     if "trim" in options:
         kept = JRE.from_formula(F, births, **given).fit(cov_type="robust")._record.design.in_sample.to_numpy()
-        whole = JRE.from_formula(F, births[kept], treat="mbsmoke").fit(replicates=drawn[kept], cov_type="robust")
+        drawn = test_joint.weights_of_replicates(births[kept], 0.5)
+        whole = JRE.from_formula(F, births[kept], treat="mbsmoke").fit(replicates=drawn, cov_type="robust")
     else:
+        drawn = test_joint.weights_of_replicates(births, 0.5)
         whole = JRE.from_formula(F, births, **given).fit(replicates=drawn, cov_type="robust")
     model = JRE.from_formula(F, scan(test_joint.cut(births)), **given)
     blocks = model.fit(cov_type="robust", spread=0.5, n_replicates=test_joint.B)
@@ -112,11 +113,11 @@ def test_joint_fits_agree_with_memory(births, options):
 
 def test_resamples_of_a_trimmed_joint_fit_agree_with_memory(births):
     births = births[::3].reset_index(drop=True)
-    replicates, resamples = test_joint_refit.weights(births, "pairs")
     options = {"treat": "mbsmoke", "trim": (0.1, 0.35)}
     kept = IPWRA.from_formula(F, births, **options).fit()._record.design.in_sample.to_numpy()
+    replicates, resamples = test_joint_refit.weights(births[kept], "pairs")
     memory = JRE.from_formula(F, births, **options)
-    whole = memory.fit(replicates=replicates[kept], resamples=resamples[kept], anchor=1.0)
+    whole = memory.fit(replicates=replicates, resamples=resamples, anchor=1.0)
     blocks = JRE.from_formula(F, scan(test_joint_refit.cut(births)), **options).fit(
         n_replicates=test_joint_refit.B, spread=test_joint_refit.SPREAD, n_boot=test_joint_refit.M, anchor=1.0
     )
