@@ -81,14 +81,15 @@ def fit(folder, args):
         model = getattr(causalrisk, args.estimator).from_formula(
             formula, data.collect() if args.memory else data, treat="d"
         )
-        made = time.perf_counter()
+        made, modelled = time.perf_counter(), time.process_time() - worked
         res = model.fit(**options)
         ended, worked = time.perf_counter(), time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{res!r}")
     print(f"model {made - begun:.1f} s, fit {ended - made:.1f} s, {res.nobs / (ended - begun):,.0f} rows a second")
     print(f"files read {1 + len(read)} times, {len(passes)} passes over kept rows")
-    print(f"processor {worked:.1f} s, {res.nobs / worked:,.0f} rows a second of it (this process)")
+    print(f"processor (this process) {worked:.1f} s, of it the model {modelled:.1f} s")
+    print(f"{res.nobs / worked:,.0f} rows a second of the processor")
     print(f"peak resident memory {peak:,.0f} MB, {before:,.0f} MB of it before the first row")
 
 

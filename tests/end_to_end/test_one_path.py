@@ -58,7 +58,7 @@ def printed(source, estimator, model, kind, **how):
     return res, "\n".join(table for table in tables if "By arm" not in table)
 
 
-@pytest.mark.parametrize("estimator, model, kind", CASES, ids="-".join)
+@pytest.mark.parametrize("estimator, model, kind", CASES, ids=map("-".join, CASES))
 def test_a_scan_prints_what_memory_prints(estimator, model, kind):
     res, text = printed(data(), estimator, model, kind)
     for sizes, workers, keep in SOURCES:
@@ -66,4 +66,4 @@ def test_a_scan_prints_what_memory_prints(estimator, model, kind):
             continue  # refused
         scanned, of_scan = printed(cr.scan(cut(sizes), keep=keep), estimator, model, kind, n_jobs=workers)
         assert of_scan == text
-        np.testing.assert_allclose(scanned.boot, res.boot, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(scanned.boot_params, res.boot_params, rtol=1e-8, atol=1e-10)

@@ -118,7 +118,7 @@ def folder(tmp_path_factory):
 
 def fits(folder, n_jobs=1):
     """Every number of a fit: the estimates, their robust covariance, and the resamples."""
-    source = scan(f"{folder}/*.parquet", block_rows=400)
+    source = scan(f"{folder}/*.parquet", block_rows=400, keep="nothing")
     model = AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
     res = model.fit(n_boot=WIDTH + 3, n_jobs=n_jobs)
     found = res.params, res._record.robust, res.boot_params

@@ -13,7 +13,7 @@ import pytest
 from pyarrow.parquet import ParquetWriter, read_metadata
 
 from causalrisk import IPWRA, DesignError, Hajek, OptionError, UnavailableError, scan
-from tests.conftest import simulate
+from tests.conftest import in_blocks, simulate
 
 DATA = simulate(400, seed=2)
 BLOCKS = [DATA[:150], DATA[150:151], DATA[151:]]
@@ -41,7 +41,7 @@ def as_it_was(path):
 
 
 def test_a_block_is_a_row_group(tmp_path):
-    path = fitted(scan(BLOCKS)).write_units(tmp_path / "units.parquet")
+    path = fitted(in_blocks(BLOCKS)).write_units(tmp_path / "units.parquet")
     found = read_metadata(path)
     assert [found.row_group(k).num_rows for k in range(found.num_row_groups)] == [150, 1, 249]
     assert [found.name for found in tmp_path.iterdir()] == ["units.parquet"]
@@ -78,7 +78,7 @@ def test_an_interruption_leaves_what_was_there(res, before, monkeypatch):
 def test_data_that_have_changed_leave_what_was_there(tmp_path, n_jobs):
     for k, part in enumerate(BLOCKS):
         part.to_parquet(tmp_path / f"{k}.parquet")
-    res, before = fitted(scan(f"{tmp_path}/*.parquet")), tmp_path / "other" / "units.parquet"
+    res, before = fitted(scan(f"{tmp_path}/*.parquet", keep="nothing")), tmp_path / "other" / "units.parquet"
     before.parent.mkdir()
     before.write_text("old")
     BLOCKS[2][:9].to_parquet(tmp_path / "2.parquet")
@@ -95,7 +95,7 @@ def test_errors_of_the_data_keep_their_own_file(before):
             raise OSError(errno.EIO, "Input/output error", "claims.dat")
         return BLOCKS
 
-    res = fitted(scan(read))
+    res = fitted(scan(read, keep="nothing"))
     gone.append(True)
     with pytest.raises(OSError, match=r"claims\.dat"):
         res.write_units(before)
@@ -109,7 +109,7 @@ def test_what_cannot_be_written_is_told_before_the_data_are_read(tmp_path):
         passes.append(1)
         return BLOCKS
 
-    res = fitted(scan(read))
+    res = fitted(scan(read, keep="nothing"))
     passes.clear()
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(IsADirectoryError, match=r"folder\.parquet"):
@@ -153,7 +153,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6_000, keep="disk")
+        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024, keep="disk")
         res = Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
         tracemalloc.start()
         res.write_units(tmp_path / "units.pq")

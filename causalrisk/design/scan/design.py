@@ -1,4 +1,4 @@
-"""From formulas and a scan to a design that has no rows in memory, but reads and codes them block by block."""
+"""From formulas and a scan to a design whose rows come in blocks, which are read and coded once and then kept."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ScannedDesign(Rowless, Design):
             source = self.source.after(trim)
             first = next(source.blocks())
             writer = Writer(first, kept.n, coder.read, self.weights_name is not None)
-            seen, rows, _ = _kept_rows(coder, source, first, writer, workers, passes)
+            seen, rows, _ = _kept_rows(coder, source, first, writer, workers=workers, passes=passes)
             files = self.files.after(dataclasses.replace(trim, numbers=None))
             made = _design(
                 coder,
@@ -307,15 +307,16 @@ def _kept_rows(
     """
     scan, taken = coder.reader.scan, source.source.nbytes if isinstance(source.source, Store) else 0.0
     where, why = scan.keeping.chosen(writer.nbytes, taken)
+    seen = functools.partial(moments, source, first, len(coder.arms.labels), workers=workers, passes=passes)
     if where == "nothing":
-        return moments(source, first, len(coder.arms.labels), None, workers, passes), source, why
+        return seen(), source, why
     with contextlib.closing(writer):
         writer.open(scan.keeping.place if where == "disk" else None)
-        seen = moments(source, first, len(coder.arms.labels), writer, workers, passes)
+        found = seen(writer=writer)
         store = writer.finished(scan.block_rows)
     if writer.failed is not None:
         why = f"the coded rows cannot be written to {scan.keeping.place!r}: {writer.failed}"
-    return seen, source if store is None else View(store), why
+    return found, source if store is None else View(store), why
 
 
 def _not_kept(keeping: Keeping, why: str) -> str:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from types import SimpleNamespace
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from causalrisk.design.scan.store import Store
 from causalrisk.numerics.memory import is_in_memory
 from causalrisk.numerics.multiplicities import CHUNK
 from tests.conftest import simulate
+from tests.dask_stub import cluster
 
 N, F = 3000, "y ~ x1 + C(g)"
 
@@ -163,6 +165,19 @@ def test_a_block_names_the_file_of_each_row(data, tmp_path):
     model = IPWRA.from_formula("low ~ x2", scan(f"{tmp_path}/*.parquet"), treat="d", family="binomial")
     with pytest.raises(DesignError, match=r"2\.parquet, rows 0 to 999: outcome 'low' has 1 values"):
         model.fit()
+
+
+@pytest.mark.parametrize("keep", ["memory", "disk"])
+@pytest.mark.parametrize("how", ["threads", "loky", "cluster"])
+def test_workers_of_kept_rows_change_no_digit(data, keep, how):
+    def fitted(n_jobs=1):
+        source = scan(Read(data), block_rows=CHUNK, keep=keep)
+        model = IPWRA.from_formula("y ~ x2", source, treat="d", propensity="x1", cluster="unit", trim=(0.05, 0.95))
+        return every(model.fit(n_boot=3, n_jobs=n_jobs))
+
+    alone = fitted()
+    with cluster("works") if how == "cluster" else joblib.parallel_config("loky" if how == "loky" else "threading"):
+        np.testing.assert_array_equal(fitted(n_jobs=2), alone)
 
 
 # --- where rows are kept ------------------------------------------------------------------------------------------

@@ -361,7 +361,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6_000, keep="disk")
+        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024, keep="disk")
         tracemalloc.start()
         Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
         most = tracemalloc.get_traced_memory()[1]
