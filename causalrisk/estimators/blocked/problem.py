@@ -18,13 +18,12 @@ from causalrisk.design.scan.piece import Place
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.prepare import make_model
-from causalrisk.estimators.resampling import unit_resampler
+from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import BlockSample, block_sample
 from causalrisk.estimators.specification import Specification
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import Resampler, Units
+from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel, membership_of
@@ -160,12 +159,13 @@ class Problem:
 
     def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
-        n = self.design.n_read  # the positions of blocks are those in all data
-        return unit_resampler(self.design, kind, seed, n, functools.partial(self._chunk_sums, kind, n))
+        n = self.design.n_read  # blocks number their rows among all that are read
+        return unit_resampler(self.design, kind, seed, n, functools.partial(self._chunks, kind, n))
 
-    def _chunk_sums(self, kind: str, n: int) -> Array:
-        function = functools.partial(_chunk_sums, kind, self.design.weight_type == "frequency", n, self.n_arms)
-        return add_up(self.design.over(function, self.workers, self.passes))
+    def _chunks(self, kind: str, n: int) -> Chunks:
+        """Make a pass that counts the units in each chunk of rows."""
+        function = functools.partial(_block_chunks, self.design, kind, n)
+        return functools.reduce(Chunks.beside, self.design.over(function, self.workers, self.passes))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks.
@@ -259,6 +259,5 @@ def _of_coded(problem: Problem, function: Callable[[Block], T], block: CodedBloc
     return function(problem.block(block))
 
 
-def _chunk_sums(kind: str, weighted: bool, n: int, n_arms: int, block: CodedBlock) -> Array:
-    units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
-    return units.chunk_sums(weighted, n, n_arms)
+def _block_chunks(design: ScannedDesign, kind: str, n: int, block: CodedBlock) -> Chunks:
+    return row_chunks(design, Units(block.position, block.weights, block.arm if kind == "stratified" else None), n)

@@ -19,10 +19,10 @@ from causalrisk import (
     scan,
 )
 from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
-from tests.estimators.blocked.test_refit import LATER
 from tests.estimators.blocked.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
+LATER = pytest.mark.xfail(strict=True, reason="rows that trimming leaves are numbered among all rows")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning", "ignore::causalrisk.ResampleWarning",
     "ignore::causalrisk.MonteCarloWarning",
