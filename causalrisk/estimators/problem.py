@@ -19,17 +19,15 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.scan.coder import CodedBlock, PassCounter
 from causalrisk.design.scan.piece import Place, by_place
-from causalrisk.errors import UnavailableError
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
-from causalrisk.estimators.resampling import unit_resampler
+from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import PART, BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import LEVEL_TOLERANCE, LINEAR, Level, level_at, outcome_level
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import Resampler, Units
+from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
 from causalrisk.propensity.classifier import ClassifierModel
 from causalrisk.propensity.models import (
     BinaryModel,
@@ -311,20 +309,272 @@ class ScannedProblem(Problem):
 
     def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
-        one_by_one = self.design.weight_type == "frequency" and not self.design.n_clusters
-        if (one_by_one or kind == "stratified") and not self.design.keeps_rows:
-            what = "rows that frequency weights count are drawn one by one" if one_by_one else "strata are drawn"
-            raise UnavailableError(
-                f"{what} from some thousand rows at a time, and the rows of this scan, which are not kept, come in "
-                'blocks of other sizes.\nType  scan(..., keep="auto"), with more budget= or another folder= if need be.'
-            )
-        return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunk_sums, kind))
+        return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunks, kind))
 
-    def _chunk_sums(self, kind: str) -> Array:
-        of_block = functools.partial(
-            _chunk_sums, kind, self.design.weight_type == "frequency", self.design.n, self.n_arms
+    def _chunks(self, kind: str) -> Chunks:
+        """Make a pass that counts the units in each chunk of rows."""
+        function = functools.partial(_block_chunks, self.design, kind)
+        return functools.reduce(Chunks.beside, self.design.over(function, self.workers, self.passes))
+
+    def over(self, function: Callable[[Block], T]) -> Iterator[T]:
+        """As in `Problem`; the rows of a target frame come first."""
+        if self.frame is not None:
+            size = self.design.block_rows
+            for first in range(0, self.n_frame, size):
+                yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
+        yield from self.design.over(functools.partial(_of_coded, self, function), self.workers, self.passes)
+
+    def check_outcome(self, block: Block) -> None:
+        """As in `Problem`."""
+        outcome, name = block.sample.y[block.sample.n_frame :], self.design.endog_name
+        by_place(lambda which: self.family.check(outcome[which], name), block.places, block.position)
+
+    def block(self, block: CodedBlock) -> Block:
+        """Make the sample and the models of a block."""
+        design, stated = self.design, stated_exposure(self.design, self.options)
+        sample = block_sample(
+            block,
+            design.outcome_basis,
+            design.propensity_basis,
+            family=self.family,
+            n_arms=self.n_arms,
+            total=self.total,
+            at=None if stated is None else float(np.log(stated)),
         )
-        return add_up(self.design.over(of_block, self.workers, self.passes))
+        return Block(
+            places=block.places,
+            sample=sample,
+            model=self.weight_model(sample),
+            position=block.position[sample.order],
+            problem=self,
+        )
+
+    def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
+        """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
+        design, stated, n = self.design, stated_exposure(self.design, self.options), rows.stop - rows.start
+        offsets, number = design.offset_kind is not None, np.arange(rows.start, rows.stop)
+        x = design.outcome_basis.of(frame.X[rows])
+        sample = BlockSample(
+            y=np.full(n, design.outcome_moments[0]),
+            X=x,
+            Z=design.propensity_basis.of(frame.Z[rows]),
+            arm=np.zeros(n, dtype=np.intp),
+            s=np.ones(n),
+            slices=(slice(0, n), *[slice(n, n)] * (self.n_arms - 1)),
+            order=np.empty(0, dtype=np.intp),
+            family=self.family,
+            offset=np.zeros(n) if offsets else None,
+            mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
+            whole=self.total,
+            cluster=number + design.n_clusters if design.n_clusters else None,
+        )
+        return Block(
+            places=(Place("the target frame", rows.start, n),),
+            sample=sample,
+            model=self.weight_model(sample),
+            position=number,
+            problem=self,
+        )
+
+    def weight_model(self, sample: Sample) -> WeightModel | None:
+        """Return propensity model and target on some rows."""
+        if not self.weighs:
+            return None
+        target = self.target
+        propensity = make_model(self.design, sample=sample, target=target, options=self.options, frame=None)
+        if isinstance(target, FrameTarget):
+            target = frame_target(sample.Z.columns, sample.observed == 0)
+        return WeightModel(propensity, target, sample.observed)
+
+    def without_rows(self) -> Block:
+        """Return a block without rows, which knows the columns and models."""
+        design, none = self.design, np.empty(0)
+        return self.block(
+            CodedBlock(
+                places=(),
+                position=EMPTY,
+                y=none,
+                X=np.empty((0, len(design.exog_names))),
+                Z=np.empty((0, len(design.propensity_names))),
+                arm=EMPTY,
+                weights=none,
+                cluster=None,
+                offset=None if design.offset_kind is None else none,
+            )
+        )
+
+
+def _of_coded(problem: ScannedProblem, function: Callable[[Block], T], block: CodedBlock) -> T:
+    return function(problem.block(block))
+
+
+def _block_chunks(design: ScannedDesign, kind: str, block: CodedBlock) -> Chunks:
+    units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
+    return row_chunks(design, units, design.n)
+
+
+def weighs(self) -> bool:
+        """Whether there are importance weights to fit."""
+
+    @property
+    @abstractmethod
+    def level(self) -> Level:
+        """The level of the outcome that linear models with a constant can leave out."""
+
+    @property
+    @abstractmethod
+    def offsets(self) -> bool:
+        """Whether the outcome models have an offset."""
+
+    @property
+    def outcome_family(self) -> OutcomeFamily:
+        """Family of the outcome models as they are trained."""
+        return LINEAR if self.spec.constants and not self.offsets else self.family
+
+    @abstractmethod
+    def over(self, function: Callable[[Block], T]) -> Iterator[T]:
+        """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
+
+    @abstractmethod
+    def check_outcome(self, block: Block) -> None:
+        """Refuse outcomes that the family does not have, naming their place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptProblem(Problem):
+    """What is estimated from rows in memory.
+
+    Parameters
+    ----------
+    sample : Sample
+        The rows.
+    model : WeightModel or None
+        Propensity model and target, on the rows; None where there are no importance weights to fit.
+    """
+
+    sample: Sample
+    model: WeightModel | None
+    in_memory = True
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.sample.n_arms
+
+    @property
+    def total(self) -> float:
+        """N."""
+        return self.sample.total
+
+    @property
+    def weighs(self) -> bool:
+        """Whether there is a model of the arms."""
+        return self.model is not None
+
+    @property
+    def offsets(self) -> bool:
+        """As in `Problem`."""
+        return self.sample.offset is not None
+
+    @functools.cached_property
+    def level(self) -> Level:
+        """As in `Problem`."""
+        return outcome_level(self.sample, self.spec)
+
+    @property
+    def places(self) -> list[slice]:
+        """Rows of each block: all in one where they are few, or where the propensity model is one of all rows."""
+        whole = self.sample.n <= PART or not (self.model is None or self.model.by_rows)
+        return [slice(0, self.sample.n)] if whole else self.sample.parts()
+
+    def over(self, function: Callable[[Block], T]) -> Iterator[T]:
+        """As in `Problem`."""
+        return (function(self.block(place)) for place in self.places)
+
+    def check_outcome(self, block: Block) -> None:
+        """Do nothing: the outcomes in memory are checked before there is a problem."""
+
+    def block(self, place: slice) -> Block:
+        """Return some of the rows, or all of them, which are then those that were given."""
+        if place == slice(0, self.sample.n):
+            return Block(sample=self.sample, model=self.model, problem=self, place=place)
+        model = None if self.model is None else self.model.part(place)
+        return Block(sample=self.sample.part(place), model=model, problem=self, place=place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScannedProblem(Problem):
+    """What is estimated from a scan.
+
+    Parameters
+    ----------
+    design : ScannedDesign
+        The data.
+    options : ModelOptions
+        What is estimated.
+    workers : int, default 1
+        Blocks worked on at a time.
+    passes : PassCounter, optional
+        Shows how far each pass is.
+    frame : TargetRows, optional
+        Rows of a target frame; they are worked on here, and do not travel.
+    """
+
+    design: ScannedDesign
+    options: ModelOptions
+    workers: int = 1
+    passes: PassCounter | None = None
+    frame: TargetRows | None = None
+    in_memory = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to workers, which need to know of a target frame only that it is one."""
+        known = dict(self.__dict__, frame=None)
+        if self.n_frame:
+            known["options"] = dataclasses.replace(self.options, target=DATA_FRAME)
+        return known
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.design.n_arms
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, of which each row of a target frame is one; 0 where there are none."""
+        return self.design.n_clusters + self.n_frame if self.design.n_clusters else 0
+
+    @property
+    def total(self) -> float:
+        """Sum of the observation weights, N."""
+        return float(self.design.arm_totals.sum())
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the estimator or the target has importance weights."""
+        return weighs(self.spec, self.target)
+
+    @property
+    def offsets(self) -> bool:
+        """As in `Problem`."""
+        return self.design.offset_kind is not None
+
+    @property
+    def level(self) -> Level:
+        """As in `Problem`."""
+        direction = np.ones(1) if self.spec.constants else self.design.constant
+        if not self.outcome_family.linear or abs(direction @ direction - 1) > LEVEL_TOLERANCE:
+            return Level(0.0, np.zeros(len(direction)))
+        return level_at(*self.design.outcome_moments, direction)
+
+    def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
+        """Return what draws multiplicities of the rows, whole clusters where there are any."""
+        return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunks, kind))
+
+    def _chunks(self, kind: str) -> Chunks:
+        """Make a pass that counts the units in each chunk of rows."""
+        function = functools.partial(_block_chunks, self.design, kind)
+        return functools.reduce(Chunks.beside, self.design.over(function, self.workers, self.passes))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`; the rows of a target frame come first."""

@@ -79,8 +79,8 @@ class Resamples:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
         resampler, shift = self.resampler, 0
         if block.of_frame:
-            kind, seed, shift = frame_kind(resampler.kind), resampler.seed, FRAME_STREAM
-            resampler = Resampler.of(kind, seed, block.problem.n_frame)
+            kind, shift = frame_kind(resampler.kind), FRAME_STREAM
+            resampler = Resampler.of(kind, resampler.seed, block.problem.n_frame)
         width, number, units = group.stop - group.start, group.start // WIDTH, block.units(resampler.kind)
         if self.spread is not None:
             return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)

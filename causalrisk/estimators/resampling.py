@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Resampler, Units, given_multiplicities
+from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Chunks, Resampler, Units, given_multiplicities
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -106,14 +107,13 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     number = sample.order if design.cluster is None else design.cluster[sample.order]
     strata = sample.arm[own] if kind == "stratified" else None
     units = Units(number, sample.s[own], strata)
-    sums = functools.partial(units.chunk_sums, frequency, design.n, design.n_arms)
-    resampler = unit_resampler(design, kind, seed, design.n, sums)
+    resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
     frame = Resampler.of(frame_kind(kind), seed, sample.n_frame) if sample.n_frame else None
     return SampleResampler(resampler, frame, units, sample, frequency)
 
 
 def unit_resampler(
-    design: Design, kind: str, seed: np.random.SeedSequence, n: int, chunk_sums: Callable[[], Array]
+    design: Design, kind: str, seed: np.random.SeedSequence, n: int, chunks: Callable[[], Chunks]
 ) -> Resampler:
     """Make the resampler of the n rows of a design, or of its clusters.
 
@@ -125,15 +125,21 @@ def unit_resampler(
         As in `Resampler`.
     n : int
         How many rows are numbered.
-    chunk_sums : callable
-        What `Units.chunk_sums` makes of all rows; called where rows are drawn one by one or within their arms.
+    chunks : callable
+        Returns the chunks of all rows; called where rows are drawn one by one or within their arms.
     """
     one_by_one = design.weight_type == "frequency"
     if design.n_clusters:
         return Resampler.of(kind, seed, design.n_clusters)
     if one_by_one or kind == "stratified":
-        return Resampler(kind, seed, chunk_sums(), one_by_one)
+        return Resampler(kind, seed, chunks(), one_by_one)
     return Resampler.of(kind, seed, n)
+
+
+def row_chunks(design: Design, units: Units, n: int) -> Chunks:
+    """Return what some rows of a design add to the chunks of its n rows: one each, or what frequency weights count."""
+    sizes = units.weights if design.weight_type == "frequency" else np.ones(len(units.number))
+    return dataclasses.replace(units, weights=sizes).chunks(n, design.n_arms)
 
 
 def fit_replicates(

@@ -118,13 +118,61 @@ class Units:
         edges = np.flatnonzero(np.diff(self.strata[order], prepend=-1))
         return [(int(self.strata[rows[0]]), rows) for rows in np.split(order, edges[1:]) if len(rows)]
 
-    def chunk_sums(self, weighted: bool, n: int, n_strata: int) -> Array:
-        """Count these rows, of n that are units of their own, or sum their weights, shape (strata, chunks)."""
-        chunks, strata, place = -(-n // CHUNK), 1, self.number // CHUNK
+    def some(self, rows: slice | NDArray[np.intp]) -> Units:
+        """Return some of the rows."""
+        return Units(self.number[rows], self.weights[rows], None if self.strata is None else self.strata[rows])
+
+    def chunks(self, n: int, n_strata: int) -> Chunks:
+        """Return what these rows, a unit each or as many as the weight says, add to the chunks of n rows."""
+        count, strata, chunk = -(-n // CHUNK), 1, self.number // CHUNK
+        place = chunk
         if self.strata is not None:
-            strata, place = n_strata, place + chunks * self.strata
-        sums = np.bincount(place, weights=self.weights if weighted else None, minlength=strata * chunks)
-        return sums.astype(float).reshape(strata, chunks)
+            strata, place = n_strata, chunk + count * self.strata
+        sums = np.asarray(np.bincount(place, weights=self.weights, minlength=strata * count), dtype=float)
+        cut = np.flatnonzero(np.bincount(chunk)[chunk] < CHUNK)
+        return Chunks(sums.reshape(strata, count), self.some(cut[np.argsort(self.number[cut], kind="stable")]))
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What draws of some rows have to know of all.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (strata, chunks)
+        How many units there are among each `CHUNK` numbers.
+    cut : Units, optional
+        Rows of chunks that come in several blocks, in their order; `weights` are how many units a row is.
+    """
+
+    sums: Array
+    cut: Units | None = None
+
+    def beside(self, other: Chunks) -> Chunks:
+        """Add what other blocks of rows add, which come later."""
+        if self.cut is None or other.cut is None:
+            return Chunks(self.sums + other.sums)
+        one, two = self.cut, other.cut
+        cut = Units(
+            np.concatenate([one.number, two.number]),
+            np.concatenate([one.weights, two.weights]),
+            None if one.strata is None or two.strata is None else np.concatenate([one.strata, two.strata]),
+        )
+        return Chunks(self.sums + other.sums, cut)
+
+    @cached_property
+    def levels(self) -> list[Array]:
+        """Units in each chunk, in each group of chunks, in each group of groups and so on to all, (strata, groups)."""
+        levels = [self.sums]
+        while (count := levels[-1].shape[1]) > 1:
+            levels.append(np.add.reduceat(levels[-1], np.arange(0, count, FAN), axis=1))
+        return levels
+
+    @cached_property
+    def cut_by_stratum(self) -> dict[int, Units]:
+        """Rows of cut chunks in each stratum."""
+        cut = self.cut
+        return {} if cut is None else {stratum: cut.some(rows) for stratum, rows in cut.by_stratum}
 
 
 @dataclass(frozen=True)
@@ -137,9 +185,8 @@ class Resampler:
         How rows are drawn.
     seed : SeedSequence
         Root of the random streams.
-    sums : ndarray, shape (strata, chunks)
-        Units in each chunk of `CHUNK` numbers, by stratum, of which there are several for "stratified" only. Where rows
-        are drawn one by one the sum of their weights.
+    chunks : Chunks
+        How many units there are; in several strata for "stratified" only.
     one_by_one : bool, default False
         Whether each of the equal rows that a frequency weight counts is a unit. Otherwise weights are carried along, as
         always with clusters, which are drawn whole.
@@ -153,19 +200,17 @@ class Resampler:
 
     Fractional weights are gamma variables over their mean. Sums of some of these split the total as they do the sums,
     independently, so that the same tree draws them.
-
-    Rows within strata, and rows that are drawn one by one, have to come with all rows of their chunk.
     """
 
     kind: str
     seed: np.random.SeedSequence
-    sums: Array
+    chunks: Chunks
     one_by_one: bool = False
 
     @classmethod
     def of(cls, kind: str, seed: np.random.SeedSequence, n: int) -> Resampler:
         """Make that of n rows or clusters, each a unit, in one stratum."""
-        return cls(kind, seed, np.diff(np.r_[0:n:CHUNK, n]).astype(float)[None])
+        return cls(kind, seed, Chunks(np.diff(np.r_[0:n:CHUNK, n]).astype(float)[None]))
 
     def draw(self, stream: int, block: int, width: int, units: Units) -> Array:
         """Draw multiplicities.
@@ -249,18 +294,10 @@ class Resampler:
         sizes = weights if self.one_by_one else weights / units.weights
         first = np.unique(units.number, return_index=True)[1]  # the rows of a cluster have one multiplicity
         strata = None if units.strata is None else units.strata[first]
-        n_strata, chunks = self.sums.shape
-        sums = Units(units.number[first], sizes[first], strata).chunk_sums(True, chunks * CHUNK, n_strata)
-        split, within = functools.partial(_dirichlet, spread), dataclasses.replace(self, sums=sums)
+        n_strata, count = self.chunks.sums.shape
+        chunks = Units(units.number[first], sizes[first], strata).chunks(count * CHUNK, n_strata)
+        split, within = functools.partial(_dirichlet, spread), dataclasses.replace(self, chunks=chunks)
         return next(within._columns(split, (NESTED_STREAM + shift, number), width, units, at_once=width, sizes=sizes))
-
-    @cached_property
-    def _levels(self) -> list[Array]:
-        """Units in each chunk, in each group of chunks, in each group of groups and so on to all, (strata, groups)."""
-        levels = [self.sums]
-        while (count := levels[-1].shape[1]) > 1:
-            levels.append(np.add.reduceat(levels[-1], np.arange(0, count, FAN), axis=1))
-        return levels
 
     def _columns(
         self, split: Split, key: tuple[int, int], width: int, units: Units, *, at_once: int, sizes: Array | None = None
@@ -271,7 +308,8 @@ class Resampler:
         chunks: list[_Chunk] = []
         for stratum, rows in units.by_stratum:
             generator = functools.partial(stream_generator, self.seed, *key, stratum)
-            tree = _Tree([level[stratum] for level in self._levels], split, generator, width)
+            levels, cut = [level[stratum] for level in self.chunks.levels], self.chunks.cut_by_stratum.get(stratum)
+            tree = _Tree(levels, cut, split, generator, width)
             chunks += tree.chunks(rows, units.number[rows], None if sizes is None else sizes[rows])
         for first in range(0, width, at_once):
             some = slice(first, min(first + at_once, width))
@@ -316,6 +354,8 @@ class _Tree:
     ----------
     levels : list of ndarray, shape (groups,)
         Units in each chunk, then in each group, to all.
+    cut : Units or None
+        As in `Chunks`.
     split : callable
         Generator, totals of shape (width,) and sizes of shape (u,) -> parts of the totals, shape (width, u).
     generator : callable
@@ -325,6 +365,7 @@ class _Tree:
     """
 
     levels: list[Array]
+    cut: Units | None
     split: Split
     generator: Callable[[int, int], np.random.Generator]
     width: int
@@ -339,11 +380,12 @@ class _Tree:
             else:
                 _, first, within = np.unique(own, return_index=True, return_inverse=True)
                 children = sizes[place][first]
-                if not np.isclose(children.sum(), count, rtol=1e-9):
-                    raise ValueError(f"{children.sum():g} of {count:g} units of a chunk; expected all of them")
-            every = len(own) == len(children) and within[-1] == len(own) - 1
-            units = slice(None) if every else within
-            yield _Chunk(rows[place], units, children, totals, self.generator(0, int(chunk)))
+                if self.cut is not None and not np.isclose(children.sum(), count, rtol=1e-9):  # some are elsewhere
+                    first, last = np.searchsorted(self.cut.number, [chunk * CHUNK, (chunk + 1) * CHUNK])
+                    children = self.cut.weights[first:last]
+                    within = np.searchsorted(self.cut.number[first:last], own)
+            every = np.array_equal(within, np.arange(len(children)))
+            yield _Chunk(rows[place], slice(None) if every else within, children, totals, self.generator(0, int(chunk)))
 
     def _totals(self, level: int, groups: NDArray[np.intp]) -> Array:
         """Units drawn from some groups of a level, whose numbers ascend, shape (width, groups)."""

@@ -62,8 +62,6 @@ def printed(source, estimator, model, kind, **how):
 def test_a_scan_prints_what_memory_prints(estimator, model, kind):
     res, text = printed(data(), estimator, model, kind)
     for sizes, workers, keep in SOURCES:
-        if model == "frequency" and keep == "nothing":
-            continue  # refused
         scanned, of_scan = printed(cr.scan(cut(sizes), keep=keep), estimator, model, kind, n_jobs=workers)
         assert of_scan == text
         np.testing.assert_allclose(scanned.boot_params, res.boot_params, rtol=1e-8, atol=1e-10)

@@ -16,7 +16,6 @@ from tests.studies import (
     study_intervals,
     study_left_out,
     study_nested,
-    study_poisson,
     study_real,
 )
 from tests.studies.averages import geometric_mean
@@ -124,13 +123,6 @@ def test_intervals_without_the_factor_are_narrower_by_it():
     ratios = widths["with"] / widths["without"]
     np.testing.assert_allclose(ratios, ratios.iloc[0], rtol=1e-9)
     assert ratios.iloc[0] > 1.01
-
-
-def test_poisson_weights_are_no_others_and_give_about_the_same_errors(cattaneo):
-    found = study_poisson.ratios(cattaneo[:300], n_boot=99, seeds=2)
-    assert list(found) == ["IPWRA", "AIPW", "Hajek"]
-    assert (found != 1).all(axis=None)
-    np.testing.assert_allclose(found, 1, atol=0.3)
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")

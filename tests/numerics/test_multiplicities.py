@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from causalrisk.numerics.multiplicities import (
     REPLICATE_STREAM,
     RESAMPLE_STREAM,
     WIDTH,
+    Chunks,
     Resampler,
     Units,
     given_multiplicities,
@@ -37,19 +41,20 @@ class Draws:
         self.units = Units(number, np.ones(n) if weights is None else weights, arms)
         sequence = seed_sequence(seed)
         if frequency or arms is not None:
-            sums = self.units.chunk_sums(frequency, n, 1 if arms is None else int(arms.max()) + 1)
-            self.resampler = Resampler(kind, sequence, sums, frequency)
+            self.resampler = Resampler(kind, sequence, self.chunks([slice(None)], frequency), frequency)
         else:
             self.resampler = Resampler.of(kind, sequence, int(number.max()) + 1)
 
-    def some(self, rows):
-        units = self.units
-        return Units(units.number[rows], units.weights[rows], None if units.strata is None else units.strata[rows])
+    def chunks(self, blocks, frequency=True):
+        """What the rows know of each other where they come in blocks."""
+        units, n_strata = self.units, 1 if self.units.strata is None else int(self.units.strata.max()) + 1
+        counted = units if frequency else replace(units, weights=np.ones(len(units.number)))
+        return reduce(Chunks.beside, (counted.some(rows).chunks(len(units.number), n_strata) for rows in blocks))
 
     def draw(self, stream=RESAMPLE_STREAM, block=0, width=WIDTH, rows=slice(None), spread=None):
         if spread is None:
-            return self.resampler.draw(stream, block, width, self.some(rows))
-        return self.resampler.perturb(stream, block, width, self.some(rows), spread=spread)
+            return self.resampler.draw(stream, block, width, self.units.some(rows))
+        return self.resampler.perturb(stream, block, width, self.units.some(rows), spread=spread)
 
     def many(self, count, **options):
         blocks = range(-(-count // WIDTH))
@@ -176,6 +181,8 @@ def test_cluster_resamples_keep_clusters_whole():
     first = np.unique(groups, return_index=True)[1]
     np.testing.assert_array_equal(counts[first].sum(axis=0), 10)
     np.testing.assert_array_equal(counts, Draws("cluster", 10).draw()[groups])
+    some = np.array([0, 1, 2, 9, 9, 10, 20, 21, 48, 49])  # as many rows as there are clusters
+    np.testing.assert_array_equal(Draws("cluster", 50, clusters=groups).draw(rows=some), counts[some])
 
 
 def test_stratified_resamples_keep_the_arms():
@@ -242,10 +249,17 @@ def test_rows_that_are_drawn_by_their_number_may_cut_chunks():
             np.testing.assert_array_equal(Draws(kind).draw(rows=part, spread=spread), whole[part])
 
 
-def test_rows_within_strata_and_one_by_one_have_to_come_with_their_chunk():
-    for name in ("frequencies", "stratified"):
-        with pytest.raises(ValueError, match="expected all of them"):
-            Draws(**KINDS[name]).draw(rows=slice(0, 1500))
+@pytest.mark.parametrize("spread", [None, 0.5])
+@pytest.mark.parametrize("name", [name for name in KINDS if "frequencies" in name or "stratified" in name])
+def test_blocks_that_cut_chunks_tell_each_other_what_is_in_them(name, spread):
+    drawing = Draws(**KINDS[name])
+    whole, frequency = drawing.draw(spread=spread), drawing.resampler.one_by_one
+    edges = [0, 5, 1500, 1501, 2 * CHUNK, 3 * CHUNK + 50, N]
+    blocks = [np.arange(*pair) for pair in itertools.pairwise(edges)]
+    drawing.resampler = replace(drawing.resampler, chunks=drawing.chunks(blocks, frequency))
+    for rows in blocks:
+        mixed = np.random.default_rng(0).permutation(rows)
+        np.testing.assert_array_equal(drawing.draw(rows=mixed, spread=spread), whole[mixed])
 
 
 @pytest.mark.parametrize("spread", [None, 0.5])

@@ -144,11 +144,6 @@ class ScannedDesign(Rowless, Design):
         made.__dict__["notes"] = (*self.notes, *new)
         return made
 
-    @property
-    def keeps_rows(self) -> bool:
-        """Whether the coded rows are kept, rather than read again in every pass."""
-        return isinstance(self.source.source, Store)
-
     def _known_coder(self) -> BlockCoder:
         coder: BlockCoder | None = self.__dict__.get("coder")
         if coder is None:

@@ -18,7 +18,6 @@ from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.optimize import POLISHING
 from tests.conftest import in_blocks, simulate
-from tests.estimators.blocked.test_refit import later
 
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
 LOW, CIGS = "low ~ mage + C(site)", "cigs ~ mage + C(site)"
@@ -106,7 +105,7 @@ def agree(blocks, whole):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("name", later(CASES, ("frequencies, ratio",)))
+@pytest.mark.parametrize("name", CASES)
 def test_blocks_agree_with_memory(births, name):
     options, fit = CASES[name]
     options, fit = {"formula": F, "treat": "mbsmoke"} | options, {"cov_type": "robust"} | fit
@@ -138,7 +137,7 @@ def target_frame(births):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
-@pytest.mark.parametrize("name", later(FRAMES, ("frequencies, clipped",)))
+@pytest.mark.parametrize("name", FRAMES)
 def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
     options, fit = FRAMES[name]
     options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options

@@ -14,7 +14,6 @@ from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
-from tests.estimators.blocked.test_refit import later
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
@@ -78,7 +77,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", later(CASES, ("frequencies", "stratified")))
+@pytest.mark.parametrize("name", CASES)
 def test_resamples_agree_with_memory(births, name):
     agree(*both(births, **CASES[name]))
 
@@ -94,7 +93,7 @@ FRAMES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", later(FRAMES, ("frequencies, clipped",)))
+@pytest.mark.parametrize("name", FRAMES)
 def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
     target = births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
     options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]

@@ -16,7 +16,6 @@ from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.ResampleWarning")
-LATER = pytest.mark.xfail(strict=True, reason="blocks cut chunks of rows, or count rows that are left out")
 F, M = "bweight ~ mage + medu", WIDTH + 5
 
 
@@ -77,11 +76,7 @@ def both(model, frame, formula=F, kind="pairs", fit=None, **options):
     return blocks, whole
 
 
-def later(cases, names):
-    return [pytest.param(name, marks=LATER) if name in names else name for name in cases]
-
-
-@pytest.mark.parametrize("name", later(CASES, ("frequencies", "stratified", "stratified arms, weights")))
+@pytest.mark.parametrize("name", CASES)
 def test_resamples_agree_with_memory(births, name):
     model, options = CASES[name]
     agree(*both(model, births, **options))
@@ -118,7 +113,7 @@ def agree_on_frame(ours, theirs):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", later(FRAMES, ("stratified frequencies", "stratified weights")))
+@pytest.mark.parametrize("name", FRAMES)
 def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
     model, options = FRAMES[name]
     given = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options

@@ -20,10 +20,10 @@ from causalrisk import (
 )
 from tests.conftest import in_blocks
 from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
-from tests.estimators.blocked.test_refit import LATER
 from tests.estimators.blocked.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
+LATER = pytest.mark.xfail(strict=True, reason="rows that trimming leaves are numbered among all rows")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning", "ignore::causalrisk.ResampleWarning",
     "ignore::causalrisk.MonteCarloWarning",
