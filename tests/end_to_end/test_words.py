@@ -51,8 +51,8 @@ GIVEN = {  # for each kind of rule
     "mapping": {"maxlags": 1},
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
-    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
-    "data[...]": "data[data.x1 > 0]",
+    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "data[...]": "data[data.x1 > 0]",
+    "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
 }  # fmt: skip
 
 
