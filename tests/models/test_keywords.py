@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, compare
+from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression
 from causalrisk.models.keywords import advice_on
 from causalrisk.words import table
 from tests.conftest import simulate
@@ -28,18 +28,6 @@ def test_a_suggestion_never_changes_the_question(data, name):
     with pytest.raises(TypeError) as caught:
         IPWRA.from_formula("y ~ x1", data, treat="d", **{name: "x2"})
     assert "Did you mean" not in str(caught.value)
-
-
-def test_out_of_scope_names_the_package(data):
-    for name, package in (("instrument", "linearmodels"), ("strata", "survey"), ("caliper", "MatchIt")):
-        with pytest.raises(TypeError, match=package):
-            IPWRA.from_formula("y ~ x1", data, treat="d", **{name: "x2"})
-    with pytest.raises(OptionError, match="lifelines"):
-        IPWRA.from_formula("y ~ x1", data, treat="d", family="cox")
-    with pytest.raises(OptionError, match="MatchIt"):
-        compare("y ~ x1", data, treat="d", estimators=["psmatch"])
-    with pytest.raises(OptionError, match="linearmodels"):
-        IPWRA.from_formula("y ~ x1", data, treat="d", target="LATE")
 
 
 def test_values_are_repeated_as_they_were_typed(data):
