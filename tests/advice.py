@@ -59,7 +59,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
         self.scope.pop()
 
-    visit_FunctionDef = visit_ClassDef = _scoped
+    visit_FunctionDef = visit_ClassDef = visit_Lambda = _scoped
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring
@@ -77,7 +77,9 @@ class _Finder(ast.NodeVisitor):
 
     def _note(self, text: str, node: ast.expr) -> None:
         if self.wanted.search(text):
-            functions = [scope.name for scope in self.scope if isinstance(scope, ast.FunctionDef)]
+            functions = [
+                getattr(s, "name", "a lambda") for s in self.scope if isinstance(s, ast.FunctionDef | ast.Lambda)
+            ]
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             self.found.append(Site(self.file, functions[-1] if functions else "", text, lines))
 

@@ -668,9 +668,9 @@ def _of_coded(problem: ScannedProblem, function: Callable[[Block], T], block: Co
     return function(problem.block(block))
 
 
-def _chunk_sums(kind: str, weighted: bool, n: int, n_arms: int, block: CodedBlock) -> Array:
+def _block_chunks(design: ScannedDesign, kind: str, block: CodedBlock) -> Chunks:
     units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
-    return units.chunk_sums(weighted, n, n_arms)
+    return row_chunks(design, units, design.n)
 
 
 def weighs(spec: Specification, target: Target) -> bool:

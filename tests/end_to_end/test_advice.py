@@ -21,7 +21,6 @@ from typing import Any
 from unittest import mock
 
 import joblib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -405,7 +404,6 @@ MODEL = {
         fill={"...": '"g"'},
         res=lambda: NO_EVENTS(),
     ),
-    "cate": Expression(lambda: model(target="CATE"), lambda: BY_G().effects_by("g"), res=BY_G, fill={"column": "g"}),
     "trim": Case(model, {"trim": "crumpp"}, {"trim": "crump"}),
     "clip": Case(model, {"clip": "narrow"}, {"clip": (0.01, 0.99)}),
     "one limit": Case(model, {"clip": 0.025}, {"clip": (0.025, 0.975)}),
@@ -446,32 +444,9 @@ for name in ("percentages", "one and two"):
         **case.wrong | {"formula": heard.codes()[0].replace("...", "x1")}
     )
 del MODEL["classifier class"], MODEL["constant arm"]
-KEYWORDS = {
-    keyword: Case(model, {keyword: value}, meant, which, fill)
-    for keyword, value, meant, which, fill in [
-        ("treatment", "k", {"treat": "k", "reference": 0}, 0, None),
-        ("groups", "site", {"cluster": "site"}, 0, None),
-        ("estimand", "ATT", {"target": "treated"}, 0, None),
-        ("atet", True, {"target": "treated"}, 0, None),
-        ("ps_formula", "x1", {"propensity": "x1"}, 0, None),
-        ("ps", "score", {"propensity_score": "score"}, 0, None),
-        ("freq_weights", "w", {"weights": "w", "weight_type": "frequency"}, 0, None),
-        ("sample_weight", "w", {"weights": "w", "weight_type": "probability"}, 0, None),
-        ("ps_bounds", (0.2, 0.8), {"clip": (0.2, 0.8)}, 0, None),
-        ("trimming", (0.2, 0.8), {"trim": (0.2, 0.8)}, 0, None),
-        ("log_exposure", "x3", {"offset": "x3"}, 0, None),
-        ("baseline", 0, {"reference": 0}, 0, None),
-        ("treated_level", 1, {"treated": 1}, 0, None),
-        ("na_action", "omit", {"missing": "drop"}, 0, None),
-        ("singular_ok", False, {"collinear": "raise"}, 0, None),
-        ("collin_tol", 1e-9, {"collinear": "raise"}, 0, None),
-        ("measure", "RR", {"effect": "ratio"}, 0, {"effect=": 'effect="ratio"'}),
-    ]
-}
 COUNTS = {"formula": "ill ~ x1", "family": "poisson"}
 RATES = COUNTS | {"exposure": "u"}
 EXPOSURE = {
-    "person_time": Case(model, COUNTS | {"person_time": "u"}, RATES),
     "offset of R": Case(model, COUNTS | {"formula": "ill ~ x1 + offset(log(u))"}, RATES),
     "offset of R first": Case(model, COUNTS | {"formula": "ill ~ offset(np.log(u)) + x1"}, RATES),
     "offset of R alone": Case(
@@ -519,15 +494,7 @@ EXPOSURE = {
         model=lambda: model(**RATES),
     ),
 }  # fmt: skip
-KEYWORDS["treatment"].call = lambda **o: IPWRA.from_formula("y ~ x1 + x2", DATA, **{"treat": "d"} | o)
-KEYWORDS["treatment"].wrong, KEYWORDS["treatment"].meant = {"treatment": "d"}, {"treat": "d"}
 OF_FIT = {
-    "seed": Case(fit, {"seed": 1, "n_boot": 20}, {"rng": 1, "n_boot": 20}),
-    "reps": Case(fit, {"reps": 20}, {"n_boot": 20}),
-    "vce": Case(fit, {"vce": "robust"}, {"cov_type": "robust"}),
-    "robust": Case(fit, {"robust": True}, {"cov_type": "robust"}),
-    "boot": Case(fit, {"boot": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
-    "workers": Case(fit, {"workers": 2, "n_boot": 20}, {"n_jobs": 2, "n_boot": 20}),
     "cov_type": Case(fit, {"cov_type": "HC3"}, {"cov_type": "HC1"}),
     "nonrobust": Case(fit, {"cov_type": "nonrobust"}, {"cov_type": "robust"}),
     "bootstrap=True": Case(fit, {"bootstrap": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
@@ -561,11 +528,6 @@ FIT_EXPRESSIONS = {
         lambda: res_of(trim=(0.1, 0.9))(),
         fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
     ),
-    "quantile of weights": Expression(
-        lambda: fit(trim=0.9),
-        lambda: res_of(trim=(0.1, 0.9))(),
-        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
-    ),
     "weights of a fit": Expression(
         lambda: fit(sample_weight="positive"),
         lambda: res_of(weights="positive", weight_type="probability")(),
@@ -578,23 +540,6 @@ FIT_EXPRESSIONS = {
         lambda: model(n_boot=20),
         lambda: fit(n_boot=20),
         fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
-    ),
-    "alpha": Expression(lambda: fit(alpha=0.1), lambda: res_of()().summary(0.1), res=res_of()),
-    "level": Expression(lambda: fit(level=95), lambda: res_of()().summary(), res=res_of()),
-    "by": Expression(lambda: model(by="g"), lambda: BY_G().effects_by("g"), res=BY_G),
-    "seed of a model": Expression(lambda: model(seed=3), lambda: fit(rng=3), fill={"fit(": "model.fit("}, model=model),
-    "vce of a model": Expression(
-        lambda: model(vce="robust"), lambda: fit(cov_type="robust"), fill={"fit(": "model.fit("}, model=model
-    ),
-    "strata": Expression(
-        lambda: model(strata="g"),
-        lambda: model(formula="y ~ x1 + C(g)"),
-        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
-    ),
-    "fixed effects": Expression(
-        lambda: model(absorb="g"),
-        lambda: model(formula="y ~ x1 + C(g)"),
-        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
     ),
     "no treat": Expression(
         lambda: IPWRA.from_formula("y ~ x1 + x2", DATA), model, fill={"from_formula": "IPWRA.from_formula"}
@@ -633,62 +578,11 @@ FIT_EXPRESSIONS = {
     ),
 }
 RESULTS = {
-    "resid": attribute("resid", lambda res: res.potential_outcomes),
-    "rsquared": attribute("rsquared", lambda res: res.calibration()),
-    "df_resid": attribute("df_resid", lambda res: res.nobs),
-    "weights": attribute("weights", lambda res: res.importance_weights),
-    "ps": attribute("ps", lambda res: res.propensity_scores),
-    "margins": attribute("margins", lambda res: res.params),
-    "summary2": attribute("summary2", lambda res: res.summary()),
-    "f_test": attribute(
-        "f_test",
-        lambda res: str(res.wald_test("ATE = 0")),
-        fill={"res.wald_test(...)": 'str(res.wald_test("ATE = 0"))'},
-    ),
-    "lincom": attribute(
-        "lincom", lambda res: str(res.t_test("ATE = 0")), fill={"res.t_test(...)": 'str(res.t_test("ATE = 0"))'}
-    ),
-    "t_test_pairwise": attribute("t_test_pairwise", lambda res: res.pairwise(), **THREE),
-    "smd": attribute("smd", lambda res: res.balance()),
-    "ess": attribute("ess", lambda res: res.overlap()),
-    "se": attribute("se", lambda res: res.bse),
-    "t_values": attribute("t_values", lambda res: res.tvalues),
-    "pval": attribute("pval", lambda res: res.pvalues),
-    "ci": attribute("ci", lambda res: res.conf_int(alpha=0.1)),
-    "vcov": attribute("vcov", lambda res: res.cov_params()),
-    "coef": attribute("coef", lambda res: res.params),
-    "N": attribute("N", lambda res: res.nobs),
-    "predict_proba": attribute("predict_proba", lambda res: res.propensity_scores),
-    "cate": attribute("cate", lambda res: res.effects_by("g"), fill={"column": "g"}, formula="y ~ x1 + g"),
-    "cov_HC1": attribute("cov_HC1", lambda res: res.model.fit(cov_type="HC1")),
-    "HC0_se": attribute("HC0_se", lambda res: res.model.fit(cov_type="robust")),
-    "get_influence": attribute("get_influence", lambda res: res.influence()),
-    "to_latex": attribute("to_latex", lambda res: res.summary().as_latex()),
-    "to_html": attribute("to_html", lambda res: res.summary().as_html()),
-    "refit": attribute("refit", lambda res: res.model.fit()),
     "ate": attribute("ate", lambda res: res.effect),
     "ate of several": attribute("ate", lambda res: res.params.iloc[0], **THREE),
     "effect of several": attribute("effect", lambda res: res.params.iloc[0], **THREE),
     "its error": attribute("effect_se", lambda res: res.bse.iloc[0], **THREE),
     "att": attribute("att", lambda res: res_of(target="treated")()),
-    "level": Expression(
-        lambda: res_of()().conf_int(level=0.9),
-        lambda: res_of()().conf_int(0.1),
-        fill={"alpha=0.1": "res.conf_int(alpha=0.1)"},
-        res=res_of(),
-    ),
-    "ci option": Expression(
-        lambda: res_of()().summary(ci=True),
-        lambda: res_of()().summary(),
-        fill={"alpha=0.05": "res.summary(alpha=0.05)"},
-        res=res_of(),
-    ),
-    "newdata": Expression(
-        lambda: res_of()().predict(newdata=DATA.head()),
-        lambda: res_of()().predict(DATA.head()),
-        fill={"data=...": "res.predict(data=data.head())"},
-        res=res_of(),
-    ),
     "alpha": Expression(
         lambda: res_of()().conf_int(95),
         lambda: res_of()().conf_int(),
@@ -981,10 +875,6 @@ MORE = {
         {},
         {"bootstrap": "bayesian"},
     ),
-    "compare cov_kwds": Case(compared, {"cov_kwds": "site"}, {"cluster": "site"}, fill={"column": "site"}),
-    "compare models": Case(
-        lambda **o: compare(**GIVEN, n_boot=20, **o).table, {"models": ["IPWRA"]}, {"estimators": ["IPWRA"]}
-    ),
     "load": Expression(
         lambda: causalrisk.load(__file__),
         lambda: Path("x"),
@@ -1018,13 +908,6 @@ MORE = {
         fill={"...": "text"},
         text=io.StringIO(SEMICOLONS),
     ),
-    "plot": attribute("plot", lambda res: res.plot_diagnostics()),
-    "love plot": attribute("love_plot", lambda res: res.plot_balance()),
-    "boot": Expression(lambda: fit(n_boot=20).boot, lambda: fit(n_boot=20).boot_params, res=lambda: fit(n_boot=20)),
-    "n_samples": Case(study, {"n_samples": 4}, {"n_sims": 4}),
-    "seed": Case(study, {"seed": 4}, {"rng": 4}),
-    "designs": Case(study, {"designs": ["linear"]}, {"design": ["linear"]}),
-    "models": Case(study, {"models": ["IPWRA"]}, {"estimators": ["IPWRA"]}),
     "no design": Case(study, {"design": []}, {"design": "strong"}),
     "design": Case(study, {"design": "strng"}, {"design": "strong"}),
     "design far": Case(study, {"design": "zzz"}, {"design": "linear"}, fill={"design=": 'design="linear"'}),
@@ -1124,12 +1007,6 @@ FURTHER = {  # of covariates, tables and pooling
         {"resamples": "abc", "max_failed": 0.9},
         {"resamples": np.ones((N, 2)), "max_failed": 0.9},
         fill={"multiplicities": "np.ones((300, 2))"},
-    ),
-    "compare replicates": Case(
-        compared,
-        {"replicates": np.ones((N, 2)), "estimators": ["JRE"]},
-        {"estimators": ["JRE"], "n_replicates": 30},
-        fill={"=": "=30"},
     ),
     "extra of a table": Case(
         lambda **o: str(causalrisk.etable([fit()], **o)),
@@ -1236,9 +1113,6 @@ HABITS = {  # of Stata, R and statsmodels
         {"endog": DATA.y, "exog": X, "treat": DATA.d},
         fill={"endog=y, exog=X, treat=d": 'endog=data.y, exog=data[["x1", "x2"]].assign(const=1.0), treat=data.d'},
     ),
-    "tmle's names": Expression(
-        lambda: IPWRA(Y=DATA.y, A=DATA.d, W=X), lambda: IPWRA(DATA.y, X, DATA.d), y=DATA.y, X=X, d=DATA.d
-    ),
     "name without data": Case(
         lambda **o: IPWRA(DATA.y, X, **o), {"treat": "d"}, {"treat": DATA.d}, fill={"data": "treat=data"}
     ),
@@ -1254,30 +1128,6 @@ HABITS = {  # of Stata, R and statsmodels
     ),
     "confint": Case(lambda **o: fit().conf_int(**o), {"alpha": "ATE"}, {"cols": ["ATE"]}),
     "predict a statistic": Expression(lambda: fit().predict("te"), lambda: fit().potential_outcomes, res=res_of()),
-    "predict, statistic": Expression(
-        lambda: fit().predict(statistic="ps"), lambda: fit().propensity_scores, which=1, res=res_of()
-    ),
-    "vce(cluster)": Expression(
-        lambda: fit(vce="cluster site"),
-        lambda: fitted(cluster="site"),
-        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
-    ),
-    "vce(bootstrap)": Case(fit, {"vce": "bootstrap, reps(20)"}, {"n_boot": 20}),
-    "vcov": Case(fit, {"vcov": "HC3"}, {"cov_type": "HC1"}),
-    "vce of another kind": Case(fit, {"vce": "driscoll"}, {"cov_type": "HC0"}, fill={"cov_type=": "cov_type='HC0'"}),
-    "method": Case(model, {"method": "ebal"}, {"propensity_loss": "calibrated"}),
-    "scale": Expression(
-        lambda: res_of(formula="positive ~ x1")().summary(type="RR"),
-        lambda: fitted(formula="positive ~ x1", effect="ratio"),
-        res=res_of(formula="positive ~ x1"),
-    ),
-    "svydesign": Case(
-        model,
-        {"design": "des"},
-        {"weights": "w", "weight_type": "probability", "cluster": "site"},
-        fill={"psu": "site"},
-    ),
-    "common support": Case(model, {"discard": 0.1}, {"trim": (0.1, 0.9)}),
     "teffects": Case(
         model,
         {"formula": "(y x1 x2) (d x1, probit)"},
@@ -1302,40 +1152,11 @@ HABITS = {  # of Stata, R and statsmodels
         {"formula": "y ~ x1 [pw=w]"},
         {"formula": "y ~ x1", "weights": "w", "weight_type": "probability"},
     ),
-    "omodel": Case(model, {"formula": "ill ~ x1", "omodel": "logit"}, {"formula": "ill ~ x1", "family": "binomial"}),
-    "tmodel": Case(model, {"tmodel": "probit"}, {"propensity_link": "probit"}),
-    "tmodel of another kind": Case(
-        model,
-        {"tmodel": "hetprobit"},
-        {"propensity_link": "logit"},
-        fill={"propensity_link=": 'propensity_link="logit"'},
-    ),
-    "optimal subset": Case(model, {"target": "ATOS"}, {"trim": "crump"}),
-    "tlevel": Case(model, {"tlevel": 1}, {"target": 1}),
-    "weight of a population": Case(model, {"weight": "overlap"}, {"target": "overlap"}),
-    "weight of rows": Case(model, {"weight": "w"}, {"weights": "w", "weight_type": "probability"}),
-    "subset by a text": Case(model, {"subset": "x1 > 0"}, {"data": POSITIVE}),
-    "subset": Case(model, {"subset": DATA.x1 > 0}, {"data": POSITIVE}, fill={"...": "data.x1 > 0"}),
-    "aequations of a model": Expression(
-        lambda: model(aequations=True), lambda: fit().summary(coefficients=True), res=res_of()
-    ),
-    "outcome": Expression(
-        lambda: model(outcome="y"),
-        model,
-        fill={"from_formula(": "IPWRA.from_formula(", "...": 'data, treat="d"'},
-    ),
     "data of a fit": Expression(
         lambda: IPWRA(DATA.y, X, DATA.d).fit(X, DATA.y), lambda: IPWRA(DATA.y, X, DATA.d).fit(), y=DATA.y, X=X, d=DATA.d
     ),
     "whole float": Case(fit, {"n_boot": 2e1}, {"n_boot": 20}),
     "below": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"below": "t"}, {"below": "z"}),
-    "caption": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"caption": "Effects"}, {"title": "Effects"}),
-    "label": Expression(
-        lambda: causalrisk.etable([fit()], label="tab:1"),
-        lambda: causalrisk.etable([fit()]).as_latex(label="tab:1"),
-        which=1,
-        table=causalrisk.etable([fit()]),
-    ),
     "numbers of a table": Expression(
         lambda: causalrisk.etable([fit()]).to_dict,
         lambda: causalrisk.etable([fit()]).frame.to_dict(),
@@ -1364,72 +1185,11 @@ HABITS = {  # of Stata, R and statsmodels
         {"covariates": "~ x1 + x2 | d"},
         {"covariates": "~ x1 + x2", "by": "d"},
     ),
-    "modelsummary": Expression(
-        lambda: causalrisk.modelsummary, lambda: causalrisk.etable([fit(), fit()]), res1=fit(), res2=fit()
-    ),
-    "TableOne": Expression(lambda: causalrisk.TableOne, lambda: causalrisk.table_one(["x1", "x2"], DATA, by="d")),
-    "function of results": Expression(lambda: causalrisk.tidy, lambda: fit().tidy(), res=res_of()),
-    "weightit": Expression(lambda: causalrisk.weightit, lambda: model(Hajek, formula="y ~ 1", propensity="x1 + x2")),
     "data set": Expression(lambda: causalrisk.load_tutoring, lambda: causalrisk.datasets.load_tutoring()),
     "data set without load": Expression(
         lambda: causalrisk.datasets.tutoring, lambda: causalrisk.datasets.load_tutoring()
     ),
     "predict, an arm": Expression(lambda: fit().predict(DATA, "te"), lambda: fit().potential_outcomes, res=res_of()),
-    "predictions": attribute("predictions", lambda res: res.predict()),
-    "augment": attribute(
-        "augment", lambda res: DATA.assign(score=res.propensity_scores, weight=res.importance_weights)
-    ),
-    "evalue": attribute("e_value", lambda res: res.sensitivity()),
-    "to_dataframe": attribute("to_dataframe", lambda res: res.tidy()),
-    "esttab": attribute("esttab", lambda res: causalrisk.etable([res])),
-    "effects of groups": Expression(
-        lambda: BY_G().avg_comparisons(by="g"), lambda: BY_G().effects_by("g"), which=1, res=BY_G, fill={"column": "g"}
-    ),
-    "truncation": Case(model, {"gbound": 0.025}, {"clip": (0.025, 0.975)}),
-    "moments": Case(model, {"moments": 2}, {"propensity": "x1 + I(x1**2) + x1:x2"}),
-    "learners": Case(
-        lambda **o: fitted(**o).effect,
-        {"SL_library": "SL.glm"},
-        {"propensity_score": Classifier()},
-        fill={"LogisticRegression": "Classifier"},
-    ),
-    "outcome formula": Case(model, {"out_formula": "y ~ x1"}, {"formula": "y ~ x1"}),
-    "addl": Case(lambda **o: fit().balance(data=DATA, **o), {"addl": "~ x3"}, {"also": "~ x3"}),
-    "poly": Case(lambda **o: fit().balance(**o), {"poly": 2}, {"interactions": True}),
-    "thresholds": Case(lambda **o: fit().balance(**o), {"thresholds": {"m": 0.1}}, {"threshold": 0.1}),
-    "aequations": Case(lambda **o: fit().summary(**o), {"aequations": True}, {"coefficients": True}),
-    "r_matrix": Expression(
-        lambda: fit().cov_params(r_matrix=[1, 0, 0]),
-        lambda: str(fit().t_test([1, 0, 0])),
-        res=res_of(),
-        fill={"res.t_test([1, 0, 0])": "str(res.t_test([1, 0, 0]))"},
-    ),
-    "save without data": Expression(lambda: fit().save("a", remove_data=True), lambda: fit().tidy(), res=res_of()),
-    "vars": Case(
-        lambda **o: causalrisk.table_one(data=DATA, by="d", **o).frame, {"vars": ["x1"]}, {"covariates": ["x1"]}
-    ),
-    "nonnormal": Case(
-        lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame,
-        {"by": "d", "nonnormal": ["x1"]},
-        {"by": "d", "median": ["x1"]},
-    ),
-    "tables by strata": Case(lambda **o: causalrisk.table_one(["x1"], DATA, **o).frame, {"strata": "d"}, {"by": "d"}),
-    "dfcom": Case(imputed, {"dfcom": 50}, {"df_complete": 50}),
-    "tables' errors": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"se": "iid"}, {"below": "se"}),
-    "tables' names": Case(
-        lambda **o: str(causalrisk.etable([fit()], **o)),
-        {"coef_map": {"ATE": "Effect"}},
-        {"rename": {"ATE": "Effect"}},
-        fill={"...": "{'ATE': 'Effect'}"},
-    ),
-    "tables' columns": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"model_names": ["a"]}, {"names": ["a"]}),
-    "tables' rows": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"coef_omit": ["ATE"]}, {"drop": ["ATE"]}),
-    "tables' statistics": Case(
-        lambda **o: str(causalrisk.etable([fit()], **o)), {"gof_map": ["N"]}, {"statistics": ["nobs"]}
-    ),
-    "tables' level": Case(
-        lambda **o: str(causalrisk.etable([fit()], below="ci", **o)), {"conf_level": 0.9}, {"alpha": 0.1}
-    ),
     "several in a table": Expression(
         lambda: causalrisk.etable(fit(), fit()),
         lambda: str(causalrisk.etable([fit(), fit()])),
@@ -1470,12 +1230,6 @@ HABITS = {  # of Stata, R and statsmodels
     "estimator of a model": Expression(
         lambda: model().ipw_ra, fit, fill={"from_formula(...)": 'from_formula("y ~ x1 + x2", data, treat="d")'}
     ),
-    "e(b)": attribute("e", lambda res: res.propensity_scores),
-    "overid": attribute(
-        "tebalance_overid", lambda res: str(res.balance_test()), fill={"res.balance_test()": "str(res.balance_test())"}
-    ),
-    "bootstrap": attribute("bootstrap", lambda res: res.model.fit(cov_type="bootstrap")),
-    "estat": attribute("estat", lambda res: res.glance()),
     "levels of stars": Case(lambda **o: str(causalrisk.etable([fit()], **o)), {"stars": (0.05, 0.01)}, {"stars": True}),
     "report as PDF": Expression(
         lambda: in_folder(lambda: fit().report("a.pdf")),
@@ -1483,19 +1237,6 @@ HABITS = {  # of Stata, R and statsmodels
         in_folder=in_folder,
         fill={'res.report("a.html")': 'in_folder(lambda: fit().report("a.html"))'},
         fit=fit,
-    ),
-    "estimates store": Expression(
-        lambda: fit().estimates_store,
-        lambda: ["m1.pickle"],
-        res=res_of(),
-        in_folder=in_folder,
-        fill={'res.save("m1.pickle")': 'in_folder(lambda: fit().save("m1.pickle"))'},
-        fit=fit,
-    ),
-    "means of the arms": Expression(lambda: model(pomeans=True), lambda: fit().params, res=res_of()),
-    "statistic of the means": Expression(lambda: model(stat="pomeans"), lambda: fit().params, res=res_of()),
-    "aequations of a fit": Expression(
-        lambda: fit(aequations=True), lambda: fit().summary(coefficients=True), res=res_of()
     ),
     "estimand of a fit": Expression(
         lambda: fit(estimand="ATT"),
@@ -1505,28 +1246,11 @@ HABITS = {  # of Stata, R and statsmodels
     "quantile of the weights": Case(model, {"trim": 0.99}, {"clip": (0.01, 0.99)}),
     "quantile of the weights, rows": Case(model, {"trim": 0.99}, {"trim": (0.01, 0.99)}, which=1),
     "upper limit": Case(model, {"clip": 0.97}, {"clip": (0.03, 0.97)}),
-    "strata by a formula": Expression(
-        lambda: model(strata="~g"),
-        lambda: model(formula="y ~ x1 + C(g)"),
-        fill={"C(g)": 'IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d")'},
-    ),
     "predict under a treatment": Expression(
         lambda: fit().predict(DATA.assign(d=1)),
         lambda: fit().potential_outcomes["1"],
         res=res_of(),
         fill={"arm='1'": "res.predict(data, arm='1')"},
-    ),
-    "predict, treat": Expression(
-        lambda: fit().predict(DATA, treat=1),
-        lambda: fit().potential_outcomes["1"],
-        res=res_of(),
-        fill={"arm=1": "res.predict(data, arm=1)"},
-    ),
-    "classifier by another name": Case(
-        lambda **o: fitted(**o).effect,
-        {"model_propensity": Classifier()},
-        {"propensity_score": Classifier()},
-        fill={"propensity_score=": "propensity_score=Classifier()"},
     ),
     "classifier as a formula": Case(
         lambda **o: fitted(**o).effect,
@@ -1534,45 +1258,15 @@ HABITS = {  # of Stata, R and statsmodels
         {"propensity_score": Classifier()},
         fill={"propensity_score=": "propensity=None, propensity_score=Classifier()"},
     ),
-    "folds": Case(model, {"cv": 3}, {"n_folds": 3}),
-    "distance": Case(model, {"distance": "probit"}, {"propensity_link": "probit"}),
-    "condition on the rows": Case(model, {"iff": "x1 > 0"}, {"data": POSITIVE}),
     "target by a condition": Case(model, {"target": DATA.x1 > 0}, {"target": POSITIVE}, fill={"...": "data.x1 > 0"}),
     "target by a text": Case(model, {"target": "x1 > 0"}, {"target": POSITIVE}),
     "groups by a condition": Case(lambda **o: str(fit().effects_by(**o)), {"by": "x1 > 0"}, {"by": DATA.x1 > 0}),
-    "interval by its type": Case(lambda **o: fit(n_boot=200).conf_int(**o), {"type": "perc"}, {"method": "percentile"}),
-    "load of a class": Expression(
-        lambda: IPWRA.load, lambda: str(fit()), causalrisk=mock.Mock(load=lambda _: str(fit()))
-    ),
-    "load of results": Expression(
-        lambda: fit().load, lambda: str(fit()), causalrisk=mock.Mock(load=lambda _: str(fit()))
-    ),
-    "class from data": Expression(lambda: IPWRA.from_dataframe, model),
-    "size of a figure": Expression(
-        lambda: fit().plot_overlap(figsize=(3, 2)),
-        lambda: "a figure",
-        res=res_of(),
-        plt=plt,
-        fill={"ax=": "res.plot_overlap(ax=", "[1]": "[1])"},
-    ),
-    "plot of the scores": attribute("plot_ps", lambda res: res.plot_overlap()),
-    "plot of the balance": Expression(lambda: fit().tebalance, lambda: fit().plot_overlap(), which=1, res=res_of()),
-    "outcome models": Expression(lambda: fit().aic, lambda: fit().outcome_params, which=1, res=res_of()),
-    "scale of the comparisons": Expression(
-        lambda: res_of(formula="positive ~ x1")().avg_comparisons,
-        lambda: fitted(formula="positive ~ x1", effect="ratio"),
-        which=2,
-        res=res_of(formula="positive ~ x1"),
-    ),
-    "match_data": attribute("match_data", lambda res: res.importance_weights),
-    "remove_data": attribute("remove_data", lambda res: res.tidy()),
 }
 HABITS["if"].follow = lambda heard: model(
     formula="y ~ x1", data=eval(heard.codes()[0].partition("=")[2], {"data": DATA})
 )
 HABITS["treat by position"].provoke = lambda: told(lambda: IPWRA.from_formula("y ~ x1 + x2", DATA, "d"))
-for name in ("no formula", "outcome formula"):
-    HABITS[name].follow = lambda heard: model(formula=re.search('"(.*?)"', heard.codes()[0])[1])
+HABITS["no formula"].follow = lambda heard: model(formula=re.search('"(.*?)"', heard.codes()[0])[1])
 
 
 @dataclass
@@ -2069,7 +1763,7 @@ BENCHMARK = {
 }  # fmt: skip
 BENCHMARK["list"].follow = lambda heard: listed_questions(heard.codes()[0])
 GROUPS = {
-    "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "keyword": KEYWORDS, "fit": OF_FIT,
+    "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
     "scan": SCANS,

@@ -417,13 +417,10 @@ def test_fault_65_alpha_is_used(data):
 # --- options -----------------------------------------------------------------------------------------------------
 
 OF_THE_MODEL = {
-    "wieghts": "weights=", "propensty": "propensity=", "trat": "treat=", "treatment": "treat=", "target_": "target=",
-    "cov_type": "fit(cov_type=", "n_boot": "fit(n_boot=", "rng": "fit(rng=", "subset": "data=data[",
+    "wieghts": "weights=", "propensty": "propensity=", "trat": "treat=", "target_": "target=",
+    "cov_type": "fit(cov_type=", "n_boot": "fit(n_boot=", "rng": "fit(rng=",
 }  # fmt: skip
-OF_FIT = {
-    "nboot": "n_boot=", "covtype": "cov_type=", "n_job": "n_jobs=", "cov_kwds": "cluster=", "use_t": "use_t",
-    "disp": "progress=", "maxiter": "converge", "seed": "rng=1", "random_state": "rng=1", "reps": "n_boot=1",
-}  # fmt: skip
+OF_FIT = {"covtype": "cov_type=", "n_job": "n_jobs="}
 
 
 @BOTH

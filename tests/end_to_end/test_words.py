@@ -51,8 +51,8 @@ GIVEN = {  # for each kind of rule
     "mapping": {"maxlags": 1},
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
-    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
-    "data[...]": "data[data.x1 > 0]",
+    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "data[...]": "data[data.x1 > 0]",
+    "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
 }  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def message(call):
 
 
 def entries(place):
-    """Words and rule of each text of a table; the rule of a text that fits always is empty."""
+    """Words and rule of each text of a table."""
     for words, entry in TABLES["instead"][place].items():
         for rule in entry if isinstance(entry, list) else [{"say": entry}]:
             yield pytest.param(place, words.split(), rule, id=f"{place}: {words.split()[0]}: {rule['say'][:40]}")
@@ -192,6 +192,7 @@ def carry_out(code, call, names):
 def said_and_done(text, rule, call, names):
     """Check a message against the text it is made of, and carry out what it tells to type, each alternative."""
     assert not re.search(r"\{\w+\}", text), text
+    assert all(part in text for part in re.split(r"\{[^}]*\}", rule["say"])), text
     if rule["say"].startswith("{not here"):
         assert TABLES["not_here"][re.search(r"\w+(?=\})", rule["say"])[0]] in text
     if "Type  " in rule["say"]:
@@ -259,6 +260,13 @@ def test_every_table_is_read():
     assert set(TABLES["values"]) == {*OPTIONS, "link_of_family"}
     assert set(TABLES["explained"]) <= {*OPTIONS, "stars"}
     assert set(TABLES) == {"not_here", "values", "explained", "instead", "functions", "functions_of_one"}
+
+
+@pytest.mark.parametrize("place", TABLES["instead"])
+def test_a_word_stands_once_in_a_table_and_rules_end_with_one_that_always_fits(place):
+    words = [word for several in TABLES["instead"][place] for word in several.split()]
+    assert [word for word in words if words.count(word) > 1] == []
+    assert all(set(entry[-1]) == {"say"} for entry in TABLES["instead"][place].values() if isinstance(entry, list))
 
 
 ARGUMENTS = {"C({x})": "k", "interaction": "k, w", "cbind": "w, u", "ifelse": "x1 > 0, 1, 0", "cut": "x1, [-9, 0, 9]",

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, compare
-from causalrisk.models.keywords import FIT_INSTEAD, MODEL_INSTEAD, OF_RESULTS
-from causalrisk.models.results import INSTEAD
+from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression
+from causalrisk.models.keywords import advice_on
+from causalrisk.words import table
 from tests.conftest import simulate
 
 
@@ -28,18 +28,6 @@ def test_a_suggestion_never_changes_the_question(data, name):
     with pytest.raises(TypeError) as caught:
         IPWRA.from_formula("y ~ x1", data, treat="d", **{name: "x2"})
     assert "Did you mean" not in str(caught.value)
-
-
-def test_out_of_scope_names_the_package(data):
-    for name, package in (("instrument", "linearmodels"), ("strata", "survey"), ("caliper", "MatchIt")):
-        with pytest.raises(TypeError, match=package):
-            IPWRA.from_formula("y ~ x1", data, treat="d", **{name: "x2"})
-    with pytest.raises(OptionError, match="lifelines"):
-        IPWRA.from_formula("y ~ x1", data, treat="d", family="cox")
-    with pytest.raises(OptionError, match="MatchIt"):
-        compare("y ~ x1", data, treat="d", estimators=["psmatch"])
-    with pytest.raises(OptionError, match="linearmodels"):
-        IPWRA.from_formula("y ~ x1", data, treat="d", target="LATE")
 
 
 def test_values_are_repeated_as_they_were_typed(data):
@@ -88,13 +76,10 @@ def test_the_free_ones(data, res):
 
 
 def test_guides_do_not_hide_what_exists(res):
-    """No name that is guided is one that exists, and nothing that is asked by machines is guided."""
-    assert [name for name in INSTEAD if hasattr(type(res), name)] == []
+    """Nothing that is asked by machines is guided."""
     assert not hasattr(res, "__array__") and not hasattr(res, "nothing_of_this_kind")
     assert not hasattr(causalrisk, "__path_of_nothing__")
     assert not hasattr(res.model, "nothing_of_this_kind")
-    for table in (FIT_INSTEAD, MODEL_INSTEAD, OF_RESULTS):
-        assert all((text if isinstance(text, str) else text(1)).strip() for text in table.values())
 
 
 def test_a_method_with_an_unknown_option(res):
@@ -132,7 +117,8 @@ def test_the_treatment_among_the_covariates_is_taken_out_in_one_message(data):
 
 
 def test_fit_and_model_know_the_words_of_each_other(data):
-    assert set(MODEL_INSTEAD) == set(FIT_INSTEAD)
+    for place, other in (("fit", "from_formula"), ("from_formula", "fit"), ("compare", "fit"), ("arrays", "fit")):
+        assert all(advice_on(place, word, "x") for word in table("instead", other))
     model = IPWRA.from_formula("y ~ x1", data, treat="d")
     with pytest.raises(TypeError, match=r'\nType  from_formula\(\.\.\., target="treated"\)\.fit\(\)\.$'):
         model.fit(atet=True)

@@ -296,11 +296,6 @@ def test_options_that_are_refused(keywords, message):
         run_study(**({"design": "linear", "estimators": "IPWRA", "n_sims": 2} | keywords))
 
 
-def test_unknown_keywords_name_what_to_type():
-    with pytest.raises(TypeError, match="Type  n_sims="):
-        run_study("linear", reps=10)
-
-
 # --- failures ------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,6 @@ from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
 from tests.estimators.blocked.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
-LATER = pytest.mark.xfail(strict=True, reason="rows that trimming leaves are numbered among all rows")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning", "ignore::causalrisk.ResampleWarning",
     "ignore::causalrisk.MonteCarloWarning",
@@ -94,7 +93,7 @@ def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births, options):
 
 
 @pytest.mark.parametrize(
-    "options", [pytest.param({"trim": (0.1, 0.35)}, marks=LATER), {"clip": (0.12, 0.3), "target": "overlap"}], ids=str
+    "options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str
 )
 def test_joint_fits_agree_with_memory(births, options):
     births, fit = births[::6].reset_index(drop=True), {"cov_type": "robust", "spread": 0.5, "n_replicates": 35}
@@ -106,7 +105,6 @@ def test_joint_fits_agree_with_memory(births, options):
     np.testing.assert_allclose(blocks.bse, whole.bse, rtol=1e-9)
 
 
-@LATER
 def test_resamples_of_a_trimmed_joint_fit_agree_with_memory(births):
     options = {"formula": F, "trim": (0.1, 0.35), "kind": "pairs"}
     test_joint_refit.agree(*test_joint_refit.both(births[::3].reset_index(drop=True), **options))
