@@ -93,24 +93,20 @@ def simulate(n=400, p=3, seed=0, strength=0.8):
 
 RHS = "x1 + x2 + x3"
 
-# What `pytest -m quick` leaves out besides examples of pages and docstrings, by how the paths begin: words, and what
-# takes long.
+# What `pytest -m quick` leaves out besides the examples of pages and docstrings: paths that begin like this.
 WORDS = (
     "tests/cli", "tests/hle", "tests/report", "tests/design/formulas/test_dialects.py",
-    "tests/end_to_end/test_advice.py",
-    "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py", "tests/end_to_end/test_evidence.py",
-    "tests/end_to_end/test_faults", "tests/end_to_end/test_habits.py", "tests/models/test_keywords.py",
-    "tests/models/test_versions.py", "tests/test_lessons.py",
+    "tests/end_to_end/test_advice.py", "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py",
+    "tests/end_to_end/test_evidence.py", "tests/end_to_end/test_faults", "tests/end_to_end/test_habits.py",
+    "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/differential", "tests/interruptions", "tests/simulation", "tests/end_to_end/test_studies.py",
-    "tests/inference/test_intervals.py", "tests/numerics/test_interruptions.py", "tests/numerics/test_parallel.py",
-    "tests/numerics/test_workers.py", "tests/test_package.py",
+    "tests/differential", "tests/interruptions", "tests/simulation", "tests/estimators/blocked",
+    "tests/end_to_end/test_studies.py", "tests/inference/test_intervals.py", "tests/numerics/test_interruptions.py",
+    "tests/numerics/test_parallel.py", "tests/numerics/test_workers.py", "tests/test_package.py",
 )  # fmt: skip
 
-
-# Scripts have no examples, and `test_package.py` imports them.
-collect_ignore = [str(path) for path in Path(__file__).parent.rglob("*.py") if not path.name.startswith("test_")]
+collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_package.py` imports them
 
 
 @pytest.hookimpl(tryfirst=True)
