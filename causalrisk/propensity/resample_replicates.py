@@ -39,10 +39,6 @@ class ResampleReplicates(Protocol):
     def at_once(self) -> int | None:
         """Number of resamples worked on at a time, whose importance weights are kept between passes; None for any."""
 
-    @property
-    def shifts(self) -> ShiftFactors | None:
-        """What each replicate multiplies the odds by; None where that is not the same in all resamples."""
-
     def places(self, n: int) -> list[slice]:
         """Blocks of the n rows in which their importance weights under resamples can be worked on."""
 
@@ -91,7 +87,7 @@ class ShiftedLogitReplicates:
     ) -> None:
         self.slices, self.model = slices, weight_fit.model
         delta = replicates.gamma - weight_fit.gamma[:, None]
-        self.shifts: ShiftFactors = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
+        self.shifts = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
         if penalty is not None:
             tolerance = np.sqrt(NEGLIGIBLE / penalty)
             if fewest_combinations(delta, len(self.shifts.K_b), tolerance) < self.shifts.count:
@@ -115,8 +111,6 @@ class BlockwiseReplicates(ABC):
     count : int
         Number of replicates, B.
     """
-
-    shifts = None
 
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int) -> None:
         self.slices, self.weight_fit, self.count = slices, weight_fit, count

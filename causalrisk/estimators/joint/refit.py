@@ -13,14 +13,12 @@ from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums, Solved
 from causalrisk.estimators.joint.minimum import ResampledObjectives
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
-from causalrisk.estimators.joint.shifted_linear import ShiftedSample, pays
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import ROWS_TOGETHER, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.blocks import KEPT, Passes, add_up
+from causalrisk.numerics.blocks import Passes, add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.trust_region import Minima
 from causalrisk.propensity.resample_replicates import ResampleReplicates
@@ -78,17 +76,11 @@ class JointRefitter:
     def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
         sample = self.sample
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
-        if self._shifted is not None:
-            unusable = np.full(counts.shape[1], Failure.OK, dtype=np.int8)
-            sums = self._shifted.sums(self.criterion, counts, gamma)
-            solved = LinearObjectives(self.models, self.criterion, sums).minima()
-        else:
-            at, replicated = self.replicates.for_resamples(counts, gamma, first)
-            resampled = ResampledWeights.of(counts / count_totals(sample, counts), at, replicated)
-            unusable = replicated.failures
-            solved = self._linear(resampled) if sample.family.linear else self._nonlinear(resampled)
+        at, replicated = self.replicates.for_resamples(counts, gamma, first)
+        resampled = ResampledWeights.of(counts / count_totals(sample, counts), at, replicated)
+        solved = self._linear(resampled) if sample.family.linear else self._nonlinear(resampled)
         theta, outcome_failures, means, bias = solved
-        failures = first_failure(empty_arms(sample, counts), fits.failures, unusable, outcome_failures)
+        failures = first_failure(empty_arms(sample, counts), fits.failures, replicated.failures, outcome_failures)
         if self.objective.groups is not None:
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
@@ -101,23 +93,7 @@ class JointRefitter:
         """Linear models where the refits begin."""
         return LinearModels.of(self.theta, self.sample)
 
-    arrays = 12
-
-    @property
-    def rows_together(self) -> int:
-        """As in `refits.Refitter`; under fixed shifts multiplicities alone have a number for each row and resample."""
-        return ROWS_TOGETHER if self._shifted is None else KEPT // (8 * WIDTH)
-
-    @cached_property
-    def _shifted(self) -> ShiftedSample | None:
-        """The sample with fixed columns, where models are linear and shifts the same in all resamples."""
-        shifts, model = self.replicates.shifts, self.weight_fit.model
-        if shifts is None or self.objective.groups is not None or not (self.sample.family.linear and model.by_rows):
-            return None
-        if not pays(shifts, self.sample):
-            return None
-        places = self.replicates.places(self.sample.n)
-        return ShiftedSample(self.models, self.sample, model=model, shifts=shifts, places=places)
+    arrays, rows_together = 12, ROWS_TOGETHER
 
     def _linear_part(self, place: slice) -> LinearRows:
         return self.models.rows(self.sample.part(place))
