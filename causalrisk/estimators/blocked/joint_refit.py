@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,8 @@ from causalrisk.estimators.blocked.refit import ResamplePasses, Resamples, Weigh
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums, Solved
-from causalrisk.estimators.joint.minimum import expansions
-from causalrisk.estimators.joint.objective import (
-    Expansion,
-    JointObjective,
-    ObjectiveLevels,
-    ObjectiveTerms,
-    ResampledWeights,
-)
+from causalrisk.estimators.joint.newton import NonlinearObjectives, Point, Stage
+from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.refit import mean_sums, minimum_failures, parameters
 from causalrisk.estimators.refits import Refits, collect_refits
 from causalrisk.estimators.separate import FullFit, RefitRows
@@ -37,7 +31,6 @@ from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.keyed_multiplicities import KeyedResampler
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import WIDTH
-from causalrisk.numerics.trust_region import Expansions, minimize_stack
 from causalrisk.propensity.replicates import (
     BlockwiseWeights,
     ReplicateTotals,
@@ -47,6 +40,7 @@ from causalrisk.propensity.replicates import (
 )
 from causalrisk.propensity.weights import TargetSums
 
+T = TypeVar("T")
 AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pass
 
 
@@ -190,8 +184,9 @@ def _nonlinear(passes: ResamplePasses, weighing: JointWeighing, fit: JointFit) -
     """Minimise those of other models, together, and average over rows, for each group of resamples."""
     groups = passes.resamples.groups()
     numbers = np.arange(groups[0].start, groups[-1].stop)
-    objectives = BlockedObjectives(passes, weighing, fit.criterion, numbers)
-    minima = minimize_stack(objectives, np.repeat(fit.theta.reshape(-1, 1), len(numbers), axis=1))
+    objective = JointObjective(passes.problem.without_rows().sample, fit.criterion)
+    start = np.repeat(fit.theta[..., None], len(numbers), axis=2)
+    minima = NonlinearObjectives(objective, WeighedPasses(passes, weighing, fit.criterion, numbers)).minima(start)
     theta, failures = minima.theta.reshape(*fit.theta.shape, -1), minimum_failures(minima)
     found, first = [], groups[0].start
     for group, sums in zip(groups, passes.over(functools.partial(_mean_sums, weighing, theta, first)), strict=True):
@@ -200,8 +195,9 @@ def _nonlinear(passes: ResamplePasses, weighing: JointWeighing, fit: JointFit) -
     return found
 
 
-class BlockedObjectives:
-    """The joint objectives of resamples whose rows come in blocks, as functions of coefficients, shape (K p, w).
+@dataclass(frozen=True)
+class WeighedPasses:
+    """Passes over rows that come in blocks, as in `newton.JointPasses`; rows are weighed anew in each.
 
     Parameters
     ----------
@@ -211,115 +207,52 @@ class BlockedObjectives:
         Importance weights.
     criterion : JointCriterion
         Weights of the terms.
-    numbers : ndarray of int, shape (w,)
+    numbers : ndarray of int, shape (m,)
         The resamples, ascending.
     """
 
-    def __init__(
-        self, passes: ResamplePasses, weighing: JointWeighing, criterion: JointCriterion, numbers: NDArray[np.intp]
-    ) -> None:
-        self.passes, self.weighing, self.criterion, self.numbers = passes, weighing, criterion, numbers
-        self.objective = JointObjective(passes.problem.without_rows().sample, criterion)
-        self._last: tuple[bytes, list[ObjectiveLevels]] = b"", []
+    passes: ResamplePasses
+    weighing: JointWeighing
+    criterion: JointCriterion
+    numbers: NDArray[np.intp]
+    in_blocks = True
 
-    def _points(self, theta: Array) -> list[Points]:
-        """Coefficients, shape (K, p, w) or (K, p, 1), by group of resamples; groups without any are left out."""
-        found = []
-        for group in self.passes.resamples.groups():
-            inside = (self.numbers >= group.start) & (self.numbers < group.stop)
-            if inside.any():
-                own = theta if theta.shape[2] == 1 else theta[:, :, inside]
-                found.append(Points(self.numbers[inside], own))
-        return found
+    @property
+    def _groups(self) -> list[NDArray[np.intp]]:
+        """The resamples of each group that has some."""
+        first = [group.start for group in self.passes.resamples.groups()]
+        groups = np.split(self.numbers, np.searchsorted(self.numbers, first[1:]))
+        return [group for group in groups if len(group)]
 
-    def _levels(self, theta: Array) -> list[ObjectiveLevels]:
-        """Sum what the terms need of all rows, for each group of resamples; a pass, but for the last point."""
-        key = theta.tobytes()
-        if self._last[0] != key:
-            points = self._points(theta)
-            stage = functools.partial(_levels, self.weighing, self.criterion, points)
-            self._last = key, [found for found in self.passes.over(stage) if found is not None]
-        return self._last[1]
+    @property
+    def sizes(self) -> list[int]:
+        """As in `JointPasses`."""
+        return [len(group) for group in self._groups]
 
-    def at(self, theta: Array) -> list[Expansion]:
-        """Expand about coefficients, shape (K, p) for all alike or (K, p, w), for each group of resamples."""
-        theta = theta if theta.ndim > 2 else theta[..., None]
-        levels, points = self._levels(theta), self._points(theta)
-        known = [replace(of, levels=level.without_slopes()) for of, level in zip(points, levels, strict=True)]
-        found = self.passes.over(functools.partial(_terms, self.weighing, self.criterion, known))
-        terms = [of_group for of_group in found if of_group is not None]
-        return [self.objective.expansion(*pair) for pair in zip(levels, terms, strict=True)]
+    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+        """As in `JointPasses`."""
+        at = list(zip(self._groups, points, strict=True))
+        found = self.passes.over(functools.partial(_at_points, stage, self.weighing, self.criterion, at))
+        return [of_group for of_group in found if of_group is not None]
 
-    def _by_arm(self, theta: Array) -> Array:
-        return theta.reshape(self.objective.sample.n_arms, -1, theta.shape[1])
-
-    def expand(self, theta: Array) -> Expansions:
-        """As in `trust_region.Objectives`; two passes."""
-        parts = [expansions(at) for at in self.at(self._by_arm(theta))]
-        names = ("equations", "curvature", "value")
-        return Expansions(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-    def walls(self, theta: Array) -> Array:
-        """As in `trust_region.Objectives`; the pass for the levels, which are needed next."""
-        return np.concatenate([self.objective.strict_levels(levels) for levels in self._levels(self._by_arm(theta))])
-
-    def subset(self, wanted: NDArray[np.bool_]) -> BlockedObjectives:
-        """As in `trust_region.Objectives`."""
-        return BlockedObjectives(self.passes, self.weighing, self.criterion, self.numbers[wanted])
+    def subset(self, wanted: NDArray[np.bool_]) -> WeighedPasses:
+        """As in `JointPasses`."""
+        return replace(self, numbers=self.numbers[wanted])
 
 
 # --- what a stage makes of some rows -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Points:
-    """Coefficients of resamples of one group.
-
-    Parameters
-    ----------
-    numbers : ndarray of int, shape (w,)
-        The resamples.
-    theta : ndarray, shape (K, p, w) or (K, p, 1)
-        Their coefficients.
-    levels : ObjectiveLevels, optional
-        What is known of all rows there.
-    """
-
-    numbers: NDArray[np.intp]
-    theta: Array
-    levels: ObjectiveLevels | None = None
-
-
 def _at_points(
-    weighing: JointWeighing, points: list[Points], rows: RefitRows, counts: Array, group: slice
-) -> tuple[Points, ResampledWeights] | None:
-    """Return the points of a group and the weights of some rows in their resamples; None where there are none."""
-    for own in points:
-        if group.start <= own.numbers[0] < group.stop:
-            return own, weighing.of(rows, counts[:, own.numbers - group.start], own.numbers)
+    stage: Stage[T], weighing: JointWeighing, criterion: JointCriterion, at: list[tuple[NDArray[np.intp], Point]],
+    rows: RefitRows, counts: Array, group: slice,
+) -> T | None:  # fmt: skip
+    """Apply a stage to some rows at the point of a group; None where no resample of the group is wanted."""
+    for numbers, point in at:
+        if group.start <= numbers[0] < group.stop:
+            resampled = weighing.of(rows, counts[:, numbers - group.start], numbers)
+            return stage(JointObjective(rows.sample, criterion), resampled, point)
     return None
-
-
-def _levels(
-    weighing: JointWeighing, criterion: JointCriterion, points: list[Points], rows: RefitRows, counts: Array,
-    group: slice,
-) -> ObjectiveLevels | None:  # fmt: skip
-    found = _at_points(weighing, points, rows=rows, counts=counts, group=group)
-    if found is None:
-        return None
-    (own, resampled), objective = found, JointObjective(rows.sample, criterion)
-    return objective.levels(objective.means(own.theta), [resampled], of_block=True)
-
-
-def _terms(
-    weighing: JointWeighing, criterion: JointCriterion, points: list[Points], rows: RefitRows, counts: Array,
-    group: slice,
-) -> ObjectiveTerms | None:  # fmt: skip
-    found = _at_points(weighing, points, rows=rows, counts=counts, group=group)
-    if found is None:
-        return None
-    (own, resampled), objective = found, JointObjective(rows.sample, criterion)
-    return objective.terms(objective.means(own.theta), resampled, [resampled], cast(ObjectiveLevels, own.levels))
 
 
 def _replicate_targets(weighing: JointWeighing, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums, Solved
-from causalrisk.estimators.joint.minimum import ResampledObjectives
+from causalrisk.estimators.joint.newton import NonlinearObjectives, ResamplesInMemory
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.refits import ROWS_TOGETHER, Refits, collect_refits, count_totals, empty_arms
@@ -115,7 +115,7 @@ class JointRefitter:
     def _nonlinear(self, resampled: ResampledWeights) -> Solved:
         """Minimise the objective of nonlinear models by Newton's method."""
         start = np.repeat(self.theta[..., None], resampled.share.shape[1], axis=2)
-        minima = ResampledObjectives(self.objective, resampled).minima(start)
+        minima = NonlinearObjectives(self.objective, ResamplesInMemory(self.objective, resampled)).minima(start)
         theta = minima.theta.reshape(*self.theta.shape, -1)
         means, bias = mean_sums(self.sample, resampled, resampled.views(self.objective.groups), theta)
         return theta, minimum_failures(minima), means, bias
