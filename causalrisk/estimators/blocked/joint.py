@@ -18,7 +18,6 @@ import numpy as np
 from causalrisk.design import ScannedDesign
 from causalrisk.design.size import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.blocked.problem import Block, Problem
 from causalrisk.estimators.blocked.refit import Resamples, refit_propensity
 from causalrisk.estimators.blocked.separate import (
@@ -43,6 +42,7 @@ from causalrisk.estimators.fit import (
 )
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.left_out.clusters import cluster_numbers
+from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.joint.train import SHARE, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses

@@ -111,36 +111,6 @@ def _of_rows(stage: Stage[T], criterion: JointCriterion, point: Point, rows: Joi
     return stage(JointObjective(rows.sample, criterion, pairs=lambda: rows.pairs), rows.resampled, point)
 
 
-@dataclass(frozen=True)
-class ResamplesInMemory:
-    """Passes over rows in memory, one block whose importance weights under the resamples are kept.
-
-    Parameters
-    ----------
-    objective : JointObjective
-        The objective of the rows.
-    resampled : ResampledWeights
-        The resamples.
-    """
-
-    objective: JointObjective
-    resampled: ResampledWeights
-    in_blocks = False
-
-    @property
-    def sizes(self) -> list[int]:
-        """As in `JointPasses`."""
-        return [self.resampled.share.shape[1]]
-
-    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
-        """As in `JointPasses`."""
-        return [stage(self.objective, self.resampled, point) for point in points]
-
-    def subset(self, wanted: NDArray[np.bool_]) -> ResamplesInMemory:
-        """As in `JointPasses`."""
-        return ResamplesInMemory(self.objective, self.resampled.subset(wanted))
-
-
 class NonlinearObjectives:
     """Joint objectives of resamples, or that of the full sample, as functions of coefficients, shape (K p, m).
 
