@@ -318,20 +318,19 @@ class ShiftedLogitWeights:
         self.failures, self.count = np.zeros(terms.shape[2], dtype=np.int8), shifts.count
 
     def sums(self, share: Array, rows: Array) -> Array:
-        """One matrix product an arm and term, of some resamples at a time."""
+        """One matrix product an arm and term, of some resamples or columns of rows at a time."""
         m, d, ones = self.terms.shape[2], rows.shape[2], self.shifts.ones
         total = np.empty((len(self.slices), d, m, len(ones)))
-        by_column = rows.transpose(0, 2, 1)  # resamples last: what is multiplied runs along them
         weights, of_tilt = [term * share for term in self.terms], self.tilt * share
+        few = rows.shape[1] == 1 and len(ones) <= 2 * m
         for arm, members in enumerate(self.slices):
-            total[arm] = weighted_sums(of_tilt[members], rows[members]).T[..., None] * ones
-            columns = np.ascontiguousarray(by_column[members])
-            for some in column_blocks(m, columns.shape[0] * d):
-                own = columns if columns.shape[2] == 1 else columns[:, :, some]
-                for weight, K_b in zip(weights, self.shifts.K_b, strict=True):
-                    scaled = own * weight[members, None, some]
-                    products = scaled.reshape(len(own), d * scaled.shape[2]).T @ K_b[members]
-                    total[arm, :, some] += products.reshape(d, -1, len(ones))
+            own = rows[members]
+            total[arm] = weighted_sums(of_tilt[members], own).T[..., None] * ones
+            for weight, K_b in zip(weights, self.shifts.K_b, strict=True):
+                if few:
+                    _add_products_of_shared(total[arm], own[:, 0], weight[members], K_b[members])
+                else:
+                    _add_products(total[arm], own, weight[members], K_b[members])
         return total.transpose(0, 3, 2, 1)
 
     def adjoint(self, values: Array) -> Array:
@@ -362,6 +361,25 @@ class ShiftedLogitWeights:
         """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
         return ShiftedLogitWeights(self.slices, self.terms[:, :, resamples], tilt, self.shifts)
+
+
+def _add_products(total: Array, rows: Array, weights: Array, K_b: Array) -> None:
+    """Add sums of weights (n, m) times rows (n, m, d) or (n, 1, d) times K_b (n, r) to a total, shape (d, m, r)."""
+    (n, _, d), (m, r) = rows.shape, (weights.shape[1], K_b.shape[1])
+    by_column = np.ascontiguousarray(rows.transpose(0, 2, 1))  # resamples last: what is multiplied runs along them
+    for some in column_blocks(m, n * d):
+        own = by_column if by_column.shape[2] == 1 else by_column[:, :, some]
+        scaled = own * weights[:, None, some]
+        total[:, some] += (scaled.reshape(n, d * scaled.shape[2]).T @ K_b).reshape(d, -1, r)
+
+
+def _add_products_of_shared(total: Array, rows: Array, weights: Array, K_b: Array) -> None:
+    """As `_add_products`, for rows (n, d) of all resamples: K_b is scaled in place of the weights."""
+    (n, d), (m, r) = rows.shape, (weights.shape[1], K_b.shape[1])
+    for some in column_blocks(d, n * r):
+        scaled = rows[:, some, None] * K_b[:, None]
+        products = weights.T @ scaled.reshape(n, scaled.shape[1] * r)
+        total[some] += products.reshape(m, -1, r).swapaxes(0, 1)
 
 
 def weighted_sums(weights: Array, rows: Array) -> Array:

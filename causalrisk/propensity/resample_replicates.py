@@ -8,6 +8,7 @@ fitted afresh from the resample ("nested").
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 
 from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks
+from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, part_slices, row_blocks
 from causalrisk.propensity.replicates import (
     BlockwiseWeights,
     Replicates,
@@ -27,7 +28,7 @@ from causalrisk.propensity.replicates import (
     kept_bytes,
 )
 from causalrisk.propensity.row_weights import ImportanceWeights
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.weights import TargetSums, WeightFit
 
 NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
@@ -39,14 +40,18 @@ class ResampleReplicates(Protocol):
     def at_once(self) -> int | None:
         """Number of resamples worked on at a time, whose importance weights are kept between passes; None for any."""
 
-    @property
-    def shifts(self) -> ShiftFactors | None:
-        """Factors by which each replicate multiplies the odds; None where resamples differ in them."""
-
     def places(self, n: int) -> list[slice]:
         """Blocks of the n rows in which their importance weights under resamples can be worked on."""
 
-    def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
+    def part(self, rows: slice) -> ResampleReplicates:
+        """Return that of some of the rows, one of the `places`."""
+
+    def whole(self, counts: Array) -> TargetSums | None:
+        """Sum over all rows, under multiplicities (n, m), what their weights are divided by; None if not in blocks."""
+
+    def for_resamples(
+        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """Weigh the rows of resamples, and weigh them under the replicates of each.
 
         Parameters
@@ -57,6 +62,8 @@ class ResampleReplicates(Protocol):
             Propensity coefficients fitted under them.
         first : int
             Number of the first resample.
+        whole : TargetSums, optional
+            Where these are a part of the rows, sums over all of them.
         """
 
 
@@ -91,15 +98,28 @@ class ShiftedLogitReplicates:
     ) -> None:
         self.slices, self.model = slices, weight_fit.model
         delta = replicates.gamma - weight_fit.gamma[:, None]
-        self.shifts: ShiftFactors = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
+        self.shifts = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
         if penalty is not None:
             tolerance = np.sqrt(NEGLIGIBLE / penalty)
             if fewest_combinations(delta, len(self.shifts.K_b), tolerance) < self.shifts.count:
                 self.shifts = self.shifts.combined(tolerance)
 
-    def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
+    def part(self, rows: slice) -> ShiftedLogitReplicates:
         """As in `ResampleReplicates`."""
-        terms, at = self.model.terms(self.model.predictors(gamma), counts)
+        found = copy.copy(self)
+        found.slices, found.model = part_slices(self.slices, rows), self.model.part(rows)
+        found.shifts = self.shifts.part(rows)
+        return found
+
+    def whole(self, counts: Array) -> TargetSums:
+        """As in `ResampleReplicates`."""
+        return self.model.fixed_sums(counts)
+
+    def for_resamples(
+        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    ) -> tuple[ImportanceWeights, ReplicateWeights]:
+        """As in `ResampleReplicates`."""
+        terms, at = self.model.terms(self.model.predictors(gamma), counts, whole)
         return at, ShiftedLogitWeights(self.slices, terms, at.tilt, self.shifts)
 
 
@@ -115,8 +135,6 @@ class BlockwiseReplicates(ABC):
     count : int
         Number of replicates, B.
     """
-
-    shifts = None
 
     def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int) -> None:
         self.slices, self.weight_fit, self.count = slices, weight_fit, count
@@ -140,7 +158,17 @@ class BlockwiseReplicates(ABC):
             Number of the resample.
         """
 
-    def for_resamples(self, counts: Array, gamma: Array, first: int) -> tuple[ImportanceWeights, ReplicateWeights]:
+    def part(self, rows: slice) -> BlockwiseReplicates:
+        """As in `ResampleReplicates`: all of them."""
+        return self
+
+    def whole(self, counts: Array) -> TargetSums | None:
+        """As in `ResampleReplicates`."""
+        return None
+
+    def for_resamples(
+        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
         model = self.weight_fit.model
         at = model.weights_at(model.predictors(gamma), counts)

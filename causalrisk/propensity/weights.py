@@ -176,9 +176,16 @@ class WeightModel:
         """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
         if not self.divided:
             return np.ones((len(self.columns), 1)), None
-        tilt = self.arm_tilts[self.propensity.arm][:, None]
-        mean_tilt = (self._sums(tilt, tilt, counts) if whole is None else whole).mean_tilt
-        return tilt / mean_tilt, mean_tilt
+        mean_tilt = (self.fixed_sums(counts) if whole is None else whole).mean_tilt
+        return self._undivided_tilt / mean_tilt, mean_tilt
+
+    @property
+    def _undivided_tilt(self) -> Array:
+        return self.arm_tilts[self.propensity.arm][:, None]
+
+    def fixed_sums(self, counts: Array) -> TargetSums:
+        """As `target_sums`, of a separable target, whose tilt needs no predictors."""
+        return self._sums(self._undivided_tilt, self._undivided_tilt, counts)
 
     def slopes(
         self, eta: Array, counts: Array, whole: TargetSums | None = None, log_mean: Array | None = None

@@ -238,14 +238,3 @@ def test_a_refitter_leaves_its_memory_at_once(model):
         assert watched() is None
     finally:
         gc.enable()
-
-
-def test_resamples_are_the_same_where_fixed_columns_are_too_many(monkeypatch):
-    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(200, 3), treat="d")
-    few = model.fit(n_boot=32, rng=0).boot_params
-    made = []
-    monkeypatch.setattr("causalrisk.estimators.joint.refit.ShiftedSample", lambda *_, **__: made.append(1))
-    for name in ("FEW_COLUMNS", "KEPT"):
-        monkeypatch.setattr(f"causalrisk.estimators.joint.shifted_linear.{name}", 0)
-    np.testing.assert_allclose(model.fit(n_boot=32, rng=0).boot_params, few, rtol=1e-9)
-    assert not made

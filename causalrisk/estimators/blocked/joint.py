@@ -18,10 +18,10 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.size import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.blocked.joint_refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.estimate import ScannedEstimate
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.left_out.clusters import cluster_numbers
+from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.joint.train import SHARE, JointEstimate, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem

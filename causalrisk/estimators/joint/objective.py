@@ -17,6 +17,7 @@ divided by the residual spread of the sample.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -114,7 +115,7 @@ class ObjectiveLevels:
     centres : tuple of VarianceCentres
         What centres psi; none without V.
     pulled : tuple of PulledSums
-        What its curvature needs, of rows in blocks.
+        What its curvature needs.
     """
 
     fitted: tuple[Array, ...]
@@ -229,14 +230,19 @@ class JointObjective:
         Weights of the terms.
     groups : ndarray, shape (n, G), optional
         Indicators of groups whose effects are wanted, each with a risk of its own; the objective has their averages.
-    pairs : ndarray, shape (n, p (p + 1) / 2), optional
-        Products of pairs of the outcome columns, where they are known.
+    pairs : callable, optional
+        Gives the products of pairs of the outcome columns, shape (n, p (p + 1) / 2), where they are kept elsewhere.
     """
 
     def __init__(
-        self, sample: Sample, criterion: JointCriterion, groups: Array | None = None, pairs: Array | None = None
+        self,
+        sample: Sample,
+        criterion: JointCriterion,
+        groups: Array | None = None,
+        pairs: Callable[[], Array] | None = None,
     ) -> None:
         self.sample, self.criterion, self.groups, self._pairs = sample, criterion, groups, pairs
+        self._last: tuple[bytes, OutcomeMeans] | None = None
         self.q = sample.X.columns
         self.D = criterion.contrasts.T @ criterion.contrasts
         self.step_unit = step_unit(criterion, sample.family)
@@ -245,16 +251,19 @@ class JointObjective:
     @cached_property
     def pairs(self) -> Array:
         """Products of pairs of the outcome columns, shape (n, p (p + 1) / 2)."""
-        return pairwise_columns(self.q) if self._pairs is None else self._pairs
+        return pairwise_columns(self.q) if self._pairs is None else self._pairs()
 
     def means(self, theta: Array) -> OutcomeMeans:
-        """Outcome models at theta, shape (K, p, m)."""
-        sample, family = self.sample, self.sample.family
+        """Outcome models at theta, shape (K, p, m); those of the last point are kept."""
+        sample, family, key, last = self.sample, self.sample.family, theta.tobytes(), self._last
+        if last is not None and last[0] == key:
+            return last[1]
         eta = shifted(self.q @ theta, sample.offset, axis=-2)
         mean = family.mean(eta)
-        return OutcomeMeans(
-            theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=sample.y[:, None] - sample.own(mean)
-        )
+        residual = sample.y[:, None] - sample.own(mean)
+        found = OutcomeMeans(theta=theta, eta=eta, mean=mean, deriv=family.mean_deriv(eta), residual=residual)
+        self._last = key, found
+        return found
 
     def variance(
         self, at: OutcomeMeans, share: Array, moments: WeightMoments, centres: VarianceCentres | None = None
@@ -305,15 +314,14 @@ class JointObjective:
         levels = self.levels(at, views)
         return self.expansion(levels, self.terms(at, resampled, views, levels))
 
-    def levels(self, at: OutcomeMeans, views: list[ResampledWeights], *, of_block: bool = False) -> ObjectiveLevels:
-        """Sum over rows what the terms need of all rows; those of blocks, which are said to be one, add up."""
-        sample, full_risk = self.sample, self.criterion.full_risk
-        rows, bent = bias_rows(sample, at), of_block and full_risk
+    def levels(self, at: OutcomeMeans, views: list[ResampledWeights]) -> ObjectiveLevels:
+        """Sum over rows what the terms need of all rows; those of blocks add up."""
+        sample, full_risk, rows = self.sample, self.criterion.full_risk, bias_rows(self.sample, at)
         return ObjectiveLevels(
             fitted=tuple(fitted_forms(sample.slices, rows, view) for view in views),
             replicated=tuple(view.replicated.sums(view.share, rows) for view in views),
             centres=tuple(self._centres(at, view) for view in views) if full_risk else (),
-            pulled=tuple(self._pulled(at, view) for view in views) if bent else (),
+            pulled=tuple(self._pulled(at, view) for view in views) if full_risk else (),
         )
 
     def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
@@ -350,8 +358,8 @@ class JointObjective:
             weights = weights + view.share * of_weights / n_views
             scores = scores + view.share * of_scores / n_views
             grams.append(variance.gram(self.pairs))
-            pulled = [sums.pulled(self.D, variance.centres, self._middle(at)) for sums in levels.pulled]
-            weight = variance.curvature_weights(pulled[number] if pulled else None)
+            pulled = levels.pulled[number].pulled(self.D, variance.centres, self._middle(at))
+            weight = variance.curvature_weights(pulled)
             bent = bent + weight * family.mean_deriv2(at.eta) / n_views
             values.append(variance.value())
         return ObjectiveTerms(

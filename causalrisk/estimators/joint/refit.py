@@ -1,34 +1,175 @@
-"""The joint robust estimator under many resamples at once: the same objective, minimised for all of them together."""
+"""The joint robust estimator under many resamples: the same objectives, minimised for all of them together.
+
+Flows in: rows and their multiplicities, in memory or in blocks that are read in every pass; the criterion and the
+replicates of the full sample. Flows out: estimates under the resamples. The score is fitted again under each, and its
+replicates are shifted along with it or drawn anew; then the objectives of linear models are solved from the sums of one
+pass, and others are searched for together (`newton`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearRows, LinearSums, Solved
-from causalrisk.estimators.joint.minimum import ResampledObjectives
+from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums, Solved
+from causalrisk.estimators.joint.newton import JointPasses, NonlinearObjectives, Point, Stage
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
-from causalrisk.estimators.joint.shifted_linear import ShiftedSample, pays
 from causalrisk.estimators.joint.solution import net_means
+from causalrisk.estimators.problem import ScannedProblem
+from causalrisk.estimators.refit import FullFit, RefitRows, Resamples, ScannedPasses, Weighing, weigh_resamples
 from causalrisk.estimators.refits import ROWS_TOGETHER, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.blocks import KEPT, Passes, add_up
+from causalrisk.estimators.training import Level
+from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import WIDTH
+from causalrisk.numerics.linalg import Array, pairwise_columns
+from causalrisk.numerics.multiplicities import WIDTH, Resampler
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.trust_region import Minima
+from causalrisk.propensity.replicates import (
+    BlockwiseWeights,
+    ReplicateTotals,
+    ReplicateWeights,
+    ShiftedLogitWeights,
+    ShiftFactors,
+)
 from causalrisk.propensity.resample_replicates import ResampleReplicates
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.weights import TargetSums, WeightFit
+
+T = TypeVar("T")
+AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pass
+
+
+# --- the objectives of resamples, minimised ----------------------------------------------------------------------
+
+
+def solve(objective: JointObjective, passes: JointPasses, models: LinearModels) -> list[Solved]:
+    """Minimise the objectives of resamples.
+
+    Parameters
+    ----------
+    objective : JointObjective
+        The objective, of whose rows nothing is asked.
+    passes : JointPasses
+        Passes over the rows.
+    models : LinearModels
+        Where refits begin; of other than linear models theirs are the coefficients.
+
+    Returns
+    -------
+    list
+        The minima of each group of resamples, and averages and biases there.
+    """
+    if objective.sample.family.linear:
+        points = [Point(models.theta[..., None])] * len(passes.sizes)
+        found = passes.over(functools.partial(_linear_sums, models), points)
+        return [LinearObjectives(models, objective.criterion, sums).minima() for sums in found]
+    start = np.repeat(models.theta[..., None], sum(passes.sizes), axis=2)
+    minima, cuts = NonlinearObjectives(objective, passes).minima(start), np.cumsum(passes.sizes)[:-1]
+    theta = np.split(minima.theta.reshape(start.shape), cuts, axis=2)
+    failures, sums = np.split(minimum_failures(minima), cuts), passes.over(_mean_sums, [Point(own) for own in theta])
+    return [(own, failed, *of_group) for own, failed, of_group in zip(theta, failures, sums, strict=True)]
+
+
+def _linear_sums(models: LinearModels, objective: JointObjective, resampled: ResampledWeights, _: Point) -> LinearSums:
+    views = resampled.views(objective.groups)
+    return LinearSums.of(models.rows(objective.sample), objective.criterion, resampled=resampled, views=views)
+
+
+def _mean_sums(objective: JointObjective, resampled: ResampledWeights, point: Point) -> tuple[tuple[Array, ...], Array]:
+    """Sum arm means of each view, and biases averaged over the replicates, (K, m), at theta (K, p, m)."""
+    sample, views = objective.sample, resampled.views(objective.groups)
+    predicted = sample.family.mean(shifted(sample.X.columns @ point.theta, sample.offset, axis=-2))
+    means = tuple((resampled.share * view.at.tilt * predicted).sum(axis=1) for view in views)
+    error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+    return means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+
+
+def minimum_failures(minima: Minima) -> NDArray[np.int8]:
+    """Say of each search how it ended."""
+    failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
+    return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+
+
+def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
+    """Effects and net arm means, shape (2 K - 1, m), from averages and biases (K, m)."""
+    return np.concatenate([scale.effects(raw), net_means(raw, bias, criterion.scale_slopes, scale)])
+
+
+# --- rows in memory ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResamplesInMemory:
+    """Passes over rows in memory, as in `newton.JointPasses`.
+
+    Parameters
+    ----------
+    weighed : iterable
+        The objective of each block of rows and its weights: a list, or for a single pass an iterator.
+    m : int
+        How many resamples there are.
+    """
+
+    weighed: Iterable[tuple[JointObjective, ResampledWeights]]
+    m: int
+    in_blocks = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """As in `JointPasses`."""
+        return [self.m]
+
+    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+        """As in `JointPasses`."""
+        (point,) = points
+        return [add_up(stage(objective, resampled, point) for objective, resampled in self.weighed)]
+
+    def subset(self, wanted: NDArray[np.bool_]) -> ResamplesInMemory:
+        """As in `JointPasses`."""
+        some = [(objective, resampled.subset(wanted)) for objective, resampled in self.weighed]
+        return ResamplesInMemory(some, int(wanted.sum()))
+
+
+@dataclass(frozen=True)
+class KeptBlock:
+    """A block of rows that stays in memory.
+
+    Parameters
+    ----------
+    place : slice
+        Where the rows are in the sample.
+    sample : Sample
+        The rows.
+    replicates : ResampleReplicates
+        The distribution of their propensity scores.
+    """
+
+    place: slice
+    sample: Sample
+    replicates: ResampleReplicates
+
+    @cached_property
+    def pairs(self) -> Array:
+        """Products of pairs of the outcome columns, as in `JointObjective`."""
+        return pairwise_columns(self.sample.X.columns)
+
+    def objective(self, criterion: JointCriterion, groups: Array | None) -> JointObjective:
+        """Return the objective of the rows."""
+        return JointObjective(self.sample, criterion, groups, pairs=lambda: self.pairs)
 
 
 class JointRefitter:
-    """Refits the Joint Robust Estimator: linear models by one QR of the stacked equations, others by Newton's method.
+    """Refits the Joint Robust Estimator in memory.
 
     Parameters
     ----------
@@ -60,8 +201,28 @@ class JointRefitter:
     ) -> None:
         self.sample, self.weight_fit, self.theta, self.criterion = sample, weight_fit, theta, criterion
         self.replicates, self.effect_scale = replicates, effect_scale
-        self.objective = JointObjective(sample, criterion, groups)
-        self._passes: Passes[LinearRows] = Passes(replicates.places(sample.n))
+        self.groups, self.objective = groups, JointObjective(sample, criterion, groups)
+
+    arrays = 12
+
+    @property
+    def rows_together(self) -> int:
+        """As in `refits.Refitter`; linear models need all weights of no more than a block at a time."""
+        return KEPT // (8 * WIDTH) if self.sample.family.linear and len(self._blocks) > 1 else ROWS_TOGETHER
+
+    @cached_property
+    def models(self) -> LinearModels:
+        """Models where the refits begin."""
+        linear = self.sample.family.linear
+        return LinearModels.of(self.theta, self.sample) if linear else LinearModels.plain(self.theta)
+
+    @cached_property
+    def _blocks(self) -> list[KeptBlock]:
+        n = self.sample.n
+        places = self.replicates.places(n) if self.groups is None and self.weight_fit.model.by_rows else [slice(0, n)]
+        if len(places) == 1:
+            return [KeptBlock(slice(0, n), self.sample, self.replicates)]
+        return [KeptBlock(place, self.sample.part(place), self.replicates.part(place)) for place in places]
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`."""
@@ -76,91 +237,229 @@ class JointRefitter:
         return Refits(values, np.concatenate([part.failures for part in parts]))
 
     def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
-        sample = self.sample
+        sample, linear = self.sample, self.sample.family.linear
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
-        if self._shifted is not None:
-            unusable = np.full(counts.shape[1], Failure.OK, dtype=np.int8)
-            sums = self._shifted.sums(self.criterion, counts, gamma)
-            solved = LinearObjectives(self.models, self.criterion, sums).minima()
-        else:
-            at, replicated = self.replicates.for_resamples(counts, gamma, first)
-            resampled = ResampledWeights.of(counts / count_totals(sample, counts), at, replicated)
-            unusable = replicated.failures
-            solved = self._linear(resampled) if sample.family.linear else self._nonlinear(resampled)
-        theta, outcome_failures, means, bias = solved
+        weighed = self._weighed(counts, gamma, first)
+        begun = next(weighed)
+        rows = itertools.chain([begun], weighed)
+        passes = ResamplesInMemory(rows if linear else list(rows), counts.shape[1])
+        ((theta, outcome_failures, means, bias),) = solve(self.objective, passes, self.models)
+        unusable = begun[1].replicated.failures  # of every block the same
         failures = first_failure(empty_arms(sample, counts), fits.failures, unusable, outcome_failures)
-        if self.objective.groups is not None:
+        if self.groups is not None:
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
         (raw,) = means
         params = parameters(raw, bias, self.criterion, self.effect_scale)
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
 
-    @cached_property
-    def models(self) -> LinearModels:
-        """Linear models where the refits begin."""
-        return LinearModels.of(self.theta, self.sample)
+    def _weighed(self, counts: Array, gamma: Array, first: int) -> Iterator[tuple[JointObjective, ResampledWeights]]:
+        """Weigh one block of rows after the other."""
+        total = count_totals(self.sample, counts)
+        whole = self.replicates.whole(counts) if len(self._blocks) > 1 else None
+        for block in self._blocks:
+            own = counts[block.place]
+            at, replicated = block.replicates.for_resamples(own, gamma, first, whole)
+            objective = block.objective(self.criterion, self.groups)
+            yield objective, ResampledWeights.of(own / total, at, replicated)
 
-    arrays = 12
+
+# --- rows that are read in every pass ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointFit:
+    """A joint fit, to be made again under resamples.
+
+    Parameters
+    ----------
+    params : ndarray, shape (2 K - 1,)
+        Its estimates.
+    theta : ndarray, shape (K, p)
+        Where refits begin, as in `JointRefitter`.
+    gamma : ndarray, shape (Q,)
+        Propensity coefficients.
+    replicates : ndarray, shape (Q, B)
+        Those of its propensity replicates.
+    criterion : JointCriterion
+        Weights of the terms of the objective.
+    effect_scale : EffectScale
+        How the effect is reported.
+    """
+
+    params: Array
+    theta: Array
+    gamma: Array
+    replicates: Array
+    criterion: JointCriterion
+    effect_scale: EffectScale
 
     @property
-    def rows_together(self) -> int:
-        """As in `refits.Refitter`; under fixed shifts multiplicities alone have a number for each row and resample."""
-        return ROWS_TOGETHER if self._shifted is None else KEPT // (8 * WIDTH)
+    def shifts(self) -> Array:
+        """Distances of the replicates from the fitted score, shape (Q, B)."""
+        return self.replicates - self.gamma[:, None]
 
-    @cached_property
-    def _shifted(self) -> ShiftedSample | None:
-        """The sample with fixed columns, where models are linear and shifts the same in all resamples."""
-        shifts, model = self.replicates.shifts, self.weight_fit.model
-        if shifts is None or self.objective.groups is not None or not (self.sample.family.linear and model.by_rows):
-            return None
-        if not pays(shifts, self.sample):
-            return None
-        places = self.replicates.places(self.sample.n)
-        return ShiftedSample(self.models, self.sample, model=model, shifts=shifts, places=places)
 
-    def _linear_part(self, place: slice) -> LinearRows:
-        return self.models.rows(self.sample.part(place))
+@dataclass(frozen=True)
+class JointWeighing:
+    """Importance weights of resamples, and under the replicates of each.
 
-    def _linear(self, resampled: ResampledWeights) -> Solved:
-        """Solve the equations of linear models, about the coefficients where the refits begin."""
-        views = resampled.views(self.objective.groups)
-        sums = add_up(
-            LinearSums.of(
-                rows,
-                self.criterion,
-                resampled=resampled.part(place),
-                views=[view.part(place) for view in views],
-            )
-            for place, rows in self._passes.begin(self._linear_part)
+    Parameters
+    ----------
+    own : Weighing
+        Those of the resamples.
+    shifts : ndarray, shape (Q, B)
+        Distances of the replicates from the score of each resample.
+    tilts, measures : ndarray, shape (n_boot, B), or None
+        Sums over all rows that weights under the replicates are divided by; None where the tilt does not vary.
+    """
+
+    own: Weighing
+    shifts: Array
+    tilts: Array | None = None
+    measures: Array | None = None
+
+    def of(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> ResampledWeights:
+        """Weigh some rows under multiplicities (n, w) of resamples of these numbers."""
+        own, model = self.own.some(columns), rows.weight_model
+        eta, share = model.predictors(own.gamma), counts / own.whole.total
+        if not model.separable:
+            at = model.weights_at(eta, counts, own.whole)
+            return ResampledWeights.of(share, at, self._blockwise(rows, counts, columns))
+        terms, at = model.terms(eta, counts, own.whole)
+        factors = ShiftFactors.of(model.odds(model.predictors(self.shifts)))
+        replicated: ReplicateWeights = ShiftedLogitWeights(rows.sample.slices, terms, at.tilt, factors)
+        return ResampledWeights.of(share, at, replicated)
+
+    def _blockwise(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> BlockwiseWeights:
+        own, totals = self.own.some(columns), None
+        if self.tilts is not None and self.measures is not None:
+            sums = zip(own.whole.total[:, None], self.tilts[columns], self.measures[columns], strict=True)
+            totals = [ReplicateTotals(TargetSums(*of), None) for of in sums]
+        elif rows.weight_model.divided:
+            every = (own.whole.some(np.array([j])) for j in range(len(columns)))
+            totals = [ReplicateTotals(one, None) for one in every]
+        return BlockwiseWeights(
+            slices=rows.sample.slices,
+            model=rows.weight_model,
+            counts=counts,
+            gammas=[gamma[:, None] + self.shifts for gamma in own.gamma.T],
+            count=self.shifts.shape[1],
+            totals=totals,
         )
-        return LinearObjectives(self.models, self.criterion, sums).minima()
-
-    def _nonlinear(self, resampled: ResampledWeights) -> Solved:
-        """Minimise the objective of nonlinear models by Newton's method."""
-        start = np.repeat(self.theta[..., None], resampled.share.shape[1], axis=2)
-        minima = ResampledObjectives(self.objective, resampled).minima(start)
-        theta = minima.theta.reshape(*self.theta.shape, -1)
-        means, bias = mean_sums(self.sample, resampled, resampled.views(self.objective.groups), theta)
-        return theta, minimum_failures(minima), means, bias
 
 
-def minimum_failures(minima: Minima) -> NDArray[np.int8]:
-    """Say of each search how it ended."""
-    failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
-    return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+@dataclass(frozen=True)
+class ResamplesOfBlocks:
+    """Passes over rows that come in blocks, as in `newton.JointPasses`; rows are weighed anew in each.
+
+    Parameters
+    ----------
+    passes : ScannedPasses
+        Passes over the rows.
+    weighing : JointWeighing
+        Importance weights.
+    criterion : JointCriterion
+        Weights of the terms.
+    numbers : ndarray of int, shape (m,)
+        The resamples, ascending.
+    """
+
+    passes: ScannedPasses
+    weighing: JointWeighing
+    criterion: JointCriterion
+    numbers: NDArray[np.intp]
+    in_blocks = True
+
+    @property
+    def _groups(self) -> list[NDArray[np.intp]]:
+        """The resamples of each group that has some."""
+        first = [group.start for group in self.passes.resamples.groups()]
+        groups = np.split(self.numbers, np.searchsorted(self.numbers, first[1:]))
+        return [group for group in groups if len(group)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """As in `JointPasses`."""
+        return [len(group) for group in self._groups]
+
+    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+        """As in `JointPasses`."""
+        at = list(zip(self._groups, points, strict=True))
+        found = self.passes.over(functools.partial(_at_points, stage, self.weighing, self.criterion, at))
+        return [of_group for of_group in found if of_group is not None]
+
+    def subset(self, wanted: NDArray[np.bool_]) -> ResamplesOfBlocks:
+        """As in `JointPasses`."""
+        return replace(self, numbers=self.numbers[wanted])
 
 
-def mean_sums(
-    sample: Sample, resampled: ResampledWeights, views: Sequence[ResampledWeights], theta: Array
-) -> tuple[tuple[Array, ...], Array]:
-    """Arm means of each view, and biases averaged over the replicates, (K, m); sums over rows at theta (K, p, m)."""
-    predicted = sample.family.mean(shifted(sample.X.columns @ theta, sample.offset, axis=-2))
-    means = tuple((resampled.share * view.at.tilt * predicted).sum(axis=1) for view in views)
-    error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
-    return means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])
+def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resampler, n_boot: int) -> Refits:
+    """Estimate again under resamples, all at once.
+
+    Parameters
+    ----------
+    problem : ScannedProblem
+        What is estimated, its estimator IPWRA, where the joint one starts.
+    fit : JointFit
+        The full-sample estimate.
+    resampler : Resampler
+        Draws the resamples.
+    n_boot : int
+        How many.
+
+    Returns
+    -------
+    Refits
+        Estimates and failures.
+    """
+    level = Level(0.0, np.zeros(fit.theta.shape[1]))
+    full = FullFit(fit.params, fit.theta, level, fit.effect_scale)
+    passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
+    own, failures, _ = weigh_resamples(passes, fit.gamma)
+    weighing = JointWeighing(own, fit.shifts)
+    if not problem.target.separable:
+        found = passes.over(functools.partial(_replicate_targets, weighing))
+        tilts, measures = (np.concatenate([sums[k] for sums in found]) for k in (0, 1))
+        weighing = replace(weighing, tilts=tilts, measures=measures)
+    objective = JointObjective(problem.without_rows().sample, fit.criterion)
+    models = LinearModels.plain(fit.theta)
+    with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+        solved = [part for some in _batches(passes, fit, weighing) for part in solve(objective, some, models)]
+    theta, bias = (np.concatenate([part[k] for part in solved], axis=-1) for k in (0, 3))
+    raw = np.concatenate([part[2][0] for part in solved], axis=-1)
+    outcome = np.concatenate([part[1] for part in solved])
+    params = parameters(raw, bias, fit.criterion, fit.effect_scale)
+    return collect_refits(params, theta, own.gamma, first_failure(failures, outcome))
 
 
-def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
-    """Effects and net arm means, shape (2 K - 1, m), from those of `mean_sums`."""
-    return np.concatenate([scale.effects(raw), net_means(raw, bias, criterion.scale_slopes, scale)])
+def _batches(passes: ScannedPasses, fit: JointFit, weighing: JointWeighing) -> Iterator[ResamplesOfBlocks]:
+    """Yield passes for some groups of resamples at a time, whose sums take little memory."""
+    n_arms, p = fit.theta.shape
+    numbers = n_arms * (p + 1) * (fit.replicates.shape[1] + 1 + 2 * n_arms * p)
+    width, every = max(AT_ONCE // (8 * WIDTH * numbers), 1), passes.resamples.groups()
+    for first in range(0, len(every), width):
+        groups = every[first : first + width]
+        some = replace(passes, resamples=replace(passes.resamples, some=slice(first, first + width)))
+        yield ResamplesOfBlocks(some, weighing, fit.criterion, np.arange(groups[0].start, groups[-1].stop))
+
+
+def _at_points(
+    stage: Stage[T], weighing: JointWeighing, criterion: JointCriterion, at: list[tuple[NDArray[np.intp], Point]],
+    rows: RefitRows, counts: Array, group: slice,
+) -> T | None:  # fmt: skip
+    """Apply a stage to some rows at the point of a group; None where no resample of the group is wanted."""
+    for numbers, point in at:
+        if group.start <= numbers[0] < group.stop:
+            resampled = weighing.of(rows, counts[:, numbers - group.start], numbers)
+            return stage(JointObjective(rows.sample, criterion), resampled, point)
+    return None
+
+
+def _replicate_targets(weighing: JointWeighing, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
+    """Sum tilt and measure under the replicates of each resample, shape (w, B)."""
+    model, found = rows.weight_model, []
+    for j, gamma in enumerate(weighing.own.gamma[:, group].T):
+        sums = model.target_sums(model.predictors(gamma[:, None] + weighing.shifts), counts[:, [j]])
+        found.append((sums.tilt, sums.measure))
+    return np.stack([tilt for tilt, _ in found]), np.stack([measure for _, measure in found])

@@ -19,8 +19,8 @@ from causalrisk.estimators.joint.by_gamma import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
-from causalrisk.estimators.joint.minimum import SampleObjective
-from causalrisk.estimators.joint.objective import Expansion, row_units, step_unit
+from causalrisk.estimators.joint.newton import NonlinearObjectives, SamplePasses
+from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance
@@ -406,30 +406,31 @@ class Trainer:
             z, result = minimize_squares(begin.at(theta, D).equations.stacked(criterion) * units, self.method)
             at = begin.at(theta + step_unit(criterion, family) * z.reshape(theta.shape), D)
         else:
-            objective = SampleObjective(self.problem.sample, criterion, self.over, in_blocks=self.problem.in_blocks)
+            passes = SamplePasses(criterion, self.over, self.problem.in_blocks)
+            objective = NonlinearObjectives(JointObjective(self.problem.sample, criterion), passes)
             equations = (begin if near is None else near).equations
             theta, result = self._minimum(objective, theta, equations.stacked(criterion) * units)
-            at = expand_about(theta, criterion, self.over, objective.centres(theta))
-            curvature = objective.at(theta).curvature[0] / units[0] ** 2
+            at = expand_about(theta, criterion, self.over, objective.centres(theta[..., None]))
+            curvature = objective.at(theta[..., None]).curvature[0] / units[0] ** 2
         scale = self.problem.effect_scale
         return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
-    def _minimum(self, objective: SampleObjective, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
+    def _minimum(self, objective: NonlinearObjectives, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
         """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
 
         The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
         steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
         """
         if self.along_valleys:
-            ahead = objective.minima(start)
+            ahead, of = objective.minima(start[..., None]), objective.objective
             if np.isfinite(ahead.value[0]):
                 start = ahead.theta.reshape(start.shape)
-                begin = expand_about(start, objective.criterion, self.over, objective.centres(start))
-                equations = begin.equations.stacked(objective.criterion) * objective.row_units
+                begin = expand_about(start, of.criterion, self.over, objective.centres(start[..., None]))
+                equations = begin.equations.stacked(of.criterion) * of.row_units
 
         def value_gradient_hessian(z: Array) -> tuple[float, Array, Array]:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
-                return _derivatives(objective.at(start + z.reshape(start.shape)))
+                return _derivatives(objective.at((start + z.reshape(start.shape))[..., None]))
 
         z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
         return start + z.reshape(start.shape), result

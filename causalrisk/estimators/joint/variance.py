@@ -252,19 +252,12 @@ class EffectVariance:
             cross -= sum((weighted * f).sum(axis=0) * centre[a] for f, centre in centres)
             gram[:, of_a, -1] -= cross.T
 
-    def pulled(self) -> tuple[Array, Array]:
-        """Sum over the parts D psi times tilt and times measure, shape (K, m)."""
-        pairs = [(part.weights, part.D_psi) for part in self.parts]
-        of_tilt = sum((self.share * D_psi * w.tilt).sum(axis=1) for w, D_psi in pairs)
-        return of_tilt, sum((self.share * D_psi * w.measure).sum(axis=1) for w, D_psi in pairs)
-
-    def curvature_weights(self, pulled: tuple[Array, Array] | None = None) -> Array:
+    def curvature_weights(self, pulled: tuple[Array, Array]) -> Array:
         """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m).
 
-        Where the rows are a block of others, `pulled` are the sums over all of them.
+        `pulled` are the sums over all rows, of `PulledSums.pulled`.
         """
-        of_M, of_R = self.pulled() if pulled is None else pulled
-        first, total = self.parts[0].weights, []
+        (of_M, of_R), first, total = pulled, self.parts[0].weights, []
         for a, rows in enumerate(self.slices):
             pairs = [(part.weights, part.D_psi[a]) for part in self.parts]
             weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M[a]

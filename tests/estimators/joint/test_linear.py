@@ -7,8 +7,6 @@ import pytest
 
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums
 from causalrisk.estimators.joint.objective import ResampledWeights
-from causalrisk.estimators.joint.shifted_linear import ShiftedRows, ShiftedSample, column_count
-from causalrisk.numerics import blocks
 from causalrisk.numerics.blocks import add_up
 from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
 from causalrisk.propensity.resample_replicates import ShiftedLogitReplicates
@@ -97,45 +95,3 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
     assert len(weights.shifts.ones) < 150
     for first, second in zip(*found, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-11 * np.abs(first).max())
-
-
-SHIFTED = [
-    (2, "gaussian", None, "all", "difference"),
-    (2, "gaussian", None, "treated", "difference", "observed"),
-    (3, "gaussian", None, "all", "difference"),
-    (3, "gaussian", None, "control", "difference"),
-]
-
-
-@pytest.mark.parametrize("kept", [2**27, 0], ids=["kept", "made anew"])
-@pytest.mark.parametrize("criterion", [RISK, ERM], ids=["risk", "erm"])
-@pytest.mark.parametrize("case", SHIFTED, ids=lambda case: f"{case[0]}-{case[3]}")
-def test_sums_of_fixed_columns_are_those_of_the_weights(case, criterion, kept, monkeypatch):
-    monkeypatch.setattr(blocks, "KEPT", kept)
-    setting = Setting(case, criterion)
-    sample, fit, replicates = setting.parts.sample, setting.parts.fit, setting.trained.replicates
-    random = np.random.default_rng(0)
-    counts = random.multinomial(sample.n, np.full(sample.n, 1 / sample.n), size=4).T.astype(float)
-    gamma = fit.gamma[:, None] + 0.1 * random.standard_normal((len(fit.gamma), 4))
-    models, shifted = LinearModels.of(setting.start, sample), ShiftedLogitReplicates(sample.slices, fit, replicates)
-    at, weights = shifted.for_resamples(counts, gamma, 0)
-    some = ResampledWeights.of(counts / counts.sum(axis=0), at, weights)
-    expected = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
-    places = [slice(0, 7), slice(7, 40), slice(40, 60)]
-    of_columns = ShiftedSample(models, sample, model=fit.model, shifts=shifted.shifts, places=places)
-    for _ in range(2):  # the second pass may have the columns of the first
-        found = of_columns.sums(setting.criterion, counts, gamma)
-        np.testing.assert_allclose(found.trained, expected.trained, rtol=1e-9, atol=1e-13)
-        for name in ("fitted", "replicated", "first", "second", "tilted"):
-            sums, others = getattr(found.risks[0], name), getattr(expected.risks[0], name)
-            assert sums.shape == others.shape, name
-            np.testing.assert_allclose(sums, others, rtol=1e-9, atol=1e-13, err_msg=name)
-
-
-@pytest.mark.parametrize("case", SHIFTED, ids=lambda case: f"{case[0]}-{case[3]}")
-def test_fixed_columns_are_counted(case):
-    setting = Setting(case, RISK)
-    sample, fit = setting.parts.sample, setting.parts.fit
-    shifts = ShiftedLogitReplicates(sample.slices, fit, setting.trained.replicates).shifts
-    rows = ShiftedRows(LinearModels.of(setting.start, sample).rows(sample), fit.model, shifts)
-    assert rows.nbytes == 8 * sample.n * column_count(shifts, sample)
