@@ -101,7 +101,7 @@ WORDS = (
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/differential", "tests/interruptions", "tests/simulation", "tests/estimators/blocked",
+    "tests/differential", "tests/interruptions", "tests/simulation", "tests/estimators/scans",
     "tests/end_to_end/test_studies.py", "tests/inference/test_intervals.py", "tests/numerics/test_interruptions.py",
     "tests/numerics/test_parallel.py", "tests/numerics/test_workers.py", "tests/test_package.py",
 )  # fmt: skip

@@ -24,10 +24,10 @@ from causalrisk.errors import (
     SeparationError,
     listed,
 )
-from causalrisk.estimators.blocked.joint import check_held_out, check_joint, scanned_joint_problem, without_rows
 from causalrisk.estimators.estimate import Estimate, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
+from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
 from causalrisk.estimators.joint.train import JointProblem, Trainer
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead

@@ -15,7 +15,7 @@ from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
 from causalrisk.report.methods import methods
 from tests.conftest import in_blocks
-from tests.estimators.blocked.test_refit import F, agree, both, cut
+from tests.estimators.scans.test_refit import F, agree, both, cut
 from tests.estimators.test_refits import influence_error
 from tests.problems import problem
 

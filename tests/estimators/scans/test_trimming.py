@@ -19,8 +19,8 @@ from causalrisk import (
     scan,
 )
 from tests.conftest import in_blocks
-from tests.estimators.blocked import test_joint, test_joint_refit, test_refit
-from tests.estimators.blocked.test_separate import agree, shuffled
+from tests.estimators.scans import test_joint, test_joint_refit, test_refit
+from tests.estimators.scans.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
 pytestmark = pytest.mark.filterwarnings(
