@@ -89,7 +89,7 @@ class Store:
     def over(
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
     ) -> Iterator[T]:
-        """Begin a pass over the blocks, as `BlockCoder.over`; processes elsewhere get the numbers of a block."""
+        """Begin a pass over the blocks, as `BlockCoder.over`; other processes are sent the arrays of each block."""
         with contextlib.nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
             for rows, made in flat_map(functools.partial(_on_block, function), self.blocks(), workers, _where):
                 advance(rows)

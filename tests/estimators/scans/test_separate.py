@@ -375,7 +375,7 @@ def test_memory_is_that_of_a_block(tmp_path):
 @pytest.mark.parametrize("client", [False, True])
 def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, client):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    source = in_blocks(shuffled(births[:900], seed=5), keep="nothing")
+    source = in_blocks(shuffled(births[:900], seed=5))
     model = IPWRA.from_formula(F, source, treat="mbsmoke", trim=(0.05, 0.95))
     with cluster("works") if client else contextlib.nullcontext():
         model.fit(progress=True)
