@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
-from causalrisk.design.rows import cluster_codes, ledger_frame, relative_weights
+from causalrisk.design.rows import check_groups, ledger_frame, relative_weights
 from causalrisk.design.support import Matrices, Rules, supported
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -268,7 +268,8 @@ class Design:
             counts=weights if self.weight_type == "frequency" else None,
         )
         if self.cluster is not None:
-            cluster, numbers = cluster_codes(pd.Series(self.cluster[keep]), str(self.cluster_name))
+            numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
+            check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
         return replace(
             self,

@@ -276,7 +276,7 @@ def compare(
     >>> both.differences[["estimate", "std err"]].round(1)
                       estimate  std err
     estimator  minus
-    Unadjusted IPWRA     -18.4     11.0
+    Unadjusted IPWRA     -18.4     10.8
     """
     models = chosen_models(estimators)
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})

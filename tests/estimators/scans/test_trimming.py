@@ -86,7 +86,13 @@ def test_blocks_agree_with_memory(births, name):
 
 
 @pytest.mark.parametrize(
-    "options", [{"clip": (0.12, 0.3), "target": "overlap"}, {"trim": (0.1, 0.35)}], ids=str
+    "options",
+    [
+        {"clip": (0.12, 0.3), "target": "overlap"},
+        {"trim": (0.1, 0.35), "cluster": "clinic", "kind": "cluster"},
+        {"trim": (0.1, 0.35)},
+    ],
+    ids=str,
 )
 def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births, options):
     test_refit.agree(*test_refit.both(AIPW, births[::3].reset_index(drop=True), F, **options))
