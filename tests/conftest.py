@@ -101,9 +101,10 @@ WORDS = (
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/differential", "tests/interruptions", "tests/simulation", "tests/estimators/scans",
-    "tests/end_to_end/test_studies.py", "tests/inference/test_intervals.py", "tests/numerics/test_interruptions.py",
-    "tests/numerics/test_parallel.py", "tests/numerics/test_workers.py", "tests/test_package.py",
+    "tests/design/scan", "tests/diagnostics/test_balance_of_scans.py", "tests/differential",
+    "tests/end_to_end/test_studies.py", "tests/estimators/scans", "tests/inference/test_intervals.py",
+    "tests/inference/test_units.py", "tests/interruptions", "tests/numerics/test_interruptions.py",
+    "tests/numerics/test_parallel.py", "tests/numerics/test_workers.py", "tests/simulation", "tests/test_package.py",
 )  # fmt: skip
 
 collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_package.py` imports them

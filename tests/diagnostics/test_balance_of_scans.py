@@ -73,9 +73,14 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_balance_is_that_of_memory(births, name):
-    blocks, whole = pair(births, **FITS[name])
+@pytest.fixture(scope="module", params=FITS)
+def both(births, request):
+    """A fit to a scan and the one in memory."""
+    return pair(births, **FITS[request.param])
+
+
+def test_balance_is_that_of_memory(both):
+    blocks, whole = both
     agree(blocks.balance(means=True, threshold=0.1), whole.balance(means=True, threshold=0.1))
     agree(blocks.balance("std", names={"mage": "Age"}), whole.balance("std", names={"mage": "Age"}))
 
@@ -189,9 +194,8 @@ def test_love_plot(births):
     plt.close(ax.figure)
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_overlap_is_that_of_memory(births, name):
-    blocks, whole = pair(births, **FITS[name])
+def test_overlap_is_that_of_memory(both):
+    blocks, whole = both
     agree(blocks.overlap(), whole.overlap())
 
 
