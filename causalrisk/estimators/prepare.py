@@ -137,9 +137,7 @@ def _make_problem(
     if weighs(spec, own):
         propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
         model = WeightModel(propensity, own, sample.observed)
-    return KeptProblem(
-        spec=spec, target=own, family=family, n_frame=sample.n_frame, sample=sample, model=model
-    )
+    return KeptProblem(spec=spec, target=own, family=family, n_frame=sample.n_frame, sample=sample, model=model)
 
 
 def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:

@@ -102,9 +102,7 @@ class WeighedRows:
         return training_arms(sample, self.problem.spec, weights)
 
 
-def weighed_in_memory(
-    sample: Sample, spec: Specification, target: Target, weight_fit: WeightFit | None
-) -> WeighedRows:
+def weighed_in_memory(sample: Sample, spec: Specification, target: Target, weight_fit: WeightFit | None) -> WeighedRows:
     """Return rows in memory with their importance weights, of one where none were fitted."""
     model = None if weight_fit is None else weight_fit.model
     problem = KeptProblem(spec=spec, target=target, family=sample.family, sample=sample, model=model)

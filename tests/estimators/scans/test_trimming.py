@@ -98,9 +98,7 @@ def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births, options):
     test_refit.agree(*test_refit.both(AIPW, births[::3].reset_index(drop=True), F, **options))
 
 
-@pytest.mark.parametrize(
-    "options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str
-)
+@pytest.mark.parametrize("options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str)
 def test_joint_fits_agree_with_memory(births, options):
     births, fit = births[::6].reset_index(drop=True), {"cov_type": "robust", "spread": 0.5, "n_replicates": 35}
     blocks, whole = (
