@@ -93,7 +93,7 @@ def simulate(n=400, p=3, seed=0, strength=0.8):
 
 RHS = "x1 + x2 + x3"
 
-# What `pytest -m quick` leaves out besides the examples of pages and docstrings: paths that begin like this.
+# What `pytest -m quick` leaves out besides the examples of pages and docstrings: tests whose names begin like this.
 WORDS = (
     "tests/cli", "tests/hle", "tests/report", "tests/design/formulas/test_dialects.py",
     "tests/end_to_end/test_advice.py", "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py",
@@ -101,9 +101,11 @@ WORDS = (
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/scan", "tests/diagnostics/test_balance_of_scans.py", "tests/differential",
-    "tests/end_to_end/test_studies.py", "tests/estimators/scans", "tests/inference/test_intervals.py",
-    "tests/inference/test_units.py", "tests/interruptions", "tests/numerics/test_interruptions.py",
+    "tests/design/scan", "tests/design/test_support.py::test_a_scan", "tests/diagnostics/test_balance_of_scans.py",
+    "tests/diagnostics/test_influence.py", "tests/diagnostics/test_overlap.py", "tests/differential",
+    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",
+    "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
+    "tests/models/test_comparison.py", "tests/models/test_pooled.py", "tests/numerics/test_interruptions.py",
     "tests/numerics/test_parallel.py", "tests/numerics/test_workers.py", "tests/simulation", "tests/test_package.py",
 )  # fmt: skip
 
@@ -114,10 +116,9 @@ collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_packa
 def pytest_collection_modifyitems(items):
     """LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things."""
     mark = pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
-    left_out = tuple(str(REFERENCE.parents[1] / name) for name in WORDS + LONG)
     for item in items:
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(mark)
         slow = isinstance(item, pytest.DoctestItem) or item.get_closest_marker("slow")
-        if not slow and not str(item.path).startswith(left_out):
+        if not slow and not item.nodeid.startswith(WORDS + LONG):
             item.add_marker(pytest.mark.quick)
