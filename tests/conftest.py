@@ -101,8 +101,9 @@ WORDS = (
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/scan", "tests/design/test_support.py::test_a_scan", "tests/diagnostics/test_balance_of_scans.py",
-    "tests/diagnostics/test_influence.py", "tests/diagnostics/test_overlap.py", "tests/differential",
+    "tests/design/scan", "tests/design/test_support.py::test_a_scan",
+    "tests/diagnostics/test_balance_of_scans.py", "tests/diagnostics/test_influence.py",
+    "tests/diagnostics/test_overlap.py", "tests/differential",
     "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",
     "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
     "tests/models/test_comparison.py", "tests/models/test_pooled.py", "tests/numerics/test_interruptions.py",
