@@ -574,11 +574,12 @@ def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, 
     uses, observations = problem.spec.uses_propensity, _observations(design)
     if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
         found = _arms_of(weighed.weights, uses, observations, problem.block(slice(0, problem.sample.n)))
+        extremes = problem.over(functools.partial(_extremes_of, weighed.weights, observations))
     else:
-        summaries = problem.over(functools.partial(_arms_of, weighed.weights, uses, observations))
-        found = combined_by_key(summaries)
+        spread = list(problem.over(functools.partial(_spread_of, weighed.weights, uses, observations)))
+        found, extremes = combined_by_key(arms for arms, _ in spread), iter([own for _, own in spread])
     arms = tuple(found[a] for a in range(problem.n_arms))
-    without, everybody, clipped = add_up(problem.over(functools.partial(_extremes_of, weighed.weights, observations)))
+    without, everybody, clipped = add_up(extremes)
     remote = None
     if uses and target.separable and target.toward is None:
         remote = int(without), int(everybody)
@@ -614,6 +615,12 @@ def _extremes_of(weights: BlockWeights, observations: tuple[bool, float], block:
     if not isinstance(rows, WeightFit):
         return np.zeros(3)
     return np.array([*remote_units(rows.probabilities, units), (units * block.sample.observed)[rows.clipped].sum()])
+
+
+def _spread_of(
+    weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
+) -> tuple[dict[int, ArmWeights], Array]:
+    return _arms_of(weights, uses, observations, block), _extremes_of(weights, observations, block)
 
 
 def populations_that_overlap(weighed: WeighedRows, design: Design) -> tuple[str, ...]:

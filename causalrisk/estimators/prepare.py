@@ -204,7 +204,7 @@ def expected_passes(
     if options.trim is not None or (joint and nonlinear):
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
-    expected = 4 + NEWTON * likelihoods + ANCHORS * joint
+    expected = 5 + NEWTON * likelihoods + ANCHORS * joint
     if inference.resolved(design.cluster_name is not None, joint=joint)[0] == "bootstrap":
         expected += 3 + 4 * likelihoods
     return expected

@@ -22,7 +22,7 @@ from causalrisk.design.scan.piece import Place, by_place
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.resampling import row_chunks, unit_resampler
-from causalrisk.estimators.sample import PART, BlockSample, Sample, block_sample
+from causalrisk.estimators.sample import BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import LEVEL_TOLERANCE, LINEAR, Level, level_at, outcome_level
 from causalrisk.numerics.families import OutcomeFamily
@@ -224,8 +224,8 @@ class KeptProblem(Problem):
     @property
     def places(self) -> list[slice]:
         """Rows of each block: all in one where they are few, or where the propensity model is one of all rows."""
-        whole = self.sample.n <= PART or not (self.model is None or self.model.by_rows)
-        return [slice(0, self.sample.n)] if whole else self.sample.parts()
+        by_rows = self.model is None or self.model.by_rows
+        return self.sample.parts() if by_rows else [slice(0, self.sample.n)]
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`."""

@@ -14,14 +14,12 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
             "derivatives=tuple(mean.derivatives(arm) for mean, arm in zip(arms, rows.arms, strict=True)),",
             "True  ->  False",
         ): READER,
+    },
+    "causalrisk/estimators/weights.py": {
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
-        ("sample, gamma = self.rows.sample, np.empty((0, counts.shape[1]))", "0  ->  1"): (
-            "Cut off where the results are put together."
-        ),
+    },
+    "causalrisk/estimators/refit.py": {
         ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
-        ("return tilt, np.ones((self.sample.n, 1))", "1  ->  2"): (
-            "Weights of one are used by no estimator: those that weigh or correct have a fit, whose weights are taken."
-        ),
     },
     "causalrisk/estimators/arm_means.py": {
         ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "-2  ->  +2"): NOT_LAST,

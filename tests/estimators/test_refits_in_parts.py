@@ -46,7 +46,7 @@ def test_parts_change_nothing_but_rounding(data, name, monkeypatch):
         return model.from_formula(data=data, **given).fit(n_boot=40)
 
     whole = boot()
-    monkeypatch.setattr("causalrisk.estimators.separate.PART", 100)
+    monkeypatch.setattr("causalrisk.estimators.sample.PART", 100)
     monkeypatch.setattr("causalrisk.numerics.linalg.IN_CACHE", 64)
     parts = boot()
     pd.testing.assert_frame_equal(parts.boot_params, whole.boot_params, rtol=1e-8)

@@ -97,17 +97,17 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
             assert line.split()[1] in text  # the digits of the summary
     control, smoker = res.params["POM[nonsmoker]"], res.params["POM[smoker]"]
     assert "nonsmoker (3778 rows, mean bweight 3412.91) and smoker (864 rows, mean bweight 3137.66)" in text
-    assert f"ATE = {smoker:.3f} - {control:.3f} = {res.effect:.3f}." in text
-    assert f"POM[smoker] = {res.model_means['smoker']:.3f}" in text
+    assert f"ATE = {smoker:.2f} - {control:.2f} = {res.effect:.2f}." in text
+    assert f"POM[smoker] = {res.model_means['smoker']:.2f}" in text
     net = np.sqrt((res.replicate_bias["net"] ** 2).mean())
     assert f"of it net bias {format_number(net)} after training" in text
     table = res.risk_table()
     own, start = (format_number(table.loc[name, "RMS error"]) for name in ("JRE", "IPWRA"))
     assert f"error {own} after training, {start} for IPWRA" in text
     low, high = res.conf_int(0.1).loc["ATE"]
-    assert f"90% interval {low:.3f} to {high:.3f}" in text
+    assert f"90% interval {low:.2f} to {high:.2f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se
-    assert f"JRE {res.effect:.3f}, IPWRA (res.start) {res.start.effect:.3f}. They are {gap:.2f} standard" in text
+    assert f"JRE {res.effect:.2f}, IPWRA (res.start) {res.start.effect:.2f}. They are {gap:.2f} standard" in text
     assert "prenatal1, mmarried, mage, fbaby and medu" in text
     scores, smokes = res.propensity_scores, cattaneo.mbsmoke == 1
     assert f"{scores[smokes].min():.3f} to {scores[smokes].max():.3f} (mean {scores[smokes].mean():.3f})" in text

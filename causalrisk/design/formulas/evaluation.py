@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+PARSER = threading.Lock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
 MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
@@ -388,7 +390,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
     data = _aliased(scope.variables)
     env = patsy.EvalEnvironment([dict(scope.constants)])
     try:
-        with np.errstate(all="ignore"):
+        with PARSER, np.errstate(all="ignore"):
             return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
     except patsy.PatsyError as error:
         raise _failed(error, formula, scope) from error

@@ -188,12 +188,21 @@ def test_rows_that_would_fit_into_memory_are_said_to(births, monkeypatch, easy):
     assert told == [False, easy == 1e9]
 
 
-@pytest.mark.parametrize("name", ["table_one", "balance_test", "trim_curve", "predict"])
+@pytest.mark.parametrize("name", ["table_one", "balance_test", "predict"])
 def test_results_that_need_rows_say_so(births, name):
     births = births[:800]
     res = IPWRA.from_formula(F, scan([births]), treat="mbsmoke").fit()
     with pytest.raises(UnavailableError, match="goes by rows, and the model was made from a scan"):
         getattr(res, name)()
+
+
+@pytest.mark.parametrize("model", [IPWRA, JRE])
+def test_trim_curve_is_that_of_memory(births, model):
+    options = {"cov_type": "robust"} | ({"n_replicates": 10} if model is JRE else {})
+    whole, blocks = (
+        model.from_formula(F, data, treat="mbsmoke").fit(**options) for data in (births[:800], scan([births[:800]]))
+    )
+    pd.testing.assert_frame_equal(blocks.trim_curve([0, 0.1, 0.2]), whole.trim_curve([0, 0.1, 0.2]), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
