@@ -91,5 +91,5 @@ def cluster(kind):
         patch.setitem(sys.modules, "distributed", distributed)
         patch.setitem(sys.modules, "distributed.protocol.pickle", cloudpickle)
         for name in ("SCHEDULER_PATIENCE", "WORKER_PATIENCE"):
-            patch.setattr(f"causalrisk.numerics.workers.{name}", 0.0)
+            patch.setattr(f"causalrisk.runtime.workers.{name}", 0.0)
         yield client

@@ -22,6 +22,7 @@ PACKAGE = ROOT / "causalrisk"
 # may import each other as long as there is no cycle.
 LAYERS = (
     ("_version", "words", "errors"),
+    ("runtime",),
     ("numerics", "design", "datasets"),
     ("propensity",),
     ("estimators",),

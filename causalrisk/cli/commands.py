@@ -33,12 +33,12 @@ from causalrisk.models.model import (
     Unadjusted,
 )
 from causalrisk.models.results import CausalResults
-from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.propensity.targets import POPULATIONS
-from causalrisk.report.files import would_replace, write_whole
-from causalrisk.report.page import ASSUMPTIONS
-from causalrisk.report.tables.summary import ResultSummary
-from causalrisk.report.wording import Prose
+from causalrisk.report.labels import Prose
+from causalrisk.report.page.sections import ASSUMPTIONS
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.runtime.files import would_replace, write_whole
+from causalrisk.runtime.interruptions import interruptions_kept
 from causalrisk.simulation import run_study
 from causalrisk.simulation.competitors import COMPETITORS
 from causalrisk.simulation.store import Store

@@ -11,10 +11,10 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.known_scores import score_matrix
 from causalrisk.design.offsets import read_offset
-from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
-from causalrisk.design.size import check_size
-from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.design.support.columns import Matrices, Rules, supported
+from causalrisk.design.support.rank import check_magnitude
+from causalrisk.design.support.size import check_size
 from causalrisk.design.treatment import Coding, code_levels
 from causalrisk.errors import DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones

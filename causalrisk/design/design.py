@@ -11,7 +11,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.rows import check_groups, ledger_frame, relative_weights
-from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.design.support.columns import Matrices, Rules, supported
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones, rows_of
 

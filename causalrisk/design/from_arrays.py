@@ -14,7 +14,7 @@ from causalrisk.design.columns.tables import Table, align, common_index, named_c
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder
 from causalrisk.design.rows import ColumnOptions, Source, by_rows, draw_sample
-from causalrisk.design.support import Matrices
+from causalrisk.design.support.columns import Matrices
 from causalrisk.errors import DesignError
 
 

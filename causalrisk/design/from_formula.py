@@ -17,8 +17,8 @@ from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms,
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, unquoted
 from causalrisk.design.rows import ColumnOptions, Rows, Source, by_rows, draw_sample
-from causalrisk.design.size import check_levels
-from causalrisk.design.support import Matrices
+from causalrisk.design.support.columns import Matrices
+from causalrisk.design.support.size import check_levels
 from causalrisk.design.treatment import notes_of_spelling, show
 from causalrisk.errors import DesignError
 

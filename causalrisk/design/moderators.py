@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
-from causalrisk.design.column_moments import ColumnMoments
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import Table, align, as_table, find_column, matched_rows
@@ -19,6 +18,7 @@ from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.formulas.scope import resolve
+from causalrisk.design.support.rank import ColumnMoments
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20

@@ -10,8 +10,8 @@ import numpy as np
 from causalrisk.design.columns.dtypes import numbers
 from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.design import Design
-from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import Named
+from causalrisk.design.support.rank import check_magnitude
 from causalrisk.errors import DesignError
 
 

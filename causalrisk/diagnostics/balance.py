@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
 from causalrisk.design.moderators import moderators
-from causalrisk.design.scan.rowless import by_rows
-from causalrisk.diagnostics.column_sums import WHEN, ColumnSums, WeightedRows
-from causalrisk.diagnostics.measured import Measured, measured, measured_by_block
+from causalrisk.design.scan.no_rows import by_rows
+from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, Measured, WeightedRows, measured, measured_by_block
 from causalrisk.errors import DesignError, OptionError, one_of
-from causalrisk.estimators.fitted_rows import FittedRows
+from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.errors import one_of
-from causalrisk.estimators.fitted_rows import FittedRows
+from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array

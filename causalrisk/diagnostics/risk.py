@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.criterion import ate_risk

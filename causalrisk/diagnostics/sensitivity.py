@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import shifted

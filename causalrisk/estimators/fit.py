@@ -24,7 +24,7 @@ from causalrisk.errors import (
     SeparationError,
     listed,
 )
-from causalrisk.estimators.estimate import Estimate, ScannedEstimate
+from causalrisk.estimators.estimates import Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
@@ -35,7 +35,6 @@ from causalrisk.estimators.prepare import FitData, check_available, check_size, 
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.record import BlockInfluence, FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
-from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import fit_replicates
 from causalrisk.estimators.sample import Sample, ScannedSample
 from causalrisk.estimators.separate import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
-from causalrisk.design.scan.coder import PassCounter
-from causalrisk.design.size import check_matrices, check_pairs
+from causalrisk.design.scan.encode import PassCounter
+from causalrisk.design.support.size import check_matrices, check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
@@ -19,10 +19,10 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.memory import keep_freed_memory
-from causalrisk.numerics.parallel import worker_count
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightModel
+from causalrisk.runtime.memory import keep_freed_memory
+from causalrisk.runtime.parallel import worker_count
 
 NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
 

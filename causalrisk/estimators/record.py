@@ -15,14 +15,12 @@ from causalrisk.design import Design, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
-from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.estimates import Estimate, FittedBlocks, FittedRows, Refits
 from causalrisk.estimators.exposure import stated_exposure
-from causalrisk.estimators.fitted_rows import FittedBlocks, FittedRows
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.options import JREOptions, ModelOptions
-from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification

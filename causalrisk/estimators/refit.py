@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from causalrisk.estimators.arm_means import RefittedRows
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.estimates import RELATIVE_ROUNDING, ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.outcome import OutcomeLikelihood, OutcomeRefitter, outcome_failures, solved_change
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.refits import RELATIVE_ROUNDING, ROWS_TOGETHER, Refits, collect_refits
 from causalrisk.estimators.resampling import FRAME_STREAM, frame_kind
 from causalrisk.estimators.sample import Sample, part_of
 from causalrisk.estimators.specification import Specification
@@ -43,10 +42,10 @@ from causalrisk.numerics.newton import (
     limited,
     refit_batch,
 )
-from causalrisk.numerics.parallel import check_wanted
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of
+from causalrisk.runtime.parallel import check_wanted
 
 
 @dataclass(frozen=True)

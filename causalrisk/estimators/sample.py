@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.scan.coder import CodedBlock
-from causalrisk.design.scan.rowless import Rowless
+from causalrisk.design.scan.encode import CodedBlock
+from causalrisk.design.scan.no_rows import Rowless
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,

@@ -19,7 +19,7 @@ import numpy as np
 
 from causalrisk.estimators.arm_means import ArmMean, ArmRows, Sums
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.estimate import Estimate
+from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.outcome import ArmTraining, OutcomeLikelihood, outcome_failures
 from causalrisk.estimators.problem import Block, KeptProblem, Problem
 from causalrisk.estimators.sample import Sample

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.weights import fit_scores, refuse_separation
 from causalrisk.numerics.blocks import add_up

@@ -14,11 +14,10 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import covariates_of_block
-from causalrisk.design.scan.coder import CodedBlock
+from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
-from causalrisk.estimators.fitted_rows import FittedBlocks, FittedRows
+from causalrisk.estimators.estimates import FittedBlocks, FittedRows, count_totals
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.refits import count_totals
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure

@@ -16,25 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
+from causalrisk.estimators.estimates import Refits, Refitter
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
 from causalrisk.estimators.refit import SeparateRefitter
-from causalrisk.estimators.refits import Refits, Refitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.memory import free_memory, keep_freed_memory
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.numerics.parallel import progress_bar, worker_count
-from causalrisk.numerics.workers import ordered_map
 from causalrisk.propensity.resample_replicates import (
     NestedReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,
     ShiftedReplicates,
 )
+from causalrisk.runtime.memory import free_memory, keep_freed_memory
+from causalrisk.runtime.parallel import progress_bar, worker_count
+from causalrisk.runtime.workers import ordered_map
 
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
-from causalrisk.estimators.estimate import KnownRows
+from causalrisk.estimators.estimates import KnownRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
 from causalrisk.estimators.specification import IPWRA

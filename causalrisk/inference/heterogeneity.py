@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.moderators import Moderators, moderators
-from causalrisk.design.scan.rowless import by_rows
+from causalrisk.design.scan.no_rows import by_rows
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
@@ -25,9 +25,9 @@ from causalrisk.errors import (
     warn_user,
 )
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
-from causalrisk.estimators.refits import RELATIVE_ROUNDING
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.refits import Refitter
 from causalrisk.estimators.resampling import replicate_counts
 from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.numerics.failures import Failure

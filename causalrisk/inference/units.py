@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.coder import CodedBlock, PassCounter
-from causalrisk.design.scan.rowless import by_rows, unit_level
+from causalrisk.design.scan.encode import CodedBlock, PassCounter
+from causalrisk.design.scan.no_rows import by_rows, unit_level
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.training import predictions
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.parallel import worker_count
+from causalrisk.runtime.parallel import worker_count
 
 
 def check_kept(record: FitRecord) -> None:

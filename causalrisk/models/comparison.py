@@ -21,7 +21,7 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
-from causalrisk.inference.comparison import (
+from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
     effects_frame,
@@ -34,10 +34,10 @@ from causalrisk.models.results import CausalResults
 from causalrisk.models.saving import stamped
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.report.numbers import format_number
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables.summary import ResultSummary
+from causalrisk.report.tables.numbers import format_number
+from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import glance, tidy_comparison
 
 

@@ -21,9 +21,9 @@ from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.numerics.families import family_meant
-from causalrisk.numerics.interruptions import interruptions_kept
 from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
+from causalrisk.runtime.interruptions import interruptions_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message

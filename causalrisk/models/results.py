@@ -42,14 +42,14 @@ from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
-from causalrisk.report.explain import explain
-from causalrisk.report.methods import methods
-from causalrisk.report.page import report
+from causalrisk.report.labels import has_converged
+from causalrisk.report.page.explain import explain
+from causalrisk.report.page.methods import methods
+from causalrisk.report.page.sections import report
 from causalrisk.report.summary import one_line, summary
-from causalrisk.report.table_one import balance_for_paper
+from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.units import write_units
-from causalrisk.report.wording import has_converged
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from typing import Any
 from causalrisk._version import __version__
 from causalrisk.design import ScannedDesign
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
-from causalrisk.report.files import would_replace, write_whole
+from causalrisk.runtime.files import would_replace, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,

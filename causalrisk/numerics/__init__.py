@@ -1,1 +1,1 @@
-"""Numerics without a treatment: linear algebra, Newton, scipy's optimisers, families, random draws, workers."""
+"""Numerics without a treatment: linear algebra, Newton, scipy's optimisers, families, random draws."""

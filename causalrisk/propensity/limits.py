@@ -1,4 +1,4 @@
-"""Limits of overlap: spread of the importance weights within each arm, warnings of poor overlap, Crump's cut."""
+"""Limits of scores and weights: trimming, weights that are too large, effective sample sizes."""
 
 from __future__ import annotations
 

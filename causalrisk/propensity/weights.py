@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.scan.rowless import Rowless, by_rows
+from causalrisk.design.scan.no_rows import Rowless, by_rows
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits

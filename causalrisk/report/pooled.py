@@ -7,10 +7,10 @@ import pandas as pd
 
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import rounded_se
-from causalrisk.report.numbers import column_format, format_number, format_p
-from causalrisk.report.tables.summary import ResultSummary, build_summary
+from causalrisk.report.labels import covariance_name, offset_row, outcome_model_text, propensity_text, target_text
+from causalrisk.report.tables.numbers import column_format, format_number, format_p
+from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
-from causalrisk.report.wording import covariance_name, offset_row, outcome_model_text, propensity_text, target_text
 
 
 def summarize_pooled(

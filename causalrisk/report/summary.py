@@ -14,17 +14,14 @@ from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
-from causalrisk.inference.comparison import Comparison, differences_frame, effects_frame
 from causalrisk.inference.covariance import start_record
+from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.limits import LARGE_WEIGHT
-from causalrisk.report.numbers import column_format, format_number, format_p, format_share
-from causalrisk.report.tables.summary import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
-from causalrisk.report.wording import (
+from causalrisk.report.labels import (
     SURVEY_N,
     TOTAL_WEIGHT,
     choice_words,
@@ -38,6 +35,9 @@ from causalrisk.report.wording import (
     propensity_text,
     target_text,
 )
+from causalrisk.report.tables.numbers import column_format, format_number, format_p, format_share
+from causalrisk.report.tables.stacked import ResultSummary, build_summary
+from causalrisk.report.tables.table import TableContent
 
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)

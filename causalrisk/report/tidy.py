@@ -15,7 +15,7 @@ from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.report.wording import covariance_name, has_converged, outcome_model_text, propensity_text
+from causalrisk.report.labels import covariance_name, has_converged, outcome_model_text, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}

@@ -13,7 +13,7 @@ from causalrisk.design.scan.files import PARQUET
 from causalrisk.errors import OptionError, UnavailableError, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.units import unit_frames
-from causalrisk.report.files import whole_file, would_replace
+from causalrisk.runtime.files import whole_file, would_replace
 
 
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:

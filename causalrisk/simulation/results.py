@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
-from causalrisk.report.numbers import column_format, format_number
 from causalrisk.report.plots import axes_or_new, verbatim
 from causalrisk.report.plots.axes import ABOVE
-from causalrisk.report.tables.summary import ResultSummary, build_summary
+from causalrisk.report.tables.numbers import column_format, format_number
+from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.simulation.measures import describe
 from causalrisk.simulation.population import Design

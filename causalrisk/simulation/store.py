@@ -14,7 +14,7 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.errors import OptionError
-from causalrisk.report.files import write_whole
+from causalrisk.runtime.files import write_whole
 
 SETTINGS = "study.json"
 

@@ -19,8 +19,8 @@ import pandas as pd
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.numerics.parallel import chosen_backend, driven, progress_bar, worker_processes
-from causalrisk.numerics.workers import client_of, on_cluster
+from causalrisk.runtime.parallel import chosen_backend, driven, progress_bar, worker_processes
+from causalrisk.runtime.workers import client_of, on_cluster
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.population import Design

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk
-from causalrisk.numerics import workers
+from causalrisk.runtime import workers
 
 FILE_ROWS, GROUP_ROWS = 1_000_000, 250_000
 

@@ -11,7 +11,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.propensity.limits import ArmWeights, crump_limits, overlap_message
-from causalrisk.report.readings import read_overlap
+from causalrisk.report.page.verdicts import read_overlap
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk.diagnostics import column_sums, overlap
+from causalrisk.diagnostics import balance_moments as column_sums
+from causalrisk.diagnostics import overlap
 from causalrisk.estimators import specification
 from causalrisk.inference import bootstrap, coefficients, heterogeneity, sandwich
 from causalrisk.propensity import limits, row_weights

@@ -70,7 +70,7 @@ GIVEN = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
 
 def in_little_memory(call, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalrisk.design.size.memory", lambda: 1e3)
+        patch.setattr("causalrisk.design.support.size.memory", lambda: 1e3)
         return call(**options)
 
 
@@ -1700,7 +1700,7 @@ class DaskDistributedBackend:
 def by_dask(function):
     """Work of which the workers of joblib's Dask backend die."""
     with cluster("workers die") as client, contextlib.ExitStack() as stack:
-        for module in ("numerics.workers", "simulation.study"):
+        for module in ("runtime.workers", "simulation.study"):
             backend = DaskDistributedBackend(client)
             stack.enter_context(mock.patch(f"causalrisk.{module}.chosen_backend", return_value=backend))
         return function(n_jobs=2)
@@ -1714,7 +1714,7 @@ BROKEN = {
         fill={"fit(": "model.fit(n_boot=20, "}, model=model,
     ),
     "worker of a scan": Under(
-        "causalrisk.numerics.workers.joblib_map", dying, scanned_by_two,
+        "causalrisk.runtime.workers.joblib_map", dying, scanned_by_two,
         lambda: scanned()(), fill={"fit(": "of(IPWRA, data=SCAN)("}, SCAN=SCAN, of=of,
     ),
     "worker of a study": Under(

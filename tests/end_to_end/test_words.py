@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, compare, etable, pool, table_one
-from causalrisk.report.page import ASSUMPTIONS
+from causalrisk.report.page.sections import ASSUMPTIONS
 from causalrisk.simulation import run_study
 from tests.advice import Told
 from tests.conftest import simulate

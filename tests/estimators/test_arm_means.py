@@ -13,7 +13,7 @@ from causalrisk.estimators.arm_means import ArmMean
 from causalrisk.estimators.specification import Specification
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
-from causalrisk.report.methods import methods
+from causalrisk.report.page.methods import methods
 from tests.conftest import in_blocks
 from tests.estimators.scans.test_refit import F, agree, both, cut
 from tests.estimators.test_refits import influence_error

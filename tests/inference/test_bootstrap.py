@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.record import BootstrapDistribution
-from causalrisk.estimators.refits import Refits
 from causalrisk.inference.bootstrap import _drawn_together, run_bootstrap
 from causalrisk.numerics.failures import Failure
 from causalrisk.report.call import call_of

@@ -13,9 +13,9 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.inference import bootstrap
-from causalrisk.numerics.parallel import progress_bar
 from causalrisk.propensity.limits import arm_weights, overlap_message, remote_units
 from causalrisk.propensity.replicates import BlockwiseWeights
+from causalrisk.runtime.parallel import progress_bar
 from tests.conftest import RHS, simulate
 from tests.problems import problem
 

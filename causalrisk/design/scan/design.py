@@ -16,7 +16,6 @@ import pandas as pd
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.terms import in_formula
-from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     ColumnOptions,
     check_groups,
@@ -25,16 +24,17 @@ from causalrisk.design.rows import (
     no_rows_left,
     zero_note,
 )
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter, first_block
+from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter, first_block
 from causalrisk.design.scan.keeping import Keeping
-from causalrisk.design.scan.lessons import taught
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey
 from causalrisk.design.scan.moments import Moments, moments, spans
+from causalrisk.design.scan.no_rows import Rowless, by_rows
 from causalrisk.design.scan.reader import KeptRows, ScanReader
-from causalrisk.design.scan.rowless import Rowless, by_rows
 from causalrisk.design.scan.source import Scan
+from causalrisk.design.scan.stateful_passes import taught
 from causalrisk.design.scan.store import Columns, Store, Trim, View, Writer
-from causalrisk.design.support import ModelColumns, Rules, Spans, left_out, supported_columns
+from causalrisk.design.support.columns import ModelColumns, Rules, Spans, left_out, supported_columns
+from causalrisk.design.support.rank import check_magnitude
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.scan.piece import Part, Piece, check_columns, pieces_of, reading
+from causalrisk.design.scan.chunks import Part, Piece, check_columns, pieces_of, reading
 from causalrisk.errors import DesignError, UnavailableError
 
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalrisk.errors import OptionError, one_of
-from causalrisk.numerics.memory import free_memory, is_in_memory
+from causalrisk.runtime.memory import free_memory, is_in_memory
 
 KEEP = ("auto", "memory", "disk", "nothing")
 OF_MEMORY, OF_DISK = 0.25, 0.5  # shares of what is free that rows take where no budget is given

@@ -17,12 +17,12 @@ from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.from_formula import codes_of
 from causalrisk.design.rows import check_exact, no_rows_left
-from causalrisk.design.scan.piece import by_place
+from causalrisk.design.scan.chunks import by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader
 from causalrisk.design.scan.source import from_function
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
-from causalrisk.numerics.memory import memory
+from causalrisk.runtime.memory import memory
 
 COPIES = 12  # of the coded columns of a block, at the most, at a time
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from causalrisk.design.column_moments import ColumnMoments
-from causalrisk.design.scan.coder import CodedBlock, PassCounter
+from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.store import View, Writer
-from causalrisk.design.support import arm_spans
+from causalrisk.design.support.columns import arm_spans
+from causalrisk.design.support.rank import ColumnMoments
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array
 

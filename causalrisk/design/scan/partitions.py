@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from causalrisk.design.scan.chunks import Part, Piece, Source, check_columns, frame_part, pieces_of, reading
 from causalrisk.design.scan.files import same_file
-from causalrisk.design.scan.piece import Part, Piece, Source, check_columns, frame_part, pieces_of, reading
 
 OTHER_TYPES = (
     "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "

@@ -24,7 +24,7 @@ from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
-from causalrisk.design.scan.piece import NamedBlock, Piece, Place, by_place, name_of
+from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
 

@@ -13,10 +13,10 @@ import pandas as pd
 
 from causalrisk.design.columns.frames import as_pandas
 from causalrisk.design.columns.tables import nearest
+from causalrisk.design.scan.chunks import NamedBlock, Piece, Source, frame_part, pieces_of, reading
 from causalrisk.design.scan.files import Files
 from causalrisk.design.scan.keeping import Keeping
 from causalrisk.design.scan.partitions import Fragments, held_in_parts
-from causalrisk.design.scan.piece import NamedBlock, Piece, Source, frame_part, pieces_of, reading
 from causalrisk.errors import DesignError, whole_number
 
 BLOCK_ROWS = 250_000

@@ -21,12 +21,12 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from causalrisk.design.scan.coder import BlockCoder, CodedBlock, PassCounter
-from causalrisk.design.scan.piece import Place, name_of, renumbered
+from causalrisk.design.scan.chunks import Place, name_of, renumbered
+from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter
 from causalrisk.design.scan.reader import other_rows
 from causalrisk.numerics.multiplicities import CHUNK
-from causalrisk.numerics.parallel import check_wanted
-from causalrisk.numerics.workers import flat_map
+from causalrisk.runtime.parallel import check_wanted
+from causalrisk.runtime.workers import flat_map
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[CodedBlock], CodedBlock]

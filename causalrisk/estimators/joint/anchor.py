@@ -18,21 +18,19 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.size import cluster_bytes
+from causalrisk.design.support.size import cluster_bytes
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
-from causalrisk.estimators.joint.left_out.clusters import (
+from causalrisk.estimators.joint.leave_one_out import (
     ByCluster,
+    RowParts,
     added,
     cluster_numbers,
     cluster_sums,
+    dots,
     steps_of_sums,
     steps_without_clusters,
-)
-from causalrisk.estimators.joint.left_out.rows import (
-    RowParts,
-    dots,
     steps_without_rows,
     variance_slopes,
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalrisk.estimators.joint.by_gamma import PropensitySums
+from causalrisk.estimators.joint.propensity_derivative import PropensitySums
 from causalrisk.estimators.joint.replicate_sums import (
     KnownScoreSums,
     ReplicateCentres,

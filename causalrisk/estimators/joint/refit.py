@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.estimates import ROWS_TOGETHER, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums, Solved
 from causalrisk.estimators.joint.newton import JointPasses, NonlinearObjectives, Point, Stage
@@ -26,7 +27,6 @@ from causalrisk.estimators.joint.objective import JointObjective, ResampledWeigh
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.refit import FullFit, RefitRows, Resamples, ScannedPasses, Weighing, weigh_resamples
-from causalrisk.estimators.refits import ROWS_TOGETHER, Refits, collect_refits, count_totals, empty_arms
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.training import Level
 from causalrisk.numerics.blocks import KEPT, add_up

@@ -16,18 +16,17 @@ from typing import TypeAlias, TypeVar, cast
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.size import check_clusters_held_out
+from causalrisk.design.support.size import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.estimate import ScannedEstimate
+from causalrisk.estimators.estimates import Refits, ScannedEstimate
 from causalrisk.estimators.joint.equations import JointRows
-from causalrisk.estimators.joint.left_out.clusters import cluster_numbers
+from causalrisk.estimators.joint.leave_one_out import cluster_numbers
 from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.joint.train import SHARE, JointEstimate, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, Resamples, refit_propensity
-from causalrisk.estimators.refits import Refits
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import Trained

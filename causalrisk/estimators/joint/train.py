@@ -14,13 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.estimators.effect_scales import EffectScale
-from causalrisk.estimators.estimate import Estimate, KnownRows
-from causalrisk.estimators.joint.by_gamma import PropensitySums, propensity_sums
+from causalrisk.estimators.estimates import Estimate, KnownRows
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
 from causalrisk.estimators.joint.newton import NonlinearObjectives, SamplePasses
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
+from causalrisk.estimators.joint.propensity_derivative import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import predictions_variance

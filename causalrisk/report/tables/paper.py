@@ -12,7 +12,7 @@ import pandas as pd
 from causalrisk.errors import UnavailableError
 from causalrisk.report.tables.columns import wrap
 from causalrisk.report.tables.escape import escape_latex, escape_markdown, latex_label
-from causalrisk.report.tables.summary import ResultSummary
+from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable, TableContent
 
 

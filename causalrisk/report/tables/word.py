@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from causalrisk.errors import UnavailableError
-from causalrisk.numerics.interruptions import interruptions_kept
-from causalrisk.report.files import write_whole
 from causalrisk.report.tables.columns import flat
+from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.interruptions import interruptions_kept
 
 POINTS = 9  # size of the font
 FONT = "Times New Roman"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import IPWRA, DesignError, scan
-from causalrisk.numerics.workers import flat_map
+from causalrisk.runtime.workers import flat_map
 from tests.conftest import simulate
 
 FORMULA = "y ~ x1 + bs(x2, df=4) + C(g)"

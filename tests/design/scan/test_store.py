@@ -19,8 +19,8 @@ import pytest
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DesignWarning, Hajek, OptionError, scan
 from causalrisk.design.scan import keeping
 from causalrisk.design.scan.store import Store
-from causalrisk.numerics.memory import is_in_memory
 from causalrisk.numerics.multiplicities import CHUNK
+from causalrisk.runtime.memory import is_in_memory
 from tests.conftest import simulate
 from tests.dask_stub import cluster
 

@@ -11,8 +11,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.estimators.joint.anchor import CAUTION, LADDER, mean_anchor, shares_of_least
 from causalrisk.estimators.joint.influence import known_terms
-from causalrisk.estimators.joint.left_out.clusters import steps_without_clusters
-from causalrisk.estimators.joint.left_out.rows import RowParts, steps_without_rows
+from causalrisk.estimators.joint.leave_one_out import RowParts, steps_without_clusters, steps_without_rows
 from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import SolutionRows
 from causalrisk.estimators.joint.train import Trainer, joint_criterion
@@ -337,7 +336,7 @@ def test_a_joint_fit_that_does_not_converge_is_said(monkeypatch):
 @pytest.mark.parametrize(("family", "link"), [("gaussian", None), ("binomial", "logit"), ("poisson", "log")])
 def test_a_row_left_out_is_a_cluster_of_one_row(family, link, monkeypatch):
     """The step for rows is of low rank; that for clusters has a Hessian each, from the weights under each replicate."""
-    monkeypatch.setattr("causalrisk.estimators.joint.left_out.clusters.AT_ONCE", 500)  # some clusters at a time
+    monkeypatch.setattr("causalrisk.estimators.joint.leave_one_out.AT_ONCE", 500)  # some clusters at a time
     trained = problem(2, family, link, "logit", "all", "difference", n=60, seed=2).joint(RISK, count=3)[0]
     trainer = Trainer(trained)
     solution = trainer.train(joint_criterion(trained, RISK))

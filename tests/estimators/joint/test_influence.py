@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.by_gamma import propensity_sums
 from causalrisk.estimators.joint.influence import loss_term, propensity_term, risk_term, variance_term
+from causalrisk.estimators.joint.propensity_derivative import propensity_sums
 from causalrisk.estimators.joint.replicate_sums import _fixed_tilt_gradients, known_score_sums, variance_gradients
 from causalrisk.estimators.joint.solution import SolutionRows
 from causalrisk.estimators.joint.train import Trainer, joint_criterion

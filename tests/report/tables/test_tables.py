@@ -15,7 +15,7 @@ from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.report.tables.columns import LEAST_LABEL, display_width, pad, printable, wrap
 from causalrisk.report.tables.escape import escape_latex
-from causalrisk.report.tables.summary import build_summary
+from causalrisk.report.tables.stacked import build_summary
 from causalrisk.report.tables.table import ResultTable, TableContent
 
 LAYOUT = """\

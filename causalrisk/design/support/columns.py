@@ -1,0 +1,327 @@
+"""Columns that both models can keep, given all rows and the rows of each arm, and notes on the causes of others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.support.rank import ColumnMoments, Dependence, check_arm_sizes
+from causalrisk.errors import DesignError
+from causalrisk.numerics.linalg import Array, row_blocks
+
+Encoder = FormulaEncoder | ArrayEncoder
+SHOWN = 5  # causes named in a message
+SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Matrices of both models with the encoders of new rows.
+
+    Parameters
+    ----------
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity design; one array where both are the same.
+    outcome, propensity : FormulaEncoder or ArrayEncoder
+        Coding of their columns.
+    dropped : tuple of str
+        Names of the columns that one of them or both had and lost.
+    """
+
+    X: np.ndarray
+    Z: np.ndarray
+    outcome: Encoder
+    propensity: Encoder
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules for the columns of both models.
+
+    Parameters
+    ----------
+    collinear : {"drop", "raise"}
+        Whether dependent columns, in all rows or within an arm, are dropped or refused.
+    constant_outcome : bool
+        Whether the outcome model is one constant per arm, whatever its columns.
+    scores : {"likely", "balanced", "as they are"}
+        Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
+        likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
+        rows that are to be trimmed because the model separates them, leave the columns as they are.
+    """
+
+    collinear: str
+    constant_outcome: bool
+    scores: str
+
+    @classmethod
+    def of(cls, columns: ColumnOptions, constant_outcome: bool) -> Rules:
+        """Return the rules from the options of a call."""
+        separated = isinstance(columns.trim, str) and columns.trim == "separated"
+        kept = separated or columns.propensity_score is not None
+        balanced = columns.propensity_loss == "calibrated"
+        return cls(columns.collinear, constant_outcome, "as they are" if kept else "balanced" if balanced else "likely")
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """All columns of a model.
+
+    Parameters
+    ----------
+    seen : ColumnMoments
+        Moments of the columns over the rows.
+    encoder : FormulaEncoder or ArrayEncoder
+        Their coding.
+    """
+
+    seen: ColumnMoments
+    encoder: Encoder
+
+
+Spans = Callable[[Array], tuple[Array, Array]]
+Lost = tuple[ModelColumns, Sequence[Dependence]]
+
+
+def supported(
+    given: Matrices,
+    arm: np.ndarray,
+    *,
+    labels: tuple[str, ...],
+    rules: Rules,
+    notes: list[str],
+    counts: np.ndarray | None,
+) -> Matrices:
+    """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
+
+    Parameters
+    ----------
+    given : Matrices
+        Matrices with all columns.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    labels : tuple of str
+        Printed arm labels.
+    rules : Rules
+        Rules for the columns.
+    notes : list of str
+        Lines are appended.
+    counts : ndarray, shape (n,), optional
+        Number of units of each row (frequency weights).
+
+    Raises
+    ------
+    DesignError
+        As in `supported_columns`.
+    """
+    k = len(labels)
+    seen = ColumnMoments.of(given.X, arm, k)
+    keep, keep_z = supported_columns(
+        ModelColumns(seen, given.outcome),
+        ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity),
+        size=np.bincount(arm, weights=counts, minlength=k),
+        labels=labels,
+        rules=rules,
+        notes=notes,
+        spans=lambda directions: arm_spans(given.Z, arm, k, directions),
+    )
+    X = _some(given.X, keep)
+    Z = X if given.Z is given.X and np.array_equal(keep, keep_z) else _some(given.Z, keep_z)
+    lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
+    return Matrices(
+        X=X,
+        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
+        outcome=given.outcome.keeping(keep),
+        propensity=given.propensity.keeping(keep_z),
+        dropped=tuple(dict.fromkeys([*given.dropped, *lost])),
+    )
+
+
+def supported_columns(
+    outcome: ModelColumns,
+    propensity: ModelColumns,
+    *,
+    size: np.ndarray,
+    labels: tuple[str, ...],
+    rules: Rules,
+    notes: list[str],
+    spans: Spans,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Mark the columns of both models that can have coefficients, the same in all arms.
+
+    Parameters
+    ----------
+    outcome, propensity : ModelColumns
+        Columns of both models.
+    size : ndarray, shape (K,)
+        Observations in each arm.
+    labels : tuple of str
+        Printed arm labels.
+    rules : Rules
+        Rules for the columns.
+    notes : list of str
+        Lines are appended for columns that are dropped, and as by `ColumnMoments.usable`.
+    spans : callable
+        Combinations of the columns of the propensity model, shape (q, m) -> their limits, as by `arm_spans`.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (p,)
+        Columns of the outcome models: of dependent ones the earlier, as in R's ``lm``.
+    keep_z : ndarray of bool, shape (q,)
+        Columns of the propensity model. One that depends on others within an arm is left out where their combination
+        has one sign in each other arm, so that the likelihood has no maximum, and where weights have to balance it.
+
+    Raises
+    ------
+    DesignError
+        If an arm has no more rows than coefficients, `collinear` is "raise" and columns are dependent, or none is left.
+    """
+    x, z = outcome.seen, propensity.seen
+    keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
+    keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
+    check_arm_sizes(size, labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
+    of_x: list[Dependence] = []
+    of_z: list[Dependence] = []
+    if not rules.constant_outcome:
+        keep, of_x = x.within_arms(keep)
+    if of_x and rules.collinear == "raise":
+        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], labels)
+    if of_x and not keep.any():
+        raise _nothing_left("outcome", outcome, of_x, labels)
+    if rules.collinear == "drop" and rules.scores == "balanced":
+        keep_z, of_z = z.within_arms(keep_z)
+    elif rules.collinear == "drop" and rules.scores == "likely":
+        keep_z, of_z = _without_separating(z, keep_z, spans)
+    if of_z and not keep_z.any():
+        raise _nothing_left("propensity", propensity, of_z, labels)
+    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z), labels))
+    return keep, keep_z
+
+
+def _without_separating(
+    seen: ColumnMoments, among: NDArray[np.bool_], spans: Spans
+) -> tuple[NDArray[np.bool_], list[Dependence]]:
+    """Drop the columns that depend on others within an arm and separate it from the other arms; return both."""
+    exempt = np.zeros(len(among), dtype=bool)
+    while True:
+        keep, found = seen.within_arms(among, exempt)
+        if not found:
+            return keep, []
+        low, high = spans(np.column_stack([one.direction for one in found]))
+        side = SIDE * np.maximum(np.abs(low), np.abs(high)).max(axis=0)
+        separates = ((low >= -side) | (high <= side)).all(axis=0)
+        separating = [one for one, does in zip(found, separates, strict=True) if does]
+        harmless = {one.column for one in found} - {one.column for one in separating}
+        if not harmless:
+            return keep, separating
+        exempt[list(harmless)] = True
+
+
+def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -> tuple[Array, Array]:
+    """Limits in each arm, shape (K, m) each, of combinations, shape (p, m), of columns, shape (n, p)."""
+    low = np.full((n_arms, directions.shape[1]), np.inf)
+    high = -low
+    for rows in row_blocks(len(columns)):
+        values = columns[rows] @ directions
+        for a in range(n_arms):
+            own = values[arm[rows] == a]
+            low[a] = np.minimum(low[a], own.min(axis=0, initial=np.inf))
+            high[a] = np.maximum(high[a], own.max(axis=0, initial=-np.inf))
+    return low, high
+
+
+def _refused(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+    """Make the error of columns of the outcome model that the rows of an arm do not tell apart."""
+    return DesignError(
+        f"{_causes(model, found, labels)}, so the outcome model of arm {labels[found[0].arm]!r} cannot be estimated.\n"
+        "Merge that level with another, leave the term out of the outcome formula, restrict the sample to rows that "
+        'all arms cover, or type  collinear="drop".'
+    )
+
+
+def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+    """Make the error of a model that would have no column left, nor a constant."""
+    return DesignError(
+        f"{_causes(model, found, labels)}, so the {what} model has no column left that every arm tells apart, and no "
+        "constant.\n"
+        "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
+    )
+
+
+def _lost_notes(from_outcome: Lost, from_propensity: Lost, labels: Sequence[str]) -> list[str]:
+    """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
+    (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
+    names_x, names_z = outcome.encoder.names, propensity.encoder.names
+    both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
+    groups = (
+        ("outcome and propensity models", outcome, [one for one in of_x if names_x[one.column] in both]),
+        ("outcome model", outcome, [one for one in of_x if names_x[one.column] not in both]),
+        ("propensity model", propensity, [one for one in of_z if names_z[one.column] not in both]),
+    )
+    return [_lost_note(what, model, found, labels) for what, model, found in groups if found]
+
+
+def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> str:
+    names = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+    return (
+        f"{what}: dropped {names} in all arms. {_causes(model, found, labels, dropped=True)}. What an arm has no rows "
+        "for is a lack of overlap: its outcome there is extrapolated.\n"
+        'Merge such a level with another, leave its rows out of the data, or type  collinear="raise"  for an error.'
+    )
+
+
+def _causes(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str], *, dropped: bool = False) -> str:
+    """Clauses that say why the rows of arms do not tell columns apart, and what dropping them implies."""
+    texts = list(dict.fromkeys(_cause(model, one, labels, dropped) for one in found))
+    more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
+
+
+def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], dropped: bool) -> str:
+    """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
+    seen, names, j, k = model.seen, model.encoder.names, found.column, found.arm
+    nonzero, value, references = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.reference_levels()
+    factor, level = model.encoder.level_columns().get(names[j], ("", None))
+    plain = re.sub(r"^C\((\w+)\)$", r"\1", factor)
+    if factor and not nonzero[k]:
+        others = [other for of, other, _ in references if of == factor]
+        like = f"as those of {plain} = {listing(others)}" if others else f"with 0 for {plain}, as there is no constant"
+        like = f", and they are predicted {like}" if dropped else ""
+        return f"{plain} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
+    if value == seen.high[k, j]:
+        elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
+        return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
+    for of, reference, columns in references:
+        if of == factor and set(columns) <= set(names):
+            rows = seen.rows - seen.nonzero[:, [names.index(column) for column in columns]].sum(axis=1)
+            if not rows[k]:
+                like = f", and they are predicted as those of {plain} = {listing([level])}" if dropped else ""
+                of_level = f"{plain} = {listing([reference])}, the reference level,"
+                return f"{of_level} has rows only in {_arms(rows, labels)}{like}"
+    combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
+    return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"
+
+
+def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
+    there = [(label, count) for label, count in zip(labels, rows, strict=True) if count]
+    names = ", ".join(repr(label) for label, _ in there)
+    return f"arm{'s' if len(there) > 1 else ''} {names} ({sum(count for _, count in there)})"
+
+
+def left_out(encoder: Encoder, keep: NDArray[np.bool_]) -> list[str]:
+    """Names of the columns that are not kept."""
+    return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]
+
+
+def _some(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Columns of a matrix, row by row in memory; the same array where they are all of one that is."""
+    return np.ascontiguousarray(X if keep.all() else X[:, keep])

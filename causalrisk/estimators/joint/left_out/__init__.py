@@ -1,1 +1,0 @@
-"""The joint solution without each row, or each cluster, in turn, without refitting."""

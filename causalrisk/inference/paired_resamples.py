@@ -1,0 +1,325 @@
+"""Several estimators fitted to one sample and resampled together: the numbers behind `compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import Design
+from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning
+from causalrisk.estimators.estimates import Refits
+from causalrisk.estimators.exposure import check_means
+from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
+from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.separate import weighed_in_memory
+from causalrisk.estimators.specification import JRE, Specification
+from causalrisk.inference.bootstrap import (
+    bootstrap,
+    column_sd,
+    note_failures,
+    refitter_of,
+    resample_errors,
+    weighed_message,
+    weighs_instead,
+)
+from causalrisk.inference.covariance import with_bootstrap, with_covariance, without_rounding_error
+from causalrisk.inference.wald import inference_frame
+from causalrisk.numerics.failures import Failure, failure_text
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.newton import NewtonFits
+from causalrisk.propensity.targets import ArmTarget
+
+PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
+
+
+class Told(Notes):
+    """Notes that do not repeat warnings given before."""
+
+    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
+        """Keep a text without warning again."""
+        self.append(message)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Fits and resamples of a comparison of E estimators.
+
+    Parameters
+    ----------
+    bare : tuple of FitRecord
+        The fit of each estimator, without standard errors.
+    records : tuple of FitRecord
+        The same with robust standard errors.
+    distributions : tuple of BootstrapDistribution
+        Estimates of each estimator over the resamples.
+    given_resamples : bool
+        Whether the caller gave the resamples.
+    notes : tuple of str
+        Text of every warning.
+    """
+
+    bare: tuple[FitRecord, ...]
+    records: tuple[FitRecord, ...]
+    distributions: tuple[BootstrapDistribution, ...]
+    given_resamples: bool
+    notes: tuple[str, ...]
+
+    @property
+    def boot(self) -> Array:
+        """Effects over the resamples, shape (n_boot, E (K - 1)), an estimator after the other; NaN where it failed."""
+        count = len(self.effect_names)
+        effects = [
+            np.where((boot.failures == Failure.OK)[:, None], boot.values[:, :count], np.nan)
+            for boot in self.distributions
+        ]
+        return np.concatenate(effects, axis=1)
+
+    @property
+    def failures(self) -> NDArray[np.int8]:
+        """A `Failure` for each resample and estimator, shape (n_boot, E)."""
+        return np.stack([boot.failures for boot in self.distributions], axis=1)
+
+    @property
+    def design(self) -> Design:
+        """The data."""
+        return self.records[0].design
+
+    @property
+    def effect_names(self) -> list[str]:
+        """Names of the effects: one for each arm but the reference."""
+        return self.records[0].effect_names
+
+    @property
+    def rows(self) -> pd.Index:
+        """Labels of the columns of `boot`: estimators, of several arms estimators and effects."""
+        if len(self.effect_names) == 1:
+            return pd.Index(self.names, name="estimator")
+        return pd.MultiIndex.from_product([self.names, self.effect_names], names=["estimator", "effect"])
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each estimator."""
+        return [record.spec.name for record in self.records]
+
+    @property
+    def effects(self) -> Array:
+        """Effects by each estimator, shape (E (K - 1),)."""
+        return np.concatenate([record.estimate.params[: len(self.effect_names)] for record in self.records])
+
+    def failure_counts(self) -> dict[str, list[str]]:
+        """Sentences that count failed resamples -> the estimators they are true of."""
+        found: dict[str, list[str]] = {}
+        for name, failures in zip(self.names, self.failures.T, strict=True):
+            found.setdefault(failure_text(failures), []).append(name)
+        return {text: names for text, names in found.items() if text}
+
+    def bootstrap_records(self) -> tuple[FitRecord, ...]:
+        """Return the fit of each estimator with bootstrap standard errors, as its own bootstrap would give them."""
+        return tuple(map(self._with_bootstrap, self.bare, self.distributions))
+
+    def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
+        record = dataclasses.replace(bare, cov_type="bootstrap", given_resamples=self.given_resamples)
+        notes = Told(bare.notes)
+        note_failures(boot, notes)
+        return with_bootstrap(record, boot, notes)
+
+
+class SharedRefitter:
+    """Refits several estimators under the same resamples, the propensity model once for all.
+
+    Parameters
+    ----------
+    records : sequence of FitRecord
+        Fits of the estimators to one sample.
+    """
+
+    def __init__(self, records: Sequence[FitRecord]) -> None:
+        self.refitters = [refitter_of(record) for record in records]
+        fitted = [record.weight_fit for record in records if record.weight_fit is not None]
+        self.weight_fit = fitted[0] if fitted else None
+
+    @property
+    def arrays(self) -> int:
+        """As in `refits.Refitter`."""
+        return max(refitter.arrays for refitter in self.refitters)
+
+    @property
+    def rows_together(self) -> int:
+        """As in `refits.Refitter`."""
+        return min(refitter.rows_together for refitter in self.refitters)
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `refits.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
+        if fits is None and self.weight_fit is not None:
+            fits = self.weight_fit.refit(counts)
+        refits = [refitter.refit(counts, first, fits) for refitter in self.refitters]
+        rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
+        return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8))
+
+
+def fit_estimators(
+    design: Design,
+    specs: Sequence[Specification],
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+) -> Comparison:
+    """Fit estimators to one sample, with one propensity fit and robust standard errors, not yet resampled.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    specs : sequence of Specification
+        The estimators.
+    options : ModelOptions
+        Options of the models.
+    inference : InferenceOptions
+        Options of the bootstrap; its `rng` is a SeedSequence.
+    joint_options : JREOptions
+        Options of JRE's training.
+
+    Returns
+    -------
+    Comparison
+        Without resamples.
+    """
+    kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
+    cov_type = "robust" if design.cluster is None else "cluster"
+    robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
+    if JRE in specs:
+        robust_joint = dataclasses.replace(robust, bootstrap=kind)
+        lead = fit_joint(design, options, robust_joint, joint_options)
+    else:
+        spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
+        lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
+    bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+    records = tuple(with_covariance(record, robust) for record in bare)
+    nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
+    return Comparison(
+        bare=bare,
+        records=records,
+        distributions=tuple(nothing),
+        given_resamples=inference.resamples is not None,
+        notes=records[specs.index(lead.spec)].notes,
+    )
+
+
+def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
+    """Fit another estimator with the sample and the propensity scores of the first."""
+    weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
+    check_means(lead.design, lead.options, spec)
+    weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
+    overlap, message, _ = overlap_of(weighed, lead.design)
+    notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
+    _, _, estimate = estimate_of(weighed, lead.design, lead.options, notes)
+    size = len(estimate.values)
+    record = dataclasses.replace(
+        lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,
+        covariance=np.full((size, size), np.nan),
+    )  # fmt: skip
+    check_range(record, notes)
+    return dataclasses.replace(record, notes=tuple(notes))
+
+
+def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
+    """Redo every estimator on the same resamples, with JRE among them and no kind named as in `drawn_or_weighed`.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The fits.
+    inference : InferenceOptions
+        Options of the bootstrap.
+
+    Returns
+    -------
+    Comparison
+        With the estimates over the resamples.
+    """
+    drawn = _resampled(comparison, inference)
+    failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
+    over = (failures != Failure.OK).mean() > inference.max_failed
+    if not (over and weighs_instead(comparison.records, inference)):
+        return drawn
+    notes = Notes(comparison.notes)
+    notes.warn(weighed_message(comparison.records[0], failures, inference.max_failed), ResampleWarning)
+    bare, records = (
+        tuple(dataclasses.replace(record, bootstrap="bayesian") for record in of)
+        for of in (comparison.bare, comparison.records)
+    )
+    return _resampled(dataclasses.replace(comparison, bare=bare, records=records, notes=tuple(notes)), inference)
+
+
+def _resampled(comparison: Comparison, inference: InferenceOptions) -> Comparison:
+    """Redo every estimator on the resamples that the records say."""
+    records = comparison.records
+    first = records[0]
+    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference).values
+    ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
+    own = [
+        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8))
+        for part in np.split(stacked, ends[:-1], axis=1)
+    ]
+    exact = [
+        without_rounding_error(dataclasses.replace(record, boot=boot)).boot or boot
+        for record, boot in zip(records, own, strict=True)
+    ]
+    return dataclasses.replace(comparison, distributions=tuple(exact))
+
+
+def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
+    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
+
+    Both standard errors are computed as by `fit`.
+    """
+    effects, scale = comparison.effects, comparison.records[0].options.effect_scale
+    count = len(comparison.effect_names)
+    se, errors = np.empty(len(effects)), np.empty(len(effects))
+    for k, record in enumerate(comparison.records):
+        own = slice(k * count, (k + 1) * count)
+        se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
+        errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
+    robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
+    frame.insert(2, "robust se", np.concatenate(robust))
+    return frame
+
+
+def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
+    """Return the differences of the effects, a row a pair, with the standard errors of the paired differences.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        The comparison.
+    alpha : float
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the estimator and the one that is subtracted from it, of several arms also by the effect. Where two
+        estimators are the same but for rounding error, difference and standard error are exactly zero and there is no
+        test.
+    """
+    names, count = comparison.names, len(comparison.effect_names)
+    pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
+    left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
+    differences = comparison.effects[left] - comparison.effects[right]
+    own, paired = column_sd(comparison.boot), column_sd(comparison.boot[:, left] - comparison.boot[:, right])
+    rounding = PAIRED_ROUNDING * np.maximum(own[left], own[right])
+    paired = np.where(paired <= rounding, 0.0, paired)
+    differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
+    levels = {"estimator": [names[i] for i, _, _ in pairs], "minus": [names[j] for _, j, _ in pairs]}
+    if count > 1:
+        levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
+    index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
+    return inference_frame(differences, paired, alpha, index)

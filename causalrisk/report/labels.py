@@ -1,0 +1,333 @@
+"""Plain words for estimands, targets, weights and standard errors."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.inference.wald import rounded_se
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.propensity.weights import ScannedWeights
+from causalrisk.report.tables.columns import wrap
+from causalrisk.report.tables.numbers import column_format, format_number
+
+COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
+RESAMPLES = {
+    "pairs": "resamples of the rows, drawn with replacement",
+    "bayesian": "fractional random weights of the rows (Bayesian bootstrap)",
+    "cluster": "resamples of whole clusters, drawn with replacement",
+    "stratified": "resamples of the rows, drawn with replacement within each arm",
+}
+
+
+def resamples_words(record: FitRecord) -> str:
+    """Return the description of a resample of the bootstrap."""
+    if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
+        return RESAMPLES["bayesian"].replace("rows", "clusters")
+    return RESAMPLES[record.bootstrap]
+
+
+def estimand_words(record: FitRecord) -> str:
+    """Return the full name of the effect."""
+    name = record.options.population.full_name
+    return f"{name} among the rows left by trimming" if record.trimmed else name
+
+
+def population_words(record: FitRecord) -> str:
+    """Return the name of the population that the effect is an average over."""
+    return in_population(record, record.options.population.people_text)
+
+
+def in_population(record: FitRecord, text: str) -> str:
+    """Fill the fields of a text of a `TargetPopulation`."""
+    design, toward = record.design, record.options.population.toward
+    in_frame = 0 if record.frame is None else len(record.frame.index)
+    counted = design.nobs if toward is None else int(design.counts[toward])
+    return text.format(
+        nobs=design.nobs,
+        units=design.unit_name if counted == 1 else f"{design.unit_name}s",
+        arm="" if toward is None else design.labels[toward],
+        in_arm=counted,
+        in_frame=in_frame,
+        frame_rows=count(in_frame, "row"),
+    )
+
+
+def variables_of(record: FitRecord) -> list[str]:
+    """Return the covariates of both models, each once; none where the estimator uses none."""
+    design = record.design
+    names = [] if record.spec.constants else list(design.outcome_encoder.variables)
+    if record.weight_fit is not None and design.score is None:
+        names += design.propensity_encoder.variables
+    return list(dict.fromkeys(names))
+
+
+def raw_means(record: FitRecord) -> Array:
+    """Return the mean outcome of each arm under the observation weights, at a stated exposure its rate, shape (K,)."""
+    design, stated = record.design, record.stated_exposure
+    per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
+    weighted = design.members * design.weights
+    return np.asarray((weighted @ design.y) / (weighted @ per))
+
+
+def outcome_text(record: FitRecord) -> str:
+    """Return the name of the outcome, with the exposure of its means where that is stated."""
+    design, stated = record.design, record.stated_exposure
+    return design.endog_name if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
+
+
+def outcome_model_text(record: FitRecord) -> str:
+    """Return the name of the outcome models."""
+    label = record.sample.family.label
+    if not record.spec.constants:
+        return label
+    return "constants" if record.design.offset_kind is None else f"constants, {label}"
+
+
+def offset_row(record: FitRecord) -> list[tuple[str, str]]:
+    """Return the row of a summary that names the offset or the exposure; none without."""
+    design, stated = record.design, record.stated_exposure
+    if design.offset_kind != "exposure":
+        return [] if design.offset_name is None else [("Offset:", design.offset_name)]
+    return [("Exposure:", f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})")]
+
+
+def offset_words(record: FitRecord) -> str:
+    """Sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
+    design, stated = record.design, record.stated_exposure
+    if design.offset_kind is None:
+        return ""
+    at = f"the observed {design.offset_kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
+    if design.offset_kind == "exposure":
+        return (
+            f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
+        )
+    return f"The outcome models have the offset {design.offset_name}; means are at {at}."
+
+
+def ladder_end_words(joint: JointRecord) -> str:
+    """Sentences on an anchor at an end of the ladder; empty for others."""
+    if joint.path is None or not joint.anchor_at_end:
+        return ""
+    last, other = joint.path.anchor, joint.path.anchors.min() + joint.path.anchors.max() - joint.path.anchor
+    beyond, near = (last / 3, "as free of IPWRA as any") if last < other else (last * 3, "as near to IPWRA as any")
+    return (
+        f"The anchor, {last:g}, was chosen at the end of those tried, {near}: one beyond it might do better. "
+        f"res.anchor_path() shows them; fit(anchor={beyond:.2g}) goes further."
+    )
+
+
+SURVEY_N = "survey n is the effective n by the probability weights alone"
+TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
+
+
+def weight_words(record: FitRecord) -> str:
+    """Return the sentence on the weight of a row, and its reason."""
+    population = record.options.population
+    simpler = population.two_arms_weight_text if record.design.n_arms == 2 else ""
+    return in_population(record, simpler or population.weight_text)
+
+
+def formats(record: FitRecord) -> tuple[str, str]:
+    """Return the number formats of effects and arm means; in one unit both have the summary's format."""
+    params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
+    rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
+    if record.options.effect == "difference":
+        return (column_format(rounded, params),) * 2
+    return column_format(rounded[:first], params[:first]), column_format(rounded[first:], params[first:])
+
+
+def effect_words(record: FitRecord, k: int) -> str:
+    """Return effect k as a formula of the arm means, with the numbers."""
+    params, (effect_format, mean_format) = record.estimate.params, formats(record)
+    means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
+    form = record.options.effect_scale.formula(means[k + 1], means[0])
+    return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
+
+
+def se_words(record: FitRecord) -> str:
+    """Return a sentence on the source of the standard errors."""
+    if record.boot is not None:
+        drawn, used = len(record.boot.failures), len(record.boot.used)
+        kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
+        failed = "" if used == drawn else f" ({used} of them could be used)"
+        what = "standard deviation of the estimates"
+        if record.joint is not None:
+            what = "root mean square distance of the estimates from this one"
+        return (
+            f"Every step was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
+            f"{what}.{choice_words(record)}"
+        )
+    clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
+    return (
+        "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
+        f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
+    )
+
+
+def choice_words(record: FitRecord) -> str:
+    """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
+    factor = f"{np.sqrt(record.choice_variance):.3f}"
+    return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
+
+
+def arms_words(record: FitRecord) -> str:
+    """Return the number of observations and the raw mean of each arm."""
+    design, stated = record.design, record.stated_exposure
+    what = design.endog_name if stated is None else f"{outcome_text(record)}:"
+    parts = [
+        f"{label} ({count(int(n), design.unit_name)}, mean {what} {format_number(mean)})"
+        for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
+    ]
+    return joined(parts)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    paragraphs : tuple of str
+        The paragraphs.
+    items : tuple of str
+        A list below them.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...]
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Prose:
+    """A text that prints.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    sections : tuple of Section
+        The sections.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+
+    def as_text(self, width: int = 78) -> str:
+        """Return the text, wrapped.
+
+        Parameters
+        ----------
+        width : int
+            Display width of a line.
+
+        Returns
+        -------
+        str
+            Headings, paragraphs and lists.
+        """
+        blocks = [f"{self.title}\n{'=' * len(self.title)}"]
+        for section in self.sections:
+            lines = [section.title, "-" * len(section.title)]
+            for paragraph in section.paragraphs:
+                lines += wrap(paragraph, width)
+            for item in section.items:
+                lines += wrap(item, width, first="  - ", rest="    ")
+            blocks.append("\n".join(lines))
+        return "\n\n".join(blocks)
+
+    def as_html(self) -> str:
+        """Return the text as HTML, everything escaped.
+
+        Returns
+        -------
+        str
+            Headings (h3), paragraphs and lists.
+        """
+        parts = [f"<h2>{html.escape(self.title)}</h2>"]
+        for section in self.sections:
+            parts.append(f"<h3>{html.escape(section.title)}</h3>")
+            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
+            if section.items:
+                parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in section.items), "</ul>"]
+        return "\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+
+def joined(words: Sequence[str], conjunction: str = "and") -> str:
+    """Return words as "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, "1 row" or "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def has_converged(record: FitRecord) -> bool:
+    """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
+    propensity = record.weight_fit is None or record.weight_fit.converged
+    separate = record.estimate if record.joint is None else record.joint.start
+    outcome = all(reason == Failure.OK for reason in separate.failed)
+    return propensity and outcome and (record.joint is None or bool(record.joint.estimate.result.success))
+
+
+def propensity_text(record: FitRecord) -> str:
+    """Return the name of the propensity model, or the source of the scores."""
+    if record.weight_fit is None:
+        return "none"
+    if record.design.score is not None:
+        return f"known ({record.design.score_name or 'given'})"
+    options = record.options
+    if options.propensity_score is not None:
+        return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
+    link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
+    return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def target_text(record: FitRecord) -> str:
+    """Return the target and its estimand."""
+    if record.frame is not None:
+        return f"data frame, {len(record.frame.index)} rows"
+    population, estimand = record.options.population, record.estimand.removesuffix(record.options.effect_scale.label)
+    if population.name in POPULATIONS or population.toward is None:
+        return f"{population.name} ({estimand})"
+    return f"arm {population.name} ({estimand.removesuffix(f'({population.name})')})"
+
+
+def covariance_name(record: FitRecord) -> str:
+    """Return the printed name of the kind of standard errors."""
+    if record.cov_type == "bootstrap":
+        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+    return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
+
+
+def clip_text(record: FitRecord) -> str:
+    """Return the limits of clipped scores and how many observations they touch."""
+    low, high = record.options.clip
+    if record.weight_fit is None:
+        return ""
+    if isinstance(record.weight_fit, ScannedWeights):
+        count = record.weight_fit.n_clipped
+    else:
+        count = int(record.design.units[record.sample.restore(record.weight_fit.clipped)].sum())
+    return f"{count} to [{low:g}, {high:g}]"

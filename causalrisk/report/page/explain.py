@@ -1,0 +1,335 @@
+"""A fit in plain words: the chain from the formula to the estimate, with its numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.no_rows import by_rows
+from causalrisk.errors import check_alpha
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.inference.wald import parameter_limits, parameter_tests
+from causalrisk.report.labels import (
+    COMPARED,
+    TOTAL_WEIGHT,
+    Prose,
+    Section,
+    arms_words,
+    clip_text,
+    count,
+    effect_words,
+    estimand_words,
+    formats,
+    joined,
+    ladder_end_words,
+    offset_words,
+    outcome_text,
+    population_words,
+    propensity_text,
+    raw_means,
+    se_words,
+    variables_of,
+    weight_words,
+)
+from causalrisk.report.tables.numbers import format_number, format_p
+
+SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
+IF_THEY_DISAGREE = (
+    'Is it more than noise? compare(..., estimators=["IPWRA", "JRE"]).differences tests the gap on the same '
+    "resamples; two overlapping intervals say nothing about it.",
+    "Do a few rows carry the weight? Look at the effective number of rows above. If so, change the question to one the "
+    'data can answer, target="overlap" or trim="crump", and see whether the gap closes.',
+    "Is a formula too simple? Add squares and interactions to both. A gap that closes was a misfit.",
+    "Does the anchor decide? Fit JRE with anchor= ten times smaller and larger; res.plot_anchor_path() shows more.",
+    "If the gap stays, report both. The data and the formulas do not settle the effect more closely than that. Do not "
+    "choose the estimator by its result.",
+)
+
+
+def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
+    """Explain in plain words how the estimate came about, with the numbers of this fit.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the interval.
+
+    Returns
+    -------
+    Prose
+        Prints as text; `as_html()` gives HTML. The steps from the formula to the standard error, what to do when
+        JRE and IPWRA disagree, and the question no test answers.
+    """
+    check_alpha(alpha)
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("explain()", "Type  res.methods()  for a paragraph in its place. ")
+    steps = [
+        ("The formula", _formula(record)),
+        ("The arms", _arms(record)),
+        ("The propensity score", _propensity(record)),
+        ("The weights", _weights(record)),
+        ("The outcome models", _outcome_models(record)),
+        ("The averages", _averages(record)),
+        ("The effect", _effect(record)),
+        ("The standard error", _standard_error(record, alpha)),
+    ]
+    numbered = [Section(f"{k}. {title}", tuple(texts)) for k, (title, texts) in enumerate(steps, 1) if texts]
+    title = f"How {record.spec.name} came to its estimate"
+    return Prose(title, (*numbered, _disagreement(record), _untestable(record)))
+
+
+def _formula(record: FitRecord) -> list[str]:
+    design, options = record.design, record.options
+    dropped = design.n_dropped
+    if record.spec.constants:
+        models = f"No covariates predict {design.endog_name} here: this estimator compares means."
+    elif design.formula:
+        models = f"{design.formula} says which covariates predict {design.endog_name}. The treatment, "
+        models += f"{design.treat_name}, is not among them: every arm gets an outcome model of its own."
+    else:
+        models = f"The columns of exog predict {design.endog_name}; every arm of {design.treat_name} gets an outcome "
+        models += "model of its own."
+    if record.spec.uses_propensity and design.score is None and design.propensity_formula:
+        models += f" {design.propensity_formula} says which covariates predict who is in which arm."
+    compared = joined(
+        [f"all in arm {label} rather than in arm {design.labels[0]}" for label in design.labels[1:]], "or"
+    )
+    measure = "" if options.effect == "difference" else f", as {'an' if options.effect == 'odds_ratio' else 'a'} "
+    measure += "" if options.effect == "difference" else COMPARED[options.effect]
+    question = (
+        f"The question: how would the mean of {outcome_text(record)} change{measure}, over {population_words(record)}, "
+        f"were they {compared}? The answer is the {estimand_words(record)}."
+    )
+    rows = f"{count(design.nobs, design.unit_name)} of the data are used"
+    rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
+    rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
+    return [models, *filter(None, [offset_words(record)]), question, rows]
+
+
+def _arms(record: FitRecord) -> list[str]:
+    labels, scale, means = record.design.labels, record.options.effect_scale, raw_means(record)
+    text = f"As observed: {arms_words(record)}"
+    text += "." if record.design.weight_type is None else ", under the observation weights."
+    if np.all((means > scale.low) & (means < scale.high)):
+        raw = [
+            format_number(v) if len(labels) == 2 else f"{format_number(v)} ({label} against {labels[0]})"
+            for v, label in zip(scale.effects(means), labels[1:], strict=True)
+        ]
+        text += f" The raw {COMPARED[record.options.effect]} is {joined(raw)}."
+    return [f"{text} That is an effect only if the arms are alike in everything else that matters for the outcome."]
+
+
+def _propensity(record: FitRecord) -> list[str]:
+    fit, labels = record.weight_fit, record.design.labels
+    if fit is None:
+        return [f"{record.spec.name} uses none: it does not ask who was likely to be in which arm."]
+    whose = f"{record.design.treat_name} = {labels[1]}" if len(labels) == 2 else "each arm"
+    source = f"A model ({propensity_text(record)}) estimates it from the covariates."
+    if record.design.score is not None:
+        source = "It was given with the data and is taken as known."
+    elif record.options.propensity_score is not None:
+        source = (
+            f"It is predicted by {propensity_text(record)}: each row by a classifier trained on the other folds, so "
+            "that no row predicts itself."
+        )
+    elif record.options.propensity_loss == "calibrated":
+        source += " It is fitted so that the weighted covariate means of the arms equal those of the target exactly."
+    texts = [f"The propensity score is the probability of {whose}, given the covariates. {source} {_scores(record)}"]
+    if record.options.clip is not None:
+        texts.append(f"Scores beyond the limits of clip= were set to them: {clip_text(record)}.")
+    if record.trimmed:
+        texts.append(f"Rows left out by their score: {record.trimmed}. The effect is that of the rows that remain.")
+    if not record.spec.uses_propensity:
+        texts.append(f"{record.spec.name} uses it for the target only, not to weigh the outcome models.")
+    return texts
+
+
+def _scores(record: FitRecord) -> str:
+    """Sentences on the range of the scores in each arm."""
+    labels, sample = record.design.labels, record.sample
+    scores = np.empty((len(labels), 0)) if record.weight_fit is None else record.weight_fit.probabilities
+    if len(labels) == 2:
+        units = sample.s if record.frequency else np.ones(sample.n)
+        spans = [
+            f"{scores[1][rows].min():.3f} to {scores[1][rows].max():.3f} "
+            f"(mean {np.average(scores[1][rows], weights=units[rows]):.3f}) in {label}"
+            for rows, label in zip(_members(record), labels, strict=True)
+        ]
+        return f"It runs from {joined(spans)}."
+    own = sample.own(scores)
+    spans = [
+        f"{own[rows].min():.3f} to {own[rows].max():.3f} in {label}"
+        for rows, label in zip(_members(record), labels, strict=True)
+    ]
+    return f"That of the arm a row is in runs from {joined(spans)}."
+
+
+def _members(record: FitRecord) -> list[NDArray[np.intp]]:
+    sample = record.sample
+    return [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+
+
+def _weights(record: FitRecord) -> list[str]:
+    if not record.spec.uses_propensity:
+        return ["There are none: all rows of an arm count alike."]
+    surveyed = record.design.weight_type == "probability"
+    spread = [
+        f"{label}: largest weight {format_number(arm.heaviest)}; {count(arm.n, record.design.unit_name)} tell as much "
+        f"as {arm.effective_n:.1f} equally weighted ones would (the effective n)"
+        + (f", of {arm.alone_n:.1f} by the probability weights alone" if surveyed else "")
+        for label, arm in zip(record.design.labels, record.overlap, strict=True)
+    ]
+    texts = [weight_words(record), f"{'; '.join(spread)}."]
+    if surveyed:
+        texts.append(
+            f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
+            "lost beyond that is a matter of overlap."
+        )
+    poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
+    return texts + [f"A warning was given: {note}" for note in poor]
+
+
+def _outcome_models(record: FitRecord) -> list[str]:
+    spec, name = record.spec, record.design.endog_name
+    if spec.constants:
+        weighted = "weighted " if spec.weighted else ""
+        if record.design.offset_kind is not None:
+            what = f"a {weighted}{record.sample.family.label} regression of {name} with a constant beside the offset"
+            return [f"The simplest there are: in each arm {what}."]
+        return [f"The simplest there are: in each arm one number, the {weighted}mean of {name}."]
+    size = count(record.estimate.theta.shape[1], "coefficient")
+    model = f"a {record.sample.family.label} regression of {name} with {size}"
+    if record.joint is not None:
+        return [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
+    return [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
+
+
+def _joint_training(record: FitRecord) -> list[str]:
+    """Paragraphs on JRE's training, and how far the biases cancel."""
+    joint = record.joint
+    if joint is None:
+        return []
+    fit = joint.estimate
+    own, start = fit.variance / fit.n_units, fit.start_variance / fit.n_units
+    after = np.sqrt([fit.squared_net_bias + own, fit.squared_net_bias, own])
+    before = np.sqrt([fit.start_squared_net_bias + start, fit.start_squared_net_bias, start])
+    error, net, sampling = (
+        f"{format_number(a)} after training, {format_number(b)} for IPWRA" for a, b in zip(after, before, strict=True)
+    )
+    return [
+        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random "
+        "weights of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is "
+        "off, judged by the weighted residuals. Only the difference of the arms' biases, the net bias, "
+        "enters the effect; what they share cancels.",
+        f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these "
+        f"scores: error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and "
+        "say nothing of covariates that were not recorded.",
+    ]
+
+
+def _what_is_kept_small(joint: JointRecord) -> str:
+    """Sentences on the objective of training."""
+    if joint.anchor is None:
+        return (
+            "So training keeps the errors of the fit and the squared net bias small over all these scores (penalty "
+            f"{joint.criterion.penalty:.4g})."
+        )
+    how = "as given" if joint.path is None else "chosen by rows held out, res.anchor_path()"
+    text = (
+        "So training asks for no net bias under the fitted score and keeps the expected ATE risk over all these scores "
+        "small, which is squared net bias plus sampling variance of the effect; with a weight of "
+        f"{joint.anchor:g} (the anchor, {how}) it keeps the errors of the fit small too."
+    )
+    return f"{text} {ladder_end_words(joint)}".rstrip()
+
+
+def _averages(record: FitRecord) -> list[str]:
+    labels, estimate = record.design.labels, record.estimate
+    means, (_, spec) = estimate.params[-len(labels) :], formats(record)
+    text = (
+        f"Each arm's model predicts the outcome in that arm for the whole target, {population_words(record)}. The "
+        "averages of the predictions are the potential-outcome means (POM)"
+    )
+    numbers = joined([f"POM[{label}] = {format(m, spec)}" for label, m in zip(labels, means, strict=True)])
+    if not record.spec.averaged:
+        return [f"{text}: {numbers}."]
+    parts = []
+    for label, model, mean in zip(labels, estimate.model_means, means, strict=True):
+        change = format(mean - model, f"+{spec}")  # signed as printed: a rounding error is no minus
+        parts.append(f"POM[{label}] = {format(model, spec)} {change[0]} {change[1:]} = {format(mean, spec)}")
+    return [f"{text}, {record.spec.averaged}: {joined(parts)}."]
+
+
+def _effect(record: FitRecord) -> list[str]:
+    effects = [effect_words(record, k) for k in range(len(record.effect_names))]
+    return [f"{'; '.join(effects)}."]
+
+
+def _standard_error(record: FitRecord, alpha: float) -> list[str]:
+    names, (spec, _) = record.effect_names, formats(record)
+    se, null = record.std_errors, record.options.effect_scale.null
+    limits, (z, p) = parameter_limits(record, alpha), parameter_tests(record)
+    texts = [se_words(record)]
+    if record.options.effect != "difference":
+        texts.append(
+            "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
+            "turns both over."
+        )
+    for k, name in enumerate(names):
+        low, high = (format(v, spec) for v in limits[k])
+        shown = format_p(p[k]) if p[k] < 0.001 else f"= {format_p(p[k])}"
+        test = f" Against no effect ({null:g}): z = {z[k]:.2f}, p {shown.replace('<', '< ')}." if z[k] == z[k] else ""
+        texts.append(
+            f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
+        )
+    texts.append(
+        f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
+        "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."
+    )
+    if record.joint is not None and np.isfinite(record.joint.estimate.mc_se[0]):
+        texts.append(f"Another seed would move the estimate by about {format_number(record.joint.estimate.mc_se[0])}.")
+    return texts
+
+
+def _disagreement(record: FitRecord) -> Section:
+    title = "When JRE and IPWRA disagree"
+    why = (
+        "IPWRA trains each arm by itself; JRE trains all together, for the effect alone. With the same formulas they "
+        "differ where an outcome model misfits in a way that the weights do not repair, or where few rows carry "
+        "most of the weight."
+    )
+    if record.joint is None:
+        first = f"This is {record.spec.name}. compare(...) puts all estimators side by side on the same resamples."
+        return Section(title, (first, why), IF_THEY_DISAGREE)
+    se, (spec, _) = np.sqrt(np.diag(record.covariance)), formats(record)
+    gaps = []
+    for k, name in enumerate(record.effect_names):
+        joint, start = record.estimate.params[k], record.joint.start.params[k]
+        share = abs(joint - start) / se[k] if se[k] > 0 else 0.0
+        verdict = "hardly a difference" if share < SMALL else "less than one standard error, but worth a word"
+        verdict = "a serious gap: find its cause before reporting either" if share > LARGE else verdict
+        gaps.append(
+            f"{name}: JRE {format(joint, spec)}, IPWRA (res.start) {format(start, spec)}. They are "
+            f"{share:.2f} standard errors apart: {verdict}."
+        )
+    return Section(title, (*gaps, why), IF_THEY_DISAGREE)
+
+
+def _untestable(record: FitRecord) -> Section:
+    names, treat, name = variables_of(record), record.design.treat_name, record.design.endog_name
+    names += [record.design.offset_name] if record.design.offset_name is not None else []
+    asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
+    return Section(
+        "The question no test answers",
+        (
+            f"Could a covariate be a consequence of {treat}? Adjusting for something that the treatment changes takes "
+            "a part of the effect away, or brings in a bias where there was none. The numbers look the same either "
+            f"way; only knowledge of when and how the covariate was measured tells. {asked}",
+            "Nor can the data show these two:",
+        ),
+        (
+            f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);",
+            f"that the outcome of a row depends on its own {treat} only, not on that of others (no interference).",
+        ),
+    )

@@ -1,0 +1,233 @@
+"""One self-contained HTML page: style, tables, figures as images within it. Nothing is fetched when it opens."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from causalrisk.errors import UnavailableError
+from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
+from causalrisk.runtime.interruptions import interruptions_kept
+
+FIGURE_SIZE = (5.4, 3.9)  # inches
+LARGEST_SVG = 250_000  # bytes; figures with more points become bitmaps
+DPI = 150
+BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+STYLE = """
+:root { --ink: #1b1b1b; --soft: #555; --line: #c9c9c9; --paper: #fff; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 2px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
+p, ul, ol { margin: .5rem 0; }
+.soft { color: var(--soft); }
+.answer { font-size: 1.2rem; border-left: .35rem solid #0072B2; padding: .4rem .8rem; margin: 1rem 0;
+  background: #f2f7fb; }
+.badge { display: inline-block; padding: 0 .5rem; margin-right: .4rem; border: 1px solid; border-radius: .7rem;
+  font-size: .85rem; font-weight: 600; white-space: nowrap; }
+.good { color: #00563b; background: #e6f4ee; }
+.caution { color: #6b4a00; background: #fdf3d8; }
+.bad { color: #8c1d00; background: #fde8e1; }
+.verdicts { list-style: none; padding: 0; }
+.verdicts li { margin: .5rem 0; }
+.scroll { overflow-x: auto; margin: .6rem 0; background:
+  linear-gradient(to right, transparent, var(--paper) 50%) right / 2.4rem 100% no-repeat local,
+  linear-gradient(to right, transparent, #8888) right / .8rem 100% no-repeat scroll; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
+.summary table { width: 100%; margin-bottom: -1px; }
+caption { text-align: left; font-weight: 600; padding: .3rem .1rem; }
+th, td { padding: .15rem .5rem; text-align: right; white-space: nowrap; }
+th { white-space: normal; }
+th[scope=row], .text { text-align: left; }
+th[scope=row] { font-weight: 400; }
+thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
+tbody { border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
+figure { margin: .8rem 0; }
+img { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .85rem; color: var(--soft); }
+pre { padding: .7rem; background: #f5f5f5; border: 1px solid var(--line); font-size: .8rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+.open { border: 2px dashed #8c1d00; padding: .5rem .8rem; margin: .6rem 0; }
+.stated { border: 1px solid var(--line); padding: .5rem .8rem; margin: .6rem 0; }
+.open [contenteditable] { min-height: 3rem; padding: .4rem; background: #fff8f5; }
+:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
+nav ul { columns: 2; padding-left: 1.2rem; }
+@media (max-width: 30rem) {
+  body { padding: .6rem; }
+  nav ul { columns: 1; }
+  h1 { font-size: 1.35rem; }
+  table { font-size: .72rem; }
+  th, td { padding: .1rem .22rem; }
+  .summary table { font-size: .63rem; }
+  .summary th, .summary td { padding: .1rem; }
+  .summary td + th { padding-left: .6rem; }
+}
+@page { margin: 18mm 15mm; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  nav { display: none; }
+  .scroll { overflow: visible; background: none; }
+  table { font-size: 7.5pt; }
+  th, td { padding: .1rem .25rem; }
+  h2, h3 { break-after: avoid; }
+  img { max-width: 125mm; }
+  figure, tr, .answer, .open, pre, .summary table { break-inside: avoid; }
+}
+"""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """Return a page.
+
+    Parameters
+    ----------
+    title : str
+        Title, for the window.
+    parts : sequence of str
+        HTML of the body.
+
+    Returns
+    -------
+    str
+        The document. Its content policy forbids it to load anything.
+    """
+    head = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{html.escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+        "</head>",
+        "<body>",
+        "<main>",
+    ]
+    return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a text as a paragraph, escaped."""
+    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+
+
+def badge(verdict: str) -> str:
+    """Return a verdict as a word on a coloured ground; nothing where there is none."""
+    if not verdict:
+        return ""
+    return f'<span class="badge {verdict}">{BADGES[verdict]}</span>'
+
+
+def reading_html(reading: Reading) -> str:
+    """Return a reading: badge and headline, then the texts."""
+    head = f"<p>{badge(reading.verdict)}<strong>{html.escape(reading.headline)}</strong></p>"
+    return "\n".join([head, *(paragraph(text) for text in reading.texts if text)])
+
+
+def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> pd.DataFrame:
+    """Return a frame of texts: each column by its format, empty where a value is missing; others as they print."""
+    columns = {}
+    for name in frame:
+        form = formats.get(str(name), str)
+        columns[name] = ["" if pd.isna(value) else form(value) for value in frame[name]]
+    return pd.DataFrame(columns, index=frame.index, columns=frame.columns, dtype=object)
+
+
+def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> str:
+    """Return a frame of texts as a table that scrolls sideways where it is too wide.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table, formatted; its index becomes the row heads.
+    caption : str
+        Caption of the table.
+    texts : sequence of str
+        Columns of words, aligned left.
+
+    Returns
+    -------
+    str
+        HTML, everything escaped.
+    """
+    corner = " / ".join(str(name) for name in frame.index.names if name is not None)
+    kinds = [' class="text"' if str(name) in texts else "" for name in frame.columns]
+    names = zip([' class="text"', *kinds], [corner, *map(str, frame.columns)], strict=True)
+    heads = "".join(f'<th scope="col"{kind}>{_head(name)}</th>' for kind, name in names)
+    rows = []
+    for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
+        shown = ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+        cells = [f'<th scope="row">{html.escape(shown)}</th>']
+        cells += [f"<td{kind}>{html.escape(str(value))}</td>" for kind, value in zip(kinds, values, strict=True)]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    label = html.escape(caption, quote=True)
+    lines = [
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">',
+        f"<table><caption>{html.escape(caption)}</caption>",
+        f"<thead><tr>{heads}</tr></thead>",
+        f"<tbody>{''.join(rows)}</tbody></table></div>",
+    ]
+    return "\n".join(lines)
+
+
+def _head(name: str) -> str:
+    return html.escape(name).replace("[", "<wbr>[")
+
+
+@interruptions_kept()
+def blank_figure() -> tuple[Any, Any]:
+    """Return a figure that belongs to nobody else, and matplotlib's context of settings."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UnavailableError(
+            "the plots of a report need matplotlib, which is not installed.\nType  pip install matplotlib."
+        ) from error
+    return Figure(figsize=FIGURE_SIZE, layout="constrained"), rc_context
+
+
+@interruptions_kept()
+def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:
+    """Return a plot as an image within the page.
+
+    Parameters
+    ----------
+    draw : callable
+        Draws on the Axes it is given.
+    alternative : str
+        Alternative text, for readers who do not see the plot.
+    caption : str
+        Caption of the plot.
+
+    Returns
+    -------
+    str
+        HTML; a vector image, or a bitmap where that would be large. The same plot gives the same bytes.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    """
+    figure, rc_context = blank_figure()
+    draw(figure.subplots())
+    stream, kind = io.BytesIO(), "image/svg+xml"
+    with rc_context({"svg.hashsalt": "causalrisk"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    if stream.tell() > LARGEST_SVG:
+        stream, kind = io.BytesIO(), "image/png"
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    size = f'width="{round(FIGURE_SIZE[0] * 100)}" height="{round(FIGURE_SIZE[1] * 100)}"'
+    image = f'<img src="data:{kind};base64,{data}" {size} alt="{html.escape(alternative, quote=True)}">'
+    return f"<figure>\n{image}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"

@@ -1,0 +1,168 @@
+"""Methods paragraph of a fit, and its references."""
+
+from __future__ import annotations
+
+from causalrisk._version import __version__
+from causalrisk.estimators.joint.anchor import LADDER
+from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.specification import JRE
+from causalrisk.numerics.multiplicities import seed_text
+from causalrisk.report.labels import (
+    clip_text,
+    count,
+    estimand_words,
+    offset_words,
+    outcome_text,
+    population_words,
+    propensity_text,
+    resamples_words,
+)
+
+ROSENBAUM = (
+    "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
+    "causal effects. Biometrika 70, 41-55."
+)
+BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
+BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
+SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
+CALIBRATED = (
+    "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
+    "high-dimensional data. Biometrika 107, 137-158."
+)
+CROSS_FITTING = (
+    "Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters. "
+    "Econometrics Journal 21, C1-C68."
+)
+CRUMP = (
+    "Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation of "
+    "average treatment effects. Biometrika 96, 187-199."
+)
+YANG = (
+    "Yang, S., Imbens, G. W., Cui, Z., Faries, D. E. and Kadziola, Z. (2016). Propensity score matching and "
+    "subclassification in observational studies with multi-level treatments. Biometrics 72, 1055-1065."
+)
+BALANCE_TEST = (
+    "Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical Society "
+    "B 76, 243-263."
+)
+OMITTED = (
+    "Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted variable "
+    "bias in causal machine learning. NBER working paper 30302."
+)
+SENSITIVITY = (
+    "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
+    "Annals of Internal Medicine 167, 268-274."
+)
+
+
+def _objective_sentence(joint: JointRecord) -> str:
+    """Sentence on the objective that was minimised."""
+    over = f"{joint.replicates.count} propensity replicates (random weights of the rows, spread "
+    over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
+    if joint.anchor is None:
+        return (
+            f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
+            f"bias over {over}."
+        )
+    chosen = (
+        "was given" if joint.path is None else f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by rows held out"
+    )
+    return (
+        "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
+        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
+    )
+
+
+def methods(record: FitRecord) -> str:
+    """Return the methods paragraph of the fit, as in the report.
+
+    Returns
+    -------
+    str
+        Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
+        and seed. References are named by author and year; the report lists them.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> res.methods()[:58]
+    'We estimated the average treatment effect (ATE) of mbsmoke'
+    """
+    design, options = record.design, record.options
+    parts = [
+        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
+        f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
+    ]
+    if not record.spec.constants:
+        model = f"Outcome models were {record.sample.family.label}"
+        parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
+    if record.design.offset_kind is not None:
+        parts.append(offset_words(record))
+    if record.spec.uses_propensity:
+        parts.append(_propensity_sentence(record))
+    if record.joint is not None:
+        parts.append(_objective_sentence(record.joint))
+    if record.trimmed:
+        parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
+    if options.clip is not None and record.weight_fit is not None:
+        parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
+    dropped = design.n_dropped
+    rows = f"The sample has {count(design.nobs, design.unit_name)}" + (f"; {dropped} were left out" if dropped else "")
+    if design.weight_type is not None:
+        rows += f", with {design.weight_type} weights ({design.weights_name})"
+    parts.append(f"{rows}. {_errors_sentence(record)}")
+    parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
+    return " ".join(parts)
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(names)
+
+
+def _propensity_sentence(record: FitRecord) -> str:
+    design, text = record.design, propensity_text(record)
+    if design.score is not None:
+        return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
+    what = f": {design.propensity_formula}" if design.propensity_formula else f" in {_names(design.propensity_names)}"
+    loss = " (Tan 2020)" if record.options.propensity_loss == "calibrated" else ""
+    if record.options.propensity_score is not None:
+        loss = ", cross-fitted (Chernozhukov et al. 2018)"
+    return f"The propensity score (Rosenbaum and Rubin 1983) was by {text}{loss}{what}."
+
+
+def _errors_sentence(record: FitRecord) -> str:
+    if record.boot is not None:
+        kind = "given resamples" if record.given_resamples else resamples_words(record)
+        what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        return (
+            f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo every step ({kind}); "
+            "intervals are normal."
+        )
+    clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    return (
+        f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
+        "2002); intervals are normal."
+    )
+
+
+def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
+    """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
+    options, cited = record.options, set()
+    if record.spec.reference:
+        cited.add(record.spec.reference)
+    if record.spec.uses_propensity:
+        cited |= {ROSENBAUM, JRE.reference}
+    weighted = record.bootstrap == "bayesian" and not record.given_resamples
+    cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
+    wanted = (
+        (options.population.reference, bool(options.population.reference)),
+        (CALIBRATED, options.propensity_loss == "calibrated"),
+        (CROSS_FITTING, options.propensity_score is not None),
+        (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
+        (BALANCE_TEST, balance_test),
+        (SENSITIVITY, sensitivity),
+        (OMITTED, sensitivity),
+    )
+    return sorted(cited | {reference for reference, holds in wanted if holds})

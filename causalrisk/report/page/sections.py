@@ -1,0 +1,565 @@
+"""The HTML page of a fit: each diagnostic with its plot, its table and its reading."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk import words
+from causalrisk.design import ScannedDesign
+from causalrisk.design.scan.no_rows import by_rows
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.balance_overid import balance_test
+from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
+from causalrisk.diagnostics.overlap import overlap
+from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
+from causalrisk.diagnostics.sensitivity import sensitivity
+from causalrisk.diagnostics.trimming import trim_curve
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
+from causalrisk.estimators.fit import populations_that_overlap
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.separate import weighed_in_memory
+from causalrisk.inference.intervals import conf_int, with_choice
+from causalrisk.inference.wald import parameter_limits
+from causalrisk.numerics.failures import failures_frame
+from causalrisk.numerics.multiplicities import seed_text
+from causalrisk.propensity.targets import ALL
+from causalrisk.report import plots
+from causalrisk.report.call import call_of, versions_text
+from causalrisk.report.labels import (
+    effect_words,
+    estimand_words,
+    formats,
+    joined,
+    ladder_end_words,
+    population_words,
+    variables_of,
+)
+from causalrisk.report.page.explain import explain
+from causalrisk.report.page.html import (
+    badge,
+    blank_figure,
+    figure_html,
+    formatted,
+    page,
+    paragraph,
+    reading_html,
+    table_html,
+)
+from causalrisk.report.page.methods import methods, references
+from causalrisk.report.page.verdicts import (
+    BAD,
+    Reading,
+    by_contrast,
+    read_anchor,
+    read_balance,
+    read_bootstrap,
+    read_cancellation,
+    read_gap,
+    read_influence,
+    read_overlap,
+    read_penalty,
+    read_sensitivity,
+    read_trimming,
+)
+from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tables.numbers import format_number, format_share
+from causalrisk.runtime.files import write_whole
+
+TOP = 10
+MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
+GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
+ASSUMPTIONS = {
+    "unconfoundedness": (
+        "No common cause is missing (unconfoundedness)",
+        "Why do the covariates hold every common cause of {treat} and {outcome}?",
+    ),
+    "no_post_treatment": (
+        "No covariate is a consequence of the treatment",
+        "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
+    ),
+    "no_interference": (
+        "No interference",
+        "Why does the {outcome} of one row not depend on the {treat} of another?",
+    ),
+}
+Formats = Mapping[str, Callable[[Any], str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the report.
+
+    Parameters
+    ----------
+    anchor, heading : str
+        Name within the page, and heading.
+    body : str
+        HTML below the heading.
+    reading : Reading or None
+        Reading in the overview of the page.
+    """
+
+    anchor: str
+    heading: str
+    body: str
+    reading: Reading | None = None
+
+    def html(self) -> str:
+        """Return the part as HTML."""
+        said = "" if self.reading is None else reading_html(self.reading)
+        return f'<section id="{self.anchor}">\n<h2>{html.escape(self.heading)}</h2>\n{said}\n{self.body}\n</section>'
+
+
+def report(
+    record: FitRecord,
+    path: str | os.PathLike[str] = "report.html",
+    title: str | None = None,
+    alpha: float = 0.05,
+    assumptions: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one self-contained page: estimate, diagnostics with their reading, assumptions, how to repeat it.
+
+    Parameters
+    ----------
+    path : str or path, default "report.html"
+        Where to write; a file that exists is replaced.
+    title : str, optional
+        Heading.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    assumptions : mapping, optional
+        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
+        data can check. Those you leave out stand in the page as questions still to be answered.
+
+    Returns
+    -------
+    Path
+        The file. Figures are within it; it loads nothing when it opens, and the same fit gives the same bytes.
+
+    Raises
+    ------
+    UnavailableError
+        If matplotlib is not installed.
+    OptionError
+        If an assumption is not one of the three, or the file is not named as a web page.
+    """
+    check_alpha(alpha)
+    if Path(path).suffix.lower() not in ("", ".html", ".htm"):
+        page_path = Path(path).with_suffix(".html").as_posix()
+        raise OptionError(
+            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
+            f'as PDF.\nType  res.report("{page_path}").'
+        )
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("the report", "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). ")
+    stated = _stated(assumptions or {})
+    blank_figure()  # without matplotlib nothing is computed
+    heading = title or f"Report: {one_line(record)}"
+    parts = parts_of(record, alpha, stated)
+    body = [
+        *front(record, heading=heading, alpha=alpha, parts=parts, stated=len(stated)),
+        contents(parts),
+        *(part.html() for part in parts),
+    ]
+    return write_whole(path, page(heading, body))
+
+
+def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
+    """Refuse unknown assumptions; leave out empty ones."""
+    for name in assumptions:
+        if name not in ASSUMPTIONS:
+            close = words.values("assumptions").get(str(name).casefold()) or nearest_name(name, ASSUMPTIONS)
+            raise OptionError(
+                f"assumptions: {name!r} is not known; expected any of {listed(tuple(ASSUMPTIONS))}.\n"
+                + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")
+            )
+    return {name: text for name, text in assumptions.items() if str(text).strip()}
+
+
+def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list[Part]:
+    """Return the parts of the report that a fit's estimator has.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    alpha : float
+        Significance level of the intervals.
+    stated : mapping
+        The author's statements on the assumptions.
+
+    Returns
+    -------
+    list of Part
+        In the order of the page.
+    """
+    scored, joint = record.spec.uses_propensity, record.joint
+    chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
+    diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
+        (scored, "overlap", "Overlap", lambda: _overlap(record)),
+        (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
+        (scored, "trimming", "Trimming", lambda: _trimming(record)),
+        (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
+        (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
+        (scored, "cancellation", "How the biases cancel", lambda: _cancellation(record)),
+        (True, "influence", _influential(record), lambda: _influence(record)),
+        (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
+        (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
+    )
+    found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]
+    done = {part.anchor for part in found if part.reading is not None}
+    return [
+        _summary(record, alpha),
+        _assumptions(record, stated),
+        *found,
+        _ledgers(record),
+        Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
+        _methods(record, done),
+        _repeat(record),
+    ]
+
+
+def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
+    """Return a diagnostic, or the reason why this fit has none."""
+    try:
+        return make()
+    except CausalRiskError as error:
+        reason = str(error).partition("\n")[0]
+        return Part(anchor, heading, paragraph(f"Not available for this fit: {reason}", "soft"))
+
+
+def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], stated: int) -> list[str]:
+    """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
+    estimates, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
+    limits, (spec, _) = parameter_limits(record, alpha), formats(record)
+    answers = [
+        f"{effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
+        f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"
+        for k in range(len(record.effect_names))
+    ]
+    what = f"The {estimand_words(record)} of {record.design.treat_name} on {record.design.endog_name}, over "
+    lines = [
+        f'<li>{badge(part.reading.verdict)}<a href="#{part.anchor}">{html.escape(part.heading)}</a>: '
+        f"{html.escape(part.reading.headline)}</li>"
+        for part in parts
+        if part.reading is not None
+    ]
+    if record.joint is not None:
+        starts = record.joint.start.params
+        gaps = {
+            contrast: read_gap(float(estimates[k]), float(starts[k]), float(se[k]))
+            for k, contrast in enumerate(record.contrasts)
+        }
+        gap = by_contrast(gaps)
+        lines.append(f"<li>{badge(gap.verdict)}{html.escape(gap.headline)}</li>")
+    missing = len(ASSUMPTIONS) - stated
+    if missing:
+        lines.append(
+            f'<li>{badge(BAD)}<a href="#assumptions">Assumptions</a>: {missing} of {len(ASSUMPTIONS)} are not yet '
+            "argued for. Without them the number is a comparison, not an effect.</li>"
+        )
+    return [
+        f"<h1>{html.escape(heading)}</h1>",
+        f'<div class="answer">{"".join(paragraph(f"{answer}.") for answer in answers)}</div>',
+        paragraph(f"{what}{population_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
+        "<h2>In short</h2>",
+        f'<ul class="verdicts">{"".join(lines)}</ul>',
+    ]
+
+
+def contents(parts: Sequence[Part]) -> str:
+    """Return links to the parts."""
+    links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
+    return f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+
+
+def _summary(record: FitRecord, alpha: float) -> Part:
+    start = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">'
+    return Part("summary", "Summary", f"{start}{summary(record, alpha).as_html()}</div>")
+
+
+def _overlap(record: FitRecord) -> Part:
+    table, labels = overlap(record), record.design.labels
+    warned = any(note.startswith("poor overlap") for note in record.notes)
+    everybody, weights = record.options.population is ALL, record.used_weight_fit
+    weighed = weighed_in_memory(record.sample, record.spec, record.target, weights)
+    instead = populations_that_overlap(weighed, record.design)
+    reading = read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
+    figures = [
+        figure_html(
+            partial(plots.plot_overlap, record, arm=label),
+            f"Mirrored histograms of the propensity score of arm {label} against {labels[0]}. {reading.headline}",
+            f"Propensity scores in arm {label} and in arm {labels[0]}: bars are rows, lines rows as weighted.",
+        )
+        for label in labels[1:]
+    ]
+    whole = ("n", "outside support", "outside crump")
+    formatting = {str(c): _whole if c in whole else _share if "share" in str(c) else _three for c in table}
+    shown = formatted(table, formatting).T.rename_axis(None)
+    return Part("overlap", "Overlap", "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading)
+
+
+def _balance(record: FitRecord) -> Part:
+    table = balance(record)
+    try:
+        pvalue = float(balance_test(record).pvalue)
+    except CausalRiskError:  # only some propensity models have the test
+        pvalue = None
+    parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
+    reading = by_contrast({contrast: read_balance(part, pvalue) for contrast, part in parts.items()})
+    figure = figure_html(
+        partial(plots.plot_balance, record),
+        f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
+        "Differences between the arms before and after weighting; the dashed line is at 0.1.",
+    )
+    formatting = {str(c): _three for c in table if c not in ("kind", "unit")}
+    shown = table_html(formatted(table, formatting), "Balance", ("kind", "unit"))
+    return Part("balance", "Balance of the covariates", figure + shown, reading)
+
+
+def _trimming(record: FitRecord) -> Part:
+    curve, labels = trim_curve(record), record.design.labels
+    tables = {
+        contrast: (curve if len(labels) == 2 else curve.xs(label, level="arm"))
+        for contrast, label in zip(record.contrasts, labels[1:], strict=True)
+    }
+    kept = _at_most if len(labels) > 2 else _limits
+    tables = {
+        contrast: table.set_axis([kept(limit) for limit in table.index]).rename_axis("scores kept")
+        for contrast, table in tables.items()
+    }
+    reading = by_contrast({
+        contrast: read_trimming(table, record.std_errors[k]) for k, (contrast, table) in enumerate(tables.items())
+    })  # fmt: skip
+    formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
+    told = next(iter(tables.values()))["note"]
+    noisy = [str(limit) for limit, note in told.items() if str(note).startswith(MONTE_CARLO)]
+    notes = [
+        paragraph(f"{limit}: {' '.join(str(note).split())}", "soft")
+        for limit, note in told.items()
+        if note and str(limit) not in noisy
+    ]
+    if noisy:
+        moves = f"At {joined(noisy)} another seed would move the effect by more than 5% of its standard error."
+        notes.insert(0, paragraph(f"{moves} More replicates (n_replicates=) bring it down.", "soft"))
+    shown = [
+        table_html(
+            formatted(table.drop(columns="note"), formatting),
+            f"Effect{_of(record, contrast)} by trimming (robust standard errors)",
+            ("estimand",),
+        )
+        for contrast, table in tables.items()
+    ]
+    return Part("trimming", "Trimming", "\n".join([*shown, *notes]), reading)
+
+
+def _anchor(record: FitRecord, alpha: float) -> Part:
+    path, joint = anchor_path(record), joint_of(record)
+    reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
+    figure = figure_html(
+        partial(plots.plot_anchor_path, record, alpha=alpha),
+        f"Effect over the anchor. {reading.headline}",
+        "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
+    )
+    formatting = dict.fromkeys(("effect", "std err", "variance ratio", "ratio se", "share"), format_number)
+    shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
+    table = table_html(formatted(shown, formatting), "Effect by anchor (standard errors by rows held out)")
+    return Part("anchor", "The anchor", figure + table, reading)
+
+
+def _penalty(record: FitRecord, alpha: float) -> Part:
+    joint = joint_of(record)
+    n, own, start = joint.problem.n_units, float(joint.own_penalty or 0.0), float(joint.start.params[0])
+    grid = np.unique(np.r_[0.0, own, n**2, np.multiply(GRID, n)])
+    kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
+    path = penalty_path(record, grid[kept].tolist())
+    reading = read_penalty(path, own, record.std_errors[0], start)
+    if len(record.contrasts) > 1:
+        reading = dataclasses.replace(reading, headline=f"{record.contrasts[0]}: {reading.headline}")
+    figure = figure_html(
+        lambda ax: plots.draw_penalties(record, path, ax, alpha),
+        f"Effect and net bias over the penalty lambda. {reading.headline}",
+        "Effect with robust intervals, and the net bias (right axis), over the penalty lambda.",
+    )
+    formatting = dict.fromkeys(("effect", "std err", "fit loss", "risk", "RMS net"), format_number)
+    shown = path.set_axis([f"{penalty:.4g}" for penalty in path.index]).rename_axis("lambda")
+    table = table_html(formatted(shown, formatting), "Effect by lambda (robust standard errors)")
+    return Part("penalty", "The penalty lambda", figure + table, reading)
+
+
+def _cancellation(record: FitRecord) -> Part:
+    risks, labels = estimator_risks(record), record.design.labels
+    table = risks.frame(labels)
+    reading = read_cancellation(table, record.spec.name, record.design.endog_name, labels)
+    figures = [
+        figure_html(
+            partial(plots.cancellation_of, record, risks, label),
+            f"Bias of arm {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
+            f"Biases of arms {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
+        )
+        for label in labels[1:]
+    ]
+    figures.append(
+        figure_html(
+            partial(plots.draw_risk, table, record.design.endog_name),
+            f"Expected ATE risk of every estimator. {reading.headline}",
+            "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
+        )
+    )
+    shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
+    body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
+    return Part("cancellation", "How the biases cancel", body, reading)
+
+
+def _influential(record: FitRecord) -> str:
+    return "Influential rows" if record.design.cluster is None else "Influential clusters"
+
+
+def _influence(record: FitRecord) -> Part:
+    clusters = record.design.cluster is not None
+    named = (str(record.design.cluster_name), record.design.n_clusters) if clusters else None
+    method, what = quick_method(record, clusters), "cluster" if clusters else "row"
+    numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
+    counted = ", counted from 0 in the data" if numbered else ""
+    formatting: Formats = {"n": _whole, "change": format_number, "in std errors": _three, "weight share": _share}
+    readings, body = {}, []
+    for position, table in enumerate(influence_tables(record, method, clusters), start=1):
+        contrast = record.contrasts[position - 1]
+        top, of = most_influential(table, TOP), _of(record, contrast)
+        readings[contrast] = read_influence(top, method == "influence", named)
+        figure = figure_html(
+            partial(_draw_changes, record, table, position),
+            f"Change of the effect{of} without each {what}, against its share of the weight. "
+            f"{readings[contrast].headline}",
+            f"How much the effect{of} moves without each {what}, against the {what}'s share of the weight of "
+            f"{'the arm where it is largest' if clusters else 'its arm'}.",
+        )
+        heading = f"The {len(top)} most influential {what}s{of and f' for the effect{of}'}{counted}"
+        body += [figure, table_html(formatted(top, formatting), heading, ("arm",))]
+    return Part("influence", _influential(record), "\n".join(body), by_contrast(readings))
+
+
+def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
+    return plots.draw_changes(
+        record, table=table, ax=ax, top=5, position=position, clusters=record.design.cluster is not None
+    )
+
+
+def _of(record: FitRecord, contrast: str) -> str:
+    """Return " of" with the effect's name where there are several effects; else empty."""
+    return "" if record.design.n_arms == 2 else f" of {contrast}"
+
+
+def _bootstrap(record: FitRecord, alpha: float) -> Part:
+    boot = record.used_boot
+    intervals = [conf_int(record, alpha, method).to_numpy() for method in ("normal", "percentile")]
+    drawn, readings, figures = len(boot.failures), {}, []
+    used = with_choice(record, boot.used[:, : len(record.estimate.params)])
+    for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
+        limits, of = [rows[k] for rows in intervals], _of(record, contrast)
+        reading = read_bootstrap(
+            used[:, k], estimate=record.estimate.params[k], limits=limits, drawn=drawn, alpha=alpha
+        )
+        readings[contrast] = reading
+        figure = figure_html(
+            partial(plots.plot_bootstrap, record, alpha=alpha, arm=label),
+            f"Histogram of the effect{of} over {drawn} resamples with its intervals. {reading.headline}",
+            f"The effect{of} over {drawn} resamples, with its intervals.",
+        )
+        figures.append(figure)
+    return Part("bootstrap", "Bootstrap distribution", "\n".join(figures), by_contrast(readings))
+
+
+def _sensitivity(record: FitRecord, alpha: float) -> Part:
+    table = sensitivity(record, alpha)
+    formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
+    shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
+    reading = by_contrast({str(contrast): read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
+    return Part("sensitivity", "An omitted confounder", shown, reading)
+
+
+def _ledgers(record: FitRecord) -> Part:
+    ledger = record.design.sample_ledger
+    dropped = record.design.n_dropped
+    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
+    if len(ledger):
+        body.append(table_html(formatted(ledger, {}), "Rows that were left out, and why", tuple(ledger)))
+    for what, failures in (
+        ("Resamples", None if record.boot is None else record.boot.failures),
+        ("Propensity replicates", None if record.joint is None else record.joint.replicates.failures),
+    ):
+        if failures is not None:
+            found = failures_frame(failures, what)["reason"].value_counts()
+            counts = joined([f"{number} {reason}" for reason, number in found.items()])
+            body.append(paragraph(f"{what}: {counts}."))
+    body += [paragraph(f"Warning: {note}") for note in record.notes]
+    return Part("ledgers", "Rows, resamples and warnings", "\n".join(body))
+
+
+def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
+    """Return the assumptions: the author's statements, and the questions that are still open."""
+    names = {
+        "treat": record.design.treat_name,
+        "outcome": record.design.endog_name,
+        "covariates": joined(variables_of(record)) or "none",
+    }
+    blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
+    for key, (heading, question) in ASSUMPTIONS.items():
+        title, asked = f"<h3>{html.escape(heading)}</h3>", paragraph(question.format(**names))
+        if key in stated:
+            blocks.append(f'<div class="stated">{title}{asked}{paragraph(stated[key])}</div>')
+            continue
+        field = '<div contenteditable="true" role="textbox" aria-multiline="true"'
+        field += f' aria-label="{html.escape(heading)}"></div>'
+        hint = paragraph(f'Not yet answered. Write here and print, or pass assumptions={{"{key}": "..."}}.', "soft")
+        blocks.append(f'<div class="open">{title}{asked}{field}{hint}</div>')
+    return Part("assumptions", "Assumptions", "\n".join(blocks))
+
+
+def _methods(record: FitRecord, done: set[str]) -> Part:
+    crump = "overlap" in done and record.options.population is ALL
+    cited = references(record, crump, "balance" in done, "sensitivity" in done)
+    items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
+    body = f"{paragraph(methods(record))}\n<h3>References</h3>\n<ul>{items}</ul>"
+    return Part("methods", "Methods", body)
+
+
+def _repeat(record: FitRecord) -> Part:
+    body = [
+        paragraph(f"Seed {seed_text(record.seed)}. {versions_text()}."),
+        f"<pre><code>{html.escape(call_of(record))}</code></pre>",
+        paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
+    ]
+    return Part("repeat", "Repeat it", "\n".join(body))
+
+
+def _limits(limit: Any) -> str:
+    """Return limits of the score as `trim_curve` names them, as an interval."""
+    return str(limit) if not isinstance(limit, float) else f"[{limit:g}, {1 - limit:g}]" if limit else "all"
+
+
+def _at_most(limit: Any) -> str:
+    """Return limits of the scores of several arms in words: the lower limit decides."""
+    return f"{limit:.3g} or more" if isinstance(limit, float) and limit else _limits(limit)
+
+
+def _whole(value: Any) -> str:
+    return f"{value:.0f}"
+
+
+def _three(value: Any) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else format_number(value)
+
+
+def _share(value: Any) -> str:
+    return format_share(value)

@@ -1,0 +1,357 @@
+"""Readings of the diagnostics of a fit: plain words with numbers and a verdict.
+
+The limits of the verdicts are rules of thumb, and the texts name them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
+from causalrisk.report.labels import TOTAL_WEIGHT, count, joined
+from causalrisk.report.tables.numbers import format_number, format_p
+
+GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
+SOME_LEFT = 2 / 3  # effective n over n
+MANY_OUTSIDE, SOME_OUTSIDE = 0.2, 0.05  # share of the rows outside Crump's limits
+BALANCED = 0.1
+MOVES, MOVES_MUCH = 0.25, 1.0  # moves of the effect in standard errors
+ONE_ROW = 0.25  # move of the effect by one row in standard errors; twice as much is bad
+ONE_CLUSTER = 3  # move of the effect by one cluster over the average of all clusters
+FAILED = 0.01
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reading of a diagnostic.
+
+    Parameters
+    ----------
+    verdict : {"good", "caution", "bad", ""}
+        Verdict; empty where none is possible.
+    headline : str
+        The finding in a sentence.
+    texts : tuple of str
+        The numbers behind it, and advice.
+    """
+
+    verdict: str
+    headline: str
+    texts: tuple[str, ...] = ()
+
+
+def by_contrast(readings: Mapping[str, Reading]) -> Reading:
+    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own.
+
+    Parameters
+    ----------
+    readings : mapping
+        Contrast -> its reading.
+
+    Returns
+    -------
+    Reading
+        The readings with the worst verdict; texts that all share are given once.
+    """
+    found = list(readings.values())
+    if len(found) == 1:
+        return found[0]
+    order = (BAD, CAUTION, GOOD, UNJUDGED)
+    shared = [text for text in found[0].texts if all(text in reading.texts for reading in found)]
+    own = [
+        f"{contrast}: {' '.join(text for text in reading.texts if text not in shared)}"
+        for contrast, reading in readings.items()
+        if set(reading.texts) - set(shared)
+    ]
+    headline = " ".join(f"{contrast}: {reading.headline}" for contrast, reading in readings.items())
+    return Reading(min((reading.verdict for reading in found), key=order.index), headline, (*own, *shared))
+
+
+def read_overlap(
+    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] = ()
+) -> Reading:
+    """Read the table of `overlap()`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row an arm.
+    warned : bool
+        Whether the fit warned of poor overlap.
+    everybody : bool
+        Whether everybody is the target, so that the limits of Crump et al. apply.
+    unit_name : str
+        Noun for an observation.
+    instead : sequence of str
+        Names of the other targets that overlap.
+
+    Returns
+    -------
+    Reading
+        The reading.
+    """
+    surveyed, rows = "survey n" in table, int(table["n"].sum())
+    kept = table["effective n"] / table["survey n" if surveyed else "n"]
+    worst = kept.idxmin()
+    outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
+    lonely = int(table["outside support"].sum())
+    verdict, word = GOOD, "good"
+    if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
+        verdict, word = CAUTION, "thin"
+    few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # the limits at which the fit warns
+    if warned or few or outside > MANY_OUTSIDE * rows:
+        verdict, word = BAD, "bad"
+    arms = joined([
+        f"the {count(int(row['n']), unit_name)} of arm {label} count like {row['effective n']:.0f} (largest weight "
+        f"{format_number(row['largest weight'])}"
+        + (f"; like {row['survey n']:.0f} by the probability weights alone)" if surveyed else ")")
+        for label, row in table.iterrows()
+    ])  # fmt: skip
+    texts = [
+        f"Once weighted, {arms}. {count(lonely, unit_name)} of {rows} have a propensity score that does not occur in "
+        "some arm, so that their outcome there is extrapolated by the outcome model."
+    ]
+    if outside:
+        if "crump cut" in table:
+            found = f"a sum of inverse scores above {table['crump cut'].iloc[0]:.3g}, the limit of Yang et al. (2016)"
+        else:
+            limits = f"[{table['crump low'].iloc[0]:.3f}, {table['crump high'].iloc[0]:.3f}]"
+            found = f"scores outside {limits}, the limits of Crump et al. (2009)"
+        texts.append(
+            f"{outside} {unit_name}s ({outside / rows:.0%}) have {found} beyond which an average over everybody costs "
+            "more precision than it is worth."
+        )
+    if verdict != GOOD:
+        texts.append(
+            "Where there is hardly a counterpart, the data do not answer the question and the models do. Consider "
+            f"another population:  {populations_text(instead)},  and say so."
+        )
+    texts.append(
+        f"Called bad where the fit warned (an arm keeps less than a third of its {unit_name}s once weighted, for a "
+        f"target other than everybody less than a fifth) or a fifth of all {unit_name}s are outside the limits; thin "
+        "below two thirds or above 5%."
+    )
+    left = f"its {unit_name}s"
+    if surveyed:
+        left = f"what the probability weights alone leave of its {unit_name}s"
+        texts.append(
+            f"n, effective n and weights are of {TOTAL_WEIGHT}; the verdict leaves out what these cost by themselves."
+        )
+    return Reading(
+        verdict, f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of {left}.", tuple(texts)
+    )
+
+
+def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
+    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one."""
+    covariates = table[table["kind"] != "distance"]
+    before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
+    if not len(covariates):
+        return Reading(GOOD, "There is no covariate to balance.")
+    worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
+    left = int((after > BALANCED).sum())
+    verdict = GOOD if not left else BAD if after.max() > 2 * BALANCED else CAUTION
+    headline = f"{left} of {count(len(covariates), 'covariate')} differ by more than {BALANCED:g} after weighting"
+    texts = [
+        f"Differences between the arms are in standard deviations, of 0/1 columns in proportions. Before weighting "
+        f"{int((before > BALANCED).sum())} exceeded {BALANCED:g} (largest {before.max():.2f}); the largest after it is "
+        f"{after.max():.2f} ({worst})."
+    ]
+    if pvalue is not None:
+        means = "the propensity model does not balance its own columns" if pvalue < 0.05 else "nothing against it"
+        shown = "< 0.001" if pvalue < 0.001 else f"= {format_p(pvalue)}"
+        texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {shown}, {means}.")
+    if left:
+        texts.append("Add squares and interactions of the covariates that differ to the propensity formula.")
+    texts.append("Balance is about the covariates in the formulas. It says nothing of others.")
+    return Reading(verdict, f"{headline}.", tuple(texts))
+
+
+def read_influence(table: pd.DataFrame, approximate: bool, clusters: tuple[str, int] | None = None) -> Reading:
+    """Read the rows of `influence(top=)`, the first the most influential, or the clusters, by variable and number.
+
+    A cluster moves the effect by the standard error over the root of their number on average.
+    """
+    label, first = table.index[0], table.iloc[0]
+    size = abs(float(first["in std errors"])) if np.isfinite(first["in std errors"]) else 0.0
+    share = f"{first['weight share']:.1%} of the weight of"
+    if clusters is None:
+        what, several, limit = f"row {label}", "rows", ONE_ROW
+        held = f"That row is in arm {first['arm']} and holds {share} its arm."
+    else:
+        what, several = f"the cluster {clusters[0]} = {label}", "clusters"
+        limit = max(ONE_ROW, ONE_CLUSTER / clusters[1] ** 0.5)
+        held = f"That cluster has {count(int(first['n']), 'row')} and holds up to {share} an arm (arm {first['arm']})."
+    verdict = BAD if size > 2 * limit else CAUTION if size > limit else GOOD
+    headline = f"Without {what} the effect would move by {format_number(first['change'])}, {size:.2f} standard errors."
+    texts = [f"{held} The {len(table)} most influential {several} are listed."]
+    if verdict != GOOD:
+        texts.append(f"Look at these {several}: an error of recording, or a kind of case of which there are too few?")
+    if approximate:
+        texts.append(
+            f"Changes are from the influence function, which understates those of the most influential {several}."
+        )
+    return Reading(verdict, headline, tuple(texts))
+
+
+def read_trimming(table: pd.DataFrame, se: float) -> Reading:
+    """Read the table of `trim_curve()`: how far the effect moves as rows are trimmed."""
+    done = table.dropna(subset=["effect", "std err"])
+    failed = [str(limit) for limit in table.index.difference(done.index, sort=False)]
+    trimmed = done[done["n"] < done["n"].max()]
+    untold = (
+        f" At {joined(failed)} there is no estimate: too few rows, or too few in an arm, are left." if failed else ""
+    )
+    if not len(done) or not len(trimmed):
+        return Reading(CAUTION if failed else GOOD, "No row was trimmed at any of the limits.", (untold.strip(),))
+    start = float(done["effect"].iloc[0])
+    most = trimmed[trimmed["n"] >= done["n"].max() / 2]
+    judged = most if len(most) else trimmed
+    gaps = (judged["effect"] - start).abs()
+    far = gaps.idxmax()
+    size = float(gaps.max() / se) if se > 0 else 0.0
+    half = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
+    low, high = format_number(done["effect"].min()), format_number(done["effect"].max())
+    texts = (
+        f"Over the limits tried the effect runs from {low} to {high}. At {far} it is "
+        f"{format_number(judged.loc[far, 'effect'])}, with {count(int(judged.loc[far, 'n']), 'row')} and a robust "
+        f"standard error of {format_number(judged.loc[far, 'std err'])}.{untold}",
+        "Trimming changes the population: an effect that moves may differ between people, or may rest on rows without "
+        "a counterpart. The data do not tell which.",
+    )
+    headline = (
+        f"{half} moves the effect from {format_number(start)} by up to {format_number(gaps.max())}, {size:.2f} "
+        "standard errors."
+    )
+    return Reading(_moved(size), headline, texts)
+
+
+def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> Reading:
+    """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
+    used, chosen = path[path["effect"].notna()], path.index[path["chosen"]][0]
+    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
+    headline = (
+        f"Over anchors from {used.index.max():g} to {used.index.min():g}, the effect moves between "
+        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
+    )
+    ratio = path.loc[chosen, "variance ratio"]
+    texts = (
+        f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
+        f"{format_number(start)}. {chosen:g} was chosen by rows held out: the variance of the effect there is "
+        f"{ratio:.4g} times that of the most cautious anchor.",
+        *([end] if end else []),
+    )
+    return Reading(_moved(size), headline, texts)
+
+
+def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Reading:
+    """Read the table of `penalty_path()`: how far the effect moves with lambda; `own` is the fit's lambda."""
+    used = path[(path.index > 0) & path["effect"].notna()]
+    low, high = used["effect"].idxmin(), used["effect"].idxmax()
+    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
+    headline = (
+        f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
+        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
+    )
+    texts = [
+        f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}; IPWRA gives "
+        f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
+        f"{format_number(used['RMS net'].iloc[-1])} over this range.",
+    ]
+    if 0 in path.index:
+        texts.append(
+            f"Without a penalty (lambda = 0) it would be {format_number(path.loc[0, 'effect'])}: nothing then keeps "
+            "the bias small, and it is not an estimate to report."
+        )
+    if size > MOVES:
+        texts.append("Lambda is a choice, not a fact of the data: report the effect at more than one.")
+    return Reading(_moved(size), headline, tuple(texts))
+
+
+def _moved(size: float) -> str:
+    return GOOD if size <= MOVES else CAUTION if size <= MOVES_MUCH else BAD
+
+
+def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequence[str]) -> Reading:
+    """Read the table of `risk_table()` for the estimator of the fit; `labels` are the arms' labels."""
+    own, other = table.loc[name], "IPWRA" if name == "JRE" else "JRE"
+    over = "" if len(labels) == 2 else f", over all {len(labels) - 1} contrasts"
+    headline = (
+        f"{name} has an RMS error of {format_number(own['RMS error'])} over the propensity replicates, of it net bias "
+        f"{format_number(own['RMS net'])} (in units of {outcome}{over})."
+    )
+    texts = [
+        "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
+        "biased. Points on the diagonal are biases that cancel in the effect; how far along it they lie does "
+        "not matter."
+    ]
+    if other in table.index:
+        error, net = table.loc[other, "RMS error"], table.loc[other, "RMS net"]
+        texts.append(f"{other} has {format_number(error)}, of it net bias {format_number(net)}.")
+    for label in labels[1:]:
+        column, which = "correlation", "the arms' biases"
+        if len(labels) > 2:
+            column, which = f"correlation[{label}]", f"the biases of {label} and {labels[0]}"
+        texts.append(f"The correlation of {which} is {own[column]:.2f}; at 1 all of them cancels.")
+    texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
+    return Reading(UNJUDGED, headline, tuple(texts))
+
+
+def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], drawn: int, alpha: float) -> Reading:
+    """Read a bootstrap distribution; `limits` are the normal and the percentile interval."""
+    se, used = values.std(ddof=1), len(values)
+    shift = abs(values.mean() - estimate) / se if se > 0 else 0.0
+    skewness = float((((values - values.mean()) / se) ** 3).mean()) if se > 0 else 0.0
+    (low, high), (low_p, high_p) = limits
+    apart = max(abs(low - low_p), abs(high - high_p)) / se if se > 0 else 0.0
+    verdict = GOOD if apart < MOVES and drawn - used <= FAILED * drawn else CAUTION
+    texts = (
+        f"{used} of {drawn} resamples could be used. Their mean is {shift:.2f} standard errors from the estimate; "
+        f"their skewness is {skewness:.2f} (0 is symmetric).",
+        f"The {100 * (1 - alpha):.4g}% interval is {format_number(low)} to {format_number(high)} by the normal formula "
+        f"and {format_number(low_p)} to {format_number(high_p)} by the quantiles of the resamples.",
+    )
+    agree = "agree" if apart < MOVES else f"differ by up to {apart:.2f} standard errors; report the second too"
+    return Reading(verdict, f"The two intervals {agree}.", texts)
+
+
+def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
+    """Read a row of the table of `sensitivity()`; there is no verdict, since nobody knows the confounder."""
+    interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
+    needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, beyond the covariates (E-value)"
+    if first["E-value of limit"] == 1:
+        of = "" if none == "zero" else f" of the {first['basis']}"
+        headline = (
+            f"There is no clear effect to explain away: the {interval}{of} already includes {none}. To explain the "
+            f"estimate away, a confounder would need {needed}."
+        )
+    else:
+        headline = (
+            f"To explain the effect away, a confounder would need {needed}; {first['E-value of limit']:.2f} for the "
+            f"{interval} to include {none}."
+        )
+    texts = [
+        f"The E-value is of the ratio {first['ratio']:.3f} ({first['basis']}; VanderWeele and Ding 2017). Compare it "
+        "with the strongest covariate you have: a missing one would have to be as strong, given all of them."
+    ]
+    if "robustness value" in first:
+        texts.append(
+            f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
+            "is left of both the outcome and the weights (Chernozhukov et al. 2022). That takes the models to be right "
+            "given the covariates, and assumes nothing of how the confounder works."
+        )
+    return Reading(UNJUDGED, headline, tuple(texts))
+
+
+def read_gap(own: float, start: float, se: float) -> Reading:
+    """Read the gap between JRE and the IPWRA fit it started from."""
+    size = abs(own - start) / se if se > 0 else 0.0
+    headline = (
+        f"JRE gives {format_number(own)}, IPWRA {format_number(start)}: {size:.2f} standard errors apart."
+    )  # fmt: skip
+    return Reading(_moved(size), headline)

@@ -1,0 +1,316 @@
+"""Estimates side by side, a column a model, as papers print them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.columns.tables import nearest
+from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
+from causalrisk.inference.wald import rounded_se
+from causalrisk.report.tables.columns import GAP, display_width
+from causalrisk.report.tables.numbers import column_format, format_p
+from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.table import TableContent
+
+BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
+         "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip
+STARS = ((0.01, "***"), (0.05, "**"), (0.1, "*"))
+NUMBERS = ("estimate", "std err", "z", "P", "lower", "upper")
+STATISTICS = {
+    "estimator": "Estimator",
+    "estimand": "Estimand",
+    "std_errors": "Standard errors",
+    "nobs": "Observations",
+    "effective_n": "Effective n by arm",
+    "imputations": "Imputations",
+    "r_squared": "R-squared",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """Estimates and statistics of one model.
+
+    Parameters
+    ----------
+    name, outcome : str
+        Head of the column: model and outcome.
+    estimates : DataFrame
+        A row a parameter, columns `NUMBERS`.
+    statistics : dict of str to str
+        Statistics below the estimates, by the keys of `STATISTICS`.
+    """
+
+    name: str
+    outcome: str
+    estimates: pd.DataFrame
+    statistics: dict[str, str]
+
+
+def etable(
+    results: Any,
+    *,
+    names: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    below: str | None = "se",
+    stars: bool = False,
+    alpha: float = 0.05,
+    statistics: Sequence[str] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> PaperTable:
+    """Put results side by side in a table for a paper.
+
+    Parameters
+    ----------
+    results : sequence or mapping of results, or one of them
+        Results of this package, of `pool`, or of statsmodels, a column each, and comparisons, a column each estimator;
+        a mapping names them.
+    names : sequence of str, optional
+        Heads of the columns; by default the estimators.
+    keep, drop : sequence of str, optional
+        Parameters to show, in this order, or to leave out.
+    rename : mapping of str to str, optional
+        Printed names of parameters; two that get one name share a row, such as ``{"mbsmoke": "ATE"}`` for a regression
+        coefficient beside an effect.
+    below : {"se", "ci", "z", "p"} or None
+        Number below each estimate: standard error, interval, z statistic or p-value.
+    stars : bool
+        Whether to mark p-values below 0.1, 0.05 and 0.01.
+    alpha : float
+        Significance level of intervals.
+    statistics : sequence of str, optional
+        Rows below the estimates, of "estimator", "estimand", "std_errors", "nobs", "effective_n", "imputations" and
+        "r_squared"; by default those that any column has, the estimator where the names do not tell it.
+    extra : mapping of str to sequence, optional
+        Further rows below: their label, and one value a column.
+    title : str
+        Heading.
+    notes : sequence of str
+        Sentences to add to the notes.
+
+    Returns
+    -------
+    PaperTable
+        Printed as text; `as_html`, `as_latex`, `as_markdown`, `as_csv`, `save` (also to Word) and `frame`, its numbers.
+
+    Raises
+    ------
+    OptionError
+        If a name is not a parameter, two parameters of a model get one name, or lengths do not agree.
+    TypeError
+        If something is not a result.
+
+    Notes
+    -----
+    An estimate and the number below it share a format, in which the standard error has four significant
+    digits (and at least two decimals). An average effect has no R-squared. The effective n of an arm is Kish's
+    (sum w)^2 / sum w^2 of its importance weights, the reference arm first. Standard errors of a comparison are the
+    bootstrap's, as in its `table`.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, IPWRA, datasets, etable
+    >>> births = datasets.load_cattaneo2()
+    >>> fits = [
+    ...     m.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
+    ...     for m in (IPWRA, AIPW)
+    ... ]
+    >>> etable(fits, keep=["ATE"])
+    ==============================================================================
+    bweight                                                    (1)         (2)
+                                                              IPWRA        AIPW
+    ------------------------------------------------------------------------------
+    ATE                                                      -256.86     -259.51
+                                                             (24.38)     (24.02)
+    ------------------------------------------------------------------------------
+    Estimand                                                   ATE         ATE
+    Standard errors                                           robust      robust
+    Observations                                               4642        4642
+    Effective n by arm                                      3681 / 775  3681 / 775
+    ==============================================================================
+    Notes: Standard errors in parentheses.
+    """
+    check_alpha(alpha)
+    one_of("below", below, (*BELOW, None))
+    one_of("stars", stars, (True, False))
+    lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
+    for option, given in lists.items():
+        if isinstance(given, str):
+            raise OptionError(f"{option}={given!r} is one text; expected a list.\nType  {option}=[{given!r}].")
+    columns = _columns(results, names, alpha, rename or {})
+    terms = _chosen(columns, keep, drop, rename or {})
+    lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars)]
+    found = _statistic_lines(columns, statistics, names is not None or isinstance(results, Mapping))
+    for label, values in (extra or {}).items():
+        if isinstance(values, str) or len(values) != len(columns):
+            raise OptionError(
+                f"extra: {label!r} has {len(values)} values; expected {len(columns)}, one a column.\n"
+                f"Type  extra={{{label!r}: {[''] * len(columns)!r}}}  with the values filled in."
+            )
+        found.append((label, *map(str, values)))
+    header, rows = _header(columns), (*lines, *found)
+    widest = max(display_width(cell) for row in (*header, *rows) for cell in row[1:])
+    content = TableContent(
+        rows=rows,
+        header=header,
+        widths=(0, *[widest + GAP] * len(columns)),
+        aligns="l" + "c" * len(columns),
+        title=title,
+        rules=(len(lines),) if lines and found else (),
+    )
+    told = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
+    told += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] if stars else []
+    return PaperTable(content, [*told, *notes], _frame(columns, terms))
+
+
+def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
+    given = _listed(results)
+    if names is not None and len(names) != len(given):
+        raise OptionError(
+            f"names has {len(names)} entries; expected {len(given)}, one a result.\n"
+            f"Type  names={[f'({i})' for i in range(1, len(given) + 1)]!r}."
+        )
+    made = [_column(res, alpha, rename) for _, res in given]
+    shown = names if names is not None else [name or column.name for (name, _), column in zip(given, made, strict=True)]
+    return [
+        Column(str(name), column.outcome, column.estimates, column.statistics)
+        for name, column in zip(shown, made, strict=True)
+    ]
+
+
+def _listed(results: Any) -> list[tuple[str, Any]]:
+    """Return results under the names they were given; of a comparison its fits, under their own names."""
+    if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
+        results = [results]
+    named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in _iterated(results)]
+    pairs: list[tuple[str, Any]] = []
+    for name, res in named:
+        inside = _compared(res) if hasattr(type(res), "bootstrapped") else {"": res}
+        pairs += [(": ".join(filter(None, (str(name), own))), fit) for own, fit in inside.items()]
+    if not pairs:
+        raise OptionError("there are no results; expected at least one.\nType  etable([res]).")
+    return pairs
+
+
+def _compared(comparison: Any) -> dict[str, Any]:
+    """Return the fits of a comparison, with bootstrap standard errors where there are any."""
+    robust = comparison.results
+    return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
+
+
+def _iterated(results: Any) -> Iterable[Any]:
+    if isinstance(results, str) or not isinstance(results, Iterable):
+        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nType  etable([res]).")
+    return results
+
+
+def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
+    if not all(hasattr(res, name) for name in ("params", "bse", "pvalues", "conf_int")):
+        raise TypeError(
+            f"a result is of type {type(res).__module__}.{type(res).__qualname__}, which has no params, bse, pvalues "
+            "and conf_int.\nGive what fit() returns."
+        )
+    if np.ndim(res.params) != 1:
+        raise TypeError(
+            f"the parameters of {type(res.model).__name__} are a matrix of shape {np.shape(res.params)}; expected one "
+            "equation.\nLeave this result out."
+        )
+    labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
+    labels = [rename.get(str(label), str(label)) for label in labels]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise OptionError(
+            f"rename gives two parameters of a model the name {twice[0]!r}.\nGive each a name of its own."
+        )
+    numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])
+    estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
+    if hasattr(res, "glance"):
+        row = res.glance().iloc[0]
+        return Column(str(row["estimator"]), str(row["outcome"]), estimates, _statistics(res, row))
+    return Column(type(res.model).__name__, str(res.model.endog_names), estimates, _of_statsmodels(res))
+
+
+def _statistics(res: Any, row: pd.Series) -> dict[str, str]:
+    single, found = "imputations" not in row, {key: str(row[key]) for key in STATISTICS if key in row}
+    with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
+        if single and res._record.used_weight_fit is not None:
+            found["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
+    return found
+
+
+def _of_statsmodels(res: Any) -> dict[str, str]:
+    found = {"estimator": type(res.model).__name__, "std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
+    return found | ({"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {})
+
+
+def _chosen(
+    columns: Sequence[Column], keep: Sequence[str] | None, drop: Sequence[str], rename: Mapping[str, str]
+) -> list[str]:
+    """Return the parameters to show, by their printed names."""
+    there = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
+    for option, given in (("keep", keep), ("drop", drop)):
+        for term in given or ():
+            if rename.get(term, term) not in there:
+                raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, there)}")
+    shown = there if keep is None else [rename.get(term, term) for term in keep]
+    return [term for term in shown if term not in {rename.get(t, t) for t in drop}]
+
+
+def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool) -> list[tuple[str, ...]]:
+    """Return the line of the estimates of a parameter, and the line below."""
+    above_cells, below_cells = [term], [""]
+    for column in columns:
+        if term not in column.estimates.index:
+            above_cells.append("")
+            below_cells.append("")
+            continue
+        row = column.estimates.loc[term]
+        errors = rounded_se(row[["estimate"]].to_numpy(), row[["std err"]].to_numpy())
+        spec = column_format(errors, row["estimate"])
+        mark = next((mark for level, mark in STARS if row["P"] < level), "") if stars else ""
+        above_cells.append(f"{format(row['estimate'], spec)}{mark}")
+        shown = {
+            "se": f"({format(row['std err'], spec)})",
+            "ci": f"[{format(row['lower'], spec)}, {format(row['upper'], spec)}]",
+            "z": f"({row['z']:.2f})",
+            "p": f"({format_p(row['P'])})",
+        }
+        below_cells.append("" if below is None else shown[below])
+    return [tuple(above_cells), *([] if below is None else [tuple(below_cells)])]
+
+
+def _statistic_lines(columns: Sequence[Column], statistics: Sequence[str] | None, named: bool) -> list[tuple[str, ...]]:
+    """Return the lines of statistics below the estimates; by default all that any column has."""
+    for key in statistics or ():
+        one_of("statistics", key, tuple(STATISTICS))
+    if statistics is None:
+        statistics = [
+            k for k in STATISTICS if any(c.statistics.get(k) for c in columns) and (named or k != "estimator")
+        ]
+    return [(STATISTICS[key], *(column.statistics.get(key, "") for column in columns)) for key in statistics]
+
+
+def _header(columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
+    outcomes = [column.outcome for column in columns]
+    same = len(set(outcomes)) == 1
+    lines = [(outcomes[0] if same else "", *(f"({i})" for i in range(1, len(columns) + 1)))]
+    lines += [] if same else [("", *outcomes)]
+    return (*lines, ("", *(column.name for column in columns)))
+
+
+def _frame(columns: Sequence[Column], terms: Sequence[str]) -> pd.DataFrame:
+    """Return the numbers of the parameters shown, a row a parameter and kind of number."""
+    keys = [f"({i}) {column.name}" for i, column in enumerate(columns, 1)]
+    stacked = {key: column.estimates.reindex(list(terms)).stack() for key, column in zip(keys, columns, strict=True)}
+    index = pd.MultiIndex.from_product([list(terms), list(NUMBERS)], names=["term", "number"])
+    return pd.DataFrame(stacked).reindex(index)

@@ -1,0 +1,621 @@
+"""Table 1: covariates of each arm, before a fit and under its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.columns.dtypes import missing_mask, plain
+from causalrisk.design.columns.tables import Table, as_table, find_column
+from causalrisk.design.covariates import Covariate, covariates_in, renamed
+from causalrisk.design.moderators import MANY_LEVELS, shown_levels
+from causalrisk.design.rows import Named, read_weights, relative_weights
+from causalrisk.diagnostics.balance import check_threshold, chosen_covariates
+from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, WeightedRows
+from causalrisk.errors import DesignError, OptionError
+from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.tables.numbers import column_format, format_share
+from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.table import TableContent
+
+INDENT = "  "
+MOST_LEVELS = 200  # levels of a variable, each a row of the table
+NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
+Cells = Callable[[Covariate], list[str]]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets of rows, one for each column of a table before a fit.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Labels of the groups, the reference first.
+    names : tuple of str
+        Labels of the columns: the groups, and before them all rows where they are asked for.
+    members : list of ndarray of bool, shape (n,)
+        Mask of the rows of each column.
+    weights, units : ndarray, shape (n,)
+        Weight of each row, and number of equal rows it stands for.
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    members: list[np.ndarray]
+    weights: Array
+    units: Array
+
+    def counted(self, rows: np.ndarray) -> list[float]:
+        """Count some rows in each column."""
+        return [float(self.units[rows & inside].sum()) for inside in self.members]
+
+    def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
+        """Return sums of a covariate over the rows that have it, weighted and by units, for each column.
+
+        A factor with levels is given by its codes, and the sums are of its indicators.
+        """
+        found = []
+        for inside in self.members:
+            some = known & inside
+            weights = np.stack([self.weights[some], self.units[some]])
+            rows, values = WeightedRows(np.zeros(int(some.sum()), int), weights, self.units[some]), covariate[some]
+            found.append(
+                ColumnSums.of_levels(values, levels, rows, 1) if levels else ColumnSums.of(values[:, None], rows, 1)
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A covariate in each column of a table before a fit, shape (C,), and its differences to the reference.
+
+    Parameters
+    ----------
+    n, missing : ndarray
+        Rows that have the covariate, and that miss it.
+    mean, sd : ndarray
+        Weighted; NaN of no rows, and `sd` of a yes or no.
+    ones : ndarray
+        Rows that have a one.
+    missing_share : ndarray
+        Weighted share of the rows that miss it.
+    differences : ndarray, shape (K - 1,)
+        Standardized, on the rows that have it.
+    """
+
+    n: Array
+    missing: Array
+    mean: Array
+    sd: Array
+    ones: Array
+    missing_share: Array
+    differences: Array
+
+
+def table_one(
+    covariates: Any,
+    data: Any,
+    *,
+    by: Any = None,
+    treated: Any = None,
+    reference: Any = None,
+    levels: Mapping[Any, str] | None = None,
+    weights: Any = None,
+    weight_type: str | None = None,
+    overall: bool = False,
+    median: Sequence[str] = (),
+    threshold: float | None = 0.1,
+    names: Mapping[str, str] | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> PaperTable:
+    """Describe the rows of each arm: the first table of a paper, before anything is fitted.
+
+    Parameters
+    ----------
+    covariates : str, sequence of str, or None
+        A one-sided formula such as "~ age + C(race)", names of variables, or None for all but `by`.
+    data : DataFrame or mapping of columns
+        The data.
+    by : str or array-like, optional
+        The treatment, or another grouping; None describes all rows together.
+    treated, reference : level, optional
+        The group that is compared, of two, or the group that the others are compared with, as in
+        `JRE.from_formula`; by default the first is the reference.
+    levels : mapping, optional
+        Printed label of each group.
+    weights : str or array-like, optional
+        Observation weights.
+    weight_type : {"frequency", "probability"}, optional
+        Meaning of the weights; needed with weights. Frequencies count equal rows. Of probability (survey) weights
+        means, standard deviations, percentages and differences are weighted, and n counts rows.
+    overall : bool
+        Whether to add a column of all rows.
+    median : sequence of str
+        Variables to be described by median and quartiles.
+    threshold : float or None
+        Differences larger than this are marked by a star.
+    names : mapping of str to str, optional
+        Names for the reader, such as ``{"mage": "Mother's age"}``.
+    title : str
+        Heading.
+    notes : sequence of str
+        Sentences to add to the notes.
+
+    Returns
+    -------
+    PaperTable
+        Printed as text; `as_html`, `as_latex`, `as_markdown`, `as_csv`, `save` (also to Word) and `frame`, its numbers.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or has more than 200 levels, the grouping has fewer than two or very many values, or
+        weights are negative.
+    OptionError
+        If an option has a value that is not allowed.
+
+    Notes
+    -----
+    Text, bool and categories are counted level by level, also numbers inside ``C()``; a factor of two levels has one
+    row. Each variable is described on the rows that have it, and the rows that miss it are counted. SMD is the
+    standardized mean difference to the reference, over the root of the mean variance of the groups. There are no
+    p-values: they measure the sample size, and no hypothesis of a population is meant. Weighted variances are those
+    of `balance`, sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2) under probability weights, and a weighted quantile is
+    the smallest value that has its share of the weight at or below it.
+
+    Examples
+    --------
+    >>> from causalrisk import datasets, table_one
+    >>> births = datasets.load_cattaneo2()
+    >>> table_one(
+    ...     ["mage", "mmarried"],
+    ...     births,
+    ...     by="mbsmoke",
+    ...     levels={0: "nonsmoker", 1: "smoker"},
+    ... )
+    ==============================================================================
+                             nonsmoker                    smoker               SMD
+                                n 3778                     n 864
+    ------------------------------------------------------------------------------
+    mage                26.810 (5.645)            25.167 (5.301)           -0.300*
+    mmarried              2839 (75.1%)               409 (47.3%)           -0.596*
+    ==============================================================================
+    Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
+    nonsmoker over the root of the mean variance of the groups; * above 0.1.
+    """
+    _check_arguments(covariates, data)
+    check_threshold(threshold)
+    told: list[str] = []
+    table = as_table(data, [])
+    given = None
+    if weights is not None:
+        given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
+    weight, units = _weighing(given, weight_type, len(table.index), told)
+    labels: tuple[str, ...] = ()
+    groups: list[np.ndarray] = []
+    grouping = None
+    if by is not None:
+        options = {"treated": treated, "reference": reference}
+        labels, groups, grouping = _groups(by, table=table, options=options, levels=levels or {}, told=told)
+    elif treated is not None or reference is not None:
+        option = "reference" if treated is None else "treated"
+        raise OptionError(f'{option}= without by=, the groups it is one of.\nAdd  by="d"  with the name of yours.')
+    if covariates is None:
+        covariates = [str(name) for name in table.names if name not in (grouping, given and given.name)]
+    found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
+    quartiles = [(names or {}).get(name, name) for name in median]
+    unknown = [name for name in quartiles if name not in {c.term for c in found}]
+    if unknown:
+        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.\nLeave it out, or name it there too.")
+    whole = ["overall"] if overall or by is None else []
+    used = weight > 0
+    members = [*[used] * len(whole), *(used & rows for rows in groups)]
+    sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
+    lines = dict(zip(map(id, found), _lines(found, sets), strict=True))
+
+    def cells(covariate: Covariate) -> list[str]:
+        line, middle = lines[id(covariate)], covariate.term in quartiles and not _counted(covariate)
+        shown = _quartiles(covariate, sets, weight_type) if middle else _shown(covariate, line)
+        return shown + _marked(line.differences, threshold)
+
+    def absent(covariate: Covariate) -> list[str]:
+        line = lines[id(covariate)]
+        return list(map(_count, line.missing, line.missing_share))
+
+    contrasts = [("SMD", "" if len(labels) == 2 else a) for a in labels[1:]]
+    header = (("", *sets.names, *(c[0] for c in contrasts)),
+              ("", *(f"n {n:.0f}" for n in sets.counted(used)), *(c[1] for c in contrasts)))  # fmt: skip
+    said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
+    if contrasts:
+        said += _note_on_differences(threshold, labels[0], "the root of the mean variance of the groups")
+    content = TableContent(rows=_rows(found, cells, absent), header=header, title=title)
+    return PaperTable(content, [*said, *notes], _numbers(found, list(lines.values()), sets))
+
+
+def _check_arguments(covariates: Any, data: Any) -> None:
+    """Refuse the data in the place of the covariates, and groups behind a bar, as other packages have them."""
+    if hasattr(covariates, "columns") and isinstance(data, str | list | tuple):
+        raise TypeError(
+            f"data is of type {type(data).__name__} and the covariates are a frame; expected them the other way "
+            f"round.\nType  covariates={data!r}, data=data."
+        )
+    if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
+        left, group = (part.strip() for part in covariates.split("|"))
+        raise OptionError(
+            f"the covariates {covariates!r} have groups behind a bar, which are an option here.\n"
+            f'Type  covariates="{left}", by="{group}".'
+        )
+
+
+def balance_for_paper(
+    record: FitRecord,
+    *,
+    also: Any = None,
+    data: Any = None,
+    interactions: bool = False,
+    threshold: float | None = 0.1,
+    names: Mapping[str, str] | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> PaperTable:
+    """Describe the rows of each arm before and after weighting: Table 1 of a fit.
+
+    Parameters
+    ----------
+    also, data, interactions, names
+        As in `balance`.
+    threshold : float or None
+        Differences larger than this are marked by a star.
+    title : str
+        Heading.
+    notes : sequence of str
+        Sentences to add to the notes.
+
+    Returns
+    -------
+    PaperTable
+        Means (and standard deviations) of every covariate of either formula in each arm, every level of a factor
+        among them, and the standardized differences to the reference; `frame` has the numbers.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values in the sample.
+    OptionError
+        If an option has a value that is not allowed.
+
+    Notes
+    -----
+    Differences are as in ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + mmarried", births, treat="mbsmoke"
+    ... ).fit()
+    >>> table = res.table_one(names={"mage": "Mother's age", "mmarried": "Married"})
+    >>> table.frame[["SMD before", "SMD after"]].round(3)
+                  SMD before  SMD after
+    covariate
+    Mother's age      -0.300     -0.078
+    Married           -0.596     -0.003
+    """
+    check_threshold(threshold)
+    design, fitted, population = record.design, record.rows, record.options.population
+    chosen = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
+    covariates, rows = [_indicator(c) for c in chosen], WeightedRows.of(fitted)
+    denominator = population.balance_denominator if population.toward is None else population.toward
+    found = {c.name: _moments(c, rows, design.n_arms, denominator) for c in covariates}
+
+    def cells(covariate: Covariate) -> list[str]:
+        mine = found[covariate.name]
+        return [
+            cell
+            for when in WHEN
+            for cell in (
+                *(_moment_cell(mine, arm, when) for arm in range(design.n_arms)),
+                *_marked(mine[f"SMD {when}"], threshold),
+            )
+        ]
+
+    effective = [f"n {arm.effective_n:.1f}" for arm in record.overlap]
+    counts = [f"n {n}" for n in design.counts]
+    versus = [""] if design.n_arms == 2 else list(design.labels[1:])
+    smd = ["SMD"] * (design.n_arms - 1)
+    half = design.n_arms + len(smd)
+    header = (
+        ("", *["before"] * half, *["after"] * half),
+        ("", *(*design.labels, *smd) * 2),
+        ("", *counts, *versus, *effective, *versus),
+    )
+    said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
+            "effective n."]  # fmt: skip
+    said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
+    content = TableContent(rows=_rows(covariates, cells), header=header, title=title, spanned=1)
+    return PaperTable(content, [*said, *notes], _moments_frame(found, design.labels), together=half)
+
+
+def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
+    """Name of the denominator of standardized differences."""
+    if isinstance(denominator, int):
+        return f"the standard deviation of arm {labels[denominator]} before weighting"
+    if denominator == "weighted":
+        return "the standard deviation of all rows after weighting"
+    return "the root of the mean variance of the arms before weighting"
+
+
+def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
+    """Return the weight of each row, 0 for none, and the rows it stands for; note the weighting."""
+    weights = read_weights(given, weight_type)
+    if weights is None or given is None:
+        return np.ones(n), np.ones(n)
+    weights = np.where(np.isnan(weights), 0.0, weights)
+    used = weights > 0
+    if not used.any():
+        raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.\nGive weights of the rows.")
+    if not used.all():
+        told.append(f"{int((~used).sum())} rows without a weight are left out.")
+    weights[used] = relative_weights(weights[used], weight_type, given.name)
+    if weight_type == "frequency":
+        told.append(f"A row counts as {given.name} rows.")
+        return weights, weights
+    told.append(f"Means, SDs, percentages and SMDs are weighted by {given.name}; n is not.")
+    return weights, used.astype(float)
+
+
+def _groups(
+    by: Any, table: Table, options: Mapping[str, Any], levels: Mapping[Any, str], told: list[str]
+) -> tuple[tuple[str, ...], list[np.ndarray], str]:
+    """Return labels of the groups, the reference first, their rows and name; note rows in none."""
+    column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
+    known = ~missing_mask(column)
+    values = plain(column[known], name, codes=True)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, found = values.cat.codes.to_numpy(), list(values.cat.categories)
+    else:
+        codes, unique = pd.factorize(values, sort=True)
+        found = list(unique)
+    if not 2 <= len(found) <= MANY_LEVELS:
+        raise DesignError(
+            f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
+            "Leave by= out for one table of all rows, or cut it into groups with pandas.cut."
+        )
+    labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
+    first = _first(options, found, labels, name)
+    order = [first, *(k for k in range(len(found)) if k != first)]
+    members = np.zeros((len(found), len(known)), dtype=bool)
+    members[:, known] = codes == np.array(order)[:, None]
+    if not known.all():
+        told.append(f"{int((~known).sum())} rows without {name} are in no group.")
+    return tuple(labels[k] for k in order), list(members), name
+
+
+def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
+    """Return the position of the reference group; by default the first."""
+    given = {option: value for option, value in options.items() if value is not None}
+    places: dict[str, int] = {}
+    for option, value in given.items():
+        match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
+        if not match:
+            raise OptionError(
+                f"{option}={value!r} is not a value of {name!r}; the groups are {', '.join(map(repr, labels))}.\n"
+                f"Type  {option}={labels[0]!r}."
+            )
+        places[option] = match[0]
+    if len(set(places.values())) < len(places):
+        raise OptionError(
+            f"treated={given['treated']!r} and reference={given['reference']!r} name the same group.\n"
+            "Give one of the two."
+        )
+    if "treated" in places and len(found) > 2:
+        others = [label for k, label in enumerate(labels) if k != places["treated"]]
+        raise OptionError(
+            f"treated={given['treated']!r} is one of the {len(found)} groups of {name!r}; with more than two, each is "
+            f"compared with the reference.\nType  reference={given.get('reference', others[0])!r}  alone."
+        )
+    return places.get("reference", 1 - places["treated"] if "treated" in places else 0)
+
+
+def _indicator(covariate: Covariate) -> Covariate:
+    """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
+    if covariate.code is not None:
+        return covariate
+    known = np.unique(covariate.column[~np.isnan(covariate.column)])
+    if len(known) != 2 or set(known) == {0.0, 1.0}:
+        return covariate
+    indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == known[1]).astype(float))
+    return replace(covariate, level=covariate.level or f"{known[1]:g}", column=indicator)
+
+
+def _counted(covariate: Covariate) -> bool:
+    """Return True if a covariate is a yes or no."""
+    column = covariate.column
+    return covariate.code is not None or bool(np.isin(column[~np.isnan(column)], (0.0, 1.0)).all())
+
+
+def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
+    """Lay out one row a covariate, the levels of a factor below its name, and rows that count missing values."""
+    rows: list[tuple[str, ...]] = []
+    for place, covariate in enumerate(covariates):
+        texts = cells(covariate)
+        siblings = [c for c in covariates if c.term == covariate.term]
+        if len(siblings) == 1:
+            rows.append((covariate.name, *texts))
+        else:
+            if covariate is siblings[0]:
+                rows.append((covariate.term, *[""] * len(texts)))
+            rows.append((f"{INDENT}{covariate.level or covariate.name}", *texts))
+        last = place + 1 == len(covariates) or covariates[place + 1].term != covariate.term
+        if last and absent is not None and np.isnan(covariate.values).any():
+            counts = absent(covariate)
+            rows.append((f"{INDENT}missing", *counts, *[""] * (len(texts) - len(counts))))
+    return tuple(rows)
+
+
+def _lines(covariates: Sequence[Covariate], sets: Sets) -> list[Line]:
+    """Describe each covariate in each column of the table; the levels of a factor are counted together."""
+    found: list[Line] = []
+    for _, same in groupby(covariates, key=lambda c: id(c.column)):
+        siblings = list(same)
+        column, codes = siblings[0].column, siblings[0].code is not None
+        known = column >= 0 if codes else ~np.isnan(column)
+        sums = sets.sums(column, known, int(column.max()) + 1 if codes else 0)
+        n, missing = np.array(sets.counted(known)), np.array(sets.counted(~known))
+        total = np.array([float(sets.weights[inside].sum()) for inside in sets.members])
+        share = 1 - np.array([part.total[0, 0] for part in sums]) / np.where(total > 0, total, np.nan)
+        for covariate in siblings:
+            place, binary = covariate.code or 0, np.array([_counted(covariate)])
+            own = [part.some(np.array([place])) for part in sums]
+            mean, ones = np.array([part.mean[0, :, 0] for part in own]).T
+            variance = np.array([part.variance(binary)[0, 0, 0] for part in own])
+            groups = slice(len(sets.names) - len(sets.labels), None)
+            scale = np.sqrt(variance[groups].mean()) if sets.labels else np.nan
+            gaps = mean[groups][1:] - mean[groups][:1]
+            found.append(
+                Line(
+                    n=n,
+                    missing=missing,
+                    mean=mean,
+                    sd=np.where(binary, np.nan, np.sqrt(variance)),
+                    ones=ones * n,
+                    missing_share=np.where(missing > 0, share, 0.0),
+                    differences=gaps / (scale if scale > 0 else np.nan),
+                )
+            )
+    return found
+
+
+def _shown(covariate: Covariate, line: Line) -> list[str]:
+    """Print a covariate in each column: count and share of a yes or no, mean and standard deviation of numbers."""
+    numbers = zip(line.ones, line.mean, strict=True) if _counted(covariate) else zip(line.mean, line.sd, strict=True)
+    form = _count if _counted(covariate) else _mean_and_sd
+    return [form(*pair) if n else "" for pair, n in zip(numbers, line.n, strict=True)]
+
+
+def _quartiles(covariate: Covariate, sets: Sets, weight_type: str | None) -> list[str]:
+    """Print the median and the quartiles of a covariate in each column."""
+    cells = []
+    for inside in sets.members:
+        some = inside & ~np.isnan(covariate.column)
+        if not some.any():
+            cells.append("")
+            continue
+        low, median, high = quantiles(
+            covariate.column[some], sets.weights[some], np.array([0.25, 0.5, 0.75]), weight_type != "probability"
+        )
+        whole = float(low).is_integer() and float(median).is_integer() and float(high).is_integer()
+        spec = ".0f" if whole else column_format(high - low, [low, median, high])
+        cells.append(f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]")
+    return cells
+
+
+def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
+    """Return quantiles of weighted values.
+
+    Parameters
+    ----------
+    values, weights : ndarray, shape (n,)
+        Values, and positive weights.
+    levels : ndarray, shape (m,)
+        From 0 to 1.
+    counts : bool
+        Whether the weights are numbers of equal rows, between which quantiles are interpolated as in numpy; else a
+        quantile is the smallest value that has its share of the weight at or below it.
+
+    Returns
+    -------
+    ndarray, shape (m,)
+        The quantiles.
+
+    Examples
+    --------
+    >>> ages, rows, half = (
+    ...     np.array([20.0, 30, 40]),
+    ...     np.array([1.0, 1, 2]),
+    ...     np.array([0.5]),
+    ... )
+    >>> quantiles(ages, rows, half, True), quantiles(ages, rows, half, False)
+    (array([35.]), array([30.]))
+    """
+    order = np.argsort(values, kind="stable")
+    values, reached = values[order], np.cumsum(weights[order])
+    if not counts:
+        share = reached / reached[-1] * (1 + 1e-12)  # rounding leaves a share that is reached exactly just below
+        return values[np.searchsorted(share, levels)]
+    place = levels * (reached[-1] - 1)
+    below = np.floor(place)
+    low, high = (values[np.searchsorted(reached, k, side="right")] for k in (below, np.ceil(place)))
+    return low + (high - low) * (place - below)
+
+
+def _mean_and_sd(mean: float, sd: float) -> str:
+    spec = column_format(sd, mean)
+    return f"{format(mean, spec)} ({format(sd, spec)})"
+
+
+def _count(some: float, share: float) -> str:
+    return f"{some:.0f} ({format_share(share)})"
+
+
+def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
+    marks = ["" if threshold is None else "*" if abs(d) > threshold else " " for d in differences]
+    return ["" if np.isnan(d) else f"{d:z.3f}{mark}" for d, mark in zip(differences, marks, strict=True)]
+
+
+def _note_on_differences(threshold: float | None, reference: str, scale: str) -> list[str]:
+    note = f"SMD: difference of means to {reference} over {scale}"
+    return [f"{note}; * above {threshold:g}." if threshold is not None else f"{note}."]
+
+
+def _numbers(covariates: Sequence[Covariate], lines: Sequence[Line], sets: Sets) -> pd.DataFrame:
+    """Return the numbers behind a table before a fit, a row a covariate."""
+    found = {}
+    for covariate, line in zip(covariates, lines, strict=True):
+        own: dict[str, float] = {}
+        for k, label in enumerate(sets.names):
+            own |= {f"n {label}": int(line.n[k]), f"missing {label}": int(line.missing[k])}
+            own |= {f"mean {label}": line.mean[k], f"sd {label}": line.sd[k]}
+        names = [f"SMD {label}" for label in sets.labels[1:]] if len(sets.labels) > 2 else ["SMD"]
+        found[covariate.name] = own | dict(zip(names, line.differences, strict=False))
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
+
+
+def _moments(covariate: Covariate, rows: WeightedRows, n_arms: int, denominator: str | int) -> dict[str, Array]:
+    """Means, standard deviations and standardized differences before and after weighting, an entry an arm."""
+    binary = np.array([_counted(covariate)])
+    sums = ColumnSums.of(covariate.values[:, None], rows, n_arms)
+    scale = sums.standard_deviations(denominator, binary)
+    spread = np.where(binary, np.nan, np.sqrt(sums.variance(binary)))
+    gaps = np.stack([sums.differences(arm, scale)[:, 0] for arm in range(1, n_arms)])
+    found: dict[str, Array] = {}
+    for k, when in enumerate(WHEN):
+        found |= {f"mean {when}": sums.mean[:, k, 0], f"sd {when}": spread[:, k, 0]}
+    return found | {f"SMD {when}": gaps[:, k] for k, when in enumerate(WHEN)}
+
+
+def _moment_cell(found: Mapping[str, Array], arm: int, when: str) -> str:
+    mean, sd = found[f"mean {when}"][arm], found[f"sd {when}"][arm]
+    return format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd)
+
+
+def _moments_frame(found: Mapping[str, Mapping[str, Array]], labels: Sequence[str]) -> pd.DataFrame:
+    lines = {}
+    for name, numbers in found.items():
+        line: dict[str, float] = {}
+        for key, values in numbers.items():
+            kind, when = key.split(" ")
+            several = labels if kind != "SMD" else labels[1:]
+            plain_name = kind == "SMD" and len(labels) == 2
+            line |= {key if plain_name else f"{kind} {a} {when}": v for a, v in zip(several, values, strict=True)}
+        lines[name] = line
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("covariate")

@@ -1,0 +1,1 @@
+"""Where and how work is done: threads and processes, memory, interruptions, files written whole."""

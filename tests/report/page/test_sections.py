@@ -1,0 +1,377 @@
+"""The report: one file that holds everything, loads nothing, says what the numbers say, and repeats the fit."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk.report.call import call_of
+from causalrisk.report.page.verdicts import (
+    BAD,
+    CAUTION,
+    GOOD,
+    read_anchor,
+    read_balance,
+    read_bootstrap,
+    read_influence,
+    read_overlap,
+    read_penalty,
+    read_sensitivity,
+    read_trimming,
+)
+from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
+from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VOID = {"meta", "img", "br", "wbr"}
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "cancellation", "influence",
+           "bootstrap", "sensitivity", "ledgers", "explained", "methods", "repeat"]  # fmt: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+
+
+class Reader(HTMLParser):
+    """Collects attributes and text, and checks that every element is closed in order."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.open, self.seen, self.texts = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.seen if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text("utf-8"))
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def jobs(lalonde):
+    return cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat").fit(n_boot=200, n_replicates=200)
+
+
+@pytest.fixture(scope="module")
+def jobs_page(jobs, tmp_path_factory):
+    return jobs.report(tmp_path_factory.mktemp("report") / "jobs.html")
+
+
+def test_one_file_that_loads_nothing(jobs_page):
+    reader = read(jobs_page)
+    assert jobs_page.stat().st_size < 3e6
+    assert [attrs["id"] for attrs in reader.all("section")] == ANCHORS
+    assert {attrs["href"] for attrs in reader.all("a")} <= {f"#{name}" for name in ANCHORS}
+    tags = {tag for tag, _ in reader.seen}
+    assert not tags & {"script", "link", "iframe", "object", "video"}
+    assert not re.search(r"url\(|@import", jobs_page.read_text("utf-8"))
+    images = reader.all("img")
+    assert len(images) == 7
+    for image in images:
+        kind, data = re.fullmatch(r"data:(image/[\w+]+);base64,(.*)", image["src"]).groups()
+        content = base64.b64decode(data)
+        if kind == "image/svg+xml":
+            ElementTree.fromstring(content)
+        else:
+            assert content.startswith(b"\x89PNG")
+        assert len(image["alt"]) > 40
+    assert reader.all("html") == [{"lang": "en"}]
+
+
+def test_the_same_fit_gives_the_same_bytes(jobs, jobs_page, tmp_path):
+    assert jobs.report(tmp_path / "again.html").read_bytes() == jobs_page.read_bytes()
+
+
+def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, jobs_page):
+    text = read(jobs_page).text
+    top = text[: text.index("Contents")]
+    kept = jobs.overlap()["effective n"] / jobs.overlap()["n"]
+    assert f"Problem Overlap : Overlap is bad: weighting leaves arm 1 with {kept['1']:.0%} of its rows." in top
+    curve = jobs.trim_curve()
+    moved = (curve["effect"] - jobs.effect)[curve["n"] >= 307].abs().max()
+    assert (
+        f"Trimming that keeps half of the rows or more moves the effect from {jobs.effect:.2f} by up to {moved:.2f}, "
+        in top
+    )
+    assert f"{moved / jobs.effect_se:.2f} standard errors" in top
+    path = jobs.anchor_path()["effect"]
+    assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
+    assert "3 of 3 are not yet argued for" in top
+    assert f"{jobs.start.effect:.2f}" in top
+    outside = int(jobs.overlap()["outside crump"].sum())
+    assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
+    assert "Biases by estimator Unadjusted OutcomeRegression Hajek IPWRA AIPW JRE bias[0]" in text
+
+
+def test_assumptions_are_the_authors(jobs, tmp_path):
+    said = {"unconfoundedness": "Caseworkers <saw> only these & nothing else.", "no_interference": "  "}
+    path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
+    reader = read(path)
+    assert "Caseworkers <saw> only these & nothing else." in reader.text
+    assert "2 of 3 are not yet argued for" in reader.text
+    assert reader.text.count("Not yet answered") == 2
+    assert reader.text.startswith("A <title> & more A <title> & more")
+    with pytest.raises(cr.OptionError, match="no_interference") as caught:
+        jobs.report(tmp_path / "never.html", assumptions={"interference": "none"})
+    assert str(caught.value).splitlines()[-1].startswith("Type  assumptions=")
+    assert not (tmp_path / "never.html").exists()
+    with pytest.raises(cr.OptionError, match="alpha"):
+        jobs.report(tmp_path / "never.html", alpha=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_fit_has_a_report_and_a_call_that_repeats_it(kind, tmp_path):
+    res, _ = fitted(kind)
+    reader = read(res.report(tmp_path / "report.html"))
+    anchors = [attrs["id"] for attrs in reader.all("section")]
+    scored = res._record.spec.uses_propensity
+    assert ("overlap" in anchors) == ("balance" in anchors) == scored
+    absent = re.findall(r"Not available for this fit: [^.]*", reader.text)
+    assert not absent
+    call = call_of(res._record)
+    assert call in unescape(reader.text) or " ".join(call.split()) in reader.text
+    scope = {"data": FRAME, "target_frame": FRAME.iloc[:50], "tilt": matching}
+    if kind == "classifier":
+        call = "from sklearn.linear_model import LogisticRegression\n" + call
+    exec(call, scope)
+    pd.testing.assert_series_equal(scope["res"].params, res.params)
+    pd.testing.assert_series_equal(scope["res"].bse, res.bse)
+
+
+def test_calls_of_a_score_for_each_arm_name_the_array():
+    rng = np.random.default_rng(1)
+    arm, one = rng.integers(0, 3, len(FRAME)), rng.uniform(0.3, 0.7, len(FRAME))
+    scores = rng.dirichlet(np.full(3, 9.0), len(FRAME))
+    for frame, given in ((FRAME, np.column_stack([1 - one, one])), (FRAME.assign(d=arm), scores)):
+        res = cr.AIPW.from_formula("y ~ x1", frame, treat="d", reference=0, propensity_score=given).fit()
+        scope = {"data": frame, "scores": given}
+        exec(call_of(res._record), scope)
+        pd.testing.assert_series_equal(scope["res"].params, res.params)
+
+
+def test_calls_of_other_codings_and_options():
+    frame = FRAME.assign(d=np.where(FRAME.d == 1, "drug", "placebo"))
+    fits = [
+        cr.JRE.from_formula("y ~ x1", frame, treat="d", treated="drug", propensity="x1 + I(x2**2)",
+                            propensity_link="probit").fit(n_boot=20, n_replicates=30, anchor=0.7, rng=5,
+                                                          bootstrap="stratified"),
+        cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d", levels={0: "no", 1: "yes"}, cluster="site",
+                              trim="crump").fit(small_sample=True),
+        cr.AIPW.from_formula("y ~ x1", FRAME, treat="d").fit(cov_type="HC1", rng=None),
+        cr.JRE.from_formula("y ~ x1", FRAME, treat="d").fit(objective="erm", cov_type="robust", n_replicates=30,
+                                                            rng=np.random.SeedSequence([3, 4])),
+    ]  # fmt: skip
+    for res, data in zip(fits, [frame, FRAME, FRAME, FRAME], strict=True):
+        scope = {"data": data}
+        exec(call_of(res._record), scope)
+        pd.testing.assert_series_equal(scope["res"].params, res.params)
+        pd.testing.assert_series_equal(scope["res"].bse, res.bse)
+    arrays = cr.AIPW(FRAME.y, FRAME[["x1"]].assign(const=1.0), FRAME.d).fit()
+    scope = {"y": FRAME.y, "X": FRAME[["x1"]].assign(const=1.0), "treat": FRAME.d, "Z": None}
+    exec(call_of(arrays._record), scope)
+    assert scope["res"].effect == arrays.effect
+
+
+RNGS = {
+    "int": lambda: 5,
+    "numpy int": lambda: np.int64(5),
+    "None": lambda: None,
+    "sequence": lambda: np.random.SeedSequence(5),
+    "of several": lambda: np.random.SeedSequence([3, 4]),
+    "of an array": lambda: np.random.SeedSequence(np.array([3, 4])),
+    "spawned": lambda: np.random.SeedSequence(5).spawn(2)[1],
+    "spawned twice": lambda: np.random.SeedSequence([3, 4]).spawn(2)[1].spawn(3)[2],
+    "a key of numpy": lambda: np.random.SeedSequence(5, spawn_key=(np.int64(1),)),
+    "generator": lambda: np.random.default_rng(5),
+    "generator of a spawned sequence": lambda: np.random.default_rng(np.random.SeedSequence(5).spawn(2)[1]),
+    "spawned generator": lambda: np.random.default_rng(5).spawn(2)[1],
+}
+
+
+@pytest.mark.parametrize("rng", RNGS.values(), ids=RNGS.keys())
+def test_the_call_and_the_seed_repeat_the_digits_whatever_the_source_of_randomness(rng):
+    model = cr.IPWRA.from_formula("y ~ x1", FRAME, treat="d")
+    res, scope = model.fit(n_boot=10, rng=rng()), {"data": FRAME}
+    exec(call_of(res._record), scope)
+    pd.testing.assert_frame_equal(scope["res"].boot_params, res.boot_params)
+    pd.testing.assert_frame_equal(model.fit(n_boot=10, rng=res.seed).boot_params, res.boot_params)
+    said = res.glance()["seed"].item()
+    assert f"from seed {said}." in res.methods() and said in call_of(res._record)
+    blocks = cr.scan([FRAME[:100], FRAME[100:]])
+    of_scan = cr.JRE.from_formula("y ~ x1", blocks, treat="d").fit(n_replicates=20, cov_type="robust", rng=rng())
+    scope = {"data": blocks}
+    exec(call_of(of_scan._record), scope)
+    pd.testing.assert_series_equal(scope["res"].params, of_scan.params)
+
+
+def test_without_matplotlib(jobs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(cr.CausalRiskError, match="pip install matplotlib"):
+        jobs.report(tmp_path / "never.html")
+
+
+def overlap_frame(effective, outside):
+    return pd.DataFrame(
+        {"n": [100, 100], "effective n": [100.0, effective], "largest weight": [1.0, 5.0], "outside support": [0, 0],
+         "outside crump": [outside, 0], "crump low": 0.1, "crump high": 0.9}, index=["a", "b"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("effective", "outside", "warned", "verdict"),
+    [(90, 0, False, GOOD), (60, 0, False, CAUTION), (90, 11, False, CAUTION), (30, 0, False, BAD),
+     (90, 41, False, BAD), (90, 0, True, BAD)],
+)  # fmt: skip
+def test_verdict_of_overlap(effective, outside, warned, verdict):
+    reading = read_overlap(overlap_frame(effective, outside), warned, True)
+    assert reading.verdict == verdict
+    assert {GOOD: "good", CAUTION: "thin", BAD: "bad"}[verdict] in reading.headline
+
+
+def test_verdicts_of_the_others():
+    balance = pd.DataFrame({"kind": ["continuous"] * 2, "diff before": [0.5, -0.3], "diff after": [0.02, -0.15]},
+                           index=["x", "z"])  # fmt: skip
+    assert read_balance(balance, 0.001).verdict == CAUTION
+    assert "0.15 (z)" in read_balance(balance, 0.001).texts[0]
+    assert "p = 0.001, the propensity model does not balance" in read_balance(balance, 0.001).texts[1]
+    assert read_balance(balance.head(1), None).verdict == GOOD
+    rows = pd.DataFrame({"arm": ["b"], "change": [-3.0], "in std errors": [-0.6], "weight share": [0.2]}, index=["r7"])
+    assert read_influence(rows, False).verdict == BAD
+    assert (
+        "Without row r7 the effect would move by -3.000, 0.60 standard errors" in read_influence(rows, False).headline
+    )
+    clinic = rows.assign(n=[30])
+    for number, verdict in ((20, GOOD), (50, CAUTION), (500, BAD)):  # 3 / sqrt(G) is 0.67, 0.42, 0.13
+        assert read_influence(clinic, False, ("clinic", number)).verdict == verdict
+    curve = pd.DataFrame({"n": [100.0, 80, np.nan], "effect": [10.0, 14.0, np.nan], "std err": [4.0, 5.0, np.nan]},
+                         index=["all", "[0.1, 0.9]", "[0.2, 0.8]"])  # fmt: skip
+    assert read_trimming(curve, 4.0).verdict == CAUTION
+    assert "from 10.00 by up to 4.000, 1.00 standard errors" in read_trimming(curve, 4.0).headline
+    few = curve.assign(n=[100.0, 80, 20], effect=[10.0, 10.5, 30.0], **{"std err": 4.0})
+    assert read_trimming(few, 4.0).verdict == GOOD  # a fifth of the rows is another population
+    assert "runs from 10.00 to 30.00" in read_trimming(few, 4.0).texts[0]
+    assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
+    path = pd.DataFrame({"effect": [50.0, 1.0, 1.1], "RMS net": [9.0, 2.0, 1.0]}, index=[0.0, 10.0, 100.0])
+    assert read_penalty(path, 10.0, 1.0, 1.0).verdict == GOOD
+    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.0, 1.0).headline
+    assert "it would be 50.00" in read_penalty(path, 10.0, 1.0, 1.0).texts[1]
+    anchors = pd.DataFrame(
+        {"effect": [1.0, 1.4], "variance ratio": [1.0, 0.8], "chosen": [False, True]}, index=[30.0, 0.3]
+    )
+    reading = read_anchor(anchors, 1.0, 0.9)
+    assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
+    assert "0.3 was chosen by rows held out" in reading.texts[0] and "0.8 times that of" in reading.texts[0]
+    nearly = anchors.assign(**{"variance ratio": [1.0, 1.004]})
+    assert "is 1.004 times that of" in read_anchor(nearly, 1.0, 0.9).texts[0]
+    values = np.random.default_rng(0).normal(size=500)
+    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
+    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION
+    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 600, 0.05).verdict == CAUTION
+
+
+def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
+    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "standardized difference"})
+    assert read_sensitivity(clear, 0.05).headline.startswith("To explain the effect away, a confounder would need a ")
+    assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
+    unclear = clear.replace({2.1: 1.0})
+    start = "There is no clear effect to explain away: the 90% interval already includes zero."
+    assert read_sensitivity(unclear, 0.1).headline.startswith(start)
+    ratio = unclear.replace({"standardized difference": "ratio of the means"})
+    assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
+
+
+def test_with_clusters_clusters_are_left_out(tmp_path):
+    data = simulate(300, seed=2).assign(clinic=[f"no. {k}" for k in np.arange(300) % 25])
+    res = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster="clinic").fit()
+    reader = read(res.report(tmp_path / "clinics.html"))
+    first = res.influence(top=1, clusters=True)
+    assert "Influential clusters" in reader.text and "Influential rows" not in reader.text
+    assert f"Without the cluster clinic = {first.index[0]} the effect would move by" in reader.text
+    assert f"holds up to {100 * first['weight share'].iloc[0]:.1f}% of the weight of an arm" in reader.text
+
+
+def test_methods_cite_what_was_used(cattaneo, tmp_path):
+    model = cr.IPWRA.from_formula(f"bweight ~ {CATTANEO_RHS}", cattaneo, treat="mbsmoke",
+                                  propensity=CATTANEO_PROPENSITY, target="overlap")  # fmt: skip
+    text = read(model.fit().report(tmp_path / "births.html")).text
+    methods = text[text.index("Methods We estimated") :]
+    for words in ("Wooldridge, J. M. (2007)", "Li, F., Morgan", "Stefanski", CATTANEO_PROPENSITY, "in the overlap"):
+        assert words in methods
+    for words in ("Efron", "Robins, J. M.", "Crump, R. K."):
+        assert words not in methods
+
+
+def chromium(tmp_path, *arguments):
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]  # fmt: skip
+    return subprocess.run([CHROMIUM, *flags, *map(str, arguments)], capture_output=True, text=True, timeout=180)
+
+
+CHECK = """<script>window.addEventListener('load', () => {
+  const bad = [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).length;
+  const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth + 1;
+  const out = document.createElement('p');
+  out.id = 'checked';
+  const width = document.documentElement.clientWidth;
+  const box = cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return range.getBoundingClientRect();
+  };
+  const pairs = [...document.querySelectorAll('.summary td + th')].filter(th => th.textContent.trim());
+  const gap = Math.min(...pairs.map(th => box(th).left - box(th.previousElementSibling).right));
+  out.textContent = `images ${document.images.length} bad ${bad} wide ${wide} at ${width}, halves apart ${gap > 6}`;
+  document.body.append(out);
+});</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_in_a_browser(jobs_page, tmp_path):
+    """Opens without a complaint in the console, loads its images, prints, and fits a phone."""
+    opened = chromium(tmp_path, "--dump-dom", f"file://{jobs_page}")
+    assert "</main>" in opened.stdout
+    assert "CONSOLE" not in opened.stderr
+    chromium(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}", f"file://{jobs_page}")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "page.pdf").stat().st_size > 50_000
+    # A copy that may run a script tells what the browser made of it, in a frame as wide as a phone.
+    page = jobs_page.read_text("utf-8")
+    (tmp_path / "copy.html").write_text(re.sub("<meta http-equiv.*?>", "", page).replace("</body>", CHECK), "utf-8")
+    frame = '<iframe src="copy.html" style="width: 390px; height: 800px; border: 0"></iframe>'
+    report = "document.title = document.querySelector('iframe').contentDocument.getElementById('checked').textContent"
+    script = f"<script>window.addEventListener('load', () => setTimeout(() => {{ {report} }}, 500));</script>"
+    (tmp_path / "phone.html").write_text(f"<!DOCTYPE html><html><head></head><body>{frame}{script}</body></html>")
+    dumped = chromium(
+        tmp_path, "--allow-file-access-from-files", "--virtual-time-budget=5000", "--dump-dom",
+        f"file://{tmp_path / 'phone.html'}",
+    )  # fmt: skip
+    assert re.search("<title>(.*?)</title>", dumped.stdout)[1] == "images 7 bad 0 wide false at 390, halves apart true"

@@ -1,0 +1,90 @@
+"""Number formats of the summary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalrisk.report.tables.numbers import column_format, format_number, format_p, format_share
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (-228.5, "-228.50"),
+        (27.6, "27.60"),
+        (25123.456, "25123.46"),
+        (3403.21, "3403.21"),
+        (4.924, "4.924"),
+        (0.1469, "0.1469"),
+        (0.000123, "0.0001230"),
+        (0.00000123, "0.000001230"),
+        (9.9e-7, "9.900e-07"),
+        (-9.9e-7, "-9.900e-07"),
+        (1234567.89, "1234568"),
+        (999999999.0, "999999999"),
+        (1e9, "1.000e+09"),
+        (0.0, "0.00"),
+        (-0.0, "0.00"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (np.float64(1.5), "1.500"),
+        (3, "3.000"),
+    ],
+)
+def test_format_number(x, text):
+    assert format_number(x) == text
+
+
+def test_format_number_digits():
+    assert format_number(25123.456, digits=5) == "25123"
+    assert format_number(0.123456, digits=3) == "0.123"
+
+
+@pytest.mark.parametrize(
+    ("errors", "estimates", "spec"),
+    [
+        ([27.6, 10.12, 25.31], [-228.5, 3403.21], "z.2f"),
+        ([1433.0], [-12.0], "z.2f"),
+        ([9.1, 27.0], [], "z.3f"),
+        ([0.0123], [0.5], "z.5f"),
+        ([0.0, 0.0123, np.nan, np.inf], [np.nan], "z.5f"),
+        ([1.5e-5], [0.1], "z.8f"),
+        ([1.5e-6], [0.1], "z.3e"),
+        ([1e-4, 1.0], [5e8], "z.3e"),
+        ([27.6], [2e9], "z.3e"),
+        ([], [], "z.2f"),
+        ([np.nan], [0.25], "z.4f"),
+        ([0.0], [0.0], "z.2f"),
+    ],
+)
+def test_column_format(errors, estimates, spec):
+    assert column_format(errors, estimates) == spec
+
+
+def test_column_format_shows_four_digits_of_the_smallest_standard_error():
+    rng = np.random.default_rng(1)
+    for scale in 10.0 ** np.arange(-4, 6):
+        errors = scale * rng.uniform(1, 9, size=5)
+        shown = format(errors.min(), column_format(errors))
+        assert float(shown) == pytest.approx(errors.min(), rel=6e-4)
+
+
+def test_column_format_prints_no_negative_zero():
+    assert format(-0.0004, column_format([27.6])) == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0, "<0.001"), (0.00099, "<0.001"), (0.001, "0.001"), (0.5, "0.500"), (float("nan"), "nan")]
+)
+def test_format_p(p, text):
+    assert format_p(p) == text
+
+
+def test_format_share():
+    assert format_share(0.0234) == "2.3%"
+    assert format_share(1) == "100.0%"
+    assert format_share(0.5, decimals=0) == "50%"
+    assert format_share(float("nan")) == "nan"
+    assert format_share(-1e-9) == "0.0%"
