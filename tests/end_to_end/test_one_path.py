@@ -48,11 +48,11 @@ def cut(sizes):
 
 def printed(source, estimator, model, kind, **how):
     """Return the digits of a summary, without the spread of the weights and the notes."""
-    given, options = dict(MODELS[model]), {"n_replicates": 20} if estimator == "JRE" else {}
+    given, options = dict(MODELS[model]), {"n_replicates": 6, "n_boot": 8} if estimator == "JRE" else {"n_boot": 40}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
         made = getattr(cr, estimator).from_formula(given.pop("formula"), source, **given)
-        res = made.fit(cov_type="bootstrap", bootstrap=kind, n_boot=40, rng=5, **options, **how)
+        res = made.fit(cov_type="bootstrap", bootstrap=kind, rng=5, **options, **how)
     text = str(res.summary()).partition("Notes:")[0]
     tables = text.split("=" * 78)
     return res, "\n".join(table for table in tables if "By arm" not in table)
@@ -61,7 +61,9 @@ def printed(source, estimator, model, kind, **how):
 @pytest.mark.parametrize("estimator, model, kind", CASES, ids=map("-".join, CASES))
 def test_a_scan_prints_what_memory_prints(estimator, model, kind):
     res, text = printed(data(), estimator, model, kind)
-    for sizes, workers, keep in SOURCES:
+    # where models are not linear every step of JRE is two passes, and these read and code the rows anew
+    sources = (((120,), 1, "nothing"),) if (estimator, model) == ("JRE", "binomial") else SOURCES
+    for sizes, workers, keep in sources:
         scanned, of_scan = printed(cr.scan(cut(sizes), keep=keep), estimator, model, kind, n_jobs=workers)
         assert of_scan == text
         np.testing.assert_allclose(scanned.boot_params, res.boot_params, rtol=1e-8, atol=1e-10)
