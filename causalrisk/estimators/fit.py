@@ -61,6 +61,7 @@ from causalrisk.propensity.limits import (
     overlap_message,
     remote_units,
 )
+from causalrisk.propensity.row_weights import RowWeights
 from causalrisk.propensity.targets import Target, arm_population
 from causalrisk.propensity.weights import WeightFit
 
@@ -164,7 +165,7 @@ def separate_record(
         given_resamples=given,
         seed=seed_sequence(inference.rng),
         notes=design.notes,
-        passes=None if problem.in_memory else ScannedPasses(trained, at, estimate.params),
+        passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )
     return record, trained
@@ -199,16 +200,9 @@ def estimate_of(
     trained = train(weighed)
     _check_trained(trained, design, notes)
     at = solve_means(problem.spec.mean, trained.over)
-    estimate = kept_estimate(trained, at, _coefficients(weighed.weights), scale)
+    estimate = kept_estimate(trained, at, weighed.weights.coefficients, scale)
     scale.check(estimate.params[-problem.n_arms :], design.labels)
     return trained, at, estimate if problem.in_memory else ScannedEstimate.of(estimate)
-
-
-def _coefficients(weights: BlockWeights) -> Array:
-    """Propensity coefficients, shape (Q,); none where there are no weights to fit."""
-    if isinstance(weights, RowsWeighed):
-        return weights.rows.coefficients
-    return weights.fits.coefficients[:, 0] if isinstance(weights, BlockedWeights) else np.empty(0)
 
 
 def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
@@ -259,11 +253,11 @@ def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
     """Return the rows of a scan with their scores, for later passes."""
     if not isinstance(weighed.weights, BlockedWeights):
         return None
-    return FittedScan(_of_scan(weighed.problem), _coefficients(weighed.weights))
+    return FittedScan(_of_scan(weighed.problem), weighed.weights.coefficients)
 
 
 @dataclass(frozen=True)
-class ScannedPasses(LaterPasses):
+class SeparatePasses(LaterPasses):
     """Further passes over the rows of a fit to a scan.
 
     Parameters
@@ -284,7 +278,7 @@ class ScannedPasses(LaterPasses):
         """As in `LaterPasses`."""
         trained, problem = self.trained, _of_scan(self.trained.weighed.problem)
         full = FullFit(self.params, trained.theta, trained.level, problem.options.effect_scale)
-        gamma = _coefficients(trained.weighed.weights)
+        gamma = trained.weighed.weights.coefficients
         return refit_scan(problem, full, gamma, resampler=problem.resampler(kind, seed), n_boot=n_boot)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
@@ -572,8 +566,9 @@ def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, 
     problem, target = weighed.problem, weighed.problem.target
     uses, observations = problem.spec.uses_propensity, _observations(design)
     if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
-        found = _arms_of(weighed.weights, uses, observations, problem.block(slice(0, problem.sample.n)))
-        extremes = problem.over(functools.partial(_extremes_of, weighed.weights, observations))
+        whole = problem.block(slice(0, problem.sample.n))
+        found = _arms_of(weighed.weights.of(whole), uses, observations, problem.sample)
+        extremes = problem.over(functools.partial(_extremes_of_block, weighed.weights, observations))
     else:
         spread = list(problem.over(functools.partial(_spread_of, weighed.weights, uses, observations)))
         found, extremes = combined_by_key(arms for arms, _ in spread), iter([own for _, own in spread])
@@ -599,27 +594,30 @@ def _units(sample: Sample, frequency: bool) -> Array:
     return sample.s if frequency else np.ones(sample.n)
 
 
-def _arms_of(
-    weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
-) -> dict[int, ArmWeights]:
-    """Summaries of the weights of each arm in a block, of ones where the estimator uses none."""
-    sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
+def _arms_of(rows: RowWeights, uses: bool, observations: tuple[bool, float], sample: Sample) -> dict[int, ArmWeights]:
+    """Summaries of the weights of each arm in some rows, of ones where the estimator uses none."""
+    frequency, nobs = observations
     inverse = rows.undivided if uses and isinstance(rows, WeightFit) else np.ones(sample.n)
     return weights_of_arms(sample, inverse, _units(sample, frequency), nobs)
 
 
-def _extremes_of(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
-    """Observations of a block that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
-    units, rows = _units(block.sample, observations[0]), weights.of(block)
+def _extremes_of(rows: RowWeights, observations: tuple[bool, float], sample: Sample) -> Array:
+    """Observations that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
+    units = _units(sample, observations[0])
     if not isinstance(rows, WeightFit):
         return np.zeros(3)
-    return np.array([*remote_units(rows.probabilities, units), (units * block.sample.observed)[rows.clipped].sum()])
+    return np.array([*remote_units(rows.probabilities, units), (units * sample.observed)[rows.clipped].sum()])
+
+
+def _extremes_of_block(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
+    return _extremes_of(weights.of(block), observations, block.sample)
 
 
 def _spread_of(
     weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
 ) -> tuple[dict[int, ArmWeights], Array]:
-    return _arms_of(weights, uses, observations, block), _extremes_of(weights, observations, block)
+    rows, sample = weights.of(block), block.sample
+    return _arms_of(rows, uses, observations, sample), _extremes_of(rows, observations, sample)
 
 
 def populations_that_overlap(weighed: WeighedRows, design: Design) -> tuple[str, ...]:

@@ -107,7 +107,6 @@ def _make_problem(
     frame: TargetRows | None = None,
 ) -> Problem:
     """Return what is estimated; the target is that of the options, unless it is given."""
-    family = options.outcome_family
     if isinstance(design, ScannedDesign):
         of_scan = target or make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
         if isinstance(of_scan, FunctionTarget):
@@ -115,7 +114,6 @@ def _make_problem(
         return ScannedProblem(
             spec=spec,
             target=of_scan,
-            family=family,
             design=design,
             options=options,
             workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
@@ -129,7 +127,7 @@ def _make_problem(
         Z=design.Z,
         arm=design.arm,
         weights=design.weights,
-        family=family,
+        family=options.outcome_family,
         frame=None if frame is None else (frame.X, frame.Z),
         offsets=_offsets(design, options),
     )
@@ -137,7 +135,7 @@ def _make_problem(
     if weighs(spec, own):
         propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
         model = WeightModel(propensity, own, sample.observed)
-    return KeptProblem(spec=spec, target=own, family=family, n_frame=sample.n_frame, sample=sample, model=model)
+    return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 
 def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:

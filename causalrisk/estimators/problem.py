@@ -24,7 +24,7 @@ from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import LEVEL_TOLERANCE, LINEAR, Level, level_at, outcome_level
+from causalrisk.estimators.training import LEVEL_TOLERANCE, Level, level_at, outcome_level, trained_family
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
@@ -129,17 +129,21 @@ class Problem(ABC):
         The estimator.
     target : Target
         The target population.
-    family : OutcomeFamily
-        Family of the outcome models.
-    n_frame : int, default 0
-        Rows of a target frame.
     """
 
     spec: Specification
     target: Target
-    family: OutcomeFamily
-    n_frame: int = 0
     in_memory: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def family(self) -> OutcomeFamily:
+        """Family of the outcome models."""
+
+    @property
+    @abstractmethod
+    def n_frame(self) -> int:
+        """Number of rows of a target frame."""
 
     @property
     @abstractmethod
@@ -169,7 +173,7 @@ class Problem(ABC):
     @property
     def outcome_family(self) -> OutcomeFamily:
         """Family of the outcome models as they are trained."""
-        return LINEAR if self.spec.constants and not self.offsets else self.family
+        return trained_family(self.family, self.spec, offsets=self.offsets)
 
     @abstractmethod
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
@@ -195,6 +199,16 @@ class KeptProblem(Problem):
     sample: Sample
     model: WeightModel | None
     in_memory = True
+
+    @property
+    def family(self) -> OutcomeFamily:
+        """As in `Problem`."""
+        return self.sample.family
+
+    @property
+    def n_frame(self) -> int:
+        """As in `Problem`."""
+        return self.sample.n_frame
 
     @property
     def n_arms(self) -> int:
@@ -236,10 +250,8 @@ class KeptProblem(Problem):
 
     def block(self, place: slice) -> Block:
         """Return some of the rows, or all of them, which are then those that were given."""
-        if place == slice(0, self.sample.n):
-            return Block(sample=self.sample, model=self.model, problem=self, place=place)
-        model = None if self.model is None else self.model.part(place)
-        return Block(sample=self.sample.part(place), model=model, problem=self, place=place)
+        whole = Block(sample=self.sample, model=self.model, problem=self, place=place)
+        return whole if place == slice(0, self.sample.n) else whole.part(place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +270,8 @@ class ScannedProblem(Problem):
         Shows how far each pass is.
     frame : TargetRows, optional
         Rows of a target frame; they are worked on here, and do not travel.
+    n_frame : int, default 0
+        How many.
     """
 
     design: ScannedDesign
@@ -265,6 +279,7 @@ class ScannedProblem(Problem):
     workers: int = 1
     passes: PassCounter | None = None
     frame: TargetRows | None = None
+    n_frame: int = 0
     in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -273,6 +288,11 @@ class ScannedProblem(Problem):
         if self.n_frame:
             known["options"] = dataclasses.replace(self.options, target=DATA_FRAME)
         return known
+
+    @functools.cached_property
+    def family(self) -> OutcomeFamily:
+        """As in `Problem`."""
+        return self.options.outcome_family
 
     @property
     def n_arms(self) -> int:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedPr
 from causalrisk.estimators.resampling import FRAME_STREAM, frame_kind
 from causalrisk.estimators.sample import Sample, part_of
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import Level, outcome_level, training_columns, training_family
+from causalrisk.estimators.training import Level, training_columns, training_family
 from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
@@ -46,6 +46,8 @@ from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of
 from causalrisk.runtime.parallel import check_wanted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,12 @@ class RefitRows:
     def q(self) -> Array:
         """Columns of the outcome models, shape (n, p)."""
         return training_columns(self.sample, self.spec)
+
+    @cached_property
+    def widest(self) -> Array:
+        """Largest sums of the sizes of the columns of a row, of outcome and propensity design, shape (2,)."""
+        columns = (self.q, self.sample.Z.columns)
+        return np.array([np.abs(part).sum(axis=1).max(initial=0) for part in columns])
 
     @cached_property
     def family(self) -> OutcomeFamily:
@@ -559,11 +567,11 @@ class SeparateRefitter:
         target: Target,
         effect_scale: EffectScale,
     ) -> None:
-        level = outcome_level(sample, spec)
-        theta = estimate.theta - level.height * level.direction
-        self.weight_fit, self.full = weight_fit, FullFit(estimate.params, theta, level, effect_scale)
         model = None if weight_fit is None else weight_fit.model
-        self.problem = KeptProblem(spec=spec, target=target, family=sample.family, sample=sample, model=model)
+        self.weight_fit, self.problem = weight_fit, KeptProblem(spec=spec, target=target, sample=sample, model=model)
+        level = self.problem.level
+        theta = estimate.theta - level.height * level.direction
+        self.full = FullFit(estimate.params, theta, level, effect_scale)
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `refits.Refitter`."""
@@ -640,7 +648,7 @@ def weigh_resamples(
         fits = _fit_propensity(passes, gamma, present, widest[1]) if fits is None else fits
         coefficients = np.where(fits.failures == Failure.OK, fits.coefficients, gamma[:, None])
         failures = first_failure(failures, fits.failures)
-    kept: dict[int, tuple[Array, Array]] | None = {} if passes.alone is not None else None
+    kept = None if passes.alone is None else dict[str, Any]()
     weighing = Weighing(coefficients, _target_of(passes, totals, coefficients), kept)
     return weighing, failures, float(widest[0])
 
@@ -771,12 +779,12 @@ class Weighing:
     whole : TargetSums
         What weights are divided by.
     kept : dict, optional
-        Weights of rows that are the same in every pass, by the first resample of a group.
+        Weights and outcome models of rows that are the same in every pass, under one group of resamples.
     """
 
     gamma: Array
     whole: TargetSums
-    kept: dict[int, tuple[Array, Array]] | None = None
+    kept: dict[str, Any] | None = None
 
     def some(self, columns: slice | NDArray[np.intp]) -> Weighing:
         """Return that of some of the resamples."""
@@ -784,11 +792,17 @@ class Weighing:
 
     def of(self, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
         """Tilt and importance weights of some rows, as by `RefitRows.weights`."""
-        known = {} if self.kept is None else self.kept
-        if group.start not in known:
-            own = self.some(group)
-            known[group.start] = rows.weights(counts, own.gamma, own.whole)
-        return known[group.start]
+        own = self.some(group)
+        return self.once("weights", lambda: rows.weights(counts, own.gamma, own.whole))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Make something of the rows: anew, or for those that stay in the first pass."""
+        if self.kept is None:
+            return make()
+        if name not in self.kept:
+            self.kept[name] = make()
+        made: T = self.kept[name]
+        return made
 
 
 def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:
@@ -800,14 +814,8 @@ def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:
     )
 
 
-def _widest(rows: RefitRows, counts: Array, group: slice) -> Array:
-    """Largest sums of the sizes of the columns of a row, of outcome and propensity design."""
-    columns = (rows.q, rows.sample.Z.columns)
-    return np.array([np.abs(part).sum(axis=1).max(initial=0) for part in columns])
-
-
 def _totals_and_widest(rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
-    return _arm_totals(rows, counts, group), _widest(rows, counts, group)
+    return _arm_totals(rows, counts, group), rows.widest
 
 
 def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -835,8 +843,12 @@ def _training(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) 
 
 def _outcome(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihoods of the outcome models."""
-    training = _training(weighing, rows, counts, group)
-    return [model.batch(weights) for model, weights in zip(rows.outcome, training, strict=True)]
+
+    def make() -> list[WeightedRows]:
+        training = _training(weighing, rows, counts, group)
+        return [model.batch(weights) for model, weights in zip(rows.outcome, training, strict=True)]
+
+    return weighing.once("outcome", make)
 
 
 def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> tuple[LikelihoodSums, ...]:

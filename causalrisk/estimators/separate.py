@@ -66,7 +66,7 @@ def estimate_separately(
     Estimate
         Point estimate and influence function.
     """
-    problem = KeptProblem(spec=spec, target=EVERYBODY, family=sample.family, sample=sample, model=None)
+    problem = KeptProblem(spec=spec, target=EVERYBODY, sample=sample, model=None)
     trained = train(WeighedRows(problem, RowsWeighed(weights)))
     return kept_estimate(trained, solve_means(spec.mean, trained.over), weights.coefficients, effect_scale)
 
@@ -105,7 +105,7 @@ class WeighedRows:
 def weighed_in_memory(sample: Sample, spec: Specification, target: Target, weight_fit: WeightFit | None) -> WeighedRows:
     """Return rows in memory with their importance weights, of one where none were fitted."""
     model = None if weight_fit is None else weight_fit.model
-    problem = KeptProblem(spec=spec, target=target, family=sample.family, sample=sample, model=model)
+    problem = KeptProblem(spec=spec, target=target, sample=sample, model=model)
     return WeighedRows(problem, RowsWeighed(row_weights(sample, weight_fit, target)))
 
 

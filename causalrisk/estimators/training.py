@@ -32,9 +32,14 @@ def training_columns(sample: Sample, spec: Specification) -> Array:
     return np.ones((sample.n, 1)) if spec.constants else sample.X.columns
 
 
+def trained_family(family: OutcomeFamily, spec: Specification, *, offsets: bool) -> OutcomeFamily:
+    """Family of the outcome models; without offsets the best constant is the weighted mean under every one."""
+    return LINEAR if spec.constants and not offsets else family
+
+
 def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
-    """Family of the outcome models; without offset the best constant is the weighted mean under every one."""
-    return LINEAR if spec.constants and sample.offset is None else sample.family
+    """Family of the outcome models of a sample."""
+    return trained_family(sample.family, spec, offsets=sample.offset is not None)
 
 
 @dataclass(frozen=True)

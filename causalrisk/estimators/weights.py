@@ -44,6 +44,10 @@ OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
 class BlockWeights(Protocol):
     """Importance weights of all rows, to be evaluated on a block of them."""
 
+    @property
+    def coefficients(self) -> Array:
+        """Propensity coefficients, shape (Q,); none where none were estimated."""
+
     def of(self, block: Block) -> RowWeights:
         """Weigh the rows of a block."""
 
@@ -59,6 +63,11 @@ class RowsWeighed:
     """
 
     rows: RowWeights
+
+    @property
+    def coefficients(self) -> Array:
+        """As in `BlockWeights`."""
+        return self.rows.coefficients
 
     def of(self, block: Block) -> RowWeights:
         """As in `BlockWeights`."""
@@ -80,6 +89,11 @@ class BlockedWeights:
     fits: NewtonFits
     whole: WeightSums
 
+    @property
+    def coefficients(self) -> Array:
+        """As in `BlockWeights`."""
+        return self.fits.coefficients[:, 0]
+
     def of(self, block: Block) -> WeightFit:
         """As in `BlockWeights`."""
         return weigh_rows(block.weight_model, block.sample.s, self.fits, self.whole)
@@ -88,7 +102,7 @@ class BlockedWeights:
         """Return what is kept of them; `model` is that of a block without rows."""
         return ScannedWeights(
             model=model,
-            gamma=self.fits.coefficients[:, 0],
+            gamma=self.coefficients,
             converged=bool(self.fits.failures[0] == Failure.OK),
             iterations=self.fits.iterations,
             n_clipped=n_clipped,
@@ -109,6 +123,11 @@ class PlainBlocks:
 
     target: Target
     mean_tilt: Array | None
+
+    @property
+    def coefficients(self) -> Array:
+        """As in `BlockWeights`: none."""
+        return np.empty(0)
 
     def of(self, block: Block) -> RowWeights:
         """As in `BlockWeights`."""

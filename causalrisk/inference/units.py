@@ -93,7 +93,6 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
         spec=record.spec,
         options=record.options,
         target=record.target,
-        family=record.sample.family,
         n_frame=0 if record.frame is None else len(record.frame.X),
     )
     theta = None if record.joint is not None else record.estimate.theta
