@@ -74,7 +74,7 @@ def fit(folder, args):
     if args.estimator == "JRE":
         options["n_replicates"] = args.replicates
     scanned = "causalrisk.design.scan"
-    files = mock.patch(f"{scanned}.coder.flat_map", counted(read))
+    files = mock.patch(f"{scanned}.encode.flat_map", counted(read))
     kept = mock.patch(f"{scanned}.store.flat_map", counted(passes))
     with files, kept, cluster(args.workers):
         begun, worked = time.perf_counter(), time.process_time()

@@ -528,7 +528,7 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
 
     Notes
     -----
-    The propensity scores stay: see `causalrisk.estimators.joint.left_out`.
+    The propensity scores stay: see `causalrisk.estimators.joint.leave_one_out`.
     """
     return _moved(rows, _steps(rows, _parts(rows, centres, products), units))
 

@@ -292,3 +292,10 @@ def test_a_process_that_is_killed_leaves_nothing(tmp_path):
         finally:
             process.send_signal(signal.SIGKILL)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_bench_of_scans_counts_two_readings(tmp_path):
+    """It is a command of the pages, and looks into modules by their names."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_scan", "--rows", "2000", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "files read 2 times" in done.stdout
