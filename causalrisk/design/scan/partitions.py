@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -69,10 +68,10 @@ def _held(part: Any) -> bool:
 
 
 def _computed(part: Any, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Running on a single-machine scheduler")  # it is meant
-        frame = part.compute(scheduler="synchronous")
-    yield frame
+    import dask
+
+    # Here and now, also in a worker of a cluster; if it were named, Dask would warn there.
+    yield part.compute(scheduler=dask.get)
 
 
 @dataclass(frozen=True)
