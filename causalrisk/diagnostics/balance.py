@@ -1,24 +1,27 @@
-"""Balance of covariates between arms, before and after weighting, with the denominators of R's cobalt."""
+"""Balance of covariates between arms, before and after weighting, with the denominators of R's cobalt, and its test."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import chdtrc, expit
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
 from causalrisk.design.moderators import moderators
 from causalrisk.design.scan.no_rows import by_rows
 from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, Measured, WeightedRows, measured, measured_by_block
-from causalrisk.errors import DesignError, OptionError, one_of
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.optimize import minimize_value
 
 DISTANCE = "propensity score"
 STATISTICS = ("diff", "var ratio", "KS")
@@ -305,3 +308,144 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
                 "Merge that group with another."
             )
     return members
+
+
+@dataclass(frozen=True)
+class BalanceTest:
+    """Overidentification test of balance.
+
+    Parameters
+    ----------
+    statistic : float
+        The statistic J.
+    df : int
+        Its degrees of freedom: the number of balance conditions.
+    pvalue : float
+        Probability of a larger J where the propensity model is right.
+    converged : bool
+        Whether the minimisation settled.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+    converged: bool
+
+    def __str__(self) -> str:
+        left = "" if self.converged else " (the minimisation did not settle)"
+        return f"Balance: chi2({self.df}) = {self.statistic:.4f}, p = {self.pvalue:.4f}{left}"
+
+
+def overid_test(
+    columns: Array, treated: Array, weights: Array, frequency: bool, target: str, start: Array
+) -> BalanceTest:
+    """Test that the logit both fits and balances its columns.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, q)
+        Columns of the propensity design.
+    treated : ndarray, shape (n,)
+        1.0 in the treated arm.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    frequency : bool
+        Whether they count repeated rows.
+    target : {"all", "treated", "control"}
+        Target whose covariates are balanced.
+    start : ndarray, shape (q,)
+        The maximum likelihood coefficients.
+
+    Returns
+    -------
+    BalanceTest
+        J, the minimum over the coefficients of m' S^-1 m with m the sum of both sets of conditions and S its variance
+        under the model, chi-squared with q degrees of freedom.
+
+    Notes
+    -----
+    The continuously updated form [1]_, with the variance given the covariates, as Stata's ``tebalance overid``.
+
+    References
+    ----------
+    .. [1] Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical
+       Society B 76, 243-263.
+    """
+    squared = weights if frequency else weights**2
+
+    def value(gamma: Array) -> tuple[float, Array]:
+        p = expit(columns @ gamma)
+        pq = p * (1 - p)
+        factor, slope = _balance_factor(p, target)
+        parts = [np.ones_like(p), factor]
+        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in parts])
+        blocks = [[(columns.T * (squared * pq * j * k)) @ columns for j in parts] for k in parts]
+        solved = np.linalg.solve(np.block(blocks), moments)
+        score, balance = (columns @ half for half in np.split(solved, 2))
+        pull = score + factor * balance
+        by_moment = weights * (-pq * pull + (treated - p) * slope * balance)
+        by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
+        return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
+
+    statistic, converged = minimize_value(value, start)
+    df = columns.shape[1]
+    return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
+
+
+def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
+    """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
+    if target == "treated":
+        return 1 / (1 - p), p / (1 - p)
+    if target == "control":
+        return 1 / p, -(1 - p) / p
+    return 1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))
+
+
+def balance_test(record: FitRecord) -> BalanceTest:
+    """Test that the propensity model balances its columns.
+
+    Moment conditions, that weighting balances each column (the constant too), are tested together with the score of
+    the logit, which determines the coefficients. A small p-value says that the model is wrong; a large one does not say
+    that it is right, nor that nothing was left out.
+
+    Returns
+    -------
+    BalanceTest
+        With `statistic`, `df`, `pvalue`.
+
+    Notes
+    -----
+    The test of Imai and Ratkovic (2014), which Stata's ``tebalance overid`` does; rows are independent in it. In small
+    samples it rejects less often than its level: a right logit of three covariates at the nominal 5% in 0.5% of 400
+    samples of 80 rows, 2.5% of 300, 3.0% of 1000 (Monte Carlo error 1.1%). Its power is small there too.
+
+    Examples
+    --------
+    >>> from causalrisk import Hajek, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> propensity = "mmarried + mage + prenatal1 + fbaby"
+    >>> res = Hajek.from_formula(
+    ...     "bweight ~ 1", births, treat="mbsmoke", propensity=propensity
+    ... ).fit()
+    >>> print(res.balance_test())
+    Balance: chi2(5) = 38.1464, p = 0.0000
+    """
+    fit = record.used_weight_fit
+    options, sample = record.options, record.sample
+    plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None
+    fitted = record.design.score is None and options.propensity_score is None
+    towards = options.population.name if options.population.by_arm else None
+    if not (plain and fitted and towards and sample.n_arms == 2 and record.design.cluster is None):
+        raise UnavailableError(
+            "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
+            "all, treated and control.\nType  res.balance()  for the differences themselves."
+        )
+    treated = (sample.arm == 1).astype(float)
+    return overid_test(
+        sample.Z.columns,
+        treated=treated,
+        weights=sample.s,
+        frequency=record.frequency,
+        target=towards,
+        start=fit.coefficients,
+    )

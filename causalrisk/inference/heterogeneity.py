@@ -40,9 +40,8 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.covariance import influence_covariance
-from causalrisk.inference.hypotheses import chi_squared, wald_statistic
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import inference_frame, rounded_se
+from causalrisk.inference.wald import chi_squared, inference_frame, rounded_se, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_sequence, seed_text

@@ -20,9 +20,9 @@ from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, WeightedRow
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.tables.numbers import column_format, format_share
-from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
