@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
 from causalrisk.design.moderators import moderators
 from causalrisk.design.scan.no_rows import by_rows
-from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, Measured, WeightedRows, measured, measured_by_block
+from causalrisk.diagnostics.balance_moments import WHEN, Measured, WeightedRows, measured, measured_by_block
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
@@ -66,71 +67,21 @@ def balance_table(
         binary = sums.binary & (np.arange(len(which)) > 0)
         sums = sums.indicating(binary)
         scale = np.where(binary & raw_binary, 1.0, sums.standard_deviations(denominator, binary))
-        numbers = contrast_balance(sums, found.distances[which, arm - 1].T, arm, scale=scale, binary=binary)
-        if means:
-            numbers = arm_moments(sums, labels, binary) | numbers
+        variances, distances = sums.variance(binary), found.distances[which, arm - 1].T
+        numbers: dict[str, Array] = {}
+        for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
+            numbers[f"mean {label} {when}"] = sums.mean[a, k]
+            numbers[f"sd {label} {when}"] = np.where(binary, np.nan, np.sqrt(variances[a, k]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.where(binary, np.nan, variances[arm] / variances[0])
+        statistics = zip(STATISTICS, (sums.differences(arm, scale), ratios, distances), strict=True)
+        numbers |= {f"{name} {when}": values[k] for name, values in statistics for k, when in enumerate(WHEN)}
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
         units = ["raw" if b and raw_binary else "std" for b in binary]
         tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({**numbers, "kind": kinds, "unit": units}, index=index)
     if len(tables) == 1:
         return next(iter(tables.values()))
     return pd.concat(tables, names=["contrast", "covariate"])
-
-
-def contrast_balance(
-    sums: ColumnSums, distances: Array, arm: int, *, scale: Array, binary: NDArray[np.bool_]
-) -> dict[str, Array]:
-    """Compare an arm with the reference arm before and after weighting.
-
-    Parameters
-    ----------
-    sums : ColumnSums
-        Moments of q columns; binary ones coded 0 and 1.
-    distances : ndarray, shape (2, q)
-        Kolmogorov-Smirnov distances.
-    arm : int
-        The arm.
-    scale : ndarray, shape (q,)
-        Denominators of the mean differences.
-    binary : ndarray of bool, shape (q,)
-        Binary columns, which have no variance ratio.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (q,)
-        "diff", "var ratio" and "KS", each "before" and "after".
-    """
-    variances = sums.variance(binary)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(binary, np.nan, variances[arm] / variances[0])
-    numbers = zip(STATISTICS, (sums.differences(arm, scale), ratios, distances), strict=True)
-    return {f"{name} {when}": values[k] for name, values in numbers for k, when in enumerate(WHEN)}
-
-
-def arm_moments(sums: ColumnSums, labels: Sequence[str], binary: NDArray[np.bool_]) -> dict[str, Array]:
-    """Return means and standard deviations in each arm before and after weighting.
-
-    Parameters
-    ----------
-    sums : ColumnSums
-        Moments of q columns; binary ones coded 0 and 1.
-    labels : sequence of str
-        Labels of the arms.
-    binary : ndarray of bool, shape (q,)
-        Binary columns, whose mean, a proportion, says it all.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (q,)
-        "mean a before", "sd a before" and so on, for each arm a.
-    """
-    spread = np.where(binary, np.nan, np.sqrt(sums.variance(binary)))
-    found = {}
-    for k, when in enumerate(WHEN):
-        for arm, label in enumerate(labels):
-            found[f"mean {label} {when}"] = sums.mean[arm, k]
-            found[f"sd {label} {when}"] = spread[arm, k]
-    return found
 
 
 def chosen_covariates(
@@ -246,41 +197,26 @@ def balance(
         raw_binary=binary == "raw",
         means=means,
     )
-    if record.blocks is None:
-        covariates = functools.partial(
-            chosen_covariates, record, also=also, data=data, interactions=interactions, names=names
-        )
-        table = _table_in_memory(record, tabulated, covariates, by=by, data=data)
-    else:
+    if record.blocks is not None:
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise by_rows(f"{name}=")
         found = measured_by_block(record, names or {}, interactions)
         table = tabulated(found)
         table.attrs[SHORT] = found.short
+    else:
+        fitted = record.rows
+        covariates = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
+        scores, rows = fitted.scores, WeightedRows.of(fitted)
+        if by is None:
+            table = tabulated(measured(covariates, scores, rows))
+        else:
+            groups = {
+                name: tabulated(measured([c.of(some) for c in covariates], scores[:, some], rows.some(some)))
+                for name, some in groups_of(record.design, by, data).items()
+            }
+            table = pd.concat(groups, names=["group"])
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
-
-
-def _table_in_memory(
-    record: FitRecord,
-    tabulated: Callable[[Measured], pd.DataFrame],
-    chosen: Callable[[FittedRows], list[Covariate]],
-    *,
-    by: Any,
-    data: Any,
-) -> pd.DataFrame:
-    """Tabulate the balance of all rows, or group by group."""
-    fitted = record.rows
-    covariates, rows = chosen(fitted), WeightedRows.of(fitted)
-    if by is None:
-        return tabulated(measured(covariates, fitted.scores, rows))
-
-    def part(some: NDArray[np.bool_]) -> pd.DataFrame:
-        within = [c.of(some) for c in covariates]
-        return tabulated(measured(within, fitted.scores[:, some], rows.some(some)))
-
-    groups = groups_of(record.design, by, data)
-    return pd.concat({name: part(some) for name, some in groups.items()}, names=["group"])
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -336,62 +272,6 @@ class BalanceTest:
         return f"Balance: chi2({self.df}) = {self.statistic:.4f}, p = {self.pvalue:.4f}{left}"
 
 
-def overid_test(
-    columns: Array, treated: Array, weights: Array, frequency: bool, target: str, start: Array
-) -> BalanceTest:
-    """Test that the logit both fits and balances its columns.
-
-    Parameters
-    ----------
-    columns : ndarray, shape (n, q)
-        Columns of the propensity design.
-    treated : ndarray, shape (n,)
-        1.0 in the treated arm.
-    weights : ndarray, shape (n,)
-        Observation weights.
-    frequency : bool
-        Whether they count repeated rows.
-    target : {"all", "treated", "control"}
-        Target whose covariates are balanced.
-    start : ndarray, shape (q,)
-        The maximum likelihood coefficients.
-
-    Returns
-    -------
-    BalanceTest
-        J, the minimum over the coefficients of m' S^-1 m with m the sum of both sets of conditions and S its variance
-        under the model, chi-squared with q degrees of freedom.
-
-    Notes
-    -----
-    The continuously updated form [1]_, with the variance given the covariates, as Stata's ``tebalance overid``.
-
-    References
-    ----------
-    .. [1] Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical
-       Society B 76, 243-263.
-    """
-    squared = weights if frequency else weights**2
-
-    def value(gamma: Array) -> tuple[float, Array]:
-        p = expit(columns @ gamma)
-        pq = p * (1 - p)
-        factor, slope = _balance_factor(p, target)
-        parts = [np.ones_like(p), factor]
-        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in parts])
-        blocks = [[(columns.T * (squared * pq * j * k)) @ columns for j in parts] for k in parts]
-        solved = np.linalg.solve(np.block(blocks), moments)
-        score, balance = (columns @ half for half in np.split(solved, 2))
-        pull = score + factor * balance
-        by_moment = weights * (-pq * pull + (treated - p) * slope * balance)
-        by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
-        return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
-
-    statistic, converged = minimize_value(value, start)
-    df = columns.shape[1]
-    return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
-
-
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
     """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
     if target == "treated":
@@ -415,9 +295,16 @@ def balance_test(record: FitRecord) -> BalanceTest:
 
     Notes
     -----
-    The test of Imai and Ratkovic (2014), which Stata's ``tebalance overid`` does; rows are independent in it. In small
+    The test of Imai and Ratkovic [1]_ in the continuously updated form, with the variance given the covariates, as
+    Stata's ``tebalance overid``: J is the minimum over the coefficients of m' S^-1 m, with m the sum of both sets of
+    conditions and S its variance under the model, and chi-squared. Rows are independent in it. In small
     samples it rejects less often than its level: a right logit of three covariates at the nominal 5% in 0.5% of 400
     samples of 80 rows, 2.5% of 300, 3.0% of 1000 (Monte Carlo error 1.1%). Its power is small there too.
+
+    References
+    ----------
+    .. [1] Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical
+       Society B 76, 243-263.
 
     Examples
     --------
@@ -440,12 +327,23 @@ def balance_test(record: FitRecord) -> BalanceTest:
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
             "all, treated and control.\nType  res.balance()  for the differences themselves."
         )
-    treated = (sample.arm == 1).astype(float)
-    return overid_test(
-        sample.Z.columns,
-        treated=treated,
-        weights=sample.s,
-        frequency=record.frequency,
-        target=towards,
-        start=fit.coefficients,
-    )
+    columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
+    squared = weights if record.frequency else weights**2
+
+    def value(gamma: Array) -> tuple[float, Array]:
+        p = expit(columns @ gamma)
+        pq = p * (1 - p)
+        factor, slope = _balance_factor(p, towards)
+        parts = [np.ones_like(p), factor]
+        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in parts])
+        blocks = [[(columns.T * (squared * pq * j * k)) @ columns for j in parts] for k in parts]
+        solved = np.linalg.solve(np.block(blocks), moments)
+        score, balance = (columns @ half for half in np.split(solved, 2))
+        pull = score + factor * balance
+        by_moment = weights * (-pq * pull + (treated - p) * slope * balance)
+        by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
+        return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
+
+    statistic, converged = minimize_value(value, fit.coefficients)
+    df = columns.shape[1]
+    return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -154,34 +154,16 @@ def inference_frame(
     return pd.DataFrame(np.column_stack([values, se, z, p, limits]), index=index, columns=names)
 
 
-Parser = Callable[[Sequence[str], str], tuple[Array, Array]]
 NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, that rounding makes of none
 ROUNDING = 1e-8  # of the parameters, relative
 
 
-def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tuple[Array, Array]:
-    """Turn what the user typed into R and q of R params = q.
-
-    Parameters
-    ----------
-    r_matrix : str, list of str, array_like or tuple
-        One or more texts, a matrix R, or a pair (R, q).
-    names : sequence of str
-        Names of the parameters.
-    parse : callable
-        Names and text -> (R, q).
-
-    Returns
-    -------
-    R : ndarray, shape (j, d)
-        Coefficients.
-    q : ndarray, shape (j,)
-        Right-hand sides.
-    """
+def _constraints(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
+    """Turn one or more texts, a matrix R, or a pair (R, q) into R, shape (j, d), and q, shape (j,), of R params = q."""
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
-        return parse(names, r_matrix)
+        return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
     if matrix.shape[1] != len(names):
@@ -192,15 +174,12 @@ def constraint_matrix(r_matrix: Any, names: Sequence[str], parse: Parser) -> tup
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
-def t_contrast(left: Array, right: Array, params: Array, covariance: Array) -> Any:
-    """Test each row of R params = q by its normal z statistic."""
+def _z_contrast(effect: Array, null: Array, sd: Array) -> Any:
+    """Return z tests of estimates as statsmodels has them."""
     from statsmodels.stats.contrast import ContrastResults
 
-    effect = left @ params
-    # Rounding may leave the variance of an exact combination just below zero.
-    sd = np.sqrt(np.clip(np.einsum("jd,de,je->j", left, covariance, left), 0, None))
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(sd > 0, (effect - right) / sd, np.nan)
+        z = np.where(sd > 0, (effect - null) / sd, np.nan)
     return ContrastResults(effect=effect, statistic=z, sd=sd, distribution="norm")
 
 
@@ -243,8 +222,10 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     statsmodels.stats.contrast.ContrastResults
         Estimates, z tests and intervals.
     """
-    left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
-    return t_contrast(left, right, record.estimate.params, parameter_covariance(record))
+    left, right = _constraints(r_matrix, record.names)
+    # Rounding may leave the variance of an exact combination just below zero.
+    variance = np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None)
+    return _z_contrast(left @ record.estimate.params, right, np.sqrt(variance))
 
 
 def wald_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -268,7 +249,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     right; after ``cov_type="bootstrap"`` in 11 to 13% and 6 to 7%, with the jackknife in 9 to 10% and 6%. "What the
     standard errors are worth" in the documentation has the table, and the jackknife.
     """
-    left, right = constraint_matrix(r_matrix, record.names, linear_constraint)
+    left, right = _constraints(r_matrix, record.names)
     statistic, df, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
     if impossible:
         raise OptionError(
@@ -407,7 +388,6 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     -0.0754 (0.0071)
     """
     from statsmodels.stats._delta_method import NonlinearDeltaCov
-    from statsmodels.stats.contrast import ContrastResults
 
     wanted, params = Expressions(expression, record.names), record.estimate.params
     values = wanted.values_at(params)
@@ -421,10 +401,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
-    sd = rounded_se(np.r_[values, params], sd)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(sd > 0, (values - wanted.null) / sd, np.nan)
-    found = ContrastResults(effect=values, statistic=z, sd=sd, distribution="norm")
+    found = _z_contrast(values, wanted.null, rounded_se(np.r_[values, params], sd))
     found.c_names = wanted.texts
     return found
 

@@ -10,8 +10,15 @@ from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import quick_method
 from causalrisk.estimators.record import FitRecord
 from causalrisk.report.plots.axes import axes_or_new, page_or_new, verbatim
-from causalrisk.report.plots.covariates import plot_balance, plot_calibration, plot_overlap
-from causalrisk.report.plots.effects import draw_changes, draw_forest, plot_bootstrap, plot_influence
+from causalrisk.report.plots.fits import (
+    draw_changes,
+    draw_forest,
+    plot_balance,
+    plot_bootstrap,
+    plot_calibration,
+    plot_influence,
+    plot_overlap,
+)
 from causalrisk.report.plots.joint import (
     cancellation_of,
     draw_penalties,
