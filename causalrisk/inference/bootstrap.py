@@ -114,7 +114,9 @@ def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int,
     return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
 
 
-def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
+def refitter_of(
+    record: FitRecord, groups: Array | None = None, replicates: ResampleReplicates | None = None
+) -> Refitter:
     """Return the batched refit of a fitted record.
 
     Parameters
@@ -123,6 +125,8 @@ def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
         The fit.
     groups : ndarray, shape (n, G), optional
         For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
+    replicates : ResampleReplicates, optional
+        For a joint fit the replicates of each resample; by default as the fit was asked for them.
 
     Returns
     -------
@@ -139,7 +143,7 @@ def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
             target=record.target,
             effect_scale=scale,
         )
-    replicates = resample_replicates(joint, record.resampler())
+    replicates = replicates or resample_replicates(joint, record.resampler())
     theta = joint.start.theta if sample.family.linear else record.estimate.theta
     return JointRefitter(
         sample=sample,

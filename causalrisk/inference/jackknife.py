@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from causalrisk.estimators.estimates import Refitter
-from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.resampling import replicate_counts
 from causalrisk.inference.bootstrap import refitter_of
@@ -79,33 +78,17 @@ class RemainingReplicates(BlockwiseReplicates):
 def remaining_refitter(record: FitRecord) -> Refitter:
     """Return the refitter of a fit without some of its rows; multiplicities of the other rows in each replicate stay.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    Refitter
-        Takes counts of zero for the rows that are left out.
+    It takes counts of zero for the rows that are left out.
     """
-    joint, sample = record.joint, record.sample
+    joint = record.joint
     if joint is None or not joint.problem.weight_fit.model.n_coefficients:
         return refitter_of(record)
-    weight_fit, replicates, drawn = joint.problem.weight_fit, joint.replicates, joint.drawn
+    replicates, drawn = joint.replicates, joint.drawn
     if drawn is None:
         drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
     usable = drawn[:, replicates.failures == Failure.OK]
-    remaining = RemainingReplicates(sample.slices, weight_fit, replicates, usable)
-    theta = joint.start.theta if sample.family.linear else record.estimate.theta
-    return JointRefitter(
-        sample=sample,
-        weight_fit=weight_fit,
-        theta=theta,
-        criterion=joint.criterion,
-        replicates=remaining,
-        effect_scale=record.options.effect_scale,
-    )
+    slices, weight_fit = record.sample.slices, joint.problem.weight_fit
+    return refitter_of(record, replicates=RemainingReplicates(slices, weight_fit, replicates, usable))
 
 
 def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:
@@ -125,11 +108,10 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
     Returns
     -------
     ndarray, shape (units, count)
-        Estimates, every step redone without the unit; NaN after a failure. Rows as in the design, with a target
-        frame as in the sample.
+        Estimates, every step redone without the unit; NaN after a failure. Rows as in the sample.
     """
-    sample, cluster = record.sample, record.design.cluster
-    clusters = sample.clusters(cluster)
+    sample = record.sample
+    clusters = sample.clusters(record.design.cluster)
     units = np.arange(sample.n) if clusters is None else clusters
     refitter = refitter or refitter_of(record)
     total = int(units.max()) + 1
@@ -139,8 +121,7 @@ def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = Non
         out = units[:, None] == numbers
         counts = sample.s[:, None] * ~out if whole else sample.s[:, None] - out
         parts.append(refitter.refit(counts, first).values[:count].T)
-    left_out = np.concatenate(parts)
-    return left_out if clusters is not None or sample.n_frame else sample.restore(left_out)
+    return np.concatenate(parts)
 
 
 def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Array:
@@ -173,18 +154,13 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
         joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
     design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
     left_out = leave_one_out(dataclasses.replace(record, design=design, joint=joint), count, refit)
-    if clusters:
-        left_out = left_out[: design.n_clusters]
-    elif sample.n_frame:
-        left_out = sample.restore(left_out)
+    left_out = left_out[: design.n_clusters] if clusters else sample.restore(left_out)
     return left_out - record.estimate.params[:count]
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:
     """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
     left_out = leave_one_out(record, count, whole=not counts_equal_rows(record))
-    if record.design.cluster is None and not record.sample.n_frame:
-        left_out = record.sample.arrange(left_out)
     worked = np.asarray(np.isfinite(left_out).all(axis=1))
     times = equal_units(record) * worked
     mean = times[worked] @ left_out[worked] / times.sum()

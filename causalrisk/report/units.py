@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,44 +126,29 @@ def check_kept(record: FitRecord) -> None:
         raise unit_level() if record.design.knows_scan else by_rows()
 
 
-@dataclass(frozen=True)
-class Units:
-    """Scores, weights and predictions of some rows, in the order of their sample.
+def _frame(
+    sample: Sample,
+    labels: tuple[str, ...],
+    position: NDArray[np.intp],
+    probabilities: Array | None,
+    weights: Array,
+    predicted: Array | None,
+) -> pd.DataFrame:
+    """Return a table of the rows of a sample in the order of the data; `position` has their numbers there.
 
-    Parameters
-    ----------
-    sample : Sample
-        The rows.
-    probabilities : ndarray, shape (K, n), or None
-        Probability of each arm; None where there is no propensity model.
-    weights : ndarray, shape (n,)
-        Importance weights, ones where the estimator uses no score.
-    predicted : ndarray, shape (K, n), or None
-        Predicted outcome in every arm; None for JRE, whose arm models say nothing of single units.
+    Probabilities are None where there is no propensity model, predictions for JRE; both are of shape (K, n).
     """
 
-    sample: Sample
-    probabilities: Array | None
-    weights: Array
-    predicted: Array | None
+    def by_arm(name: str, values: Array) -> dict[str, Array]:
+        return {f"{name}[{label}]": sample.restore(own) for label, own in zip(labels, values, strict=True)}
 
-    def frame(self, position: NDArray[np.intp], labels: tuple[str, ...]) -> pd.DataFrame:
-        """Return a table of the rows in the order of the data; `position` has their numbers there."""
-        columns = {"row": position, "arm": pd.Categorical.from_codes(self._ordered(self.sample.arm), list(labels))}
-        if self.probabilities is not None and len(labels) == 2:
-            columns["propensity"] = self._ordered(self.probabilities[1])
-        elif self.probabilities is not None:
-            columns |= self._by_arm("propensity", self.probabilities, labels)
-        columns["weight"] = self._ordered(self.weights)
-        if self.predicted is not None:
-            columns |= self._by_arm("potential_outcome", self.predicted, labels)
-        return pd.DataFrame(columns)
-
-    def _by_arm(self, name: str, values: Array, labels: tuple[str, ...]) -> dict[str, Array]:
-        return {f"{name}[{label}]": self._ordered(own) for label, own in zip(labels, values, strict=True)}
-
-    def _ordered(self, values: NDArray[Any]) -> NDArray[Any]:
-        return self.sample.restore(values)
+    columns = {"row": position, "arm": pd.Categorical.from_codes(sample.restore(sample.arm), list(labels))}
+    if probabilities is not None and len(labels) == 2:
+        columns["propensity"] = sample.restore(probabilities[1])
+    elif probabilities is not None:
+        columns |= by_arm("propensity", probabilities)
+    columns["weight"] = sample.restore(weights)
+    return pd.DataFrame(columns | ({} if predicted is None else by_arm("potential_outcome", predicted)))
 
 
 def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
@@ -183,10 +167,17 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
         The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
         has them, "propensity", "weight" and "potential_outcome[...]".
     """
-    if not isinstance(record.design, ScannedDesign):
-        yield _in_memory(record).frame(np.flatnonzero(record.design.in_sample), record.design.labels)
-        return
     design, fit = record.design, record.weight_fit
+    if not isinstance(design, ScannedDesign):
+        yield _frame(
+            record.sample,
+            design.labels,
+            np.flatnonzero(design.in_sample),
+            probabilities=None if fit is None else fit.probabilities,
+            weights=np.ones(record.sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided,
+            predicted=None if record.joint is not None else record.estimate.predicted,
+        )
+        return
     problem = ScannedProblem(
         design=design,
         spec=record.spec,
@@ -201,24 +192,15 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
     )
 
 
-def _in_memory(record: FitRecord) -> Units:
-    fit = record.weight_fit
-    return Units(
-        sample=record.sample,
-        probabilities=None if fit is None else fit.probabilities,
-        weights=np.ones(record.sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided,
-        predicted=None if record.joint is not None else record.estimate.predicted,
-    )
-
-
 def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
     """Compute the units of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
     probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)
-    units = Units(
-        sample=block.sample,
+    return _frame(
+        block.sample,
+        problem.design.labels,
+        np.arange(0) if coded.row is None else coded.row,
         probabilities=probabilities,
         weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
         predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
     )
-    return units.frame(np.arange(0) if coded.row is None else coded.row, problem.design.labels)
