@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -29,24 +28,15 @@ STATISTICS = ("diff", "var ratio", "KS")
 SHORT = "KS short by"  # attribute of a table
 
 
-def balance_table(
-    found: Measured,
-    labels: Sequence[str],
-    denominator: str | int,
-    *,
-    raw_binary: bool,
-    means: bool = False,
-) -> pd.DataFrame:
+def balance_table(record: FitRecord, found: Measured, *, raw_binary: bool, means: bool) -> pd.DataFrame:
     """Balance of every column and of the propensity score, for each arm against the reference.
 
     Parameters
     ----------
+    record : FitRecord
+        The fit.
     found : Measured
         The columns; constant ones are left out.
-    labels : sequence of str
-        Labels of the arms.
-    denominator : str or int
-        As in `ColumnSums.standard_deviations`.
     raw_binary : bool
         Whether differences of binary columns stay differences of proportions.
     means : bool
@@ -57,6 +47,8 @@ def balance_table(
     DataFrame
         A row a column; with several arms the contrast is the first level of the index.
     """
+    labels, population = record.design.labels, record.options.population
+    denominator = population.balance_denominator if population.toward is None else population.toward
     first = len(labels) - 1
     varying = np.flatnonzero(found.sums.varying[first:])
     index = pd.Index([DISTANCE, *(found.names[j] for j in varying)], name="covariate")
@@ -189,33 +181,26 @@ def balance(
     """
     one_of("binary", binary, ("raw", "std"))
     check_threshold(threshold)
-    population = record.options.population
-    tabulated = functools.partial(
-        balance_table,
-        labels=record.design.labels,
-        denominator=population.balance_denominator if population.toward is None else population.toward,
-        raw_binary=binary == "raw",
-        means=means,
-    )
+    measures: dict[str, Measured] = {}
     if record.blocks is not None:
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise by_rows(f"{name}=")
-        found = measured_by_block(record, names or {}, interactions)
-        table = tabulated(found)
-        table.attrs[SHORT] = found.short
+        measures[""] = measured_by_block(record, names or {}, interactions)
     else:
         fitted = record.rows
         covariates = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
         scores, rows = fitted.scores, WeightedRows.of(fitted)
         if by is None:
-            table = tabulated(measured(covariates, scores, rows))
-        else:
-            groups = {
-                name: tabulated(measured([c.of(some) for c in covariates], scores[:, some], rows.some(some)))
-                for name, some in groups_of(record.design, by, data).items()
-            }
-            table = pd.concat(groups, names=["group"])
+            measures[""] = measured(covariates, scores, rows)
+        for name, some in groups_of(record.design, by, data).items() if by is not None else ():
+            measures[name] = measured([c.of(some) for c in covariates], scores[:, some], rows.some(some))
+    tables = {
+        name: balance_table(record, found, raw_binary=binary == "raw", means=means) for name, found in measures.items()
+    }
+    table = tables[""] if by is None else pd.concat(tables, names=["group"])
+    if record.blocks is not None:
+        table.attrs[SHORT] = measures[""].short
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 
 

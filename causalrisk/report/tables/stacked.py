@@ -9,7 +9,6 @@ import dataclasses
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -187,7 +186,7 @@ class ResultSummary(Summary):
         if not file.parent.is_dir():
             raise OptionError(f'there is no folder {str(file.parent)!r}.\nMake it, or type  save("{file.name}").')
         if kind == ".docx":
-            write_docx([_word_table(table) for table in self.tables], self._word_notes(), file)
+            _write_docx([_laid_out(table) for table in self.tables], self._word_notes(), file)
         else:
             write_whole(file, f"{makers[kind]()}\n")
         return file
@@ -241,19 +240,12 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
     return ResultSummary([ResultTable(content, width) for content in tables], notes, width)
 
 
-def _word_table(table: SimpleTable) -> WordTable:
-    """Return the content of a table for a Word document; the table may have been added by hand."""
+def _laid_out(table: SimpleTable) -> ResultTable:
+    """Return a table as one of ours; it may have been added by hand."""
     if isinstance(table, ResultTable):
-        return WordTable(
-            title=table.title or "",
-            heads=table.heads,
-            body=table.body,
-            aligns=table.aligns,
-            rules=table.rules,
-            spans=[[count for _, count in head_spans(line)] for line in table.heads[: table.spanned]],
-        )
-    rows = [[str(cell) for cell in row] for row in table]
-    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=(), spans=[])
+        return table
+    rows = tuple(tuple(map(str, row)) for row in table)
+    return ResultTable(TableContent(rows, aligns="l" * max(map(len, rows)), title=table.title or ""))
 
 
 class PaperTable(ResultSummary):
@@ -398,50 +390,9 @@ PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
 THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
 
 
-@dataclass(frozen=True)
-class WordTable:
-    """Content of a table in a Word document.
-
-    Parameters
-    ----------
-    title : str
-        Caption; empty for none.
-    heads, body : list of list of str
-        Cells of the header lines and of the rows.
-    aligns : str
-        One of l, r, c per column.
-    rules : tuple of int
-        Rows of the body that have a thin rule above them.
-    spans : list of list of int
-        Number of columns of each head, for the first header lines.
-    """
-
-    title: str
-    heads: list[list[str]]
-    body: list[list[str]]
-    aligns: str
-    rules: tuple[int, ...]
-    spans: list[list[int]]
-
-
 @interruptions_kept()
-def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) -> None:
-    """Write tables and notes to a Word document, ruled as tables in print are.
-
-    Parameters
-    ----------
-    tables : sequence of WordTable
-        The tables.
-    notes : sequence of str
-        Lines below them.
-    path : Path
-        The file.
-
-    Raises
-    ------
-    UnavailableError
-        If python-docx is not installed.
-    """
+def _write_docx(tables: Sequence[ResultTable], notes: Sequence[str], path: Path) -> None:
+    """Write tables and notes to a Word document, ruled as tables in print are."""
     try:
         import docx
         from docx.enum.section import WD_ORIENT
@@ -469,14 +420,17 @@ def write_docx(tables: Sequence[WordTable], notes: Sequence[str], path: Path) ->
     write_whole(path, written.getvalue())
 
 
-def _add_table(document: Any, table: WordTable, line: float) -> None:
+def _add_table(document: Any, table: ResultTable, line: float) -> None:
+    """Add a table whose columns are together no wider than the line."""
     from docx.enum.text import WD_ALIGN_PARAGRAPH
+    from docx.shared import Inches
 
     places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
     rows, heads = [*table.heads, *table.body], len(table.heads)
     grid = document.add_table(rows=len(rows), cols=len(table.aligns))
     grid.autofit = False
-    widths = _widths(table, line)
+    wanted = _wanted(table)
+    widths = [Inches(min(1.0, line / sum(wanted)) * width) for width in wanted]
     for column, width in zip(grid.columns, widths, strict=True):
         column.width = width
     for i, texts in enumerate(rows):
@@ -491,15 +445,13 @@ def _add_table(document: Any, table: WordTable, line: float) -> None:
             paragraph.paragraph_format.space_after = 0
             paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
             _rule(cell, top=above, bottom=below)
-        for first, count in _starts(table.spans[i]) if i < len(table.spans) else ():
-            _span(grid.rows[i].cells[first : first + count])
+        first = 0
+        for _, count in head_spans(texts) if i < table.spanned else ():
+            if count > 1:
+                _span(grid.rows[i].cells[first : first + count])
+            first += count
         if i < heads:
             _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
-
-
-def _starts(counts: Sequence[int]) -> list[tuple[int, int]]:
-    firsts = [sum(counts[:k]) for k in range(len(counts))]
-    return [(first, count) for first, count in zip(firsts, counts, strict=True) if count > 1]
 
 
 def _span(cells: Sequence[Any]) -> None:
@@ -515,18 +467,9 @@ def _span(cells: Sequence[Any]) -> None:
     _mark(borders, "w:bottom", val="single", sz=THIN, space="0", color="000000")
 
 
-def _wanted(table: WordTable) -> list[float]:
+def _wanted(table: ResultTable) -> list[float]:
     columns = zip(*table.heads, *table.body, strict=True)
     return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
-
-
-def _widths(table: WordTable, line: float) -> list[Any]:
-    """Return the width of each column, together no wider than the line."""
-    from docx.shared import Inches
-
-    wanted = _wanted(table)
-    scale = min(1.0, line / sum(wanted))
-    return [Inches(scale * width) for width in wanted]
 
 
 def _rule(cell: Any, **sides: str) -> None:
