@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk.diagnostics import balance_moments as column_sums
+from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import specification
 from causalrisk.inference import bootstrap, coefficients, covariance, heterogeneity

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.inference.jackknife import jackknife_contributions, leave_one_out
+from causalrisk.inference.intervals import jackknife_contributions, leave_one_out
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
