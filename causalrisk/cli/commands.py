@@ -303,12 +303,7 @@ def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
     given = [] if options.na is None else options.na.split(",")
     data, words = read_file(
-        path,
-        sep=options.sep,
-        decimal=options.decimal,
-        thousands=options.thousands,
-        encoding=options.encoding,
-        missing=frozenset(given),
+        path, options.sep, options.decimal, options.thousands, encoding=options.encoding, missing=frozenset(given)
     )
     typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
     used = {name: found for name, found in words.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)}
@@ -574,7 +569,8 @@ def in_options(message: str, known: Iterable[str]) -> str:
     message = re.sub(
         rf"(?:from_formula|fit|summary)\((?:\.\.\., )?((?:\w+=(?:{VALUE}|\.\.\.)(?:, )?)+)\)", lambda m: m[1], message
     )
-    message = re.sub(rf"\b(\w+)=({VALUE})", lambda m: _option(m[0], m[1], m[2], options), message)
+    typed = re.compile(rf"\b(\w+)=({VALUE})")
+    message = typed.sub(lambda m: f"{options[m[1]]} {_shell(m[2])}" if m[1] in options else m[0], message)
     message = re.sub(r"\b(\w+)=(?=[ ,.;:)])", lambda m: options.get(m[1], m[0]), message)
     if re.search(r"data\[\"|from_formula\(|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
         return f"{message}\n(That is Python: the file can be changed so, or the analysis be done there.)"
@@ -584,10 +580,6 @@ def in_options(message: str, known: Iterable[str]) -> str:
 def _reading(given: str) -> str:
     pairs = re.findall(rf"(\w+)=({VALUE})", given)
     return " ".join(f"{READING.get(name, '--' + name)} {_shell(value)}" for name, value, *_ in pairs)
-
-
-def _option(whole: str, name: str, value: str, options: dict[str, str]) -> str:
-    return f"{options[name]} {_shell(value)}" if name in options else whole
 
 
 def _shell(value: str) -> str:

@@ -18,24 +18,10 @@ from causalrisk.errors import DesignError, OptionError
 TEXT = (".csv", ".txt", ".tsv", ".tab")
 OTHERS = (".dta", ".parquet", ".xlsx", ".xls", ".feather")
 NEEDS = {".parquet": "pyarrow", ".feather": "pyarrow", ".xlsx": "openpyxl", ".xls": "xlrd"}
-WORDS = {
-    "NA",
-    "N/A",
-    "n/a",
-    "na",
-    "#N/A",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NULL",
-    "null",
-    "Null",
-    "None",
-    "none",
+WORDS = {  # words for a missing number; in a column of texts they are texts
+    "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "Null", "None", "none",
     "NONE",
-}  # words for a missing number; in a column of texts they are texts
+}  # fmt: skip
 FLAGS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 
 

@@ -9,16 +9,6 @@ from causalrisk.simulation.results import StudyResults, power
 from causalrisk.simulation.study import four_cells, run_study
 
 __all__ = [
-    "DESIGNS",
-    "Design",
-    "Draw",
-    "Population",
-    "Specified",
-    "StudyResults",
-    "Trial",
-    "designs",
-    "four_cells",
-    "plasmode",
-    "power",
-    "run_study",
-]
+    "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
+    "plasmode", "power", "run_study",
+]  # fmt: skip

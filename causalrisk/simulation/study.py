@@ -169,15 +169,7 @@ def run_study(
         store = Store.open(Path(path), settings, entropy, fresh=rng is None)
         entropy = store.entropy
     tasks = [
-        Task(
-            design=what,
-            n=int(size),
-            first=first,
-            count=min(CHUNK, n_sims - first),
-            entries=entries,
-            n_boot=int(n_boot),
-            entropy=entropy,
-        )
+        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
     raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
@@ -376,17 +368,9 @@ def four_cells(
         )
     ]
     return run_study(
-        cells,
-        n=n,
-        n_sims=n_sims,
-        estimators=estimators,
-        rng=rng,
-        n_jobs=n_jobs,
-        progress=progress,
-        n_boot=n_boot,
-        path=path,
-        reference=reference,
-    )
+        cells, n=n, n_sims=n_sims, estimators=estimators, rng=rng, n_jobs=n_jobs, progress=progress, n_boot=n_boot,
+        path=path, reference=reference,
+    )  # fmt: skip
 
 
 SETTINGS = "study.json"

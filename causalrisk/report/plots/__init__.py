@@ -31,24 +31,10 @@ from causalrisk.report.plots.joint import (
 from causalrisk.report.summary import one_line
 
 __all__ = [
-    "axes_or_new",
-    "cancellation_of",
-    "draw_changes",
-    "draw_forest",
-    "draw_penalties",
-    "draw_risk",
-    "plot_anchor_path",
-    "plot_balance",
-    "plot_bootstrap",
-    "plot_calibration",
-    "plot_cancellation",
-    "plot_diagnostics",
-    "plot_influence",
-    "plot_overlap",
-    "plot_penalty_path",
-    "plot_risk",
-    "verbatim",
-]
+    "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_risk",
+    "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration", "plot_cancellation", "plot_diagnostics",
+    "plot_influence", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
+]  # fmt: skip
 
 TITLE_PAD = 34  # points, above the legends
 
