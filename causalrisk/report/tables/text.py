@@ -279,20 +279,14 @@ def needed_width(j: int, start: int, content: Sequence[int], preferred: Sequence
 
 def _shares(needs: list[int], width: int) -> list[int]:
     """Divide a width evenly between groups, the later ones taking the remainder, without going below any need."""
-    width = max(width, sum(needs))
-    open_groups = set(range(len(needs)))
-    shares = list(needs)
-    while open_groups:
-        left = width - sum(needs[g] for g in range(len(needs)) if g not in open_groups)
-        ordered = sorted(open_groups)
-        even = [left * (i + 1) // len(ordered) - left * i // len(ordered) for i in range(len(ordered))]
-        tight = {g for g, share in zip(ordered, even, strict=True) if needs[g] > share}
-        if not tight:
-            for g, share in zip(ordered, even, strict=True):
-                shares[g] = share
-            break
-        open_groups -= tight
-    return shares
+    width, tight = max(width, sum(needs)), set[int]()
+    while True:
+        roomy, left = [g for g in range(len(needs)) if g not in tight], width - sum(needs[g] for g in tight)
+        even = {g: left * (i + 1) // len(roomy) - left * i // len(roomy) for i, g in enumerate(roomy)}
+        more = {g for g, share in even.items() if needs[g] > share}
+        if not more:
+            return [even.get(g, need) for g, need in enumerate(needs)]
+        tight |= more
 
 
 def _spread(need: list[int], wished: list[int], width: int, to_first: bool) -> list[int]:
