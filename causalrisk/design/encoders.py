@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
-from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, as_table, nearest
+from causalrisk.design.columns.tables import Table, as_pandas, as_table, nearest
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parsed_again
 from causalrisk.design.formulas.terms import coded_names
 from causalrisk.errors import DesignError

@@ -13,9 +13,9 @@ from causalrisk.design.covariates import Covariate, renamed, with_products
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.distribution_functions import Cells, Steps
+from causalrisk.numerics.distributions import Cells, Steps
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.likelihoods import Arms
+from causalrisk.propensity.models import Arms
 
 WHEN = ("before", "after")
 

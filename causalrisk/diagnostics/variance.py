@@ -15,7 +15,7 @@ from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.row_weights import RowWeights
+from causalrisk.propensity.weights import RowWeights
 
 AnyWeights = TypeVar("AnyWeights", bound=RowWeights)
 PARTS = ("sampling of X", "outcome model", "propensity score")

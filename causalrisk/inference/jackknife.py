@@ -13,8 +13,7 @@ from causalrisk.estimators.resampling import replicate_counts
 from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.resample_replicates import BlockwiseReplicates
+from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
 from causalrisk.propensity.weights import WeightFit
 
 BLOCK = 64  # units left out at a time

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
+from causalrisk.design.design import by_rows, unit_level
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
-from causalrisk.design.scan.no_rows import by_rows, unit_level
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import Sample

@@ -13,8 +13,7 @@ from causalrisk.errors import OptionError, SeparationError
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.likelihoods import Arms, softmax
-from causalrisk.propensity.models import PropensityModel, log_linear_odds, other_arms
+from causalrisk.propensity.models import Arms, PropensityModel, log_linear_odds, other_arms, softmax
 
 
 class ClassifierModel(PropensityModel):

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.build import outcome_values
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
-from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.chunks import Piece, Place, by_place, renumbered
 from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where

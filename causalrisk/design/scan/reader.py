@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.build import kept_offset, merge_sources
+from causalrisk.design.build import Formulas, check_roles, codes_of, kept_offset, merge_sources, read_formulas
 from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.columns.tables import Table, as_table, is_column
 from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
-from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
 from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
 from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
