@@ -15,9 +15,10 @@ from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
-from causalrisk.design.formulas.terms import coded_names, in_formula, unquoted
+from causalrisk.design.formulas.terms import codes_of, in_formula, unquoted
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
+    BY_ROW,
     ByRows,
     ColumnOptions,
     Named,
@@ -26,6 +27,7 @@ from causalrisk.design.rows import (
     by_rows,
     cluster_codes,
     draw_sample,
+    name_of,
     read_offset,
     relative_weights,
     score_matrix,
@@ -92,12 +94,6 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
     )
 
 
-def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndarray:
-    """Return the observation weights of the rows that are used, ones where there are none."""
-    weights = all_ones(rows.n) if observed is None else rows.of(observed)
-    return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
-
-
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
     """Return the offset of the rows to keep, maybe of a scan; `roles` are the names of treatment and outcome."""
     if by.offset is None or by.offset_kind is None:
@@ -105,35 +101,17 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned
     return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles, scanned=scanned)
 
 
-def check_models(models: Models) -> None:
-    """Refuse models too large for memory, and an outcome too large for its squares."""
-    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
-        check_size(len(models.y), design.shape[1], f"the {model} model")
-    check_magnitude(models.y, f"outcome {models.endog_name!r}")
-
-
 def freeze(
-    models: Models,
-    coding: Coding,
-    by: ByRows,
-    rows: Rows,
-    observed: np.ndarray | None,
-    notes: list[str],
-    *,
-    columns: ColumnOptions,
-    constant_outcome: bool,
+    models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design."""
-    weights, rules = kept_weights(by, rows, observed), Rules.of(columns, constant_outcome)
-    check_models(models)
-    matrices = supported(
-        models.matrices,
-        coding.arm,
-        labels=coding.labels,
-        rules=rules,
-        notes=notes,
-        counts=weights if by.weight_type == "frequency" else None,
-    )
+    weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
+    weights = relative_weights(weights, by.weight_type, name_of(by.weights))
+    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
+        check_size(rows.n, design.shape[1], f"the {model} model")
+    check_magnitude(models.y, f"outcome {models.endog_name!r}")
+    counts = weights if by.weight_type == "frequency" else None
+    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
     for note in notes:
         warn_user(note, DesignWarning)
     cluster, clusters = None, None
@@ -162,10 +140,10 @@ def freeze(
         in_sample=pd.Series(rows.keep, index=by.treat.values.index, name="in_sample"),
         sample_ledger=rows.ledger,
         notes=tuple(notes),
-        weights_name=None if by.weights is None else by.weights.name,
-        cluster_name=None if by.cluster is None else by.cluster.name,
-        offset_name=None if by.offset is None else by.offset.name,
-        score_name=None if by.score is None else by.score.name,
+        weights_name=name_of(by.weights),
+        cluster_name=name_of(by.cluster),
+        offset_name=name_of(by.offset),
+        score_name=name_of(by.score),
         rules=rules,
         missing=columns.missing,
         dropped_terms=matrices.dropped,
@@ -209,15 +187,8 @@ def design_from_arrays(
     """
     notes: list[str] = []
     _check_order(exog, columns.treat)
-    by_row = (
-        columns.treat,
-        columns.weights,
-        columns.cluster,
-        columns.offset,
-        columns.exposure,
-        columns.propensity_score,
-    )
-    index = common_index((endog, exog, exog_propensity, *by_row), _length(endog))
+    by_row = (getattr(columns, name) for name in BY_ROW)
+    index = common_index((endog, exog, exog_propensity, *by_row), len(endog) if hasattr(endog, "__len__") else 0)
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)
@@ -226,35 +197,21 @@ def design_from_arrays(
     for what, design in (("exog", right), ("exog_propensity", assign)):
         _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows, observed = draw_sample(sources, by=by, index=index, missing=columns.missing, notes=notes)
+    rows = draw_sample(sources, by, index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
 
-    X = matrix(right)
+    X, encoders = matrix(right), (ArrayEncoder(tuple(right), "outcome"), ArrayEncoder(tuple(assign), "propensity"))
     models = Models(
         y=numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
-        matrices=Matrices(
-            X=X,
-            Z=X if assign is right else matrix(assign),
-            outcome=ArrayEncoder(tuple(right), "outcome"),
-            propensity=ArrayEncoder(tuple(assign), "propensity"),
-        ),
+        matrices=Matrices(X, X if assign is right else matrix(assign), *encoders),
         endog_name=endog_name,
         formula=None,
         propensity_formula=None,
     )
-    return freeze(
-        models,
-        coding=coding,
-        by=by,
-        rows=rows,
-        observed=observed,
-        notes=notes,
-        columns=columns,
-        constant_outcome=constant_outcome,
-    )
+    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
 
 
 def _check_order(exog: Any, treat: Any) -> None:
@@ -275,10 +232,6 @@ def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outc
                 f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
                 f'Leave it out:  {what}.drop(columns="{name}").'
             )
-
-
-def _length(values: Any) -> int:
-    return len(values) if hasattr(values, "__len__") else 0
 
 
 @dataclass(frozen=True)
@@ -347,21 +300,12 @@ def design_from_formula(
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name)
     sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
-    rows, observed = draw_sample(sources, by=by, index=table.index, missing=columns.missing, notes=notes)
+    rows = draw_sample(sources, by, table.index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
     models = formula_models(formulas, by.treat.name, sources, rows)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    return freeze(
-        models,
-        coding=coding,
-        by=by,
-        rows=rows,
-        observed=observed,
-        notes=notes,
-        columns=columns,
-        constant_outcome=constant_outcome,
-    )
+    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -556,8 +500,3 @@ def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:
             f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
         )
     return y[:, 0].copy()
-
-
-def codes_of(formula: Formula) -> set[str]:
-    """Names of the variables of the right-hand side that are category codes."""
-    return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))

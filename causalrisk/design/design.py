@@ -23,6 +23,7 @@ from causalrisk.design.rows import (
 )
 from causalrisk.design.support import Matrices, Rules, supported
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
 
 
@@ -263,39 +264,24 @@ class Design:
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
-        matrices = supported(
-            Matrices(
-                X=X,
-                Z=Z,
-                outcome=self.outcome_encoder,
-                propensity=self.propensity_encoder,
-                dropped=self.dropped_terms,
-            ),
-            arm,
-            labels=self.labels,
-            rules=self.rules,
-            notes=notes,
-            counts=weights if self.weight_type == "frequency" else None,
-        )
+        given = Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
+        counts = weights if self.weight_type == "frequency" else None
+        matrices = supported(given, arm, self.labels, self.rules, notes, counts)
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
             check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
         return replace(
-            self,
-            y=self.y[keep],
+            taken(self, keep, "y", "offset", "score", "index"),
             X=matrices.X,
             Z=matrices.Z,
             arm=arm,
             weights=weights,
             cluster=cluster,
             clusters=clusters,
-            offset=None if self.offset is None else self.offset[keep],
-            score=None if self.score is None else self.score[keep],
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
             dropped_terms=matrices.dropped,
-            index=self.index[keep],
             outcome_encoder=matrices.outcome,
             propensity_encoder=matrices.propensity,
         )

@@ -21,6 +21,7 @@ WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "propensity_score")  # options that go by rows
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -42,10 +43,13 @@ class Rows:
         True for the rows in the sample, over all N rows of the caller.
     ledger : DataFrame
         One row per reason; the column "dropped" sums to the rows that are not in the sample.
+    weights : ndarray of float64, shape (N,), or None
+        The weights of all rows; None where none were given.
     """
 
     keep: np.ndarray
     ledger: pd.DataFrame
+    weights: np.ndarray | None = None
 
     @cached_property
     def n(self) -> int:
@@ -57,7 +61,9 @@ class Rows:
         return values if self.n == len(self.keep) else values[self.keep]
 
 
-def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None = None) -> Rows:
+def estimation_sample(
+    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None = None
+) -> Rows:
     """Drop the rows that miss any variable, or have no weight.
 
     Parameters
@@ -68,8 +74,8 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
         Labels of the caller's N rows.
     missing : {"drop", "raise"}
         Whether to drop rows with missing values or to refuse them.
-    zero : ndarray of bool, shape (N,), optional
-        Rows whose weight is zero.
+    weights : ndarray of float64, shape (N,), optional
+        Weights of the rows; those of zero are left out.
 
     Returns
     -------
@@ -83,11 +89,11 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
     OptionError
         If `missing` is anything else.
     """
-    lines, keep = dropped_lines(sources, index, missing, zero)
+    lines, keep = dropped_lines(sources, index, missing, weights)
     lines = [line for line in lines if line[2]]
     if not keep.any():
         raise no_rows_left(lines, len(keep))
-    return Rows(keep, ledger_frame(lines))
+    return Rows(keep, ledger_frame(lines), weights)
 
 
 def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignError:
@@ -103,7 +109,7 @@ def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignEr
 
 
 def dropped_lines(
-    sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None
+    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
     """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
@@ -118,8 +124,8 @@ def dropped_lines(
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
     if missing == "raise":
         _refuse(reasons, index)
-    if zero is not None:
-        reasons.append(("weights", "weights = 0", zero))
+    if weights is not None:
+        reasons.append(("weights", "weights = 0", weights == 0))
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
@@ -361,6 +367,11 @@ class Named:
     name: str
 
 
+def name_of(given: Named | Score | None) -> str | None:
+    """Return the name of a column, where there is one."""
+    return None if given is None else given.name
+
+
 @dataclass(frozen=True)
 class ByRows:
     """Per-row inputs other than the covariates: treatment, weights, cluster, offset, score.
@@ -418,17 +429,11 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
-        return (
-            None
-            if value is None
-            else Named(*find_column(value, role=role, default=role, table=table, frame=frame, notes=notes))
-        )
+        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
     return ByRows(
-        treat=Named(
-            *find_column(given.treat, role="treatment", default="treat", table=table, frame=frame, notes=notes)
-        ),
+        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
         weights=find(given.weights, "weights"),
         weight_type=given.weight_type,
         cluster=find(given.cluster, "cluster"),
@@ -455,9 +460,7 @@ def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     return used
 
 
-def draw_sample(
-    sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]
-) -> tuple[Rows, np.ndarray | None]:
+def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]) -> Rows:
     """Draw the estimation sample: rows that miss nothing and have a weight.
 
     Parameters
@@ -477,15 +480,12 @@ def draw_sample(
     -------
     Rows
         The sample.
-    ndarray of float64, shape (N,), or None
-        The weights of all rows.
     """
-    weights, used = read_weights(by.weights, by.weight_type), used_sources(sources, by)
-    zero = None if weights is None else weights == 0
-    rows = estimation_sample(used, index, missing, zero)
-    if by.weights is not None and zero is not None and zero.any():
-        notes.append(zero_note(by.weights.name, int(zero.sum())))
-    return rows, weights
+    weights = read_weights(by.weights, by.weight_type)
+    rows = estimation_sample(used_sources(sources, by), index, missing, weights)
+    if by.weights is not None and weights is not None and (weights == 0).any():
+        notes.append(zero_note(by.weights.name, int((weights == 0).sum())))
+    return rows
 
 
 def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
@@ -605,9 +605,7 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
         columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
         named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
         return Score(None, named, matched)
-    column, name = find_column(
-        value, role="propensity score", default="propensity_score", table=table, frame=frame, notes=notes
-    )
+    column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
     return Score(name, {name: column.rename(name)}, False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -211,13 +212,7 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 
 def supported(
-    given: Matrices,
-    arm: np.ndarray,
-    *,
-    labels: tuple[str, ...],
-    rules: Rules,
-    notes: list[str],
-    counts: np.ndarray | None,
+    given: Matrices, arm: np.ndarray, labels: tuple[str, ...], rules: Rules, notes: list[str], counts: np.ndarray | None
 ) -> Matrices:
     """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
 
@@ -242,16 +237,11 @@ def supported(
         As in `supported_columns`.
     """
     k = len(labels)
-    seen = ColumnMoments.of(given.X, arm, k)
-    keep, keep_z = supported_columns(
-        ModelColumns(seen, given.outcome),
-        ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity),
-        size=np.bincount(arm, weights=counts, minlength=k),
-        labels=labels,
-        rules=rules,
-        notes=notes,
-        spans=lambda directions: arm_spans(given.Z, arm, k, directions),
-    )
+    size, seen = np.bincount(arm, weights=counts, minlength=k), ColumnMoments.of(given.X, arm, k)
+    outcome = ModelColumns(seen, given.outcome)
+    propensity = ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity)
+    spans = partial(arm_spans, given.Z, arm, k)
+    keep, keep_z = supported_columns(outcome, propensity, size, labels, rules, notes, spans)
     X = _some(given.X, keep)
     Z = X if given.Z is given.X and np.array_equal(keep, keep_z) else _some(given.Z, keep_z)
     lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
@@ -267,7 +257,6 @@ def supported(
 def supported_columns(
     outcome: ModelColumns,
     propensity: ModelColumns,
-    *,
     size: np.ndarray,
     labels: tuple[str, ...],
     rules: Rules,

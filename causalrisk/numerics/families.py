@@ -196,84 +196,48 @@ class FamilyEntry:
 
     Parameters
     ----------
-    name, printed : str
-        Spelling of the option, and in tables.
+    name : str
+        Spelling of the option.
     statsmodels : str
         Its class in `statsmodels.genmod.families`.
-    links : tuple of str
-        Links, the usual one first.
     outcomes : str
         Possible outcomes in words, for messages.
     low, high : float
         Smallest and largest outcome.
     closed : bool
         Whether the smallest outcome itself is allowed.
+    links : tuple of str
+        Links, the usual one first.
     aliases : tuple of str
         Other spellings, in lower case.
+    printed : str
+        Its name in tables, where that is another.
     """
 
     name: str
-    printed: str
     statsmodels: str
-    links: tuple[str, ...]
     outcomes: str
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = np.inf
     closed: bool = True
+    links: tuple[str, ...] = ("log",)
     aliases: tuple[str, ...] = ()
+    printed: str = ""
 
 
 _ENTRIES = (
+    FamilyEntry("gaussian", "Gaussian", "numbers", low=-np.inf, links=("identity", "log"), aliases=("normal",)),
     FamilyEntry(
-        name="gaussian",
-        printed="gaussian",
-        statsmodels="Gaussian",
-        links=("identity", "log"),
-        outcomes="numbers",
-        low=-np.inf,
-        high=np.inf,
-        aliases=("normal",),
-    ),
-    FamilyEntry(
-        name="binomial",
-        printed="binomial",
-        statsmodels="Binomial",
-        links=tuple(BINARY_LINKS),
-        outcomes="values from 0 to 1",
-        low=0.0,
-        high=1.0,
+        "binomial", "Binomial", "values from 0 to 1", high=1.0, links=tuple(BINARY_LINKS),
         aliases=("logistic", "bernoulli"),
     ),
+    FamilyEntry("poisson", "Poisson", "values of zero or more"),
+    FamilyEntry("gamma", "Gamma", "values above zero", closed=False),
     FamilyEntry(
-        name="poisson",
-        printed="poisson",
-        statsmodels="Poisson",
-        links=("log",),
-        outcomes="values of zero or more",
-        low=0.0,
-        high=np.inf,
-    ),
-    FamilyEntry(
-        name="gamma",
-        printed="gamma",
-        statsmodels="Gamma",
-        links=("log",),
-        outcomes="values above zero",
-        low=0.0,
-        high=np.inf,
-        closed=False,
-    ),
-    FamilyEntry(
-        name="negativebinomial",
+        "negativebinomial", "NegativeBinomial", "values of zero or more", aliases=("negative_binomial",),
         printed="negative binomial",
-        statsmodels="NegativeBinomial",
-        links=("log",),
-        outcomes="values of zero or more",
-        low=0.0,
-        high=np.inf,
-        aliases=("negative_binomial",),
     ),
-)
+)  # fmt: skip
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
@@ -321,7 +285,7 @@ class OutcomeFamily:
     @property
     def label(self) -> str:
         """Family and link as the summary prints them."""
-        return "linear" if self.linear else f"{FAMILIES[self.name].printed} ({self.link})"
+        return "linear" if self.linear else f"{FAMILIES[self.name].printed or self.name} ({self.link})"
 
     @property
     def binary(self) -> Link | None:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, column_blocks, part_slices, row_blocks, triangular_factor
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
-T = TypeVar("T")
+# A pass over the rows block by block: maps a function of the weight model and the multiplicities, (n, 1), of a block.
+OverModels: TypeAlias = Callable[[Callable[[WeightModel, Array], Any]], Iterator[Any]]
 BLOCK = 32  # replicates worked on at a time
 
 
@@ -97,13 +98,6 @@ class ReplicateTotals:
         """Return the sums of some of the replicates."""
         log_mean = None if self.log_mean is None else self.log_mean[:, columns]
         return ReplicateTotals(self.target.some(columns), log_mean)
-
-
-class OverModels(Protocol):
-    """Pass over the rows block by block, each with its weight model and multiplicities, shape (n, 1)."""
-
-    def __call__(self, function: Callable[[WeightModel, Array], T]) -> Iterator[T]:
-        """Map the function over the blocks."""
 
 
 def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
@@ -557,22 +551,30 @@ class GroupWeights:
 NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
 
-class ResampleReplicates(Protocol):
-    """The distribution of the propensity score within resamples."""
+class ResampleReplicates(ABC):
+    """The distribution of the propensity score within resamples.
 
-    @property
-    def at_once(self) -> int | None:
-        """Number of resamples worked on at a time, whose importance weights are kept between passes; None for any."""
+    Attributes
+    ----------
+    at_once : int or None
+        Number of resamples worked on at a time, whose importance weights are kept between passes; None for any.
+    """
+
+    at_once: int | None = None
 
     def places(self, n: int) -> list[slice]:
-        """Blocks of the n rows in which their importance weights under resamples can be worked on."""
+        """Blocks of the n rows in which their importance weights under resamples can be worked on; all together."""
+        return [slice(0, n)]
 
     def part(self, rows: slice) -> ResampleReplicates:
         """Return that of some of the rows, one of the `places`."""
+        return self
 
     def whole(self, counts: Array) -> TargetSums | None:
         """Sum over all rows, under multiplicities (n, m), what their weights are divided by; None if not in blocks."""
+        return None
 
+    @abstractmethod
     def for_resamples(
         self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
@@ -591,7 +593,7 @@ class ResampleReplicates(Protocol):
         """
 
 
-class ShiftedLogitReplicates:
+class ShiftedLogitReplicates(ResampleReplicates):
     """Shifted replicates of a log-linear model: their excess is the resample's times one matrix for all resamples.
 
     Parameters
@@ -607,12 +609,6 @@ class ShiftedLogitReplicates:
         have the same sums, and few suffice; by default the replicates are kept.
     """
 
-    at_once = None
-
-    def places(self, n: int) -> list[slice]:
-        """As in `ResampleReplicates`: blocks that stay in the cache."""
-        return row_blocks(n, UNDER_RESAMPLES)
-
     def __init__(
         self,
         slices: tuple[slice, ...],
@@ -627,6 +623,10 @@ class ShiftedLogitReplicates:
             tolerance = np.sqrt(NEGLIGIBLE / penalty)
             if fewest_combinations(delta, len(self.shifts.K_b), tolerance) < self.shifts.count:
                 self.shifts = self.shifts.combined(tolerance)
+
+    def places(self, n: int) -> list[slice]:
+        """As in `ResampleReplicates`: blocks that stay in the cache."""
+        return row_blocks(n, UNDER_RESAMPLES)
 
     def part(self, rows: slice) -> ShiftedLogitReplicates:
         """As in `ResampleReplicates`."""
@@ -647,7 +647,7 @@ class ShiftedLogitReplicates:
         return at, ShiftedLogitWeights(self.slices, terms, at.tilt, self.shifts)
 
 
-class BlockwiseReplicates(ABC):
+class BlockwiseReplicates(ResampleReplicates):
     """Replicates of any model and target: one resample at a time.
 
     Parameters
@@ -664,10 +664,6 @@ class BlockwiseReplicates(ABC):
         self.slices, self.weight_fit, self.count = slices, weight_fit, count
         self.at_once = max(KEPT // kept_bytes(weight_fit.model, len(weight_fit.excess), count), 1)
 
-    def places(self, n: int) -> list[slice]:
-        """As in `ResampleReplicates`: all rows together."""
-        return [slice(0, n)]
-
     @abstractmethod
     def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
         """Coefficients of the usable replicates of resample `number`, shape (S, B_j).
@@ -681,14 +677,6 @@ class BlockwiseReplicates(ABC):
         number : int
             Number of the resample.
         """
-
-    def part(self, rows: slice) -> BlockwiseReplicates:
-        """As in `ResampleReplicates`: all of them."""
-        return self
-
-    def whole(self, counts: Array) -> TargetSums | None:
-        """As in `ResampleReplicates`."""
-        return None
 
     def for_resamples(
         self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Rowless, by_rows
+from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
@@ -58,9 +59,8 @@ class ImportanceWeights:
 
     def part(self, rows: slice) -> ImportanceWeights:
         """Return the weights of some of the rows."""
-        tilt = self.tilt[rows]
         # One array stays one: `measure is tilt` says that there is no target frame.
-        return ImportanceWeights(self.excess[rows], tilt, tilt if self.measure is self.tilt else self.measure[rows])
+        return taken(self, rows, "excess", "tilt", "measure")
 
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
         """Return the weights of some of the resamples."""
@@ -148,21 +148,9 @@ class RowWeights(ABC):
 
     def part(self, rows: slice) -> RowWeights:
         """Return the weights of some of the rows."""
-        tilt, measure = self._target_of(rows)
-        return KeptWeights(
-            excess=self.excess[rows],
-            tilt=tilt,
-            measure=measure,
-            columns=self.columns[rows],
-            inverse=self.inverse,
-            kept_slopes=self.slopes.part(rows),
-            kept_score=self.score[:, rows],
-        )
-
-    def _target_of(self, rows: slice) -> tuple[Array, Array]:
-        """Tilt and measure of some of the rows: one shared array where they are equal."""
-        tilt = self.tilt[rows]
-        return tilt, tilt if self.measure is self.tilt else self.measure[rows]
+        arrays = self.excess, self.tilt, self.measure, self.columns, self.inverse
+        kept = KeptWeights(*arrays, self.slopes.part(rows), self.score[:, rows])
+        return taken(kept, rows, "excess", "tilt", "measure", "columns")
 
     @cached_property
     def w_by_gamma(self) -> Array:
@@ -571,16 +559,8 @@ class WeightFit(RowWeights):
 
     def part_of_fit(self, rows: slice) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""
-        (tilt, measure), model = self._target_of(rows), self.model.part(rows)
-        return replace(
-            self,
-            excess=self.excess[rows],
-            tilt=tilt,
-            measure=measure,
-            columns=model.columns,
-            model=model,
-            s=self.s[rows],
-        )
+        model = self.model.part(rows)
+        return replace(taken(self, rows, "excess", "tilt", "measure", "s"), columns=model.columns, model=model)
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
         """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default of this fit."""

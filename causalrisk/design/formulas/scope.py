@@ -23,49 +23,11 @@ from causalrisk.design.formulas.terms import Use, in_formula
 from causalrisk.errors import DesignError
 
 NUMPY = {
-    "abs",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctanh",
-    "cbrt",
-    "ceil",
-    "clip",
-    "cos",
-    "cosh",
-    "digitize",
-    "exp",
-    "exp2",
-    "expm1",
-    "fabs",
-    "floor",
-    "fmax",
-    "fmin",
-    "isin",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "maximum",
-    "minimum",
-    "mod",
-    "rint",
-    "round",
-    "sign",
-    "sin",
-    "sinh",
-    "sqrt",
-    "square",
-    "tan",
-    "tanh",
-    "trunc",
-    "where",
-}
+    "abs", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "cbrt", "ceil", "clip", "cos", "cosh",
+    "digitize", "exp", "exp2", "expm1", "fabs", "floor", "fmax", "fmin", "isin", "log", "log10", "log1p", "log2",
+    "logical_and", "logical_not", "logical_or", "maximum", "minimum", "mod", "rint", "round", "sign", "sin", "sinh",
+    "sqrt", "square", "tan", "tanh", "trunc", "where",
+}  # fmt: skip
 LARGEST_POWER = 100
 LARGEST_NUMBER = 1e100
 MOST_KNOTS = 100  # knots or degrees of freedom of a spline
@@ -360,7 +322,6 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         texts = [use.name for use in formula.uses() if use.name in table and _has_text(table.column(use.name))]
         refuse_unsafe(formula, [str(name) for name in table.names], texts)
     _check_stata(formula, table)
-    _check_lags(formula, table)
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
         if meaning == "variable":
@@ -379,24 +340,16 @@ def _has_text(column: pd.Series) -> bool:
 
 
 def _check_stata(formula: Formula, table: Table) -> None:
-    """Refuse Stata's i.region and c.age with their forms here."""
-    for prefix, name in re.findall(r"\b(i|c|ib\w+)\.(\w+)", formula.text):
+    """Refuse Stata's i.region and c.age with their forms here; and L.x and its like, which need the order of rows."""
+    for prefix, name in re.findall(r"\b(i|c|ib\w+|[LFDS]\d*)\.(\w+)", formula.text):
         if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, which is Stata's notation.\n"
-                f"Type  {stata_factor(prefix, name)}."
-            )
-
-
-def _check_lags(formula: Formula, table: Table) -> None:
-    """Refuse Stata's L.x and its like, which need the order of the rows."""
-    for prefix, name in re.findall(r"\b([LFDS]\d*)\.(\w+)", formula.text):
-        if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
+            start = f"the {formula.model} formula {formula.text!r} uses {prefix}.{name},"
+            if prefix[0] in "ic":
+                raise DesignError(f"{start} which is Stata's notation.\nType  {stata_factor(prefix, name)}.")
             shift = {"F": f".shift(-{prefix[1:] or 1})", "D": ".diff()"}.get(prefix[0], f".shift({prefix[1:] or 1})")
             raise DesignError(
-                f"the {formula.model} formula {formula.text!r} uses {prefix}.{name}, a time-series operator of Stata; "
-                f"expected columns.\nMake it a column, of data in the order of time:  "
-                f'data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
+                f"{start} a time-series operator of Stata; expected columns.\nMake it a column, of data in the order "
+                f'of time:  data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
             )
 
 

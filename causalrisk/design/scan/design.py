@@ -491,15 +491,8 @@ def _design(
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     _check_outcome(seen.outcome_limits, name)
     size = seen.totals if frequency else seen.rows
-    keep, keep_z = supported_columns(
-        ModelColumns(seen.X, encoders[0]),
-        ModelColumns(seen.Z, encoders[1]),
-        size=size,
-        labels=arms.labels,
-        rules=rules,
-        notes=notes,
-        spans=spans,
-    )
+    models = ModelColumns(seen.X, encoders[0]), ModelColumns(seen.Z, encoders[1])
+    keep, keep_z = supported_columns(*models, size, arms.labels, rules, notes, spans)
     lost = [*left_out(encoders[0], keep), *left_out(encoders[1], keep_z)]
     outcome, propensity = encoders[0].keeping(keep), encoders[1].keeping(keep_z)
     basis, constant = seen.X.basis(keep)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.build import codes_of
 from causalrisk.design.columns.dtypes import listing, looks_numeric, plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
+from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
