@@ -33,6 +33,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import nlcom, parameter_tests, t_test, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
@@ -637,6 +638,7 @@ class JREResults(CausalResults):
         """Monte Carlo standard error of the (first) effect, due to the number of replicates (JRE); NaN for one."""
         return float(self._joint.estimate.mc_se[0])
 
+    start_difference = of_record(start_difference)
     anchor_path = of_record(anchor_path)
     plot_anchor_path = of_record(plots.plot_anchor_path)
     penalty_path = of_record(penalty_path)
