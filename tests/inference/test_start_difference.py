@@ -25,13 +25,15 @@ def data():
     return frame.assign(
         g=np.arange(300) // 6,
         f=1 + np.arange(300) % 2,
-        arm=np.where(frame.d == 1, np.where(frame.x1 > 0, "b", "c"), "a"),
+        arm=np.where(frame.d == 1, np.where(np.arange(300) % 2, "b", "c"), "a"),
         z=(frame.y > frame.y.mean()).astype(int),
     )
 
 
 def both(data, formula=FORMULA, treat="d", options=None, **fit):
-    own = {name: fit.pop(name) for name in ("objective", "bootstrap_replicates", "n_replicates", "share") if name in fit}
+    own = {
+        name: fit.pop(name) for name in ("objective", "bootstrap_replicates", "n_replicates", "share") if name in fit
+    }
     options = {"treat": treat, **(options or {})}
     joint = cr.JRE.from_formula(formula, data, **options).fit(n_boot=40, **own, **fit)
     return joint, cr.IPWRA.from_formula(formula, data, **options).fit(n_boot=40, cov_type="bootstrap", **fit)
@@ -64,7 +66,7 @@ def test_the_start_has_the_errors_of_its_own_bootstrap(data, case):
         (FORMULA, {"target": "treated"}),
         ("z ~ x1", {"family": "binomial"}),
         ("z ~ x1", {"family": "binomial", "effect": "ratio"}),
-        (FORMULA, {"treat": "arm", "reference": "a"}),
+        ("y ~ x2", {"treat": "arm", "reference": "a"}),
     ],
     ids=["clusters", "frequencies", "treated", "logit", "ratio", "arms"],
 )
