@@ -43,8 +43,8 @@ Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 NOTE_JOINT = (
-    "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small variance. "
-    "Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either way). "
+    "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
+    "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either way). "
     "Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
 )
 NOTE_BINARY = (
@@ -52,9 +52,9 @@ NOTE_BINARY = (
     'family="binomial" do not.'
 )
 NOTE_RISK = (
-    "RMS error is no standard error: it is the root of the expected ATE risk, squared net bias plus sampling variance of "
-    "the effect, averaged over propensity scores near the estimated one, each taken as known. It is measured on the rows "
-    "that JRE was trained on, and says nothing of unmeasured confounders or missing overlap."
+    "RMS error is no standard error: it is the root of the expected ATE risk, squared net bias plus sampling variance "
+    "of the effect, averaged over propensity scores near the estimated one, each taken as known. It is measured on the "
+    "rows that JRE was trained on, and says nothing of unmeasured confounders or missing overlap."
 )
 
 

@@ -405,8 +405,8 @@ def _cancellation(record: FitRecord) -> Part:
         figure_html(
             partial(plots.cancellation_of, record, risks, label),
             f"Net bias of {label} less {labels[0]} over the propensity replicates. {reading.headline}",
-            f"Bias of arm {label} less that of {labels[0]} (upwards), and the bias they share (across), over the propensity "
-            "replicates; on the line there is no net bias.",
+            f"Bias of arm {label} less that of {labels[0]} (upwards), and the bias they share (across), over the "
+            "propensity replicates; on the line there is no net bias.",
         )
         for label in labels[1:]
     ]

@@ -81,9 +81,7 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     matplotlib Axes
         The axes given.
     """
-    for (name, (reference, other)), (marker, colour) in zip(
-        biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False
-    ):
+    for (name, (reference, other)), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
         ax.plot(
             (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.5,
             linestyle="none", markeredgewidth=0, label=name,
