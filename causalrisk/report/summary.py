@@ -44,8 +44,8 @@ WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 NOTE_JOINT = (
     "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
-    "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either way). "
-    "Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
+    "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either "
+    "way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
