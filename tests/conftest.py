@@ -147,7 +147,7 @@ LONG = (
     "tests/design/scan", "tests/design/support/test_columns.py::test_a_scan",
     "tests/diagnostics/test_balance_of_scans.py", "tests/diagnostics/test_influence.py",
     "tests/diagnostics/test_overlap.py", "tests/differential",
-    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",
+    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_one_path.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",
     "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
     "tests/models/test_comparison.py", "tests/models/test_pooled.py",
     "tests/runtime", "tests/simulation", "tests/test_package.py",
@@ -156,9 +156,21 @@ LONG = (
 collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_package.py` imports them
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of `-n 2`: each process has half of the tests, so that what a module shares is made once, and then takes over."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things."""
+    """Pages come first, as one takes half a minute, and two processes are then done at the same time.
+
+    LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things.
+    """
+    items.sort(key=lambda item: item.path.suffix != ".md")
     mark = pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
     for item in items:
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):
