@@ -157,7 +157,8 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     if family.name not in BOUNDED or not (low | high).any():
         return []
     inside = columns[~(low | high)]
-    direction = separating_direction(np.vstack([-columns[low], columns[high], inside, -inside]))
+    signed = np.vstack([-columns[low], columns[high], inside, -inside])
+    direction = separating_direction(lambda function: [function(signed)], columns.shape[1])
     if direction is None:
         return []
     strength = np.abs(sample.X.coefficients(direction)) * design.X[design.arm == arm].std(axis=0)

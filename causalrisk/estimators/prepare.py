@@ -231,12 +231,6 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
             "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
             "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
         )
-    if options.trim == "separated":
-        raise UnavailableError(
-            "trim='separated' looks at all rows at once, and those of a scan come in blocks; expected limits of the "
-            "propensity score.\n"
-            'Type  trim=(0.01, 0.99)  or  trim="crump",  with a simpler propensity model if that one separates.'
-        )
     if inference.resamples is not None:
         raise UnavailableError(
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"

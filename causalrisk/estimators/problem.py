@@ -180,6 +180,10 @@ class Problem(ABC):
         """Begin a pass over the rows: what a function makes of each block, in the order of the blocks."""
 
     @abstractmethod
+    def some_block(self) -> Block:
+        """Return a block of the rows or of none, which knows the columns and models."""
+
+    @abstractmethod
     def check_outcome(self, block: Block) -> None:
         """Refuse outcomes that the family does not have, naming their place."""
 
@@ -244,6 +248,10 @@ class KeptProblem(Problem):
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`."""
         return (function(self.block(place)) for place in self.places)
+
+    def some_block(self) -> Block:
+        """As in `Problem`: all rows."""
+        return self.block(slice(0, self.sample.n))
 
     def check_outcome(self, block: Block) -> None:
         """Do nothing: the outcomes in memory are checked before there is a problem."""
@@ -405,6 +413,10 @@ class ScannedProblem(Problem):
         if isinstance(target, FrameTarget):
             target = frame_target(sample.Z.columns, sample.observed == 0)
         return WeightModel(propensity, target, sample.observed)
+
+    def some_block(self) -> Block:
+        """As in `Problem`: none."""
+        return self.without_rows()
 
     def without_rows(self) -> Block:
         """Return a block without rows, which knows the columns and models."""

@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.weights import fit_scores, refuse_separation
+from causalrisk.estimators.weights import (
+    fit_scores,
+    fit_suspicion,
+    refuse_separation,
+    score_suspicion,
+    separation,
+    told_rows,
+)
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.limits import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut
-from causalrisk.propensity.separation import find_separation
+from causalrisk.propensity.separation import Separation
 from causalrisk.propensity.weights import fit_weights
 
 
@@ -66,20 +73,17 @@ class Kept:
     ----------
     problem : ScannedProblem
         The propensity model on all rows.
-    gamma : ndarray, shape (Q, 1)
-        Its coefficients.
-    rule : Rule
-        Which scores are kept.
+    keeps : callable
+        Which rows of a block are kept, shape (n,).
     """
 
     problem: ScannedProblem
-    gamma: Array
-    rule: Rule
+    keeps: Callable[[Block], NDArray[np.bool_]]
 
     def __call__(self, coded: CodedBlock) -> NDArray[np.bool_]:
-        """Which rows of the block are kept, shape (n,)."""
+        """Which rows of the block are kept, in its order, shape (n,)."""
         block = self.problem.block(coded)
-        return block.sample.restore(self.rule.keeps(_scores(self.gamma, block)))
+        return block.sample.restore(self.keeps(block))
 
 
 def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[Design, str]:
@@ -106,7 +110,7 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
     if isinstance(problem, KeptProblem):
         trimmed, reason = _trim_kept(design, problem, trim, link)
     elif isinstance(problem, ScannedProblem):
-        trimmed, reason = _trim_scan(problem, trim)
+        trimmed, reason = _trim_scan(problem, trim, link)
     return trimmed, f"{design.n - trimmed.n} {reason}"
 
 
@@ -115,24 +119,40 @@ def _trim_kept(design: Design, problem: KeptProblem, trim: Any, link: str) -> tu
     if model is None:
         raise TypeError("trimming goes by a propensity model")
     fit = fit_weights(model, sample.s)
+    suspicious = score_suspicion(fit)
     if trim == "separated":
-        found, reason = find_separation(fit), "separated"
-        keep = np.ones(sample.n, dtype=bool) if found is None else ~found.rows
+        found, reason = separation(problem, suspicious), trim
+        keep = np.ones(design.n, dtype=bool) if found is None else ~told_rows(problem, found)
     else:
-        refuse_separation(design, sample, fit, link)
+        refuse_separation(problem, design, suspicious, link)
         scores = fit.probabilities
         rule = Rule.of(trim, len(scores), functools.partial(crump_cut, scores, sample.s))
-        keep, reason = rule.keeps(scores), rule.text
-    return design.subset(sample.restore(keep), f"propensity score {reason}"), reason
+        keep, reason = sample.restore(rule.keeps(scores)), rule.text
+    return design.subset(keep, f"propensity score {reason}"), reason
 
 
-def _trim_scan(problem: ScannedProblem, trim: Any) -> tuple[ScannedDesign, str]:
-    gamma, design = fit_scores(problem)[1].coefficients, problem.design
-    rule = Rule.of(
-        trim, problem.n_arms, lambda: searched_cut(functools.partial(_costs, problem, gamma), problem.design.n)
-    )
-    kept = Kept(problem, gamma, rule)
-    return design.trimmed(kept, f"propensity score {rule.text}", problem.workers, problem.passes), rule.text
+def _trim_scan(problem: ScannedProblem, trim: Any, link: str) -> tuple[ScannedDesign, str]:
+    design, (rows, fits) = problem.design, fit_scores(problem)
+    suspicious, gamma = fit_suspicion(rows, fits), fits.coefficients
+    keeps: Callable[[Block], NDArray[np.bool_]]
+    if trim == "separated":
+        found, reason = separation(problem, suspicious), trim
+        keeps = functools.partial(_left, found)
+    else:
+        refuse_separation(problem, design, suspicious, link)
+        rule = Rule.of(trim, problem.n_arms, lambda: searched_cut(functools.partial(_costs, problem, gamma), design.n))
+        keeps, reason = functools.partial(_inside, rule, gamma), rule.text
+    kept = Kept(problem, keeps)
+    return design.trimmed(kept, f"propensity score {reason}", problem.workers, problem.passes), reason
+
+
+def _left(found: Separation | None, block: Block) -> NDArray[np.bool_]:
+    """Which rows are not predicted perfectly."""
+    return np.ones(block.sample.n, dtype=bool) if found is None else ~found.rows(block.weight_model)
+
+
+def _inside(rule: Rule, gamma: Array, block: Block) -> NDArray[np.bool_]:
+    return rule.keeps(_scores(gamma, block))
 
 
 def _scores(gamma: Array, block: Block) -> Array:

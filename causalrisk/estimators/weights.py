@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import covariates_of_block
 from causalrisk.design.scan.encode import CodedBlock
-from causalrisk.errors import ConvergenceWarning, Notes, SeparationError
+from causalrisk.errors import ConvergenceWarning, Notes
 from causalrisk.estimators.estimates import FittedBlocks, FittedRows, count_totals
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.sample import Sample
@@ -24,7 +25,15 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.separation import check_membership, find_separation, separation_error
+from causalrisk.propensity.separation import (
+    Models,
+    Predicted,
+    Separation,
+    check_membership,
+    find_separation,
+    is_suspicious,
+    separation_error,
+)
 from causalrisk.propensity.targets import FrameTarget, FunctionTarget, Target
 from causalrisk.propensity.weights import (
     KeptWeights,
@@ -199,18 +208,69 @@ def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> 
     if problem.model is None:
         return plain_weights(problem.sample, problem.target)
     fit = fit_weights(problem.model, problem.sample.s)
-    refuse_separation(design, problem.sample, fit, link)
-    check_membership(fit)
+    refuse_separation(problem, design, score_suspicion(fit), link)
+    if problem.model.membership is not None and is_suspicious(fit.converged, float(np.abs(fit.eta[-1]).max())):
+        check_membership(models_of(problem), problem.model)
     _warn_unsettled(fit.converged, fit.iterations, problem.model.membership is not None, link, notes)
     return fit
 
 
-def refuse_separation(design: Design, sample: Sample, fit: WeightFit, link: str) -> None:
-    """Raise a SeparationError where the propensity model predicts the arm of some rows in memory perfectly."""
-    found = find_separation(fit)
-    if found is not None:
-        coefficients = sample.Z.coefficients(found.direction)
-        raise separation_error(design, sample.restore(found.rows), coefficients, link)
+def score_suspicion(fit: WeightFit) -> bool:
+    """Whether the propensity model of rows in memory gives cause to look for separation."""
+    own = fit.eta[: fit.model.propensity.n_predictors, fit.model.observed > 0]
+    return is_suspicious(fit.converged, float(np.abs(own).max(initial=0)))
+
+
+def models_of(problem: Problem) -> Models:
+    """Return what begins a pass over the weight models of the blocks."""
+    return lambda function: problem.over(functools.partial(_on_model, function))
+
+
+def _on_model(function: Callable[[WeightModel], T], block: Block) -> T:
+    return function(block.weight_model)
+
+
+def separation(problem: Problem, suspicious: bool) -> Separation | None:
+    """Look for rows that the propensity model predicts perfectly, where its fit gives cause to."""
+    return find_separation(models_of(problem), problem.some_block().weight_model) if suspicious else None
+
+
+def refuse_separation(problem: Problem, design: Design, suspicious: bool, link: str) -> None:
+    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is estimated.
+    design : Design
+        The data with their names.
+    suspicious : bool
+        Whether the fit gives cause to look.
+    link : str
+        Name of the propensity link.
+    """
+    found = separation(problem, suspicious)
+    if found is None:
+        return
+    if isinstance(problem, ScannedProblem):
+        look = functools.partial(_predicted, problem, found)
+        parts = problem.design.over(look, problem.workers, problem.passes)
+        predicted = functools.reduce(Predicted.beside, parts)
+    elif isinstance(problem, KeptProblem):
+        predicted = Predicted.of(design, design.Z, design.arm, told_rows(problem, found), design.index)
+    coefficients = problem.some_block().sample.Z.coefficients(found.strongest)
+    raise separation_error(design, predicted, coefficients, link)
+
+
+def told_rows(problem: KeptProblem, found: Separation) -> NDArray[np.bool_]:
+    """Which rows in memory are predicted perfectly, in the order of the design, shape (n,)."""
+    return problem.sample.restore(np.concatenate([*models_of(problem)(found.rows)]))
+
+
+def _predicted(problem: ScannedProblem, found: Separation, coded: CodedBlock) -> Predicted:
+    block, number = problem.block(coded), coded.position if coded.row is None else coded.row
+    told = block.sample.restore(found.rows(block.weight_model))
+    return Predicted.of(problem.design, coded.Z, coded.arm, told, number)
 
 
 def _warn_unsettled(converged: bool, iterations: int, frame: bool, link: str, notes: Notes) -> None:
@@ -228,9 +288,13 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
         return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
     rows, fits = fit_scores(problem)
+    refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
     information, membership = rows.sums(fits.coefficients).hessian[0] / problem.total, None
     if problem.n_frame:
-        of_frame, other = _fit_membership(problem)
+        empty = problem.without_rows()
+        of_frame, other = _fit_likelihood(problem, _on_membership, empty.membership)
+        if fit_suspicion(of_frame, other):
+            check_membership(models_of(problem), empty.weight_model)
         membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
         fits = fits.above(other)
     _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, problem.n_frame > 0, link, notes)
@@ -239,28 +303,13 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
 
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
-    """Fit the propensity model, a pass an iteration, and return its likelihood too; refuse separation."""
-    rows, fits = _fit_likelihood(problem, _on_propensity, problem.without_rows().propensity)
-    link, name = problem.options.propensity_link, problem.design.treat_name
-    if fits.failures[0] == Failure.SEPARATION:
-        raise SeparationError(
-            f"the propensity model ({link}) predicts {name!r} perfectly in some rows, as far as its iterations went, "
-            "so no weight exists.\nMerge or drop a level or term in propensity=; a fit in memory to a part of the rows "
-            "names it."
-        )
-    return rows, fits
+    """Fit the propensity model, a pass an iteration, and return its likelihood too."""
+    return _fit_likelihood(problem, _on_propensity, problem.without_rows().propensity)
 
 
-def _fit_membership(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
-    """Fit the membership model of a target frame, a pass an iteration; refuse separation."""
-    rows, fits = _fit_likelihood(problem, _on_membership, problem.without_rows().membership)
-    if fits.failures[0] == Failure.SEPARATION:
-        raise SeparationError(
-            "the membership model (logit) tells rows of the target frame from those of the sample perfectly, as far as "
-            "its iterations went, so no weight exists.\nSimplify propensity=, or leave out the rows of either that "
-            "have no like in the other."
-        )
-    return rows, fits
+def fit_suspicion(rows: BlockedLikelihood, fits: NewtonFits) -> bool:
+    """Whether a model of a scan gives cause to look for separation; no pass, as the fit has been at its end."""
+    return is_suspicious(bool(fits.failures[0] == Failure.OK), float(rows.farthest(fits.coefficients)[0]))
 
 
 def _fit_likelihood(

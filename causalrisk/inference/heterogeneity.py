@@ -41,7 +41,7 @@ from causalrisk.inference.bootstrap import (
 )
 from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import chi_squared, inference_frame, rounded_se, wald_statistic
+from causalrisk.inference.wald import chi_squared, inference_frame, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_sequence, seed_text
@@ -369,7 +369,8 @@ def equality_test(
     -------
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect), fewer
-        where a difference is zero without sampling error; of ratios that their logarithms are the same. With robust
+        where differences depend on each other, as where a difference is zero without sampling error, or where the
+        effects in many groups are made of few coefficients; of ratios that their logarithms are the same. With robust
         errors a joint test may reject too often in small samples, as at `wald_test`.
 
     Warns
@@ -396,11 +397,23 @@ def equality_test(
     none = np.asarray(~np.isfinite(values.reshape(effects.values.shape)).all(axis=0))
     if none.any():
         return _untested(found, none, "have no effect on this scale", len(left))
-    statistic, df, impossible = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
-    if impossible:
-        exact = np.any(rounded_se(effects.values, effects.se) == 0, axis=0)
+    statistic, df, contradicted = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
+    # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
+    exact = _without_error(values, effects.covariance, len(found.names)) if contradicted else none
+    if exact.any():
         return _untested(found, exact, "have effects without sampling error, which differ", len(left))
     return chi_squared(statistic, df)
+
+
+def _without_error(values: Array, covariance: Array, size: int) -> NDArray[np.bool_]:
+    """Which groups, shape (G,), have an effect that differs from that of another one without sampling error."""
+    found = np.zeros(size, dtype=bool)
+    for first in range(0, len(values), size):
+        for pair in combinations(range(size), 2):
+            gap = np.zeros((1, len(values)))
+            gap[0, first + np.array(pair)] = 1, -1
+            found[list(pair)] |= wald_statistic(gap, np.zeros(1), values, covariance)[2]
+    return found
 
 
 def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -> Any:

@@ -209,13 +209,23 @@ class WeightedRows:
 
     def farthest(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
-        eta = predictors(self.columns, gamma)
+        return self._farthest_at(predictors(self.columns, gamma))
+
+    def _farthest_at(self, eta: Array) -> Array:
         return np.asarray(np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0))
 
     def loss(self, gamma: Array) -> Array:
         """As in `WeightedLikelihood`."""
+        return self._loss_at(predictors(self.columns, gamma))
+
+    def _loss_at(self, eta: Array) -> Array:
         with np.errstate(all="ignore"):
-            return -np.asarray((self.weights * self.likelihood.value(predictors(self.columns, gamma))).sum(axis=0))
+            return -np.asarray((self.weights * self.likelihood.value(eta)).sum(axis=0))
+
+    def loss_and_farthest(self, gamma: Array) -> tuple[Array, Array]:
+        """Return both, which have the predictors in common."""
+        eta = predictors(self.columns, gamma)
+        return self._loss_at(eta), self._farthest_at(eta)
 
     @property
     def widest(self) -> float:
@@ -324,7 +334,7 @@ class BlockedLikelihood:
         which: tuple[int, ...],
     ) -> None:
         self._over, self.n_predictors, self.bounded, self._which = over, n_predictors, bounded, which
-        self._known: dict[bytes, tuple[LikelihoodSums, Array]] = {}
+        self._known: dict[bytes, tuple[LikelihoodSums, Array, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
@@ -335,9 +345,8 @@ class BlockedLikelihood:
         return self._at(gamma)[1]
 
     def farthest(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`; a pass."""
-        parts = self._over(partial(_farthest_of_each, self._which, gamma))
-        return reduce(np.maximum, parts, np.zeros(len(self._which)))
+        """As in `WeightedLikelihood`; the pass is that of `sums`."""
+        return self._at(gamma)[2]
 
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
@@ -349,26 +358,31 @@ class BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         return len(self._which)
 
-    def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
+    def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array, Array]:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            self._known[key] = add_up(self._over(partial(_sums_of_each, self._which, gamma)))
+            farthest = np.zeros(len(self._which))
+
+            def sums() -> Iterator[tuple[LikelihoodSums, Array]]:
+                for of_block, losses, far in self._over(partial(_sums_of_each, self._which, gamma)):
+                    np.maximum(farthest, far, out=farthest)
+                    yield of_block, losses
+
+            self._known[key] = (*add_up(sums()), farthest)
         return self._known[key]
 
 
-def _sums_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> tuple[LikelihoodSums, Array]:
-    """Return sums and losses of some likelihoods of a block, each under its column of gamma, shape (L q, m)."""
-    rows = [block[position] for position in which]
-    found = [part.sums(gamma[:, [j]]) for j, part in enumerate(rows)]
-    losses = np.concatenate([part.loss(gamma[:, [j]]) for j, part in enumerate(rows)])
+def _sums_of_each(
+    which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]
+) -> tuple[LikelihoodSums, Array, Array]:
+    """Return sums, losses and `farthest` of some likelihoods of a block, each under its column of gamma (L q, m)."""
+    rows = [(block[position], gamma[:, [j]]) for j, position in enumerate(which)]
+    found = [part.sums(at) for part, at in rows]
+    losses, farthest = np.concatenate([part.loss_and_farthest(at) for part, at in rows], axis=1)
     hessian = np.concatenate([sums.hessian for sums in found])
-    return LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1)), losses
-
-
-def _farthest_of_each(which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]) -> Array:
-    """Return `farthest` of some likelihoods of a block, each under its column of gamma."""
-    return np.concatenate([block[position].farthest(gamma[:, [j]]) for j, position in enumerate(which)])
+    sums = LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1))
+    return sums, losses, farthest
 
 
 class PartedRows:

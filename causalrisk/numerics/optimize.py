@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ LARGEST_CONDITION = 1e12
 POLISHING, NEGLIGIBLE = 5, 1e-14  # Newton steps after scipy's; relative decrease of the objective that is rounding
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
+WRONG = 2e-7  # twice that tolerance
+CUTS = 5000  # constraints that are added to a linear programme at a time
 
 
 def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResult]:
@@ -184,13 +188,49 @@ def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array
     return result
 
 
-def separating_direction(signed: Array) -> Array | None:
+@dataclass(frozen=True)
+class _Tried:
+    """What rows say of some directions.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (q,)
+        Sum of the rows that none of them moves.
+    n_rest : int
+        How many these are.
+    against : ndarray, shape (m, q)
+        Rows that the last direction moves the wrong way, those farthest of them.
+    """
+
+    rest: Array
+    n_rest: int
+    against: Array
+
+    @classmethod
+    def of(cls, directions: Array, signed: Array) -> _Tried:
+        """Try directions of shape (q, k) on rows (n, q)."""
+        moves = signed @ directions
+        rest = signed[(moves <= MARGIN).all(axis=1)]
+        against = np.unique(signed[moves[:, -1] < -WRONG], axis=0)
+        return cls(rest.sum(axis=0), len(rest), against[np.argsort(against @ directions[:, -1])[:CUTS]])
+
+    def beside(self, other: _Tried, direction: Array) -> _Tried:
+        """Merge with what other rows say."""
+        against = np.unique(np.concatenate([self.against, other.against]), axis=0)
+        farthest = np.argsort(against @ direction, kind="stable")[:CUTS]
+        return _Tried(self.rest + other.rest, self.n_rest + other.n_rest, against[farthest])
+
+
+def separating_direction(over: Callable[[Callable[[Array], _Tried]], Iterable[_Tried]], size: int) -> Array | None:
     """Find a direction along which the linear predictor never contradicts the observed arms.
 
     Parameters
     ----------
-    signed : ndarray, shape (n, q)
-        Rows of the propensity design in an orthonormal basis, negated in the reference arm.
+    over : callable
+        Begins a pass over the rows: what a function makes of those of each block, of shape (n, q). They are rows of the
+        design in an orthonormal basis, negated in the reference arm.
+    size : int
+        q.
 
     Returns
     -------
@@ -201,19 +241,31 @@ def separating_direction(signed: Array) -> Array | None:
     Notes
     -----
     The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
-    the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction.
+    the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction. Of the
+    constraints those are stated that solutions broke so far, which are few beside many rows: a pass a solution.
     """
-    # Equal rows state the same constraint; discrete covariates leave few that differ.
-    rows = np.unique(signed, axis=0)
-    rest, direction = np.ones(len(rows), dtype=bool), np.zeros(rows.shape[1])
-    while rest.any():
-        cost = -rows[rest].sum(axis=0)
-        found = scipy.optimize.linprog(cost, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs")
-        moved = rest & (rows @ found.x > MARGIN) if found.status == 0 else np.zeros(len(rows), dtype=bool)
-        if not moved.any():
+
+    def tried(*directions: Array) -> _Tried:
+        parts = over(functools.partial(_Tried.of, np.column_stack(directions)))
+        return functools.reduce(lambda one, other: one.beside(other, directions[-1]), parts)
+
+    found, rows = [np.zeros(size)], np.empty((0, size))
+    last = tried(*found)
+    while last.n_rest:
+        solved = scipy.optimize.linprog(
+            -last.rest, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs"
+        )
+        if solved.status != 0:
             break
-        direction, rest = direction + found.x, rest & ~moved
-    return direction if not rest.all() else None
+        now = tried(*found, solved.x)
+        stated = np.unique(np.concatenate([rows, now.against]), axis=0)
+        if len(stated) > len(rows):
+            rows = stated
+        elif now.n_rest < last.n_rest:
+            found, last = [*found, solved.x], now
+        else:
+            break
+    return np.sum(found, axis=0) if len(found) > 1 else None
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:

@@ -200,13 +200,14 @@ def where(error: Exception) -> str:
 
 
 def apart(what: str, found: Any, expected: Any, scale: Any, tolerance: float = POINT) -> str:
-    """Say where two results differ by more than a share of a scale, and by more than rounding."""
+    """Say where two results differ by more than a share of a scale, and by more than rounding; NaN is no scale."""
     found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
     if found.shape != expected.shape:
         return f"{what}: shape {found.shape}, expected {expected.shape}"
     finite = np.isfinite(found) & np.isfinite(expected)
     other = ~finite & ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
-    allowed = tolerance * np.broadcast_to(scale, found.shape)[finite] + 1e-9 * np.abs(expected[finite])
+    measured = np.nan_to_num(np.broadcast_to(scale, found.shape)[finite], nan=0.0)
+    allowed = tolerance * measured + 1e-9 * np.abs(expected[finite])
     differences = np.abs(found[finite] - expected[finite])
     worst = np.nanmax(differences / np.where(allowed > 0, allowed, 1e-300), initial=np.inf if other.any() else 0)
     if worst > 1:

@@ -21,6 +21,7 @@ from tests.differential.reference import Stack, Vector, meat
 from tests.differential.storage import contained
 
 ROUNDED = 10  # decimals of scores that count as equal
+DEPENDENT = 1e-12  # of a variance, that is rounding
 EQUAL = 1e-10  # relative, up to which a score is within limits
 
 
@@ -182,10 +183,19 @@ def groups(solved: Solved, res: Any) -> Iterator[str]:
     z = gaps / np.sqrt([cov[a, a] - cov[a, b] - cov[b, a] + cov[b, b] for a, b in pairs])
     yield apart("differences of groups, z", against["z"], z, 1 + np.abs(z), ERROR)
     first = np.kron(np.eye(case.arms - 1), np.eye(size)[1:] - np.eye(size)[0])
-    gap = first @ values
-    statistic = gap @ np.linalg.solve(first @ cov @ first.T, gap)
-    found = silently(res.equality_test, by, data).statistic.item()
-    yield apart("test of groups", found, statistic, 1 + statistic, ERROR)
+    statistic, df = wald(first @ values, first @ cov @ first.T, np.abs(first) @ se)
+    found = silently(res.equality_test, by, data)
+    yield apart("test of groups", found.statistic.item(), statistic, 1 + statistic, ERROR)
+    yield "" if found.df_denom == df else f"test of groups, df: {found.df_denom}, expected {df}"
+
+
+def wald(gaps: Vector, cov: Vector, units: Vector) -> tuple[float, int]:
+    """Test that gaps are zero, and its degrees of freedom: the rank of their covariance, in some units."""
+    if not np.isfinite(cov).all():
+        return np.nan, len(gaps)
+    scaled = cov / np.outer(units, units)
+    inverse = np.linalg.pinv(scaled, rcond=DEPENDENT, hermitian=True)
+    return (gaps / units) @ inverse @ (gaps / units), np.linalg.matrix_rank(scaled, tol=DEPENDENT, hermitian=True)
 
 
 @dataclass(frozen=True)

@@ -1497,8 +1497,6 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
-    "separated rows": Case(scanned(), {"trim": "separated"}, {"trim": (0.01, 0.99)}),
-    "separated rows, by cost": Case(scanned(), {"trim": "separated"}, {"trim": "crump"}, which=1),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "distinct values": Case(
         of_few_values,

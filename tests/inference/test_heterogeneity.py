@@ -338,6 +338,46 @@ def test_differences_of_groups_of_several_arms_and_of_jre():
     assert 0.3 < row["std err"] / np.hypot(*by["std err"]) < 2
 
 
+@pytest.mark.parametrize(
+    "effect, level, close", [("percent", 1000, 1e-3), ("percent", 10, 0.1), ("difference", 10, 1e-9)]
+)
+def test_differences_that_depend_on_each_other_are_tested_as_those_that_do_not(effect, level, close):
+    """The means of four arms in four groups are products of four by three coefficients and three by four means.
+
+    A matrix of rank three keeps its rank when rows and columns are divided by numbers: the nine differences of
+    logarithms lie on a surface of eight dimensions, which is curved. By hand, whichever of the nine is left out, the
+    test of the other eight is the same but for the curvature; without logarithms there is none.
+    """
+    rng, n = np.random.default_rng(5), 600
+    x, arm, g = rng.normal(size=n), rng.integers(0, 4, n), rng.integers(0, 4, n)
+    x += 0.3 * g
+    y = level + x + 0.5 * arm + 0.2 * arm * x**2 + rng.normal(size=n)
+    frame = pd.DataFrame({"x": x, "g": g, "arm": arm, "y": y})
+    model = cr.OutcomeRegression.from_formula("y ~ x + I(x**2)", frame, treat="arm", reference=0, effect=effect)
+    found = model.fit().equality_test("g", frame)
+
+    X, values, rows = np.column_stack([np.ones(n), x, x**2]), [], []
+    for a in range(4):
+        own = (arm == a)[:, None] * X
+        beta = np.linalg.solve(own.T @ own, own.T @ y)
+        of_beta = n * np.linalg.solve(own.T @ own, (own * (y - X @ beta)[:, None]).T).T
+        for k in range(4):
+            inside = (g == k) / (g == k).mean()
+            mean = (inside * (X @ beta)).mean()
+            moved = inside * (X @ beta - mean) + of_beta @ (inside[:, None] * X).mean(axis=0)
+            values.append(mean if effect == "difference" else np.log(mean))
+            rows.append(moved if effect == "difference" else moved / mean)
+    values, rows = np.reshape(values, (4, 4)), np.reshape(rows, (4, 4, n))
+    gaps = ((values - values[0])[1:, 1:] - (values - values[0])[1:, :1]).ravel()
+    moved = ((rows - rows[0])[1:, 1:] - (rows - rows[0])[1:, :1]).reshape(9, n)
+    cov = moved @ moved.T / n**2
+    assert np.linalg.matrix_rank(cov / np.outer(*[np.sqrt(np.diag(cov))] * 2), tol=1e-10) == found.df_denom == 8
+    eights = [np.delete(np.arange(9), left_out) for left_out in range(9)]
+    expected = [gaps[eight] @ np.linalg.solve(cov[np.ix_(eight, eight)], gaps[eight]) for eight in eights]
+    np.testing.assert_allclose(found.statistic.item(), expected, rtol=close)
+    assert min(expected) * (1 - 1e-9) <= found.statistic.item() <= max(expected) * (1 + 1e-9)
+
+
 def test_what_has_no_differences():
     frame = grouped()
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()

@@ -15,7 +15,6 @@ from causalrisk import (
     Hajek,
     OutcomeRegression,
     SeparationError,
-    UnavailableError,
     scan,
 )
 from tests.conftest import in_blocks
@@ -124,6 +123,21 @@ def test_an_outcome_that_trimming_leaves_constant_is_told(births):
             JRE.from_formula(F, data, **options).fit(cov_type="robust", n_replicates=10, anchor=1.0)
 
 
+@pytest.mark.parametrize("treat, reference", [("mbsmoke", 0), ("dose", "none")])
+@pytest.mark.parametrize("years", [35, 99])
+def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference, years):
+    """Those of memory; of mothers older than 99 there are none."""
+    q = (births[treat] == births[treat].iloc[0]) & (births.mage > years)
+    frame, right = births.assign(q=q * 1), "mage + q" if q.any() else "mage"
+    options = {"treat": treat, "propensity": right, "trim": "separated", "cluster": "clinic", "reference": reference}
+    blocks, whole = (
+        IPWRA.from_formula("bweight ~ mage", data, **options).fit() for data in (scan(shuffled(frame, seed=3)), frame)
+    )
+    agree(blocks, whole)
+    assert blocks.sample_ledger.equals(whole.sample_ledger)
+    assert blocks.nobs == len(frame) - q.sum()
+
+
 def test_workers_trim_the_same_rows(births, tmp_path):
     for k, part in enumerate(shuffled(births, seed=4)):
         part.to_parquet(tmp_path / f"{k}.parquet")
@@ -135,8 +149,6 @@ def test_workers_trim_the_same_rows(births, tmp_path):
 
 def test_what_trimming_cannot_do(births):
     data = in_blocks(shuffled(births, seed=3))
-    with pytest.raises(UnavailableError, match="trim='separated' looks at all rows at once"):
-        IPWRA.from_formula(F, data, treat="mbsmoke", trim="separated").fit()
     with pytest.raises(DesignError, match=r"trimming .* leaves 0 of 4642 rows: no observations left[^$]*Trim less"):
         IPWRA.from_formula(F, data, treat="mbsmoke", trim=(0.9, 0.99)).fit()
     frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
