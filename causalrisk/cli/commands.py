@@ -191,6 +191,7 @@ def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
     add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
     add("--anchor", type=float, metavar="ALPHA", help="JRE, risk: weight of the fit (default: chosen by rows held out)")
+    add("--share", type=float, metavar="C", help="JRE, risk: share of the start's heterogeneity left out of the risk")
     add("--penalty", metavar="LAMBDA", help='JRE, erm: weight of the bias, a number or "n", "n1.5", "n2"')
 
 
@@ -339,7 +340,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
     if estimator not in ESTIMATORS:
         raise OptionError(unknown_estimator(options.estimator, ESTIMATORS))
     model = ESTIMATORS[estimator].from_formula(options.formula, data, **_design_options(options, data))
-    names = ("objective", "anchor", "penalty")
+    names = ("objective", "anchor", "share", "penalty")
     joint = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if joint and estimator != "JRE":
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")

@@ -175,10 +175,13 @@ class Refits:
         `Estimate.values` for each resample; NaN where it failed.
     failures : ndarray of int8, shape (m,)
         A `Failure` for each resample.
+    start : ndarray, shape (2 K - 1, m), optional
+        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
     """
 
     values: Array
     failures: NDArray[np.int8]
+    start: Array | None = None
 
 
 class Refitter(Protocol):

@@ -25,7 +25,7 @@ from causalrisk.errors import (
     listed,
 )
 from causalrisk.estimators.estimates import Estimate, Refits, ScannedEstimate
-from causalrisk.estimators.joint.anchor import LADDER, UnitsOf, clusters_held_out, rows_alone, train_best
+from causalrisk.estimators.joint.anchor import LADDER, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
 from causalrisk.estimators.joint.train import JointProblem, Trainer
@@ -332,7 +332,7 @@ def fit_joint(
     covariance, passes = None if keep is None else keep(start), None
     if isinstance(problem, ScannedProblem):
         of_scan = scanned_joint_problem(start, problem, trained, joint_options, notes)
-        joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, units_of(of_scan, start), notes)
+        joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, notes)
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
@@ -386,14 +386,10 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         effect_scale=start.options.effect_scale,
         n_units=float(start.design.units.sum()),
         clusters=0 if clusters is None else int(clusters.max()) + 1,
+        frequency=start.frequency,
     )
-    record = train_by(trainer_of(problem, start, options), options, units_of(problem, start), notes)
+    record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)
-
-
-def units_of(problem: JointProblem, start: FitRecord) -> UnitsOf:
-    """Return what is left out at once where the anchor is chosen."""
-    return clusters_held_out if problem.clusters else functools.partial(rows_alone, start.frequency)
 
 
 def trainer_of(problem: JointProblem, start: FitRecord, options: JREOptions) -> Trainer:
@@ -405,7 +401,7 @@ def trainer_of(problem: JointProblem, start: FitRecord, options: JREOptions) -> 
     return Trainer(problem, options.method, starts)
 
 
-def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes) -> JointRecord:
+def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord:
     """Train the arms under each criterion, keep the best, warn of those that did not converge.
 
     Parameters
@@ -414,8 +410,6 @@ def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes
         Trains the arms of a problem.
     options : JREOptions
         How.
-    units : callable
-        What is left out at once of a block of rows.
     notes : Notes
         Warnings so far; more are added.
 
@@ -424,7 +418,7 @@ def train_by(trainer: Trainer, options: JREOptions, units: UnitsOf, notes: Notes
     JointRecord
         The joint part of the fit.
     """
-    estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units), units)
+    estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units))
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed(path.anchors[~path.converged].tolist())
         remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
@@ -447,7 +441,8 @@ def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
     if options.objective == "erm":
         return (Criterion.erm(options.penalty_for(n_units)),)
     anchors = LADDER if options.anchor is None else (options.anchor,)
-    return tuple(Criterion.risk(anchor, n_units) for anchor in anchors)
+    share = None if options.share is None else float(options.share)
+    return tuple(Criterion.risk(anchor, n_units, share) for anchor in anchors)
 
 
 def joint_method(joint: JREOptions, options: ModelOptions) -> str:

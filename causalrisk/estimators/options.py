@@ -354,12 +354,13 @@ class JREOptions:
 
     Parameters
     ----------
-    objective, anchor, penalty, n_replicates, spread, replicates, method, bootstrap_replicates, n_starts
+    objective, anchor, share, penalty, n_replicates, spread, replicates, method, bootstrap_replicates, n_starts
         As in `causalrisk.JRE.fit`.
     """
 
     objective: str = "risk"
     anchor: float | None = None
+    share: float | None = None
     penalty: float | str | None = None
     n_replicates: int | None = None
     spread: float | None = None
@@ -376,6 +377,7 @@ class JREOptions:
             whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)
         self._check_anchor()
+        self._check_share()
         self._check_penalty()
         if self.replicates is not None and self.n_replicates is not None:
             raise OptionError(
@@ -403,6 +405,20 @@ class JREOptions:
         if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
             raise OptionError(
                 f"anchor={self.anchor!r}; expected a positive number, or None to have it chosen.\nType  anchor=3."
+            )
+
+    def _check_share(self) -> None:
+        if self.share is None:
+            return
+        if self.objective == "erm":
+            raise OptionError(
+                f'share={self.share!r} has no effect with objective="erm", whose risk has no sampling variance.\n'
+                'Leave share= out, or type  objective="risk".'
+            )
+        if not _finite_number("share", self.share) or not 0 <= self.share <= 1:
+            raise OptionError(
+                f"share={self.share!r}; expected a number from 0 to 1, the share of the effect heterogeneity at the "
+                "start that the risk leaves out, or None to have it estimated.\nType  share=1."
             )
 
     def _check_penalty(self) -> None:

@@ -361,10 +361,13 @@ class BootstrapDistribution:
         A row a resample; NaN where it failed.
     failures : ndarray of int8, shape (n_boot,)
         A `Failure` for each resample.
+    start : ndarray, shape (n_boot, 2 K - 1), optional
+        Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
     """
 
     values: Array
     failures: NDArray[np.int8]
+    start: Array | None = None
 
     @property
     def used(self) -> Array:

@@ -109,6 +109,17 @@ class FullFit:
     level: Level
     effect_scale: EffectScale
 
+    @property
+    def coefficients(self) -> Array:
+        """Outcome coefficients of outcomes as they are, shape (K, p)."""
+        return self.theta + self.level.height * self.level.direction
+
+    def coefficients_of(self, refits: Refits) -> Array:
+        """Outcome coefficients of resamples, shape (K, p, m); where a resample failed those of the full sample."""
+        first, full = len(self.params), self.coefficients
+        found = refits.values[first : first + full.size].reshape(*full.shape, -1)
+        return np.where(np.isnan(found), full[..., None], found)
+
     def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
         """Collect the values of m resamples.
 
@@ -610,7 +621,11 @@ def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None =
     Refits
         Estimates and failures.
     """
-    weighing, failures, widest = weigh_resamples(passes, gamma, fits)
+    return refit_weighed(passes, *weigh_resamples(passes, gamma, fits))
+
+
+def refit_weighed(passes: ResamplePasses, weighing: Weighing, failures: NDArray[np.int8], widest: float) -> Refits:
+    """Estimate again under resamples with importance weights: outcome models, means; arguments by `weigh_resamples`."""
     theta, outcome = _fit_outcome(passes, weighing, failures == Failure.OK, widest)
     means = passes.problem.spec.mean.refit(functools.partial(_over_refits, passes, weighing, theta))
     return passes.full.refits(means, theta, weighing.gamma, first_failure(failures, *outcome))

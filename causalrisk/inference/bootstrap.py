@@ -23,6 +23,7 @@ from causalrisk.estimators.record import BootstrapDistribution, FitRecord, Joint
 from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.specification import IPWRA
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -97,8 +98,14 @@ def run_bootstrap(
             "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
             "process, or memory=  for fewer resamples at a time."
         ) from error
-    values = np.concatenate([p.values for p in parts], axis=1).T
-    return BootstrapDistribution(values, np.concatenate([p.failures for p in parts]))
+    return distribution_of(parts)
+
+
+def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
+    """Put estimates under resamples one after the other."""
+    values, failures = np.concatenate([p.values for p in parts], axis=1).T, np.concatenate([p.failures for p in parts])
+    start = [p.start for p in parts if p.start is not None]
+    return BootstrapDistribution(values, failures, np.concatenate(start, axis=1).T if start else None)
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
@@ -115,7 +122,9 @@ def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int,
     return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
 
 
-def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
+def refitter_of(
+    record: FitRecord, groups: Array | None = None, replicates: ResampleReplicates | None = None
+) -> Refitter:
     """Return the batched refit of a fitted record.
 
     Parameters
@@ -124,31 +133,32 @@ def refitter_of(record: FitRecord, groups: Array | None = None) -> Refitter:
         The fit.
     groups : ndarray, shape (n, G), optional
         For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
+    replicates : ResampleReplicates, optional
+        For a joint fit the replicates of each resample; by default as its options say.
 
     Returns
     -------
     Refitter
         For the estimator of the fit.
     """
-    sample, joint, scale = record.sample, record.joint, record.options.effect_scale
+    sample, joint = record.sample, record.joint
+    separate = SeparateRefitter(
+        sample=sample,
+        spec=record.spec if joint is None else IPWRA,
+        weight_fit=record.weight_fit,
+        estimate=record.estimate if joint is None else joint.start,
+        target=record.target,
+        effect_scale=record.options.effect_scale,
+    )
     if joint is None:
-        return SeparateRefitter(
-            sample=sample,
-            spec=record.spec,
-            weight_fit=record.weight_fit,
-            estimate=record.estimate,
-            target=record.target,
-            effect_scale=scale,
-        )
-    replicates = resample_replicates(joint, record.resampler())
-    theta = joint.start.theta if sample.family.linear else record.estimate.theta
+        return separate
     return JointRefitter(
         sample=sample,
         weight_fit=joint.problem.weight_fit,
-        theta=theta,
+        theta=joint.start.theta if sample.family.linear else record.estimate.theta,
         criterion=joint.criterion,
-        replicates=replicates,
-        effect_scale=scale,
+        replicates=resample_replicates(joint, record.resampler()) if replicates is None else replicates,
+        start=separate,
         groups=groups,
     )
 
@@ -223,8 +233,7 @@ def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDis
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
     if record.passes is None:
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
-    refits = record.passes.refits(record.bootstrap, record.seed, inference.draws)
-    return BootstrapDistribution(refits.values.T, refits.failures)
+    return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
 
 
 def bootstrap(

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from causalrisk.estimators.estimates import Refitter
-from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.resampling import replicate_counts
 from causalrisk.inference.bootstrap import refitter_of
@@ -97,15 +96,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
         drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
     usable = drawn[:, replicates.failures == Failure.OK]
     remaining = RemainingReplicates(sample.slices, weight_fit, replicates, usable)
-    theta = joint.start.theta if sample.family.linear else record.estimate.theta
-    return JointRefitter(
-        sample=sample,
-        weight_fit=weight_fit,
-        theta=theta,
-        criterion=joint.criterion,
-        replicates=remaining,
-        effect_scale=record.options.effect_scale,
-    )
+    return refitter_of(record, replicates=remaining)
 
 
 def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:

@@ -233,8 +233,8 @@ def compare(
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
     **options
-        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, penalty, n_replicates, spread and
-        bootstrap_replicates are for JRE only.
+        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates,
+        spread and bootstrap_replicates are for JRE only.
 
     Returns
     -------

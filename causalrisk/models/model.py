@@ -555,6 +555,7 @@ class JRE(CausalModel):
         resamples: Any = None,
         objective: str = "risk",
         anchor: float | None = None,
+        share: float | None = None,
         penalty: float | str | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
@@ -580,6 +581,10 @@ class JRE(CausalModel):
         anchor : float, optional
             Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
             between 30 and 0.03 by rows held out (`JREResults.anchor_path`).
+        share : float, optional
+            Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
+            variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
+            twice its sampling variance, so that the estimator is consistent if either model is right; 0 keeps all.
         penalty : float or {"n", "n1.5", "n2"}, optional
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional

@@ -459,6 +459,11 @@ class JREResults(CausalResults):
         return copy.copy(self._joint.estimate.result)
 
     @property
+    def share(self) -> float:
+        """Share of the effect heterogeneity at the start that the risk leaves out (JRE); 0 for the objective "erm"."""
+        return self._joint.criterion.share
+
+    @property
     def model_means(self) -> pd.Series:
         """Raw averages of the fitted arm models (JRE); they carry the common bias that the POMs leave out."""
         labels = list(self._record.design.labels)

@@ -101,6 +101,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
         "anchor": np.nan if joint is None else joint.anchor,
+        "share": np.nan if joint is None or joint.anchor is None else joint.criterion.share,
         "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
         "seed": seed_text(record.seed),

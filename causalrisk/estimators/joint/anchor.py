@@ -24,7 +24,9 @@ from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.leave_one_out import (
     ByCluster,
+    HeldOutUnits,
     RowParts,
+    UnitsOf,
     added,
     cluster_numbers,
     cluster_sums,
@@ -47,37 +49,6 @@ CAUTION = 0.5  # standard errors by which an anchor has to be better than the fi
 DRAWS = 1000  # pairs of opposite draws of the errors of the variances
 AT_ONCE = 2**28  # bytes of sums within clusters that are gathered in a pass
 DIGITS = 3  # significant digits of the anchor, so that it can be typed
-
-
-@dataclass(frozen=True)
-class HeldOutUnits:
-    """What is left out at once: rows, clusters, or one of the equal rows that a frequency weight counts.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (n,)
-        Weight of each row within its unit.
-    counts : ndarray, shape (G,)
-        Number of equal units.
-    codes : ndarray of int, shape (n,)
-        Unit of each row.
-    numbers : ndarray of int, shape (G,), optional
-        Which of all clusters the units are.
-    """
-
-    weights: Array
-    counts: Array
-    codes: NDArray[np.intp]
-    numbers: NDArray[np.intp] | None = None
-
-    def sums(self, rows: Array) -> Array:
-        """Weighted sums of rows, shape (n, d), within units, shape (G, d)."""
-        total = np.zeros((len(self.counts), rows.shape[1]))
-        np.add.at(total, self.codes, self.weights[:, None] * rows)
-        return total
-
-
-UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
 
 
 @dataclass(frozen=True)
@@ -215,22 +186,8 @@ class AnchorPath:
         return float(self.anchors[self.chosen])
 
 
-def clusters_held_out(place: slice, sample: Sample) -> HeldOutUnits:
-    """Leave out the clusters that rows of a block are of."""
-    if sample.cluster is None:
-        raise TypeError("the rows have no clusters")
-    numbers, codes = np.unique(sample.cluster, return_inverse=True)
-    return HeldOutUnits(sample.s, np.ones(len(numbers)), codes, numbers)
-
-
-def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
-    """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
-    ones, rows = np.ones(sample.n), np.arange(sample.n)
-    return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
-
-
 def train_best(
-    trainer: Trainer, criteria: Sequence[Criterion], units: UnitsOf
+    trainer: Trainer, criteria: Sequence[Criterion]
 ) -> tuple[JointEstimate, JointCriterion, AnchorPath | None]:
     """Train the arms under each anchor of a ladder, choose an anchor, and train them under that.
 
@@ -241,8 +198,6 @@ def train_best(
     criteria : sequence of Criterion
         Weights of the terms of the objective, one for each anchor, the most cautious first; with a single one nothing
         is chosen.
-    units : callable
-        What is left out at once of a block of rows.
 
     Returns
     -------
@@ -259,7 +214,7 @@ def train_best(
         found.append(trainer.train(joint_criterion(trainer.problem, criterion), *reached[-1:]))
     if len(found) == 1:
         return trainer.estimate(found[0]), found[0].criterion, None
-    sums, of_first = square_sums(found, trainer, units)
+    sums, of_first = square_sums(found, trainer)
     rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
     shares = _shares(rungs, sums)
     likeliest = rungs[int(shares.argmax())]
@@ -269,7 +224,7 @@ def train_best(
         criterion = dataclasses.replace(criteria[0], alpha=anchor)
         solution = trainer.train(joint_criterion(trainer.problem, criterion), likeliest.solution)
         pair = [found[0], solution]
-        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, units, of_first)[0])[1:]
+        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, of_first)[0])[1:]
     best = next((one for one in (*rungs, *between) if one.anchor == anchor and one.converged), likeliest)
     path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best)
     return trainer.estimate(best.solution), best.solution.criterion, path
@@ -355,7 +310,7 @@ def _path(found: Sequence[Candidate], shares: Array, best: Candidate) -> AnchorP
 
 
 def square_sums(
-    found: Sequence[JointSolution], trainer: Trainer, units: UnitsOf, of_first: dict[int, Array] | None = None
+    found: Sequence[JointSolution], trainer: Trainer, of_first: dict[int, Array] | None = None
 ) -> tuple[SquareSums, dict[int, Array] | None]:
     """Sum over the rows, block by block.
 
@@ -368,8 +323,6 @@ def square_sums(
         The solutions.
     trainer : Trainer
         What trained them.
-    units : callable
-        What is left out at once of a block of rows.
     of_first : dict of ndarray, shape (n, 1, C), optional
         The influence function of the first, of each block by where it begins.
 
@@ -381,6 +334,7 @@ def square_sums(
         As the parameter; None where the rows are not in memory.
     """
     problem, new = trainer.problem, found if of_first is None else found[1:]
+    units = problem.units
     centres = trainer.centres(*new)
     steps = _cluster_steps(new, centres, units, trainer) if problem.clusters and problem.in_blocks else None
     held_out_of = partial(_held_out_all, new, centres, units, of_first, steps)
@@ -424,11 +378,7 @@ def _cluster_sums(
     shares = own.weights / rows.sample.total
     for (at, products), centre in zip(_with_products(found, rows), centres, strict=True):
         sums += cluster_sums(at, _parts(at, centre, products), shares, own.codes)
-    return ByCluster(_numbers(own), tuple(sums))
-
-
-def _numbers(units: HeldOutUnits) -> NDArray[np.intp]:
-    return np.arange(len(units.counts)) if units.numbers is None else units.numbers
+    return ByCluster(own.cluster_numbers, tuple(sums))
 
 
 def _regression(held_out_of: Callable[[JointRows], Array], kept: dict[int, Array] | None, rows: JointRows) -> Triangle:
@@ -453,7 +403,7 @@ def _summed_by_cluster(
 ) -> ByCluster:
     """Sum within the clusters of rows, others of which are elsewhere."""
     own = units(rows.place, rows.sample)
-    return ByCluster(_numbers(own), (summed(rows.sample, rows.weight_fit, held_out_of(rows), own),))
+    return ByCluster(own.cluster_numbers, (summed(rows.sample, rows.weight_fit, held_out_of(rows), own),))
 
 
 def _summed(coefficients: Array, unit: float, sample: Sample, fit: WeightFit, psi: Array, units: HeldOutUnits) -> Array:
@@ -493,7 +443,7 @@ def _held_out_all(
         for (at, products), centre in zip(_with_products(found, rows), centres, strict=True):
             psi.append(held_out(at, centre, own, products))
     else:
-        of_rows = _numbers(own)[own.codes]
+        of_rows = own.cluster_numbers[own.codes]
         psi += [_moved(SolutionRows(at, rows), step[:, of_rows]) for at, step in zip(found, steps, strict=True)]
     return np.stack(psi, axis=1)
 

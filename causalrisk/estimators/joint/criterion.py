@@ -5,9 +5,10 @@ Flows in: an anchor alpha, the number of units n, the IPWRA fit that training st
     sigma_0^2 J = alpha sigma_0^2 sum_a L_a + (lambda / 2) mean_b u_b^2 + V / 2 + (lambda_0 / 2) u^2
 
 with L_a the importance-weighted loss of arm a, u_b the net bias under propensity replicate b and u that at the fitted
-score, V the sampling variance of the effect averaged over the replicates. The objective "risk" has lambda = n, so that
-the second and third terms are (n / 2) R, R the expected ATE risk, and lambda_0 = n^2; its L_a are those at the fitted
-score. The objective "erm" has alpha = 1, lambda = n^2 and neither V nor u; its L_a are averages over the replicates.
+score, V the sampling variance of the effect averaged over the replicates, less a share c of the effect heterogeneity at
+the start (`start`). The objective "risk" has lambda = n, so that the second and third terms are (n / 2) R, R the
+expected ATE risk, and lambda_0 = n^2; its L_a are those at the fitted score. The objective "erm" has alpha = 1,
+lambda = n^2 and neither V nor u; its L_a are averages over the replicates.
 """
 
 from __future__ import annotations
@@ -34,22 +35,25 @@ class Criterion:
     full_risk : bool
         Whether the risk has the sampling variance V; the loss is then that at the fitted propensity score, else an
         average over the replicates.
+    share : float, optional
+        c; by default what is real of the effect heterogeneity at the start.
     """
 
     alpha: float
     penalty: float
     fitted_penalty: float
     full_risk: bool
+    share: float | None = None
 
     @classmethod
-    def risk(cls, alpha: float, n_units: float) -> Criterion:
+    def risk(cls, alpha: float, n_units: float, share: float | None = None) -> Criterion:
         """Return the objective "risk" for n units."""
-        return cls(alpha, n_units, n_units**2, True)
+        return cls(alpha, n_units, n_units**2, True, share)
 
     @classmethod
     def erm(cls, penalty: float) -> Criterion:
         """Return the objective "erm"."""
-        return cls(1.0, penalty, 0.0, False)
+        return cls(1.0, penalty, 0.0, False, 0.0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class JointCriterion:
         alpha times sigma_0^2, the mean variance function at the start: the loss in units of the squared outcome.
     penalty, fitted_penalty, full_risk
         As in `Criterion`.
+    share : float
+        c.
     contrasts : ndarray, shape (K - 1, K)
         C: contrasts of the arm biases whose squares make up the risk.
     scale_slopes : ndarray, shape (K,)
@@ -74,6 +80,7 @@ class JointCriterion:
     penalty: float
     fitted_penalty: float
     full_risk: bool
+    share: float
     contrasts: Array
     scale_slopes: Array
     rms_residual: float

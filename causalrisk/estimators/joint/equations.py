@@ -66,12 +66,16 @@ class JointRows:
         sample: Sample,
         weight_fit: WeightFit,
         replicated: BlockwiseWeights,
+        start: Array,
         moments: WeightMoments | None = None,
     ) -> JointRows:
-        """Return the rows with the moments of their weights over the replicates, which may be known."""
+        """Return the rows with the moments of their weights over the replicates, which may be known.
+
+        `start` are the coefficients of IPWRA, shape (K, p, 1).
+        """
         at = weight_fit.as_resample()
         moments = replicated.moments(at) if moments is None else moments
-        resampled = ResampledWeights((sample.s / sample.total)[:, None], at, replicated, moments)
+        resampled = ResampledWeights((sample.s / sample.total)[:, None], at, replicated, moments, start)
         return cls(place, sample, weight_fit, replicated, resampled)
 
     @cached_property
@@ -104,6 +108,8 @@ class LevelSums:
         Biases under the mean weights over the replicates.
     tilted_slope : ndarray, shape (K, p)
         Derivative of M_a of `VarianceCentres`.
+    start_means, start_slope : ndarray, shape (K,) and (K, p)
+        Averages of the means at the start under the mean tilt over the replicates, and their derivatives.
     centres, fitted_centres : VarianceCentres
         What centres psi over the replicates, and at the fitted score.
     fitted_slope : ndarray, shape (K, p)
@@ -115,6 +121,8 @@ class LevelSums:
     bias: Array
     bias_slope: Array
     tilted_slope: Array
+    start_means: Array
+    start_slope: Array
     centres: VarianceCentres
     fitted_centres: VarianceCentres
     fitted_slope: Array
@@ -145,12 +153,16 @@ class PsiSums:
         mean of tilt or measure times psi'_a.
     tilt_pulled, measure_pulled : ndarray, shape (J, K)
         mean of tilt or measure times (D psi)_a.
+    start_slope : ndarray, shape (J, K p, K p)
+        mean of psi'_a times the tilt and the derivative of the means at the start by its coefficients; empty where
+        V leaves nothing of these out.
     """
 
     tilt_slope: Array
     measure_slope: Array
     tilt_pulled: Array
     measure_pulled: Array
+    start_slope: Array
 
     def moved(self, step: Array, D: Array) -> PsiSums:
         """Return those of linear models at theta moved by a step, shape (K, p)."""
@@ -236,17 +248,21 @@ class Expanded:
         Averages, biases and centres.
     psi : PsiSums
         Products of psi.
+    left_out : float
+        What the share c leaves out of V at theta, or where the expansion was moved from; NaN where one pass was made.
     """
 
     theta: Array
     equations: JointEquations
     levels: LevelSums
     psi: PsiSums
+    left_out: float
 
     def at(self, theta: Array, D: Array) -> Expanded:
         """Return that of linear models about another theta."""
         step = theta - self.theta
-        return Expanded(theta, self.equations.moved(step), self.levels.moved(step), self.psi.moved(step, D))
+        equations, levels, psi = self.equations.moved(step), self.levels.moved(step), self.psi.moved(step, D)
+        return Expanded(theta, equations, levels, psi, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -265,10 +281,14 @@ class _FirstSums:
 
 @dataclass(frozen=True)
 class _SecondSums:
-    """What the second pass leaves, which knows the centres: factors of V by part and contrast, products of psi."""
+    """What the second pass leaves, which knows the centres: factors of V by part and contrast, products of psi.
+
+    And what the share c leaves out of V.
+    """
 
     variance: tuple[Triangle, ...]
     psi: PsiSums
+    left_out: float
 
 
 def expand_about(
@@ -277,13 +297,14 @@ def expand_about(
     """Expand the objective about theta, shape (K, p): two passes over the rows, or one where the centres are known."""
     if centres is None:
         first = add_up(over(partial(_first_sums, theta, criterion)))
-        second = add_up(over(partial(_second_sums, theta, criterion, first.levels.centres)))
+        levels = first.levels
+        second = add_up(over(partial(_second_sums, theta, criterion, levels.centres, levels.start_means)))
     else:
         first, second = add_up(over(partial(_both_sums, theta, criterion, centres)))
     variance = [*(triangle.factor for triangle in second.variance), *_placed(first.own, theta)]
     loss = np.concatenate(_placed(first.loss, theta))
     equations = JointEquations(first.forms, loss, np.concatenate(variance), -first.scores.ravel())
-    return Expanded(theta, equations, first.levels, second.psi)
+    return Expanded(theta, equations, first.levels, second.psi, second.left_out)
 
 
 def _placed(factors: tuple[Triangle, ...], theta: Array) -> list[Array]:
@@ -312,7 +333,7 @@ def _first_sums(theta: Array, criterion: JointCriterion, block: JointRows) -> _F
         loss=_fit_factors(sample, trained * expected, trained * score),
         scores=np.stack([(trained * score)[rows, 0] @ sample.X.columns[rows] for rows in sample.slices]),
         own=_fit_factors(sample, spread * own_deriv, spread * at.residual),
-        levels=_levels(sample, at, resampled),
+        levels=_levels(objective, at, resampled),
     )
 
 
@@ -324,8 +345,9 @@ def _fit_factors(sample: Sample, weights: Array, scores: Array) -> tuple[Triangl
     return tuple(Triangle(np.column_stack([q[rows] * root[rows], right[rows]])) for rows in sample.slices)
 
 
-def _levels(sample: Sample, at: OutcomeMeans, resampled: ResampledWeights) -> LevelSums:
-    q, share, slices = sample.X.columns, resampled.share, sample.slices
+def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWeights) -> LevelSums:
+    sample, q, share = objective.sample, objective.q, resampled.share
+    slices, tilted = sample.slices, share * resampled.moments.mean.tilt
     fitted, mean = resampled.at, resampled.moments.mean
     own_deriv = sample.own(at.deriv)
 
@@ -333,33 +355,42 @@ def _levels(sample: Sample, at: OutcomeMeans, resampled: ResampledWeights) -> Le
         weighted = share * weights * own_deriv
         return np.stack([weighted[rows, 0] @ q[rows] for rows in slices])
 
-    def centres(of: WeightMoments) -> VarianceCentres:
-        return VarianceCentres.of(q, slices, share, of.mean, mean=at.mean, deriv=at.deriv, residual=at.residual)
+    def centres(of: WeightMoments, mean: Array) -> VarianceCentres:
+        return VarianceCentres.of(q, slices, share, of.mean, mean=mean, deriv=at.deriv, residual=at.residual)
 
-    over_replicates = centres(resampled.moments)
+    over_replicates = centres(resampled.moments, objective.counted(at.mean, resampled.start))
     return LevelSums(
         means=np.stack([(share * fitted.tilt * m)[:, 0].sum() for m in at.mean]),
         means_slope=np.stack([(share * fitted.tilt * deriv)[:, 0] @ q for deriv in at.deriv]),
         bias=-over_replicates.R[:, 0],
         bias_slope=slopes(mean.w),
-        tilted_slope=np.stack([(share * mean.tilt * deriv)[:, 0] @ q for deriv in at.deriv]),
+        tilted_slope=np.stack([(tilted * deriv)[:, 0] @ q for deriv in at.deriv]),
+        start_means=(tilted * objective.start_means(resampled.start)).sum(axis=1)[:, 0],
+        start_slope=np.stack([(tilted * deriv)[:, 0] @ q for deriv in objective.start_deriv(resampled.start)]),
         centres=over_replicates,
-        fitted_centres=centres(WeightMoments.single(fitted)),
+        fitted_centres=centres(WeightMoments.single(fitted), at.mean),
         fitted_slope=slopes(fitted.w),
     )
 
 
-def _second_sums(theta: Array, criterion: JointCriterion, centres: VarianceCentres, block: JointRows) -> _SecondSums:
+def _second_sums(
+    theta: Array, criterion: JointCriterion, centres: VarianceCentres, start_means: Array | None, block: JointRows
+) -> _SecondSums:
     objective, resampled = JointObjective(block.sample, criterion), block.resampled
-    variance = objective.variance(objective.means(theta[..., None]), resampled.share, resampled.moments, centres)
+    variance = objective.variance(objective.means(theta[..., None]), resampled, centres)
     rows = _variance_rows(variance, criterion.contrasts, block.columns)
-    return _SecondSums(tuple(Triangle(part) for part in rows), _psi_sums(variance, block.columns))
+    psi = _psi_sums(variance, block.columns, objective.start_deriv(resampled.start)[..., 0], criterion.share)
+    left_out = np.nan
+    if start_means is not None:
+        above = objective.start_means(resampled.start)[..., 0] - start_means[:, None]
+        left_out = variance.left_out(criterion.share * above)
+    return _SecondSums(tuple(Triangle(part) for part in rows), psi, left_out)
 
 
 def _both_sums(
     theta: Array, criterion: JointCriterion, centres: VarianceCentres, block: JointRows
 ) -> tuple[_FirstSums, _SecondSums]:
-    return _first_sums(theta, criterion, block), _second_sums(theta, criterion, centres, block)
+    return _first_sums(theta, criterion, block), _second_sums(theta, criterion, centres, None, block)
 
 
 def _variance_rows(variance: EffectVariance, contrasts: Array, columns: Array) -> Iterator[Array]:
@@ -371,17 +402,21 @@ def _variance_rows(variance: EffectVariance, contrasts: Array, columns: Array) -
             yield np.column_stack([slopes.T, -contrast @ part.psi[..., 0]]) * root
 
 
-def _psi_sums(variance: EffectVariance, columns: Array) -> PsiSums:
-    by_arm, found = (len(variance.slices), len(columns)), []
+def _psi_sums(variance: EffectVariance, columns: Array, start_deriv: Array, left_out: float) -> PsiSums:
+    by_arm, found, of_start = (len(variance.slices), len(columns)), [], []
+    at_start = (start_deriv[:, None] * columns).reshape(-1, columns.shape[1])
     for part in variance.parts:
         slopes = variance.weighted_slopes(part, np.ones((len(variance.slices), 1))).written(columns)
         for weights in (part.weights.tilt, part.weights.measure):
             shared = (variance.share * weights)[:, 0]
             found.append(((slopes @ shared).reshape(by_arm), part.D_psi[..., 0] @ shared))
+        if left_out:
+            of_start.append(slopes * (variance.share * part.weights.tilt)[:, 0] @ at_start.T)
     tilt, measure = found[::2], found[1::2]
     return PsiSums(
         np.stack([slope for slope, _ in tilt]),
         np.stack([slope for slope, _ in measure]),
         np.stack([pulled for _, pulled in tilt]),
         np.stack([pulled for _, pulled in measure]),
+        np.reshape(of_start, (-1, len(at_start), len(at_start))),
     )

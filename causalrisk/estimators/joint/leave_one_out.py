@@ -14,9 +14,62 @@ from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitt
 from causalrisk.estimators.joint.row_vectors import RowVectors
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.variance import EffectVariance
+from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks, solve_each
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
+
+
+@dataclass(frozen=True)
+class HeldOutUnits:
+    """What is left out at once: rows, clusters, or one of the equal rows that a frequency weight counts.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (n,)
+        Weight of each row within its unit.
+    counts : ndarray, shape (G,)
+        Number of equal units.
+    codes : ndarray of int, shape (n,)
+        Unit of each row.
+    numbers : ndarray of int, shape (G,), optional
+        Which of all clusters the units are.
+    """
+
+    weights: Array
+    counts: Array
+    codes: NDArray[np.intp]
+    numbers: NDArray[np.intp] | None = None
+
+    def sums(self, rows: Array) -> Array:
+        """Weighted sums of rows, shape (n, d), within units, shape (G, d)."""
+        if self.numbers is None:  # a unit each
+            return self.weights[:, None] * rows
+        total = np.zeros((len(self.counts), rows.shape[1]))
+        np.add.at(total, self.codes, self.weights[:, None] * rows)
+        return total
+
+    @property
+    def cluster_numbers(self) -> NDArray[np.intp]:
+        """Which of all clusters the units are."""
+        return np.arange(len(self.counts)) if self.numbers is None else self.numbers
+
+
+UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
+
+
+def clusters_held_out(place: slice, sample: Sample) -> HeldOutUnits:
+    """Leave out the clusters that rows of a block are of."""
+    if sample.cluster is None:
+        raise TypeError("the rows have no clusters")
+    numbers, codes = np.unique(sample.cluster, return_inverse=True)
+    return HeldOutUnits(sample.s, np.ones(len(numbers)), codes, numbers)
+
+
+def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
+    """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
+    ones, rows = np.ones(sample.n), np.arange(sample.n)
+    return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ of E times excess, tilt and measure, so that everything is in the sums of produc
 for a row of arm k
 
     psi'_a = 1{a != k} t q - 1{a = k} (w - t) q - t C_a - measure D_a
-    psi_a  = t (m_a - M_a) - measure R_a + 1{a = k} w (y - m_k)
+    psi_a  = t (d_a - M_a) - measure R_a + 1{a = k} w (y - m_k)
 
-with M_a, R_a, C_a, D_a of `VarianceCentres`. The rows of a target frame stand among those of the first arm, without
-importance weight.
+with d_a, the means less a share of those at the start, and M_a, R_a, C_a, D_a of `VarianceCentres`. The rows of a
+target frame stand among those of the first arm, without importance weight.
 """
 
 from __future__ import annotations
@@ -80,13 +80,16 @@ class LinearModels:
         columns = np.column_stack([q, error, np.ones(len(q)), *offset])
         return LinearRows(sample, columns, pairwise_columns(columns))
 
-    def predictions(self, width: int) -> Array:
-        """Coefficients of E that give the predictions of each arm less its level, shape (K, width)."""
-        p = self.theta.shape[1]
-        found = np.zeros((len(self.theta), width))
-        found[:, :p] = self.theta - self.level[:, None] * self.constant
-        found[:, p + 2 :] = 1.0  # the offset
-        return found
+    def counted(self, share: float, start: Array, width: int) -> tuple[Array, Array]:
+        """Return what V counts of each arm: predictions less a share of those at the start, (K, p, m), in two parts.
+
+        Coefficients of E that give it less a level, shape (m, K, width), and the level, shape (K,).
+        """
+        p, level = self.theta.shape[1], (1 - share) * self.level
+        found = np.zeros((start.shape[2], len(self.theta), width))
+        found[:, :, :p] = self.theta - level[:, None] * self.constant - share * start.transpose(2, 0, 1)
+        found[:, :, p + 2 :] = 1.0 - share  # the offset
+        return found, level
 
 
 @dataclass(frozen=True)
@@ -218,10 +221,12 @@ class LinearObjectives:
         Weights of the terms.
     sums : LinearSums
         Sums over all rows.
+    start : ndarray, shape (K, p, m)
+        Coefficients of IPWRA.
     """
 
-    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums) -> None:
-        self.models, self.criterion, self.sums = models, criterion, sums
+    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums, start: Array) -> None:
+        self.models, self.criterion, self.sums, self.start = models, criterion, sums, start
         self.n_arms, self.p = models.theta.shape
         self.width = sums.risks[0].tilted.shape[0]
 
@@ -299,15 +304,16 @@ class LinearObjectives:
         first, kinds, m = risk.first, risk.first.shape[1], risk.tilted.shape[1]
         tilted = first[:, TILT].sum(axis=0)
         own, one, error = first[:, EXCESS] + first[:, TILT], p + 1, p
-        predictions = self.models.predictions(e)
+        counted, level = self.models.counted(self.criterion.share, self.start, e)
         common = np.zeros((m, n_arms, p + 1, kinds, e))
         if kinds == 2:
             common[:, :, :p, TILT, one] = (own[:, :p] - tilted[:p]).transpose(2, 0, 1)
         else:
             common[:, :, :p, TILT, one] = -tilted[:p].T[:, None]
             common[:, :, :p, -1, one] = own[:, :p].transpose(2, 0, 1)
-        common[:, :, p, TILT] = predictions
-        common[:, :, p, TILT, one] -= (predictions @ tilted + self.models.level[:, None] * (tilted[one] - 1)).T
+        common[:, :, p, TILT] = counted
+        centre = np.einsum("mae,em->ma", counted, tilted) + (tilted[one] - 1)[:, None] * level
+        common[:, :, p, TILT, one] -= centre
         common[:, :, p, -1, one] -= own[:, error].T
         found = []
         for k in range(n_arms):

@@ -10,9 +10,9 @@ predictor and sigma_0^2 the dispersion at the start,
 
     B_a = sum_i share_i 1{arm_i = a} w_ia (m_a - y_i),
 
-and V the mean of psi' D psi (`variance`). All but the curvature of nonlinear means is a sum of squares of equations
-(c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape (K p,). They are
-divided by the residual spread of the sample.
+and V the mean of psi' D psi, where psi counts the means less a share of those at the start (`variance`). All but the
+curvature of nonlinear means is a sum of squares of equations (c, h), which stand for the residual c'z - h of a step z
+from theta; z is stacked arm by arm, shape (K p,). They are divided by the residual spread of the sample.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from causalrisk.propensity.row_weights import ImportanceWeights
 
 @dataclass(frozen=True)
 class ResampledWeights:
-    """m resamples with their importance weights.
+    """m resamples with their importance weights and where their fits start.
 
     Parameters
     ----------
@@ -47,17 +47,20 @@ class ResampledWeights:
         Importance weights under its replicates.
     moments : WeightMoments
         Their moments over the replicates.
+    start : ndarray, shape (K, p, m)
+        Coefficients of IPWRA.
     """
 
     share: Array
     at: ImportanceWeights
     replicated: ReplicateWeights
     moments: WeightMoments
+    start: Array
 
     @classmethod
-    def of(cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights) -> ResampledWeights:
+    def of(cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights, start: Array) -> ResampledWeights:
         """Return the resamples with the moments of their replicates."""
-        return cls(share, at, replicated, replicated.moments(at))
+        return cls(share, at, replicated, replicated.moments(at), start)
 
     def views(self, groups: Array | None) -> list[ResampledWeights]:
         """Return the resamples restricted to each group, shape (n, G), and divided by its share; or themselves."""
@@ -68,18 +71,18 @@ class ResampledWeights:
             share = (self.share * self.at.tilt * inside[:, None]).sum(axis=0)
             factor = inside[:, None] / np.where(share > 0, share, 1.0)
             replicated, moments = GroupWeights(self.replicated, factor), self.moments.scaled(factor)
-            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments))
+            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments, self.start))
         return found
 
     def part(self, rows: slice) -> ResampledWeights:
         """Return those of some of the rows, where the replicates can be taken apart."""
         moments, replicated = self.moments.part(rows), self.replicated.part(rows)
-        return ResampledWeights(self.share[rows], self.at.part(rows), replicated, moments)
+        return ResampledWeights(self.share[rows], self.at.part(rows), replicated, moments, self.start)
 
     def subset(self, columns: NDArray[np.bool_]) -> ResampledWeights:
         """Return some of the resamples."""
-        at, moments = self.at.subset(columns), self.moments.subset(columns)
-        return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments)
+        at, moments, start = self.at.subset(columns), self.moments.subset(columns), self.start[..., columns]
+        return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments, start)
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,7 @@ class JointObjective:
     ) -> None:
         self.sample, self.criterion, self.groups, self._pairs = sample, criterion, groups, pairs
         self._last: tuple[bytes, OutcomeMeans] | None = None
+        self._start: tuple[bytes, Array] | None = None
         self.q = sample.X.columns
         self.D = criterion.contrasts.T @ criterion.contrasts
         self.step_unit = step_unit(criterion, sample.family)
@@ -265,17 +269,32 @@ class JointObjective:
         self._last = key, found
         return found
 
+    def counted(self, mean: Array, start: Array) -> Array:
+        """Return means m_a less the share c of those at the start, (K, p, m), as V counts them; shape (K, n, m)."""
+        return mean - self.criterion.share * self.start_means(start) if self.criterion.share else mean
+
+    def start_means(self, start: Array) -> Array:
+        """Return m_a at the start, (K, p, m); shape (K, n, m). Those of the last start are kept."""
+        key = start.tobytes()
+        if self._start is None or self._start[0] != key:
+            self._start = key, self.sample.family.mean(shifted(self.q @ start, self.sample.offset, axis=-2))
+        return self._start[1]
+
+    def start_deriv(self, start: Array) -> Array:
+        """Return m_a' at the start, (K, p, m); shape (K, n, m)."""
+        return self.sample.family.mean_deriv(shifted(self.q @ start, self.sample.offset, axis=-2))
+
     def variance(
-        self, at: OutcomeMeans, share: Array, moments: WeightMoments, centres: VarianceCentres | None = None
+        self, at: OutcomeMeans, view: ResampledWeights, centres: VarianceCentres | None = None
     ) -> EffectVariance:
         """V and its expansion about theta; with the centres of all rows, where these are a block of them."""
         return EffectVariance(
             q=self.q,
             slices=self.sample.slices,
             D=self.D,
-            share=share,
-            moments=moments,
-            mean=at.mean,
+            share=view.share,
+            moments=view.moments,
+            mean=self.counted(at.mean, view.start),
             deriv=at.deriv,
             residual=at.residual,
             centres=centres,
@@ -325,18 +344,21 @@ class JointObjective:
         )
 
     def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
-        mean = view.moments.mean
+        weights, counted = view.moments.mean, self.counted(at.mean, view.start)
         return VarianceCentres.of(
-            self.q, self.sample.slices, view.share, mean, mean=at.mean, deriv=at.deriv, residual=at.residual
+            self.q, self.sample.slices, view.share, weights, mean=counted, deriv=at.deriv, residual=at.residual
         )
 
     def _pulled(self, at: OutcomeMeans, view: ResampledWeights) -> PulledSums:
-        above = at.mean - self._middle(at)[:, None]
+        above = self.counted(at.mean, view.start) - self._middle(at)[:, None]
         return PulledSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
 
     def _middle(self, at: OutcomeMeans) -> Array:
-        """Mean of each arm where only the first basis column, the constant, counts, shape (K, m); any number serves."""
-        middle = self.sample.family.mean(at.theta[:, 0])
+        """Where the means that V counts of each arm lie, about, shape (K, m); any number serves.
+
+        It is where only the first basis column, the constant, counts.
+        """
+        middle = (1 - self.criterion.share) * self.sample.family.mean(at.theta[:, 0])
         return np.where(np.isfinite(middle), middle, 0.0)
 
     def terms(
@@ -353,7 +375,7 @@ class JointObjective:
             bent = bent + self._bent_risk(at, view, self.equations(levels, number)) / n_views
             if not self.criterion.full_risk:
                 continue
-            variance = self.variance(at, view.share, view.moments, levels.centres[number])
+            variance = self.variance(at, view, levels.centres[number])
             of_weights, of_scores = variance.own_terms(own_deriv)
             weights = weights + view.share * of_weights / n_views
             scores = scores + view.share * of_scores / n_views

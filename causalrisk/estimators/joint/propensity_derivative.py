@@ -156,7 +156,7 @@ class _VarianceByGamma:
 
         psi_a = t g_a + 1{arm = a} w r,    psi'_a = (t - 1{arm = a} w) m_a' q - t c_a
 
-    where g_a is m_a - M_a, or -R_a, or m_a - M_a - R_a, and c_a likewise of the derivatives.
+    where g_a is d_a - M_a, or -R_a, or d_a - M_a - R_a, and c_a likewise of the derivatives.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGam
     by_arm = [_ArmByGamma.of(rows, sums, a, (of_tilt, of_measure)) for a in range(sample.n_arms)]
     return _VarianceByGamma(
         direct=np.stack([arm.direct for arm in by_arm]),
-        M=(share * rows.predicted) @ t_by_gamma,
+        M=(share * rows.counted) @ t_by_gamma,
         R=np.stack([weighted[members] @ sums.w[members] for members in sample.slices]),
         M_slope=np.stack([slope.T @ t_by_gamma for slope in slopes]),
         R_slope=np.stack([-s[own].T @ sums.w[own] for s, own in zip(slopes, sample.slices, strict=True)]),
@@ -232,7 +232,7 @@ class _ArmByGamma:
         variance, sample, share, q = rows.variance, rows.sample, rows.share, rows.q
         of_tilt, of_measure = of_rows
         inside, slope = sample.indicators[:, a], rows.deriv[a]
-        g = of_tilt * (rows.predicted - variance.M) - of_measure * variance.R
+        g = of_tilt * (rows.counted - variance.M) - of_measure * variance.R
         Dg, Dr = variance.D[a] @ g, variance.D[a, sample.arm] * -rows.error
         # factors of m_a' q and of c_a in sums over b of psi' times the derivative of t and of w, and of t itself
         dt_q = of_tilt[:, None] * sums.t_times_t - inside[:, None] * sums.w_times_t

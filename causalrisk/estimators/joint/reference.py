@@ -36,6 +36,8 @@ class Sample:
         Propensity coefficients: fitted, and of the replicates.
     target : {"all", "treated", "control", "overlap"}
         Target population.
+    c : float
+        Share of the effect heterogeneity at the start that V leaves out.
     """
 
     y: Array
@@ -45,6 +47,7 @@ class Sample:
     Z: Array
     gammas: Array
     target: str
+    c: float
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,10 @@ class Forms:
         Summands of the net biases.
     phi, phi_rest : ndarray, shape (n, 1 + B, 2 p) and (n, 1 + B)
         Summands of the bias-corrected effect.
+    tau : ndarray, shape (n, 1 + B, 2 p)
+        t (m_1 - m_0) less its mean: effect heterogeneity.
     psi, psi_rest : ndarray, shape (n, 1 + B, 2 p) and (n, 1 + B)
-        Influence of each row on that effect: phi - t mu.
+        Influence of each row on that effect: phi - t mu; under the replicates psi', less c times tau at the start.
     """
 
     m: Array
@@ -69,6 +74,7 @@ class Forms:
     u_rest: Array
     phi: Array
     phi_rest: Array
+    tau: Array
     psi: Array
     psi_rest: Array
 
@@ -100,12 +106,39 @@ def linear_forms(of: Sample) -> Forms:
     m = np.hstack([(of.A == 0)[:, None] * of.X, (of.A == 1)[:, None] * of.X])
     u = (sign * w)[..., None] * m[:, None]  # B_1 - B_0, with B_a the sum of w (m - y) over the rows of arm a
     u_rest = -sign * w * of.y[:, None]
-    phi = t[..., None] * np.hstack([-of.X, of.X])[:, None] - u  # t (m_1 - m_0) + w_1 (y - m_1) - w_0 (y - m_0)
-    phi_rest = -u_rest
-    mu, mu_rest = np.einsum("i,ibk->bk", share, phi), share @ phi_rest
-    mu[1:], mu_rest[1:] = mu[1:].mean(axis=0), mu_rest[1:].mean()  # one mu centres all rows and replicates
-    psi, psi_rest = phi - t[..., None] * mu, phi_rest - t * mu_rest
-    return Forms(m=m, m_rest=-of.y, u=u, u_rest=u_rest, phi=phi, phi_rest=phi_rest, psi=psi, psi_rest=psi_rest)
+    tau = t[..., None] * np.hstack([-of.X, of.X])[:, None]
+    phi, phi_rest = tau - u, -u_rest  # t (m_1 - m_0) + w_1 (y - m_1) - w_0 (y - m_0)
+    phi_rest[:, 1:] -= of.c * tau[:, 1:] @ start(of)
+    mu, mu_rest, tau_mean = np.einsum("i,ibk->bk", share, phi), share @ phi_rest, np.einsum("i,ibk->bk", share, tau)
+    for mean in (mu, mu_rest, tau_mean):
+        mean[1:] = mean[1:].mean(axis=0)  # one mu centres all rows and replicates
+    psi, psi_rest, tau = phi - t[..., None] * mu, phi_rest - t * mu_rest, tau - t[..., None] * tau_mean
+    return Forms(m=m, m_rest=-of.y, u=u, u_rest=u_rest, phi=phi, phi_rest=phi_rest, tau=tau, psi=psi, psi_rest=psi_rest)
+
+
+def arm_fits(of: Sample) -> tuple[Array, Array, Array]:
+    """Columns of the arms (n, 2 p), weights s w at the fitted score (n,), and the inverse Gram matrix (2 p, 2 p)."""
+    columns = np.hstack([(of.A == 0)[:, None] * of.X, (of.A == 1)[:, None] * of.X])
+    weights = of.s * importance_weights(of)[1][:, 0]
+    return columns, weights, np.linalg.inv((columns.T * weights) @ columns)
+
+
+def start(of: Sample) -> Array:
+    """Theta of IPWRA, shape (2 p,), which minimises the losses alone."""
+    columns, weights, inverse = arm_fits(of)
+    return inverse @ columns.T @ (weights * of.y)
+
+
+def real_share(of: Sample) -> float:
+    """Share c of the effect heterogeneity at the start that is not sampling error: max(0, 1 - 2 N / S)."""
+    columns, weights, inverse = arm_fits(of)
+    theta, t = start(of), importance_weights(of)[0][:, 0] * of.s / of.s.sum()
+    leverage = np.minimum(weights * np.einsum("ik,kl,il->i", columns, inverse, columns), 0.9)
+    scores = (weights * (of.y - columns @ theta) / (1 - leverage))[:, None] * columns
+    centred = np.hstack([-of.X, of.X]) - t @ np.hstack([-of.X, of.X])
+    G = (centred.T * t) @ centred  # of m_1 - m_0 over the target, and across arms, which are independent, not needed
+    N = np.sum(G * (inverse @ scores.T @ scores @ inverse))
+    return max(0.0, 1 - 2 * N / float(theta @ G @ theta))
 
 
 def penalties(n: int, n_replicates: int) -> Array:
@@ -147,7 +180,7 @@ def gradient_by_row(of: Sample, alpha: float, theta: Array) -> Array:
     nu = psi[..., None] * slope
     nu_b = np.einsum("i,ibk->bk", share, nu)
     xi = xi + nu.mean(axis=1) + nu_b.mean(axis=0) - 2 * t @ nu_b / len(nu_b)
-    phi_rest = phi @ theta + at.phi_rest[:, 1:]  # mu, which centres psi, moves too
+    phi_rest = phi @ theta + at.phi_rest[:, 1:]  # mu, which centres psi', moves too
     mu = (phi_rest - t * (share @ phi_rest)).mean(axis=1)
     mu_slope = (phi - t[..., None] * np.einsum("i,ibk->bk", share, phi)).mean(axis=1)
     centre = np.einsum("i,ib,ibk->k", share, t, slope) / len(nu_b)
@@ -203,12 +236,25 @@ def effect(of: Sample, theta: Array) -> Any:
     return (of.s * t / of.s.sum()) @ np.hstack([-of.X, of.X]) @ theta
 
 
+def start_influence(of: Sample) -> Array:
+    """Influence of each row on theta of IPWRA, shape (n, 2 p), the scores fixed."""
+    columns, weights, inverse = arm_fits(of)
+    return (weights / of.s * (of.y - columns @ start(of)))[:, None] * columns @ inverse * of.s.sum()
+
+
+def tau_products(of: Sample) -> Array:
+    """Mean of tau psi', shape (2 p, 2 p): how the gradient of V / 2 moves with theta of IPWRA, but for -c."""
+    at, share = linear_forms(of), of.s / of.s.sum()
+    return np.einsum("i,ibk,ibl->kl", share, at.tau[:, 1:], at.psi[:, 1:], optimize=True) / (at.tau.shape[1] - 1)
+
+
 def influence_function(of: Sample, alpha: float, theta: Array) -> Array:
     """Influence of each row on the effect, shape (n,); the replicates move with the fitted score."""
     (H, _), e, t = objective(of, alpha), 1 / (1 + np.exp(-of.Z @ of.gammas[:, 0])), importance_weights(of)[0][:, 0]
     information = (of.Z.T * (of.s * e * (1 - e) / of.s.sum())) @ of.Z
     of_gamma = ((of.A - e)[:, None] * of.Z) @ np.linalg.inv(information)
     xi, of_effect = gradient_by_row(of, alpha, theta), t * (np.hstack([-of.X, of.X]) @ theta - effect(of, theta))
+    xi = xi - of.c * start_influence(of) @ tau_products(of)
     for j in range(of.Z.shape[1]):  # the derivative by gamma_j, by a complex step
         moved = replace(of, gammas=of.gammas + 1j * STEP * (np.arange(of.Z.shape[1]) == j)[:, None])
         moved_H, moved_g = objective(moved, alpha)
@@ -228,8 +274,8 @@ class Reference:
         Effect by JRE and by IPWRA.
     model_means, means : ndarray, shape (2,)
         Target averages of m_0 and m_1, and the same net of the bias that the arms share.
-    anchor : float
-        alpha.
+    anchor, c : float
+        alpha and c.
     risk, start_risk : float
         Expected ATE risk R of JRE and of IPWRA.
     influence : ndarray, shape (n,)
@@ -243,6 +289,7 @@ class Reference:
     model_means: Array
     means: Array
     anchor: float
+    c: float
     risk: float
     start_risk: float
     influence: Array
@@ -254,11 +301,12 @@ def fit_jre(
     A: Array,
     X: Array,
     Z: Array,
-    c: Array,
+    fractions: Array,
     *,
     s: Array | None = None,
     target: str = "all",
     anchor: float | None = None,
+    c: float | None = None,
 ) -> Reference:
     """Fit JRE with given weights of the propensity replicates.
 
@@ -268,7 +316,7 @@ def fit_jre(
         Outcome and arm, 0 or 1.
     X, Z : ndarray, shape (n, p) and (n, q)
         Columns of the outcome models and of the propensity model, with a constant among each.
-    c : ndarray, shape (n, B)
+    fractions : ndarray, shape (n, B)
         Fractional weights of mean 1, a column a replicate.
     s : ndarray, shape (n,), optional
         Probability weights of the rows; equal by default.
@@ -276,6 +324,8 @@ def fit_jre(
         Target population.
     anchor : float, optional
         alpha; chosen by rows held out by default.
+    c : float, optional
+        Share of the effect heterogeneity at the start that V leaves out; what is real of it by default.
 
     Returns
     -------
@@ -298,23 +348,25 @@ def fit_jre(
     """
     X, Z = (np.linalg.qr(columns)[0] * np.sqrt(len(y)) for columns in (X, Z))  # the same models, and no lost digits
     s = np.ones(len(y)) if s is None else s
-    gammas = [fit_propensity(Z, A, s), *(fit_propensity(Z, A, s * weights) for weights in c.T)]
-    of = Sample(y=y, A=A, s=s, X=X, Z=Z, gammas=np.column_stack(gammas), target=target)
+    gammas = [fit_propensity(Z, A, s), *(fit_propensity(Z, A, s * weights) for weights in fractions.T)]
+    of = Sample(y=y, A=A, s=s, X=X, Z=Z, gammas=np.column_stack(gammas), target=target, c=0.0)
+    of = replace(of, c=real_share(of) if c is None else c)
     alpha = choose_anchor(of)[0] if anchor is None else anchor
     theta, at, share, (t, w) = minimum(of, alpha), linear_forms(of), s / s.sum(), importance_weights(of)
-    start = -np.linalg.solve((at.m.T * (share * w[:, 0])) @ at.m, at.m.T @ (share * w[:, 0] * at.m_rest))
     model_means = np.array([(share * t[:, 0]) @ X @ of_arm for of_arm in np.split(theta, 2)])
     shared_bias = (share @ (w[:, 1:] * (at.m @ theta + at.m_rest)[:, None])).mean() / 2
     influence = influence_function(of, alpha, theta)
     factor = 1.0 if anchor is not None else choice_variance(of, alpha)
+    start_risk = expected_risk(replace(of, c=0.0), start(of))
     return Reference(
         effect=effect(of, theta),
-        start=effect(of, start),  # IPWRA minimises the losses alone
+        start=effect(of, start(of)),
         model_means=model_means,
         means=model_means - shared_bias,
         anchor=alpha,
-        risk=expected_risk(of, theta),
-        start_risk=expected_risk(of, start),
+        c=of.c,
+        risk=expected_risk(of, theta) + start_risk - expected_risk(of, start(of)),  # IPWRA's is the same for all c
+        start_risk=start_risk,
         influence=influence,
         std_error=float(np.sqrt(factor * np.sum((s * influence) ** 2)) / s.sum()),
     )

@@ -26,7 +26,16 @@ from causalrisk.estimators.joint.newton import JointPasses, NonlinearObjectives,
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.problem import ScannedProblem
-from causalrisk.estimators.refit import FullFit, RefitRows, Resamples, ScannedPasses, Weighing, weigh_resamples
+from causalrisk.estimators.refit import (
+    FullFit,
+    RefitRows,
+    Resamples,
+    ScannedPasses,
+    SeparateRefitter,
+    Weighing,
+    refit_weighed,
+    weigh_resamples,
+)
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.training import Level
 from causalrisk.numerics.blocks import KEPT, add_up
@@ -52,7 +61,7 @@ AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pa
 # --- the objectives of resamples, minimised ----------------------------------------------------------------------
 
 
-def solve(objective: JointObjective, passes: JointPasses, models: LinearModels) -> list[Solved]:
+def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, start: Array) -> list[Solved]:
     """Minimise the objectives of resamples.
 
     Parameters
@@ -63,6 +72,8 @@ def solve(objective: JointObjective, passes: JointPasses, models: LinearModels) 
         Passes over the rows.
     models : LinearModels
         Where refits begin; of other than linear models theirs are the coefficients.
+    start : ndarray, shape (K, p, m)
+        Coefficients of IPWRA in all resamples.
 
     Returns
     -------
@@ -72,10 +83,12 @@ def solve(objective: JointObjective, passes: JointPasses, models: LinearModels) 
     if objective.sample.family.linear:
         points = [Point(models.theta[..., None])] * len(passes.sizes)
         found = passes.over(functools.partial(_linear_sums, models), points)
-        return [LinearObjectives(models, objective.criterion, sums).minima() for sums in found]
-    start = np.repeat(models.theta[..., None], sum(passes.sizes), axis=2)
-    minima, cuts = NonlinearObjectives(objective, passes).minima(start), np.cumsum(passes.sizes)[:-1]
-    theta = np.split(minima.theta.reshape(start.shape), cuts, axis=2)
+        starts = np.split(start, np.cumsum(passes.sizes)[:-1], axis=2)
+        every = zip(found, starts, strict=True)
+        return [LinearObjectives(models, objective.criterion, sums, own).minima() for sums, own in every]
+    begin = np.repeat(models.theta[..., None], sum(passes.sizes), axis=2)
+    minima, cuts = NonlinearObjectives(objective, passes).minima(begin), np.cumsum(passes.sizes)[:-1]
+    theta = np.split(minima.theta.reshape(begin.shape), cuts, axis=2)
     failures, sums = np.split(minimum_failures(minima), cuts), passes.over(_mean_sums, [Point(own) for own in theta])
     return [(own, failed, *of_group) for own, failed, of_group in zip(theta, failures, sums, strict=True)]
 
@@ -98,6 +111,11 @@ def minimum_failures(minima: Minima) -> NDArray[np.int8]:
     """Say of each search how it ended."""
     failures = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
     return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
+
+
+def start_failures(criterion: JointCriterion, of_start: Refits) -> list[NDArray[np.int8]]:
+    """Return what failed of the starts, where the objective depends on them."""
+    return [of_start.failures] if criterion.share else []
 
 
 def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
@@ -183,8 +201,8 @@ class JointRefitter:
         Weights of the terms of the objective, those of the full sample.
     replicates : ResampleReplicates
         The distribution of the propensity score within each resample.
-    effect_scale : EffectScale
-        How the effect is reported.
+    start : SeparateRefitter
+        Refits IPWRA, where each fit starts.
     groups : ndarray, shape (n, G), optional
         Indicators of groups whose effects are wanted in the place of the average ones.
     """
@@ -196,11 +214,11 @@ class JointRefitter:
         theta: Array,
         criterion: JointCriterion,
         replicates: ResampleReplicates,
-        effect_scale: EffectScale,
+        start: SeparateRefitter,
         groups: Array | None = None,
     ) -> None:
         self.sample, self.weight_fit, self.theta, self.criterion = sample, weight_fit, theta, criterion
-        self.replicates, self.effect_scale = replicates, effect_scale
+        self.replicates, self.start, self.effect_scale = replicates, start, start.full.effect_scale
         self.groups, self.objective = groups, JointObjective(sample, criterion, groups)
 
     arrays = 12
@@ -228,24 +246,27 @@ class JointRefitter:
         """As in `refits.Refitter`."""
         fits = fits or self.weight_fit.refit(counts)
         m, width = counts.shape[1], self.replicates.at_once or counts.shape[1]
-        parts = []
-        for start in range(0, m, width):
-            part = slice(start, min(start + width, m))
+        start, parts = self.start.refit(counts, first, fits), []
+        for begin in range(0, m, width):
+            part = slice(begin, min(begin + width, m))
             some = NewtonFits(fits.coefficients[:, part], fits.failures[part], fits.iterations)
-            parts.append(self._refit(counts[:, part], first + start, some))
+            of_start = Refits(start.values[:, part], start.failures[part])
+            parts.append(self._refit(counts[:, part], first + begin, some, of_start))
         values = np.concatenate([part.values for part in parts], axis=1)
-        return Refits(values, np.concatenate([part.failures for part in parts]))
+        failures = np.concatenate([part.failures for part in parts])
+        return Refits(values, failures, start.values[: len(self.start.full.params)])
 
-    def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
-        sample, linear = self.sample, self.sample.family.linear
+    def _refit(self, counts: Array, first: int, fits: NewtonFits, of_start: Refits) -> Refits:
+        sample, linear, start = self.sample, self.sample.family.linear, self.start.full.coefficients_of(of_start)
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
-        weighed = self._weighed(counts, gamma, first)
+        weighed = self._weighed(counts, gamma, start, first)
         begun = next(weighed)
         rows = itertools.chain([begun], weighed)
         passes = ResamplesInMemory(rows if linear else list(rows), counts.shape[1])
-        ((theta, outcome_failures, means, bias),) = solve(self.objective, passes, self.models)
+        ((theta, outcome_failures, means, bias),) = solve(self.objective, passes, self.models, start)
         unusable = begun[1].replicated.failures  # of every block the same
         failures = first_failure(empty_arms(sample, counts), fits.failures, unusable, outcome_failures)
+        failures = first_failure(failures, *start_failures(self.criterion, of_start))
         if self.groups is not None:
             effects = np.concatenate([self.effect_scale.effects(group) for group in means])
             return collect_refits(effects, theta[:, :0], gamma[:0], failures)
@@ -253,7 +274,9 @@ class JointRefitter:
         params = parameters(raw, bias, self.criterion, self.effect_scale)
         return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
 
-    def _weighed(self, counts: Array, gamma: Array, first: int) -> Iterator[tuple[JointObjective, ResampledWeights]]:
+    def _weighed(
+        self, counts: Array, gamma: Array, start: Array, first: int
+    ) -> Iterator[tuple[JointObjective, ResampledWeights]]:
         """Weigh one block of rows after the other."""
         total = count_totals(self.sample, counts)
         whole = self.replicates.whole(counts) if len(self._blocks) > 1 else None
@@ -261,7 +284,7 @@ class JointRefitter:
             own = counts[block.place]
             at, replicated = block.replicates.for_resamples(own, gamma, first, whole)
             objective = block.objective(self.criterion, self.groups)
-            yield objective, ResampledWeights.of(own / total, at, replicated)
+            yield objective, ResampledWeights.of(own / total, at, replicated, start)
 
 
 # --- rows that are read in every pass ----------------------------------------------------------------------------
@@ -283,8 +306,8 @@ class JointFit:
         Those of its propensity replicates.
     criterion : JointCriterion
         Weights of the terms of the objective.
-    effect_scale : EffectScale
-        How the effect is reported.
+    start : FullFit
+        The IPWRA fit where it started.
     """
 
     params: Array
@@ -292,7 +315,7 @@ class JointFit:
     gamma: Array
     replicates: Array
     criterion: JointCriterion
-    effect_scale: EffectScale
+    start: FullFit
 
     @property
     def shifts(self) -> Array:
@@ -308,6 +331,8 @@ class JointWeighing:
     ----------
     own : Weighing
         Those of the resamples.
+    start : ndarray, shape (K, p, n_boot)
+        Coefficients of IPWRA in them.
     shifts : ndarray, shape (Q, B)
         Distances of the replicates from the score of each resample.
     tilts, measures : ndarray, shape (n_boot, B), or None
@@ -315,6 +340,7 @@ class JointWeighing:
     """
 
     own: Weighing
+    start: Array
     shifts: Array
     tilts: Array | None = None
     measures: Array | None = None
@@ -322,14 +348,14 @@ class JointWeighing:
     def of(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> ResampledWeights:
         """Weigh some rows under multiplicities (n, w) of resamples of these numbers."""
         own, model = self.own.some(columns), rows.weight_model
-        eta, share = model.predictors(own.gamma), counts / own.whole.total
+        eta, share, start = model.predictors(own.gamma), counts / own.whole.total, self.start[..., columns]
         if not model.separable:
             at = model.weights_at(eta, counts, own.whole)
-            return ResampledWeights.of(share, at, self._blockwise(rows, counts, columns))
+            return ResampledWeights.of(share, at, self._blockwise(rows, counts, columns), start)
         terms, at = model.terms(eta, counts, own.whole)
         factors = ShiftFactors.of(model.odds(model.predictors(self.shifts)))
         replicated: ReplicateWeights = ShiftedLogitWeights(rows.sample.slices, terms, at.tilt, factors)
-        return ResampledWeights.of(share, at, replicated)
+        return ResampledWeights.of(share, at, replicated, start)
 
     def _blockwise(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> BlockwiseWeights:
         own, totals = self.own.some(columns), None
@@ -413,11 +439,12 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resamp
     Refits
         Estimates and failures.
     """
-    level = Level(0.0, np.zeros(fit.theta.shape[1]))
-    full = FullFit(fit.params, fit.theta, level, fit.effect_scale)
-    passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
-    own, failures, _ = weigh_resamples(passes, fit.gamma)
-    weighing = JointWeighing(own, fit.shifts)
+    scale = fit.start.effect_scale
+    of_start = ScannedPasses(problem, fit.start, Resamples(resampler, n_boot))
+    own, failures, widest = weigh_resamples(of_start, fit.gamma)
+    starts = refit_weighed(of_start, own, failures, widest)
+    weighing = JointWeighing(own, fit.start.coefficients_of(starts), fit.shifts)
+    passes = replace(of_start, full=FullFit(fit.params, fit.theta, Level(0.0, np.zeros(fit.theta.shape[1])), scale))
     if not problem.target.separable:
         found = passes.over(functools.partial(_replicate_targets, weighing))
         tilts, measures = (np.concatenate([sums[k] for sums in found]) for k in (0, 1))
@@ -425,12 +452,15 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resamp
     objective = JointObjective(problem.without_rows().sample, fit.criterion)
     models = LinearModels.plain(fit.theta)
     with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-        solved = [part for some in _batches(passes, fit, weighing) for part in solve(objective, some, models)]
+        solved = []
+        for some in _batches(passes, fit, weighing):
+            solved += solve(objective, some, models, weighing.start[..., some.numbers])
     theta, bias = (np.concatenate([part[k] for part in solved], axis=-1) for k in (0, 3))
     raw = np.concatenate([part[2][0] for part in solved], axis=-1)
     outcome = np.concatenate([part[1] for part in solved])
-    params = parameters(raw, bias, fit.criterion, fit.effect_scale)
-    return collect_refits(params, theta, own.gamma, first_failure(failures, outcome))
+    params = parameters(raw, bias, fit.criterion, scale)
+    failures = first_failure(failures, outcome, *start_failures(fit.criterion, starts))
+    return replace(collect_refits(params, theta, own.gamma, failures), start=starts.values[: len(fit.start.params)])
 
 
 def _batches(passes: ScannedPasses, fit: JointFit, weighing: JointWeighing) -> Iterator[ResamplesOfBlocks]:

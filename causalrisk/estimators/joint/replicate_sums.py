@@ -99,7 +99,7 @@ def _moved_centres(rows: SolutionRows, at: ImportanceWeights) -> tuple[Array, Ar
     tilted, weighted = share * np.broadcast_to(at.tilt, w.shape), share * w
     own = weighted * rows.own_deriv[:, None]
     return (
-        np.stack([tilted.T @ predicted for predicted in rows.predicted], axis=1),
+        np.stack([tilted.T @ counted for counted in rows.counted], axis=1),
         np.stack([-weighted[members].T @ rows.error[members] for members in slices], axis=1),
         np.stack([(tilted * deriv[:, None]).T @ q for deriv in rows.deriv], axis=1),
         np.stack([-own[members].T @ q[members] for members in slices], axis=1),
@@ -244,7 +244,7 @@ def variance_gradients(rows: SolutionRows, at: ImportanceWeights) -> tuple[Array
     share, w = variance.share, at.w
     psi, factors = [], []
     for a, members in enumerate(sample.slices):
-        value = at.tilt * (rows.predicted[a][:, None] - variance.M[a]) - at.measure * variance.R[a]
+        value = at.tilt * (rows.counted[a][:, None] - variance.M[a]) - at.measure * variance.R[a]
         value = value * np.ones_like(w)
         value[members] -= w[members] * rows.error[members, None]
         factor = at.tilt * rows.deriv[a][:, None] * np.ones_like(w)
@@ -280,7 +280,7 @@ def _fixed_tilt_gradients(rows: SolutionRows) -> Callable[[ImportanceWeights], A
     """
     variance, sample, q = rows.variance, rows.sample, rows.q
     tilt, share, error = variance.moments.mean.tilt[:, 0], rows.share, -rows.error
-    base = tilt * (rows.predicted - variance.M - variance.R)
+    base = tilt * (rows.counted - variance.M - variance.R)
     pulled, (_, centres) = variance.D @ base, variance.centring(variance.moments.mean)[0]
     constant, linear, square = [], [], np.empty(q.shape)
     for a, members in enumerate(sample.slices):

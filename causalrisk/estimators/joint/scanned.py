@@ -52,10 +52,13 @@ class ScannedJointProblem(JointProblem):
         What is estimated from which data.
     weights : BlockedWeights
         The fitted importance weights.
+    full : FullFit
+        The IPWRA fit, to be made again.
     """
 
     source: ScannedProblem
     weights: BlockedWeights
+    full: FullFit
 
     in_memory = kept = False
     in_blocks = True
@@ -123,8 +126,10 @@ def scanned_joint_problem(
         effect_scale=problem.options.effect_scale,
         n_units=float(problem.design.nobs),
         clusters=problem.n_clusters,
+        frequency=start.frequency,
         source=problem,
         weights=weights,
+        full=full,
     )
 
 
@@ -187,7 +192,7 @@ class JointPasses(LaterPasses):
             gamma=weight_fit.gamma,
             replicates=problem.replicates.gamma,
             criterion=solution.criterion,
-            effect_scale=problem.effect_scale,
+            start=problem.full,
         )
         return refit_joint_blocks(problem.source, fit, problem.source.resampler(kind, seed), n_boot)
 

@@ -174,6 +174,7 @@ class SolutionRows:
         self.q, self.columns, self.share = self.objective.q, rows.columns, self.resampled.share[:, 0]
         self.means = self.objective.means(solution.theta[..., None])
         self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
+        self.counted = self.objective.counted(self.means.mean, self.resampled.start)[..., 0]
         self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]
         own = self.sample.own(self.means.eta[..., 0])
         self.score, _, self.expected = self.sample.family.score(self.sample.y, own)
@@ -182,14 +183,22 @@ class SolutionRows:
     @cached_property
     def variance(self) -> EffectVariance:
         """V over the replicates."""
-        resampled = self.resampled
-        return self.objective.variance(self.means, resampled.share, resampled.moments, self.solution.levels.centres)
+        return self.objective.variance(self.means, self.resampled, self.solution.levels.centres)
 
     @cached_property
     def fitted_variance(self) -> EffectVariance:
-        """V at the fitted score."""
-        fitted = WeightMoments.single(self.resampled.at)
-        return self.objective.variance(self.means, self.resampled.share, fitted, self.solution.levels.fitted_centres)
+        """The variance of the effect at the fitted score, no share of which is left out."""
+        return EffectVariance(
+            q=self.q,
+            slices=self.sample.slices,
+            D=self.objective.D,
+            share=self.resampled.share,
+            moments=WeightMoments.single(self.resampled.at),
+            mean=self.means.mean,
+            deriv=self.means.deriv,
+            residual=self.means.residual,
+            centres=self.solution.levels.fitted_centres,
+        )
 
 
 def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:

@@ -18,13 +18,16 @@ from causalrisk.estimators.estimates import Estimate, KnownRows
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
+from causalrisk.estimators.joint.leave_one_out import UnitsOf, clusters_held_out, rows_alone
 from causalrisk.estimators.joint.newton import NonlinearObjectives, SamplePasses
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
 from causalrisk.estimators.joint.propensity_derivative import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
+from causalrisk.estimators.joint.start import StartSums, real_share
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.training import ThetaSums
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
@@ -40,31 +43,6 @@ from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
 SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
-
-
-@dataclass(frozen=True)
-class StartSums:
-    """Sums over rows of the IPWRA fit that the objective holds fixed; those of blocks add up.
-
-    Parameters
-    ----------
-    weight, variance : float
-        Importance weights of the rows, and their products with the variance function.
-    squares : float
-        Squared residuals over N.
-    """
-
-    weight: float
-    variance: float
-    squares: float
-
-    @classmethod
-    def of(cls, theta: Array, place: slice, sample: Sample, weight_fit: WeightFit) -> StartSums:
-        """Sum over rows."""
-        own = sample.family.mean(shifted(sample.own(theta @ sample.X.columns.T), sample.offset))
-        weights = sample.s * weight_fit.w
-        squares = sample.mean(sample.observed * (sample.y - own) ** 2)
-        return cls(float(weights.sum()), float(weights @ sample.family.variance(own)), float(squares))
 
 
 @dataclass(frozen=True)
@@ -87,6 +65,8 @@ class JointProblem:
         n: rows of the sample, each as often as a frequency weight counts it.
     clusters : int
         Number of clusters, where they are held out; of rows in memory all are then needed at once.
+    frequency : bool
+        Whether weights count repeated rows.
     """
 
     sample: Sample
@@ -96,6 +76,7 @@ class JointProblem:
     effect_scale: EffectScale
     n_units: float
     clusters: int = 0
+    frequency: bool = False
     in_memory = True
 
     @property
@@ -146,10 +127,30 @@ class JointProblem:
         """Sum, in two passes, what a tilt that depends on the scores is divided by."""
         return replicate_totals(lambda function: self.over_fits(partial(_of_model, function)), self.replicates.gamma)
 
+    @property
+    def units(self) -> UnitsOf:
+        """The independent units of a block of rows."""
+        return clusters_held_out if self.clusters else partial(rows_alone, self.frequency)
+
+    @cached_property
+    def scale_slopes(self) -> Array:
+        """Derivative of the scale of the effect at each arm mean of the start, shape (K,)."""
+        return self.effect_scale.g_slope(self.start.model_means)
+
+    @property
+    def contrasts(self) -> Array:
+        """C, shape (K - 1, K)."""
+        return bias_contrasts(len(self.scale_slopes)) * unit_slopes(self.scale_slopes)
+
     @cached_property
     def start_sums(self) -> StartSums:
         """Sums over the rows at the IPWRA fit."""
         return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
+
+    @cached_property
+    def real_share(self) -> float:
+        """Share c of the effect heterogeneity at the start that is not sampling error."""
+        return real_share(self, self.start.theta, self.start_sums, self.contrasts, self.units, self.clusters)
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
@@ -180,7 +181,9 @@ class JointProblem:
             totals=None if totals is None else [totals],
         )
         known = {} if moments is None else moments
-        rows = JointRows.of(place, sample, weight_fit, replicated, moments=known.get(place.start))
+        rows = JointRows.of(
+            place, sample, weight_fit, replicated, self.start.theta[..., None], moments=known.get(place.start)
+        )
         known[place.start] = rows.resampled.moments
         return rows
 
@@ -215,12 +218,15 @@ class SolvedRows:
         What centres the equations under each replicate.
     by_gamma : PropensitySums
         How they move with the propensity coefficients.
+    start : ThetaSums
+        What the influence function of the start is made of.
     """
 
     problem: JointProblem
     solution: JointSolution
     centres: ReplicateCentres
     by_gamma: PropensitySums
+    start: ThetaSums
 
     @cached_property
     def predicted(self) -> Array:
@@ -239,7 +245,7 @@ class SolvedRows:
 
     def of(self, rows: JointRows) -> tuple[slice, Array]:
         """Where rows are, and their influence function of (params, theta, gamma)."""
-        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma)
+        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma, self.start)
         return rows.place, np.column_stack([own, rows.weight_fit.influence])
 
 
@@ -255,7 +261,9 @@ class JointEstimate:
         Bias of each arm under each replicate, here and at the IPWRA fit.
     variance, start_variance : float
         V, the variance of the influence function of the effect at known scores averaged over the replicates, here and
-        at the IPWRA fit.
+        at the IPWRA fit; here less what the share c leaves out of it, plus what it leaves out at the IPWRA fit.
+    share : float
+        c.
     n_units : float
         n, by which V is divided in the expected risk.
     full_risk : bool
@@ -275,6 +283,7 @@ class JointEstimate:
     start_bias: Array
     variance: float
     start_variance: float
+    share: float
     n_units: float
     full_risk: bool
     fitted_net_bias: Array
@@ -329,14 +338,14 @@ def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriteri
     """
     start = problem.start_sums
     residual = float(np.sqrt(start.squares))
-    slopes = problem.effect_scale.g_slope(problem.start.model_means)
     return JointCriterion(
         alpha_sigma2=criterion.alpha * (start.variance / start.weight),
         penalty=criterion.penalty,
         fitted_penalty=criterion.fitted_penalty,
         full_risk=criterion.full_risk,
-        contrasts=bias_contrasts(len(slopes)) * unit_slopes(slopes),
-        scale_slopes=slopes,
+        share=problem.real_share if criterion.share is None else criterion.share,
+        contrasts=problem.contrasts,
+        scale_slopes=problem.scale_slopes,
         rms_residual=residual or 1.0,
     )
 
@@ -443,7 +452,7 @@ class Trainer:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
         problem, begin = self.problem, self.start(solution.criterion)
         by_gamma = propensity_sums(solution, self.over)
-        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma)
+        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma, problem.start_sums.theta)
         estimate = Estimate(
             params=solution.params(),
             theta=solution.theta,
@@ -457,8 +466,9 @@ class Trainer:
             estimate=estimate,
             bias=solution.equations.forms[:, 1:, -1],
             start_bias=begin.equations.forms[:, 1:, -1],
-            variance=solution.equations.variance_value,
-            start_variance=begin.equations.variance_value,
+            variance=solution.equations.variance_value + begin.left_out,
+            start_variance=begin.equations.variance_value + begin.left_out,
+            share=solution.criterion.share,
             n_units=problem.n_units,
             full_risk=solution.criterion.full_risk,
             fitted_net_bias=solution.u[:, 0],
@@ -468,18 +478,18 @@ class Trainer:
         )
 
     def variance_of(self, predicted: Array, criterion: JointCriterion) -> float:
-        """V of any outcome predictions, shape (K, n)."""
+        """V of any outcome predictions, shape (K, n), as `JointEstimate.variance` has it."""
         sample, resampled = self.problem.sample, self.whole.resampled
-        residual = (sample.y - sample.own(predicted))[:, None]
-        D = criterion.contrasts.T @ criterion.contrasts
-        return predictions_variance(
+        objective = JointObjective(sample, criterion)
+        value = predictions_variance(
             sample.slices,
-            D=D,
+            D=objective.D,
             share=resampled.share,
             moments=resampled.moments,
-            predicted=predicted,
-            residual=residual,
+            counted=objective.counted(predicted[..., None], resampled.start)[..., 0],
+            residual=(sample.y - sample.own(predicted))[:, None],
         )
+        return value + self.start(criterion).left_out
 
 
 def _itself(rows: JointRows) -> JointRows:

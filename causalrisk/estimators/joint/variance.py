@@ -3,10 +3,11 @@
 Flows in: means of all arms and their derivatives at theta, moments of the importance weights over the replicates.
 Flows out: V and its expansion in theta, for one resample or many at once.
 
-    V = mean_ib psi_ib' D psi_ib,    psi_ib,a = t_ib (m_a - M_a) + 1{arm = a} w_ib (y - m_a) - measure_ib R_a
+    V = mean_ib psi_ib' D psi_ib,    psi_ib,a = t_ib (d_a - M_a) + 1{arm = a} w_ib (y - m_a) - measure_ib R_a
 
-psi_a is the influence function of the mean of arm a at known propensity scores; M_a = mean_ib t_ib m_a and
-R_a = mean_ib 1{arm = a} w_ib (y - m_a) centre it. D = C'C. Its derivative by theta_a is
+For d_a = m_a, psi_a is the influence function of the mean of arm a at known propensity scores; M_a = mean_ib t_ib d_a
+and R_a = mean_ib 1{arm = a} w_ib (y - m_a) centre it. The objective counts d_a = m_a - c m_a(start): less a share of
+the effect heterogeneity at the start, which does not depend on theta. D = C'C. The derivative of psi_a by theta_a is
 
     psi'_ib,a = (t_ib - 1{arm = a} w_ib) m_a' q - t_ib M'_a - measure_ib R'_a
 
@@ -97,7 +98,7 @@ class PulledSums:
     Parameters
     ----------
     of_tilt, of_measure : ndarray, shape (J, K, m)
-        Sums of share times tilt, or measure, times psi_a without its centres, m_a measured from a middle.
+        Sums of share times tilt, or measure, times psi_a without its centres, d_a measured from a middle.
     tilt_tilt, tilt_measure, measure_measure : ndarray, shape (J, m)
         Sums of share times their products.
     """
@@ -112,7 +113,7 @@ class PulledSums:
     def of(
         cls, slices: tuple[slice, ...], share: Array, moments: WeightMoments, *, above: Array, residual: Array
     ) -> PulledSums:
-        """Sum over rows, of `above` m_a less its middle, shape (K, n, m); those of blocks add up."""
+        """Sum over rows, of `above` d_a less its middle, shape (K, n, m); those of blocks add up."""
         found = []
         for part in moments.parts:
             factors = [part.tilt] if part.measure is part.tilt else [part.tilt, part.measure]
@@ -157,7 +158,7 @@ class EffectVariance:
     moments : WeightMoments
         Moments of the importance weights over the replicates.
     mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
-        m_a and m_a'.
+        d_a and m_a'.
     residual : ndarray, shape (n, m) or (n, 1)
         y - m in a row's own arm.
     centres : VarianceCentres, optional
@@ -213,6 +214,15 @@ class EffectVariance:
         own = self.own_D * (self.moments.own_sd * self.residual) ** 2
         total = own + sum((part.D_psi * part.psi).sum(axis=0) for part in self.parts)
         return (self.share * total).sum(axis=0)
+
+    def left_out(self, above: Array) -> float:
+        """How much larger V of a single resample is where the tilt multiplies d_a and `above`, (K, n), centred."""
+        found = 0.0
+        for part in self.parts:
+            added = part.weights.tilt[:, 0] * above
+            total = 2 * part.D_psi[..., 0] * added + added * (self.D @ added)
+            found += float(self.share[:, 0] @ total.sum(axis=0))
+        return found
 
     def own_terms(self, own_deriv: Array) -> tuple[Array, Array]:
         """Weights and scores of a least-squares fit of each arm that stands for the part `own_sd`, (n, m)."""
@@ -276,10 +286,10 @@ def _factor(weights: ImportanceWeights, own: slice, deriv: Array) -> Array:
 
 
 def predictions_variance(
-    slices: tuple[slice, ...], D: Array, share: Array, moments: WeightMoments, predicted: Array, residual: Array
+    slices: tuple[slice, ...], D: Array, share: Array, moments: WeightMoments, counted: Array, residual: Array
 ) -> float:
-    """V of outcome predictions, shape (K, n), of the full sample; the other arguments as in `EffectVariance`."""
-    none, mean = np.empty((len(share), 0)), predicted[..., None]
+    """V of predictions d_a, shape (K, n), of the full sample; the other arguments as in `EffectVariance`."""
+    none, mean = np.empty((len(share), 0)), counted[..., None]
     return float(
         EffectVariance(
             q=none,

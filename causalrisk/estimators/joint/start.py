@@ -1,0 +1,172 @@
+"""The IPWRA fit that the joint estimator starts from, and the share of its effect heterogeneity that is real.
+
+Flows in: rows with their importance weights, the coefficients of the start. Flows out: sums that the objective holds
+fixed, the influence function of the start, and the share c that V leaves out of the risk. With m_a the means at the
+start, tau = C m the contrasts of the arms and averages over the target,
+
+    c = max(0, 1 - 2 N / S),    S = mean (tau - mean tau)^2,    N = mean Var(tau - mean tau)
+
+The variance N is a sandwich of the arms' weighted fits; residuals are divided by 1 - h, h the leverage of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from causalrisk.estimators.joint.leave_one_out import ByCluster, HeldOutUnits, UnitsOf, added
+from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.training import ThetaSums, influence_of_theta, theta_sums, trained_rows
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.linalg import Array, solve_or_nan
+from causalrisk.propensity.weights import WeightFit
+
+T = TypeVar("T")
+LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
+
+
+@dataclass(frozen=True)
+class StartSums:
+    """Sums over rows of the start; those of blocks add up.
+
+    Parameters
+    ----------
+    weight, variance : float
+        Importance weights of the rows, and their products with the variance function.
+    squares : float
+        Squared residuals over N.
+    theta : ThetaSums
+        What the influence function of the coefficients is made of.
+    means, slopes : ndarray, shape (K,) and (K, p)
+        Averages of the means over the target, and their derivatives by the coefficients of the arm.
+    """
+
+    weight: float
+    variance: float
+    squares: float
+    theta: ThetaSums
+    means: Array
+    slopes: Array
+
+    @classmethod
+    def of(cls, theta: Array, place: slice, sample: Sample, weight_fit: WeightFit) -> StartSums:
+        """Sum over rows."""
+        eta = shifted(theta @ sample.X.columns.T, sample.offset)
+        own, mean = sample.own(eta), sample.family.mean(eta)
+        predicted = sample.family.mean(own)
+        weights, tilted = sample.s * weight_fit.w, sample.s * weight_fit.tilt / sample.total
+        return cls(
+            weight=float(weights.sum()),
+            variance=float(weights @ sample.family.variance(predicted)),
+            squares=float(sample.mean(sample.observed * (sample.y - predicted) ** 2)),
+            theta=theta_sums(trained_rows(sample, IPWRA, weight_fit, theta)),
+            means=mean @ tilted,
+            slopes=(tilted * sample.family.mean_deriv(eta)) @ sample.X.columns,
+        )
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """S and the covariance over the target of the derivatives of the means, (K p, K p); sums over rows."""
+
+    squares: float
+    slopes: Array
+
+
+class StartedRows(Protocol):
+    """Rows of a joint problem, as `train.JointProblem` has them."""
+
+    def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
+        """Begin a pass over the rows with their importance weights."""
+
+
+def real_share(
+    problem: StartedRows, theta: Array, sums: StartSums, contrasts: Array, units: UnitsOf, clusters: int
+) -> float:
+    """Share c of the effect heterogeneity at the start that is not sampling error.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The rows.
+    theta : ndarray, shape (K, p)
+        Coefficients of the start.
+    sums : StartSums
+        Sums over the rows.
+    contrasts : ndarray, shape (C, K)
+        Contrasts of the arms.
+    units : callable
+        Independent units of a block of rows: rows, clusters, or one of the equal rows that a weight counts.
+    clusters : int
+        Number of clusters; 0 where the units are rows.
+
+    Returns
+    -------
+    float
+        c, from 0 to 1.
+    """
+    spread = add_up(problem.over_fits(partial(_spread, theta, sums, contrasts)))
+    if clusters:  # whose rows may be in several blocks
+        parts = problem.over_fits(partial(_cluster_scores, theta, sums, units))
+        (scores,) = added(parts, np.arange(clusters)).sums
+        meat = scores.T @ scores
+    else:
+        meat = add_up(problem.over_fits(partial(_meat, theta, sums, units)))
+    n_arms, p = theta.shape
+    bread = np.zeros((n_arms, p, n_arms, p))
+    bread[range(n_arms), :, range(n_arms)] = [solve_or_nan(of_arm, np.eye(p)) for of_arm in sums.theta.bread]
+    inverse = bread.reshape(theta.size, theta.size)
+    covariance = inverse @ meat @ inverse.T
+    error = float((np.kron(contrasts.T @ contrasts, np.ones((p, p))) * spread.slopes * covariance).sum())
+    share = 1 - 2 * error / spread.squares if spread.squares > 0 else 0.0
+    return max(share, 0.0) if np.isfinite(share) else 0.0
+
+
+def _spread(
+    theta: Array, sums: StartSums, contrasts: Array, place: slice, sample: Sample, weight_fit: WeightFit
+) -> _Spread:
+    q, family, tilted = sample.X.columns, sample.family, sample.s * weight_fit.tilt / sample.total
+    eta = shifted(theta @ q.T, sample.offset)
+    tau = contrasts @ (family.mean(eta) - sums.means[:, None])
+    slopes = np.concatenate(
+        [of[:, None] * q - mean for of, mean in zip(family.mean_deriv(eta), sums.slopes, strict=True)], axis=1
+    )
+    return _Spread(float((tau**2).sum(axis=0) @ tilted), (slopes.T * tilted) @ slopes)
+
+
+def _unit_scores(theta: Array, sums: StartSums, own: HeldOutUnits, sample: Sample, weight_fit: WeightFit) -> Array:
+    """Scores of the arms' weighted fits, residuals over 1 - h, summed within units; shape (G, K p)."""
+    rows, p = trained_rows(sample, IPWRA, weight_fit, theta), theta.shape[1]
+    scores = np.zeros((sample.n, len(theta), p))
+    for a, members in enumerate(sample.slices):
+        q, weight = rows.q[members], weight_fit.w[members] / sample.total
+        squares = ((q @ solve_or_nan(sums.theta.bread[a], np.eye(p))) * q).sum(axis=1)
+        leverage = own.weights[members] * weight * rows.curvature[members] * squares
+        kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
+        scores[members, a] = (weight * rows.score[members] / kept)[:, None] * q
+    return own.sums(scores.reshape(sample.n, -1))
+
+
+def _meat(theta: Array, sums: StartSums, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit) -> Array:
+    own = units(place, sample)
+    scores = _unit_scores(theta, sums, own, sample, weight_fit)
+    return (scores.T * own.counts) @ scores
+
+
+def _cluster_scores(
+    theta: Array, sums: StartSums, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit
+) -> ByCluster:
+    own = units(place, sample)
+    return ByCluster(own.cluster_numbers, (_unit_scores(theta, sums, own, sample, weight_fit),))
+
+
+def start_influence(theta: Array, sums: ThetaSums, sample: Sample, weight_fit: WeightFit) -> Array:
+    """Influence function of the coefficients of the start on rows, shape (n, K p)."""
+    found = np.empty((sample.n, *theta.shape))
+    influence_of_theta(trained_rows(sample, IPWRA, weight_fit, theta), sums, found)
+    return found.reshape(sample.n, -1)
