@@ -202,7 +202,8 @@ def entropy_balancing(trial):
             total = logsumexp(own @ c)
             return total, own.T @ np.exp(own @ c - total)
 
-        fit = minimize(dual, np.zeros(x.shape[1]), jac=True, method="BFGS", options={"maxiter": 2000})
+        with np.errstate(over="ignore", invalid="ignore"):  # where no weights balance, the steps grow without end
+            fit = minimize(dual, np.zeros(x.shape[1]), jac=True, method="BFGS", options={"maxiter": 2000})
         if not np.abs(fit.jac).max() < 1e-3:  # nor where it is no number
             raise RuntimeError(f"no weights balance arm {arm}")
         means.append(np.exp(own @ fit.x - logsumexp(own @ fit.x)) @ y)
@@ -228,8 +229,8 @@ def estimator_groups(n_replicates):
     return groups
 
 
-def ratios(study):
-    """Errors over those of IPWRA, losses of JRE first.
+def compared(study):
+    """Errors beside those of IPWRA, losses of JRE first.
 
     Parameters
     ----------
@@ -238,25 +239,30 @@ def ratios(study):
 
     Returns
     -------
-    rmse, absolute : DataFrame
-        Root mean squared error, and mean absolute error, over that of IPWRA on the same samples, with the Monte Carlo
-        error, as text; a row a benchmark, a column an estimator.
+    DataFrame
+        A row a benchmark and estimator: `StudyResults.table`, root mean squared error and mean absolute error over
+        those of IPWRA on the same samples (`rmse_ratio`, `absolute_ratio`), and their Monte Carlo errors.
     """
-    squared, absolute, order = {}, {}, {}
-    for design, _, errors, _ in study.cells():
-        reference = errors["IPWRA"].to_numpy()
-        row = {"samples": str(len(errors))}
-        found = {name: mse_ratio(errors[name].to_numpy(), reference) for name in errors if name != "IPWRA"}
-        squared[design.name] = row | {
-            name: f"{np.sqrt(ratio):.2f} ({mc / 2 / np.sqrt(ratio):.2f})" for name, (ratio, mc) in found.items()
-        }
-        roots = {name: np.sqrt(np.abs(errors[name].to_numpy())) for name in errors}
-        absolute[design.name] = row | {
-            name: "{:.2f} ({:.2f})".format(*mse_ratio(roots[name], roots["IPWRA"])) for name in found
-        }
-        order[design.name] = -found["JRE"][0]
-    names = sorted(order, key=order.get)
-    return pd.DataFrame(squared).T.loc[names], pd.DataFrame(absolute).T.loc[names]
+    table = study.table
+    table["rmse_ratio"] = np.sqrt(table["mse_ratio"])
+    table["rmse_ratio_mc"] = table["mse_ratio_mc"] / 2 / table["rmse_ratio"]
+    for design, n, errors, _ in study.cells():
+        roots = np.sqrt(errors.abs())
+        for label in errors:
+            ratio = mse_ratio(roots[label].to_numpy(), roots["IPWRA"].to_numpy())
+            table.loc[(design.name, n, label), ["absolute_ratio", "absolute_ratio_mc"]] = ratio
+    table = table.reset_index()
+    losses = table[table["estimator"] == "JRE"].set_index("design")["rmse_ratio"]
+    return table.sort_values("design", key=lambda names: -names.map(losses), kind="stable", ignore_index=True)
+
+
+def wide(table, column):
+    """A column as text with its Monte Carlo error, a row a benchmark and a column an estimator."""
+    text = [f"{v:.2f} ({mc:.2f})" for v, mc in table[[column, f"{column}_mc"]].to_numpy()]
+    cells = table.assign(text=text).pivot(index="design", columns="estimator", values="text")
+    cells = cells.loc[table["design"].unique(), table["estimator"].unique()]
+    cells.insert(0, "samples", table.groupby("design")["samples"].max())
+    return cells
 
 
 def arguments():
@@ -267,6 +273,7 @@ def arguments():
     parser.add_argument("--n-replicates", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--table", type=Path, help="file for the table, tests/studies/tables/outside.csv for instance")
     return parser.parse_args()
 
 
@@ -274,20 +281,19 @@ def main():
     """Print the tables."""
     args = arguments()
     groups, options = estimator_groups(args.n_replicates), {"n_jobs": args.jobs, "progress": True}
-    drawn = [*(NieWager(setup) for setup in "ABCD"), InteractiveModel()]
-    studies = [
-        run_in_groups(drawn, groups, args.store and args.store / "drawn", n=DRAWN, n_sims=args.sims, **options)
-    ]
-    files = sorted(args.data.glob("*/*.csv.gz")) if args.data else []
-    if files:
-        stored = [Stored(file) for file in files]
+    drawn = [*(NieWager(setup) for setup in EFFECTS), InteractiveModel()]
+    store = args.store and args.store / "drawn"
+    studies = [run_in_groups(drawn, groups, store, n=DRAWN, n_sims=args.sims, **options)]
+    if args.data:
+        stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
         studies.append(run_in_groups(stored, groups, args.store and args.store / "stored", run_stored, **options))
-    both = StudyResults(
-        pd.concat([study.raw for study in studies]), tuple(d for study in studies for d in study.designs), "IPWRA", SEED, 0
-    )
-    for title, table in zip(("root mean squared error", "mean absolute error"), ratios(both), strict=True):
-        print(f"\n{title} over IPWRA's, JRE with {args.n_replicates} replicates\n{table.to_string()}")
-    print(f"\n{both.table[['samples', 'failed', 'bias', 'bias_mc', 'sd', 'rmse', 'coverage', 'coverage_mc']].round(4).to_string()}")
+    raw, designs = pd.concat([study.raw for study in studies]), [design for study in studies for design in study.designs]
+    table = compared(StudyResults(raw, tuple(designs), "IPWRA", SEED, 0))
+    if args.table:
+        table.to_csv(args.table, index=False, float_format="%.6g")
+    print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates")
+    for column in ("rmse_ratio", "absolute_ratio", "coverage"):
+        print(f"\n{column}\n{wide(table, column).to_string()}")
 
 
 if __name__ == "__main__":

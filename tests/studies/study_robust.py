@@ -28,6 +28,7 @@ MISSED = {
     "a square, weak overlap": Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0),
 }
 CELLS = DoublyWrong(curvature=0.5, score_curvature=0.5, heterogeneity=1.5)
+CELL_SIZE = 1000
 KEYS = ["design", "n", "estimator"]
 
 
@@ -75,10 +76,10 @@ def with_differences(study):
     return table.reset_index()
 
 
-def cells(sims=500, n=1000, n_replicates=60, path=None, **options):
-    """Fit the same samples with each of the two models right or wrong; parameters and result as in `wrong_scores`."""
+def cells(sims=500, n_replicates=60, path=None, **options):
+    """Fit the same samples with each of the two models right or wrong; the rest is as in `wrong_scores`."""
     usual = {"usual": ["OutcomeRegression", "Hajek", "IPWRA", "AIPW"], **joint(n_replicates)}
-    return with_differences(run_in_groups(CELLS, usual, path, four_cells, n=n, n_sims=sims, **options))
+    return with_differences(run_in_groups(CELLS, usual, path, four_cells, n=CELL_SIZE, n_sims=sims, **options))
 
 
 def shown(table):
@@ -102,6 +103,7 @@ def arguments():
     parser.add_argument("--n-replicates", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--tables", type=Path, help="folder for the tables, tests/studies/tables for instance")
     return parser.parse_args()
 
 
@@ -111,6 +113,8 @@ def main():
     options = {"sims": args.sims, "n_replicates": args.n_replicates, "n_jobs": args.jobs, "progress": True}
     for name, study, more in (("wrong_scores", wrong_scores, {"n": args.n}), ("cells", cells, {})):
         table = study(path=args.store and args.store / name, **options, **more)
+        if args.tables:
+            table.to_csv(args.tables / f"{name}.csv", index=False, float_format="%.6g")
         print(f"\n{name}, {args.sims} samples, JRE with {args.n_replicates} replicates")
         print(shown(table).to_string(index=False), flush=True)
 
