@@ -48,15 +48,15 @@ def frames(lalonde, cattaneo):
 
 
 def jre_reference(name, objective="risk"):
-    """The reference file of one objective."""
-    suffix = {"risk": "_risk", "erm": ""}[objective]
+    """The reference file of one objective; "share" is "risk" with a share of the start's heterogeneity left out."""
+    suffix = {"risk": "_risk", "share": "_robust", "erm": ""}[objective]
     return json.loads((REFERENCE / f"jre_{name}{suffix}.json").read_text())
 
 
 def reference_weights(name, n, objective="risk"):
     """Weights of the replicates of the JRE reference files, shape (n, 40): multiplicities for "erm"."""
     rng = np.random.RandomState({"lalonde": 7, "cattaneo2": 11}[name])
-    if objective == "risk":
+    if objective != "erm":
         gamma = rng.standard_gamma(4.0, size=(n, 40))
         return gamma / gamma.mean(axis=0)
     return np.stack([np.bincount(rows, minlength=n) for rows in rng.randint(0, n, size=(40, n))], axis=1)

@@ -27,7 +27,7 @@ from causalrisk.propensity.targets import (
 )
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
 
-ERM, RISK = Criterion.erm(300.0**1.5), Criterion.risk(0.3, 300.0)
+ERM, RISK = Criterion.erm(300.0**1.5), Criterion.risk(0.3, 300.0, 0.6)
 
 
 def tilt_function(e):
@@ -134,7 +134,7 @@ class Problem:
         else:
             distribution = ShiftedReplicates(sample.slices, fit, replicates)
         theta = start.theta if sample.family.linear else joint.estimate.theta
-        return parts, joint, JointRefitter(sample, fit, theta, fixed, distribution, self.scale)
+        return parts, joint, JointRefitter(sample, fit, theta, fixed, distribution, self.separate(IPWRA)[1])
 
 
 def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all", effect="difference", **options):

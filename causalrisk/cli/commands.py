@@ -1,4 +1,4 @@
-"""Commands of the command line: arguments and actions."""
+"""Commands of the command line: arguments and actions, and messages of the library in its words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ import pandas as pd
 
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
 from causalrisk.cli.root import EXIT_CODES, make_root
-from causalrisk.cli.words import in_options
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.formulas.evaluation import only_safe
 from causalrisk.design.scan.files import same_file
@@ -40,8 +39,8 @@ from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.runtime.files import would_replace, write_whole
 from causalrisk.runtime.interruptions import interruptions_kept
 from causalrisk.simulation import run_study
-from causalrisk.simulation.competitors import COMPETITORS
-from causalrisk.simulation.store import Store
+from causalrisk.simulation.entries import COMPETITORS
+from causalrisk.simulation.study import Store
 
 SUFFIXES = (".txt", ".md", ".html", ".tex", ".csv", ".json", ".docx")
 FIT_EXAMPLES = """examples:
@@ -305,12 +304,7 @@ def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
     """Read a file, and say on standard error which words of the columns that are used might be missing values."""
     given = [] if options.na is None else options.na.split(",")
     data, words = read_file(
-        path,
-        sep=options.sep,
-        decimal=options.decimal,
-        thousands=options.thousands,
-        encoding=options.encoding,
-        missing=frozenset(given),
+        path, options.sep, options.decimal, options.thousands, encoding=options.encoding, missing=frozenset(given)
     )
     typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
     used = {name: found for name, found in words.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)}
@@ -544,3 +538,58 @@ def _demo_reading(joint: CausalResults, together: ComparisonResults) -> str:
         "That the groups are comparable given these covariates is an assumption; no estimator tests it.",
     )
     return "\n".join(textwrap.fill(paragraph, 78) for paragraph in paragraphs)
+
+
+RENAMED = {"rng": "seed", "n_jobs": "jobs", "estimators": "estimator", "assumptions": "assumption"}
+VALUE = r"(\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\]]*\]|\{[^}]*\}|[\w.+-]*\w)"
+READING = {"sep": "--sep", "decimal": "--decimal", "thousands": "--thousands", "encoding": "--encoding"}
+
+
+def in_options(message: str, known: Iterable[str]) -> str:
+    """Return a message with the options of the command line for the keywords of the library.
+
+    Parameters
+    ----------
+    message : str
+        Of an error or a warning.
+    known : iterable of str
+        The options of the command, such as "weight-type".
+
+    Returns
+    -------
+    str
+        The message; Python that has no counterpart stays, and is said to be Python.
+    """
+    known = set(known)
+    options = {name.replace("-", "_"): f"--{name}" for name in known}
+    options |= {python: f"--{typed}" for python, typed in RENAMED.items() if typed in known and python not in known}
+    if "na" in known:
+        masked = rf"data\[[^]]*\] = data\[[^]]*\]\.mask\(data\[[^]]*\]\.isin\({VALUE}\)\)"
+        message = re.sub(masked, lambda m: f"--na {_shell(m[1])}", message)
+    message = re.sub(r"pd\.read_csv\(\.\.\., ([^()]*)\)", lambda m: _reading(m[1]), message)
+    message = re.sub(
+        rf"(?:from_formula|fit|summary)\((?:\.\.\., )?((?:\w+=(?:{VALUE}|\.\.\.)(?:, )?)+)\)", lambda m: m[1], message
+    )
+    typed = re.compile(rf"\b(\w+)=({VALUE})")
+    message = typed.sub(lambda m: f"{options[m[1]]} {_shell(m[2])}" if m[1] in options else m[0], message)
+    message = re.sub(r"\b(\w+)=(?=[ ,.;:)])", lambda m: options.get(m[1], m[0]), message)
+    if re.search(r"data\[\"|from_formula\(|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
+        return f"{message}\n(That is Python: the file can be changed so, or the analysis be done there.)"
+    return message
+
+
+def _reading(given: str) -> str:
+    pairs = re.findall(rf"(\w+)=({VALUE})", given)
+    return " ".join(f"{READING.get(name, '--' + name)} {_shell(value)}" for name, value, *_ in pairs)
+
+
+def _shell(value: str) -> str:
+    """Return a Python literal as a shell word, quoted where it needs to be."""
+    if value[0] in "([":
+        value = value[1:-1].replace(" ", "").replace('"', "").replace("'", "")
+    elif value[0] == "{":
+        pairs = re.findall(r"([^{,:]+): ([^,}]+)", value)
+        value = ",".join("=".join(part.strip(" \"'") for part in pair) for pair in pairs)
+    else:
+        value = value.strip("\"'")
+    return value if re.fullmatch(r"[\w.,=+-]+", value) else f'"{value}"'

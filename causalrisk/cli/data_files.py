@@ -18,24 +18,10 @@ from causalrisk.errors import DesignError, OptionError
 TEXT = (".csv", ".txt", ".tsv", ".tab")
 OTHERS = (".dta", ".parquet", ".xlsx", ".xls", ".feather")
 NEEDS = {".parquet": "pyarrow", ".feather": "pyarrow", ".xlsx": "openpyxl", ".xls": "xlrd"}
-WORDS = {
-    "NA",
-    "N/A",
-    "n/a",
-    "na",
-    "#N/A",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NULL",
-    "null",
-    "Null",
-    "None",
-    "none",
+WORDS = {  # words for a missing number; in a column of texts they are texts
+    "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "Null", "None", "none",
     "NONE",
-}  # words for a missing number; in a column of texts they are texts
+}  # fmt: skip
 FLAGS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 
 
@@ -82,14 +68,25 @@ def read_file(
         raise DesignError(_not_there(path))
     if ending in TEXT or not ending:
         usual = "\t" if ending in (".tsv", ".tab") else ","
-        return _read_text(
-            path,
-            sep=(sep or usual).replace("\\t", "\t"),
-            decimal=decimal,
-            thousands=thousands,
-            encoding=encoding,
-            missing=missing,
-        )
+        sep = (sep or usual).replace("\\t", "\t")
+        try:
+            return read_table(path, missing, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
+        except UnicodeDecodeError as error:
+            raise DesignError(
+                f"{path} is not {encoding.upper()} text.\n"
+                "Type  --encoding latin-1  for a file of older Windows programs, or save it as UTF-8."
+            ) from error
+        except LookupError as error:
+            raise DesignError(f"--encoding {encoding}: {error}.\nType  --encoding utf-8") from error
+        except pd.errors.EmptyDataError as error:
+            raise DesignError(
+                f"{path} is empty; expected a line of column names and the data.\nSave it again."
+            ) from error
+        except (pd.errors.ParserError, ValueError) as error:
+            raise DesignError(
+                f"{path} cannot be read as columns separated by {sep!r}: {error}.\n"
+                f'Type  --sep ";"  if another sign separates them.'
+            ) from error
     if ending not in OTHERS:
         raise DesignError(
             f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"
@@ -177,27 +174,6 @@ def _words_read(column: pd.Series, decimal: str, thousands: str | None) -> tuple
     if (numbers := pd.to_numeric(plain, errors="coerce")).notna().all():
         return numbers.reindex(column.index), {}
     return column, {str(word): int(count) for word, count in texts[words].value_counts().items()}
-
-
-def _read_text(
-    path: Path, sep: str, decimal: str, thousands: str | None, encoding: str, missing: frozenset[str]
-) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
-    try:
-        return read_table(path, missing, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
-    except UnicodeDecodeError as error:
-        raise DesignError(
-            f"{path} is not {encoding.upper()} text.\n"
-            "Type  --encoding latin-1  for a file of older Windows programs, or save it as UTF-8."
-        ) from error
-    except LookupError as error:
-        raise DesignError(f"--encoding {encoding}: {error}.\nType  --encoding utf-8") from error
-    except pd.errors.EmptyDataError as error:
-        raise DesignError(f"{path} is empty; expected a line of column names and the data.\nSave it again.") from error
-    except (pd.errors.ParserError, ValueError) as error:
-        raise DesignError(
-            f"{path} cannot be read as columns separated by {sep!r}: {error}.\n"
-            f'Type  --sep ";"  if another sign separates them.'
-        ) from error
 
 
 def _not_there(path: Path) -> str:

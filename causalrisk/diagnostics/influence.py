@@ -1,15 +1,30 @@
-"""Influence of each row or cluster on the effect."""
+"""Influence of each row or cluster on the effect, and the variance of the effect by parts of its influence function."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.errors import OptionError, one_of, whole_number
+from causalrisk.estimators.estimates import Refitter
+from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.jackknife import effect_changes
+from causalrisk.estimators.resampling import replicate_counts
+from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.weights import row_weights
+from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.covariance import influence_covariance
+from causalrisk.inference.intervals import leave_one_out, sum_within_units
+from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import Replicates
+from causalrisk.propensity.resample_replicates import BlockwiseReplicates
+from causalrisk.propensity.row_weights import RowWeights
+from causalrisk.propensity.weights import WeightFit
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
@@ -100,6 +115,82 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
     return tables
 
 
+def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Array:
+    """Change of the effects when a row, in the order of the design, or a cluster is left out, shape (units, K - 1).
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    method : {"exact", "shifted", "influence"}
+        Whether every step is redone without the row; or all but the replicates of a joint fit, which move as the
+        propensity score does; or its influence function tells.
+    clusters : bool
+        Whether clusters are left out.
+
+    Returns
+    -------
+    ndarray, shape (n, K - 1) or (G, K - 1)
+        Effects without the unit less the effects; NaN where there are none without it.
+    """
+    sample, joint, count = record.sample, record.joint, len(record.effect_names)
+    if method == "influence":
+        share, weight = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
+        if clusters:
+            share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
+            return -share / (sample.total - weight)
+        return -sample.restore(share / (sample.total - weight))
+    refit = remaining_refitter(record) if method == "exact" else None
+    if joint is not None:  # nested replicates would be drawn anew for each row
+        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
+    design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
+    left_out = leave_one_out(dataclasses.replace(record, design=design, joint=joint), count, refit)
+    left_out = left_out[: design.n_clusters] if clusters else sample.restore(left_out)
+    return left_out - record.estimate.params[:count]
+
+
+def remaining_refitter(record: FitRecord) -> Refitter:
+    """Return the refitter of a fit without some of its rows; multiplicities of the other rows in each replicate stay.
+
+    It takes counts of zero for the rows that are left out.
+    """
+    joint = record.joint
+    if joint is None or not joint.problem.weight_fit.model.n_coefficients:
+        return refitter_of(record)
+    replicates, drawn = joint.replicates, joint.drawn
+    if drawn is None:
+        drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
+    usable = drawn[:, replicates.failures == Failure.OK]
+    slices, weight_fit = record.sample.slices, joint.problem.weight_fit
+    return refitter_of(record, replicates=RemainingReplicates(slices, weight_fit, replicates, usable))
+
+
+class RemainingReplicates(BlockwiseReplicates):
+    """Replicates of the full sample, fitted again without the rows that are left out.
+
+    Parameters
+    ----------
+    slices, weight_fit
+        As in `BlockwiseReplicates`.
+    replicates : Replicates
+        The replicates of the full sample.
+    drawn : ndarray, shape (n, B)
+        Multiplicities of the usable ones.
+    """
+
+    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates, drawn: Array) -> None:
+        super().__init__(slices, weight_fit, replicates.count)
+        self.replicates, self.drawn = replicates, drawn
+
+    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
+        """As in `BlockwiseReplicates`, without the rows whose count is zero."""
+        kept = counts > 0
+        # A row moves a replicate about as often as it is in it.
+        moved = self.drawn[~kept].mean(axis=0) * (gamma - self.weight_fit.gamma)[:, None]
+        fits = self.weight_fit.refit(self.drawn * kept[:, None], self.replicates.gamma + moved)
+        return fits.coefficients[:, fits.failures == Failure.OK]
+
+
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
     """Return the rows of a table of `influence` that move the effect most, those that cannot be left out first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
@@ -114,3 +205,67 @@ def quick_method(record: FitRecord, clusters: bool = False) -> str:
 def _left_out(record: FitRecord, clusters: bool) -> float:
     """Return n, or under clusters sqrt(n times clusters), the number of rows that takes as much time."""
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
+
+
+AnyWeights = TypeVar("AnyWeights", bound=RowWeights)
+PARTS = ("sampling of X", "outcome model", "propensity score")
+
+
+def effect_parts(record: FitRecord) -> Array:
+    """Split the influence function of the effects.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    ndarray, shape (3, n, K - 1)
+        Parts of the influence function: of the covariates at the fitted models, of the outcomes at the fitted
+        propensity score, and of the estimation of the score, through everything it enters. Rows in the order of the
+        sample.
+    """
+    count = len(record.effect_names)
+    sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
+    weights = row_weights(sample, record.weight_fit, record.target)
+    if record.joint is None:
+        without = estimate_separately(sample, record.spec, _known(weights), scale)
+        means = estimate.params[estimate.block("means")]
+    else:
+        problem = record.joint.problem
+        problem = dataclasses.replace(problem, weight_fit=_known(problem.weight_fit))
+        without = estimate_jointly(problem, record.joint.criterion).estimate
+        means = estimate.model_means
+    sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T
+    rest = without.influence[:, :count]
+    return np.stack([sampling, rest - sampling, estimate.influence[:, :count] - rest])
+
+
+def _known(weights: AnyWeights) -> AnyWeights:
+    return dataclasses.replace(weights, inverse=np.zeros_like(weights.inverse))
+
+
+def se_decomposition(record: FitRecord) -> pd.DataFrame:
+    """Decomposition of the robust variance of the effect.
+
+    Returns
+    -------
+    DataFrame
+        Rows "sampling of X" (who is in the sample), "outcome model" (their outcomes, at the fitted score),
+        "propensity score" (that it is estimated), twice the covariance of each pair, and "total"; columns
+        "variance", "std err" and "share". Estimating the score often lowers the total: its covariance is negative.
+    """
+    parts = effect_parts(record)[:, :, 0].T
+    covariance = record.choice_variance * influence_covariance(record, parts)
+    rows = dict(zip(PARTS, np.diag(covariance), strict=True))
+    for (i, first), (j, second) in combinations(enumerate(PARTS), 2):
+        rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]
+    total = float(covariance.sum())
+    variance = np.array([*rows.values(), total])
+    with np.errstate(invalid="ignore"):
+        errors = np.where(np.arange(len(variance)) < len(PARTS), np.sqrt(variance), np.nan)
+    errors[-1] = np.sqrt(total)
+    share = variance / total if total > 0 else np.full(len(variance), np.nan)
+    index = pd.Index([*rows, "total"], name="part")
+    return pd.DataFrame({"variance": variance, "std err": errors, "share": share}, index=index)

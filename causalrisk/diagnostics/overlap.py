@@ -1,18 +1,24 @@
-"""Tables of overlap: supports of the propensity scores of the arms, and spread of the importance weights."""
+"""Overlap: supports of the propensity scores, spread of the importance weights, and the effect as rows are trimmed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.errors import one_of
+from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
+from causalrisk.estimators.fit import fit_joint, fit_separate
+from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.covariance import with_covariance
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.order_statistics import Percentiles, Search, Tally
@@ -64,11 +70,6 @@ class ArmLimits:
         """Mask of the rows in the common support, shape (n,): above all minima of the arms, below all maxima."""
         low, high = self.low.max(axis=0) * (1 - EQUAL), self.high.min(axis=0) * (1 + EQUAL)
         return inside(compared(scores), low, high)
-
-
-def crump_names(cut: float, n_arms: int) -> dict[str, float]:
-    """Limits of Crump et al. at a cut under their names; of several arms the cut itself."""
-    return {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
 
 
 def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
@@ -177,55 +178,8 @@ class Counts:
         )
 
 
-def crump_cut_of(record: FitRecord) -> float:
-    """Return the cut of Crump et al., of a scan in some passes."""
-    if record.blocks is None:
-        return crump_cut(record.rows.scores, record.rows.weights)
-    return searched_cut(lambda values: add_up(record.over(partial(_costs, values))), record.design.n)
-
-
 def _costs(values: Array, rows: FittedRows) -> CostsBelow:
     return CostsBelow.of(values, rows.scores, rows.weights)
-
-
-def overlap_table(record: FitRecord) -> pd.DataFrame:
-    """Describe the propensity scores and the weights of each arm.
-
-    Parameters
-    ----------
-    record : FitRecord
-        A fit.
-
-    Returns
-    -------
-    DataFrame
-        A row an arm. Quantiles are of the score of the treated arm, with several arms of a row's own arm. Where two
-        arms have limits of Crump et al., several have the largest sum of inverse scores, "crump cut".
-    """
-    sizes, labels = [summary.n for summary in record.overlap], record.design.labels
-    asked = [Percentiles(n, 100 * np.array(QUANTILES)) for n in sizes]
-    ranks = {a: percentiles.ranks for a, percentiles in enumerate(asked)}
-    if record.blocks is not None:
-        ranks |= {len(sizes) + a: np.array([n - top_count(n)]) for a, n in enumerate(sizes)}
-    values, limits = order_statistics(record, ranks)
-    threshold = np.array([values.get(len(sizes) + a, [np.nan])[0] for a in range(len(sizes))])
-    cut = crump_cut_of(record)
-    counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
-    rows = []
-    for a, summary in enumerate(record.overlap):
-        top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
-        row = {
-            "n": summary.n,
-            **({"survey n": summary.alone_n} if record.design.weight_type == "probability" else {}),
-            "effective n": summary.effective_n,
-            "largest weight": summary.heaviest,
-            "largest share": summary.largest_share,
-            "top 1% share": summary.top_share if record.blocks is None else top / counts.total[a],
-            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
-            "outside support": int(counts.unsupported[a]),
-        }
-        rows.append({**row, **crump_names(cut, len(sizes)), "outside crump": int(counts.outside[a])})
-    return pd.DataFrame(rows, index=pd.Index(labels, name="arm"))
 
 
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
@@ -262,17 +216,97 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     1     864       774.72       0.20                0
     """
     one_of("by", by, ("arm", "unit"))
-    if by == "arm":
-        return overlap_table(record)
-    design, rows = record.design, record.rows
-    unit = pd.DataFrame(
-        {
+    design = record.design
+    if by == "unit":
+        rows = record.rows
+        columns = {
             "arm": np.array(design.labels)[rows.arm],
             "score": rows.scores[rows.arm, np.arange(len(rows.arm))],
             "weight": record.per_row(record.used_weight_fit.undivided, "weight"),
             "in support": ArmLimits.of(rows.scores, rows.arm).support(rows.scores),
-        },
-        index=design.index,
-    )
-    unit["in crump"] = in_crump(rows.scores, crump_cut(rows.scores, rows.weights))
-    return unit
+            "in crump": in_crump(rows.scores, crump_cut(rows.scores, rows.weights)),
+        }
+        return pd.DataFrame(columns, index=design.index)
+    n_arms, scanned = design.n_arms, record.blocks is not None
+    sizes = [summary.n for summary in record.overlap]
+    asked = [Percentiles(n, 100 * np.array(QUANTILES)) for n in sizes]
+    ranks = {a: percentiles.ranks for a, percentiles in enumerate(asked)}
+    if scanned:
+        ranks |= {n_arms + a: np.array([n - top_count(n)]) for a, n in enumerate(sizes)}
+        cut = searched_cut(lambda values: add_up(record.over(partial(_costs, values))), design.n)
+    else:
+        cut = crump_cut(record.rows.scores, record.rows.weights)
+    values, limits = order_statistics(record, ranks)
+    threshold = np.array([values.get(n_arms + a, [np.nan])[0] for a in range(n_arms)])
+    counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
+    low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
+    tables = []
+    for a, summary in enumerate(record.overlap):
+        top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
+        tables.append({
+            "n": summary.n,
+            **({"survey n": summary.alone_n} if design.weight_type == "probability" else {}),
+            "effective n": summary.effective_n,
+            "largest weight": summary.heaviest,
+            "largest share": summary.largest_share,
+            "top 1% share": top / counts.total[a] if scanned else summary.top_share,
+            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
+            "outside support": int(counts.unsupported[a]),
+            **({"crump cut": cut} if n_arms > 2 else low_and_high),
+            "outside crump": int(counts.outside[a]),
+        })  # fmt: skip
+    return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
+
+
+TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
+
+
+def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
+    """Effect and robust standard error as rows are trimmed by their propensity score.
+
+    Parameters
+    ----------
+    grid : sequence, optional
+        Limits: a number a keeps rows that are in every arm with probability a or more (two arms: scores in
+        [a, 1 - a]), a pair (low, high) scores between, "crump" the limits that minimise the variance, 0 everybody.
+        By default 0 to 0.2, of K arms times 2 / K.
+
+    Returns
+    -------
+    DataFrame
+        A row for each limits (of several arms for each and each effect): the estimand (trimming changes the population
+        it is about), rows kept, effect, standard error, and "note" with the warnings of the fit or why there is none.
+    """
+    names = record.design.labels[1:]
+    rows: list[dict[str, Any]] = []
+    if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
+        grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
+    inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed)  # needs no resampling
+    for limit in grid:
+        trim = limit
+        if isinstance(
+            limit, (int, float, np.number)
+        ):  # of several arms a lower limit of all scores is an upper one too
+            trim = (float(limit), 1 - float(limit)) if limit else None
+        options = dataclasses.replace(record.options, trim=trim)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
+                if record.joint is None:
+                    at = fit_separate(record.full_design, record.spec, options, inference)
+                else:
+                    at = fit_joint(record.full_design, options, inference, record.joint.options)
+                at = with_covariance(at, inference)
+        except UnavailableError:  # a scan refuses it under any limits
+            raise
+        except CausalRiskError as error:
+            estimand, note = f"{'' if trim is None else 'trimmed '}{options.estimand}", str(error)
+            n, numbers = np.nan, [(np.nan, np.nan)] * len(names)
+        else:
+            estimand, note, n = at.estimand, " ".join(at.notes), at.design.nobs
+            numbers = list(zip(at.estimate.params, at.std_errors, strict=False))
+        for name, (effect, se) in zip(names, numbers, strict=False):
+            row = {"trim": limit, "arm": name, "estimand": estimand, "n": n, "effect": effect, "std err": se}
+            rows.append({**row, "note": " ".join(note.split())})
+    frame = pd.DataFrame(rows)
+    return frame.set_index(["trim", "arm"]) if len(names) > 1 else frame.drop(columns="arm").set_index("trim")

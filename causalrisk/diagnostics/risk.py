@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,44 +25,6 @@ from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import TiltTarget
 from causalrisk.propensity.weights import WeightFit
-
-
-def risk_frame(
-    biases: Mapping[str, Array], variances: Mapping[str, float], slopes: Array, labels: Sequence[str]
-) -> pd.DataFrame:
-    """Split the expected ATE risk of each estimator.
-
-    Parameters
-    ----------
-    biases : mapping of str to ndarray, shape (K, B)
-        For each estimator the bias of each arm under each replicate.
-    variances : mapping of str to float
-        For each estimator the sampling variance of the effect, averaged over the replicates.
-    slopes : ndarray, shape (K,)
-        Factors of the biases in net biases and risk: one but for effects that are no differences.
-    labels : sequence of str
-        Labels of the arms.
-
-    Returns
-    -------
-    DataFrame
-        As of `risk_table`.
-    """
-    several = len(labels) > 2
-    rows = []
-    for name, bias in biases.items():
-        mean = bias.mean(axis=1)
-        scaled, squared_net = slopes * mean, float(ate_risk(slopes[:, None] * bias).mean())
-        row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
-        for a, label in enumerate(labels[1:], start=1):
-            row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
-        risk = squared_net + variances[name]
-        row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(variances[name])}
-        row |= {"RMS error": np.sqrt(risk), "risk": risk}
-        for a, label in enumerate(labels[1:], start=1):
-            row[f"correlation[{label}]" if several else "correlation"] = correlation(bias[a], bias[0])
-        rows.append(row)
-    return pd.DataFrame(rows, index=pd.Index(biases, name="estimator"))
 
 
 def correlation(first: Array, second: Array) -> float:
@@ -108,8 +70,22 @@ class EstimatorRisks:
     slopes: Array
 
     def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Return the table of `risk_table`; `labels` are the arms' labels."""
-        return risk_frame(self.biases, self.variances, self.slopes, labels)
+        """Split the expected ATE risk, as the table of `risk_table`; `labels` are the arms' labels."""
+        several = len(labels) > 2
+        rows = []
+        for name, bias in self.biases.items():
+            mean = bias.mean(axis=1)
+            scaled, squared_net = self.slopes * mean, float(ate_risk(self.slopes[:, None] * bias).mean())
+            row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
+            for a, label in enumerate(labels[1:], start=1):
+                row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
+            risk = squared_net + self.variances[name]
+            row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(self.variances[name])}
+            row |= {"RMS error": np.sqrt(risk), "risk": risk}
+            for a, label in enumerate(labels[1:], start=1):
+                row[f"correlation[{label}]" if several else "correlation"] = correlation(bias[a], bias[0])
+            rows.append(row)
+        return pd.DataFrame(rows, index=pd.Index(self.biases, name="estimator"))
 
 
 def estimator_risks(record: FitRecord) -> EstimatorRisks:

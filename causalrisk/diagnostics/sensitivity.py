@@ -13,7 +13,6 @@ from scipy.special import ndtri
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import shifted
@@ -101,65 +100,28 @@ class BiasScale:
     ----------
     effect : float
         The effect, a difference of arm means.
-    residual : float
-        Mean squared residual of the outcome, E (Y - g)^2.
-    representer : float
-        Mean square of the Riesz representer, E alpha^2.
+    size : float
+        S, the largest bias at cf_y cf_d / (1 - cf_d) = 1: the root of E (Y - g)^2, the mean squared residual of the
+        outcome, times E alpha^2, the mean square of the Riesz representer.
     effect_influence, scale_influence : ndarray, shape (n,)
-        Influence function of the effect and of S = sqrt(residual * representer).
+        Influence functions of the effect and of S.
     """
 
     effect: float
-    residual: float
-    representer: float
+    size: float
     effect_influence: Array
     scale_influence: Array
 
-    @property
-    def size(self) -> float:
-        """S, the largest bias at cf_y cf_d / (1 - cf_d) = 1."""
-        return float(np.sqrt(self.residual * self.representer))
+    def bound(self, record: FitRecord, strength: float) -> tuple[float, float]:
+        """Return the effect under a bias of so many S, of either sign, and its robust standard error."""
+        influence = self.effect_influence + strength * self.scale_influence
+        error = np.sqrt(influence_covariance(record, influence[:, None])[0, 0])
+        return self.effect + strength * self.size, float(error)
 
 
-def confounding_strength(cf_y: Array | float, cf_d: Array | float, rho: float) -> Array:
+def confounding_strength(cf_y: float, cf_d: float, rho: float) -> float:
     """Return the bias in units of S: abs(rho) sqrt(cf_y cf_d / (1 - cf_d))."""
-    return abs(rho) * np.sqrt(np.multiply(cf_y, cf_d) / (1 - np.asarray(cf_d)))
-
-
-def scale_influence(
-    residuals: Array, residual_influence: Array, representer: Array, representer_influence: Array, mean_of: Array
-) -> tuple[float, float, Array]:
-    """Moments of residuals and representer, and the influence function of S.
-
-    Parameters
-    ----------
-    residuals, representer : ndarray, shape (n,)
-        Squares of both for each row.
-    residual_influence, representer_influence : ndarray, shape (n,)
-        Influence functions of the moments through the estimation of the models.
-    mean_of : ndarray, shape (n,)
-        Share of each row in means; zero for rows that are not of the sample.
-
-    Returns
-    -------
-    residual, representer : float
-        The moments.
-    influence : ndarray, shape (n,)
-        Influence function of the root of their product.
-    """
-    inside = (mean_of > 0).astype(float)
-    sigma, nu = float(mean_of @ residuals), float(mean_of @ representer)
-    by_sigma = inside * (residuals - sigma) + residual_influence
-    by_nu = inside * (representer - nu) + representer_influence
-    size = np.sqrt(sigma * nu)
-    return sigma, nu, (nu * by_sigma + sigma * by_nu) / (2 * size) if size > 0 else np.zeros(len(inside))
-
-
-def regression_of(record: FitRecord, fit: WeightFit) -> Estimate:
-    """Return the outcome regression of a fit; for JRE and for constants, of IPWRA on the same data."""
-    if record.joint is not None:
-        return record.joint.start
-    return separate_estimate(record, fit, IPWRA) if record.spec.constants else record.estimate
+    return float(abs(rho) * np.sqrt(cf_y * cf_d / (1 - cf_d)))
 
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
@@ -177,7 +139,11 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     list of BiasScale
         One for each arm but the reference.
     """
-    sample, estimate = record.sample, regression_of(record, fit)
+    sample, estimate = record.sample, record.estimate
+    if record.joint is not None:
+        estimate = record.joint.start
+    elif record.spec.constants:
+        estimate = separate_estimate(record, fit, IPWRA)
     q, n_arms = sample.X.columns, sample.n_arms
     residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
     slope = sample.family.mean_deriv(shifted(sample.own(estimate.theta @ q.T), sample.offset))
@@ -185,84 +151,33 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
     moved = np.einsum("ap,nap->n", by_theta, influence)
     share = sample.s * sample.observed / sample.total
+    inside = (share > 0).astype(float)
+    sigma = float(share @ residual**2)
+    by_sigma = inside * (residual**2 - sigma) + moved
     block = record.estimate.block("means")
     means, mean_influence = record.estimate.params[block], record.estimate.influence[:, block]
     scales = []
     for arm in range(1, n_arms):
         weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.observed
+        nu = float(share @ weight**2)
         by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.w_by_gamma)
-        divided = -2 * (share @ weight**2) * (fit.measure - sample.observed)  # the weights are over the mean measure
-        sigma, nu, of_scale = scale_influence(
-            residual**2,
-            residual_influence=moved,
-            representer=weight**2,
-            representer_influence=by_state + divided,
-            mean_of=share,
-        )
-        of_effect = mean_influence[:, arm] - mean_influence[:, 0]
-        scales.append(
-            BiasScale(
-                effect=means[arm] - means[0],
-                residual=sigma,
-                representer=nu,
-                effect_influence=of_effect,
-                scale_influence=of_scale,
-            )
-        )
+        divided = -2 * nu * (fit.measure - sample.observed)  # the weights are over the mean measure
+        by_nu = inside * (weight**2 - nu) + (by_state + divided)
+        size = float(np.sqrt(sigma * nu))
+        of_scale = (nu * by_sigma + sigma * by_nu) / (2 * size) if size > 0 else np.zeros(sample.n)
+        scales.append(BiasScale(means[arm] - means[0], size, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
 
 
-def standard_error(record: FitRecord, influence: Array) -> float:
-    """Robust standard error of one estimate from its influence function."""
-    return float(np.sqrt(influence_covariance(record, influence[:, None])[0, 0]))
-
-
-def bounds_table(
-    record: FitRecord, scales: list[BiasScale], grid: list[tuple[float, float]], rho: float, alpha: float
-) -> pd.DataFrame:
-    """Bounds of every effect for each strength of an omitted confounder, a row each."""
-    z = ndtri(1 - alpha / 2)
-    rows, keys = [], []
-    for label, scale in zip(record.design.labels[1:], scales, strict=True):
-        for cf_y, cf_d in grid:
-            strength = float(confounding_strength(cf_y, cf_d, rho))
-            low, high = scale.effect - strength * scale.size, scale.effect + strength * scale.size
-            errors = [
-                standard_error(record, scale.effect_influence + sign * strength * scale.scale_influence)
-                for sign in (-1, 1)
-            ]
-            rows.append((low, high, low - z * errors[0], high + z * errors[1]))
-            keys.append((label, cf_y, cf_d))
-    index = pd.MultiIndex.from_tuples(keys, names=["arm", "cf_y", "cf_d"])
-    table = pd.DataFrame(rows, index=index, columns=["lower", "upper", "ci lower", "ci upper"])
-    return table.droplevel("arm") if len(scales) == 1 else table
-
-
-def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: float) -> tuple[float, float, float, str]:
+def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
     """Risk ratio of an arm against the reference that an E-value is of, its limits, and where it is from.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    covariance : ndarray, shape (d, d)
-        Covariance of the parameters.
-    arm : int
-        The arm.
-    alpha : float
-        Significance level.
-
-    Returns
-    -------
-    ratio, low, high : float
-        The ratio and its limits.
-    basis : {"ratio of the means", "standardized difference"}
-        Exact for outcomes that are not negative on scales with a ratio; else the approximation exp(0.91 d).
+    That of the means is exact for outcomes that are not negative on scales with a ratio; else it is the approximation
+    exp(0.91 d) by the standardized difference d.
     """
-    params, z = record.estimate.params, ndtri(1 - alpha / 2)
     means = record.estimate.block("means")
-    one, zero = params[means][arm], params[means][0]
-    block = covariance[means, means][np.ix_([0, arm], [0, arm])]
+    zero, one = record.estimate.params[means][[0, arm]]
+    block = record.covariance[means, means][np.ix_([0, arm], [0, arm])]
     if (record.design.has_binary_outcome or record.options.effect != "difference") and one > 0 and zero > 0:
         gradient = np.array([-1 / zero, 1 / one])
         log, se = np.log(one / zero), np.sqrt(gradient @ block @ gradient)
@@ -270,43 +185,8 @@ def ratio_with_limits(record: FitRecord, covariance: Array, arm: int, alpha: flo
     sd_y = record.design.outcome_deviation
     se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
     d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
-    center = STANDARDIZED * d
-    return (
-        float(np.exp(center)),
-        float(np.exp(center - error)),
-        float(np.exp(center + error)),
-        "standardized difference",
-    )
-
-
-def sensitivity_table(
-    record: FitRecord, scales: list[BiasScale] | None, covariance: Array, alpha: float
-) -> pd.DataFrame:
-    """Return E-value and robustness value of every effect, a row each, and of the nearer limit of its interval.
-
-    Without the scales of the bias those columns are left out that need them.
-    """
-    z, rows, labels = ndtri(1 - alpha / 2), [], record.design.labels
-    means = record.estimate.params[record.estimate.block("means")]
-    for arm in range(1, len(labels)):
-        ratio, low, high, basis = ratio_with_limits(record, covariance, arm, alpha)
-        row = {
-            "effect": means[arm] - means[0],
-            "ratio": ratio,
-            "basis": basis,
-            "E-value": e_value(ratio),
-            "E-value of limit": limit_e_value(low, high),
-        }
-        if scales is not None:
-            scale = scales[arm - 1]
-            row |= {
-                "scale": scale.size,
-                "robustness value": robustness_value(scale.effect / scale.size),
-                "robustness value of limit": _limit_robustness(record, scale, z),
-            }
-        rows.append(row)
-    index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
-    return pd.DataFrame(rows, index=index)
+    ratio, low, high = np.exp(STANDARDIZED * d + np.array([0, -error, error])).tolist()
+    return ratio, low, high, "standardized difference"
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
@@ -314,9 +194,8 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:
-        strength = float(confounding_strength(r, r, 1.0))
-        influence = scale.effect_influence - sign * strength * scale.scale_influence
-        return sign * scale.effect - strength * scale.size - z * standard_error(record, influence)
+        bound, error = scale.bound(record, -sign * confounding_strength(r, r, 1.0))
+        return sign * bound - z * error
 
     if margin(0.0) <= 0:
         return 0.0
@@ -383,7 +262,27 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     check_observed(record.design, record.options, CONFOUNDER)
     scanned = isinstance(record.design, ScannedDesign)
     scales = None if scanned else bias_scales(record, record.used_weight_fit)
-    return sensitivity_table(record, scales, record.covariance, alpha)
+    z, rows, labels = float(ndtri(1 - alpha / 2)), [], record.design.labels
+    means = record.estimate.params[record.estimate.block("means")]
+    for arm in range(1, len(labels)):
+        ratio, low, high, basis = _ratio_with_limits(record, arm, z)
+        row = {
+            "effect": means[arm] - means[0],
+            "ratio": ratio,
+            "basis": basis,
+            "E-value": e_value(ratio),
+            "E-value of limit": limit_e_value(low, high),
+        }
+        if scales is not None:
+            scale = scales[arm - 1]
+            row |= {
+                "scale": scale.size,
+                "robustness value": robustness_value(scale.effect / scale.size),
+                "robustness value of limit": _limit_robustness(record, scale, z),
+            }
+        rows.append(row)
+    index = pd.Index([f"{label} vs {labels[0]}" for label in labels[1:]], name="contrast")
+    return pd.DataFrame(rows, index=index)
 
 
 def sensitivity_bounds(
@@ -430,5 +329,12 @@ def sensitivity_bounds(
         raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
     check_observed(record.design, record.options, CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
-    grid = [(float(y), float(d)) for y, d in product(*shares)]
-    return bounds_table(record, scales=scales, grid=grid, rho=float(rho), alpha=alpha)
+    z, rows, keys = ndtri(1 - alpha / 2), [], []
+    for (label, scale), y, d in product(zip(record.design.labels[1:], scales, strict=True), *shares):
+        strength = confounding_strength(float(y), float(d), rho)
+        (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))
+        rows.append((low, high, low - z * low_se, high + z * high_se))
+        keys.append((label, float(y), float(d)))
+    index = pd.MultiIndex.from_tuples(keys, names=["arm", "cf_y", "cf_d"])
+    table = pd.DataFrame(rows, index=index, columns=["lower", "upper", "ci lower", "ci upper"])
+    return table.droplevel("arm") if len(scales) == 1 else table

@@ -22,7 +22,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightModel
 from causalrisk.runtime.memory import keep_freed_memory
-from causalrisk.runtime.parallel import worker_count
+from causalrisk.runtime.workers import worker_count
 
 NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
 

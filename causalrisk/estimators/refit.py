@@ -45,7 +45,7 @@ from causalrisk.numerics.newton import (
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of
-from causalrisk.runtime.parallel import check_wanted
+from causalrisk.runtime.workers import check_wanted
 
 T = TypeVar("T")
 

@@ -1,19 +1,22 @@
-"""Questions and judged answers, read from files, checked, and joined to one row per question and arm."""
+"""Questions and answers: read from files, checked, graded where no judge did, and joined; and made-up ones."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, listed, warn_user
-from causalrisk.hle.grading import ANSWER_TYPES, grade, stated_confidence
+from causalrisk.errors import DesignError, DesignWarning, UnavailableError, listed, one_of, warn_user, whole_number
+from causalrisk.numerics.multiplicities import seed_sequence
 
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")
@@ -301,3 +304,175 @@ def _parsed(text: bytes, where: str) -> Any:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+ANSWER_TYPES = ("exactMatch", "multipleChoice")
+ANSWER = re.compile(r"^[^\w\n]*(?:exact |final )?answer[^\w\n]*:", re.I | re.M)
+CONFIDENCE = re.compile(r"[^\w\n]*confidence[^\w\n]*:", re.I)
+PERCENT = re.compile(r"[^\w\n]*(\d+(?:\.\d+)?)")
+LETTER = re.compile(r"\W*(?:(?:option|choice)\W+)?([A-Z])(?:[^\w\s']|\s*(?:\n|$))", re.I)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/0*[1-9]\d*)?")
+LATEX = re.compile(r"\\(?:text|mathrm|boxed)\s*\{([^{}]*)\}|\$|\\[()\[\],!;]")
+DASHES = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{NON-BREAKING HYPHEN}", "-"))
+
+
+def grade(response: str, answer: str, answer_type: str = "exactMatch") -> bool:
+    r"""Grade a response by comparison, without a judge.
+
+    Parameters
+    ----------
+    response : str
+        Text of the model. After a line that starts with ``Answer:`` or ``Exact Answer:``, as the benchmark asks for,
+        only what it says there counts; otherwise all of it.
+    answer : str
+        The right answer.
+    answer_type : {"exactMatch", "multipleChoice"}, default "exactMatch"
+        Multiple choice compares the letter, which stands alone or before punctuation. Exact matches compare numbers as
+        numbers, and text without regard to case, spaces, full stops at the end, dollar signs and ``\boxed``.
+
+    Returns
+    -------
+    bool
+        Whether they agree. A right answer in other words counts as wrong: use a judge where that matters.
+
+    Examples
+    --------
+    >>> from causalrisk.hle import grade
+    >>> grade(
+    ...     "Explanation: elimination.\nAnswer: (B) Paris\nConfidence: 80%",
+    ...     "B",
+    ...     "multipleChoice",
+    ... )
+    True
+    >>> grade("Exact Answer: $0.50$", "1/2")
+    True
+    >>> grade("Exact Answer: one half", "1/2")
+    False
+    """
+    one_of("answer_type", answer_type, ANSWER_TYPES)
+    given = CONFIDENCE.split(ANSWER.split(response)[-1])[0]
+    if answer_type == "multipleChoice" and re.fullmatch("[A-Z]", answer.strip(), re.I):
+        letter = LETTER.match(given)
+        return letter is not None and letter[1].upper() == answer.strip().upper()
+    return _normal(given) == _normal(answer)
+
+
+def stated_confidence(response: str) -> float:
+    """Return the confidence that a response states, in percent.
+
+    Parameters
+    ----------
+    response : str
+        Text of the model; the last number after ``Confidence:`` counts.
+
+    Returns
+    -------
+    float
+        Between 0 and 100; NaN if none is stated or it is above 100.
+
+    Examples
+    --------
+    >>> from causalrisk.hle import stated_confidence
+    >>> stated_confidence("Answer: B. Confidence: 85%")
+    85.0
+    """
+    _, *stated = CONFIDENCE.split(response)
+    number = PERCENT.match(stated[-1]) if stated else None
+    return float(number[1]) if number and float(number[1]) <= 100 else float("nan")
+
+
+def _normal(text: str) -> str | Fraction:
+    plain = LATEX.sub(lambda found: found[1] or "", unicodedata.normalize("NFKC", text).translate(DASHES))
+    plain = " ".join(plain.casefold().split()).strip(" .*'\"`")
+    digits = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", plain)
+    return Fraction(digits) if NUMBER.fullmatch(digits) else plain
+
+
+# Category: share of the questions, chance of a right answer without tools, chance of running out of time with them.
+CATEGORIES = {
+    "Math": (0.41, 0.10, 0.45),
+    "Biology/Medicine": (0.11, 0.35, 0.10),
+    "Computer Science/AI": (0.10, 0.20, 0.40),
+    "Physics": (0.09, 0.12, 0.40),
+    "Humanities/Social Science": (0.09, 0.40, 0.05),
+    "Other": (0.09, 0.30, 0.10),
+    "Chemistry": (0.07, 0.20, 0.20),
+    "Engineering": (0.04, 0.25, 0.20),
+}
+GAIN, GUESSING, IMAGES = 0.08, 0.06, 0.14
+ARMS = {"tools off": (0.0, False), "tools on": (GAIN, True), "tools on, no time limit": (GAIN, False)}
+
+
+def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
+    """Write made-up questions and judged answers in the published format.
+
+    One model answers every question without tools and with them. With tools it runs out of time in some questions,
+    mostly the hard categories; a third file has its answers without a time limit, so that the truth is known.
+
+    Parameters
+    ----------
+    folder : path
+        Where to write; made if it does not exist.
+    n : int, default 600
+        Questions.
+    rng : int, Generator, SeedSequence or None, default 0
+        Source of the random numbers.
+
+    Returns
+    -------
+    dict of str to Path
+        ``"questions"`` (JSON lines), and the judged files ``"tools off"``, ``"tools on"`` and ``"tools on, no time
+        limit"``.
+
+    Notes
+    -----
+    Tools raise the chance of a right answer by 8 percentage points in every category. Both runs meet the same luck in
+    a question, so that their answers go together. Nothing here comes from the benchmark but the format.
+    """
+    whole_number("n", n, 1)
+    draw, place = np.random.default_rng(seed_sequence(rng)), Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    shares, base, timeout = (np.array(column) for column in zip(*CATEGORIES.values(), strict=True))
+    category = draw.choice(len(shares), n, p=shares / shares.sum())
+    choice, image = draw.random(n) < 0.24, draw.random(n) < IMAGES
+    answers = np.where(choice, draw.choice(list("ABCDE"), n), draw.integers(1000, size=n).astype(str))
+    luck, in_time = draw.random(n), draw.random(n) >= timeout[category]
+    confidence = draw.integers(60, 101, size=n)
+    ids = [f"made-up-{number:05d}" for number in range(n)]
+    names = list(CATEGORIES)
+    questions = [
+        {
+            "id": ids[i], "question": f"Made-up question {i}.", "image": "data:," if image[i] else "",
+            "answer": str(answers[i]), "answer_type": "multipleChoice" if choice[i] else "exactMatch",
+            "rationale": "", "raw_subject": names[category[i]], "category": names[category[i]],
+        }
+        for i in range(n)
+    ]  # fmt: skip
+    paths = {"questions": place / "questions.jsonl"}
+    paths["questions"].write_text("".join(f"{json.dumps(row)}\n" for row in questions), encoding="utf-8")
+    for arm, (gain, limited) in ARMS.items():
+        correct = luck < base[category] + GUESSING * choice + gain
+        stated = np.clip(confidence + draw.integers(-10, 11, size=n), 0, 100)
+        rows = np.flatnonzero(in_time) if limited else range(n)
+        entries = {
+            ids[i]: _entry(arm, str(answers[i]) if correct[i] else "no idea", str(answers[i]), int(stated[i]))
+            for i in rows
+        }
+        paths[arm] = place / f"judged_hle_{arm.replace(',', '').replace(' ', '_')}.json.json"
+        paths[arm].write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    return paths
+
+
+def _entry(model: str, given: str, right: str, confidence: int) -> dict[str, Any]:
+    return {
+        "model": f"made-up model, {model}",
+        "response": f"Explanation: made up.\nAnswer: {given}\nConfidence: {confidence}%",
+        "usage": {},
+        "judge_response": {
+            "correct_answer": right,
+            "model_answer": given,
+            "reasoning": "made up",
+            "correct": "yes" if given == right else "no",
+            "confidence": confidence,
+        },
+    }

@@ -34,8 +34,7 @@ from causalrisk.propensity.resample_replicates import (
     ShiftedReplicates,
 )
 from causalrisk.runtime.memory import free_memory, keep_freed_memory
-from causalrisk.runtime.parallel import progress_bar, worker_count
-from causalrisk.runtime.workers import ordered_map
+from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,8 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.covariance import influence_covariance
-from causalrisk.inference.hypotheses import chi_squared, wald_statistic
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import inference_frame, rounded_se
+from causalrisk.inference.wald import chi_squared, inference_frame, rounded_se, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_sequence, seed_text
@@ -141,14 +140,8 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
     """
     seed = seed_sequence(inference.rng)
     key = hashlib.sha256(groups.tobytes()).digest(), groups.shape, inference.draws, seed_text(seed)
-    if key not in record.group_resamples:
-        record.group_resamples[key] = _bootstrapped_groups(record, groups, inference, seed)
-    return record.group_resamples[key]
-
-
-def _bootstrapped_groups(
-    record: FitRecord, groups: Array, inference: InferenceOptions, seed: np.random.SeedSequence
-) -> tuple[Array, Array]:
+    if key in record.group_resamples:
+        return record.group_resamples[key]
     sample, refitter = record.sample, refitter_of(record, groups)
     shape = groups.shape[1], sample.n_arms - 1
     point = refitter.refit(sample.s[:, None], 0)
@@ -162,7 +155,9 @@ def _bootstrapped_groups(
         return bootstrap(refitter, sample_resampler(of.design, sample, of.bootstrap, seed), sample, inference)
 
     _, boot = drawn_or_weighed(record, inference, Notes(), run)
-    return point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
+    found = point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
+    record.group_resamples[key] = found
+    return found
 
 
 OWN = "fit"  # rng="fit" takes the seed of the fit
@@ -335,7 +330,7 @@ def differences_by(
     check_alpha(alpha)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
-    pairs = [(a, b) for a in range(len(found.names)) for b in range(len(found.names)) if a != b]
+    pairs = list(permutations(range(len(found.names)), 2))
     first = np.arange(len(effects.values))[:, None] * len(found.names)  # of each effect
     one, other = ((first + [pair[k] for pair in pairs]).ravel() for k in (0, 1))
     on_scale, cov = scale.contrast(effects.values.ravel()), effects.covariance

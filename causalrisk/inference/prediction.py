@@ -166,28 +166,16 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)
-    means = pd.DataFrame(family.mean(predictors), index=index, columns=labels)
     blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
-    errors = pd.DataFrame(np.abs(family.mean_deriv(predictors)) * se_predictor, index=means.index, columns=labels)
-    if arm is not None:
-        label = record.arm_label(arm)
-        k = labels.index(label)
-        return Predictions(
-            predicted_mean=means[label],
-            se_mean=errors[label],
-            predictor=predictors[:, k],
-            se_predictor=se_predictor[:, k],
-            mean=family.mean,
-        )
-    return Predictions(
-        predicted_mean=means.stack(),
-        se_mean=errors.stack(),
-        predictor=predictors.ravel(),
-        se_predictor=se_predictor.ravel(),
-        mean=family.mean,
-    )
+    se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
+    means, errors = (pd.DataFrame(v, index=index, columns=labels) for v in (family.mean(predictors), se_mean))
+    if arm is None:
+        return Predictions(means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), family.mean)
+    label = record.arm_label(arm)
+    k = labels.index(label)
+    return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], family.mean)
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:

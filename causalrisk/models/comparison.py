@@ -36,8 +36,8 @@ from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables.numbers import format_number
 from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import glance, tidy_comparison
 
 

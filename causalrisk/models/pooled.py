@@ -16,7 +16,7 @@ from causalrisk.inference.pooling import Pooled, rubin
 from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, single_effect
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.pooled import pooled_line, summarize_pooled
+from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import glance, tidy_frame
 

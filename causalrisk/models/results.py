@@ -17,25 +17,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.balance_overid import balance_test
+from causalrisk.diagnostics.balance import balance, balance_test
 from causalrisk.diagnostics.calibration import calibration, calibration_error
-from causalrisk.diagnostics.influence import influence
-from causalrisk.diagnostics.overlap import overlap
+from causalrisk.diagnostics.influence import influence, se_decomposition
+from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
-from causalrisk.diagnostics.trimming import trim_curve
-from causalrisk.diagnostics.variance import se_decomposition
 from causalrisk.errors import UnavailableError, listed
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
-from causalrisk.inference.hypotheses import t_test, wald_test
 from causalrisk.inference.intervals import conf_int
-from causalrisk.inference.nonlinear import nlcom
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
-from causalrisk.inference.units import check_kept
-from causalrisk.inference.wald import parameter_tests
+from causalrisk.inference.wald import nlcom, parameter_tests, t_test, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.saving import save, stamped
 from causalrisk.numerics.failures import Failure, failures_frame
@@ -49,7 +43,7 @@ from causalrisk.report.page.sections import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
-from causalrisk.report.units import write_units
+from causalrisk.report.units import check_kept, write_units
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,8 +14,7 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
-from causalrisk.report.tables.columns import wrap
-from causalrisk.report.tables.numbers import column_format, format_number
+from causalrisk.report.tables.text import column_format, format_number, wrap
 
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from causalrisk.design import ScannedDesign
 from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
+from causalrisk.design.scan.no_rows import by_rows, unit_level
 from causalrisk.errors import OptionError, UnavailableError, whole_number
+from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.units import unit_frames
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.training import predictions
+from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.files import whole_file, would_replace
+from causalrisk.runtime.workers import worker_count
 
 
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
@@ -106,3 +118,89 @@ def _arrow(path: str) -> Any:
             f"{path!r} is to be a Parquet file, which needs pyarrow; it is not installed.\nType  pip install pyarrow."
         ) from error
     return pyarrow
+
+
+def check_kept(record: FitRecord) -> None:
+    """Refuse a result of one number a row for a scan, whose rows are not kept."""
+    if isinstance(record.design, ScannedDesign):
+        raise unit_level() if record.design.knows_scan else by_rows()
+
+
+def _frame(
+    sample: Sample,
+    labels: tuple[str, ...],
+    position: NDArray[np.intp],
+    probabilities: Array | None,
+    weights: Array,
+    predicted: Array | None,
+) -> pd.DataFrame:
+    """Return a table of the rows of a sample in the order of the data; `position` has their numbers there.
+
+    Probabilities are None where there is no propensity model, predictions for JRE; both are of shape (K, n).
+    """
+
+    def by_arm(name: str, values: Array) -> dict[str, Array]:
+        return {f"{name}[{label}]": sample.restore(own) for label, own in zip(labels, values, strict=True)}
+
+    columns = {"row": position, "arm": pd.Categorical.from_codes(sample.restore(sample.arm), list(labels))}
+    if probabilities is not None and len(labels) == 2:
+        columns["propensity"] = sample.restore(probabilities[1])
+    elif probabilities is not None:
+        columns |= by_arm("propensity", probabilities)
+    columns["weight"] = sample.restore(weights)
+    return pd.DataFrame(columns | ({} if predicted is None else by_arm("potential_outcome", predicted)))
+
+
+def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
+    """Yield scores, weights and predictions of every row: in memory one frame, of a scan one for each block.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    n_jobs, progress
+        As in `fit`, of a scan.
+
+    Yields
+    ------
+    DataFrame
+        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
+        has them, "propensity", "weight" and "potential_outcome[...]".
+    """
+    design, fit = record.design, record.weight_fit
+    if not isinstance(design, ScannedDesign):
+        yield _frame(
+            record.sample,
+            design.labels,
+            np.flatnonzero(design.in_sample),
+            probabilities=None if fit is None else fit.probabilities,
+            weights=np.ones(record.sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided,
+            predicted=None if record.joint is not None else record.estimate.predicted,
+        )
+        return
+    problem = ScannedProblem(
+        design=design,
+        spec=record.spec,
+        options=record.options,
+        target=record.target,
+        n_frame=0 if record.frame is None else len(record.frame.X),
+    )
+    theta = None if record.joint is not None else record.estimate.theta
+    of_block = functools.partial(_of_block, problem, None if fit is None else fit.gamma, theta)
+    yield from design.over(
+        of_block, worker_count(n_jobs, None, design.block_bytes), PassCounter() if progress else None
+    )
+
+
+def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
+    """Compute the units of a block under propensity and outcome coefficients."""
+    block = problem.block(coded)
+    probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)
+    return _frame(
+        block.sample,
+        problem.design.labels,
+        np.arange(0) if coded.row is None else coded.row,
+        probabilities=probabilities,
+        weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
+        predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
+    )

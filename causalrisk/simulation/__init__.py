@@ -1,26 +1,14 @@
 """Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
 
 from causalrisk.simulation import designs
-from causalrisk.simulation.cells import four_cells
 from causalrisk.simulation.designs import DESIGNS
 from causalrisk.simulation.entries import Trial
 from causalrisk.simulation.from_fit import plasmode
-from causalrisk.simulation.planning import power
 from causalrisk.simulation.population import Design, Draw, Population, Specified
-from causalrisk.simulation.results import StudyResults
-from causalrisk.simulation.study import run_study
+from causalrisk.simulation.results import StudyResults, power
+from causalrisk.simulation.study import four_cells, run_study
 
 __all__ = [
-    "DESIGNS",
-    "Design",
-    "Draw",
-    "Population",
-    "Specified",
-    "StudyResults",
-    "Trial",
-    "designs",
-    "four_cells",
-    "plasmode",
-    "power",
-    "run_study",
-]
+    "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
+    "plasmode", "power", "run_study",
+]  # fmt: skip

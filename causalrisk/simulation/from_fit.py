@@ -162,18 +162,11 @@ def plasmode(
         dataclasses.replace(entry, options=links | dict(entry.options)) if isinstance(entry.run, type) else entry
         for entry in choose_estimators(estimators)
     ]
+    size = res.nobs if n is None else n
     return run_study(
-        designs,
-        n=res.nobs if n is None else n,
-        n_sims=n_sims,
-        estimators=entries,
-        rng=rng,
-        n_jobs=n_jobs,
-        progress=progress,
-        n_boot=n_boot,
-        path=path,
-        reference=reference,
-    )
+        designs, n=size, n_sims=n_sims, estimators=entries, rng=rng, n_jobs=n_jobs, progress=progress, n_boot=n_boot,
+        path=path, reference=reference,
+    )  # fmt: skip
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:

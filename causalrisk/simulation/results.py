@@ -1,4 +1,4 @@
-"""Results of a study: every estimate, and tables of bias, error and coverage."""
+"""Results of a study: every estimate; bias, error and coverage with Monte Carlo errors; and power, for planning."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
+from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots import axes_or_new, verbatim
 from causalrisk.report.plots.axes import ABOVE
-from causalrisk.report.tables.numbers import column_format, format_number
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
-from causalrisk.simulation.measures import describe
+from causalrisk.report.tables.text import column_format, format_number
 from causalrisk.simulation.population import Design
 
 KEYS = ["design", "n", "estimator"]
@@ -227,3 +228,132 @@ def _log_locator(span: float) -> Any:
     from matplotlib.ticker import LogLocator
 
     return LogLocator(subs=(1, 2, 5) if span < WIDE else (1,))
+
+
+def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:
+    """Ratio of the mean squared error to a reference's on the same samples, with its Monte Carlo error.
+
+    Parameters
+    ----------
+    error, reference : ndarray, shape (m,)
+        Estimate less true effect, in each sample; samples in which either is NaN are left out.
+
+    Returns
+    -------
+    ratio, mc_error : float
+        Ratio of the mean squares, and its standard error by the delta method: squared errors of one sample go
+        together, so that the ratio is known better than either mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mse_ratio(np.array([1.0, -2.0, 3.0]), np.array([2.0, -4.0, 6.0]))
+    (0.25, 0.0)
+    """
+    both = ~(np.isnan(error) | np.isnan(reference))
+    ours, theirs = error[both] ** 2, reference[both] ** 2
+    if len(ours) < 2 or theirs.mean() == 0:
+        return np.nan, np.nan
+    ratio = ours.mean() / theirs.mean()
+    spread = (ours - ratio * theirs).std(ddof=1) / theirs.mean()
+    return float(ratio), float(spread / np.sqrt(len(ours)))
+
+
+def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
+    """Share of true values, with its binomial standard error; NaN without values."""
+    if not len(hits):
+        return np.nan, np.nan
+    p = float(hits.mean())
+    return p, float(np.sqrt(p * (1 - p) / len(hits)))
+
+
+def describe(error: Array, se: Array, reference: Array, critical: float) -> dict[str, float]:
+    """Measures of one estimator in one cell.
+
+    Parameters
+    ----------
+    error : ndarray, shape (m,)
+        Estimate less true effect in each sample, NaN where the estimator failed.
+    se : ndarray, shape (m,)
+        Standard errors.
+    reference : ndarray, shape (m,)
+        Errors of the estimator to compare with.
+    critical : float
+        Half width of the interval in standard errors.
+
+    Returns
+    -------
+    dict
+        Numbers by name; those that end in ``_mc`` are Monte Carlo errors of the one before.
+    """
+    used = ~np.isnan(error)
+    kept, own = error[used], se[used]
+    known = ~np.isnan(own)
+    enough = len(kept) > 1
+    sd = float(kept.std(ddof=1)) if enough else np.nan
+    ratio, ratio_mc = mse_ratio(error, reference)
+    covered, covered_mc = share(np.abs(kept[known]) <= critical * own[known])
+    return {
+        "samples": len(error),
+        "failed": int((~used).sum()),
+        "bias": float(kept.mean()) if len(kept) else np.nan,
+        "bias_mc": sd / np.sqrt(len(kept)) if enough else np.nan,
+        "sd": sd,
+        "rmse": float(np.sqrt((kept**2).mean())) if len(kept) else np.nan,
+        "mse_ratio": ratio,
+        "mse_ratio_mc": ratio_mc,
+        "mean_se": float(own[known].mean()) if known.any() else np.nan,
+        "median_se": float(np.median(own[known])) if known.any() else np.nan,
+        "coverage": covered,
+        "coverage_mc": covered_mc,
+    }
+
+
+def power(
+    study: StudyResults, effect: float | None = None, *, alpha: float = 0.05, target: float = 0.8
+) -> pd.DataFrame:
+    """Chance that the two-sided test of no effect rejects, and the minimum detectable effect.
+
+    Parameters
+    ----------
+    study : StudyResults
+        A study of the design that is planned, at the sizes that are thought of.
+    effect : float, optional
+        Effect to be found, in units of the outcome; by default the design's. Another effect is taken to be the same for
+        everybody, so that it shifts the estimates and leaves their spread.
+    alpha : float, default 0.05
+        Significance level.
+    target : float, default 0.8
+        Power at the minimum detectable effect.
+
+    Returns
+    -------
+    DataFrame
+        One row a design, size and estimator: power and its Monte Carlo error; size, the share of rejections if there
+        were no effect (more than alpha: the estimator is biased or its standard errors too small, and its power is not
+        worth having); mde, the smallest positive effect that is found with the target power.
+
+    Examples
+    --------
+    >>> from causalrisk import simulation
+    >>> study = simulation.run_study("linear", n=200, n_sims=50, estimators="IPWRA")
+    >>> simulation.power(study, 0.5).round(2)
+                          power  power_mc  size   mde
+    design n   estimator
+    linear 200 IPWRA       0.94      0.03  0.06  0.38
+    """
+    check_alpha(alpha)
+    if not 0 < target < 1:
+        raise OptionError(f"target={target!r}; expected a power between 0 and 1.\nType  target=0.8.")
+    critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
+    for design, n, errors, se in study.cells():
+        sought = design.effect if effect is None else float(effect)
+        for label in errors:
+            known = ~(errors[label].isna() | se[label].isna())
+            error, limit = errors[label][known].to_numpy(), critical * se[label][known].to_numpy()
+            found, found_mc = share(np.abs(error + sought) > limit)
+            mde = float(np.quantile(limit - error, target, method="higher")) if len(error) else np.nan
+            rows.append((found, found_mc, share(np.abs(error) > limit)[0], mde))
+            index.append((design.name, n, label))
+    names = pd.MultiIndex.from_tuples(index, names=["design", "n", "estimator"])
+    return pd.DataFrame(rows, index=names, columns=["power", "power_mc", "size", "mde"])

@@ -1,10 +1,16 @@
-"""Monte Carlo studies: designs times sample sizes times estimators, in parallel, interrupted and resumed at will."""
+"""Monte Carlo studies: designs times sample sizes times estimators, in parallel, interrupted and resumed at will.
+
+A study may have a folder with a file for each finished part, which is written whole or not at all.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
+import json
 import os
+import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
@@ -16,16 +22,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.runtime.parallel import chosen_backend, driven, progress_bar, worker_processes
-from causalrisk.runtime.workers import client_of, on_cluster
+from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.workers import chosen_backend, client_of, driven, on_cluster, progress_bar, worker_processes
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
-from causalrisk.simulation.population import Design
+from causalrisk.simulation.population import Design, Specified
 from causalrisk.simulation.results import StudyResults
-from causalrisk.simulation.store import Store
 
 LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
@@ -163,15 +169,7 @@ def run_study(
         store = Store.open(Path(path), settings, entropy, fresh=rng is None)
         entropy = store.entropy
     tasks = [
-        Task(
-            design=what,
-            n=int(size),
-            first=first,
-            count=min(CHUNK, n_sims - first),
-            entries=entries,
-            n_boot=int(n_boot),
-            entropy=entropy,
-        )
+        Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
     raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
@@ -303,3 +301,187 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
     """
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
+
+
+def four_cells(
+    design: Any = "doubly_wrong",
+    *,
+    n: int | Sequence[int] = 500,
+    n_sims: int = 200,
+    estimators: Any = None,
+    rng: Any = 0,
+    n_jobs: int = 1,
+    progress: bool = False,
+    n_boot: int = 0,
+    path: str | Path | None = None,
+    reference: str = "IPWRA",
+) -> StudyResults:
+    """Fit the same samples with each of the two models right or wrong.
+
+    Parameters
+    ----------
+    design : Design or name, default "doubly_wrong"
+        A design of which both formulas are wrong and both right ones are known, such as "kang_schafer".
+    n, n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
+        As in `run_study`.
+
+    Returns
+    -------
+    StudyResults
+        The designs are the four cells.
+
+    Raises
+    ------
+    OptionError
+        If the design has no right and wrong formulas.
+
+    Examples
+    --------
+    >>> from causalrisk import simulation
+    >>> design = simulation.designs.DoublyWrong(curvature=0.5)
+    >>> names = ["OutcomeRegression", "Hajek", "AIPW"]
+    >>> cells = simulation.four_cells(design, n=1000, n_sims=20, estimators=names)
+    >>> cells.table["bias"].unstack().round(1)[names] + 0.0
+    estimator              OutcomeRegression  Hajek  AIPW
+    design           n
+    both right       1000                0.0    0.0   0.0
+    both wrong       1000                0.2    0.3   0.4
+    outcome wrong    1000                0.2    0.0   0.0
+    propensity wrong 1000                0.0    0.3   0.0
+    """
+    base = find_design(design)
+    right, right_propensity = base.oracle_formula, base.oracle_propensity
+    if right in (None, base.formula) or right_propensity in (None, base.propensity):
+        raise OptionError(
+            f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
+            'Type  design="doubly_wrong"  or  design="kang_schafer".'
+        )
+    formulas = {"right": str(right), "wrong": base.formula}
+    propensities = {"right": str(right_propensity), "wrong": base.propensity}
+    cells = [
+        Specified(base, label, formulas[outcome], propensities[treatment])
+        for label, outcome, treatment in (
+            ("both right", "right", "right"),
+            ("outcome wrong", "wrong", "right"),
+            ("propensity wrong", "right", "wrong"),
+            ("both wrong", "wrong", "wrong"),
+        )
+    ]
+    return run_study(
+        cells, n=n, n_sims=n_sims, estimators=estimators, rng=rng, n_jobs=n_jobs, progress=progress, n_boot=n_boot,
+        path=path, reference=reference,
+    )  # fmt: skip
+
+
+SETTINGS = "study.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished parts.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    entropy : int or list of int
+        Root of all random numbers of the study in it.
+    """
+
+    folder: Path
+    entropy: Any
+
+    @classmethod
+    def open(cls, folder: Path, settings: dict[str, Any], entropy: Any, fresh: bool) -> Store:
+        """Make the folder of a study, or go on with it.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder.
+        settings : dict
+            Settings that must not change when a study goes on.
+        entropy : int or sequence of int
+            Root of all random numbers.
+        fresh : bool
+            Whether the entropy was drawn, not asked for; the folder's entropy then takes its place.
+
+        Returns
+        -------
+        Store
+            The store.
+
+        Raises
+        ------
+        OptionError
+            If the folder holds another study.
+        """
+        file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
+        if file.exists():
+            there = _settings(file)
+            ours = wanted | ({"entropy": there.get("entropy")} if fresh else {})
+            for name, value in ours.items():
+                if _comparable(there.get(name)) != _comparable(value):
+                    raise OptionError(
+                        f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
+                        "\nGive another path=, or the same settings as then."
+                    )
+            return cls(folder, there["entropy"])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(wanted, indent=1))
+        return cls(folder, entropy)
+
+    @staticmethod
+    def holds(folder: Path, path: Path) -> bool:
+        """Return True if a file is one that the store of a folder keeps, by its name."""
+        ours = path.name == SETTINGS or re.fullmatch(r".+-[0-9a-f]{8}\.csv", path.name) is not None
+        return ours and path.resolve().parent == folder.resolve()
+
+    def load(self, key: str, count: int) -> pd.DataFrame | None:
+        """Return the stored part of a key, or None unless it has at least so many samples."""
+        file = self._file(key)
+        if not file.exists():
+            return None
+        exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
+        try:
+            text = file.read_text("utf-8")
+            frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+            first, sizes = frame["sample"].min(), frame.groupby("sample").size()
+            if not text.endswith("\n") or sizes.nunique() != 1:
+                raise ValueError("its last sample is not whole")
+        except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
+            raise OptionError(
+                f"{str(file)!r} is no finished part of a study ({error!s:.80}); it was cut off or changed.\n"
+                "Delete that file: its samples are computed again, the others are kept."
+            ) from error
+        frame = frame[frame["sample"] < first + count]
+        return frame if frame["sample"].nunique() == count else None
+
+    def save(self, key: str, frame: pd.DataFrame) -> None:
+        """Write the part of a key."""
+        write_whole(self._file(key), frame.to_csv(index=False, na_rep="nan"))
+
+    def _file(self, key: str) -> Path:
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
+        return self.folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """Read the settings of a study."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except ValueError as error:  # also raised by the decoder
+        found = error
+    if isinstance(found, dict) and "entropy" in found:
+        return found
+    raise OptionError(
+        f"{str(file)!r} does not hold the settings of a study ({found!s:.80}); it was cut off or changed.\n"
+        "Give another path=, or delete that folder."
+    )
+
+
+def _comparable(value: Any) -> Any:
+    """Return settings without the modules that estimators were defined in: moving them changes no number."""
+    if isinstance(value, list):
+        return [_comparable(item) for item in value]
+    return re.sub(r"(?<=: )[\w.<>]*\.(?=[\w<>]+ \{)", "", value) if isinstance(value, str) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from causalrisk.cli.words import in_options
+from causalrisk.cli.commands import in_options
 
 KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-boot", "levels", "estimator", "sep",
          "decimal", "na", "assumption", "trim", "cluster", "missing"}  # fmt: skip

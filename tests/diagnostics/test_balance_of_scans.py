@@ -14,7 +14,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.datasets import load_lalonde
-from causalrisk.diagnostics.balance_moments import ColumnSums, WeightedRows, measured
+from causalrisk.diagnostics.balance import ColumnSums, WeightedRows, measured
 from causalrisk.diagnostics.overlap import ArmLimits
 from causalrisk.numerics.distribution_functions import Cells, Steps
 from tests.conftest import in_blocks

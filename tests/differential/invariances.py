@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.report.call import call_of
+from causalrisk.report.page.methods import call_of
 from tests.differential.cases import Case, Data
 from tests.differential.fits import apart, coded, label, labelled, model_of, order, silently, tilt
 from tests.differential.storage import contained

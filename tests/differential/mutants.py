@@ -1,6 +1,6 @@
 """Small changes of the package's source, one at a time: does the machine of random fits notice each?
 
-    python -m tests.differential.mutants causalrisk/inference/sandwich.py --most 40 --tests tests/inference
+    python -m tests.differential.mutants causalrisk/inference/covariance.py --most 40 --tests tests/inference
 
 changes comparisons, signs, operators and constants of a module, fits random cases with each change, and prints those
 that no case noticed and then, with `--tests`, no test. A change is noticed where a case that agrees with the reference

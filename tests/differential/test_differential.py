@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import causalrisk
-from causalrisk.diagnostics import balance_moments as column_sums
+from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import specification
-from causalrisk.inference import bootstrap, coefficients, heterogeneity, sandwich
+from causalrisk.inference import bootstrap, coefficients, covariance, heterogeneity
 from causalrisk.propensity import limits, row_weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
@@ -114,7 +114,7 @@ def sign(monkeypatch):
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = sandwich.sandwich
+    plain = covariance.sandwich
 
     def forgot(blocks, **options):
         return plain(blocks, **(options | {"frequency": True}))

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.refit import JointRefitter
+from causalrisk.estimators.joint.train import Trainer
+from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.propensity.resample_replicates import ShiftedLogitReplicates
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_weights
 
@@ -78,11 +79,16 @@ def test_stata_printed(cattaneo, command):
 
 
 JRE_CASES = [
-    pytest.param(name, setting, id=f"{name}-{objective}-{setting['anchor']}-{float(setting.get('lam', 0)):.3g}")
+    pytest.param(
+        name,
+        {"share": "0", **setting},
+        id=f"{name}-{objective}-{setting['anchor']}-{float(setting.get('lam', setting.get('share', 0))):.3g}",
+    )
     for name in ("lalonde", "cattaneo2")
-    for objective in ("risk", "erm")
+    for objective in ("risk", "share", "erm")
     for setting in jre_reference(name, objective)["results"]
-    if setting["objective"] == objective
+    if setting["objective"] == ("erm" if objective == "erm" else "risk")
+    if objective != "share" or float(setting["share"]) > 0  # the others are those of "risk"
 ]
 
 
@@ -100,7 +106,10 @@ def jre_model(frames, name, objective):
 def jre_fit(frames, name, setting, method=None):
     objective = setting["objective"]
     model, weights = jre_model(frames, name, objective)
-    chosen = {"penalty": float(setting["lam"])} if objective == "erm" else {"anchor": float(setting["anchor"])}
+    if objective == "erm":
+        chosen = {"penalty": float(setting["lam"])}
+    else:
+        chosen = {"anchor": float(setting["anchor"]), "share": float(setting["share"])}
     return model.fit(cov_type="robust", objective=objective, replicates=weights, method=method, **chosen)
 
 
@@ -109,9 +118,13 @@ def check_jre(res, setting, rel):
     assert res.effect == pytest.approx(float(setting["effect"]), rel=rel)
     assert res.model_means.iloc[1] == pytest.approx(float(setting["mean1"]), rel=rel)
     assert res.model_means.iloc[0] == pytest.approx(float(setting["mean0"]), rel=rel)
-    assert res.expected_ate_risk == pytest.approx(float(setting["expected_ate_risk"]), rel=rel)
+    if setting["objective"] == "erm" or float(setting["share"]) == 0:
+        assert res.expected_ate_risk == pytest.approx(float(setting["expected_ate_risk"]), rel=rel)
     if setting["objective"] == "risk":
-        assert joint.variance == pytest.approx(float(setting["mean_variance"]), rel=rel)
+        record = res._record.joint
+        counted = joint.variance - Trainer(record.problem).start(record.criterion).left_out
+        expected = setting.get("mean_variance") or setting["mean_variance_without_share"]
+        assert counted == pytest.approx(float(expected), rel=rel)
         assert joint.squared_net_bias == pytest.approx(float(setting["mean_squared_net_bias"]), rel=rel)
         assert joint.fitted_net_bias[0] == pytest.approx(float(setting["net_bias_at_fit"]), rel=rel)
 
@@ -144,13 +157,21 @@ def test_jre_reference_by_minimize(frames, name, setting, method):
 def test_jre_reference_by_qr(frames, name, setting):
     """The route of the bootstrap, at multiplicities of one."""
     record = jre_fit(frames, name, setting)._record
-    sample, start = record.sample, record.joint.start
+    sample = record.sample
     shifted = ShiftedLogitReplicates(sample.slices, record.weight_fit, record.joint.replicates)
-    scale = record.options.effect_scale
-    refit = JointRefitter(sample, record.weight_fit, start.theta, record.joint.criterion, shifted, scale)
+    refit = refitter_of(record, replicates=shifted)
     values = refit.refit(np.ones((sample.n, 1)), 0).values[:, 0]
     assert values[0] == pytest.approx(float(setting["effect"]), rel=1e-8)
     np.testing.assert_allclose(values, record.estimate.values, rtol=1e-7, atol=1e-8 * np.abs(record.sample.y).max())
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+@pytest.mark.parametrize("name", ["lalonde", "cattaneo2"])
+def test_the_share_of_the_formula(frames, name):
+    """What is real of the effect heterogeneity at the start: nothing on LaLonde."""
+    model, weights = jre_model(frames, name, "share")
+    share = float(jre_reference(name, "share")["results"][0]["share"])
+    assert model.fit(cov_type="robust", replicates=weights).share == pytest.approx(share, abs=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

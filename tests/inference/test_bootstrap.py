@@ -15,7 +15,7 @@ from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.record import BootstrapDistribution
 from causalrisk.inference.bootstrap import _drawn_together, run_bootstrap
 from causalrisk.numerics.failures import Failure
-from causalrisk.report.call import call_of
+from causalrisk.report.page.methods import call_of
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

@@ -15,7 +15,7 @@ import causalrisk as cr
 from causalrisk.inference import bootstrap
 from causalrisk.propensity.limits import arm_weights, overlap_message, remote_units
 from causalrisk.propensity.replicates import BlockwiseWeights
-from causalrisk.runtime.parallel import progress_bar
+from causalrisk.runtime.workers import progress_bar
 from tests.conftest import RHS, simulate
 from tests.problems import problem
 

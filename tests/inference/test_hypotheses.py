@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.inference.hypotheses import wald_statistic
+from causalrisk.inference.wald import wald_statistic
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-7, 1e7])

@@ -14,7 +14,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.cli import main
 from causalrisk.report.page.html import figure_html
-from causalrisk.report.tables import word
+from causalrisk.report.tables import stacked
 from causalrisk.runtime.interruptions import interruptions_kept
 from causalrisk.runtime.workers import ordered_map
 from causalrisk.simulation import study
@@ -140,7 +140,7 @@ def test_other_threads_have_no_handler_to_set():
 
 def test_a_word_table_was_written_in_spite_of_an_interruption(tmp_path, monkeypatch):
     summary = model().fit().summary()
-    monkeypatch.setattr(word, "_add_table", before(word._add_table, interrupt_and_lose_it))
+    monkeypatch.setattr(stacked, "_add_table", before(stacked._add_table, interrupt_and_lose_it))
     with pytest.raises(KeyboardInterrupt):
         summary.save(tmp_path / "table.docx")
 

@@ -16,8 +16,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.numerics.failures import Failure
-from causalrisk.runtime.parallel import chosen_backend, worker_count
-from causalrisk.runtime.workers import ordered_map
+from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -243,5 +242,5 @@ def test_worker_count():
 
 
 def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
-    monkeypatch.setattr("causalrisk.runtime.parallel.free_memory", lambda: 1000.0)
+    monkeypatch.setattr("causalrisk.runtime.workers.free_memory", lambda: 1000.0)
     assert [worker_count(8, None, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]

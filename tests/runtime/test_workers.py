@@ -19,8 +19,7 @@ from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, s
 from causalrisk.estimators import fit as stages
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.runtime import workers
-from causalrisk.runtime.parallel import check_wanted
-from causalrisk.runtime.workers import active_client, flat_map, ordered_map
+from causalrisk.runtime.workers import active_client, check_wanted, flat_map, ordered_map
 from causalrisk.simulation import run_study
 from tests.conftest import simulate
 from tests.dask_stub import cluster

@@ -15,11 +15,10 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.simulation import competitors, designs, run_study
+from causalrisk.simulation import designs, entries, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.entries import choose_estimators
-from causalrisk.simulation.measures import mse_ratio
-from causalrisk.simulation.results import StudyResults
+from causalrisk.simulation.results import StudyResults, mse_ratio
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 
@@ -265,7 +264,7 @@ def test_estimators_that_are_refused(estimators, message):
 
 
 def test_packages_that_are_missing_are_named(monkeypatch):
-    monkeypatch.setattr(competitors, "find_spec", lambda name: None)
+    monkeypatch.setattr(entries, "find_spec", lambda name: None)
     with pytest.raises(
         cr.UnavailableError, match=r"(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
     ):

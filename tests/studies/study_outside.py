@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # one thread a process; must be set before numpy loads
-    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 from dataclasses import dataclass
@@ -26,13 +26,10 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
-from causalrisk.simulation.competitors import cross_fitted
-from causalrisk.simulation.entries import choose_estimators
-from causalrisk.simulation.measures import mse_ratio
+from causalrisk.simulation.entries import choose_estimators, cross_fitted
 from causalrisk.simulation.population import Design, Draw, Population
-from causalrisk.simulation.results import StudyResults
-from causalrisk.simulation.store import Store
-from causalrisk.simulation.study import Task, _run
+from causalrisk.simulation.results import StudyResults, mse_ratio
+from causalrisk.simulation.study import Store, Task, _run
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
 
@@ -214,7 +211,8 @@ def boosted_irm(trial):
     """Interactive regression model of DoubleML with boosted trees: LightGBM, 120 trees of 8 leaves, slow learning."""
     from lightgbm import LGBMClassifier, LGBMRegressor
 
-    trees = {"n_estimators": 120, "num_leaves": 8, "learning_rate": 0.03, "n_jobs": 1, "verbose": -1, "random_state": SEED}
+    trees = {"n_estimators": 120, "num_leaves": 8, "learning_rate": 0.03}
+    trees |= {"n_jobs": 1, "verbose": -1, "random_state": SEED}
     return cross_fitted(trial, LGBMRegressor(**trees), LGBMClassifier(**trees))
 
 
@@ -287,8 +285,8 @@ def main():
     if args.data:
         stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
         studies.append(run_in_groups(stored, groups, args.store and args.store / "stored", run_stored, **options))
-    raw, designs = pd.concat([study.raw for study in studies]), [design for study in studies for design in study.designs]
-    table = compared(StudyResults(raw, tuple(designs), "IPWRA", SEED, 0))
+    designs = tuple(design for study in studies for design in study.designs)
+    table = compared(StudyResults(pd.concat([study.raw for study in studies]), designs, "IPWRA", SEED, 0))
     if args.table:
         table.to_csv(args.table, index=False, float_format="%.6g")
     print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates")

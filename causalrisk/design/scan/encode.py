@@ -21,8 +21,7 @@ from causalrisk.design.scan.chunks import Piece, Place, by_place, renumbered
 from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError
-from causalrisk.runtime.parallel import check_wanted, progress_bar
-from causalrisk.runtime.workers import flat_map
+from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
 
 T = TypeVar("T")
 MINUTES = 100  # seconds from which the time left is in minutes

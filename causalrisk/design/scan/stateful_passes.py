@@ -12,8 +12,7 @@ from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, 
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.levels import Survey
 from causalrisk.design.scan.reader import KeptRows, ScanReader, check_read, numbered, other_rows, where
-from causalrisk.runtime.parallel import check_wanted
-from causalrisk.runtime.workers import flat_map
+from causalrisk.runtime.workers import check_wanted, flat_map
 
 
 class Answers(NamedTuple):

@@ -25,8 +25,7 @@ from causalrisk.design.scan.chunks import Place, name_of, renumbered
 from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter
 from causalrisk.design.scan.reader import other_rows
 from causalrisk.numerics.multiplicities import CHUNK
-from causalrisk.runtime.parallel import check_wanted
-from causalrisk.runtime.workers import flat_map
+from causalrisk.runtime.workers import check_wanted, flat_map
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[CodedBlock], CodedBlock]

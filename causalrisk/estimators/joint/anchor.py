@@ -23,11 +23,7 @@ from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.leave_one_out import (
-    ByCluster,
-    HeldOutUnits,
     RowParts,
-    UnitsOf,
-    added,
     cluster_numbers,
     cluster_sums,
     dots,
@@ -39,6 +35,7 @@ from causalrisk.estimators.joint.leave_one_out import (
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
+from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array, Triangle
@@ -377,7 +374,7 @@ def _cluster_sums(
     own, sums = units(rows.place, rows.sample), list[Array]()
     shares = own.weights / rows.sample.total
     for (at, products), centre in zip(_with_products(found, rows), centres, strict=True):
-        sums += cluster_sums(at, _parts(at, centre, products), shares, own.codes)
+        sums += cluster_sums(at, _parts(at, centre, products, own), shares, own.codes)
     return ByCluster(own.cluster_numbers, tuple(sums))
 
 
@@ -480,12 +477,12 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
     -----
     The propensity scores stay: see `causalrisk.estimators.joint.leave_one_out`.
     """
-    return _moved(rows, _steps(rows, _parts(rows, centres, products), units))
+    return _moved(rows, _steps(rows, _parts(rows, centres, products, units), units))
 
 
-def _parts(rows: SolutionRows, centres: ReplicateCentres, products: Array) -> RowParts:
+def _parts(rows: SolutionRows, centres: ReplicateCentres, products: Array, units: HeldOutUnits) -> RowParts:
     sums = known_score_sums(rows, centres, products)
-    return RowParts.of(rows, sums, known_terms(rows, sums))
+    return RowParts.of(rows, sums, known_terms(rows, sums), units)
 
 
 def _moved(rows: SolutionRows, step: Array) -> Array:

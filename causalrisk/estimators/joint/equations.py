@@ -25,6 +25,7 @@ from causalrisk.estimators.joint.objective import (
     loss_weights,
     penalised,
 )
+from causalrisk.estimators.joint.start import Start
 from causalrisk.estimators.joint.variance import EffectVariance, VarianceCentres
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import add_up
@@ -51,6 +52,8 @@ class JointRows:
         Those under the replicates.
     resampled : ResampledWeights
         The same with their moments, as one resample.
+    start : Start
+        IPWRA of all rows.
     """
 
     place: slice
@@ -58,6 +61,7 @@ class JointRows:
     weight_fit: WeightFit
     replicated: BlockwiseWeights
     resampled: ResampledWeights
+    start: Start
 
     @classmethod
     def of(
@@ -66,17 +70,16 @@ class JointRows:
         sample: Sample,
         weight_fit: WeightFit,
         replicated: BlockwiseWeights,
-        start: Array,
+        start: Start,
         moments: WeightMoments | None = None,
     ) -> JointRows:
-        """Return the rows with the moments of their weights over the replicates, which may be known.
-
-        `start` are the coefficients of IPWRA, shape (K, p, 1).
-        """
+        """Return the rows with the moments of their weights over the replicates, which may be known."""
         at = weight_fit.as_resample()
         moments = replicated.moments(at) if moments is None else moments
-        resampled = ResampledWeights((sample.s / sample.total)[:, None], at, replicated, moments, start)
-        return cls(place, sample, weight_fit, replicated, resampled)
+        share, theta = (sample.s / sample.total)[:, None], start.theta[..., None]
+        return cls(
+            place, sample, weight_fit, replicated, ResampledWeights(share, at, replicated, moments, theta), start
+        )
 
     @cached_property
     def pairs(self) -> Array:

@@ -1,10 +1,9 @@
 """The influence function of the joint estimate, and its Monte Carlo error.
 
 Flows in: the solution, rows, sums over its replicates. Flows out: influence functions of (effects, arm means, theta).
-The gradient of the objective at the solution is a sum over rows; the part of row i, xi_i, has five terms, a function
-each:
+The gradient of the objective at the solution is a sum over rows; the part of row i, xi_i, has five terms:
 
-    xi_i = loss_term + risk_term + variance_term + propensity_term + start_term,      IF_theta,i = -H^-1 xi_i
+    xi_i = loss_term + risk_term + variance_term + propensity_term + by_start IF_start,      IF_theta,i = -H^-1 xi_i
 
 Held fixed are the distances of the replicates from the fitted propensity model, the penalties and what `JointCriterion`
 takes from the start; the fitted propensity model and the coefficients of the start are not. Every influence function is
@@ -24,21 +23,17 @@ from causalrisk.estimators.joint.replicate_sums import (
 )
 from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
-from causalrisk.estimators.joint.start import start_influence
-from causalrisk.estimators.training import ThetaSums
 from causalrisk.numerics.linalg import Array
 
 
-def influence_function(
-    rows: SolutionRows, centres: ReplicateCentres, by_gamma: PropensitySums, start: ThetaSums
-) -> Array:
+def influence_function(rows: SolutionRows, centres: ReplicateCentres, by_gamma: PropensitySums) -> Array:
     """Influence function of (effects, arm means, theta) of rows, shape (n, 2 K - 1 + K p)."""
     solution, sample, fit = rows.solution, rows.sample, rows.weight_fit
     scale, raw = solution.effect_scale, solution.raw_means
     score, whitened = (of.written(rows.columns) for of in known_terms(rows, known_score_sums(rows, centres)))
     of_score, of_whitened = propensity_term(rows, by_gamma)
     if rows.criterion.share:
-        of_score = of_score + start_term(rows, start)
+        of_score = of_score + solution.by_start @ rows.rows.start.influence(sample, fit).T
     theta = -solution.hessian.solve(score + of_score, whitened + of_whitened).T
     by_arm = theta.reshape(sample.n, *solution.theta.shape)
     means = fit.tilt[:, None] * (rows.predicted.T - raw)
@@ -99,19 +94,6 @@ def propensity_term(rows: SolutionRows, by_gamma: PropensitySums) -> tuple[Array
     solution, influence = rows.solution, rows.weight_fit.influence.T
     of_u = np.einsum("cbk,cbq->kq", solution.root[:, None] * solution.u_whitened, by_gamma.u)
     return by_gamma.gradient @ influence, of_u @ influence
-
-
-def start_term(rows: SolutionRows, start: ThetaSums) -> Array:
-    """Return the derivative of the gradient of V / 2 by the coefficients of the start times their influence, (K p, n).
-
-    V counts means less the share c of those at the start.
-    """
-    solution, psi, share = rows.solution, rows.solution.psi, rows.criterion.share
-    size, p = solution.theta.size, solution.theta.shape[1]
-    centre = psi.tilt_slope.sum(axis=0).reshape(size, 1) * solution.levels.start_slope.reshape(1, size)
-    arms = np.kron(rows.variance.D, np.ones((p, p)))
-    by_start = -share * arms * (psi.start_slope.sum(axis=0) - centre)
-    return by_start @ start_influence(rows.resampled.start[..., 0], start, rows.sample, rows.weight_fit).T
 
 
 def _common_influence(rows: SolutionRows, by_gamma: PropensitySums, by_arm: Array) -> Array:

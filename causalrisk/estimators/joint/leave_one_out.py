@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,63 +13,11 @@ from causalrisk.estimators.joint.objective import contrasted
 from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
 from causalrisk.estimators.joint.row_vectors import RowVectors
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
+from causalrisk.estimators.joint.units import HeldOutUnits
 from causalrisk.estimators.joint.variance import EffectVariance
-from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks, solve_each
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
-
-
-@dataclass(frozen=True)
-class HeldOutUnits:
-    """What is left out at once: rows, clusters, or one of the equal rows that a frequency weight counts.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (n,)
-        Weight of each row within its unit.
-    counts : ndarray, shape (G,)
-        Number of equal units.
-    codes : ndarray of int, shape (n,)
-        Unit of each row.
-    numbers : ndarray of int, shape (G,), optional
-        Which of all clusters the units are.
-    """
-
-    weights: Array
-    counts: Array
-    codes: NDArray[np.intp]
-    numbers: NDArray[np.intp] | None = None
-
-    def sums(self, rows: Array) -> Array:
-        """Weighted sums of rows, shape (n, d), within units, shape (G, d)."""
-        if self.numbers is None:  # a unit each
-            return self.weights[:, None] * rows
-        total = np.zeros((len(self.counts), rows.shape[1]))
-        np.add.at(total, self.codes, self.weights[:, None] * rows)
-        return total
-
-    @property
-    def cluster_numbers(self) -> NDArray[np.intp]:
-        """Which of all clusters the units are."""
-        return np.arange(len(self.counts)) if self.numbers is None else self.numbers
-
-
-UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
-
-
-def clusters_held_out(place: slice, sample: Sample) -> HeldOutUnits:
-    """Leave out the clusters that rows of a block are of."""
-    if sample.cluster is None:
-        raise TypeError("the rows have no clusters")
-    numbers, codes = np.unique(sample.cluster, return_inverse=True)
-    return HeldOutUnits(sample.s, np.ones(len(numbers)), codes, numbers)
-
-
-def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
-    """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
-    ones, rows = np.ones(sample.n), np.arange(sample.n)
-    return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
 
 
 @dataclass(frozen=True)
@@ -106,7 +54,9 @@ class RowParts:
     error: Array
 
     @classmethod
-    def of(cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[RowVectors, RowVectors]) -> RowParts:
+    def of(
+        cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[RowVectors, RowVectors], units: HeldOutUnits
+    ) -> RowParts:
         """Return the parts of rows at a solution; `terms` are those of its gradient, plain and whitened."""
         sample, criterion, variance = rows.sample, rows.criterion, rows.variance
         columns, whitener = rows.columns, rows.solution.hessian.whitener
@@ -119,6 +69,9 @@ class RowParts:
         squares = criterion.fitted_penalty * rows.weight_fit.w**2 + criterion.penalty * mean_square
         own = RowVectors.of_columns(sample.indicators.T, len(columns))
         plain, whitened = (of.written(columns) for of in terms)
+        if criterion.share:  # the start moves too
+            moved = rows.rows.start.held_out(units.weights, sample, rows.weight_fit)
+            plain = plain + rows.solution.by_start @ moved.T
         return cls(
             column=whitener @ own.written(columns),
             deriv=rows.own_deriv,
@@ -176,53 +129,6 @@ def variance_slopes(variance: EffectVariance, contrasts: Array) -> list[RowVecto
 
 AT_ONCE = 2**22  # numbers of clusters under replicates that are worked on at a time
 LARGE = 32  # rows of a group from which on a matrix product is faster than sums of products
-
-
-@dataclass(frozen=True)
-class ByCluster:
-    """Sums over the rows of clusters.
-
-    Parameters
-    ----------
-    numbers : ndarray of int, shape (g,)
-        The clusters, ascending.
-    sums : tuple of ndarray, shape (g, ...)
-        Their sums.
-    """
-
-    numbers: NDArray[np.intp]
-    sums: tuple[Array, ...]
-
-    def among(self, numbers: NDArray[np.intp]) -> ByCluster:
-        """Return the sums of these clusters and others, zero for the others."""
-        every = tuple(np.zeros((len(numbers), *own.shape[1:])) for own in self.sums)
-        at = np.searchsorted(numbers, self.numbers)
-        for whole, own in zip(every, self.sums, strict=True):
-            whole[at] = own
-        return ByCluster(numbers, every)
-
-
-def added(parts: Iterable[ByCluster], numbers: NDArray[np.intp] | None = None) -> ByCluster:
-    """Add up the sums of rows in several parts.
-
-    Parameters
-    ----------
-    parts : iterable of ByCluster
-        One at least.
-    numbers : ndarray of int, optional
-        All clusters, where they are known.
-    """
-    every = iter(parts)
-    first = next(every)
-    total = first.among(first.numbers if numbers is None else numbers)
-    for part in every:
-        together = np.union1d(total.numbers, part.numbers) if numbers is None else numbers
-        if len(together) > len(total.numbers):
-            total = total.among(together)
-        at = np.searchsorted(total.numbers, part.numbers)
-        for whole, own in zip(total.sums, part.sums, strict=True):
-            whole[at] += own
-    return total
 
 
 class Grouped:

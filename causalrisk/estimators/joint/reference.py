@@ -129,12 +129,17 @@ def start(of: Sample) -> Array:
     return inverse @ columns.T @ (weights * of.y)
 
 
+def leverages(columns: Array, weights: Array, inverse: Array) -> Array:
+    """Leverage of each row in the fit of its arm, shape (n,), at most 0.9."""
+    return np.minimum(weights * np.einsum("ik,kl,il->i", columns, inverse, columns), 0.9)
+
+
 def real_share(of: Sample) -> float:
     """Share c of the effect heterogeneity at the start that is not sampling error: max(0, 1 - 2 N / S)."""
     columns, weights, inverse = arm_fits(of)
     theta, t = start(of), importance_weights(of)[0][:, 0] * of.s / of.s.sum()
-    leverage = np.minimum(weights * np.einsum("ik,kl,il->i", columns, inverse, columns), 0.9)
-    scores = (weights * (of.y - columns @ theta) / (1 - leverage))[:, None] * columns
+    left = 1 - leverages(columns, weights, inverse)
+    scores = (weights * (of.y - columns @ theta) / left)[:, None] * columns
     centred = np.hstack([-of.X, of.X]) - t @ np.hstack([-of.X, of.X])
     G = (centred.T * t) @ centred  # of m_1 - m_0 over the target, and across arms, which are independent, not needed
     N = np.sum(G * (inverse @ scores.T @ scores @ inverse))
@@ -196,9 +201,8 @@ def without_each_row(of: Sample, alpha: float) -> Array:
     others = u - share[..., None] * at.u  # slopes of the net biases of the other rows
     left = H - (u.T * lam) @ u + np.einsum("b,ibk,ibl->ikl", lam, others, others, optimize=True)
     own = np.einsum("i,ik,il->ikl", alpha * w[:, 0], at.m, at.m) + np.einsum("ibk,ibl->ikl", psi, psi) / psi.shape[1]
-    moved = gradient_by_row(of, alpha, theta) - share * np.einsum(
-        "b,ib,ibk->ik", lam, at.u @ theta + at.u_rest, at.u, optimize=True
-    )
+    moved = gradient_by_row(of, alpha, theta) - of.c * start_influence(of, held_out=True) @ tau_products(of)
+    moved = moved - share * np.einsum("b,ib,ibk->ik", lam, at.u @ theta + at.u_rest, at.u, optimize=True)
     return theta + np.linalg.solve(left - share[..., None] * own, (share * moved)[..., None])[..., 0]
 
 
@@ -236,10 +240,11 @@ def effect(of: Sample, theta: Array) -> Any:
     return (of.s * t / of.s.sum()) @ np.hstack([-of.X, of.X]) @ theta
 
 
-def start_influence(of: Sample) -> Array:
-    """Influence of each row on theta of IPWRA, shape (n, 2 p), the scores fixed."""
+def start_influence(of: Sample, held_out: bool = False) -> Array:
+    """Influence of each row on theta of IPWRA, shape (n, 2 p), the scores fixed; or on theta without the row."""
     columns, weights, inverse = arm_fits(of)
-    return (weights / of.s * (of.y - columns @ start(of)))[:, None] * columns @ inverse * of.s.sum()
+    kept = 1 - leverages(columns, weights, inverse) if held_out else 1.0
+    return (weights / of.s * (of.y - columns @ start(of)) / kept)[:, None] * columns @ inverse * of.s.sum()
 
 
 def tau_products(of: Sample) -> Array:

@@ -70,12 +70,12 @@ class ScannedJointProblem(JointProblem):
 
     def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
         """As in `JointProblem`; what blocks need of all rows is summed here, before they go to workers."""
-        _ = self.totals
+        _ = self.totals, self.start_sums
         return super().over(function, moments)
 
     def by_block(self, function: Callable[[JointRows], T], combine: Callable[[Iterable[T]], T]) -> Iterator[T]:
         """As in `JointProblem`."""
-        _ = self.totals
+        _ = self.totals, self.start_sums
         weighed = functools.partial(of_weighed, self, function, None)
         return self.source.over(functools.partial(_combined_parts, self.weights, weighed, combine))
 

@@ -147,6 +147,17 @@ class JointSolution:
         moved = self.u_whitened @ np.linalg.solve(self.hessian.inner, gradient)
         self.u = self.u - np.divide(moved, self.root, out=np.zeros_like(moved), where=self.root > 0)
 
+    @cached_property
+    def by_start(self) -> Array:
+        """Derivative of the gradient of V / 2 by the coefficients of the start, shape (K p, K p).
+
+        V counts means less the share c of those at the start.
+        """
+        size, p = self.theta.size, self.theta.shape[1]
+        centre = self.psi.tilt_slope.sum(axis=0).reshape(size, 1) * self.levels.start_slope.reshape(1, size)
+        D = np.kron(self.criterion.contrasts.T @ self.criterion.contrasts, np.ones((p, p)))
+        return -self.criterion.share * D * (self.psi.start_slope.sum(axis=0) - centre)
+
     def params(self) -> Array:
         """Effects, and arm means net of the common bias, shape (2 K - 1,)."""
         return np.concatenate([self.effect_scale.effects(self.raw_means), self.net_means()])

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from causalrisk.estimators.joint.leave_one_out import ByCluster, HeldOutUnits, UnitsOf, added
+from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.training import ThetaSums, influence_of_theta, theta_sums, trained_rows
@@ -28,6 +28,51 @@ from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
+
+
+@dataclass(frozen=True)
+class Start:
+    """The outcome models of IPWRA.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p)
+        Coefficients.
+    sums : ThetaSums
+        What their influence function is made of.
+    """
+
+    theta: Array
+    sums: ThetaSums
+
+    @property
+    def inverse(self) -> Array:
+        """Inverse of the bread of each arm, shape (K, p, p)."""
+        return np.stack([solve_or_nan(bread, np.eye(len(bread))) for bread in self.sums.bread])
+
+    def influence(self, sample: Sample, weight_fit: WeightFit) -> Array:
+        """Influence function of the coefficients on rows, shape (n, K p)."""
+        found = np.empty((sample.n, *self.theta.shape))
+        influence_of_theta(trained_rows(sample, IPWRA, weight_fit, self.theta), self.sums, found)
+        return found.reshape(sample.n, -1)
+
+    def scores(self, unit: Array, sample: Sample, weight_fit: WeightFit) -> Array:
+        """Scores of rows held out, in the place of their arm: residuals over 1 - h; shape (n, K, p).
+
+        `unit` is the observation weight of a row within its unit, shape (n,).
+        """
+        rows, found = trained_rows(sample, IPWRA, weight_fit, self.theta), np.zeros((sample.n, *self.theta.shape))
+        for a, (members, inverse) in enumerate(zip(sample.slices, self.inverse, strict=True)):
+            q, w = rows.q[members], weight_fit.w[members]
+            leverage = unit[members] / sample.total * w * rows.curvature[members] * ((q @ inverse) * q).sum(axis=1)
+            kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
+            found[members, a] = (w * rows.score[members] / kept)[:, None] * q
+        return found
+
+    def held_out(self, unit: Array, sample: Sample, weight_fit: WeightFit) -> Array:
+        """How the coefficients move without rows at known scores, over minus the share of a row; shape (n, K p)."""
+        scores = self.scores(unit, sample, weight_fit)
+        return np.einsum("nap,apq->naq", scores, self.inverse).reshape(sample.n, -1)
 
 
 @dataclass(frozen=True)
@@ -110,19 +155,20 @@ def real_share(
     float
         c, from 0 to 1.
     """
+    start = Start(theta, sums.theta)
     spread = add_up(problem.over_fits(partial(_spread, theta, sums, contrasts)))
     if clusters:  # whose rows may be in several blocks
-        parts = problem.over_fits(partial(_cluster_scores, theta, sums, units))
+        parts = problem.over_fits(partial(_cluster_scores, start, units))
         (scores,) = added(parts, np.arange(clusters)).sums
         meat = scores.T @ scores
     else:
-        meat = add_up(problem.over_fits(partial(_meat, theta, sums, units)))
+        meat = add_up(problem.over_fits(partial(_meat, start, units)))
     n_arms, p = theta.shape
-    bread = np.zeros((n_arms, p, n_arms, p))
-    bread[range(n_arms), :, range(n_arms)] = [solve_or_nan(of_arm, np.eye(p)) for of_arm in sums.theta.bread]
-    inverse = bread.reshape(theta.size, theta.size)
-    covariance = inverse @ meat @ inverse.T
-    error = float((np.kron(contrasts.T @ contrasts, np.ones((p, p))) * spread.slopes * covariance).sum())
+    inverse = np.zeros((n_arms, p, n_arms, p))
+    inverse[range(n_arms), :, range(n_arms)] = start.inverse
+    bread = inverse.reshape(theta.size, theta.size)
+    products = np.kron(contrasts.T @ contrasts, np.ones((p, p))) * spread.slopes
+    error = float((products * (bread @ meat @ bread.T)).sum())
     share = 1 - 2 * error / spread.squares if spread.squares > 0 else 0.0
     return max(share, 0.0) if np.isfinite(share) else 0.0
 
@@ -139,34 +185,18 @@ def _spread(
     return _Spread(float((tau**2).sum(axis=0) @ tilted), (slopes.T * tilted) @ slopes)
 
 
-def _unit_scores(theta: Array, sums: StartSums, own: HeldOutUnits, sample: Sample, weight_fit: WeightFit) -> Array:
-    """Scores of the arms' weighted fits, residuals over 1 - h, summed within units; shape (G, K p)."""
-    rows, p = trained_rows(sample, IPWRA, weight_fit, theta), theta.shape[1]
-    scores = np.zeros((sample.n, len(theta), p))
-    for a, members in enumerate(sample.slices):
-        q, weight = rows.q[members], weight_fit.w[members] / sample.total
-        squares = ((q @ solve_or_nan(sums.theta.bread[a], np.eye(p))) * q).sum(axis=1)
-        leverage = own.weights[members] * weight * rows.curvature[members] * squares
-        kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
-        scores[members, a] = (weight * rows.score[members] / kept)[:, None] * q
-    return own.sums(scores.reshape(sample.n, -1))
+def _unit_scores(start: Start, own: HeldOutUnits, sample: Sample, weight_fit: WeightFit) -> Array:
+    """Scores held out, over the total of the weights, summed within units; shape (G, K p)."""
+    scores = start.scores(own.weights, sample, weight_fit)
+    return own.sums(scores.reshape(sample.n, -1)) / sample.total
 
 
-def _meat(theta: Array, sums: StartSums, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit) -> Array:
+def _meat(start: Start, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit) -> Array:
     own = units(place, sample)
-    scores = _unit_scores(theta, sums, own, sample, weight_fit)
+    scores = _unit_scores(start, own, sample, weight_fit)
     return (scores.T * own.counts) @ scores
 
 
-def _cluster_scores(
-    theta: Array, sums: StartSums, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit
-) -> ByCluster:
+def _cluster_scores(start: Start, units: UnitsOf, place: slice, sample: Sample, weight_fit: WeightFit) -> ByCluster:
     own = units(place, sample)
-    return ByCluster(own.cluster_numbers, (_unit_scores(theta, sums, own, sample, weight_fit),))
-
-
-def start_influence(theta: Array, sums: ThetaSums, sample: Sample, weight_fit: WeightFit) -> Array:
-    """Influence function of the coefficients of the start on rows, shape (n, K p)."""
-    found = np.empty((sample.n, *theta.shape))
-    influence_of_theta(trained_rows(sample, IPWRA, weight_fit, theta), sums, found)
-    return found.reshape(sample.n, -1)
+    return ByCluster(own.cluster_numbers, (_unit_scores(start, own, sample, weight_fit),))

@@ -18,16 +18,15 @@ from causalrisk.estimators.estimates import Estimate, KnownRows
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
-from causalrisk.estimators.joint.leave_one_out import UnitsOf, clusters_held_out, rows_alone
 from causalrisk.estimators.joint.newton import NonlinearObjectives, SamplePasses
 from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
 from causalrisk.estimators.joint.propensity_derivative import PropensitySums, propensity_sums
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
-from causalrisk.estimators.joint.start import StartSums, real_share
+from causalrisk.estimators.joint.start import Start, StartSums, real_share
+from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_alone
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.estimators.training import ThetaSums
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
@@ -182,7 +181,12 @@ class JointProblem:
         )
         known = {} if moments is None else moments
         rows = JointRows.of(
-            place, sample, weight_fit, replicated, self.start.theta[..., None], moments=known.get(place.start)
+            place,
+            sample,
+            weight_fit,
+            replicated,
+            Start(self.start.theta, self.start_sums.theta),
+            moments=known.get(place.start),
         )
         known[place.start] = rows.resampled.moments
         return rows
@@ -218,15 +222,12 @@ class SolvedRows:
         What centres the equations under each replicate.
     by_gamma : PropensitySums
         How they move with the propensity coefficients.
-    start : ThetaSums
-        What the influence function of the start is made of.
     """
 
     problem: JointProblem
     solution: JointSolution
     centres: ReplicateCentres
     by_gamma: PropensitySums
-    start: ThetaSums
 
     @cached_property
     def predicted(self) -> Array:
@@ -245,7 +246,7 @@ class SolvedRows:
 
     def of(self, rows: JointRows) -> tuple[slice, Array]:
         """Where rows are, and their influence function of (params, theta, gamma)."""
-        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma, self.start)
+        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma)
         return rows.place, np.column_stack([own, rows.weight_fit.influence])
 
 
@@ -452,7 +453,7 @@ class Trainer:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
         problem, begin = self.problem, self.start(solution.criterion)
         by_gamma = propensity_sums(solution, self.over)
-        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma, problem.start_sums.theta)
+        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma)
         estimate = Estimate(
             params=solution.params(),
             theta=solution.theta,

@@ -32,7 +32,7 @@ from causalrisk.report.labels import (
     variables_of,
     weight_words,
 )
-from causalrisk.report.tables.numbers import format_number, format_p
+from causalrisk.report.tables.text import format_number, format_p
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
 IF_THEY_DISAGREE = (

@@ -17,13 +17,11 @@ import pandas as pd
 from causalrisk import words
 from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.no_rows import by_rows
-from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.balance_overid import balance_test
+from causalrisk.diagnostics.balance import balance, balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
-from causalrisk.diagnostics.overlap import overlap
+from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.diagnostics.trimming import trim_curve
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimators.fit import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
@@ -34,7 +32,6 @@ from causalrisk.numerics.failures import failures_frame
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots
-from causalrisk.report.call import call_of, versions_text
 from causalrisk.report.labels import (
     effect_words,
     estimand_words,
@@ -55,7 +52,7 @@ from causalrisk.report.page.html import (
     reading_html,
     table_html,
 )
-from causalrisk.report.page.methods import methods, references
+from causalrisk.report.page.methods import call_of, methods, references, versions_text
 from causalrisk.report.page.verdicts import (
     BAD,
     Reading,
@@ -72,7 +69,7 @@ from causalrisk.report.page.verdicts import (
     read_trimming,
 )
 from causalrisk.report.summary import one_line, summary
-from causalrisk.report.tables.numbers import format_number, format_share
+from causalrisk.report.tables.text import format_number, format_share
 from causalrisk.runtime.files import write_whole
 
 TOP = 10

@@ -14,7 +14,7 @@ import pandas as pd
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.report.labels import TOTAL_WEIGHT, count, joined
-from causalrisk.report.tables.numbers import format_number, format_p
+from causalrisk.report.tables.text import format_number, format_p
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 SOME_LEFT = 2 / 3  # effective n over n

@@ -1,9 +1,24 @@
-"""Plots: functions that begin with `plot_` take a fitted record, the others what they draw."""
+"""Plots: functions that begin with `plot_` take a fitted record, the others what they draw; and six on one page."""
 
-from causalrisk.report.plots.axes import axes_or_new, verbatim
-from causalrisk.report.plots.covariates import plot_balance, plot_calibration, plot_overlap
-from causalrisk.report.plots.diagnostics import plot_diagnostics
-from causalrisk.report.plots.effects import draw_changes, draw_forest, plot_bootstrap, plot_influence
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from causalrisk.diagnostics.balance import balance
+from causalrisk.diagnostics.influence import quick_method
+from causalrisk.estimators.record import FitRecord
+from causalrisk.report.plots.axes import axes_or_new, page_or_new, verbatim
+from causalrisk.report.plots.fits import (
+    draw_changes,
+    draw_forest,
+    plot_balance,
+    plot_bootstrap,
+    plot_calibration,
+    plot_influence,
+    plot_overlap,
+)
 from causalrisk.report.plots.joint import (
     cancellation_of,
     draw_penalties,
@@ -13,23 +28,51 @@ from causalrisk.report.plots.joint import (
     plot_penalty_path,
     plot_risk,
 )
+from causalrisk.report.summary import one_line
 
 __all__ = [
-    "axes_or_new",
-    "cancellation_of",
-    "draw_changes",
-    "draw_forest",
-    "draw_penalties",
-    "draw_risk",
-    "plot_anchor_path",
-    "plot_balance",
-    "plot_bootstrap",
-    "plot_calibration",
-    "plot_cancellation",
-    "plot_diagnostics",
-    "plot_influence",
-    "plot_overlap",
-    "plot_penalty_path",
-    "plot_risk",
-    "verbatim",
-]
+    "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_risk",
+    "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration", "plot_cancellation", "plot_diagnostics",
+    "plot_influence", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
+]  # fmt: skip
+
+TITLE_PAD = 34  # points, above the legends
+
+
+def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
+    """Draw six diagnostics on one page.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure, optional
+        Where to draw; by default a new page, A4 across.
+
+    Returns
+    -------
+    matplotlib Figure
+        Overlap, balance, calibration, cancellation, influence; and the bootstrap distribution, or without one the
+        path of the anchor or penalty of JRE, or the risks.
+    """
+    balance(record)  # an estimator without scores is refused before anything is drawn
+    last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
+    if record.boot is not None:
+        last = ("Bootstrap", plot_bootstrap)
+    elif record.joint is not None and record.joint.path is not None:
+        last = ("Anchor", plot_anchor_path)
+    elif record.joint is not None and record.joint.own_penalty is not None:
+        last = ("Penalty", plot_penalty_path)
+    clusters = record.design.cluster is not None
+    influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
+    figure, axes = page_or_new(figure)
+    plots: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("Overlap", plot_overlap),
+        ("Balance", plot_balance),
+        ("Calibration", plot_calibration),
+        ("Cancellation", plot_cancellation),
+        ("Influence", influence),
+        last,
+    )
+    for (title, plot), ax in zip(plots, axes.flat, strict=True):
+        plot(record, ax).set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD)
+    figure.suptitle(verbatim(one_line(record)))
+    return figure

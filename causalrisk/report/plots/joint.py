@@ -174,52 +174,20 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     """
     check_alpha(alpha)
     path, joint = anchor_path(record), joint_of(record)
-    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
-    labels = effect_label(record), f"{100 * (1 - alpha):.4g}% interval"
-    alone = record.options.effect == "difference" and record.design.n_arms == 2
-    z = float(ndtri(1 - alpha / 2)) if alone else None
-    return draw_anchor_path(path, effects=effects, z=z, labels=labels, ax=axes_or_new(ax))
-
-
-def draw_anchor_path(
-    path: pd.DataFrame, effects: tuple[float, float], z: float | None, labels: tuple[str, str], ax: Any
-) -> Any:
-    """Draw the effect with its interval over the anchor, the one chosen marked.
-
-    Parameters
-    ----------
-    path : DataFrame
-        As of `anchor_path`.
-    effects : tuple of float
-        Effect of the fit, and of its start.
-    z : float or None
-        Standard errors to either side; None for no interval.
-    labels : tuple of str
-        Names of the effect and the interval.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The same; the most cautious anchor stands on the right, next to IPWRA.
-    """
-    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
-    if z is not None:
-        half = z * path["std err"].to_numpy()
-        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    ax, x, effect = axes_or_new(ax), path.index.to_numpy(), path["effect"].to_numpy()
+    if record.options.effect == "difference" and record.design.n_arms == 2:
+        half, name = ndtri(1 - alpha / 2) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
+        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
-    chosen = path.index[path["chosen"]][0]
-    ax.plot(
-        [chosen], [effects[0]], "o", color="black", markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}"
-    )
-    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA")
+    chosen, own = path.index[path["chosen"]][0], joint.estimate.estimate.params[0]
+    ax.plot([chosen], [own], "o", color="black", markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
+    ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
     ax.minorticks_off()
-    ax.set_xlabel("anchor: weight of the fit (logarithmic)")
-    ax.set_ylabel(labels[0])
+    ax.set_xlabel("anchor: weight of the fit (logarithmic)")  # the most cautious is on the right, next to IPWRA
+    ax.set_ylabel(verbatim(effect_label(record)))
     ax.legend(ncols=4, **ABOVE)
     return ax
 
@@ -245,49 +213,16 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 
 
 def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
-    """Draw a penalty path already computed."""
+    """Draw a penalty path already computed: no penalty cannot be shown on the logarithmic scale."""
     check_alpha(alpha)
-    joint, unit = joint_of(record), record.design.endog_name
-    labels = effect_label(record), f"robust {100 * (1 - alpha):.4g}% interval", f"RMS net bias ({unit})"
-    effects = float(joint.estimate.estimate.params[0]), float(joint.start.params[0])
-    scale, values = record.options.effect_scale, path["effect"].to_numpy()
-    limits = effect_interval(values, delta_errors(values, path["std err"].to_numpy(), scale), scale, alpha)
-    return draw_penalty_path(
-        path, own=float(joint.own_penalty or 0.0), effects=effects, limits=limits, labels=labels, ax=axes_or_new(ax)
-    )
-
-
-def draw_penalty_path(
-    path: pd.DataFrame, own: float, effects: tuple[float, float], limits: Array, labels: tuple[str, str, str], ax: Any
-) -> Any:
-    """Draw the effect with its interval, and the net bias on an axis of its own, over the penalty.
-
-    Parameters
-    ----------
-    path : DataFrame
-        As of `penalty_path`; no penalty cannot be shown on the logarithmic scale.
-    own : float
-        Penalty of the fit.
-    effects : tuple of float
-        Effect of the fit, and of its start.
-    limits : ndarray, shape (m, 2)
-        Limits of the interval at each penalty.
-    labels : tuple of str
-        Names of the effect, the interval and the net bias.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes given, with the effect; the axes of the bias share its penalties.
-    """
-    shown = path.index > 0
-    path, (low, high) = path[shown], limits[shown].T
+    joint, scale, path, ax = joint_of(record), record.options.effect_scale, path[path.index > 0], axes_or_new(ax)
     x, effect = path.index.to_numpy(), path["effect"].to_numpy()
-    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=labels[1])
+    low, high = effect_interval(effect, delta_errors(effect, path["std err"].to_numpy(), scale), scale, alpha).T
+    name = f"robust {100 * (1 - alpha):.4g}% interval"
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
-    ax.axhline(effects[1], color=GREY, linestyle=":", label="IPWRA (its start)")
+    ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA (its start)")
+    own = float(joint.own_penalty or 0.0)
     ax.axvline(own, **LINE)
     ax.annotate(
         "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
@@ -296,11 +231,11 @@ def draw_penalty_path(
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
-    bias.set_ylabel(verbatim(labels[2]), color=ORANGE)
+    bias.set_ylabel(verbatim(f"RMS net bias ({record.design.endog_name})"), color=ORANGE)
     bias.tick_params(axis="y", colors=ORANGE)
     ax.set_xscale("log")
     ax.set_xlabel("penalty λ (logarithmic)")
-    ax.set_ylabel(verbatim(labels[0]), color=BLUE)
+    ax.set_ylabel(verbatim(effect_label(record)), color=BLUE)
     ax.tick_params(axis="y", colors=BLUE)
     own_legend, bias_legend = ax.get_legend_handles_labels(), bias.get_legend_handles_labels()
     handles, names = own_legend[0] + bias_legend[0], own_legend[1] + bias_legend[1]

@@ -13,10 +13,9 @@ import pandas as pd
 from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.inference.wald import rounded_se
-from causalrisk.report.tables.columns import GAP, display_width
-from causalrisk.report.tables.numbers import column_format, format_p
-from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.text import GAP, column_format, display_width, format_p
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip
@@ -180,19 +179,17 @@ def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Ma
             f"names has {len(names)} entries; expected {len(given)}, one a result.\n"
             f"Type  names={[f'({i})' for i in range(1, len(given) + 1)]!r}."
         )
-    made = [_column(res, alpha, rename) for _, res in given]
-    shown = names if names is not None else [name or column.name for (name, _), column in zip(given, made, strict=True)]
-    return [
-        Column(str(name), column.outcome, column.estimates, column.statistics)
-        for name, column in zip(shown, made, strict=True)
-    ]
+    shown = [name or None for name, _ in given] if names is None else map(str, names)
+    return [_column(res, name, alpha, rename) for name, (_, res) in zip(shown, given, strict=True)]
 
 
 def _listed(results: Any) -> list[tuple[str, Any]]:
     """Return results under the names they were given; of a comparison its fits, under their own names."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
-    named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in _iterated(results)]
+    if isinstance(results, str) or not isinstance(results, Iterable):
+        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nType  etable([res]).")
+    named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in results]
     pairs: list[tuple[str, Any]] = []
     for name, res in named:
         inside = _compared(res) if hasattr(type(res), "bootstrapped") else {"": res}
@@ -208,14 +205,9 @@ def _compared(comparison: Any) -> dict[str, Any]:
     return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
 
 
-def _iterated(results: Any) -> Iterable[Any]:
-    if isinstance(results, str) or not isinstance(results, Iterable):
-        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nType  etable([res]).")
-    return results
-
-
-def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
-    if not all(hasattr(res, name) for name in ("params", "bse", "pvalues", "conf_int")):
+def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
+    """Return the column of a result, by default under the name of its estimator."""
+    if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         raise TypeError(
             f"a result is of type {type(res).__module__}.{type(res).__qualname__}, which has no params, bse, pvalues "
             "and conf_int.\nGive what fit() returns."
@@ -236,21 +228,15 @@ def _column(res: Any, alpha: float, rename: Mapping[str, str]) -> Column:
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     if hasattr(res, "glance"):
         row = res.glance().iloc[0]
-        return Column(str(row["estimator"]), str(row["outcome"]), estimates, _statistics(res, row))
-    return Column(type(res.model).__name__, str(res.model.endog_names), estimates, _of_statsmodels(res))
-
-
-def _statistics(res: Any, row: pd.Series) -> dict[str, str]:
-    single, found = "imputations" not in row, {key: str(row[key]) for key in STATISTICS if key in row}
-    with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
-        if single and res._record.used_weight_fit is not None:
-            found["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
-    return found
-
-
-def _of_statsmodels(res: Any) -> dict[str, str]:
-    found = {"estimator": type(res.model).__name__, "std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
-    return found | ({"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {})
+        outcome, statistics = str(row["outcome"]), {key: str(row[key]) for key in STATISTICS if key in row}
+        with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
+            if "imputations" not in row and res._record.used_weight_fit is not None:
+                statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
+    else:
+        outcome, statistics = str(res.model.endog_names), {"estimator": type(res.model).__name__}
+        statistics |= {"std_errors": str(res.cov_type), "nobs": f"{res.nobs:.0f}"}
+        statistics |= {"r_squared": f"{res.rsquared:.4f}"} if hasattr(res, "rsquared") else {}
+    return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics)
 
 
 def _chosen(

@@ -1,25 +1,27 @@
-"""Tables and notes of a result, one below the other, in every format, and written to a file.
+"""Tables and notes of a result, or one table of a paper, in every format, and written to a file.
 
 The class is statsmodels' own, so that what works on its summaries works on these.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import html
+import io
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.report.tables.columns import wrap
-from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
 from causalrisk.report.tables.table import ResultTable, TableContent, head_spans, stack_text
-from causalrisk.report.tables.word import WordTable, write_docx
+from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
 from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.interruptions import interruptions_kept
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -184,7 +186,7 @@ class ResultSummary(Summary):
         if not file.parent.is_dir():
             raise OptionError(f'there is no folder {str(file.parent)!r}.\nMake it, or type  save("{file.name}").')
         if kind == ".docx":
-            write_docx([_word_table(table) for table in self.tables], self._word_notes(), file)
+            _write_docx([_laid_out(table) for table in self.tables], self._word_notes(), file)
         else:
             write_whole(file, f"{makers[kind]()}\n")
         return file
@@ -238,16 +240,254 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
     return ResultSummary([ResultTable(content, width) for content in tables], notes, width)
 
 
-def _word_table(table: SimpleTable) -> WordTable:
-    """Return the content of a table for a Word document; the table may have been added by hand."""
+def _laid_out(table: SimpleTable) -> ResultTable:
+    """Return a table as one of ours; it may have been added by hand."""
     if isinstance(table, ResultTable):
-        return WordTable(
-            title=table.title or "",
-            heads=table.heads,
-            body=table.body,
-            aligns=table.aligns,
-            rules=table.rules,
-            spans=[[count for _, count in head_spans(line)] for line in table.heads[: table.spanned]],
+        return table
+    rows = tuple(tuple(map(str, row)) for row in table)
+    return ResultTable(TableContent(rows, aligns="l" * max(map(len, rows)), title=table.title or ""))
+
+
+class PaperTable(ResultSummary):
+    """A table for a paper.
+
+    Parameters
+    ----------
+    content : TableContent
+        The cells.
+    notes : sequence of str
+        Sentences for below the table.
+    frame : DataFrame
+        The numbers behind the cells.
+    width : int
+        Display width of the text form; columns that do not fit go below the others.
+    together : int
+        Number of columns that stay together.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The numbers behind the cells, not rounded.
+    """
+
+    def __init__(
+        self, content: TableContent, notes: Sequence[str], frame: pd.DataFrame, width: int = 78, together: int = 1
+    ) -> None:
+        super().__init__([ResultTable(content, width)], notes, width)
+        self.frame = frame
+        self._content, self._together = content, together
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(pd.DataFrame, name) and not hasattr(type(self), name.replace("to_", "as_")) and name[0] != "_":
+            raise UnavailableError(f"a table has no attribute {name!r}, its numbers have.\nType  table.frame.{name}.")
+        return super().__getattr__(name)
+
+    def __repr__(self) -> str:
+        return self.as_text()
+
+    def as_text(self) -> str:
+        """Return the table as text, columns that do not fit in blocks below one another.
+
+        Returns
+        -------
+        str
+            The blocks, and the notes.
+        """
+        blocks: list[str] = []
+        left = list(range(1, len(self.tables[0].aligns)))
+        step = self._together if self._part(left[: self._together]).natural_width <= self.width else 1
+        while left or not blocks:
+            count = len(left)
+            while count > step and self._part(left[:count]).natural_width > self.width:
+                count -= step
+            blocks.append(self._part(left[:count]).as_text())
+            left = left[count:]
+        return "\n".join([*blocks, *self._note_lines()])
+
+    def _part(self, columns: Sequence[int]) -> ResultTable:
+        """Return the table with the first column and some of the others."""
+        if len(columns) == len(self.tables[0].aligns) - 1:
+            return ResultTable(self._content, self.width)
+        kept = [0, *columns]
+        some = dataclasses.replace(
+            self._content,
+            rows=tuple(tuple(row[j] for j in kept) for row in self._content.rows),
+            header=tuple(tuple(row[j] for j in kept) for row in self._content.header),
+            aligns="".join(self.tables[0].aligns[j] for j in kept),
+            widths=tuple(self._content.widths[j] for j in kept) if self._content.widths else (),
         )
-    rows = [[str(cell) for cell in row] for row in table]
-    return WordTable(title=table.title or "", heads=[], body=rows, aligns="l" * max(map(len, rows)), rules=(), spans=[])
+        return ResultTable(some, self.width)
+
+    def as_html(self) -> str:
+        """Return the table as HTML, everything escaped.
+
+        Returns
+        -------
+        str
+            A ``table`` element and a paragraph.
+        """
+        return "\n".join([self.tables[0].as_html(), *(f"<p>{html.escape(text)}</p>" for text in self._note())])
+
+    def as_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        r"""Return the table as LaTeX, for the booktabs package, everything escaped.
+
+        Parameters
+        ----------
+        caption : str, optional
+            Caption, by default the title of the table; with it or a label the table floats, without both it is a
+            ``tabular`` to be put where you like.
+        label : str, optional
+            For ``\ref``: letters, digits and ``_ : . / + -``.
+
+        Returns
+        -------
+        str
+            The ``table`` or ``center`` environment, the notes as wide as the text.
+
+        Raises
+        ------
+        OptionError
+            If the label has other characters.
+        """
+        notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(t)}\end{{minipage}}"
+                 for t in self._note()]  # fmt: skip
+        caption = caption or self.tables[0].title or None
+        if caption is None and label is None:
+            return "\n".join(
+                [r"\begin{center}", self.tables[0].as_latex_tabular(center=False), *notes, r"\end{center}"]
+            )
+        heads = [rf"\caption{{{escape_latex(caption or '')}}}"]
+        heads += [] if label is None else [rf"\label{{{latex_label(label)}}}"]
+        tabular = self.tables[0].as_latex_tabular(center=False)
+        return "\n".join(
+            [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip", tabular, *notes, r"\end{table}"]
+        )
+
+    def as_markdown(self) -> str:
+        """Return the table as Markdown, everything escaped.
+
+        Returns
+        -------
+        str
+            A pipe table and a paragraph.
+        """
+        return "\n\n".join([self.tables[0].as_markdown(), *map(escape_markdown, self._note())])
+
+    def _note(self) -> list[str]:
+        return [f"Notes: {' '.join(self.notes)}"] if self.notes else []
+
+    def _note_lines(self) -> list[str]:
+        return [line for text in self._note() for line in wrap(text, self.width)]
+
+    def _word_notes(self) -> list[str]:
+        return self._note()
+
+
+POINTS = 9  # size of the font
+FONT = "Times New Roman"
+INCHES, MARGINS = 0.072, 0.16  # widths of a character, and of the sides of a cell
+PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
+THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
+
+
+@interruptions_kept()
+def _write_docx(tables: Sequence[ResultTable], notes: Sequence[str], path: Path) -> None:
+    """Write tables and notes to a Word document, ruled as tables in print are."""
+    try:
+        import docx
+        from docx.enum.section import WD_ORIENT
+        from docx.shared import Inches, Pt
+    except ImportError as error:
+        raise UnavailableError(
+            "Word documents need python-docx, which is not installed.\nType  pip install python-docx."
+        ) from error
+    document = docx.Document()
+    document.styles["Normal"].font.size, document.styles["Normal"].font.name = Pt(POINTS), FONT
+    section, line = document.sections[0], PORTRAIT
+    section.left_margin = section.right_margin = Inches(1)
+    if any(sum(_wanted(table)) > PORTRAIT for table in tables):
+        section.page_width, section.page_height, line = section.page_height, section.page_width, LANDSCAPE
+        section.orientation = WD_ORIENT.LANDSCAPE
+    for table in tables:
+        if table.title:
+            document.add_paragraph().add_run(flat(table.title)).bold = True
+        _add_table(document, table, line)
+        document.add_paragraph()
+    for note in notes:
+        document.add_paragraph(flat(note))
+    written = io.BytesIO()
+    document.save(written)
+    write_whole(path, written.getvalue())
+
+
+def _add_table(document: Any, table: ResultTable, line: float) -> None:
+    """Add a table whose columns are together no wider than the line."""
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+    from docx.shared import Inches
+
+    places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
+    rows, heads = [*table.heads, *table.body], len(table.heads)
+    grid = document.add_table(rows=len(rows), cols=len(table.aligns))
+    grid.autofit = False
+    wanted = _wanted(table)
+    widths = [Inches(min(1.0, line / sum(wanted)) * width) for width in wanted]
+    for column, width in zip(grid.columns, widths, strict=True):
+        column.width = width
+    for i, texts in enumerate(rows):
+        above = THICK if i == 0 else THIN if i == heads or i - heads in table.rules else ""
+        below = THICK if i == len(rows) - 1 else ""
+        for j, (cell, text, align) in enumerate(zip(grid.rows[i].cells, texts, table.aligns, strict=True)):
+            cell.width = widths[j]
+            paragraph = cell.paragraphs[0]
+            indent = len(text) - len(text.lstrip(" ")) if j == 0 else len(text)  # intervals stay on one line
+            paragraph.add_run(text[:indent].replace(" ", "\N{NO-BREAK SPACE}") + text[indent:])
+            paragraph.alignment = places[align]
+            paragraph.paragraph_format.space_after = 0
+            paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
+            _rule(cell, top=above, bottom=below)
+        first = 0
+        for _, count in head_spans(texts) if i < table.spanned else ():
+            if count > 1:
+                _span(grid.rows[i].cells[first : first + count])
+            first += count
+        if i < heads:
+            _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
+
+
+def _span(cells: Sequence[Any]) -> None:
+    """Merge equal heads into a centred one, with a line below."""
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+
+    for cell in cells[1:]:
+        cell.paragraphs[0].clear()
+    whole = cells[0].merge(cells[-1])
+    whole.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
+    drawn = whole._tc.tcPr.xpath("w:tcBorders")
+    borders = drawn[0] if drawn else _mark(whole._tc.tcPr, "w:tcBorders")
+    _mark(borders, "w:bottom", val="single", sz=THIN, space="0", color="000000")
+
+
+def _wanted(table: ResultTable) -> list[float]:
+    columns = zip(*table.heads, *table.body, strict=True)
+    return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
+
+
+def _rule(cell: Any, **sides: str) -> None:
+    """Draw lines along sides of a cell."""
+    drawn = {side: size for side, size in sides.items() if size}
+    if drawn:
+        borders = _mark(cell._tc.get_or_add_tcPr(), "w:tcBorders")
+        for side, size in drawn.items():
+            _mark(borders, f"w:{side}", val="single", sz=size, space="0", color="000000")
+
+
+def _mark(parent: Any, tag: str, **attributes: str) -> Any:
+    """Append an element of Word's markup, with its attributes."""
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+
+    element = OxmlElement(tag)
+    for name, value in attributes.items():
+        element.set(qn(f"w:{name}"), value)
+    parent.append(element)
+    return element

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.report.tables.columns import (
+from causalrisk.report.tables.text import (
     LEAST_LABEL,
     column_widths,
+    csv_lines,
     display_width,
+    escape_latex,
+    escape_markdown,
     needed_width,
     pad,
     printable,
     wrap,
 )
-from causalrisk.report.tables.escape import csv_lines, escape_latex, escape_markdown
 
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
 LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point

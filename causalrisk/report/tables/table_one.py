@@ -15,14 +15,13 @@ from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import Covariate, covariates_in, renamed
 from causalrisk.design.moderators import MANY_LEVELS, shown_levels
 from causalrisk.design.rows import Named, read_weights, relative_weights
-from causalrisk.diagnostics.balance import check_threshold, chosen_covariates
-from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, WeightedRows
+from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.tables.numbers import column_format, format_share
-from causalrisk.report.tables.paper import PaperTable
+from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
@@ -315,18 +314,17 @@ def balance_for_paper(
     chosen = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
     covariates, rows = [_indicator(c) for c in chosen], WeightedRows.of(fitted)
     denominator = population.balance_denominator if population.toward is None else population.toward
-    found = {c.name: _moments(c, rows, design.n_arms, denominator) for c in covariates}
+    found = {c.name: _moments(c, rows, design.labels, denominator) for c in covariates}
 
     def cells(covariate: Covariate) -> list[str]:
-        mine = found[covariate.name]
-        return [
-            cell
-            for when in WHEN
-            for cell in (
-                *(_moment_cell(mine, arm, when) for arm in range(design.n_arms)),
-                *_marked(mine[f"SMD {when}"], threshold),
-            )
-        ]
+        texts: list[str] = []
+        for when in WHEN:
+            mine = {name: value for name, value in found[covariate.name].items() if name.endswith(f" {when}")}
+            for label in design.labels:
+                mean, sd = mine[f"mean {label} {when}"], mine[f"sd {label} {when}"]
+                texts.append(format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd))
+            texts += _marked((value for name, value in mine.items() if name.startswith("SMD ")), threshold)
+        return texts
 
     effective = [f"n {arm.effective_n:.1f}" for arm in record.overlap]
     counts = [f"n {n}" for n in design.counts]
@@ -342,7 +340,8 @@ def balance_for_paper(
             "effective n."]  # fmt: skip
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
     content = TableContent(rows=_rows(covariates, cells), header=header, title=title, spanned=1)
-    return PaperTable(content, [*said, *notes], _moments_frame(found, design.labels), together=half)
+    numbers = pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
+    return PaperTable(content, [*said, *notes], numbers, together=half)
 
 
 def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
@@ -590,32 +589,19 @@ def _numbers(covariates: Sequence[Covariate], lines: Sequence[Line], sets: Sets)
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
 
 
-def _moments(covariate: Covariate, rows: WeightedRows, n_arms: int, denominator: str | int) -> dict[str, Array]:
-    """Means, standard deviations and standardized differences before and after weighting, an entry an arm."""
+def _moments(
+    covariate: Covariate, rows: WeightedRows, labels: Sequence[str], denominator: str | int
+) -> dict[str, float]:
+    """Means, standard deviations and standardized differences of each arm before and after weighting."""
     binary = np.array([_counted(covariate)])
-    sums = ColumnSums.of(covariate.values[:, None], rows, n_arms)
-    scale = sums.standard_deviations(denominator, binary)
-    spread = np.where(binary, np.nan, np.sqrt(sums.variance(binary)))
-    gaps = np.stack([sums.differences(arm, scale)[:, 0] for arm in range(1, n_arms)])
-    found: dict[str, Array] = {}
+    sums = ColumnSums.of(covariate.values[:, None], rows, len(labels))
+    spread, scale = np.sqrt(sums.variance(binary)), sums.standard_deviations(denominator, binary)
+    found: dict[str, float] = {}
     for k, when in enumerate(WHEN):
-        found |= {f"mean {when}": sums.mean[:, k, 0], f"sd {when}": spread[:, k, 0]}
-    return found | {f"SMD {when}": gaps[:, k] for k, when in enumerate(WHEN)}
-
-
-def _moment_cell(found: Mapping[str, Array], arm: int, when: str) -> str:
-    mean, sd = found[f"mean {when}"][arm], found[f"sd {when}"][arm]
-    return format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd)
-
-
-def _moments_frame(found: Mapping[str, Mapping[str, Array]], labels: Sequence[str]) -> pd.DataFrame:
-    lines = {}
-    for name, numbers in found.items():
-        line: dict[str, float] = {}
-        for key, values in numbers.items():
-            kind, when = key.split(" ")
-            several = labels if kind != "SMD" else labels[1:]
-            plain_name = kind == "SMD" and len(labels) == 2
-            line |= {key if plain_name else f"{kind} {a} {when}": v for a, v in zip(several, values, strict=True)}
-        lines[name] = line
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("covariate")
+        found |= {f"mean {label} {when}": sums.mean[arm, k, 0] for arm, label in enumerate(labels)}
+        found |= {f"sd {a} {when}": np.nan if binary[0] else spread[arm, k, 0] for arm, a in enumerate(labels)}
+    for k, when in enumerate(WHEN):
+        for arm, label in enumerate(labels[1:], start=1):
+            name = f"SMD {when}" if len(labels) == 2 else f"SMD {label} {when}"
+            found[name] = sums.differences(arm, scale)[k, 0]
+    return found

@@ -32,12 +32,14 @@ def weights_of(n, seed=8):
     return fractional_weights(n, 20, 0.5, np.random.default_rng(seed))
 
 
-def fitted(data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, n_boot=None, **options):
+def fitted(data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, n_boot=None, share=None, **options):
     model = cr.JRE.from_formula(FORMULA, data, treat="d", **options)
     replicates = weights_of(len(data)) if replicates is None else replicates
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
-        return model.fit(cov_type=cov_type, replicates=replicates, resamples=resamples, anchor=anchor, n_boot=n_boot)
+        return model.fit(
+            cov_type=cov_type, replicates=replicates, resamples=resamples, anchor=anchor, n_boot=n_boot, share=share
+        )
 
 
 def prototype(data, weights=None):
@@ -50,9 +52,9 @@ def chosen(path):
 
 @pytest.mark.parametrize("name", ["strong", "kang_schafer", "linear_strong", "heavy_tails"])
 def test_every_anchor_against_the_normal_equations_written_apart(name):
-    """The prototype of the studies: plain numpy, weights and influence functions of its own."""
+    """The prototype of the studies: plain numpy, weights and influence functions of its own; it leaves out no share."""
     data = sample_of(name)
-    path, rows = fitted(data).anchor_path(), prototype(data)
+    path, rows = fitted(data, share=0).anchor_path(), prototype(data)
     np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor)) for anchor in path.index], rtol=1e-7)
     ses = [choose(rows, Setting((anchor,)))[1] for anchor in path.index]
     np.testing.assert_allclose(path["std err"], ses, rtol=1e-3)
@@ -60,7 +62,7 @@ def test_every_anchor_against_the_normal_equations_written_apart(name):
     rungs = path.loc[list(LADDER)]
     np.testing.assert_allclose(rungs["share"], winners(held_out_squares(rows), CAUTION), atol=0.04)
     assert chosen(path) == pytest.approx(np.exp(rungs["share"] @ np.log(LADDER)), rel=5e-3)
-    assert fitted(data).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
+    assert fitted(data, share=0).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
 
 
 def held_out_squares(rows):
@@ -79,8 +81,8 @@ def test_path_is_the_ladder_and_the_anchor_chosen():
 
 
 def test_a_row_moves_the_anchor_and_does_not_tip_it():
-    """Of a sample in which two anchors are nearly tied, and one row in four tips the smallest variance."""
-    data = find_design("strong").draw(200, np.random.default_rng([20251218, 1, 200])).data
+    """Of a sample in which three anchors are nearly tied, so that a row tips the smallest variance."""
+    data = find_design("strong").draw(200, np.random.default_rng([20251218, 5, 200])).data
     weights = weights_of(200)
     left_out = [fitted(data.drop(index=row), replicates=np.delete(weights, row, axis=0)) for row in range(0, 200, 10)]
     paths = [fit.anchor_path() for fit in left_out]
@@ -342,7 +344,7 @@ def test_a_row_left_out_is_a_cluster_of_one_row(family, link, monkeypatch):
     solution = trainer.train(joint_criterion(trained, RISK))
     rows = SolutionRows(solution, trainer.whole)
     sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([solution], rows.rows)[0])
-    parts = RowParts.of(rows, sums, known_terms(rows, sums))
+    parts = RowParts.of(rows, sums, known_terms(rows, sums), trained.units(slice(0, rows.sample.n), rows.sample))
     shares = rows.sample.s / rows.sample.total
     alone = steps_without_rows(solution, parts, shares)
     clusters = steps_without_clusters(rows, parts=parts, shares=shares, codes=np.arange(rows.sample.n))

@@ -26,7 +26,9 @@ class ByHand:
         m0, m1 = rows.predicted
         self.error = np.where(sample.arm == 1, m1, m0) - sample.y
         self.own = np.hstack([sample.X.columns * inside[:, None] for inside in sample.indicators.T])
-        self.effect, self.effect_slope = m1 - m0, np.hstack([-sample.X.columns, sample.X.columns])
+        self.effect_slope = np.hstack([-sample.X.columns, sample.X.columns])
+        start = rows.resampled.start[..., 0]
+        self.effect = m1 - m0 - solution.criterion.share * (sample.X.columns @ (start[1] - start[0]))
         weights = [self.weights_at(column) for column in gamma.T]
         self.w, self.t = (np.array(part) for part in zip(*weights, strict=True))
         self.penalties = np.r_[solution.criterion.fitted_penalty, np.full(len(gamma.T) - 1, solution.criterion.penalty)]

@@ -31,7 +31,8 @@ def resampled(setting, m=4):
     operator = BlockwiseWeights(sample.slices, fit.model, counts, gammas, 3)
     gamma = np.stack([fit.gamma + 0.01 * j for j in range(m)], axis=1)
     at = fit.model.weights_at(fit.model.predictors(gamma), counts)
-    return ResampledWeights.of(counts / sample.n, at, operator)
+    start = setting.start[..., None] + 0.05 * np.random.default_rng(3).standard_normal((*setting.start.shape, m))
+    return ResampledWeights.of(counts / sample.n, at, operator, start)
 
 
 @pytest.mark.parametrize("criterion", [RISK, ERM], ids=["risk", "erm"])
@@ -46,7 +47,7 @@ def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
     expected = setting.objective.expand(theta[..., None], some)
     models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
     sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
-    strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
+    strict, gram = LinearObjectives(models, setting.criterion, sums, some.start).equations()
     units = setting.objective.row_units
     np.testing.assert_allclose(strict * units, expected.strict, rtol=1e-9, atol=1e-11 * np.abs(expected.strict).max())
     np.testing.assert_allclose(
@@ -61,7 +62,7 @@ def test_averages_and_biases_are_those_of_the_predictions(case):
     models = LinearModels.of(setting.start, sample)
     sums = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
     linear, step = (
-        LinearObjectives(models, setting.criterion, sums),
+        LinearObjectives(models, setting.criterion, sums, some.start),
         np.random.default_rng(1).random(setting.start.shape),
     )
     theta = np.repeat((setting.start + step)[..., None], 4, axis=2)
@@ -87,10 +88,10 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
     for penalty, places in ((None, [slice(0, 60)]), (60.0, [slice(0, 7), slice(7, 40), slice(40, 60)])):
         replicates = ShiftedLogitReplicates(sample.slices, fit, near, penalty)
         at, weights = replicates.for_resamples(counts, gamma, 0)
-        some = ResampledWeights.of(counts / sample.n, at, weights)
+        some = ResampledWeights.of(counts / sample.n, at, weights, np.repeat(setting.start[..., None], 4, axis=2))
         parts = [(models.rows(sample.part(place)), some.part(place)) for place in places]
         sums = add_up(LinearSums.of(rows, setting.criterion, resampled=of, views=[of]) for rows, of in parts)
-        strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
+        strict, gram = LinearObjectives(models, setting.criterion, sums, some.start).equations()
         found.append((strict * units, gram * units[:-1, None] * units))
     assert len(weights.shifts.ones) < 150
     for first, second in zip(*found, strict=True):

@@ -11,6 +11,7 @@ from scipy.optimize import approx_fprime
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import JointRows, expand_about
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
+from causalrisk.estimators.joint.start import Start
 from causalrisk.estimators.joint.train import joint_criterion
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
@@ -43,7 +44,8 @@ class Setting:
         self.criterion = joint_criterion(self.trained, criterion)
         self.objective = JointObjective(sample, self.criterion)
         operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
-        self.rows = JointRows.of(slice(0, sample.n), sample, fit, operator)
+        start = Start(self.start, self.trained.start_sums.theta)
+        self.rows = JointRows.of(slice(0, sample.n), sample, fit, operator, start)
         self.resampled = self.rows.resampled
 
     def equations(self, theta):
@@ -95,7 +97,8 @@ class Setting:
             value += criterion.penalty / 2 * self.squared_net_bias(mean, state) / 3
         if risk:
             value += criterion.fitted_penalty / 2 * self.squared_net_bias(mean, fitted)
-            value += self.variance(mean) / 2
+            start = [[family.mean(np.array(self.predictor(i, row))).item() for row in self.start] for i in range(n)]
+            value += self.variance(mean, start) / 2
         return value
 
     def predictor(self, i, row):
@@ -129,8 +132,11 @@ class Setting:
         slopes = self.parts.scale.g_slope(self.trained.start.model_means)
         return slopes / np.sqrt((slopes**2).mean())
 
-    def variance(self, mean):
-        """Mean square over rows and replicates of the influence functions of all pairs of arms, centred over both."""
+    def variance(self, mean, start):
+        """Mean square over rows and replicates of the influence functions of all pairs of arms, centred over both.
+
+        A share of the differences of the arms at the start is left out.
+        """
         sample = self.parts.sample
         all_weights = [self.weights(state) for state in self.states.T]
         value = 0.0
@@ -142,7 +148,8 @@ class Setting:
                     for i in range(sample.n):
                         a = sample.arm[i]
                         sign = self.slopes[k] * (a == k) - self.slopes[j] * (a == j)
-                        psi[b, i] = h[i] * (self.slopes[k] * mean[i][k] - self.slopes[j] * mean[i][j])
+                        of_arms = [m - self.criterion.share * s for m, s in zip(mean[i], start[i], strict=True)]
+                        psi[b, i] = h[i] * (self.slopes[k] * of_arms[k] - self.slopes[j] * of_arms[j])
                         psi[b, i] += sign * w[i] * (sample.y[i] - mean[i][a])
                         psi[b, i] *= sample.n / total
                 value += 2 / sample.n_arms * ((psi - tilt * psi.mean()) ** 2).mean()
@@ -253,7 +260,7 @@ def test_some_resamples_of_groups_are_groups_of_some_resamples(setting):
     fit = setting.parts.fit
     operator = BlockwiseWeights(sample.slices, fit.model, share, [setting.states] * 3, 3)
     at = fit.model.weights_at(fit.model.predictors(np.tile(fit.gamma[:, None], 3)), share)
-    three = ResampledWeights.of(share, at, operator)
+    three = ResampledWeights.of(share, at, operator, np.repeat(setting.start[..., None], 3, axis=2))
     rows = np.random.default_rng(1).random((sample.n, 1, 2))
     for first, then in zip(three.views(groups), three.subset(wanted).views(groups), strict=True):
         some = first.subset(wanted)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.report.call import call_of
+from causalrisk.report.page.methods import call_of
 from causalrisk.report.page.verdicts import (
     BAD,
     CAUTION,

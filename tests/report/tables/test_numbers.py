@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.report.tables.numbers import column_format, format_number, format_p, format_share
+from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ import pytest
 from statsmodels.iolib.summary import Summary
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.report.tables.columns import LEAST_LABEL, display_width, pad, printable, wrap
-from causalrisk.report.tables.escape import escape_latex
 from causalrisk.report.tables.stacked import build_summary
 from causalrisk.report.tables.table import ResultTable, TableContent
+from causalrisk.report.tables.text import LEAST_LABEL, display_width, escape_latex, pad, printable, wrap
 
 LAYOUT = """\
                      Joint Robust Estimator (JRE) Results

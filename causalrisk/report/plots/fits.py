@@ -1,0 +1,325 @@
+"""Plots of any fit: balance, overlap and calibration of its arms; its effects over resamples and without each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.diagnostics.balance import balance, check_threshold
+from causalrisk.diagnostics.calibration import calibration
+from causalrisk.diagnostics.influence import influence_method, influence_tables
+from causalrisk.errors import whole_number
+from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.intervals import conf_int
+from causalrisk.report.plots.axes import (
+    ABOVE,
+    BLUE,
+    GREEN,
+    LINE,
+    ORANGE,
+    PINK,
+    axes_or_new,
+    effect_label,
+    panel_by_arm,
+    verbatim,
+)
+
+BALANCED = 0.1  # a difference below this is usually taken as balanced
+
+BINS = 30
+
+
+def plot_balance(
+    record: FitRecord,
+    ax: Any = None,
+    binary: str = "raw",
+    *,
+    also: Any = None,
+    data: Any = None,
+    by: Any = None,
+    interactions: bool = False,
+    threshold: float = BALANCED,
+    names: Mapping[str, str] | None = None,
+) -> Any:
+    """Love plot: differences between the arms before and after weighting.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    binary : {"raw", "std"}
+        As in `balance`.
+    also, data, by, interactions, names
+        As in `balance`; of several groups the largest difference is drawn.
+    threshold : float, default 0.1
+        Position of the dashed line.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot.
+    """
+    check_threshold(threshold)
+    table = balance(record, binary, also=also, data=data, by=by, interactions=interactions, names=names)
+    ax = axes_or_new(ax, table.index.get_level_values("covariate").nunique())
+    several = isinstance(table.index, pd.MultiIndex)
+    sizes = table[["diff before", "diff after"]].abs()
+    raw = table["unit"] == "raw"
+    if several:
+        sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
+    order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
+    sizes, raw = sizes.iloc[order], raw.iloc[order]
+    rows = np.arange(len(sizes))
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color="0.8", zorder=1)
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor="white", label="before weighting")
+    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
+    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    ax.axvline(threshold, **LINE)
+    ax.set_yticks(rows, [f"{verbatim(name)}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
+    ax.set_ylim(-0.6, len(sizes) - 0.4)
+    ax.set_xlabel(
+        f"{'largest ' if several else ''}absolute mean difference, standardized"
+        + ("\n(* binary: difference of proportions)" if raw.any() else "")
+    )
+    ax.legend(ncols=2, **ABOVE)
+    return ax
+
+
+def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
+    """Mirrored histograms of the propensity score in an arm and in the reference arm.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    arm : level or label, optional
+        The arm; by default a panel for each that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes, or of several panels an array of Axes
+        The plot: bars the rows as they are, black lines as they are weighted.
+    """
+    design = record.design
+    rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
+    weight = (once * record.sample.restore(record.used_weight_fit.undivided))[rows]
+
+    def draw(position: int, ax: Any) -> Any:
+        score = record.scores[position, rows]
+        members = [(design.arm == a)[rows] for a in (position, 0)]
+        labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
+        scores, weights = ([values[m] for m in members] for values in (score, weight))
+        low, high = min(s.min() for s in scores), max(s.max() for s in scores)
+        edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
+        widths = np.diff(edges)
+        handles = []
+        for sign, own, label, colour in zip((1, -1), scores, labels, (BLUE, ORANGE), strict=True):
+            share = sign * np.histogram(own, edges)[0] / len(own)
+            shown = f"{verbatim(label)} (n {len(own)})"
+            handles.append(ax.bar(edges[:-1], share, widths, align="edge", color=colour, alpha=0.4, label=shown))
+        for sign, own, weights_of in zip((1, -1), scores, weights, strict=True):
+            weighted, _ = np.histogram(own, edges, weights=weights_of)
+            share = sign * weighted / weighted.sum()
+            outline = ax.stairs(share, edges, color="black", linewidth=1.1, label="after weighting")
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
+        ax.set_xlabel(verbatim(f"propensity score of {labels[0]}"))
+        ax.set_ylabel("share of the arm")
+        ax.legend(handles=[*handles, outline], ncols=2, **ABOVE)
+        return ax
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
+
+
+def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
+    """Share treated against the propensity score, bin by bin.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    bins : int, default 10
+        Number of bins.
+    arm : level or label, optional
+        The arm; by default a panel for each that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes, or of several panels an array of Axes
+        The plot, with 95% intervals of the shares.
+    """
+    design, table = record.design, calibration(record, bins)
+
+    def draw(position: int, ax: Any) -> Any:
+        label = verbatim(f"{design.treat_name} = {design.labels[position]}")
+        own = table.loc[design.labels[position]] if design.n_arms > 2 else table
+        spread = 1.96 * own["std err"]
+        top = 1.05 * max(own["predicted"].max(), (own["observed"] + spread).max())
+        limits = 0.0, min(1.0, top) if top > 0 else 1.0
+        ax.plot(limits, limits, label="calibrated", **LINE)
+        ax.errorbar(
+            own["predicted"], own["observed"], spread, fmt="o", color=BLUE, ecolor="0.6", markersize=5,
+            label="95% interval",
+        )  # fmt: skip
+        ax.set_xlim(-0.02 * limits[1], limits[1])
+        ax.set_ylim(-0.02 * limits[1], limits[1])
+        ax.set_xlabel(f"propensity score of {label}")
+        ax.set_ylabel(f"share with {label}")
+        ax.legend(ncols=2, **ABOVE)
+        return ax
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm)
+
+
+ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
+
+
+def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
+    """Draw effects and intervals from the top down, and a line at no effect where it is in sight.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Estimates in the first column, limits in the last two; a row each, labelled by the index.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes given.
+    """
+    rows = np.arange(len(frame))[::-1]
+    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color="0.4")
+    ax.plot(frame.iloc[:, 0], rows, "o", color="black")
+    ax.set_yticks(rows, [verbatim(name) for name in frame.index])
+    ax.set_ylim(-0.6, len(frame) - 0.4)
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, **LINE)
+    return ax
+
+
+def plot_bootstrap(
+    record: FitRecord,
+    ax: Any = None,
+    alpha: float = 0.05,
+    intervals: Sequence[str] = ("normal", "percentile"),
+    arm: Any = None,
+) -> Any:
+    """Bootstrap distribution of the effect with its intervals.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    intervals : sequence of str
+        Intervals to draw: methods of `conf_int`.
+    arm : level or label, optional
+        The arm whose effect it is; by default a panel for each that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes, or of several panels an array of Axes
+        The plot; "normal" is the interval of the summary.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no bootstrap.
+    """
+    boot = record.used_boot
+    limits = {f"{100 * (1 - alpha):.4g}% {method}": conf_int(record, alpha, method) for method in intervals}
+
+    def draw(position: int, ax: Any) -> Any:
+        k = position - 1
+        estimate, shown = float(record.estimate.params[k]), {name: both.iloc[k] for name, both in limits.items()}
+        counts, _, _ = ax.hist(boot.used[:, k], bins="auto", color=BLUE, alpha=0.35, edgecolor="white", linewidth=0.5)
+        top, step = counts.max(), 0.09 * counts.max()
+        ax.plot([estimate, estimate], [0, top], color="black", label="estimate")
+        beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
+        for place, (name, (low, high)) in enumerate(shown.items(), start=1):
+            ax.plot((low, high), [-place * step] * 2, "|-", color="black", markersize=7)
+            ax.annotate(name, (high, -place * step), xytext=(5, 0), va="center", **beside)
+        ax.set_ylim(-(len(shown) + 0.8) * step, 1.12 * top)
+        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top])
+        low, high = ax.get_xlim()
+        if low < 0 < high:
+            ax.axvline(0, **LINE)
+        ends = max((upper for _, upper in shown.values()), default=high)
+        ax.set_xlim(low, max(high, ends + 0.5 * (high - low)))  # room for the names of the intervals
+        ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **beside)
+        ax.locator_params(axis="x", nbins=5)
+        ax.set_xlabel(verbatim(effect_label(record, position)))
+        ax.set_ylabel("resamples")
+        return ax
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+
+
+def plot_influence(
+    record: FitRecord,
+    ax: Any = None,
+    top: int = 5,
+    method: str | None = None,
+    arm: Any = None,
+    clusters: bool = False,
+) -> Any:
+    """Influence of each row, or of each cluster, on the effect against its share of the weight.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    top : int, default 5
+        Number of rows that are named.
+    method, clusters
+        As in `influence`.
+    arm : level or label, optional
+        The arm whose effect it is; by default a panel for each that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes, or of several panels an array of Axes
+        The plot.
+    """
+    whole_number("top", top, 1)
+    tables = influence_tables(record, influence_method(record, method, clusters), clusters)
+
+    def draw(position: int, ax: Any) -> Any:
+        table = tables[position - 1]
+        return draw_changes(record, table=table, ax=ax, top=top, position=position, clusters=clusters)
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+
+
+def draw_changes(
+    record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
+) -> Any:
+    """Draw the table of the influences of the rows, or of the clusters, on the effect of an arm."""
+    ax = axes_or_new(ax)
+    for k, label in enumerate(record.design.labels):
+        rows, (marker, colour) = table[table["arm"] == label], ARMS[k % len(ARMS)]
+        ax.plot(
+            100 * rows["weight share"], rows["change"], marker, color=colour, markersize=4, alpha=0.6, linestyle="none",
+            label=verbatim(f"{record.design.treat_name} = {label}"), markeredgewidth=0,
+        )  # fmt: skip
+    ax.axhline(0, **LINE)
+    order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]
+    middle = 50 * table["weight share"].max()
+    for row_name, row in table.iloc[order].iterrows():
+        x, right = 100 * row["weight share"], 100 * row["weight share"] > middle
+        ax.annotate(
+            verbatim(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
+            va="center", ha="right" if right else "left", fontsize="small",
+        )  # fmt: skip
+    ax.set_xlabel(f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)")
+    left_out = "cluster" if clusters else "row"
+    ax.set_ylabel(verbatim(f"change of {record.effect_names[position - 1]} without the {left_out}"))
+    ax.legend(ncols=5, **ABOVE)
+    return ax
