@@ -12,6 +12,7 @@ import pandas as pd
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED
 from tests.studies.evidence_text import NOTEBOOK, PAGE, WRONG
+from tests.studies.study_outside import wide as outside_cells
 
 TABLES = Path(__file__).parent / "tables"
 SIZES = (200, 500, 1000)
@@ -92,6 +93,33 @@ def real_table(real):
         for _, row in real.iterrows()
     ]
     return markdown(rows, ["data", "IPWRA", "JRE", "std. error of JRE", "over IPWRA's"])
+
+
+def scores_table(scores):
+    """Mean squared errors of JRE over those of IPWRA where the score is wrong and the outcome right, by size."""
+    found = scores[scores["estimator"] == "JRE"]
+    rows = [
+        [name, *(number(*row) for row in part[["mse_ratio", "mse_ratio_mc"]].to_numpy())]
+        for name, part in found.groupby("design", sort=False)
+    ]
+    return markdown(rows, ["the score misses", *(f"n = {n}" for n in found["n"].unique())])
+
+
+def biases_table(table, keys):
+    """Bias with its Monte Carlo error and root mean squared error, a column an estimator."""
+    text = [f"{bias:+.3f} ({mc:.3f}); {rmse:.3f}" for bias, mc, rmse in table[["bias", "bias_mc", "rmse"]].to_numpy()]
+    found = table.assign(text=text).pivot(index=keys, columns="estimator", values="text")
+    found = found.loc[list(table[keys].drop_duplicates().itertuples(index=False, name=None))]
+    names = list(table["estimator"].unique())
+    return markdown([[*map(str, row[: len(keys)]), *row[len(keys) :]] for row in found[names].reset_index().to_numpy()],
+                    [*keys, *names])  # fmt: skip
+
+
+def outside_table(outside, column):
+    """Errors over those of IPWRA on benchmarks that others made, the losses of JRE on top."""
+    cells = outside_cells(outside[outside["estimator"] != "IPWRA"], column)
+    rows = [[name, *map(str, row)] for name, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    return markdown(rows, ["benchmark", *cells.columns])
 
 
 def bounds(cells, column="mse_ratio"):
