@@ -21,6 +21,8 @@ from causalrisk.errors import SeparationError as SeparationError
 from causalrisk.errors import UnavailableError as UnavailableError
 from causalrisk.models.comparison import ComparisonResults as ComparisonResults
 from causalrisk.models.comparison import compare as compare
+from causalrisk.models.comparison import etable as etable
+from causalrisk.models.comparison import table_one as table_one
 from causalrisk.models.model import AIPW as AIPW
 from causalrisk.models.model import IPW as IPW
 from causalrisk.models.model import IPWRA as IPWRA
@@ -31,6 +33,4 @@ from causalrisk.models.pooled import PooledResults as PooledResults
 from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults
 from causalrisk.models.results import JREResults as JREResults
-from causalrisk.models.saving import load as load
-from causalrisk.models.tables import etable as etable
-from causalrisk.models.tables import table_one as table_one
+from causalrisk.models.results import load as load

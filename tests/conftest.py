@@ -101,7 +101,7 @@ WORDS = (
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/scan", "tests/design/support/test_columns.py::test_a_scan",
+    "tests/design/scan", "tests/design/test_support.py::test_a_scan",
     "tests/diagnostics/test_balance_of_scans.py", "tests/diagnostics/test_influence.py",
     "tests/diagnostics/test_overlap.py", "tests/differential",
     "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",

@@ -17,8 +17,7 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.resample_replicates import ShiftedLogitReplicates, ShiftedReplicates
+from causalrisk.propensity.replicates import Replicates, ShiftedLogitReplicates, ShiftedReplicates
 from causalrisk.propensity.targets import (
     ArmTarget,
     Target,

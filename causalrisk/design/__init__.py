@@ -1,14 +1,11 @@
 """Design: formulas or arrays turned into one frozen set of arrays; only here is patsy known."""
 
-from causalrisk.design.design import Design
+from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
+from causalrisk.design.design import Design, TargetRows, new_offset, target_rows
 from causalrisk.design.formulas.evaluation import linear_constraint
-from causalrisk.design.from_arrays import design_from_arrays
-from causalrisk.design.from_formula import check_scored, design_from_formula
-from causalrisk.design.offsets import new_offset
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
 from causalrisk.design.scan.source import Scan, as_scan
-from causalrisk.design.target_frame import TargetRows, target_rows
 
 __all__ = [
     "ColumnOptions",

@@ -1,22 +1,40 @@
-"""Matrices of the two models, outcome and propensity, and checks of their formulas and sizes."""
+"""From formulas or arrays to a design on one estimation sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.columns.dtypes import numbers, plain
+from causalrisk.design.columns.tables import Table, align, common_index, is_column, named_columns
 from causalrisk.design.design import Design
-from causalrisk.design.known_scores import score_matrix
-from causalrisk.design.offsets import read_offset
-from causalrisk.design.rows import ByRows, ColumnOptions, Named, Rows, Source, cluster_codes, relative_weights
-from causalrisk.design.support.columns import Matrices, Rules, supported
-from causalrisk.design.support.rank import check_magnitude
-from causalrisk.design.support.size import check_size
-from causalrisk.design.treatment import Coding, code_levels
-from causalrisk.errors import DesignWarning, warn_user
+from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.scope import collect, resolve
+from causalrisk.design.formulas.terms import codes_of, in_formula, unquoted
+from causalrisk.design.rank import check_magnitude
+from causalrisk.design.rows import (
+    BY_ROW,
+    ByRows,
+    ColumnOptions,
+    Named,
+    Rows,
+    Source,
+    by_rows,
+    cluster_codes,
+    draw_sample,
+    name_of,
+    read_offset,
+    relative_weights,
+    score_matrix,
+)
+from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
+from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
+from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
 
 
@@ -76,12 +94,6 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
     )
 
 
-def kept_weights(by: ByRows, rows: Rows, observed: np.ndarray | None) -> np.ndarray:
-    """Return the observation weights of the rows that are used, ones where there are none."""
-    weights = all_ones(rows.n) if observed is None else rows.of(observed)
-    return relative_weights(weights, by.weight_type, None if by.weights is None else by.weights.name)
-
-
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
     """Return the offset of the rows to keep, maybe of a scan; `roles` are the names of treatment and outcome."""
     if by.offset is None or by.offset_kind is None:
@@ -89,35 +101,17 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned
     return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles, scanned=scanned)
 
 
-def check_models(models: Models) -> None:
-    """Refuse models too large for memory, and an outcome too large for its squares."""
-    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
-        check_size(len(models.y), design.shape[1], f"the {model} model")
-    check_magnitude(models.y, f"outcome {models.endog_name!r}")
-
-
 def freeze(
-    models: Models,
-    coding: Coding,
-    by: ByRows,
-    rows: Rows,
-    observed: np.ndarray | None,
-    notes: list[str],
-    *,
-    columns: ColumnOptions,
-    constant_outcome: bool,
+    models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design."""
-    weights, rules = kept_weights(by, rows, observed), Rules.of(columns, constant_outcome)
-    check_models(models)
-    matrices = supported(
-        models.matrices,
-        coding.arm,
-        labels=coding.labels,
-        rules=rules,
-        notes=notes,
-        counts=weights if by.weight_type == "frequency" else None,
-    )
+    weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
+    weights = relative_weights(weights, by.weight_type, name_of(by.weights))
+    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
+        check_size(rows.n, design.shape[1], f"the {model} model")
+    check_magnitude(models.y, f"outcome {models.endog_name!r}")
+    counts = weights if by.weight_type == "frequency" else None
+    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
     for note in notes:
         warn_user(note, DesignWarning)
     cluster, clusters = None, None
@@ -146,10 +140,10 @@ def freeze(
         in_sample=pd.Series(rows.keep, index=by.treat.values.index, name="in_sample"),
         sample_ledger=rows.ledger,
         notes=tuple(notes),
-        weights_name=None if by.weights is None else by.weights.name,
-        cluster_name=None if by.cluster is None else by.cluster.name,
-        offset_name=None if by.offset is None else by.offset.name,
-        score_name=None if by.score is None else by.score.name,
+        weights_name=name_of(by.weights),
+        cluster_name=name_of(by.cluster),
+        offset_name=name_of(by.offset),
+        score_name=name_of(by.score),
         rules=rules,
         missing=columns.missing,
         dropped_terms=matrices.dropped,
@@ -157,3 +151,352 @@ def freeze(
         propensity_encoder=matrices.propensity,
         clusters=clusters,
     )
+
+
+def design_from_arrays(
+    endog: Any, exog: Any, columns: ColumnOptions, *, exog_propensity: Any = None, constant_outcome: bool = False
+) -> Design:
+    """Make a design from arrays.
+
+    Parameters
+    ----------
+    endog : array-like, shape (N,)
+        Outcome.
+    exog : array-like, shape (N, p)
+        Outcome design. No constant is added; a missing one is warned of.
+    columns : ColumnOptions
+        The treatment, weights, clusters and scores: one value per row each.
+    exog_propensity : array-like, shape (N, q), optional
+        Propensity design; `exog` by default.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample; its formulas are None.
+
+    Raises
+    ------
+    DesignError
+        If the arrays do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    _check_order(exog, columns.treat)
+    by_row = (getattr(columns, name) for name in BY_ROW)
+    index = common_index((endog, exog, exog_propensity, *by_row), len(endog) if hasattr(endog, "__len__") else 0)
+    y = align(endog, index, "endog", notes)
+    endog_name = "y" if y.name is None else str(y.name)
+    right = named_columns(exog, "exog", index, notes)
+    assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
+    by = by_rows(Table(index), columns, {}, notes)
+    for what, design in (("exog", right), ("exog_propensity", assign)):
+        _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
+    sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
+    rows = draw_sample(sources, by, index, columns.missing, notes)
+    coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
+
+    def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
+        return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
+
+    X, encoders = matrix(right), (ArrayEncoder(tuple(right), "outcome"), ArrayEncoder(tuple(assign), "propensity"))
+    models = Models(
+        y=numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
+        matrices=Matrices(X, X if assign is right else matrix(assign), *encoders),
+        endog_name=endog_name,
+        formula=None,
+        propensity_formula=None,
+    )
+    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+
+
+def _check_order(exog: Any, treat: Any) -> None:
+    """Refuse the treatment in the place of the covariates, which other packages have second."""
+    covariates: tuple[int, ...] = getattr(exog, "shape", ())
+    treatment: tuple[int, ...] = getattr(treat, "shape", ())
+    if len(covariates) == 1 and len(treatment) == 2 and treatment[1] > 1:
+        raise DesignError(
+            f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
+            "Type  endog=y, exog=X, treat=d."
+        )
+
+
+def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
+    for kind, name in (("treatment", treat), ("outcome", outcome)):
+        if name in columns:
+            raise DesignError(
+                f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
+                f'Leave it out:  {what}.drop(columns="{name}").'
+            )
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """Both formulas, and the scope of the names on each side.
+
+    Parameters
+    ----------
+    outcome, assigned : Formula
+        Outcome formula and propensity formula.
+    left, right, assign : Scope
+        Names on the left and right of the outcome formula, and on the right of the propensity formula.
+    """
+
+    outcome: Formula
+    assigned: Formula
+    left: Scope
+    right: Scope
+    assign: Scope
+
+
+def design_from_formula(
+    formula: str,
+    data: Any,
+    columns: ColumnOptions,
+    *,
+    propensity: str | None = None,
+    frame: Mapping[str, Any],
+    constant_outcome: bool = False,
+) -> Design:
+    """Make a design from formulas.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula, two-sided; the treatment is not in it.
+    data : DataFrame, mapping of str to array-like, or None
+        The columns; None takes them from `frame`.
+    columns : ColumnOptions
+        The treatment, weights, clusters and scores: one value per row each.
+    propensity : str, optional
+        Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
+    frame : mapping of str to object
+        The caller's variables; ``np`` is NumPy unless it is among them.
+    constant_outcome : bool
+        Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+
+    Returns
+    -------
+    Design
+        Frozen arrays on one estimation sample.
+
+    Raises
+    ------
+    DesignError
+        If the data and formulas do not describe a model that can be fitted.
+    OptionError
+        If an option has a value that is not allowed.
+    TypeError
+        If an argument is of a type that is not accepted.
+    """
+    notes: list[str] = []
+    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
+    known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
+    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes, known=known)
+    by = by_rows(table, columns, frame, notes)
+    check_roles(formulas, by.treat.name)
+    sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+    rows = draw_sample(sources, by, table.index, columns.missing, notes)
+    coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
+    models = formula_models(formulas, by.treat.name, sources, rows)
+    texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
+    notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
+    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+
+
+def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
+    """Refuse a propensity model without covariates that nobody asked for: its weights would all be the same.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    propensity, propensity_score
+        Arguments of the caller.
+
+    Raises
+    ------
+    DesignError
+        If neither was given and the outcome formula has no covariates to take.
+    """
+    if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
+        raise DesignError(
+            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given; expected "
+            "covariates in one of them, for without them the effect is the raw difference.\n"
+            'Type  propensity="x1 + x2", or  propensity="1"  if the treatment was assigned by chance alone.'
+        )
+
+
+def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
+    outcome = parse(text, "outcome", notes, **known)
+    if len(outcome.left) != 1 or not outcome.uses("left"):
+        found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+        alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
+        raise DesignError(
+            f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
+            f'Type  {alone}"<outcome> ~ {outcome.right_text}".'
+        )
+    return outcome
+
+
+def read_formulas(
+    formula: Any, *, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str], known: Mapping[str, str]
+) -> tuple[Formulas, Table]:
+    """Parse both formulas and look up their names.
+
+    Parameters
+    ----------
+    formula, propensity : str
+        Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
+    data : DataFrame, mapping or None
+        The caller's data.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        Lines are appended for parts of a formula that probably mean something else.
+    known : mapping of str to str
+        The name of the "treatment", if it has one, for messages.
+
+    Returns
+    -------
+    Formulas
+        The formulas and the meaning of their names.
+    Table
+        All columns there are.
+    """
+    try:
+        outcome = _outcome_formula(formula, notes, known)
+        assigned = Formula("propensity", outcome.right_text, (), outcome.right)
+        if propensity is not None:
+            assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
+        if data is None:
+            _check_data(outcome, frame, known)
+        table = collect(data, frame, (outcome, assigned), notes)
+        scopes = (
+            resolve(outcome, table, frame, "left"),
+            resolve(outcome, table, frame, "right"),
+            resolve(assigned, table, frame, "right"),
+        )
+    except DesignError as error:
+        odd = unquoted(f"{formula}, {propensity}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+        if all(name in str(error) or name.replace('"', "'") in str(error) for name in odd):
+            raise
+        raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
+    return Formulas(outcome, assigned, *scopes), table
+
+
+def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
+    """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
+    names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
+    if names and not any(is_column(frame.get(name)) for name in names):
+        treat = f", treat={show(known['treatment'])}" if "treatment" in known else ""
+        raise DesignError(
+            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made; expected "
+            f"a data frame.\nType  from_formula({show(outcome.text)}, data{treat}, ...)  with your data."
+        )
+
+
+def check_roles(formulas: Formulas, treat: str) -> None:
+    """Refuse the treatment among the covariates, and the outcome on any right-hand side.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+
+    Raises
+    ------
+    DesignError
+        Naming the variable and the formula.
+    """
+    outcome, assigned = formulas.outcome, formulas.assigned
+    left, right, assign = formulas.left, formulas.right, formulas.assign
+    if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
+        raise DesignError(
+            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
+            f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
+        )
+    if treat in left.variables:
+        raise DesignError(
+            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there, as the weights and "
+            f'the effect are estimated in one call.\nType  "<outcome> ~ {outcome.right_text}".'
+        )
+    own_models = "each arm has its own outcome model"
+    reasons = (own_models, own_models, "it would predict itself")
+    for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
+        if treat in scope.variables:
+            raise DesignError(
+                f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
+                f"{reason}.\nTake {treat} out of the formula; treat= is enough."
+            )
+    for name in left.variables:
+        for scope, formula in ((right, outcome), (assign, assigned)):
+            if name in scope.variables:
+                raise DesignError(
+                    f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
+                    f"expected variables that the treatment cannot change.\nTake {name} out of it. (A change from a "
+                    "baseline: make it a column of its own first.)"
+                )
+
+
+def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], rows: Rows) -> Models:
+    """Build both models on the rows of the estimation sample.
+
+    Parameters
+    ----------
+    formulas : Formulas
+        Both formulas.
+    treat : str
+        Name of the treatment.
+    sources : sequence of Source
+        All their variables.
+    rows : Rows
+        The rows in the sample.
+
+    Returns
+    -------
+    Models
+        Outcome and both matrices with all columns.
+
+    Raises
+    ------
+    DesignError
+        If a model cannot use a variable or a term.
+    """
+    outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
+    codes = codes_of(outcome) | codes_of(assigned)
+    columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
+    left, right, assign = (
+        Scope({name: columns[name] for name in scope.variables}, scope.constants)
+        for scope in (formulas.left, formulas.right, formulas.assign)
+    )
+    name, y = outcome.left[0].name(), outcome_values(outcome, left, n)
+    for formula, scope in ((outcome, right), (assigned, assign)):
+        check_levels(n, scope.variables, codes_of(formula), formula.model)
+    encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
+    X = encoder.sample_matrix(n)
+    same = assigned.right is outcome.right  # no propensity formula was given
+    return Models(
+        y=y,
+        matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),
+        endog_name=name,
+        formula=outcome.text,
+        propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
+    )
+
+
+def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:
+    """Return the outcome on n rows, shape (n,), given the plain variables of the left-hand side."""
+    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
+    if y.shape[1] != 1:
+        raise DesignError(
+            f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
+            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
+        )
+    return y[:, 0].copy()

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
-from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, as_table, nearest
+from causalrisk.design.columns.tables import Table, as_pandas, as_table, nearest
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse

@@ -1,4 +1,4 @@
-"""The design: one frozen set of arrays on one estimation sample."""
+"""The design: one frozen set of arrays on one estimation sample, and other rows coded as these."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
+from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
-from causalrisk.design.rows import check_groups, ledger_frame, relative_weights
-from causalrisk.design.support.columns import Matrices, Rules, supported
-from causalrisk.errors import DesignError, DesignWarning, warn_user
+from causalrisk.design.rows import (
+    Named,
+    Source,
+    check_groups,
+    estimation_sample,
+    ledger_frame,
+    read_offset,
+    relative_weights,
+)
+from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
 
 
@@ -253,39 +264,213 @@ class Design:
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
-        matrices = supported(
-            Matrices(
-                X=X,
-                Z=Z,
-                outcome=self.outcome_encoder,
-                propensity=self.propensity_encoder,
-                dropped=self.dropped_terms,
-            ),
-            arm,
-            labels=self.labels,
-            rules=self.rules,
-            notes=notes,
-            counts=weights if self.weight_type == "frequency" else None,
-        )
+        given = Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
+        counts = weights if self.weight_type == "frequency" else None
+        matrices = supported(given, arm, self.labels, self.rules, notes, counts)
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
             check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
         return replace(
-            self,
-            y=self.y[keep],
+            taken(self, keep, "y", "offset", "score", "index"),
             X=matrices.X,
             Z=matrices.Z,
             arm=arm,
             weights=weights,
             cluster=cluster,
             clusters=clusters,
-            offset=None if self.offset is None else self.offset[keep],
-            score=None if self.score is None else self.score[keep],
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
             dropped_terms=matrices.dropped,
-            index=self.index[keep],
             outcome_encoder=matrices.outcome,
             propensity_encoder=matrices.propensity,
         )
+
+
+def unit_level() -> UnavailableError:
+    """Make the error of what a fit says of every row, which can be written to a file."""
+    return UnavailableError(
+        "that is a number for each row, and the model was made from a scan, whose rows are not kept in memory.\n"
+        'Type  res.write_units("units.parquet")  to have it in a file; or, if the rows fit into memory, make the model '
+        "anew with  data=data.collect()."
+    )
+
+
+def by_rows(what: str = "that", instead: str = "") -> UnavailableError:
+    """Make the error of what goes by rows that were not kept; it may say what else to type."""
+    return UnavailableError(
+        f"{what} goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
+        f"{instead}If they fit into memory, make the model anew: type  data=data.collect()."
+    )
+
+
+class Rowless:
+    """Mixin of a frozen record whose fields that go by rows were not kept: to ask for one is an UnavailableError.
+
+    Parameters
+    ----------
+    **known
+        The fields that were kept, and others of the subclass.
+    """
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+    def __getattr__(self, name: str) -> Any:
+        known = {field.name for field in fields(self)}  # type: ignore[arg-type]
+        if name not in known and not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        made = getattr(type(self), name, None)
+        if isinstance(made, property) and made.fget is not None:
+            return made.fget(self)  # its own error, in whose place Python asks here
+        raise by_rows()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self  # nothing in it changes
+
+
+def _restore(kind: type, state: dict[str, Any]) -> Any:
+    made: Any = object.__new__(kind)
+    made.__dict__.update(state)
+    return made
+
+
+def new_offset(design: Design, data: Any) -> np.ndarray:
+    """Return the offset of new rows.
+
+    Parameters
+    ----------
+    design : Design
+        A design with an offset.
+    data : DataFrame or mapping of str to array-like
+        New rows, which have the offset or exposure under the name it has in the design.
+
+    Returns
+    -------
+    ndarray of float64, shape (m,)
+        The offset.
+
+    Raises
+    ------
+    DesignError
+        If it is not among the columns, misses values, or is no offset.
+    """
+    kind, name = str(design.offset_kind), str(design.offset_name)
+    instead = f"Add it{', or type  at_exposure=1  for means at that exposure' if kind == 'exposure' else ''}."
+    if not hasattr(data, "columns") and not hasattr(data, "keys"):
+        raise DesignError(
+            f"new data without names have no {kind} {name!r}, at which outcomes are predicted; expected a data frame "
+            f"with that column.\n{instead}"
+        )
+    table = as_table(data, [])
+    if name not in table:
+        near = nearest(name, table.names)
+        raise DesignError(f"the new data have no column {name!r}, the {kind} of the fit.\n{instead} {near}")
+    column = table.column(name)
+    if column.isna().any():
+        raise DesignError(
+            f"column {name!r} of the new data, the {kind} of the fit, is missing in {int(column.isna().sum())} rows; "
+            f'expected complete rows.\nLeave them out:  newdata.dropna(subset=["{name}"]).'
+        )
+    return read_offset(Named(column, name), kind)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetRows:
+    """Rows of another population under the columns of a design.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (m, p)
+        Outcome design.
+    Z : ndarray of float64, shape (m, q)
+        Propensity design.
+    index : pandas.Index
+        Labels of the m rows.
+    dropped : int
+        Rows of the frame that miss a covariate.
+    notes : tuple of str
+        Notes on the rows.
+    """
+
+    X: np.ndarray
+    Z: np.ndarray
+    index: pd.Index
+    dropped: int
+    notes: tuple[str, ...]
+
+
+def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
+    """Code the rows of another population.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    data : DataFrame or mapping of str to array-like
+        The target frame: all covariates of both models; outcome and treatment are not needed.
+    missing : {"drop", "raise"}
+        Whether to leave out rows that miss a covariate, or to refuse them.
+
+    Returns
+    -------
+    TargetRows
+        Coded with the levels, the means of ``center()`` and so on of the estimation sample.
+
+    Raises
+    ------
+    DesignError
+        If the frame has no rows, lacks a column, or has a level that the estimation sample did not have.
+    OptionError
+        If `missing` is not an option.
+    TypeError
+        If the target frame is of another type.
+    """
+    notes: list[str] = []
+    table = as_table(data, notes)
+    models = {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
+    _check_names(design)
+    sources = {}
+    for model, encoder in models.items():
+        for name in encoder.variables:
+            if name not in table:
+                raise DesignError(
+                    f"the target frame has no column {name!r}, which the {model} model uses.\n"
+                    f"Add it. {nearest(name, table.names)}"
+                )
+            sources[name] = Source(model, name, table.column(name))
+    try:
+        rows = estimation_sample(list(sources.values()), table.index, missing)
+        columns = {name: source.values[rows.keep] for name, source in sources.items()}
+        frame = pd.DataFrame(columns, index=table.index[rows.keep])
+        X, Z = (encoder.encode(frame) for encoder in models.values())
+    except DesignError as error:
+        raise DesignError(f"the target frame cannot be used: {error}") from error
+    dropped = int((~rows.keep).sum())
+    if dropped:
+        names = listing(rows.ledger.variable)
+        notes.append(
+            f"target frame: {dropped} of {len(rows.keep)} rows miss a covariate ({names}) and are left out. Fill in "
+            "these values to keep them."
+        )
+    X.flags.writeable = Z.flags.writeable = False
+    return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
+
+
+def _check_names(design: Design) -> None:
+    """Refuse arrays in which a name stands for different columns of the two models."""
+    if design.formula is not None:
+        return
+    for i, name in enumerate(design.exog_names):
+        for j, other in enumerate(design.propensity_names):
+            if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
+                raise DesignError(
+                    f"column {name!r} of exog is not the column {name!r} of exog_propensity, so a target frame cannot "
+                    "give both.\nName them apart: make exog and exog_propensity DataFrames."
+                )

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
-from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, as_table, nearest
+from causalrisk.design.columns.tables import Table, as_pandas, as_table, nearest
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parsed_again
-from causalrisk.design.formulas.terms import coded_names
+from causalrisk.design.formulas.terms import codes_of
 from causalrisk.errors import DesignError
 
 
@@ -148,7 +147,7 @@ class FormulaEncoder:
 
     def variables_like(self, table: Table) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
-        codes = self._codes()
+        codes = codes_of(self._compile()[0])
         return {
             name: _like(_present(table, name, self._model), fitted, name, name in codes)
             for name, fitted in self._variables.items()
@@ -160,9 +159,6 @@ class FormulaEncoder:
             return np.empty((0, len(self.names)))
         matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
         return matrix if self._keep is None else np.ascontiguousarray(matrix[:, self._keep])
-
-    def _codes(self) -> set[str]:
-        return set().union(*(coded_names(f.code) for t in self._compile()[0].right for f in t.factors))
 
     def _compile(self) -> tuple[Formula, Scope, Any]:
         if self._compiled is None:

@@ -12,13 +12,12 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
-from causalrisk.design.columns.frames import as_pandas
-from causalrisk.design.columns.tables import Table, align, as_table, find_column, matched_rows
+from causalrisk.design.columns.tables import Table, align, as_pandas, as_table, find_column, matched_rows
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.support.rank import ColumnMoments
+from causalrisk.design.rank import ColumnMoments
 from causalrisk.errors import DesignError
 
 MANY_LEVELS = 20

@@ -1,4 +1,4 @@
-"""The estimation sample: one set of rows for the outcome model, the propensity model and everything else."""
+"""Columns that go by rows, and the estimation sample: one set of rows for both models and everything else."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import pandas as pd
 
 from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
-from causalrisk.design.columns.tables import Table, find_column
-from causalrisk.design.known_scores import Score, find_score, is_classifier
+from causalrisk.design.columns.tables import Table, as_pandas, find_column, named_columns
+from causalrisk.design.rank import check_magnitude
+from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
+SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "propensity_score")  # options that go by rows
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -40,10 +43,13 @@ class Rows:
         True for the rows in the sample, over all N rows of the caller.
     ledger : DataFrame
         One row per reason; the column "dropped" sums to the rows that are not in the sample.
+    weights : ndarray of float64, shape (N,), or None
+        The weights of all rows; None where none were given.
     """
 
     keep: np.ndarray
     ledger: pd.DataFrame
+    weights: np.ndarray | None = None
 
     @cached_property
     def n(self) -> int:
@@ -55,7 +61,9 @@ class Rows:
         return values if self.n == len(self.keep) else values[self.keep]
 
 
-def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None = None) -> Rows:
+def estimation_sample(
+    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None = None
+) -> Rows:
     """Drop the rows that miss any variable, or have no weight.
 
     Parameters
@@ -66,8 +74,8 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
         Labels of the caller's N rows.
     missing : {"drop", "raise"}
         Whether to drop rows with missing values or to refuse them.
-    zero : ndarray of bool, shape (N,), optional
-        Rows whose weight is zero.
+    weights : ndarray of float64, shape (N,), optional
+        Weights of the rows; those of zero are left out.
 
     Returns
     -------
@@ -81,11 +89,11 @@ def estimation_sample(sources: Sequence[Source], index: pd.Index, missing: str, 
     OptionError
         If `missing` is anything else.
     """
-    lines, keep = dropped_lines(sources, index, missing, zero)
+    lines, keep = dropped_lines(sources, index, missing, weights)
     lines = [line for line in lines if line[2]]
     if not keep.any():
         raise no_rows_left(lines, len(keep))
-    return Rows(keep, ledger_frame(lines))
+    return Rows(keep, ledger_frame(lines), weights)
 
 
 def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignError:
@@ -101,7 +109,7 @@ def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignEr
 
 
 def dropped_lines(
-    sources: Sequence[Source], index: pd.Index, missing: str, zero: np.ndarray | None
+    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
     """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
@@ -116,8 +124,8 @@ def dropped_lines(
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
     if missing == "raise":
         _refuse(reasons, index)
-    if zero is not None:
-        reasons.append(("weights", "weights = 0", zero))
+    if weights is not None:
+        reasons.append(("weights", "weights = 0", weights == 0))
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
@@ -359,6 +367,11 @@ class Named:
     name: str
 
 
+def name_of(given: Named | Score | None) -> str | None:
+    """Return the name of a column, where there is one."""
+    return None if given is None else given.name
+
+
 @dataclass(frozen=True)
 class ByRows:
     """Per-row inputs other than the covariates: treatment, weights, cluster, offset, score.
@@ -416,17 +429,11 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
     def find(value: Any, role: str) -> Named | None:
-        return (
-            None
-            if value is None
-            else Named(*find_column(value, role=role, default=role, table=table, frame=frame, notes=notes))
-        )
+        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
     return ByRows(
-        treat=Named(
-            *find_column(given.treat, role="treatment", default="treat", table=table, frame=frame, notes=notes)
-        ),
+        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
         weights=find(given.weights, "weights"),
         weight_type=given.weight_type,
         cluster=find(given.cluster, "cluster"),
@@ -453,9 +460,7 @@ def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     return used
 
 
-def draw_sample(
-    sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]
-) -> tuple[Rows, np.ndarray | None]:
+def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]) -> Rows:
     """Draw the estimation sample: rows that miss nothing and have a weight.
 
     Parameters
@@ -475,12 +480,206 @@ def draw_sample(
     -------
     Rows
         The sample.
-    ndarray of float64, shape (N,), or None
-        The weights of all rows.
     """
-    weights, used = read_weights(by.weights, by.weight_type), used_sources(sources, by)
-    zero = None if weights is None else weights == 0
-    rows = estimation_sample(used, index, missing, zero)
-    if by.weights is not None and zero is not None and zero.any():
-        notes.append(zero_note(by.weights.name, int(zero.sum())))
-    return rows, weights
+    weights = read_weights(by.weights, by.weight_type)
+    rows = estimation_sample(used_sources(sources, by), index, missing, weights)
+    if by.weights is not None and weights is not None and (weights == 0).any():
+        notes.append(zero_note(by.weights.name, int((weights == 0).sum())))
+    return rows
+
+
+def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
+    """Return the offset of rows that miss no value.
+
+    Parameters
+    ----------
+    given : Named
+        One value per row.
+    kind : {"offset", "exposure"}
+        Kind of the values; the offset of an exposure is its logarithm.
+    taken : sequence of str
+        Names of the treatment and the outcome, which are no offset.
+    scanned : bool
+        Whether the rows are of a scan, which knows its columns by name only.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        The offset.
+
+    Raises
+    ------
+    DesignError
+        If the values are not numbers, or an exposure is not above zero.
+    """
+    name, what = given.name, f"{kind} {given.name!r}"
+    if name in taken:
+        raise DesignError(
+            f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}; expected "
+            f"{_meaning(kind)}.\nLeave {kind}= out, or name the column of it."
+        )
+    values = numbers(given.values.rename(name), what)
+    if kind == "offset":
+        check_magnitude(values, what)
+        return values
+    low = values <= 0
+    if low.any():
+        column, instead = f'data["{name}"]', "make them missing in the files"
+        if not scanned:
+            instead = f"type  exposure={column}.where({column} > 0)"
+        raise DesignError(
+            f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected "
+            f"{_meaning(kind)}, more than zero.\n"
+            f"Correct them, or {instead}  to leave these rows out."
+        )
+    return np.log(values)
+
+
+def _meaning(kind: str) -> str:
+    if kind == "offset":
+        return "a known part of the linear predictor of the outcome"
+    return "how long, or over how much, each unit was observed"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Propensity scores as they were given, on the caller's index.
+
+    Parameters
+    ----------
+    name : str or None
+        Name of a single column.
+    columns : dict of str to Series
+        One column, the probability of the treated arm, or one per arm; the keys are the names of the columns.
+    matched : bool
+        Whether the columns go by their names; else they are in the order of the arms.
+    """
+
+    name: str | None
+    columns: dict[str, pd.Series]
+    matched: bool
+
+
+def is_classifier(value: Any) -> bool:
+    """Return True if a value has the methods of a classifier; an OptionError where it is nearly one."""
+    if not hasattr(value, "fit"):
+        return False
+    if isinstance(value, type):
+        raise OptionError(
+            f"propensity_score={value.__name__} is a class; expected a classifier.\n"
+            f"Type  propensity_score={value.__name__}()."
+        )
+    if not hasattr(value, "predict_proba"):
+        raise OptionError(
+            f"propensity_score is a {type(value).__name__}, which has no predict_proba; expected a classifier.\n"
+            "Type  propensity_score=sklearn.linear_model.LogisticRegression()  for example."
+        )
+    return True
+
+
+def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score | None:
+    """Find the propensity scores.
+
+    Parameters
+    ----------
+    value : str, array-like of shape (N,), or DataFrame or ndarray of shape (N, K), or None
+        A column's name, one value per row, or one column per arm.
+    table : Table
+        The columns there are.
+    frame : mapping of str to object
+        The caller's variables.
+    notes : list of str
+        A line is appended if the rows had to be put into another order.
+
+    Returns
+    -------
+    Score or None
+        None if there are none.
+    """
+    if value is None:
+        return None
+    matrix = as_pandas(value)
+    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
+        found = named_columns(value, "propensity score", table.index, notes)
+        matched = isinstance(matrix, pd.DataFrame)
+        columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
+        named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
+        return Score(None, named, matched)
+    column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
+    return Score(name, {name: column.rename(name)}, False)
+
+
+def score_matrix(score: Score, keep: np.ndarray, coding: Coding) -> np.ndarray:
+    """Return the probability of each arm.
+
+    Parameters
+    ----------
+    score : Score
+        The scores.
+    keep : ndarray of bool, shape (N,)
+        The rows in the sample.
+    coding : Coding
+        The arms.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, K)
+        Rows sum to one, up to rounding.
+
+    Raises
+    ------
+    DesignError
+        If there is not one column per arm, or the values are not probabilities strictly between 0 and 1.
+    """
+    columns = [_inside(score.columns[key][keep], arm) for key, arm in _places(score, coding)]
+    if len(columns) == 1:
+        return np.column_stack([1 - columns[0], columns[0]])
+    matrix = np.column_stack(columns)
+    total = matrix.sum(axis=1)
+    off = np.abs(total - 1) > SUM_TOLERANCE
+    if off.any():
+        raise DesignError(
+            f"the propensity scores of the {len(columns)} arms sum to something else than 1 in {int(off.sum())} rows "
+            f"(e.g. {total[off][0]:.6g}); expected one probability per arm.\n"
+            "Divide each row by its sum:  scores.div(scores.sum(axis=1), axis=0)."
+        )
+    return matrix
+
+
+def _inside(column: pd.Series, arm: str) -> np.ndarray:
+    values = numbers(column, f"propensity score {column.name!r}")
+    outside = (values <= 0) | (values >= 1)
+    if outside.any():
+        raise DesignError(
+            f"propensity score {column.name!r} is outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. "
+            f"{values[outside][0]}); expected the probability of arm {arm!r}, above 0 and below 1 in every row.\n"
+            "Leave these rows out:  data[(score > 0) & (score < 1)]  (divide percentages by 100)."
+        )
+    return values
+
+
+def _places(score: Score, coding: Coding) -> list[tuple[str, str]]:
+    """Column and arm of each score, in the order of the arms; only the treated arm if there is one column."""
+    keys, levels = list(score.columns), [str(level) for level in coding.levels]
+    expected = f"expected one per level: {listing(coding.levels)}"
+    if len(keys) == 1:
+        if len(levels) == 2:
+            return [(keys[0], coding.labels[1])]
+        raise DesignError(
+            f"propensity score {score.name!r} is one column for {len(levels)} arms; expected one per arm.\n"
+            f"Give a DataFrame with the columns {listing(levels)}."
+        )
+    if not score.matched:
+        if len(keys) == len(levels):
+            return list(zip(keys, coding.labels, strict=True))
+        raise DesignError(
+            f"the propensity score has {len(keys)} columns; {expected}.\n"
+            "Give them in this order, or as a DataFrame with columns of these names."
+        )
+    for names in (levels, list(coding.labels)):
+        if sorted(names) == sorted(keys):
+            return list(zip(names, coding.labels, strict=True))
+    raise DesignError(
+        f"the propensity score has the columns {listing(keys)}; {expected}.\n"
+        f"Name them:  scores.set_axis([{listing(levels)}], axis=1)."
+    )

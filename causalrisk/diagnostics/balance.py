@@ -15,16 +15,16 @@ from scipy.special import chdtrc, expit
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
+from causalrisk.design.design import by_rows
 from causalrisk.design.moderators import moderators
-from causalrisk.design.scan.no_rows import by_rows
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.distribution_functions import Cells, Steps
+from causalrisk.numerics.distributions import Cells, Steps
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import minimize_value
-from causalrisk.propensity.likelihoods import Arms
+from causalrisk.propensity.models import Arms
 
 DISTANCE = "propensity score"
 STATISTICS = ("diff", "var ratio", "KS")

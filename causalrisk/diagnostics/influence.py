@@ -21,10 +21,8 @@ from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.intervals import leave_one_out, sum_within_units
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.resample_replicates import BlockwiseReplicates
-from causalrisk.propensity.row_weights import RowWeights
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
+from causalrisk.propensity.weights import RowWeights, WeightFit
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 

@@ -20,9 +20,8 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import with_covariance
 from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.distributions import Percentiles, Search, Tally
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.order_statistics import Percentiles, Search, Tally
-from causalrisk.propensity.likelihoods import Arms
 from causalrisk.propensity.limits import (
     CostsBelow,
     crump_cut,
@@ -32,6 +31,7 @@ from causalrisk.propensity.limits import (
     searched_cut,
     top_count,
 )
+from causalrisk.propensity.models import Arms
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
@@ -122,7 +122,7 @@ def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -
     Returns
     -------
     found : dict of int to ndarray
-        The values; in one pass, or up to four where there are more distinct ones than `order_statistics.DISTINCT`.
+        The values; in one pass, or up to four where there are more distinct ones than `distributions.DISTINCT`.
     limits : ArmLimits
         The limits.
     """

@@ -21,7 +21,7 @@ import numpy as np
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, solve
-from causalrisk.propensity.row_weights import RowWeights
+from causalrisk.propensity.weights import RowWeights
 
 
 @dataclass(frozen=True)

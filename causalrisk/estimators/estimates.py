@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.covariates import Covariate
-from causalrisk.design.scan.no_rows import Rowless
+from causalrisk.design.design import Rowless
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.likelihoods import Arms
+from causalrisk.propensity.models import Arms
 
 T = TypeVar("T")
 

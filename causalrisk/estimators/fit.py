@@ -61,9 +61,8 @@ from causalrisk.propensity.limits import (
     overlap_message,
     remote_units,
 )
-from causalrisk.propensity.row_weights import RowWeights
 from causalrisk.propensity.targets import Target, arm_population
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.weights import RowWeights, WeightFit
 
 T = TypeVar("T")
 FEW_CLUSTERS = 10

@@ -14,11 +14,10 @@ import numpy as np
 from causalrisk import words
 from causalrisk.design import Design
 from causalrisk.design.columns.tables import is_column
-from causalrisk.design.known_scores import is_classifier
+from causalrisk.design.rows import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
-from causalrisk.numerics.families import OutcomeFamily, outcome_family
-from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 

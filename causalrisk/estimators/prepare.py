@@ -10,7 +10,7 @@ import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.scan.encode import PassCounter
-from causalrisk.design.support.size import check_matrices, check_pairs
+from causalrisk.design.support import check_matrices, check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
 from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame

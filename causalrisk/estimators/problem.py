@@ -28,10 +28,10 @@ from causalrisk.estimators.training import LEVEL_TOLERANCE, Level, level_at, out
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
-from causalrisk.propensity.classifier import ClassifierModel
 from causalrisk.propensity.models import (
     BinaryModel,
     CalibratedModel,
+    ClassifierModel,
     ClippedModel,
     KnownModel,
     LikelihoodModel,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.design import Rowless
 from causalrisk.design.scan.encode import CodedBlock
-from causalrisk.design.scan.no_rows import Rowless
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
@@ -22,7 +22,7 @@ from causalrisk.numerics.linalg import (
     rows_of,
     weighted_gram,
 )
-from causalrisk.propensity.likelihoods import Arms
+from causalrisk.propensity.models import Arms
 
 PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 

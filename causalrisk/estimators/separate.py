@@ -37,9 +37,8 @@ from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeigh
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
-from causalrisk.propensity.row_weights import RowWeights
 from causalrisk.propensity.targets import ArmTarget, Target
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.propensity.weights import RowWeights, WeightFit
 
 T = TypeVar("T")
 EVERYBODY = ArmTarget(None)

@@ -20,7 +20,7 @@ from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array, solve_or_nan, weighted_gram, weighted_rows
-from causalrisk.propensity.row_weights import RowWeights
+from causalrisk.propensity.weights import RowWeights
 
 FAR = 100  # standard deviations from zero: nearer, the level costs no digits
 LEVEL_TOLERANCE = 1e-9  # rounding of a constant that is a combination of the columns

@@ -24,10 +24,11 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.row_weights import KeptWeights, RowWeights
 from causalrisk.propensity.separation import check_membership, find_separation, separation_error
 from causalrisk.propensity.targets import FrameTarget, FunctionTarget, Target
 from causalrisk.propensity.weights import (
+    KeptWeights,
+    RowWeights,
     ScannedWeights,
     TargetSums,
     WeightFit,

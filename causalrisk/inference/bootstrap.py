@@ -27,7 +27,7 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.propensity.resample_replicates import (
+from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,

@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning
+from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning, UnavailableError, check_alpha
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
-from causalrisk.estimators.specification import JRE, Specification
+from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.inference.bootstrap import (
     bootstrap,
     column_sd,
@@ -29,7 +29,7 @@ from causalrisk.inference.bootstrap import (
     weighed_message,
     weighs_instead,
 )
-from causalrisk.inference.covariance import with_bootstrap, with_covariance, without_rounding_error
+from causalrisk.inference.covariance import start_record, with_bootstrap, with_covariance, without_rounding_error
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -273,6 +273,48 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
         for record, boot in zip(records, own, strict=True)
     ]
     return dataclasses.replace(comparison, distributions=tuple(exact))
+
+
+def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
+    """Compare JRE with the IPWRA fit that it starts from, on the same resamples (JRE with bootstrap standard errors).
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Rows "IPWRA" and "JRE - IPWRA", of several arms one of each effect: estimate, standard error, test, interval.
+        That of the difference is of the pairs of a resample.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no bootstrap.
+
+    Examples
+    --------
+    >>> from causalrisk import JRE, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> model = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke")
+    >>> model.fit(n_boot=99).start_difference().iloc[:, :2].round(2)
+                 estimate  std err
+    estimator
+    IPWRA         -256.86    26.61
+    JRE - IPWRA      0.68     0.62
+    """
+    check_alpha(alpha)
+    boot = record.used_boot
+    if boot.start is None:
+        raise UnavailableError("the start was not resampled with this fit.\nType  res.model.fit().start_difference().")
+    failed = np.isnan(boot.start).any(axis=1)
+    of_start = BootstrapDistribution(boot.start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
+    pair = Comparison((), (record, start_record(record)), (boot, of_start), record.given_resamples, ())
+    effects, difference = effects_frame(pair, alpha).drop(columns="robust se"), differences_frame(pair, alpha)
+    named = difference.droplevel("minus").rename(index={JRE.name: f"{JRE.name} - {IPWRA.name}"})
+    return pd.concat([effects.loc[[IPWRA.name]], named])
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:

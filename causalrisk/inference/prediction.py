@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
-from causalrisk.design.columns.frames import as_pandas
+from causalrisk.design.columns.tables import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.training import LINEAR

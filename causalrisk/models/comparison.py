@@ -1,4 +1,4 @@
-"""`compare`: several estimators on the same rows and resamples, and its results."""
+"""`compare`: several estimators on the same rows and resamples, and its results; and tables of fits for papers."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ from causalrisk.inference.paired_resamples import (
 )
 from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
-from causalrisk.models.results import CausalResults
-from causalrisk.models.saving import stamped
+from causalrisk.models.results import CausalResults, stamped
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
+from causalrisk.report.tables import etable as of_fits
+from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import glance, tidy_comparison
+
+# Those of `report`, with advice on the keywords of other packages.
+etable = check_keywords("tables")(of_fits.etable)
+table_one = check_keywords("tables")(of_covariates.table_one)
 
 
 def chosen_models(estimators: Any) -> list[type[CausalModel]]:

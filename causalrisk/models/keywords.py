@@ -13,15 +13,14 @@ from typing import Any, NoReturn, TypeVar
 
 from causalrisk import datasets, words
 from causalrisk.design import ColumnOptions
+from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
-from causalrisk.design.formulas.stata import from_teffects
-from causalrisk.design.known_scores import is_classifier
+from causalrisk.design.rows import is_classifier
 from causalrisk.errors import UnavailableError, listed, meant, nearest_name
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
-from causalrisk.numerics.families import family_meant
-from causalrisk.numerics.links import BINARY_LINKS
+from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.runtime.interruptions import interruptions_kept
 

@@ -20,7 +20,7 @@ from causalrisk.design import (
     design_from_formula,
     design_from_scan,
 )
-from causalrisk.design.known_scores import is_classifier
+from causalrisk.design.rows import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
 from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
@@ -45,8 +45,7 @@ from causalrisk.models.keywords import (
     unknown_attribute,
     unknown_keyword,
 )
-from causalrisk.models.results import CausalResults, JREResults
-from causalrisk.models.saving import stamped
+from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
 

@@ -1,4 +1,4 @@
-"""Sums over blocks of rows of what a function leaves of each."""
+"""Blocks of rows: some rows of a record, and sums over blocks of what a function leaves of each."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ def _added(first: Any, second: Any) -> Any:
         names = [field.name for field in dataclasses.fields(first)]
         return dataclasses.replace(first, **{n: _added(getattr(first, n), getattr(second, n)) for n in names})
     return first + second
+
+
+def taken(record: T, which: Any, *names: str) -> T:
+    """Return a record with some of the rows of its arrays.
+
+    Parameters
+    ----------
+    record : dataclass
+        The record.
+    which : slice, or ndarray of bool or int
+        The rows.
+    *names : str
+        The fields that go by rows; None stays None, and two that are one array stay one.
+    """
+    found: dict[int, Any] = {id(None): None}
+    for name in names:
+        array = getattr(record, name)
+        if id(array) not in found:
+            found[id(array)] = array[which]
+    return dataclasses.replace(record, **{name: found[id(getattr(record, name))] for name in names})  # type: ignore[type-var]

@@ -307,7 +307,7 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
 
 
 def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
-    """Solve many small systems, one an element of the last axis, by elimination with the largest pivots of a column.
+    """Solve many small systems, one an element of the last axis.
 
     Parameters
     ----------
@@ -323,24 +323,11 @@ def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
     ndarray, shape (r, n)
         The solutions.
     """
-    left, found, size = np.array(matrices), np.array(right), len(right)
-    every, determinant = np.arange(right.shape[1]), np.ones(right.shape[1])
-    for k in range(size):
-        pivot = k + np.abs(left[k:, k]).argmax(axis=0)
-        swap = pivot != k
-        if swap.any():
-            rows, these = pivot[swap], every[swap]
-            left[k, :, these], left[rows, :, these] = left[rows, :, these], left[k, :, these]
-            found[k, these], found[rows, these] = found[rows, these], found[k, these]
-        determinant = determinant * left[k, k]
-        with np.errstate(all="ignore"):  # singular ones are put right at the end
-            factor = left[k + 1 :, k] / left[k, k]
-            left[k + 1 :, k + 1 :] -= factor[:, None] * left[k, None, k + 1 :]
-            found[k + 1 :] -= factor * found[k]
-    with np.errstate(all="ignore"):
-        for k in reversed(range(size)):
-            found[k] = (found[k] - (left[k, k + 1 :] * found[k + 1 :]).sum(axis=0)) / left[k, k]
-    return np.where(np.abs(determinant) >= tiny, found, right)
+    stack = np.moveaxis(matrices, -1, 0)
+    with np.errstate(all="ignore"):  # of systems that are not finite
+        regular = np.abs(np.linalg.det(stack)) >= tiny
+        left = np.where(regular[:, None, None], stack, np.eye(len(right)))
+        return np.asarray(np.linalg.solve(left, right.T[:, :, None])[:, :, 0].T)
 
 
 def _finite(stack: Array) -> NDArray[np.bool_]:

@@ -133,19 +133,24 @@ class WeightedLikelihood(Protocol):
 
     Attributes
     ----------
-    n_predictors : int
-        L.
     bounded : bool
         As in `Likelihood`.
+    halving : bool
+        Whether steps that lower the likelihood are halved, rather than limited in how far they go: slower, and safe
+        from a far start.
     """
 
     @property
-    def n_predictors(self) -> int:
-        """L."""
+    def bounded(self) -> bool:
+        """True where large predictors mean separation."""
 
     @property
-    def bounded(self) -> bool:
-        """As in `Likelihood`."""
+    def halving(self) -> bool:
+        """Whether steps are halved."""
+
+    @property
+    def widest(self) -> float:
+        """Bound of the sum of the sizes of the columns of a row."""
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """Return sums over the rows under gammas of shape (L q, m), or one for all weights, (L q, 1)."""
@@ -156,18 +161,12 @@ class WeightedLikelihood(Protocol):
     def farthest(self, gamma: Array) -> Array:
         """Return the largest size of a linear predictor of a row that has weight, shape (m,)."""
 
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """Return steps of shape (L q, m) from the gammas, shortened where they go too far."""
-
     def some(self, which: NDArray[np.bool_]) -> WeightedLikelihood:
         """Return the likelihood under some of the columns of weights."""
 
     @property
     def width(self) -> int:
         """Number of columns of weights, m."""
-
-    def with_halving(self) -> WeightedLikelihood:
-        """Return the same likelihoods with steps that are halved rather than limited."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,7 @@ class WeightedRows:
     weights : ndarray, shape (n, m)
         Non-negative weights, a column a refit.
     halving : bool
-        Whether steps that lower the likelihood are halved, rather than limited in how far they go: slower, and safe
-        from a far start.
+        As in `WeightedLikelihood`.
     """
 
     columns: Array
@@ -196,13 +194,8 @@ class WeightedRows:
     halving: bool = False
 
     @property
-    def n_predictors(self) -> int:
-        """L."""
-        return self.likelihood.n_predictors
-
-    @property
     def bounded(self) -> bool:
-        """True where large predictors mean separation."""
+        """As in `WeightedLikelihood`."""
         return self.likelihood.bounded
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -210,13 +203,7 @@ class WeightedRows:
         eta = predictors(self.columns, gamma)
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
-            hessian = information(
-                self.columns,
-                pairs=self.pairs,
-                curvature=curvature,
-                weights=self.weights,
-                n_predictors=self.n_predictors,
-            )
+            hessian = information(self.columns, self.pairs, curvature, self.weights, self.likelihood.n_predictors)
             gradient = np.concatenate([weighted_products(self.columns, values, self.weights) for values in score])
         return LikelihoodSums(hessian, gradient)
 
@@ -230,19 +217,9 @@ class WeightedRows:
         with np.errstate(all="ignore"):
             return -np.asarray((self.weights * self.likelihood.value(predictors(self.columns, gamma))).sum(axis=0))
 
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
-        # back all others; where every step is checked against the likelihood none is needed.
-        return halved(step, gamma, self.loss) if self.halving else self._limited(step)
-
-    def _limited(self, step: Array) -> Array:
-        if np.abs(step).max(initial=0) * self.widest() <= LARGEST_STEP:
-            return step
-        return limited(step, self.farthest(step))
-
+    @property
     def widest(self) -> float:
-        """Bound the sum of the sizes of the columns of a row."""
+        """As in `WeightedLikelihood`."""
         return float(np.abs(self.columns).max(axis=0, initial=0).sum())
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
@@ -254,12 +231,8 @@ class WeightedRows:
         """As in `WeightedLikelihood`."""
         return self.weights.shape[1]
 
-    def with_halving(self) -> WeightedRows:
-        """As in `WeightedLikelihood`."""
-        return replace(self, halving=True)
 
-
-def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
+def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -> NewtonFits:
     """Maximise m weighted likelihoods by Newton's method, all at once.
 
     Parameters
@@ -268,6 +241,8 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
         The likelihoods.
     start : ndarray, shape (L q, m) or (L q, 1)
         Starting coefficients, of each or of all.
+    halving : bool
+        Whether steps are halved also where the likelihoods do not ask for it.
 
     Returns
     -------
@@ -286,7 +261,7 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
         step, singular = solve_definite(at.hessian, np.where(np.isfinite(at.gradient), at.gradient, 0.0))
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
-        gamma[:, active] += rows.damped(step, before)
+        gamma[:, active] += _damped(rows, step, before, halving or rows.halving)
         done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
         # Basis columns have mean square one, so a coefficient of a thousand means odds of exp(1000): it ran away.
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
@@ -301,6 +276,16 @@ def maximize(rows: WeightedLikelihood, start: Array) -> NewtonFits:
             active, rows = active[go_on], rows.some(go_on)
         last = whole[go_on]
     return NewtonFits(gamma, failures, iteration)
+
+
+def _damped(rows: WeightedLikelihood, step: Array, gamma: Array, halving: bool) -> Array:
+    """Shorten steps of shape (L q, m) from the gammas where they go too far."""
+    # A limit on the predictors would let the few rows farthest out, which hardly matter to the likelihood, hold
+    # back all others; where every step is checked against the likelihood none is needed.
+    if halving:
+        return halved(step, gamma, rows.loss)
+    small = np.abs(step).max(initial=0) * rows.widest <= LARGEST_STEP
+    return step if small else limited(step, rows.farthest(step))
 
 
 def _next_step(step: Array, last: Array) -> Array:
@@ -329,6 +314,8 @@ class BlockedLikelihood:
         Positions of the likelihoods among those of a block.
     """
 
+    halving, widest = True, np.inf
+
     def __init__(
         self,
         over: Callable[[Callable[[Sequence[WeightedRows]], Any]], Iterable[Any]],
@@ -352,10 +339,6 @@ class BlockedLikelihood:
         parts = self._over(partial(_farthest_of_each, self._which, gamma))
         return reduce(np.maximum, parts, np.zeros(len(self._which)))
 
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        return halved(step, gamma, self.loss)
-
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
@@ -365,10 +348,6 @@ class BlockedLikelihood:
     def width(self) -> int:
         """As in `WeightedLikelihood`."""
         return len(self._which)
-
-    def with_halving(self) -> BlockedLikelihood:
-        """As in `WeightedLikelihood`."""
-        return self
 
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array]:
         key = gamma.tobytes()
@@ -401,14 +380,12 @@ class PartedRows:
         Begins a pass: yields the likelihood of each part under all m columns of weights.
     width : int
         m.
-    halving : bool
-        As in `WeightedRows`.
     """
 
-    def __init__(self, parts: Callable[[], Iterator[WeightedRows]], width: int, halving: bool = False) -> None:
-        first = next(parts())
-        self.parts, self.width, self.halving = parts, width, halving
-        self.n_predictors, self.bounded = first.n_predictors, first.bounded
+    halving = False
+
+    def __init__(self, parts: Callable[[], Iterator[WeightedRows]], width: int) -> None:
+        self.parts, self.width, self.bounded = parts, width, next(parts()).bounded
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
@@ -422,24 +399,14 @@ class PartedRows:
         """As in `WeightedLikelihood`."""
         return np.asarray(reduce(np.maximum, (rows.farthest(gamma) for rows in self.parts())))
 
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        if self.halving:
-            return halved(step, gamma, self.loss)
-        small = np.abs(step).max(initial=0) * self._widest <= LARGEST_STEP
-        return step if small else limited(step, self.farthest(step))
-
     @cached_property
-    def _widest(self) -> float:
-        return max(rows.widest() for rows in self.parts())
+    def widest(self) -> float:
+        """As in `WeightedLikelihood`."""
+        return max(rows.widest for rows in self.parts())
 
     def some(self, which: NDArray[np.bool_]) -> PartedRows:
         """As in `WeightedLikelihood`."""
-        return PartedRows(lambda: (rows.some(which) for rows in self.parts()), int(which.sum()), self.halving)
-
-    def with_halving(self) -> PartedRows:
-        """As in `WeightedLikelihood`."""
-        return PartedRows(self.parts, self.width, True)
+        return PartedRows(lambda: (rows.some(which) for rows in self.parts()), int(which.sum()))
 
 
 def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> NewtonFits:
@@ -453,7 +420,7 @@ def refit_batch(rows: WeightedLikelihood, start: Array, restart: Array) -> Newto
     if not again.any():
         return fits
     origin = restart.reshape(len(restart), -1)
-    second = maximize(rows.some(again).with_halving(), origin if origin.shape[1] == 1 else origin[:, again])
+    second = maximize(rows.some(again), origin if origin.shape[1] == 1 else origin[:, again], halving=True)
     gamma, failures = fits.coefficients.copy(), fits.failures.copy()
     gamma[:, again], failures[again] = second.coefficients, second.failures
     return NewtonFits(gamma, failures, max(fits.iterations, second.iterations))

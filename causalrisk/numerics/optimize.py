@@ -69,12 +69,8 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     return solve_triangular(factor, result.x) * scale, result
 
 
-def determining_factor(equations: Array) -> Array:
-    """Triangular factor of the equations' left sides; a CausalRiskError where these do not determine a solution."""
-    return _determining(triangular_factor(equations[:, :-1]))
-
-
 def _determining(factor: Array) -> Array:
+    """Return a triangular factor of left sides; a CausalRiskError where these do not determine a solution."""
     condition = float(np.linalg.cond(factor))
     if not condition < LARGEST_CONDITION:
         raise CausalRiskError(
@@ -112,7 +108,7 @@ def minimize_objective(
         Report of scipy on the objective without units, and `hessian_min`, the smallest eigenvalue of the Hessian
         relative to that at the start; `success` is False unless it is positive.
     """
-    factor = determining_factor(equations)
+    factor = _determining(triangular_factor(equations[:, :-1]))
 
     def whitened(v: Array) -> tuple[float, Array, Array]:
         value, gradient, hessian = value_gradient_hessian(solve_triangular(factor, v))

@@ -7,20 +7,25 @@ rows.
 
 from __future__ import annotations
 
+import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 
+from causalrisk.errors import OptionError, SeparationError
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import BINARY_LINKS, Link
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
-from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import (
     BlockedLikelihood,
+    Curvature,
     Likelihood,
     NewtonFits,
     PartedRows,
@@ -31,7 +36,117 @@ from causalrisk.numerics.newton import (
     predictors,
     refit_batch,
 )
-from causalrisk.propensity.likelihoods import Arms, BinaryLikelihood, CalibratedLoss, MultinomialLikelihood, softmax
+
+Arms = NDArray[np.signedinteger[Any]]
+
+
+class BinaryLikelihood:
+    """Bernoulli likelihood under any link.
+
+    Parameters
+    ----------
+    link : Link
+        The inverse link.
+    arm : ndarray of int, shape (n,)
+        Arm of each row, 0 or 1.
+    """
+
+    n_predictors, bounded = 1, True
+
+    def __init__(self, link: Link, arm: Arms) -> None:
+        self.link, self.arm = link, arm
+
+    @property
+    def treated(self) -> Array:
+        """1.0 for treated rows, 0.0 for the others, shape (n, 1)."""
+        return (self.arm > 0).astype(float)[:, None]
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """As in `newton.Likelihood`."""
+        score, information = self.link.score(eta[0], self.treated)
+        return score[None], {(0, 0): information}
+
+    def value(self, eta: Array) -> Array:
+        """As in `newton.Likelihood`."""
+        return self.link.log_likelihood(eta[0], self.treated)
+
+
+class MultinomialLikelihood:
+    """Multinomial logit likelihood; predictor l is the log odds of arm l + 1 against arm 0.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    n_arms : int
+        K.
+    """
+
+    bounded = True
+
+    def __init__(self, arm: Arms, n_arms: int) -> None:
+        self.n_predictors = n_arms - 1
+        self.indicators = (arm == np.arange(1, n_arms)[:, None])[:, :, None].astype(float)
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """As in `newton.Likelihood`."""
+        p = softmax(eta)[1:]
+        curvature = {(k, k): p[k] * (1 - p[k]) for k in range(len(p))}
+        curvature |= {(k, j): -p[k] * p[j] for j in range(len(p)) for k in range(j)}
+        return self.indicators - p, curvature
+
+    def value(self, eta: Array) -> Array:
+        """As in `newton.Likelihood`."""
+        full = np.concatenate([np.zeros_like(eta[:1]), eta])
+        return (self.indicators * eta).sum(axis=0) - logsumexp(full, axis=0)
+
+
+class CalibratedLoss:
+    """Minus the calibration loss of Tan (2020): at its minimum the weighted covariates of an arm meet the target's.
+
+    Predictor l belongs to arm ``arms[l]``; its weights are 1 + exp(-eta) for everybody as the target, exp(-eta) for the
+    rows of one arm.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    arms : sequence of int
+        The arms that are weighted.
+    toward : int or None
+        Arm whose rows are the target; None for everybody.
+
+    References
+    ----------
+    .. [1] Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and
+       high-dimensional data. Biometrika 107, 137-158.
+    """
+
+    bounded = True
+
+    def __init__(self, arm: Arms, arms: Arms, toward: int | None) -> None:
+        self.n_predictors = len(arms)
+        self.own = (arm == arms[:, None])[:, :, None].astype(float)
+        self.target = 1 - self.own if toward is None else (arm == toward)[None, :, None].astype(float)
+
+    def derivatives(self, eta: Array) -> tuple[Array, Curvature]:
+        """As in `newton.Likelihood`."""
+        weight = self.own * np.exp(np.where(self.own > 0, -eta, 0.0))
+        return weight - self.target, {(k, k): weight[k] for k in range(len(eta))}
+
+    def value(self, eta: Array) -> Array:
+        """As in `newton.Likelihood`."""
+        weight = self.own * np.exp(np.where(self.own > 0, -eta, 0.0))
+        return -(weight + self.target * eta).sum(axis=0)
+
+
+def softmax(eta: Array) -> Array:
+    """Probabilities of K arms, shape (K, ...), from the log odds of arms 1 .. K-1 against arm 0, (K - 1, ...)."""
+    full = np.concatenate([np.zeros_like(eta[:1]), eta])
+    full -= full.max(axis=0)
+    np.exp(full, out=full)
+    return full / full.sum(axis=0)
+
 
 ALONE = 16_384  # rows of a block that stay in the cache under a single column of weights
 MANY = 65_536  # rows beyond which products of pairs of columns are made anew in every pass, to stay small
@@ -357,7 +472,36 @@ class CalibratedModel(LikelihoodModel):
         return p[:, None] * (same - p[self.arms])
 
 
-class KnownModel(PropensityModel):
+class ScoresAlone(PropensityModel):
+    """Scores without coefficients that estimating equations know of, and so without derivatives by them."""
+
+    @property
+    def n_coefficients(self) -> int:
+        """Zero."""
+        return 0
+
+    def fit(self, weights: Array) -> NewtonFits:
+        """As `refit`."""
+        return self.refit(weights, np.empty(0))
+
+    def score(self, eta: Array) -> Array:
+        """No coefficients, shape (0, n)."""
+        return np.empty((0, len(self.arm)))
+
+    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
+        """No coefficients."""
+        return np.empty((0, self.columns.shape[1], 0))
+
+    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
+        """No coefficients, shape (0, n, m)."""
+        return np.empty((0, *eta.shape[1:]))
+
+    def probability_slopes(self, eta: Array) -> Array:
+        """No coefficients, shape (K, 0, n, m)."""
+        return np.empty((self.n_arms, 0, *eta.shape[1:]))
+
+
+class KnownModel(ScoresAlone):
     """Propensity scores that are given and not estimated.
 
     Parameters
@@ -374,10 +518,6 @@ class KnownModel(PropensityModel):
         super().__init__(columns, arm, scores.shape[1])
         self.scores = scores
 
-    def fit(self, weights: Array) -> NewtonFits:
-        """Nothing to fit."""
-        return self.refit(weights, np.empty(0))
-
     def refit(self, weights: Array, start: Array) -> NewtonFits:
         """Nothing to refit."""
         m = weights.shape[1]
@@ -387,31 +527,15 @@ class KnownModel(PropensityModel):
         """No predictors, shape (0, n, m)."""
         return np.empty((0, len(self.arm), gamma.shape[1]))
 
-    def score(self, eta: Array) -> Array:
-        """No predictors, shape (0, n)."""
-        return eta[..., 0]
-
-    def inverse(self, gamma: Array, weights: Array, whole: Array | None = None) -> Array:
-        """No coefficients."""
-        return np.empty((0, self.columns.shape[1], 0))
-
     def odds(self, eta: Array, toward: int | None) -> Array:
         """Odds from the scores."""
         own = self.scores[np.arange(len(self.arm)), self.arm]
         odds = (1 - own) / own if toward is None else self.scores[:, toward] / own
         return _without(np.repeat(odds[None, :, None], eta.shape[2], axis=2), self.arm, toward)
 
-    def odds_slopes(self, eta: Array, toward: int | None) -> Array:
-        """No predictors, shape (0, n, m)."""
-        return eta
-
     def probabilities(self, eta: Array) -> Array:
         """Return the scores."""
         return np.repeat(self.scores.T[:, :, None], eta.shape[2], axis=2)
-
-    def probability_slopes(self, eta: Array) -> Array:
-        """No predictors, shape (K, 0, n, m)."""
-        return np.empty((self.n_arms, *eta.shape))
 
 
 def other_arms(arm: Arms, n_arms: int, toward: int | None) -> NDArray[np.intp]:
@@ -541,3 +665,133 @@ def likelihood_of(model: PropensityModel) -> LikelihoodModel:
     if not isinstance(own, LikelihoodModel):
         raise TypeError("this propensity model has no likelihood")
     return own
+
+
+class ClassifierModel(ScoresAlone):
+    """Scores of a classifier, each row's from fits to the other folds.
+
+    Gamma are the log odds of the rows; they are not solutions of estimating equations, so that only the bootstrap,
+    which fits the classifier again, knows their sampling error.
+
+    Parameters
+    ----------
+    columns, arm, n_arms
+        As in `PropensityModel`.
+    classifier : object
+        Has `fit(X, y, sample_weight=...)` and `predict_proba`, as in scikit-learn; it is copied and not changed.
+    features : ndarray, shape (n, k)
+        Features that it is fitted to.
+    observed : ndarray, shape (n,)
+        1.0 for rows of the sample, 0.0 for those of a target frame.
+    n_folds : int
+        Number of folds.
+    limits : tuple of float, or None
+        Limits the scores are clipped to later; without them a score of 0 or 1 is an error.
+    clusters : ndarray of int, shape (n,), or None
+        Clusters, each of which lies in one fold.
+    """
+
+    log_linear, estimated = True, True
+
+    def __init__(
+        self,
+        columns: Array,
+        arm: Arms,
+        n_arms: int,
+        classifier: Any,
+        features: Array,
+        observed: Array,
+        n_folds: int,
+        limits: tuple[float, float] | None,
+        clusters: NDArray[np.intp] | None = None,
+    ) -> None:
+        super().__init__(columns, arm, n_arms)
+        self.n_predictors = n_arms - 1
+        self.classifier, self.features, self.limits = classifier, features, limits
+        self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
+        self.fold = _folds(arm, observed, n_arms, n_folds) if clusters is None else _folds_of(clusters, n_folds)
+
+    @property
+    def n_gamma(self) -> int:
+        """Length of gamma: a log odds for each row and arm but the first."""
+        return self.n_predictors * len(self.arm)
+
+    def refit(self, weights: Array, start: Array) -> NewtonFits:
+        """Fit the classifier once a fold and column of weights."""
+        m = weights.shape[1]
+        gamma, failures = np.empty((self.n_gamma, m)), np.zeros(m, dtype=np.int8)
+        for j in range(m):
+            present = np.bincount(self.arm, weights[:, j] > 0, self.n_arms) > 0
+            failures[j] = Failure.OK if present.all() else Failure.EMPTY_ARM
+            gamma[:, j] = self._log_odds(weights[:, j]) if present.all() else 0.0
+        return NewtonFits(gamma, failures, 1)
+
+    def _log_odds(self, weights: Array) -> Array:
+        """Cross-fitted log odds under one column of weights, shape (S,)."""
+        scores = np.empty((len(self.arm), self.n_arms))
+        for fold in range(self.fold.max() + 1):
+            out = self.fold == fold
+            rows = np.flatnonzero(~out & (weights > 0))
+            # The caller's classifier is not changed by a fit.
+            fitted = copy.deepcopy(self.classifier)
+            if self.takes_weights:
+                fitted.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
+            else:
+                repeated = np.repeat(rows, _counts(weights[rows]))
+                fitted.fit(self.features[repeated], self.arm[repeated])
+            if len(fitted.classes_) < self.n_arms:
+                raise SeparationError(
+                    f"fold {fold + 1} of {self.fold.max() + 1} leaves an arm without rows to fit the classifier to.\n"
+                    "Leave propensity_score= out: the logit is fitted to all rows at once."
+                )
+            scores[out] = fitted.predict_proba(self.features[out])
+        extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
+        if extreme.any() and self.limits is None:
+            raise SeparationError(
+                f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
+                "of exactly 0 or 1, so no weight exists.\nType  clip=(0.01, 0.99), or regularise the classifier."
+            )
+        # Scores of 0 come here only with limits, to which they are clipped later; their log odds have to be finite.
+        bounded = np.clip(scores, 1e-12, 1.0)
+        return np.log(bounded[:, 1:] / bounded[:, :1]).T.ravel()
+
+    def predictors(self, gamma: Array) -> Array:
+        """Return gamma itself, shape (K - 1, n, m)."""
+        return gamma.reshape(self.n_predictors, len(self.arm), -1)
+
+    def odds(self, eta: Array, toward: int | None) -> Array:
+        """Odds of the other arms."""
+        return log_linear_odds(eta, self.arm, other_arms(self.arm, self.n_arms, toward))
+
+    def probabilities(self, eta: Array) -> Array:
+        """Return the scores."""
+        return softmax(eta)
+
+
+def _folds(arm: Arms, observed: Array, n_arms: int, n_folds: int) -> NDArray[np.intp]:
+    """Fold of each row, the same for the same data: dealt out within each arm in a fixed shuffled order."""
+    fold = np.zeros(len(arm), dtype=np.intp)
+    rng = np.random.default_rng(0)
+    groups = [np.flatnonzero((arm == a) & (observed > 0)) for a in range(n_arms)] + [np.flatnonzero(observed == 0)]
+    for rows in groups:
+        fold[rng.permutation(rows)] = np.arange(len(rows)) % n_folds
+    return fold
+
+
+def _folds_of(clusters: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
+    """Fold of each row with whole clusters dealt out in a fixed shuffled order."""
+    count = int(clusters.max()) + 1
+    of_cluster = np.empty(count, dtype=np.intp)
+    of_cluster[np.random.default_rng(0).permutation(count)] = np.arange(count) % n_folds
+    return of_cluster[clusters]
+
+
+def _counts(weights: Array) -> NDArray[np.intp]:
+    """Weights as repetition counts."""
+    counts = np.rint(weights).astype(np.intp)
+    if not np.allclose(counts, weights):
+        raise OptionError(
+            "this classifier takes no sample_weight, and the weights are not whole numbers.\n"
+            'Use a classifier that does, bootstrap="pairs", and no probability weights.'
+        )
+    return counts

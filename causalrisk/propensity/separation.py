@@ -12,8 +12,7 @@ from causalrisk.design import Design
 from causalrisk.errors import SeparationError
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
-from causalrisk.propensity.likelihoods import Arms
-from causalrisk.propensity.models import other_arms
+from causalrisk.propensity.models import Arms, other_arms
 from causalrisk.propensity.weights import WeightFit
 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme

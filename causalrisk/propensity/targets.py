@@ -255,24 +255,24 @@ class TargetPopulation:
     ----------
     name : str
         As the option is spelled and the summary prints it.
-    aliases : tuple of str
-        Other spellings, in lower case.
     estimand, full_name : str
         Name of the effect, short and in words.
-    toward : int or None
-        The arm whose rows are the target.
-    tilt : type of TiltTarget, or None
-        Tilt as a function of the scores, where it is one.
-    balance_denominator : {"pooled", "toward", "weighted"}
-        Denominator of standardized mean differences, as in R's cobalt.
     rows_text : str
         Rows that the arm means are averages over, for the summary.
     people_text : str
         The same for the report and `explain`.
     weight_text : str
         Sentence on the weight of a row, and its reason.
+    aliases : tuple of str
+        Other spellings, in lower case.
+    toward : int or None
+        The arm whose rows are the target.
+    tilt : type of TiltTarget, or None
+        Tilt as a function of the scores, where it is one.
+    balance_denominator : {"pooled", "toward", "weighted"}
+        Denominator of standardized mean differences, as in R's cobalt.
     two_arms_weight_text : str
-        The same for two arms, where it is simpler; else empty.
+        The sentence on the weight for two arms, where it is simpler; else empty.
     reference : str
         Reference of the population; empty for the usual ones.
     two_arms_only : bool
@@ -280,15 +280,15 @@ class TargetPopulation:
     """
 
     name: str
-    aliases: tuple[str, ...]
     estimand: str
     full_name: str
-    toward: int | None
-    tilt: type[TiltTarget] | None
-    balance_denominator: str
     rows_text: str
     people_text: str
     weight_text: str
+    aliases: tuple[str, ...] = ()
+    toward: int | None = None
+    tilt: type[TiltTarget] | None = None
+    balance_denominator: str = "weighted"
     two_arms_weight_text: str = ""
     reference: str = ""
     two_arms_only: bool = False
@@ -308,8 +308,6 @@ ALL = TargetPopulation(
     aliases=("ate",),
     estimand="ATE",
     full_name="average treatment effect (ATE)",
-    toward=None,
-    tilt=None,
     balance_denominator="pooled",
     rows_text="all {nobs} {units}",
     people_text="all {nobs} {units}",
@@ -324,7 +322,6 @@ TREATED = TargetPopulation(
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
     toward=1,
-    tilt=None,
     balance_denominator="toward",
     rows_text="the {in_arm} {units} of {arm}",
     people_text="the {in_arm} {units} of arm {arm}",
@@ -337,7 +334,6 @@ CONTROL = TargetPopulation(
     estimand="ATC",
     full_name="average treatment effect on the untreated (ATC)",
     toward=0,
-    tilt=None,
     balance_denominator="toward",
     rows_text="the {in_arm} {units} of {arm}",
     people_text="the {in_arm} {units} of arm {arm}",
@@ -348,9 +344,7 @@ OVERLAP = TargetPopulation(
     aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
-    toward=None,
     tilt=OverlapTarget,
-    balance_denominator="weighted",
     rows_text="{nobs} {units} tilted to where the arms overlap",
     people_text="the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
     weight_text=(
@@ -368,9 +362,7 @@ MATCHING = TargetPopulation(
     aliases=("atm",),
     estimand="ATM",
     full_name="average treatment effect in the matching population (ATM)",
-    toward=None,
     tilt=MatchingTarget,
-    balance_denominator="weighted",
     rows_text="{nobs} {units} tilted to those that one-to-one matching would keep",
     people_text="the rows that would find a match (each row counts by the probability of its least likely arm)",
     weight_text=(
@@ -387,9 +379,7 @@ ENTROPY = TargetPopulation(
     aliases=("aten",),
     estimand="ATEN",
     full_name="average treatment effect in the entropy-weighted population (ATEN)",
-    toward=None,
     tilt=EntropyTarget,
-    balance_denominator="weighted",
     rows_text="{nobs} {units} tilted by the entropy of the propensity score",
     people_text="the rows whose arm was uncertain (each row counts by the entropy of its propensity score)",
     weight_text=(
@@ -403,12 +393,8 @@ ENTROPY = TargetPopulation(
 )
 FUNCTION = TargetPopulation(
     name="function of the propensity",
-    aliases=(),
     estimand="WATE",
     full_name="weighted average treatment effect (WATE)",
-    toward=None,
-    tilt=None,
-    balance_denominator="weighted",
     rows_text="{nobs} {units} tilted by a function of the propensity score",
     people_text="the rows, counted by the function of the propensity score given as target=",
     weight_text="A row weighs h(score) / (probability of its own arm), where h is the function given as target=.",
@@ -416,11 +402,8 @@ FUNCTION = TargetPopulation(
 )
 DATA_FRAME = TargetPopulation(
     name="data frame",
-    aliases=(),
     estimand="transported ATE",
     full_name="average treatment effect in another population (transported ATE)",
-    toward=None,
-    tilt=None,
     balance_denominator="pooled",
     rows_text="the {in_frame} rows of the target frame",
     people_text="the {frame_rows} of the data frame given as target=",

@@ -18,7 +18,7 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
 from causalrisk.inference.covariance import start_record
-from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame
+from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -122,6 +122,8 @@ def summary(
         return build_summary([dataclasses.replace(tables[1], title=title or record.spec.title)], _notes(record)[:1])
     if record.joint is not None:
         tables.append(_risk_table(record.joint))
+        if record.boot is not None and record.boot.start is not None:
+            tables.append(_start_table(record, alpha))
     if wanted and joint:
         tables += _side_by_side(record, coefficients_of(record), coefficients_of(start_record(record)))
     elif wanted:
@@ -291,6 +293,17 @@ def _risk_table(joint: JointRecord) -> TableContent:
     return TableContent(rows=rows, header=header, widths=(0, 12, 12, 12))
 
 
+def _start_table(record: FitRecord, alpha: float) -> TableContent:
+    """Return IPWRA's effects and the differences to them, with errors on the same resamples."""
+    found = start_difference(record, alpha)
+    names = tuple(key if isinstance(key, str) else ", ".join(key) for key in found.index)
+    columns = [found[name].to_numpy() for name in found]
+    estimates = CoefficientTable(names, *columns[:2])
+    return _estimates_table(
+        estimates, "On the same resamples", alpha, tests=(columns[2], columns[3]), limits=np.stack(columns[4:], axis=1)
+    )
+
+
 def _three_digits(numbers: Array) -> str:
     smallest = numbers[numbers > 0].min(initial=1.0)
     digits = max(2 - floor(log10(smallest)), 2)
@@ -298,16 +311,33 @@ def _three_digits(numbers: Array) -> str:
 
 
 def _bought_text(record: FitRecord, joint: JointRecord) -> str:
-    """Sentence on the difference to IPWRA's effect, and the change of risk."""
-    own, start = float(record.estimate.params[0]), float(joint.start.params[0])
-    spec = column_format(rounded_se(np.array([own]), record.std_errors[:1]), np.array([own, start]))
-    name = record.effect_names[0]
-    text = f"IPWRA's {name} is {format(start, spec)} (res.start)"
+    """Sentence on the change of risk and, where no table has it, IPWRA's effect."""
     before, after = joint.estimate.start_risk, joint.estimate.expected_risk
+    text = "JRE "
+    if record.boot is None or record.boot.start is None:
+        own, start = float(record.estimate.params[0]), float(joint.start.params[0])
+        spec = column_format(rounded_se(np.array([own]), record.std_errors[:1]), np.array([own, start]))
+        text = f"IPWRA's {record.effect_names[0]} is {format(start, spec)} (res.start)"
+        if not before > 0:
+            return f" {text}."
+        text += "; JRE "
     if not before > 0:
-        return f"{text}."
+        return ""
     verb = "lowers" if after <= before else "raises"
-    return f"{text}; JRE {verb} the expected ATE risk by {100 * abs(after / before - 1):.2g}%."
+    return f" {text}{verb} it by {100 * abs(after / before - 1):.2g}%, which is not a difference of standard errors."
+
+
+def _share_text(joint: JointRecord) -> str:
+    """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
+    if joint.anchor is None:
+        return ""
+    share = joint.criterion.share
+    left_out = f"Of the effect heterogeneity that IPWRA finds the risk leaves out a share of {share:.3g}"
+    if joint.options.share is not None:
+        return f"{left_out}, as given."
+    if share == 0:
+        return f"{left_out}: it is not told from sampling error."
+    return f"{left_out}, what is not sampling error of it, so that one right model is enough in large samples."
 
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
@@ -356,8 +386,8 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
-        notes.append(f"{NOTE_RISK} {_bought_text(record, record.joint)}")
-        notes += [text for text in [ladder_end_words(record.joint)] if text]
+        notes.append(f"{NOTE_RISK}{_bought_text(record, record.joint)}")
+        notes += [text for text in [_share_text(record.joint), ladder_end_words(record.joint)] if text]
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 

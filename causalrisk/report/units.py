@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.design import by_rows, unit_level
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
-from causalrisk.design.scan.no_rows import by_rows, unit_level
 from causalrisk.errors import OptionError, UnavailableError, whole_number
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord

@@ -16,7 +16,7 @@ from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import specification
 from causalrisk.inference import bootstrap, coefficients, covariance, heterogeneity
-from causalrisk.propensity import limits, row_weights
+from causalrisk.propensity import limits, weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
 from tests.differential.machine import Verdict, check, main
@@ -134,8 +134,8 @@ def stale(monkeypatch):
 
 def slope_of_weights(monkeypatch):
     """The influence of the propensity fit on the weights has the wrong sign."""
-    by = row_weights._by_coefficients
-    monkeypatch.setattr(row_weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
+    by = weights._by_coefficients
+    monkeypatch.setattr(weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
 
 
 @pytest.mark.parametrize("plant", [sign, missing_weight, stale, slope_of_weights])

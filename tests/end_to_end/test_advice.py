@@ -70,7 +70,7 @@ GIVEN = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d"}
 
 def in_little_memory(call, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalrisk.design.support.size.memory", lambda: 1e3)
+        patch.setattr("causalrisk.design.support.memory", lambda: 1e3)
         return call(**options)
 
 
@@ -1408,7 +1408,7 @@ def kept(**options):
 def of_few_values(right):
     """A design from a scan that keeps few distinct values."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalrisk.numerics.order_statistics.DISTINCT", 9)
+        patch.setattr("causalrisk.numerics.distributions.DISTINCT", 9)
         return model(formula=f"y ~ {right}", propensity="x2", data=SCAN).fit()
 
 
@@ -1731,7 +1731,7 @@ BROKEN = {
         fill={"n_jobs=1": "study(n=[50, 60], n_sims=2, n_jobs=1)"}, study=study,
     ),
     "pickle of later": Under(
-        "causalrisk.models.saving.__version__", "0.0.1", lambda: pickle.loads(WRITTEN), fit,
+        "causalrisk.models.results.__version__", "0.0.1", lambda: pickle.loads(WRITTEN), fit,
         fill={f"pip install 'causalrisk>={causalrisk.__version__}'": "pickle.loads(WRITTEN)"},
         pickle=pickle, WRITTEN=WRITTEN,
     ),

@@ -221,7 +221,7 @@ def test_five_thousand_levels_said_nothing_for_minutes():
 
 
 def test_a_thousand_columns_filled_the_memory(monkeypatch):
-    monkeypatch.setattr("causalrisk.design.support.size.memory", lambda: 1e8)
+    monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e8)
     x = np.zeros((3000, 1000))
     begun = time.monotonic()
     with pytest.raises(cr.DesignError, match=r"(?s)1,000 columns and 3,000 rows, .* about 694 would fit"):
@@ -230,7 +230,7 @@ def test_a_thousand_columns_filled_the_memory(monkeypatch):
 
 
 def test_products_of_pairs_of_columns_were_asked_for_by_fits_that_make_none(monkeypatch):
-    monkeypatch.setattr("causalrisk.design.support.size.memory", lambda: 1e7)
+    monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e7)
     rng = np.random.default_rng(0)
     x, d = np.column_stack([np.ones(500), rng.normal(size=(500, 79))]), np.arange(500) % 2
     res = cr.IPWRA(x[:, 1] + d + rng.normal(size=500), x, d).fit(cov_type="robust")

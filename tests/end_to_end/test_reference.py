@@ -9,7 +9,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.propensity.resample_replicates import ShiftedLogitReplicates
+from causalrisk.propensity.replicates import ShiftedLogitReplicates
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_weights
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}

@@ -16,8 +16,7 @@ from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGR
 from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import Resampler, Units, seed_sequence
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.resample_replicates import NestedReplicates
+from causalrisk.propensity.replicates import NestedReplicates, Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
 from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem

@@ -10,7 +10,7 @@ import joblib
 import pytest
 
 import causalrisk as cr
-from causalrisk.models import saving
+from causalrisk.models import results
 from tests.conftest import RHS, simulate
 
 
@@ -43,7 +43,7 @@ def test_a_pickle_comes_back(things, name, protocol):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("version", ["99.0", "0.1.1", "1.0.0rc1"])
 def test_a_pickle_of_a_newer_version_is_refused_in_words(things, name, version, monkeypatch, tmp_path):
-    monkeypatch.setattr(saving, "__version__", version)
+    monkeypatch.setattr(results, "__version__", version)
     written = pickle.dumps(things[name])
     joblib.dump(things[name], tmp_path / "fit.joblib")
     monkeypatch.undo()
@@ -55,7 +55,7 @@ def test_a_pickle_of_a_newer_version_is_refused_in_words(things, name, version, 
 
 def test_a_newer_version_is_refused_before_what_it_holds_is_read(things, monkeypatch):
     """What a newer version adds may not exist here: the message must come first."""
-    monkeypatch.setattr(saving, "__version__", "99.0")
+    monkeypatch.setattr(results, "__version__", "99.0")
     written = pickle.dumps(things["results"], protocol=2)
     monkeypatch.undo()
     assert written.index(b"99.0") < written.index(b"FitRecord")
@@ -65,7 +65,7 @@ def test_a_newer_version_is_refused_before_what_it_holds_is_read(things, monkeyp
 
 @pytest.mark.parametrize("version", ["0.0.9", "0.1.0", "0.1.0rc1", "0.1"])
 def test_older_ones_and_this_one_are_read(things, version, monkeypatch):
-    monkeypatch.setattr(saving, "__version__", version)
+    monkeypatch.setattr(results, "__version__", version)
     written = pickle.dumps(things["results"])
     monkeypatch.undo()
     assert repr(pickle.loads(written)) == repr(things["results"])

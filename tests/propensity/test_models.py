@@ -9,12 +9,11 @@ from scipy.optimize import approx_fprime
 
 from causalrisk.numerics import newton
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import BINARY_LINKS
 from causalrisk.numerics.linalg import orthonormal_basis
-from causalrisk.numerics.links import BINARY_LINKS
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel
-from causalrisk.propensity.row_weights import ImportanceWeights
 from causalrisk.propensity.targets import ArmTarget, OverlapTarget
-from causalrisk.propensity.weights import WeightModel, fit_weights
+from causalrisk.propensity.weights import ImportanceWeights, WeightModel, fit_weights
 
 EVERYBODY = ArmTarget(None)
 SM_LINKS = {"logit": sm.families.links.Logit, "probit": sm.families.links.Probit, "cloglog": sm.families.links.CLogLog}

@@ -38,7 +38,7 @@ _readers_without_trust = 0
 def only_safe() -> Iterator[None]:
     """Trust no formula while the block runs: in the whole process, names are looked up of safe formulas alone.
 
-    `causalrisk.design.formulas.safe` says which these are.
+    `causalrisk.design.formulas.scope` says which these are.
     """
     global _readers_without_trust
     _readers_without_trust += 1  # a count, so that the end of one block is not the end of another

@@ -20,9 +20,9 @@ from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Sc
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
-from causalrisk.numerics import order_statistics
+from causalrisk.numerics import distributions
+from causalrisk.numerics.distributions import Percentiles, Search, Spread, Tally, numbers_of
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.order_statistics import Percentiles, Search, Spread, Tally, numbers_of
 
 STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
 BOUNDS = ("lower_bound", "upper_bound")
@@ -302,7 +302,7 @@ class _Stateful:
         typed = replace(self, options=options)._code().replace("lower_bound=", "knots=[...], lower_bound=", 1)
         return DesignError(
             f"{ast.unparse(self.call)} in the {self.formula.model} formula {self.formula.text!r} takes its knots from "
-            f"the distinct values of {self._data}, of which a scan keeps {order_statistics.DISTINCT:,} at the most; "
+            f"the distinct values of {self._data}, of which a scan keeps {distributions.DISTINCT:,} at the most; "
             "expected no more, or knots. (Those of bs() are quantiles of all rows, whatever their number.)\n"
             f"Type  {typed}  with inner knots of your own."
         )

@@ -135,6 +135,11 @@ def coded_names(code: str) -> set[str]:
     return found
 
 
+def codes_of(formula: Any) -> set[str]:
+    """Names of the variables of the right-hand side of a `Formula` that are category codes."""
+    return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))
+
+
 def in_formula(name: str) -> str:
     """Return a column's name as a formula has it.
 

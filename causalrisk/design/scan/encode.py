@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.build import outcome_values
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
-from causalrisk.design.from_formula import outcome_values
 from causalrisk.design.scan.chunks import Piece, Place, by_place, renumbered
 from causalrisk.design.scan.levels import ArmLevels
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError
+from causalrisk.numerics.blocks import taken
 from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
 
 T = TypeVar("T")
@@ -81,21 +82,7 @@ class CodedBlock:
 
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
-        X = self.X[keep]
-        return CodedBlock(
-            places=self.places,
-            position=self.position[keep],
-            y=self.y[keep],
-            X=X,
-            Z=X if self.Z is self.X else self.Z[keep],
-            arm=self.arm[keep],
-            weights=self.weights[keep],
-            cluster=None if self.cluster is None else self.cluster[keep],
-            offset=None if self.offset is None else self.offset[keep],
-            row=None if self.row is None else self.row[keep],
-            table=self.table,
-            place=None if self.place is None else self.place[keep],
-        )
+        return taken(self, keep, "position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "row", "place")
 
 
 @dataclass(frozen=True)
@@ -223,7 +210,8 @@ class BlockCoder:
             If the data are not those of the first pass.
         """
         n, read, mark = 0, 0, Mark()
-        work = functools.partial(_of_piece, self._sent(), function)
+        sent = dataclasses.replace(self, reader=self.reader.without_data())
+        work = functools.partial(_of_piece, sent, function)
         with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
             for done in flat_map(work, numbered(self.reader, self.starts, self.read), workers, where):
                 n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
@@ -241,11 +229,7 @@ class BlockCoder:
     def blocks(self) -> Iterator[CodedBlock]:
         """Read and code the blocks in this process."""
         for given in numbered(self.reader, self.starts, self.read):
-            yield from (done.made for done in _of_piece(self, _itself, given) if done.n)
-
-    def _sent(self) -> BlockCoder:
-        """Return a coder that has no data, to be sent to a worker."""
-        return dataclasses.replace(self, reader=self.reader.without_data())
+            yield from (done.made for done in _of_piece(self, itself, given) if done.n)
 
     def number(self, start: int) -> int:
         """Rows of the sample before the piece that begins with some row of the data."""
@@ -307,7 +291,8 @@ class BlockCoder:
                 )
 
 
-def _itself(block: CodedBlock) -> CodedBlock:
+def itself(block: CodedBlock) -> CodedBlock:
+    """Return a block as it is."""
     return block
 
 

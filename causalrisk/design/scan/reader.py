@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.build import kept_offset, merge_sources
+from causalrisk.design.build import Formulas, check_roles, kept_offset, merge_sources, read_formulas
 from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.columns.tables import Table, as_table, is_column
 from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
-from causalrisk.design.from_formula import Formulas, check_roles, codes_of, read_formulas
-from causalrisk.design.rows import ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
+from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.rows import BY_ROW, ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
 from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
+from causalrisk.numerics.blocks import taken
 
 Line = tuple[str, str, int, int]
 
@@ -127,15 +128,7 @@ class KeptRows:
 
     def some(self, which: Any) -> KeptRows:
         """Return some of the rows; `which` is a slice or of bool, shape (n,)."""
-        return dataclasses.replace(
-            self,
-            position=self.position[which],
-            table=self.table[which],
-            treat=self.treat[which],
-            weights=None if self.weights is None else self.weights[which],
-            cluster=None if self.cluster is None else self.cluster[which],
-            offset=None if self.offset is None else self.offset[which],
-        )
+        return taken(self, which, "position", "table", "treat", "weights", "cluster", "offset")
 
     @property
     def mark(self) -> Mark:
@@ -225,8 +218,7 @@ class ScanReader:
         by = by_rows(table, self.columns, {}, [])
         sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
         weights = read_weights(by.weights, by.weight_type)
-        zero = None if weights is None else weights == 0
-        lines, keep = dropped_lines(used_sources(sources, by), table.index, self.columns.missing, zero)
+        lines, keep = dropped_lines(used_sources(sources, by), table.index, self.columns.missing, weights)
         return KeptRows(
             places=block.places,
             read=len(keep),
@@ -279,7 +271,7 @@ def other_rows(found: str) -> DesignError:
 
 def check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
-    for option in ("treat", "weights", "cluster", "offset", "exposure"):
+    for option in BY_ROW[:-1]:
         value = getattr(columns, option)
         if value is not None and not isinstance(value, str):
             raise DesignError(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from causalrisk.design.scan.chunks import Place, name_of, renumbered
-from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter
+from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter, itself
 from causalrisk.design.scan.reader import other_rows
 from causalrisk.numerics.multiplicities import CHUNK
 from causalrisk.runtime.workers import check_wanted, flat_map
@@ -303,11 +303,7 @@ class View:
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Return the blocks that have rows, in this process."""
-        return itertools.chain.from_iterable(_after(self.steps, _itself, block) for block in self.source.blocks())
-
-
-def _itself(block: CodedBlock) -> CodedBlock:
-    return block
+        return itertools.chain.from_iterable(_after(self.steps, itself, block) for block in self.source.blocks())
 
 
 def _after(steps: tuple[Step, ...], function: Callable[[CodedBlock], T], block: CodedBlock) -> list[T]:

@@ -18,7 +18,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.support.size import cluster_bytes
+from causalrisk.design.support import cluster_bytes
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.influence import known_terms

@@ -35,7 +35,7 @@ from causalrisk.numerics.linalg import (
     unpack_symmetric,
     upper_triangle,
 )
-from causalrisk.propensity.row_weights import ImportanceWeights
+from causalrisk.propensity.weights import ImportanceWeights
 
 Solved = tuple[Array, NDArray[np.int8], tuple[Array, ...], Array]  # theta, failures, averages of groups, biases
 EXCESS, TILT = 0, 1  # places of the weights; the last is the measure, which may be the tilt

@@ -30,7 +30,7 @@ from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
-from causalrisk.propensity.row_weights import ImportanceWeights
+from causalrisk.propensity.weights import ImportanceWeights
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ from causalrisk.propensity.replicates import (
     BlockwiseWeights,
     ReplicateTotals,
     ReplicateWeights,
+    ResampleReplicates,
     ShiftedLogitWeights,
     ShiftFactors,
 )
-from causalrisk.propensity.resample_replicates import ResampleReplicates
 from causalrisk.propensity.weights import TargetSums, WeightFit
 
 T = TypeVar("T")

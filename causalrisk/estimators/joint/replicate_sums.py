@@ -19,7 +19,7 @@ from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseWeights
-from causalrisk.propensity.row_weights import ImportanceWeights
+from causalrisk.propensity.weights import ImportanceWeights
 
 
 @dataclass(frozen=True)

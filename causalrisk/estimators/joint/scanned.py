@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar, cast
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.support.size import check_clusters_held_out
+from causalrisk.design.support import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Refits, ScannedEstimate
 from causalrisk.estimators.joint.equations import JointRows

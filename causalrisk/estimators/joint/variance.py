@@ -23,7 +23,7 @@ import numpy as np
 from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
 from causalrisk.numerics.linalg import Array, gram_matrices
 from causalrisk.propensity.replicates import WeightMoments
-from causalrisk.propensity.row_weights import ImportanceWeights
+from causalrisk.propensity.weights import ImportanceWeights
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.no_rows import by_rows
+from causalrisk.design.design import by_rows
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import parameter_limits, parameter_tests

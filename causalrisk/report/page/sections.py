@@ -16,7 +16,7 @@ import pandas as pd
 
 from causalrisk import words
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.no_rows import by_rows
+from causalrisk.design.design import by_rows
 from causalrisk.diagnostics.balance import balance, balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
 from causalrisk.diagnostics.overlap import overlap, trim_curve

@@ -7,8 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from causalrisk.design.columns.dtypes import plain
-from causalrisk.design.columns.numbers_as_text import are_dates, conversion, looks_numeric, notations
+from causalrisk.design.columns.dtypes import are_dates, conversion, looks_numeric, notations, plain
 from causalrisk.errors import DesignError
 
 WRITTEN = {

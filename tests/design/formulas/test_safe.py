@@ -6,7 +6,7 @@ import pytest
 
 from causalrisk.cli import main
 from causalrisk.design.formulas.evaluation import FUNCTIONS
-from causalrisk.design.formulas.safe import NUMPY, check_safe
+from causalrisk.design.formulas.scope import NUMPY, check_safe
 from causalrisk.errors import DesignError
 from tests.conftest import simulate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from causalrisk.design.formulas.stata import from_teffects, from_treatment, stata_factor, stata_formula
+from causalrisk.design.formulas.dialects import from_teffects, from_treatment, stata_factor, stata_formula
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DesignWarning, Hajek, OptionError, scan
-from causalrisk.design.scan import keeping
+from causalrisk.design.scan import source
 from causalrisk.design.scan.store import Store
 from causalrisk.numerics.multiplicities import CHUNK
 from causalrisk.runtime.memory import is_in_memory
@@ -200,19 +200,19 @@ def test_rows_that_fit_nowhere_are_read_again_with_a_note(data):
 
 
 def test_rows_are_kept_in_memory_first_then_on_the_disk(monkeypatch):
-    monkeypatch.setattr(keeping, "free_memory", lambda: 4e9)
-    monkeypatch.setattr(keeping, "is_in_memory", lambda folder: False)
-    monkeypatch.setattr(keeping.shutil, "disk_usage", lambda folder: SimpleNamespace(free=6e9))
-    auto = keeping.Keeping()
+    monkeypatch.setattr(source, "free_memory", lambda: 4e9)
+    monkeypatch.setattr(source, "is_in_memory", lambda folder: False)
+    monkeypatch.setattr(source.shutil, "disk_usage", lambda folder: SimpleNamespace(free=6e9))
+    auto = source.Keeping()
     assert [auto.chosen(size)[0] for size in (1e9, 2e9, 3e9, 4e9)] == ["memory", "disk", "disk", "nothing"]
-    small = keeping.Keeping(budget=5e9)
+    small = source.Keeping(budget=5e9)
     assert [small.chosen(size)[0] for size in (4e9, 5e9, 5.1e9)] == ["memory", "disk", "nothing"]
     assert small.chosen(2e9, taken=4e9)[0] == "nothing"  # of trimmed rows beside the others
-    assert keeping.Keeping(keep="disk").chosen(1.0)[0] == "disk"
-    assert keeping.Keeping(keep="nothing").chosen(1.0) == ("nothing", "")
-    monkeypatch.setattr(keeping, "is_in_memory", lambda folder: True)
+    assert source.Keeping(keep="disk").chosen(1.0)[0] == "disk"
+    assert source.Keeping(keep="nothing").chosen(1.0) == ("nothing", "")
+    monkeypatch.setattr(source, "is_in_memory", lambda folder: True)
     assert auto.chosen(2e9)[0] == "nothing"
-    assert keeping.Keeping(folder=tempfile.gettempdir()).chosen(2e9)[0] == "disk"
+    assert source.Keeping(folder=tempfile.gettempdir()).chosen(2e9)[0] == "disk"
 
 
 @pytest.mark.parametrize("folder", ["no/such/folder", os.devnull, "/proc"])
@@ -232,8 +232,8 @@ def test_a_disk_that_is_full_while_rows_are_written(data, monkeypatch, keep):
     """The kernel's own: a device that is always full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full")
-    monkeypatch.setattr(keeping, "OF_MEMORY", 0.0)
-    monkeypatch.setattr(keeping, "is_in_memory", lambda folder: False)
+    monkeypatch.setattr(source, "OF_MEMORY", 0.0)
+    monkeypatch.setattr(source, "is_in_memory", lambda folder: False)
     monkeypatch.setattr(
         "causalrisk.design.scan.store.tempfile.TemporaryFile",
         lambda **options: open("/dev/full", "wb", buffering=0),  # noqa: SIM115

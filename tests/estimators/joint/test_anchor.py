@@ -32,7 +32,9 @@ def weights_of(n, seed=8):
     return fractional_weights(n, 20, 0.5, np.random.default_rng(seed))
 
 
-def fitted(data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, n_boot=None, share=None, **options):
+def fitted(
+    data, *, cov_type="robust", resamples=None, anchor=None, replicates=None, n_boot=None, share=None, **options
+):
     model = cr.JRE.from_formula(FORMULA, data, treat="d", **options)
     replicates = weights_of(len(data)) if replicates is None else replicates
     with warnings.catch_warnings():

@@ -8,8 +8,7 @@ import pytest
 from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums
 from causalrisk.estimators.joint.objective import ResampledWeights
 from causalrisk.numerics.blocks import add_up
-from causalrisk.propensity.replicates import BlockwiseWeights, Replicates
-from causalrisk.propensity.resample_replicates import ShiftedLogitReplicates
+from causalrisk.propensity.replicates import BlockwiseWeights, Replicates, ShiftedLogitReplicates
 from tests.estimators.joint.test_objective import Setting
 from tests.problems import ERM, RISK
 

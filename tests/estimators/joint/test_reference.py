@@ -33,7 +33,9 @@ def sample_of(target="all", n=150, n_replicates=12, weighted=True, seed=3, c=0.7
     s = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
     fractions = rng.standard_gamma(4, (n, n_replicates)) / 4
     gammas = np.column_stack([fit_propensity(X, A, s), *(fit_propensity(X, A, s * weights) for weights in fractions.T)])
-    return Sample(y=x[:, 0] + x[:, 1] ** 2 + A + rng.normal(size=n), A=A, s=s, X=X, Z=X, gammas=gammas, target=target, c=c)
+    return Sample(
+        y=x[:, 0] + x[:, 1] ** 2 + A + rng.normal(size=n), A=A, s=s, X=X, Z=X, gammas=gammas, target=target, c=c
+    )
 
 
 @pytest.mark.parametrize(

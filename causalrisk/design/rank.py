@@ -41,13 +41,25 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         )
 
 
-def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: list[str], *, collinear: str) -> None:
+def note_columns(
+    keep: NDArray[np.bool_],
+    constant: bool,
+    condition: float,
+    names: Sequence[str],
+    model: str,
+    notes: list[str],
+    collinear: str,
+) -> None:
     """Note dependent columns, a missing constant and near-collinearity.
 
     Parameters
     ----------
-    found : ColumnFacts
-        Rank and conditioning of a design.
+    keep : ndarray of bool, shape (p,)
+        Columns that are not linear combinations of earlier ones.
+    constant : bool
+        Whether the constant is a linear combination of the columns kept.
+    condition : float
+        Condition number of the columns kept after centring, if a constant is among them, and scaling.
     names : sequence of str
         Names of its columns.
     model : {"outcome", "propensity"}
@@ -62,7 +74,6 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
     DesignError
         If columns are dependent and `collinear` is "raise".
     """
-    keep = found.keep
     dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
     if dropped:
         cause = "linear combinations of the columns before (a constant column is one of the intercept)"
@@ -74,14 +85,14 @@ def note_columns(found: ColumnFacts, names: Sequence[str], model: str, notes: li
         notes.append(
             f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."
         )
-    if not found.constant:
+    if not constant:
         notes.append(
             f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
             "Add one, unless a model through the origin is meant."
         )
-    if found.condition > LARGE_CONDITION:
+    if condition > LARGE_CONDITION:
         notes.append(
-            f"{model} model: the columns are nearly dependent (condition number {found.condition:.2g} after centring "
+            f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring "
             "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
 
@@ -111,44 +122,6 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> 
             f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
             "Use fewer terms in propensity=, or more data."
         )
-
-
-@dataclass(frozen=True)
-class ColumnFacts:
-    """Rank and conditioning of a design.
-
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (p,)
-        Columns that are not linear combinations of earlier ones.
-    constant : bool
-        Whether the constant is a linear combination of the columns kept.
-    condition : float
-        Condition number of the columns kept after centring, if a constant is among them, and scaling; 1.0 for a
-        constant alone.
-    """
-
-    keep: NDArray[np.bool_]
-    constant: bool
-    condition: float
-
-
-def factor_facts(factor: Array, steady: NDArray[np.bool_]) -> ColumnFacts:
-    """Find rank and conditioning from the triangular factor of a design's columns, whose angles are the same.
-
-    Parameters
-    ----------
-    factor : ndarray, shape (r, 1 + p)
-        Triangular factor of a column of ones and the columns of a design.
-    steady : ndarray of bool, shape (p,)
-        Mask of the constant columns.
-    """
-    ones, columns = factor[:, :1], factor[:, 1:]
-    keep = independent_columns(columns)
-    constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
-    # the first row of the factor is along the constant: without it the columns are centred
-    varying = factor[1:, 1:][:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
-    return ColumnFacts(keep, constant, condition_number(varying))
 
 
 @dataclass(frozen=True)
@@ -405,10 +378,16 @@ class ColumnMoments:
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
-        triangle = self.triangle
-        found = factor_facts(np.column_stack([triangle[:, 0], self._plain(triangle)]), self.steady)
-        note_columns(found, names, model, notes, collinear=collinear)
-        return found.keep
+        # Angles among the columns, and to the constant, are those in their factor.
+        triangle, steady = self.triangle, self.steady
+        factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
+        ones, columns = factor[:, :1], factor[:, 1:]
+        keep = independent_columns(columns)
+        constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+        # The first row of the factor is along the constant: without it the columns are centred.
+        varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
+        note_columns(keep, constant, condition_number(varying), names, model, notes, collinear)
+        return keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
         """Basis of the columns that are kept, and the constant's coordinates in it, as nearly as they have it."""
