@@ -148,6 +148,8 @@ def page_words(tables, made):
         words[f"{key}_low"], words[f"{key}_high"] = bounds(part, "coverage")
         words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
         words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
+    scores = tables["wrong_scores"]
+    words |= {"scores": scores_table(scores), "scores_samples": scores["samples"].max()}
     return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
 
 
@@ -209,6 +211,10 @@ def notebook_words(tables, made):
         "bounds": wide(others, "mse_over_bound", names),
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "coverage": coverage_table(tables["coverage"]), "covered": tables["coverage"]["samples"].min(),
+        "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
+        "scores_samples": tables["wrong_scores"]["samples"].max(), "cells": biases_table(tables["cells"], ["design"]),
+        "cells_samples": tables["cells"]["samples"].max(), "outside": outside_table(tables["outside"], "rmse_ratio"),
+        "outside_absolute": outside_table(tables["outside"], "absolute_ratio"),
         "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
         "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),
     }  # fmt: skip

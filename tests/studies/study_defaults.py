@@ -7,11 +7,12 @@ fitted score and psi_b the influence function of the effect under replicate b, e
 
     anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi'_ib - mean psi')^2 / 2 + (n^2 / 2) u^2
 
-with psi' = psi less a share of the effect of the unit at IPWRA's fit, for anchors from a ladder, and chooses one: psi at the fitted score of each row, at the solution without it, less
-its projection on the score of the propensity model, which is what estimating that by maximum likelihood does to the
-variance. The anchor with the least variance of that wins over the first rung, if it is better by more than `caution`
-standard errors of the paired difference; the variances are drawn many times from the normal distribution of their
-errors, and the anchor of the fit is the geometric mean of the winners.
+with psi' = psi less a share of the effect of the unit at IPWRA's fit, for anchors from a ladder, and chooses one: psi
+at the fitted score of each row, at the solution without it, less its projection on the score of the propensity model,
+which is what estimating that by maximum likelihood does to the variance. The anchor with the least variance of that
+wins over the first rung, if it is better by more than `caution` standard errors of the paired difference; the variances
+are drawn many times from the normal distribution of their errors, and the anchor of the fit is the geometric mean of
+the winners.
 """
 
 from __future__ import annotations
