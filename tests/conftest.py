@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
+from causalrisk.design.scan import design
+from causalrisk.design.scan.store import Store, Writer
 
 REFERENCE = Path(__file__).parent / "reference"
 LALONDE_RHS = "age + educ + race + married + nodegree + re74 + re75"
@@ -76,9 +80,48 @@ def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=F
     return design_from_arrays(endog, exog, given, exog_propensity=exog_propensity, constant_outcome=constant_outcome)
 
 
+class AsRead(int):
+    """As `block_rows` of a scan that is kept: its blocks stay those that were read."""
+
+
 def in_blocks(frames):
-    """A scan whose blocks are these frames in every pass, as nothing of it is kept."""
-    return cr.scan(frames, keep="nothing")
+    """A scan whose blocks are these frames in every pass.
+
+    They are coded once. That passes which read and code them anew get the same is tested where scans are (in
+    `tests/design/scan/` and `tests/end_to_end/test_one_path.py`); here it would be nine tenths of the time.
+    """
+    return dataclasses.replace(cr.scan(frames, keep="memory"), block_rows=AsRead(2**20))
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreAsRead(Store):
+    """Rows in the blocks in which they were read: where these begin, and the end of the last."""
+
+    edges: tuple[int, ...]
+
+    def blocks(self):
+        return (self.block(first, stop) for first, stop in itertools.pairwise(self.edges))
+
+
+class WriterAsRead(Writer):
+    """The writer of scans, which `in_blocks` tells to leave the blocks as they are."""
+
+    def __init__(self, *given, **options):
+        super().__init__(*given, **options)
+        self.edges = [0]
+
+    def append(self, block):
+        super().append(block)
+        self.edges.append(self.edges[-1] + len(block.y))
+
+    def finished(self, block_rows):
+        store = super().finished(block_rows)
+        if not isinstance(block_rows, AsRead):
+            return store
+        return StoreAsRead(store.columns, store.places, block_rows, tuple(self.edges))
+
+
+design.Writer = WriterAsRead
 
 
 def simulate(n=400, p=3, seed=0, strength=0.8):
@@ -104,7 +147,8 @@ LONG = (
     "tests/design/scan", "tests/design/test_support.py::test_a_scan",
     "tests/diagnostics/test_balance_of_scans.py", "tests/diagnostics/test_influence.py",
     "tests/diagnostics/test_overlap.py", "tests/differential",
-    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_studies.py", "tests/estimators/scans",
+    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_one_path.py",
+    "tests/end_to_end/test_studies.py", "tests/estimators/scans",
     "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
     "tests/models/test_comparison.py", "tests/models/test_pooled.py",
     "tests/runtime", "tests/simulation", "tests/test_package.py",
@@ -113,9 +157,21 @@ LONG = (
 collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_package.py` imports them
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of `-n 2`: each process has half of the tests, so that what a module shares is made once, and then takes over."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things."""
+    """Pages come first, as one takes half a minute, and two processes are then done at the same time.
+
+    LaLonde's survey controls overlap badly, of which fits to everybody warn; their tests mind other things.
+    """
+    items.sort(key=lambda item: item.path.suffix != ".md")
     mark = pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
     for item in items:
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):

@@ -40,6 +40,7 @@ class FormulaEncoder:
 
     def __init__(self, formula: Formula, scope: Scope, keep: np.ndarray | None = None) -> None:
         self._model, self._text, self._told = formula.model, formula.text, formula.told
+        self._formula: Formula | None = formula
         self._variables = dict(scope.variables)
         self._constants = {name: _own(value) for name, value in scope.constants.items()}
         self._packed: dict[str, tuple[str, Any]] = {}
@@ -163,14 +164,14 @@ class FormulaEncoder:
     def _compile(self) -> tuple[Formula, Scope, Any]:
         if self._compiled is None:
             constants = {**self._constants, **{n: _unpack(n, p, self._text) for n, p in self._packed.items()}}
-            formula = parsed_again(self._text, self._model, self._told)
+            formula = self._formula or parsed_again(self._text, self._model, self._told)
             scope = Scope(self._variables, constants)
             self._compiled = (formula, scope, compile_terms(formula.right, formula, scope))
         return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
         packed = {**self._packed, **{name: _pack(value) for name, value in self._constants.items()}}
-        return {**self.__dict__, "_constants": {}, "_packed": packed, "_compiled": None}
+        return {**self.__dict__, "_constants": {}, "_packed": packed, "_formula": None, "_compiled": None}
 
     def __copy__(self) -> FormulaEncoder:
         other = object.__new__(type(self))

@@ -145,7 +145,13 @@ def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     DataFrame
         One row per line.
     """
-    return pd.DataFrame(list(lines), columns=list(LEDGER)).astype({"missing": np.int64, "dropped": np.int64})
+    rows = list(lines)
+    text = None if rows else object  # pandas infers it from the values
+    columns = [
+        pd.Series([row[k] for row in rows], dtype=dtype, name=LEDGER[k])
+        for k, dtype in enumerate((text, text, np.int64, np.int64))
+    ]
+    return pd.DataFrame({column.name: column for column in columns})
 
 
 def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:

@@ -119,8 +119,9 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     DataFrame
         A row an estimator. "bias[arm]" and "net": means over the replicates of the bias of each arm and of one net of
         another. "RMS net": root mean squared net bias; "sampling SD": root of the sampling variance of the effect,
-        averaged over the replicates; "RMS error": root of the sum of their squares, the expected ATE "risk".
-        "correlation": of the arms' biases; the nearer to 1, the more of them cancels.
+        averaged over the replicates; "RMS error": root of the sum of their squares, the expected ATE "risk". It is no
+        standard error: it takes scores as known, and is measured on the rows that JRE was trained on.
+        "correlation": of the arms' biases; the nearer to 1, the more they move together.
 
     Notes
     -----

@@ -114,12 +114,6 @@ class FullFit:
         """Outcome coefficients of outcomes as they are, shape (K, p)."""
         return self.theta + self.level.height * self.level.direction
 
-    def coefficients_of(self, refits: Refits) -> Array:
-        """Outcome coefficients of resamples, shape (K, p, m); where a resample failed those of the full sample."""
-        first, full = len(self.params), self.coefficients
-        found = refits.values[first : first + full.size].reshape(*full.shape, -1)
-        return np.where(np.isnan(found), full[..., None], found)
-
     def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
         """Collect the values of m resamples.
 

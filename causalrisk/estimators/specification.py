@@ -171,8 +171,8 @@ JRE = Specification(
     name="JRE",
     title="Joint Robust Estimator (JRE) Results",
     how=(
-        "the joint robust estimator, which trains the outcome models of all arms together so that their biases cancel "
-        "in the effect (Zhang 2025)"
+        "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
+        "effect (Zhang 2025)"
     ),
     reference=(
         "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity "

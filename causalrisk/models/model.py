@@ -510,15 +510,23 @@ class AIPW(CausalModel):
 
 
 class JRE(CausalModel):
-    """The Joint Robust Estimator: both arms trained together so that their biases cancel in the effect.
+    """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
+
+    No net bias at the fitted propensity score, little net bias near it, small variance; right in large samples if
+    either model is, the propensity model or the outcome model.
 
     Notes
     -----
-    The idea is that of [1]_: the effect is right if the biases of the arms cancel, so they are trained for that over a
-    distribution of propensity scores. By default they minimise the expected ATE risk, squared net bias plus sampling
-    variance of the effect, over scores that vary half as much as sampling makes them, with no net bias under the fitted
-    score, and anchored to IPWRA as strongly as rows held out say; ``objective="erm"`` adds a penalty on the squared net
-    bias to the importance-weighted fit, both averaged over scores that vary as much as sampling makes them.
+    The net bias is the bias of one arm's model less that of the other's. The idea is that of [1]_: only it enters the
+    effect, so the arms are trained for it, over a distribution of propensity scores. By default they minimise the
+    expected ATE risk, squared net bias plus sampling variance of the effect, over scores that vary half as much as
+    sampling makes them, with no net bias at the fitted score, and anchored to IPWRA as strongly as rows held out say.
+    The effect heterogeneity that the IPWRA start finds is taken out of the variance, as far as it is not noise; that
+    makes JRE doubly robust. ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit,
+    both averaged over scores that vary as much as sampling makes them.
+
+    Read the effect. Report IPWRA's (`start`) beside it, with the standard error of the difference on the same
+    resamples. JRE is no remedy for poor overlap, and its arm means, coefficients and predictions are not to be read.
 
     References
     ----------

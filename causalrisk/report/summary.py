@@ -46,18 +46,18 @@ Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 NOTE_JOINT = (
-    "JRE trains the arms together for the effect: read the {estimand}. Each POM is shown net of the bias the arms "
-    "share (the effect is the same either way). Unit-level effects and outcome coefficients are not interpretable; "
-    "take them from res.start."
+    "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
+    "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either "
+    "way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
     'family="binomial" do not.'
 )
 NOTE_RISK = (
-    "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance of the effect, averaged "
-    "over propensity scores scattered about the estimated one. It is measured in this sample and says nothing of "
-    "unmeasured confounders or missing overlap."
+    "RMS error is no standard error: it is the root of the expected ATE risk, squared net bias plus sampling variance "
+    "of the effect, averaged over propensity scores near the estimated one, each taken as known. It is measured on the "
+    "rows that JRE was trained on, and says nothing of unmeasured confounders or missing overlap."
 )
 
 
@@ -223,7 +223,7 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     else:
         weight = ("Anchor:", f"{joint.anchor:g} ({'given' if joint.path is None else 'chosen'})")
     return [
-        ("Objective:", "expected ATE risk" if joint.anchor is not None else "erm"),
+        *([("Objective:", "erm")] if joint.anchor is None else []),  # the usual one is named by the table of risks
         weight,
         ("Score replicates:", f"{joint.replicates.count} of {len(joint.replicates.failures)} used"),
         ("Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"),

@@ -22,9 +22,9 @@ class Case:
     ones, `factor` whether there is a categorical one too, `square` whether the models have the square of the first.
     `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
     `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
-    logit of two arms as the multinomial one it is. `objective`, `anchor` and `replicates` are JRE's. `offset` says
-    what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other fields
-    are options of the fit.
+    logit of two arms as the multinomial one it is. `objective`, `anchor`, `share` and `replicates` are JRE's. `offset`
+    says what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other
+    fields are options of the fit.
     """
 
     seed: int = 0
@@ -60,6 +60,7 @@ class Case:
     objective: str = "risk"
     anchor: float = 1.0
     replicates: int = 4
+    share: float | None = None
     offset: str = ""
     tables: bool = False
     by: int = 0
@@ -140,6 +141,7 @@ def draw(seed: int) -> Case:
         multinomial=bool(rng.random() < 0.3),
         objective=some(("risk", "risk", "erm")),
         anchor=float(some((30.0, 3.0, 0.3, 0.03))),
+        share=(None, 0.0, 0.4, 1.0)[seed % 4],
         replicates=int(some((2, 4, 6))),
     )
     return replace(case, offset=some(_offsets(case, log=link == "log"), usual=0.6))

@@ -159,7 +159,8 @@ def trained(case: Case, joint: JointReference) -> dict[str, Any]:
 
 def objective(case: Case) -> dict[str, Any]:
     """The objective of the joint estimator, under an anchor that is given."""
-    return {"objective": case.objective} | ({"anchor": case.anchor} if case.objective == "risk" else {})
+    given = {"anchor": case.anchor, "share": case.share} if case.objective == "risk" else {}
+    return {"objective": case.objective} | given
 
 
 def quietly(compute: Callable[..., Any], *args: Any) -> Any:

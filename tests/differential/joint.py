@@ -68,6 +68,8 @@ class JointReference:
         _, over_variance, slope = self._means(self.start)
         self.sigma2 = trained @ sum(self.stack.inside[a] * slope[a] / over_variance[a] for a in range(case.arms))
         self.sigma2 = self.sigma2 / trained.sum()
+        self.relative = (self.slopes / np.sqrt((self.slopes**2).mean()))[:, None]
+        self.share = 0.0 if case.objective == "erm" else self._real_share(at) if case.share is None else case.share
 
     def _propensity(self, s: Vector) -> Vector:
         return reference.solve_propensity(self.problem, s)
@@ -84,6 +86,30 @@ class JointReference:
         own, total = reference.own_measure(measure, self.own), s @ self.own
         return Weighted(self.own * w * total / (s @ own), tilt * total / (s @ tilt), own * total / (s @ own))
 
+    def _real_share(self, at: Weighted) -> float:
+        """Share of the effect heterogeneity at the start that is not sampling error."""
+        problem, arms, X, s = self.problem, self.case.arms, self.X, self.problem.s
+        inside, p = np.stack(self.stack.inside), self.X.shape[1]
+        m, over_variance, slope = self._means(self.start)
+        eta = self.start.reshape(arms, -1) @ X.T + problem.offset + 1j * reference.STEP
+        ahead, ahead_over = reference.outcome_mean(problem, eta)
+        curvature = -(ahead_over * (problem.y - ahead)).imag / reference.STEP
+        unit, t = (1.0 if self.case.weight_type == "frequency" else s), s * at.tilt / (s @ at.tilt)
+        inverse, rows = np.zeros((arms * p, arms * p)), np.zeros((len(s), arms * p))
+        for a in range(arms):
+            of_arm, weights = slice(a * p, (a + 1) * p), inside[a] * at.w
+            inverse[of_arm, of_arm] = np.linalg.inv((X.T * (s * weights * curvature[a])) @ X)
+            leverage = unit * weights * curvature[a] * ((X @ inverse[of_arm, of_arm]) * X).sum(axis=1)
+            residual = (problem.y - m[a]) * over_variance[a] / (1 - np.minimum(leverage, 0.9))
+            rows[:, of_arm] = (weights * residual)[:, None] * X
+        covariance = inverse @ reference.meat(problem, rows) @ inverse
+        D = 2 * self.relative * (np.eye(arms) - 1 / arms) * self.relative.T
+        tau = m - (m @ t)[:, None]
+        slopes = np.hstack([slope[a][:, None] * X - t @ (slope[a][:, None] * X) for a in range(arms)])
+        error = np.sum(np.kron(D, np.ones((p, p))) * ((slopes.T * t) @ slopes) * covariance)
+        total = np.sum(D * ((tau * t) @ tau.T))
+        return float(max(0.0, 1 - 2 * error / total))
+
     def _means(self, theta: Vector) -> tuple[Vector, Vector, Vector]:
         """Means of each arm, derivative over variance, and derivative, shape (K, n)."""
         eta = theta.reshape(self.case.arms, -1) @ self.X.T + self.problem.offset
@@ -94,12 +120,17 @@ class JointReference:
         """Deviations from the mean over the arms; twice their sum of squares is the mean of those of all pairs."""
         return values - values.mean(axis=0)
 
-    def gradient(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted]) -> Vector:
-        """Gradient of the objective by theta, shape (K p,)."""
+    def start_gradient(self, theta: Vector, s: Vector, at: Weighted) -> Vector:
+        """Gradient of the losses of IPWRA by theta, shape (K p,)."""
+        m, over_variance, _ = self._means(theta)
+        return ((s * at.w * np.stack(self.stack.inside) * (m - self.problem.y) * over_variance) @ self.X).ravel()
+
+    def gradient(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted], start: Vector) -> Vector:
+        """Gradient of the objective by theta, shape (K p,); `start` is theta of IPWRA."""
         case, y, inside = self.case, self.problem.y, np.stack(self.stack.inside)
         share = s / (s @ self.own)
         m, over_variance, slope = self._means(theta)
-        relative = (self.slopes / np.sqrt((self.slopes**2).mean()))[:, None]
+        relative = self.relative
         erm = case.objective == "erm"
         alpha, n = (1.0 if erm else case.anchor), self.units
         penalty, count = (n**2 if erm else n), len(replicates)
@@ -114,19 +145,20 @@ class JointReference:
             rows = rows + net_bias(weighted, penalty / count)
         if not erm:
             rows = rows + net_bias(at, n**2)
-            rows = rows + self._variance_rows(m, slope, share, relative, replicates)
+            counted = m - self.share * self._means(start)[0]
+            rows = rows + self._variance_rows(m, counted, slope, share, replicates)
         return (rows @ self.X).ravel()
 
     def _variance_rows(
-        self, m: Vector, slope: Vector, share: Vector, relative: Vector, replicates: list[Weighted]
+        self, m: Vector, counted: Vector, slope: Vector, share: Vector, replicates: list[Weighted]
     ) -> Vector:
         """Derivative of V by the predictors, shape (K, n): of rows under replicates, and of what centres them."""
         inside, error, count = np.stack(self.stack.inside), self.problem.y - m, len(replicates)
-        M = sum(m @ (share * r.tilt) for r in replicates) / count
+        relative, M = self.relative, sum(counted @ (share * r.tilt) for r in replicates) / count
         R = sum((inside * r.w * error) @ share for r in replicates) / count
         total, of_M, of_R = np.zeros_like(m), np.zeros_like(M), np.zeros_like(R)
         for r in replicates:
-            psi = r.tilt * (m - M[:, None]) + inside * r.w * error - r.measure * R[:, None]
+            psi = r.tilt * (counted - M[:, None]) + inside * r.w * error - r.measure * R[:, None]
             away = 2 * relative * self._centred(relative * psi) * share / count
             total = total + away * (r.tilt - inside * r.w)
             of_M, of_R = of_M - away @ r.tilt, of_R - away @ r.measure
@@ -137,7 +169,8 @@ class JointReference:
     def params(self, s: Vector, begin: Vector) -> tuple[Vector, Vector]:
         """Effects and means net of the common bias under row weights, and theta, found by Newton's method."""
         at, replicates = self._all_weights(s, self._propensity(s), self._membership(s))
-        theta = reference.newton(lambda t: self.gradient(t, s, at, replicates), begin, ENOUGH)
+        start = reference.newton(lambda t: self.start_gradient(t, s, at), self.start, ENOUGH)
+        theta = reference.newton(lambda t: self.gradient(t, s, at, replicates, start), begin, ENOUGH)
         return self._net(theta, s, at, replicates), theta
 
     def _net(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted]) -> Vector:
@@ -167,10 +200,14 @@ class JointReference:
         def followed(solved: Vector, scores: Callable[..., Vector]) -> Vector:
             return reference.follow(solved, lambda t, w: w @ scores(problem, t), (s,), (grown,))
 
-        def gradient(t: Vector, *weighed: Vector) -> Vector:
-            return self.gradient(t, weighed[0], *self._all_weights(*weighed))
+        def start_gradient(t: Vector, *weighed: Vector) -> Vector:
+            return self.start_gradient(t, weighed[0], self._weighted(*weighed))
+
+        def gradient(t: Vector, start: Vector, *weighed: Vector) -> Vector:
+            return self.gradient(t, weighed[0], *self._all_weights(*weighed), start)
 
         scores = reference.propensity_scores, reference.membership_scores
         moving = (grown, *map(followed, still[1:], scores))
-        theta = reference.follow(theta, gradient, still, moving)
+        start = reference.follow(self.start, start_gradient, still, moving)
+        theta = reference.follow(theta, gradient, (self.start, *still), (start, *moving))
         return self._net(theta, grown, *self._all_weights(*moving)).imag / reference.STEP

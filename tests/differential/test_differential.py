@@ -241,7 +241,7 @@ def test_the_command_counts_and_fails_where_a_case_is_wrong(capsys, monkeypatch)
     assert "agreed                3\n" in capsys.readouterr().out
     sign(monkeypatch)
     seed = first_wrong()
-    assert main(["--first", str(seed), "--cases", "1"]) == 1
+    assert main(["--first", str(seed), "--cases", "1", "--tries", "10"]) == 1
     assert f"{seed}: effects and means" in capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
+from tests.conftest import in_blocks
 from tests.differential.kept import data
 
 PLAIN = {"formula": "y ~ x + g", "treat": "d", "propensity": "x + z"}
@@ -32,18 +33,21 @@ CASES = [
 ]
 
 
-SOURCES = (((7, 93, 1, 139), 1, "nothing"), ((50,), 2, "nothing"), ((100,), 1, "disk"))
+ANEW = {("plain", "pairs"), ("trim", "pairs"), ("frame", "pairs"), ("clusters", "cluster")}  # a second each
 
 
-def cut(sizes):
-    """Return the rows as data frames of some sizes, in their order."""
-    frame, found, first = data(), [], 0
-    for size in itertools.cycle(sizes):
-        if first >= len(frame):
-            return found
-        found.append(frame.iloc[first : first + size])
-        first += size
-    return found
+def cut(*sizes):
+    """Return the rows as data frames of some sizes."""
+    edges = np.cumsum([0, *sizes])
+    return [data().iloc[first:stop] for first, stop in itertools.pairwise(edges)]
+
+
+def sources(model, kind):
+    """Yield scans with a number of workers: blocks that are coded once, rows on a disk, files read in every pass."""
+    yield in_blocks(cut(7, 93, 1, 139)), 2
+    yield cr.scan(cut(100, 100, 40), keep="disk"), 1
+    if (model, kind) in ANEW:
+        yield cr.scan(cut(50, 50, 50, 50, 40), keep="nothing"), 2
 
 
 def printed(source, estimator, model, kind, **how):
@@ -61,9 +65,7 @@ def printed(source, estimator, model, kind, **how):
 @pytest.mark.parametrize("estimator, model, kind", CASES, ids=map("-".join, CASES))
 def test_a_scan_prints_what_memory_prints(estimator, model, kind):
     res, text = printed(data(), estimator, model, kind)
-    # where models are not linear every step of JRE is two passes, and these read and code the rows anew
-    sources = (((120,), 1, "nothing"),) if (estimator, model) == ("JRE", "binomial") else SOURCES
-    for sizes, workers, keep in sources:
-        scanned, of_scan = printed(cr.scan(cut(sizes), keep=keep), estimator, model, kind, n_jobs=workers)
+    for source, workers in sources(model, kind):
+        scanned, of_scan = printed(source, estimator, model, kind, n_jobs=workers)
         assert of_scan == text
         np.testing.assert_allclose(scanned.boot_params, res.boot_params, rtol=1e-8, atol=1e-10)

@@ -29,7 +29,7 @@ from causalrisk import AIPW, BootstrapError, FitInterrupted, scan
 from tests.conftest import simulate
 
 HANGS, SCHEDULER_LIMIT = 60.0, 30.0  # seconds
-ROWS = (6000, 50, 4000)
+ROWS = (3000, 50, 2000)
 
 
 class Outcome(NamedTuple):
@@ -46,12 +46,12 @@ Victims = Callable[[], list[int]]  # processes of which one is killed
 def write_files(folder: Path) -> None:
     for k, n in enumerate(ROWS):
         frame = simulate(n, seed=k).assign(unit=lambda d: d.index % 40)
-        frame.to_parquet(folder / f"{k}.parquet", row_group_size=2000)
+        frame.to_parquet(folder / f"{k}.parquet", row_group_size=1000)
 
 
 def fit(folder: Path) -> np.ndarray:
     """Every number of a fit."""
-    source = scan(f"{folder}/*.parquet", block_rows=2000)
+    source = scan(f"{folder}/*.parquet", block_rows=1000)
     model = AIPW.from_formula("y ~ x1 + np.exp(x2)", source, treat="d", target="overlap", cluster="unit")
     res = model.fit(n_boot=300, n_jobs=2)
     return np.concatenate([np.ravel(values) for values in (res.params, res._record.robust, res.boot_params)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from keyword import iskeyword
@@ -24,7 +25,8 @@ class Use(NamedTuple):
     role: str
 
 
-def uses(code: str) -> list[Use]:
+@functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
+def uses(code: str) -> tuple[Use, ...]:
     """List the names that a term uses.
 
     Parameters
@@ -34,7 +36,7 @@ def uses(code: str) -> list[Use]:
 
     Returns
     -------
-    list of Use
+    tuple of Use
         In order; names that the expression binds itself (in a lambda or comprehension) are left out.
 
     Raises
@@ -61,7 +63,7 @@ def uses(code: str) -> list[Use]:
     if joined:
         raise DesignError(joined)
     _Renamer(tree, note).visit(tree)
-    return found
+    return tuple(found)
 
 
 def rewrite(code: str, variables: Sequence[str], constants: Container[str], functions: Container[str]) -> str:
@@ -115,7 +117,8 @@ def with_calls_told(code: str, told: Mapping[str, str]) -> str:
     return ast.unparse(_Teller(told).visit(ast.parse(code, mode="eval"))) if told else code
 
 
-def coded_names(code: str) -> set[str]:
+@functools.lru_cache(maxsize=1000)
+def coded_names(code: str) -> frozenset[str]:
     """List the names that a term uses as category codes.
 
     Parameters
@@ -125,14 +128,14 @@ def coded_names(code: str) -> set[str]:
 
     Returns
     -------
-    set of str
+    frozenset of str
         The variables in the first argument of ``C(...)``.
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(code, mode="eval")):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C" and node.args:
             found.update(use.name for use in uses(ast.unparse(node.args[0])) if use.role != "called")
-    return found
+    return frozenset(found)
 
 
 def codes_of(formula: Any) -> set[str]:

@@ -101,7 +101,7 @@ def ate_risk(arm_bias: Array) -> Array:
 
     Notes
     -----
-    Zero when the biases cancel, even if none is zero [1]_. It depends on no reference arm.
+    Zero when the biases are equal, even if none is zero [1]_. It depends on no reference arm.
 
     References
     ----------

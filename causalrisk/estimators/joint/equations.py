@@ -361,15 +361,15 @@ def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWei
     def centres(of: WeightMoments, mean: Array) -> VarianceCentres:
         return VarianceCentres.of(q, slices, share, of.mean, mean=mean, deriv=at.deriv, residual=at.residual)
 
-    over_replicates = centres(resampled.moments, objective.counted(at.mean, resampled.start))
+    over_replicates = centres(resampled.moments, objective.counted(at.mean, resampled))
     return LevelSums(
         means=np.stack([(share * fitted.tilt * m)[:, 0].sum() for m in at.mean]),
         means_slope=np.stack([(share * fitted.tilt * deriv)[:, 0] @ q for deriv in at.deriv]),
         bias=-over_replicates.R[:, 0],
         bias_slope=slopes(mean.w),
         tilted_slope=np.stack([(tilted * deriv)[:, 0] @ q for deriv in at.deriv]),
-        start_means=(tilted * objective.start_means(resampled.start)).sum(axis=1)[:, 0],
-        start_slope=np.stack([(tilted * deriv)[:, 0] @ q for deriv in objective.start_deriv(resampled.start)]),
+        start_means=(tilted * objective.start_means(resampled.known_start)).sum(axis=1)[:, 0],
+        start_slope=np.stack([(tilted * deriv)[:, 0] @ q for deriv in objective.start_deriv(resampled.known_start)]),
         centres=over_replicates,
         fitted_centres=centres(WeightMoments.single(fitted), at.mean),
         fitted_slope=slopes(fitted.w),
@@ -382,10 +382,10 @@ def _second_sums(
     objective, resampled = JointObjective(block.sample, criterion), block.resampled
     variance = objective.variance(objective.means(theta[..., None]), resampled, centres)
     rows = _variance_rows(variance, criterion.contrasts, block.columns)
-    psi = _psi_sums(variance, block.columns, objective.start_deriv(resampled.start)[..., 0], criterion.share)
+    psi = _psi_sums(variance, block.columns, objective.start_deriv(resampled.known_start)[..., 0], criterion.share)
     left_out = np.nan
     if start_means is not None:
-        above = objective.start_means(resampled.start)[..., 0] - start_means[:, None]
+        above = objective.start_means(resampled.known_start)[..., 0] - start_means[:, None]
         left_out = variance.left_out(criterion.share * above)
     return _SecondSums(tuple(Triangle(part) for part in rows), psi, left_out)
 

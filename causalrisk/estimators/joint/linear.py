@@ -18,15 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.objective import ResampledWeights, contrasted, loss_weights, penalised
+from causalrisk.estimators.joint.objective import ResampledWeights, contrasted, penalised
+from causalrisk.estimators.joint.start import Starts
+from causalrisk.estimators.outcome import solved_change
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.training import constant_direction
-from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import (
     Array,
     pairwise_columns,
@@ -35,9 +38,9 @@ from causalrisk.numerics.linalg import (
     unpack_symmetric,
     upper_triangle,
 )
+from causalrisk.numerics.newton import LikelihoodSums
 from causalrisk.propensity.weights import ImportanceWeights
 
-Solved = tuple[Array, NDArray[np.int8], tuple[Array, ...], Array]  # theta, failures, averages of groups, biases
 EXCESS, TILT = 0, 1  # places of the weights; the last is the measure, which may be the tilt
 
 
@@ -150,12 +153,15 @@ class LinearSums:
 
     Parameters
     ----------
+    started : ndarray, shape (K, e (e + 1) / 2, m)
+        Products of pairs of E under the weights of IPWRA.
     trained : ndarray, shape (K, e (e + 1) / 2, m)
-        Products of pairs of E under the weights of the losses and of the part `own_sd` of V.
+        The same under the weights of the losses and of the part `own_sd` of V.
     risks : tuple of RiskSums
         Those of everybody, or of each group.
     """
 
+    started: Array
     trained: Array
     risks: tuple[RiskSums, ...]
 
@@ -169,13 +175,18 @@ class LinearSums:
     ) -> LinearSums:
         """Sum over rows with their weights, and those within each group, which are everybody's where there is one."""
         sample, share = rows.sample, resampled.share
-        trained = (criterion.alpha_sigma2 * share) * loss_weights(criterion, resampled)
+
+        def products(weights: Array) -> Array:
+            return np.stack([rows.pairs[own].T @ weights[own] for own in sample.slices])
+
+        started = products(share * resampled.at.w)
         if criterion.full_risk:
-            squares = np.diag(criterion.contrasts.T @ criterion.contrasts)[sample.arm]
             variance = sum((view.moments.own_sd**2 for view in views), np.zeros(1)) / len(views)
-            trained += squares[:, None] * share * variance
-        of_fit = np.stack([rows.pairs[own].T @ trained[own] for own in sample.slices])
-        return cls(of_fit, tuple(_risk_sums(rows, criterion, view) for view in views))
+            squares = np.diag(criterion.contrasts.T @ criterion.contrasts)[:, None, None]
+            trained = criterion.alpha_sigma2 * started + squares * products(share * variance)
+        else:
+            trained = criterion.alpha_sigma2 * products(share * resampled.moments.mean.w)
+        return cls(started, trained, tuple(_risk_sums(rows, criterion, view) for view in views))
 
 
 def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, view: ResampledWeights) -> RiskSums:
@@ -210,6 +221,31 @@ def _second_products(slices: tuple[slice, ...], share: Array, at: ImportanceWeig
     return np.asarray(found).swapaxes(0, 1)
 
 
+@dataclass(frozen=True)
+class Solved:
+    """Minima of the joint objectives of m resamples.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, m)
+        Coefficients.
+    failures : ndarray of int8, shape (m,)
+        What failed.
+    averages : tuple of ndarray, shape (K, m)
+        Averages of the predictions over the target, or over that of each group.
+    biases : ndarray, shape (K, m)
+        Biases of the arms averaged over the replicates.
+    starts : Starts
+        IPWRA in the same resamples.
+    """
+
+    theta: Array
+    failures: NDArray[np.int8]
+    averages: tuple[Array, ...]
+    biases: Array
+    starts: Starts
+
+
 class LinearObjectives:
     """The joint objectives of m resamples for linear models.
 
@@ -221,17 +257,27 @@ class LinearObjectives:
         Weights of the terms.
     sums : LinearSums
         Sums over all rows.
-    start : ndarray, shape (K, p, m)
-        Coefficients of IPWRA.
     """
 
-    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums, start: Array) -> None:
-        self.models, self.criterion, self.sums, self.start = models, criterion, sums, start
+    def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums) -> None:
+        self.models, self.criterion, self.sums = models, criterion, sums
         self.n_arms, self.p = models.theta.shape
         self.width = sums.risks[0].tilted.shape[0]
 
+    @cached_property
+    def starts(self) -> Starts:
+        """IPWRA in each resample, which the models of the full sample are where it cannot be fitted."""
+        p, found = self.p, []
+        for packed in self.sums.started:
+            products = unpack_symmetric(packed, self.width)
+            found.append(solved_change(LikelihoodSums(products[:, :p, :p], products[:, :p, p].T)))
+        failures = first_failure(*(failed for _, failed in found))
+        change = np.where(failures == Failure.OK, np.stack([step for step, _ in found]), 0.0)
+        theta = self.models.theta[..., None] + change
+        return Starts(theta, self.averages(self.sums.risks[0], theta), failures)
+
     def minima(self) -> Solved:
-        """Minimise them: coefficients, failures, averages of everybody or of each group, biases."""
+        """Minimise them."""
         (strict, gram), unit = self.equations(), self.criterion.rms_residual
         units = np.append(np.ones(gram.shape[1]), 1 / unit)
         equations = np.concatenate([strict * units, spectral_equations(gram * units[:-1, None] * units)], axis=1)
@@ -240,7 +286,7 @@ class LinearObjectives:
         theta = self.models.theta[..., None] + moved
         averages = tuple(self.averages(risk, theta) for risk in self.sums.risks)
         failures = np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
-        return theta, failures, averages, self.biases(self.sums.risks[0], moved)
+        return Solved(theta, failures, averages, self.biases(self.sums.risks[0], moved), self.starts)
 
     def equations(self) -> tuple[Array, Array]:
         """Equations of the net biases with the largest penalty, (m, r, K p + 1), and the Gram matrix of the others."""
@@ -304,7 +350,7 @@ class LinearObjectives:
         first, kinds, m = risk.first, risk.first.shape[1], risk.tilted.shape[1]
         tilted = first[:, TILT].sum(axis=0)
         own, one, error = first[:, EXCESS] + first[:, TILT], p + 1, p
-        counted, level = self.models.counted(self.criterion.share, self.start, e)
+        counted, level = self.models.counted(self.criterion.share, self.starts.theta, e)
         common = np.zeros((m, n_arms, p + 1, kinds, e))
         if kinds == 2:
             common[:, :, :p, TILT, one] = (own[:, :p] - tilted[:p]).transpose(2, 0, 1)

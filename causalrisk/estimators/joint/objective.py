@@ -47,18 +47,20 @@ class ResampledWeights:
         Importance weights under its replicates.
     moments : WeightMoments
         Their moments over the replicates.
-    start : ndarray, shape (K, p, m)
-        Coefficients of IPWRA.
+    start : ndarray, shape (K, p, m), or None
+        Coefficients of IPWRA; None where those of linear models are made of sums over the rows.
     """
 
     share: Array
     at: ImportanceWeights
     replicated: ReplicateWeights
     moments: WeightMoments
-    start: Array
+    start: Array | None
 
     @classmethod
-    def of(cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights, start: Array) -> ResampledWeights:
+    def of(
+        cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights, start: Array | None
+    ) -> ResampledWeights:
         """Return the resamples with the moments of their replicates."""
         return cls(share, at, replicated, replicated.moments(at), start)
 
@@ -79,9 +81,17 @@ class ResampledWeights:
         moments, replicated = self.moments.part(rows), self.replicated.part(rows)
         return ResampledWeights(self.share[rows], self.at.part(rows), replicated, moments, self.start)
 
+    @property
+    def known_start(self) -> Array:
+        """The coefficients of IPWRA, where they are known."""
+        if self.start is None:
+            raise TypeError("the coefficients of IPWRA are not known")
+        return self.start
+
     def subset(self, columns: NDArray[np.bool_]) -> ResampledWeights:
         """Return some of the resamples."""
-        at, moments, start = self.at.subset(columns), self.moments.subset(columns), self.start[..., columns]
+        at, moments = self.at.subset(columns), self.moments.subset(columns)
+        start = None if self.start is None else self.start[..., columns]
         return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments, start)
 
 
@@ -269,9 +279,10 @@ class JointObjective:
         self._last = key, found
         return found
 
-    def counted(self, mean: Array, start: Array) -> Array:
-        """Return means m_a less the share c of those at the start, (K, p, m), as V counts them; shape (K, n, m)."""
-        return mean - self.criterion.share * self.start_means(start) if self.criterion.share else mean
+    def counted(self, mean: Array, resampled: ResampledWeights) -> Array:
+        """Return means m_a less the share c of those at the start, as V counts them; shape (K, n, m)."""
+        share = self.criterion.share
+        return mean - share * self.start_means(resampled.known_start) if share else mean
 
     def start_means(self, start: Array) -> Array:
         """Return m_a at the start, (K, p, m); shape (K, n, m). Those of the last start are kept."""
@@ -294,7 +305,7 @@ class JointObjective:
             D=self.D,
             share=view.share,
             moments=view.moments,
-            mean=self.counted(at.mean, view.start),
+            mean=self.counted(at.mean, view),
             deriv=at.deriv,
             residual=at.residual,
             centres=centres,
@@ -344,13 +355,13 @@ class JointObjective:
         )
 
     def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
-        weights, counted = view.moments.mean, self.counted(at.mean, view.start)
+        weights, counted = view.moments.mean, self.counted(at.mean, view)
         return VarianceCentres.of(
             self.q, self.sample.slices, view.share, weights, mean=counted, deriv=at.deriv, residual=at.residual
         )
 
     def _pulled(self, at: OutcomeMeans, view: ResampledWeights) -> PulledSums:
-        above = self.counted(at.mean, view.start) - self._middle(at)[:, None]
+        above = self.counted(at.mean, view) - self._middle(at)[:, None]
         return PulledSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
 
     def _middle(self, at: OutcomeMeans) -> Array:

@@ -25,6 +25,7 @@ from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, L
 from causalrisk.estimators.joint.newton import JointPasses, NonlinearObjectives, Point, Stage
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
 from causalrisk.estimators.joint.solution import net_means
+from causalrisk.estimators.joint.start import Starts
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.refit import (
     FullFit,
@@ -61,7 +62,7 @@ AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pa
 # --- the objectives of resamples, minimised ----------------------------------------------------------------------
 
 
-def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, start: Array) -> list[Solved]:
+def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, starts: Starts | None) -> list[Solved]:
     """Minimise the objectives of resamples.
 
     Parameters
@@ -72,25 +73,27 @@ def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, 
         Passes over the rows.
     models : LinearModels
         Where refits begin; of other than linear models theirs are the coefficients.
-    start : ndarray, shape (K, p, m)
-        Coefficients of IPWRA in all resamples.
+    starts : Starts or None
+        IPWRA in all resamples; None of linear models, whose sums have it.
 
     Returns
     -------
     list
-        The minima of each group of resamples, and averages and biases there.
+        The minima of each group of resamples.
     """
     if objective.sample.family.linear:
         points = [Point(models.theta[..., None])] * len(passes.sizes)
         found = passes.over(functools.partial(_linear_sums, models), points)
-        starts = np.split(start, np.cumsum(passes.sizes)[:-1], axis=2)
-        every = zip(found, starts, strict=True)
-        return [LinearObjectives(models, objective.criterion, sums, own).minima() for sums, own in every]
+        return [LinearObjectives(models, objective.criterion, sums).minima() for sums in found]
+    if starts is None:
+        raise TypeError("nonlinear models are refitted by themselves first")
     begin = np.repeat(models.theta[..., None], sum(passes.sizes), axis=2)
     minima, cuts = NonlinearObjectives(objective, passes).minima(begin), np.cumsum(passes.sizes)[:-1]
     theta = np.split(minima.theta.reshape(begin.shape), cuts, axis=2)
     failures, sums = np.split(minimum_failures(minima), cuts), passes.over(_mean_sums, [Point(own) for own in theta])
-    return [(own, failed, *of_group) for own, failed, of_group in zip(theta, failures, sums, strict=True)]
+    some = [starts.part(part) for part in np.split(np.arange(begin.shape[2]), cuts)]
+    every = zip(theta, failures, sums, some, strict=True)
+    return [Solved(own, failed, *of_group, started) for own, failed, of_group, started in every]
 
 
 def _linear_sums(models: LinearModels, objective: JointObjective, resampled: ResampledWeights, _: Point) -> LinearSums:
@@ -113,14 +116,23 @@ def minimum_failures(minima: Minima) -> NDArray[np.int8]:
     return np.where(minima.singular, Failure.SINGULAR_OUTCOME, failures).astype(np.int8)
 
 
-def start_failures(criterion: JointCriterion, of_start: Refits) -> list[NDArray[np.int8]]:
-    """Return what failed of the starts, where the objective depends on them."""
-    return [of_start.failures] if criterion.share else []
+def starts_of(full: FullFit, refits: Refits) -> Starts:
+    """Return refits of IPWRA as where those of a joint fit start."""
+    first, theta = len(full.params), full.coefficients
+    found = refits.values[first : first + theta.size].reshape(*theta.shape, -1)
+    found = np.where(np.isnan(found), theta[..., None], found)
+    return Starts(found, refits.values[first - len(theta) : first], refits.failures)
 
 
-def parameters(raw: Array, bias: Array, criterion: JointCriterion, scale: EffectScale) -> Array:
-    """Effects and net arm means, shape (2 K - 1, m), from averages and biases (K, m)."""
-    return np.concatenate([scale.effects(raw), net_means(raw, bias, criterion.scale_slopes, scale)])
+def failures_of(solved: Solved, criterion: JointCriterion) -> list[NDArray[np.int8]]:
+    """Return what failed of the minima, and of the starts where the objective depends on them."""
+    return [solved.failures, solved.starts.failures] if criterion.share else [solved.failures]
+
+
+def parameters(solved: Solved, criterion: JointCriterion, scale: EffectScale) -> Array:
+    """Effects and net arm means, shape (2 K - 1, m)."""
+    (raw,) = solved.averages
+    return np.concatenate([scale.effects(raw), net_means(raw, solved.biases, criterion.scale_slopes, scale)])
 
 
 # --- rows in memory ----------------------------------------------------------------------------------------------
@@ -246,36 +258,36 @@ class JointRefitter:
         """As in `refits.Refitter`."""
         fits = fits or self.weight_fit.refit(counts)
         m, width = counts.shape[1], self.replicates.at_once or counts.shape[1]
-        start, parts = self.start.refit(counts, first, fits), []
+        parts = []
         for begin in range(0, m, width):
             part = slice(begin, min(begin + width, m))
             some = NewtonFits(fits.coefficients[:, part], fits.failures[part], fits.iterations)
-            of_start = Refits(start.values[:, part], start.failures[part])
-            parts.append(self._refit(counts[:, part], first + begin, some, of_start))
-        values = np.concatenate([part.values for part in parts], axis=1)
-        failures = np.concatenate([part.failures for part in parts])
-        return Refits(values, failures, start.values[: len(self.start.full.params)])
+            parts.append(self._refit(counts[:, part], first + begin, some))
+        values, start = (np.concatenate(of, axis=1) for of in zip(*((p.values, p.start) for p in parts), strict=True))
+        return Refits(values, np.concatenate([part.failures for part in parts]), start)
 
-    def _refit(self, counts: Array, first: int, fits: NewtonFits, of_start: Refits) -> Refits:
-        sample, linear, start = self.sample, self.sample.family.linear, self.start.full.coefficients_of(of_start)
+    def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
+        sample, linear = self.sample, self.sample.family.linear
+        starts = None if linear else starts_of(self.start.full, self.start.refit(counts, first, fits))
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
-        weighed = self._weighed(counts, gamma, start, first)
+        weighed = self._weighed(counts, gamma, starts, first)
         begun = next(weighed)
         rows = itertools.chain([begun], weighed)
         passes = ResamplesInMemory(rows if linear else list(rows), counts.shape[1])
-        ((theta, outcome_failures, means, bias),) = solve(self.objective, passes, self.models, start)
+        (solved,) = solve(self.objective, passes, self.models, starts)
         unusable = begun[1].replicated.failures  # of every block the same
-        failures = first_failure(empty_arms(sample, counts), fits.failures, unusable, outcome_failures)
-        failures = first_failure(failures, *start_failures(self.criterion, of_start))
+        begins = first_failure(empty_arms(sample, counts), fits.failures)
+        failures = first_failure(begins, unusable, *failures_of(solved, self.criterion))
         if self.groups is not None:
-            effects = np.concatenate([self.effect_scale.effects(group) for group in means])
-            return collect_refits(effects, theta[:, :0], gamma[:0], failures)
-        (raw,) = means
-        params = parameters(raw, bias, self.criterion, self.effect_scale)
-        return collect_refits(params, theta, gamma[: len(self.weight_fit.coefficients)], failures)
+            effects = np.concatenate([self.effect_scale.effects(group) for group in solved.averages])
+            found = collect_refits(effects, solved.theta[:, :0], gamma[:0], failures)
+        else:
+            params = parameters(solved, self.criterion, self.effect_scale)
+            found = collect_refits(params, solved.theta, gamma[: len(self.weight_fit.coefficients)], failures)
+        return replace(found, start=np.where(begins == Failure.OK, solved.starts.params(self.effect_scale), np.nan))
 
     def _weighed(
-        self, counts: Array, gamma: Array, start: Array, first: int
+        self, counts: Array, gamma: Array, starts: Starts | None, first: int
     ) -> Iterator[tuple[JointObjective, ResampledWeights]]:
         """Weigh one block of rows after the other."""
         total = count_totals(self.sample, counts)
@@ -284,7 +296,7 @@ class JointRefitter:
             own = counts[block.place]
             at, replicated = block.replicates.for_resamples(own, gamma, first, whole)
             objective = block.objective(self.criterion, self.groups)
-            yield objective, ResampledWeights.of(own / total, at, replicated, start)
+            yield objective, ResampledWeights.of(own / total, at, replicated, None if starts is None else starts.theta)
 
 
 # --- rows that are read in every pass ----------------------------------------------------------------------------
@@ -331,8 +343,8 @@ class JointWeighing:
     ----------
     own : Weighing
         Those of the resamples.
-    start : ndarray, shape (K, p, n_boot)
-        Coefficients of IPWRA in them.
+    starts : Starts or None
+        IPWRA in them, as in `solve`.
     shifts : ndarray, shape (Q, B)
         Distances of the replicates from the score of each resample.
     tilts, measures : ndarray, shape (n_boot, B), or None
@@ -340,7 +352,7 @@ class JointWeighing:
     """
 
     own: Weighing
-    start: Array
+    starts: Starts | None
     shifts: Array
     tilts: Array | None = None
     measures: Array | None = None
@@ -348,7 +360,8 @@ class JointWeighing:
     def of(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> ResampledWeights:
         """Weigh some rows under multiplicities (n, w) of resamples of these numbers."""
         own, model = self.own.some(columns), rows.weight_model
-        eta, share, start = model.predictors(own.gamma), counts / own.whole.total, self.start[..., columns]
+        eta, share = model.predictors(own.gamma), counts / own.whole.total
+        start = None if self.starts is None else self.starts.theta[..., columns]
         if not model.separable:
             at = model.weights_at(eta, counts, own.whole)
             return ResampledWeights.of(share, at, self._blockwise(rows, counts, columns), start)
@@ -442,8 +455,9 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resamp
     scale = fit.start.effect_scale
     of_start = ScannedPasses(problem, fit.start, Resamples(resampler, n_boot))
     own, failures, widest = weigh_resamples(of_start, fit.gamma)
-    starts = refit_weighed(of_start, own, failures, widest)
-    weighing = JointWeighing(own, fit.start.coefficients_of(starts), fit.shifts)
+    linear = problem.outcome_family.linear
+    starts = None if linear else starts_of(fit.start, refit_weighed(of_start, own, failures, widest))
+    weighing = JointWeighing(own, starts, fit.shifts)
     passes = replace(of_start, full=FullFit(fit.params, fit.theta, Level(0.0, np.zeros(fit.theta.shape[1])), scale))
     if not problem.target.separable:
         found = passes.over(functools.partial(_replicate_targets, weighing))
@@ -454,13 +468,16 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resamp
     with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
         solved = []
         for some in _batches(passes, fit, weighing):
-            solved += solve(objective, some, models, weighing.start[..., some.numbers])
-    theta, bias = (np.concatenate([part[k] for part in solved], axis=-1) for k in (0, 3))
-    raw = np.concatenate([part[2][0] for part in solved], axis=-1)
-    outcome = np.concatenate([part[1] for part in solved])
-    params = parameters(raw, bias, fit.criterion, scale)
-    failures = first_failure(failures, outcome, *start_failures(fit.criterion, starts))
-    return replace(collect_refits(params, theta, own.gamma, failures), start=starts.values[: len(fit.start.params)])
+            solved += solve(objective, some, models, None if starts is None else starts.part(some.numbers))
+    params, theta, start = (
+        np.concatenate(of, axis=-1)
+        for of in zip(
+            *((parameters(s, fit.criterion, scale), s.theta, s.starts.params(scale)) for s in solved), strict=True
+        )
+    )
+    ended = [np.concatenate(of) for of in zip(*(failures_of(s, fit.criterion) for s in solved), strict=True)]
+    refits = collect_refits(params, theta, own.gamma, first_failure(failures, *ended))
+    return replace(refits, start=np.where(failures == Failure.OK, start, np.nan))
 
 
 def _batches(passes: ScannedPasses, fit: JointFit, weighing: JointWeighing) -> Iterator[ResamplesOfBlocks]:

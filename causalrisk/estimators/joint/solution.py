@@ -185,7 +185,7 @@ class SolutionRows:
         self.q, self.columns, self.share = self.objective.q, rows.columns, self.resampled.share[:, 0]
         self.means = self.objective.means(solution.theta[..., None])
         self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
-        self.counted = self.objective.counted(self.means.mean, self.resampled.start)[..., 0]
+        self.counted = self.objective.counted(self.means.mean, self.resampled)[..., 0]
         self.own_deriv, self.error = self.sample.own(self.deriv), -self.means.residual[:, 0]
         own = self.sample.own(self.means.eta[..., 0])
         self.score, _, self.expected = self.sample.family.score(self.sample.y, own)

@@ -17,12 +17,15 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.training import ThetaSums, influence_of_theta, theta_sums, trained_rows
 from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, solve_or_nan
 from causalrisk.propensity.weights import WeightFit
 
@@ -73,6 +76,34 @@ class Start:
         """How the coefficients move without rows at known scores, over minus the share of a row; shape (n, K p)."""
         scores = self.scores(unit, sample, weight_fit)
         return np.einsum("nap,apq->naq", scores, self.inverse).reshape(sample.n, -1)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """IPWRA under m resamples.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, m)
+        Coefficients; where the fit failed those of the full sample.
+    means : ndarray, shape (K, m)
+        Arm means.
+    failures : ndarray of int8, shape (m,)
+        What failed.
+    """
+
+    theta: Array
+    means: Array
+    failures: NDArray[np.int8]
+
+    def part(self, some: slice | NDArray[np.intp]) -> Starts:
+        """Return those of some of the resamples."""
+        return Starts(self.theta[..., some], self.means[:, some], self.failures[some])
+
+    def params(self, scale: EffectScale) -> Array:
+        """Effects and arm means, shape (2 K - 1, m); NaN where the fit failed."""
+        with np.errstate(all="ignore"):
+            return np.where(self.failures == Failure.OK, scale.params(self.means), np.nan)
 
 
 @dataclass(frozen=True)

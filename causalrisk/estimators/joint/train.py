@@ -487,7 +487,7 @@ class Trainer:
             D=objective.D,
             share=resampled.share,
             moments=resampled.moments,
-            counted=objective.counted(predicted[..., None], resampled.start)[..., 0],
+            counted=objective.counted(predicted[..., None], resampled)[..., 0],
             residual=(sample.y - sample.own(predicted))[:, None],
         )
         return value + self.start(criterion).left_out

@@ -206,7 +206,7 @@ def _outcome_models(record: FitRecord) -> list[str]:
 
 
 def _joint_training(record: FitRecord) -> list[str]:
-    """Paragraphs on JRE's training, and how far the biases cancel."""
+    """Paragraphs on JRE's training, and what is left of net bias and variance."""
     joint = record.joint
     if joint is None:
         return []
@@ -221,7 +221,7 @@ def _joint_training(record: FitRecord) -> list[str]:
         f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random "
         "weights of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is "
         "off, judged by the weighted residuals. Only the difference of the arms' biases, the net bias, "
-        "enters the effect; what they share cancels.",
+        "enters the effect; what they share does not.",
         f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these "
         f"scores: error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and "
         "say nothing of covariates that were not recorded.",

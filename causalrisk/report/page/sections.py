@@ -208,7 +208,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
         (scored, "trimming", "Trimming", lambda: _trimming(record)),
         (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
-        (scored, "cancellation", "How the biases cancel", lambda: _cancellation(record)),
+        (scored, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
         (True, "influence", _influential(record), lambda: _influence(record)),
         (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
         (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
@@ -401,8 +401,9 @@ def _cancellation(record: FitRecord) -> Part:
     figures = [
         figure_html(
             partial(plots.cancellation_of, record, risks, label),
-            f"Bias of arm {label} against bias of {labels[0]} over the propensity replicates. {reading.headline}",
-            f"Biases of arms {label} and {labels[0]} over the propensity replicates; on the diagonal they cancel.",
+            f"Net bias of {label} less {labels[0]} over the propensity replicates. {reading.headline}",
+            f"Bias of arm {label} less that of {labels[0]} (upwards), and the bias they share (across), over the "
+            "propensity replicates; on the line there is no net bias.",
         )
         for label in labels[1:]
     ]
@@ -415,7 +416,7 @@ def _cancellation(record: FitRecord) -> Part:
     )
     shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
     body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
-    return Part("cancellation", "How the biases cancel", body, reading)
+    return Part("cancellation", "Net bias and risk", body, reading)
 
 
 def _influential(record: FitRecord) -> str:

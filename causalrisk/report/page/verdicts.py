@@ -287,17 +287,21 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequ
     )
     texts = [
         "The propensity score is an estimate. Under others that fit the data about as well, the model of each arm is "
-        "biased. Points on the diagonal are biases that cancel in the effect; how far along it they lie does "
-        "not matter."
+        "biased. What the effect is off by is the net bias, upwards in the figure: the closer to the line the better. "
+        "The bias that both arms share, across, is not in the effect: how far along the line points lie says nothing."
     ]
     if other in table.index:
         error, net = table.loc[other, "RMS error"], table.loc[other, "RMS net"]
-        texts.append(f"{other} has {format_number(error)}, of it net bias {format_number(net)}.")
+        texts.append(
+            f"{other} has {format_number(error)}, of it net bias {format_number(net)}. This is no standard error: the "
+            "scores are taken as known, and JRE is trained for it on these rows. Compare standard errors on the same "
+            "resamples."
+        )
     for label in labels[1:]:
         column, which = "correlation", "the arms' biases"
         if len(labels) > 2:
             column, which = f"correlation[{label}]", f"the biases of {label} and {labels[0]}"
-        texts.append(f"The correlation of {which} is {own[column]:.2f}; at 1 all of them cancels.")
+        texts.append(f"The correlation of {which} is {own[column]:.2f}; the nearer to 1, the more they move together.")
     texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
     return Reading(UNJUDGED, headline, tuple(texts))
 

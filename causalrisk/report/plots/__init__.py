@@ -50,7 +50,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     Returns
     -------
     matplotlib Figure
-        Overlap, balance, calibration, cancellation, influence; and the bootstrap distribution, or without one the
+        Overlap, balance, calibration, net bias, influence; and the bootstrap distribution, or without one the
         path of the anchor or penalty of JRE, or the risks.
     """
     balance(record)  # an estimator without scores is refused before anything is drawn
@@ -68,7 +68,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         ("Overlap", plot_overlap),
         ("Balance", plot_balance),
         ("Calibration", plot_calibration),
-        ("Cancellation", plot_cancellation),
+        ("Net bias", plot_cancellation),
         ("Influence", influence),
         last,
     )

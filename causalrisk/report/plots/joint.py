@@ -1,4 +1,4 @@
-"""Plots of the joint estimator: cancellation of biases, risks, and the effect over the anchor or the penalty."""
+"""Plots of the joint estimator: net and shared bias, risks, and the effect over the anchor or the penalty."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REMOTE = 300  # biases smaller than the least root mean square by this factor ar
 
 
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
-    """Bias of an arm against the reference's over the propensity replicates, for JRE and IPWRA.
+    """Net bias of the effect under each propensity replicate, against the bias that both arms share, for JRE and IPWRA.
 
     Parameters
     ----------
@@ -42,8 +42,10 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
     Returns
     -------
     matplotlib Axes, or of several panels an array of Axes
-        The plot. On the diagonal the biases cancel in the effect; how far along it a replicate lies does not
-        matter. Results of an estimator other than JRE are drawn in place of IPWRA.
+        The plot. Upwards: the bias of the arm less that of the reference, which is what the effect is off by.
+        Across: the mean of the two, which the effect does not have in it. An estimator is better the closer its points
+        are to the line of no net bias, wherever along it they lie. Results of an estimator other than JRE are drawn in
+        place of IPWRA.
     """
     return cancellation_of(record, estimator_risks(record), arm, ax)
 
@@ -61,7 +63,7 @@ def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, a
 
 
 def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
-    """Draw the bias of one arm against the reference's under each replicate, and the line of cancellation.
+    """Draw the net bias of two arms under each replicate against their mean bias, and the line of no net bias.
 
     Parameters
     ----------
@@ -79,21 +81,17 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     matplotlib Axes
         The axes given.
     """
-    for (name, bias), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
+    for (name, (reference, other)), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
         ax.plot(
-            bias[0], bias[1], marker, color=colour, markersize=4, alpha=0.5, linestyle="none", markeredgewidth=0,
-            label=name,
+            (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.5,
+            linestyle="none", markeredgewidth=0, label=name,
         )  # fmt: skip
-    ax.axline((0, 0), slope=1, color="black", linewidth=1, label="biases cancel: no risk")
-    ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
-    ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
-    low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
-    ax.set_aspect("equal", adjustable="box")  # so that the diagonal is one
+    ax.axhline(0, color="black", linewidth=1, label="no net bias")
+    extent = 1.1 * max(map(abs, ax.get_ylim()))
+    ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
     ax.locator_params(nbins=5)
-    ax.set_xlabel(f"bias of {verbatim(labels[0])}, in units of {verbatim(unit)}")
-    ax.set_ylabel(f"bias of {verbatim(labels[1])}")
+    ax.set_xlabel(f"bias that both arms share: not in the effect ({verbatim(unit)})")
+    ax.set_ylabel(f"net bias of the effect:\n{verbatim(labels[1])} less {verbatim(labels[0])}")
     ax.legend(ncols=3, **ABOVE)
     return ax
 

@@ -30,8 +30,18 @@ def resampled(setting, m=4):
     operator = BlockwiseWeights(sample.slices, fit.model, counts, gammas, 3)
     gamma = np.stack([fit.gamma + 0.01 * j for j in range(m)], axis=1)
     at = fit.model.weights_at(fit.model.predictors(gamma), counts)
-    start = setting.start[..., None] + 0.05 * np.random.default_rng(3).standard_normal((*setting.start.shape, m))
-    return ResampledWeights.of(counts / sample.n, at, operator, start)
+    return ResampledWeights.of(counts / sample.n, at, operator, starts(sample, counts * at.w))
+
+
+def starts(sample, weights):
+    """Coefficients of IPWRA in each resample, by least squares."""
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+
+    def fit(rows, w):
+        root = np.sqrt(w[rows])
+        return np.linalg.lstsq(root[:, None] * sample.X.columns[rows], root * y[rows], rcond=None)[0]
+
+    return np.stack([np.stack([fit(rows, w) for rows in sample.slices]) for w in weights.T], axis=2)
 
 
 @pytest.mark.parametrize("criterion", [RISK, ERM], ids=["risk", "erm"])
@@ -46,7 +56,9 @@ def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
     expected = setting.objective.expand(theta[..., None], some)
     models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
     sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
-    strict, gram = LinearObjectives(models, setting.criterion, sums, some.start).equations()
+    linear = LinearObjectives(models, setting.criterion, sums)
+    np.testing.assert_allclose(linear.starts.theta, some.start, rtol=1e-9, atol=1e-11)
+    strict, gram = linear.equations()
     units = setting.objective.row_units
     np.testing.assert_allclose(strict * units, expected.strict, rtol=1e-9, atol=1e-11 * np.abs(expected.strict).max())
     np.testing.assert_allclose(
@@ -61,7 +73,7 @@ def test_averages_and_biases_are_those_of_the_predictions(case):
     models = LinearModels.of(setting.start, sample)
     sums = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
     linear, step = (
-        LinearObjectives(models, setting.criterion, sums, some.start),
+        LinearObjectives(models, setting.criterion, sums),
         np.random.default_rng(1).random(setting.start.shape),
     )
     theta = np.repeat((setting.start + step)[..., None], 4, axis=2)
@@ -90,7 +102,7 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
         some = ResampledWeights.of(counts / sample.n, at, weights, np.repeat(setting.start[..., None], 4, axis=2))
         parts = [(models.rows(sample.part(place)), some.part(place)) for place in places]
         sums = add_up(LinearSums.of(rows, setting.criterion, resampled=of, views=[of]) for rows, of in parts)
-        strict, gram = LinearObjectives(models, setting.criterion, sums, some.start).equations()
+        strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
         found.append((strict * units, gram * units[:-1, None] * units))
     assert len(weights.shifts.ones) < 150
     for first, second in zip(*found, strict=True):
