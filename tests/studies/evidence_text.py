@@ -116,7 +116,7 @@ subtraction that makes JRE doubly robust.
 {scores_biases}
 
 The four cells, each model right or wrong: n = 1000, {cells_samples} samples of
-`designs.DoublyWrong(curvature=0.5, score_curvature=0.5, heterogeneity=1.5)`.
+`designs.DoublyWrong(curvature=0.5)`.
 
 {cells}
 

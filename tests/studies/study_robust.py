@@ -27,7 +27,7 @@ MISSED = {
     "a concave square": Linear(confounding=0.7, score_curvature=-0.5, heterogeneity=1.5),
     "a square, weak overlap": Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0),
 }
-CELLS = DoublyWrong(curvature=0.5, score_curvature=0.5, heterogeneity=1.5)
+CELLS = DoublyWrong(curvature=0.5)
 CELL_SIZE = 1000
 KEYS = ["design", "n", "estimator"]
 
