@@ -75,17 +75,34 @@ def doubleml_irm(trial: Any) -> tuple[float, float]:
     estimate, se : float
         Effect and standard error.
     """
-    import doubleml as dml
     from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    return cross_fitted(trial, LinearRegression(), LogisticRegression(C=np.inf, max_iter=1000))
+
+
+def cross_fitted(trial: Any, outcome: Any, score: Any) -> tuple[float, float]:
+    """Interactive regression model of DoubleML with learners of scikit-learn's kind, in five folds.
+
+    Parameters
+    ----------
+    trial : Trial
+        The sample; the learners see the columns of both formulas.
+    outcome, score : estimator
+        Learners of the outcome in each arm and of the treatment.
+
+    Returns
+    -------
+    estimate, se : float
+        Effect and standard error.
+    """
+    import doubleml as dml
     from sklearn.model_selection import StratifiedKFold
 
     design = trial.model().design
     shared = np.unique(np.hstack([_varying(design.X), _varying(design.Z)]), axis=1)
     folds = StratifiedKFold(5, shuffle=True, random_state=int(trial.seed.generate_state(1)[0]))
     data = dml.DoubleMLData.from_arrays(shared, design.y, design.arm.astype(float))
-    model = dml.DoubleMLIRM(
-        data, LinearRegression(), LogisticRegression(C=np.inf, max_iter=1000), draw_sample_splitting=False
-    )
+    model = dml.DoubleMLIRM(data, outcome, score, draw_sample_splitting=False)
     fit = model.set_sample_splitting([list(folds.split(shared, design.arm))]).fit()
     return float(fit.coef[0]), float(fit.se[0])
 

@@ -71,12 +71,15 @@ def rows(drawn):
 
 
 @pytest.mark.parametrize("anchor", [30.0, 1.0, 0.03])
-def test_prototype_and_package_agree(drawn, rows, anchor):
+@pytest.mark.parametrize("share", [None, 0.0, 1.0])
+def test_prototype_and_package_agree(drawn, anchor, share):
     data, weights = drawn
+    rows = Rows(data, COVARIATES, COVARIATES, weights, share)
     model = cr.JRE.from_formula(Strong().formula, data, treat="d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)
-        res = model.fit(cov_type="robust", replicates=weights, anchor=anchor)
+        res = model.fit(cov_type="robust", replicates=weights, anchor=anchor, share=share)
+    assert rows.share == pytest.approx(res.share, rel=1e-9)
     assert rows.effect(solve(rows, anchor)) == pytest.approx(res.effect, rel=1e-9)
     assert rows.start == pytest.approx(res.start.effect, rel=1e-9)
 
@@ -87,13 +90,15 @@ def test_held_out_psi_against_leaving_rows_out(drawn, rows, anchor):
     n_replicates, slope_at_fit, right_at_fit = drawn[1].shape[1], *rows.psi(rows.weight)
     mean, spread = rows.own.mean(axis=1), rows.own.var(axis=1)
     slope_all, right_all = rows.psi(mean)
+    moved = (rows.difference - rows.contrast) @ rows.moved_start().T  # of each row's effect, without each row
     signed = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
     penalties = np.r_[N**2, np.full(n_replicates, N / n_replicates)]
     exact = np.empty(N)
     for i in range(N):
         kept = np.arange(N) != i
         slope = slope_all[kept] - slope_all[kept].mean(axis=0)
-        right = right_all[kept] - right_all[kept].mean()
+        right = (right_all + rows.share * (rows.tau + moved[:, i]))[kept]
+        right = right - right.mean()
         block, residual = rows.block[kept], rows.residual[kept]
         fit = block * (anchor * rows.weight + spread)[kept][:, None]
         net, net_right = (signed[kept].T @ part / (N - 1) for part in (block, residual))

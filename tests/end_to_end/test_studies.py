@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.simulation import run_study
 from causalrisk.simulation.designs import find_design
+from causalrisk.simulation.entries import Trial
 from tests.conftest import RHS, simulate
 from tests.studies import (
     designs,
@@ -16,9 +18,12 @@ from tests.studies import (
     study_intervals,
     study_left_out,
     study_nested,
+    study_outside,
     study_real,
+    study_robust,
 )
 from tests.studies.averages import geometric_mean
+from tests.studies.groups import run_in_groups
 
 
 @pytest.mark.parametrize("design", [designs.mild, designs.strong, designs.kang_schafer])
@@ -156,3 +161,113 @@ def test_intervals_about_the_mean_of_the_resamples_are_no_wider():
     found = study_intervals.coverage(find_design("strong"), n=150, n_boot=40, sims=2, seed=1)
     width = found["width"].xs("with", level="factor")
     assert width["JRE", "normal, about the mean"] * np.sqrt(39 / 40) < width["JRE", "normal"]
+
+
+# --- groups of estimators, double robustness, benchmarks of others ---------------------------------------------------
+
+
+def test_groups_of_estimators_are_stored_apart_and_give_one_study(tmp_path):
+    options = {"n": 100, "n_sims": 3}
+    whole = run_study("linear", estimators=["IPWRA", "AIPW", "Hajek"], **options)
+    groups = {"usual": ["IPWRA", "AIPW"], "more": "Hajek"}
+    parts = run_in_groups("linear", groups, tmp_path, **options)
+    pd.testing.assert_frame_equal(parts.table, whole.table)
+    assert {folder.name for folder in tmp_path.iterdir()} == set(groups)
+    again = run_in_groups("linear", groups | {"more": "OutcomeRegression"}, tmp_path / "other", **options)
+    assert again.estimators == ["IPWRA", "AIPW", "OutcomeRegression"]
+
+
+def test_bias_less_that_of_ipwra_by_hand():
+    study = run_study("linear", n=100, n_sims=4, estimators=["IPWRA", "Hajek"])
+    errors = study.errors("linear", 100)
+    apart = errors["Hajek"] - errors["IPWRA"]
+    found = study_robust.with_differences(study).set_index("estimator")
+    assert found.loc["Hajek", "apart"] == pytest.approx(apart.mean(), rel=1e-12)
+    assert found.loc["Hajek", "apart_mc"] == pytest.approx(apart.std() / 2, rel=1e-12)
+    assert found.loc["IPWRA", "apart"] == 0
+
+
+@pytest.mark.parametrize("design", study_robust.MISSED.values(), ids=study_robust.MISSED)
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+def test_scores_are_missed_and_outcomes_are_not(design):
+    assert design.formula == design.oracle_formula
+    assert design.propensity != design.oracle_propensity
+    drawn = design.draw(40_000, np.random.default_rng(0))
+    res = cr.IPWRA.from_formula(design.formula, drawn.data, treat="d").fit(cov_type="robust")
+    assert abs(res.effect - design.effect) < 4 * res.effect_se
+    assert np.abs(res.propensity_scores - drawn.score).max() > 0.2
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_study_of_double_robustness_prints_and_stores_its_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study_robust, "CELL_SIZE", 150)
+    options = ["--sims", "2", "--n", "120", "--n-replicates", "10", "--tables", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["study_robust", *options])
+    study_robust.main()
+    assert "both wrong" in capsys.readouterr().out
+    cells = pd.read_csv(tmp_path / "cells.csv").set_index(["design", "estimator"])
+    start, joint = (cells.loc[("both right", name), "bias"] for name in ("IPWRA", "JRE"))
+    assert cells.loc[("both right", "JRE"), "apart"] == pytest.approx(joint - start, rel=1e-4)
+    scores = pd.read_csv(tmp_path / "wrong_scores.csv")
+    assert set(scores["design"]) == set(study_robust.MISSED)
+
+
+@pytest.mark.parametrize("design", [*map(study_outside.NieWager, "ABCD"), study_outside.InteractiveModel()])
+def test_effects_of_benchmarks_that_are_drawn(design):
+    drawn = design.draw(200_000, np.random.default_rng(1))
+    effects = drawn.y1 - drawn.y0
+    assert abs(effects.mean() - design.effect) <= 4 * effects.std() / np.sqrt(len(effects)) + 1e-12
+    assert abs(drawn.score.mean() - drawn.data["d"].mean()) < 0.01
+
+
+def benchmark(folder, samples=2, rows=60):
+    """Write a benchmark as `outside_samples.R` does."""
+    rng = np.random.default_rng(0)
+    (folder / "of_others").mkdir(parents=True)
+    for number in range(samples):
+        x, d = rng.normal(size=(rows, 2)), np.arange(rows) % 2
+        tau = 1 + x[:, 0]
+        frame = pd.DataFrame({"y": 3 + x @ [2, 1] + d * tau, "d": d, "tau": tau, "a": x[:, 0], "b": x[:, 1]})
+        frame.assign(y=frame.y + rng.normal(size=rows)).to_csv(folder / f"of_others/{number}.csv.gz", index=False)
+    return sorted(folder.glob("*/*.csv.gz"))
+
+
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.AIPW, cr.JRE])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_errors_of_stored_samples_are_in_standard_deviations(tmp_path, model):
+    file = benchmark(tmp_path)[0]
+    raw, stored = pd.read_csv(file), study_outside.Stored(file)
+    assert (stored.name, stored.formula) == ("of others", "y ~ a + b")
+    options = {"cov_type": "robust", "rng": 0}
+    found = model.from_formula(stored.formula, stored.draw(0, None).data, treat="d").fit(**options).effect
+    error = model.from_formula("y ~ a + b", raw, treat="d").fit(**options).effect - raw.tau.mean()
+    assert found == pytest.approx(error / raw.y.std(), rel=1e-6)
+
+
+def test_entropy_balancing_by_hand():
+    """Where both arms have the covariate means of the sample under their weights, a linear outcome leaves no error."""
+    design = find_design("linear")
+    data = design.draw(200, np.random.default_rng(0)).data
+    data["y"] = 1 + data[["x1", "x2", "x3", "x4"]] @ [1, 2, -1, 3] + 5 * data["d"]
+    trial = Trial(data, design.formula, design.propensity, np.random.SeedSequence(0))
+    assert study_outside.entropy_balancing(trial)[0] == pytest.approx(5, abs=0.01)
+    data["d"] = (data["x1"] > 0).astype(int)
+    with pytest.raises(RuntimeError, match="no weights balance arm 0"):
+        study_outside.entropy_balancing(Trial(data, design.formula, design.propensity, np.random.SeedSequence(0)))
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_benchmarks_of_others_are_compared_losses_first(tmp_path, monkeypatch, capsys):
+    benchmark(tmp_path / "data")
+    groups = {"usual": ["IPWRA", "AIPW"], "joint": {"JRE": ("JRE", {"n_replicates": 10})}}
+    monkeypatch.setattr(study_outside, "estimator_groups", lambda n_replicates: groups)
+    folders = ["--data", str(tmp_path / "data"), "--store", str(tmp_path / "store"), "--table", str(tmp_path / "t.csv")]
+    monkeypatch.setattr("sys.argv", ["study_outside", "--sims", "2", *folders])
+    study_outside.main()
+    table, out = pd.read_csv(tmp_path / "t.csv"), capsys.readouterr().out
+    assert "of others" in out
+    losses = table[table["estimator"] == "JRE"]["rmse_ratio"]
+    assert losses.is_monotonic_decreasing
+    assert (table[table["estimator"] == "IPWRA"][["rmse_ratio", "absolute_ratio"]] == 1).all(axis=None)
+    study_outside.main()  # from the store
+    assert capsys.readouterr().out == out

@@ -19,9 +19,9 @@ from pathlib import Path
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.simulation import run_study
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.evidence_pages import SIZES, TABLES, write_pages
+from tests.studies.groups import run_in_groups
 from tests.studies.study_defaults import compare_settings
 from tests.studies.study_real import compare_on_real_data
 
@@ -81,9 +81,10 @@ FULL = Grid(2000, 5000, 2000, 2000, 2000, 399, 5000, 500, 2000, 999)
 def gains(args, grid, estimators):
     """Mean squared error of JRE over that of IPWRA, for every design and size."""
     groups = ((MISSPECIFIED, grid.misspecified), (RIGHT, grid.right), (MORE, grid.more))
-    options = {"n": SIZES, "estimators": {"IPWRA": "IPWRA", **estimators}, "n_jobs": args.jobs, "progress": True}
+    fitted = {"start": "IPWRA", "joint": estimators}
+    options = {"n": SIZES, "n_jobs": args.jobs, "progress": True}
     found = [
-        run_study(list(names), n_sims=count, path=args.store and args.store / f"gains-{count}", **options).table
+        run_in_groups(list(names), fitted, args.store and args.store / f"gains-{count}", n_sims=count, **options).table
         for names, count in groups
     ]
     table = pd.concat(found).reset_index()
@@ -92,10 +93,10 @@ def gains(args, grid, estimators):
 
 def others(args, grid):
     """Every estimator at n = 500."""
-    names = ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
-    study = run_study(
-        [*MISSPECIFIED, *RIGHT, "lalonde_like"], n=500, n_sims=grid.others, estimators=names, n_jobs=args.jobs,
-        progress=True, path=args.store and args.store / "others",
+    groups = {"usual": ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW"], "joint": "JRE"}
+    study = run_in_groups(
+        [*MISSPECIFIED, *RIGHT, "lalonde_like"], groups, args.store and args.store / "others", n=500,
+        n_sims=grid.others, n_jobs=args.jobs, progress=True,
     )  # fmt: skip
     return study.table.reset_index()[[*KEYS, "samples", "failed", "mse_ratio", "mse_over_bound"]]
 
@@ -103,10 +104,10 @@ def others(args, grid):
 def coverage(args, grid):
     """Coverage of the bootstrap's intervals, JRE beside IPWRA."""
     joint = ("JRE", {"n_replicates": min(grid.n_replicates, 200), "bootstrap": "pairs"})
-    study = run_study(
-        ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"], n=SIZES[:2],
-        n_sims=grid.covered, estimators={"IPWRA": "IPWRA", "JRE": joint}, n_boot=grid.n_boot, n_jobs=args.jobs,
-        progress=True, path=args.store and args.store / "coverage",
+    study = run_in_groups(
+        ["lalonde_like", "rare_treatment", *MISSPECIFIED, *RIGHT, "interaction"],
+        {"start": "IPWRA", "joint": {"JRE": joint}}, args.store and args.store / "coverage", n=SIZES[:2],
+        n_sims=grid.covered, n_boot=grid.n_boot, n_jobs=args.jobs, progress=True,
     )  # fmt: skip
     table = study.table.reset_index().sort_values("n", kind="stable")
     table["se_over_sd"] = table["mean_se"] / table["sd"]
@@ -115,10 +116,10 @@ def coverage(args, grid):
 
 def mean_problem(args, grid):
     """Kang and Schafer's mean of an outcome that is missing."""
-    names = ["OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
-    study = run_study(
-        "kang_schafer_mean", n=200, n_sims=grid.mean, estimators=names, n_jobs=args.jobs, progress=True,
-        path=args.store and args.store / "mean",
+    groups = {"usual": ["OutcomeRegression", "Hajek", "IPWRA", "AIPW"], "joint": "JRE"}
+    study = run_in_groups(
+        "kang_schafer_mean", groups, args.store and args.store / "mean", n=200, n_sims=grid.mean, n_jobs=args.jobs,
+        progress=True,
     )  # fmt: skip
     return study.table.reset_index()[["estimator", "samples", "failed", "bias", "bias_mc", "rmse"]]
 

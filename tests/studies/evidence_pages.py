@@ -12,6 +12,7 @@ import pandas as pd
 from tests.studies.averages import geometric_mean
 from tests.studies.designs import MISSPECIFIED
 from tests.studies.evidence_text import NOTEBOOK, PAGE, WRONG
+from tests.studies.study_outside import wide as outside_cells
 
 TABLES = Path(__file__).parent / "tables"
 SIZES = (200, 500, 1000)
@@ -94,6 +95,33 @@ def real_table(real):
     return markdown(rows, ["data", "IPWRA", "JRE", "std. error of JRE", "over IPWRA's"])
 
 
+def scores_table(scores):
+    """Mean squared errors of JRE over those of IPWRA where the score is wrong and the outcome right, by size."""
+    found = scores[scores["estimator"] == "JRE"]
+    rows = [
+        [name, *(number(*row) for row in part[["mse_ratio", "mse_ratio_mc"]].to_numpy())]
+        for name, part in found.groupby("design", sort=False)
+    ]
+    return markdown(rows, ["the score misses", *(f"n = {n}" for n in found["n"].unique())])
+
+
+def biases_table(table, keys):
+    """Bias with its Monte Carlo error and root mean squared error, a column an estimator."""
+    text = [f"{bias:+.3f} ({mc:.3f}); {rmse:.3f}" for bias, mc, rmse in table[["bias", "bias_mc", "rmse"]].to_numpy()]
+    found = table.assign(text=text).pivot(index=keys, columns="estimator", values="text")
+    found = found.loc[list(table[keys].drop_duplicates().itertuples(index=False, name=None))]
+    names = list(table["estimator"].unique())
+    return markdown([[*map(str, row[: len(keys)]), *row[len(keys) :]] for row in found[names].reset_index().to_numpy()],
+                    [*keys, *names])  # fmt: skip
+
+
+def outside_table(outside, column):
+    """Errors over those of IPWRA on benchmarks that others made, the losses of JRE on top."""
+    cells = outside_cells(outside[outside["estimator"] != "IPWRA"], column)
+    rows = [[name, *map(str, row)] for name, row in zip(cells.index, cells.to_numpy(), strict=True)]
+    return markdown(rows, ["benchmark", *cells.columns])
+
+
 def bounds(cells, column="mse_ratio"):
     """The least and the largest of a column, as text."""
     return number(cells[column].min()), number(cells[column].max())
@@ -120,6 +148,8 @@ def page_words(tables, made):
         words[f"{key}_low"], words[f"{key}_high"] = bounds(part, "coverage")
         words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
         words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
+    scores = tables["wrong_scores"]
+    words |= {"scores": scores_table(scores), "scores_samples": scores["samples"].max()}
     return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
 
 
@@ -181,6 +211,10 @@ def notebook_words(tables, made):
         "bounds": wide(others, "mse_over_bound", names),
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "coverage": coverage_table(tables["coverage"]), "covered": tables["coverage"]["samples"].min(),
+        "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
+        "scores_samples": tables["wrong_scores"]["samples"].max(), "cells": biases_table(tables["cells"], ["design"]),
+        "cells_samples": tables["cells"]["samples"].max(), "outside": outside_table(tables["outside"], "rmse_ratio"),
+        "outside_absolute": outside_table(tables["outside"], "absolute_ratio"),
         "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
         "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),
     }  # fmt: skip

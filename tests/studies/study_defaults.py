@@ -5,13 +5,14 @@ that settings which the package does not offer can be tried, and those that it o
 u_b the net bias under propensity replicate b and u the one at the fitted score, L the importance-weighted fit at the
 fitted score and psi_b the influence function of the effect under replicate b, every setting minimises
 
-    anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi_ib - mean psi)^2 / 2 + (n^2 / 2) u^2
+    anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi'_ib - mean psi')^2 / 2 + (n^2 / 2) u^2
 
-for anchors from a ladder, and chooses one: psi at the fitted score of each row, at the solution without it, less
-its projection on the score of the propensity model, which is what estimating that by maximum likelihood does to the
-variance. The anchor with the least variance of that wins over the first rung, if it is better by more than `caution`
-standard errors of the paired difference; the variances are drawn many times from the normal distribution of their
-errors, and the anchor of the fit is the geometric mean of the winners.
+with psi' = psi less a share of the effect of the unit at IPWRA's fit, for anchors from a ladder, and chooses one: psi
+at the fitted score of each row, at the solution without it, less its projection on the score of the propensity model,
+which is what estimating that by maximum likelihood does to the variance. The anchor with the least variance of that
+wins over the first rung, if it is better by more than `caution` standard errors of the paired difference; the variances
+are drawn many times from the normal distribution of their errors, and the anchor of the fit is the geometric mean of
+the winners.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Setting:
     mixed : {"", "one rung", "half", "bagged"}
         Whether the effect is that at the geometric mean of the anchors that win, at the rung that wins without drawing,
         the mean of this and of the first's, or the mean over the anchors that win when rows have random weights.
+    share : float, optional
+        Share of the effect heterogeneity at IPWRA's fit that is left out; by default the one that is real.
     """
 
     ladder: tuple[float, ...] = LADDER
@@ -66,6 +69,7 @@ class Setting:
     spread: float = 0.5
     times: int = 1
     mixed: str = ""
+    share: float | None = None
 
 
 SETTINGS = {
@@ -79,6 +83,8 @@ SETTINGS = {
     "spread 0.35": Setting(spread=0.35),
     "spread 0.7": Setting(spread=0.7),
     "spread 1": Setting(spread=1.0),
+    "share 0": Setting(share=0.0),
+    "share 1": Setting(share=1.0),
 }
 MORE_SETTINGS = {
     "the default": Setting(),
@@ -114,6 +120,8 @@ class Rows:
         Covariates of the models.
     weights : ndarray, shape (n, B)
         Weights of the propensity replicates.
+    share : float, optional
+        As in `Setting`.
 
     Attributes
     ----------
@@ -121,14 +129,18 @@ class Rows:
         IPWRA's effect.
     """
 
-    def __init__(self, data, outcome, propensity, weights):
+    def __init__(self, data, outcome, propensity, weights, share=None):
         x, z = orthonormal(data[outcome]), orthonormal(data[propensity])
         y, d = data["y"].to_numpy(float), data["d"].to_numpy(int)
         gamma = logit_fits(z, d, np.ones((len(data), 1)))
         self._set(x, z, y, d, gamma, logit_fits(z, d, weights, gamma) - gamma)
+        self.share = self.real_share() if share is None else share
 
     def resampled(self, picked):
-        """Return the same of rows picked with replacement, the replicates as far from the propensity fit as here."""
+        """Return the same of rows picked with replacement, the replicates as far from the propensity fit as here.
+
+        The share stays.
+        """
         other, z, d = copy.copy(self), self.z[picked], self.d[picked]
         other._set(self.x[picked], z, self.y[picked], d, logit_fits(z, d, np.ones((len(picked), 1))), self.shifts)
         return other
@@ -150,6 +162,22 @@ class Rows:
         self.residual, self.tau = residual / self.scale, (effect - self.start) / self.scale
         self.difference = np.hstack([-x, x])
         self.contrast = self.difference.mean(axis=0)
+
+    def moved_start(self):
+        """How IPWRA's fit, in z, moves without each row at known scores: shape (n, 2 p)."""
+        without = np.zeros_like(self.block)
+        for arm in (0, 1):
+            own, part = self.d == arm, np.array_split(np.arange(self.block.shape[1]), 2)[arm]
+            x, weight = self.x[own], self.weight[own]
+            step = x @ np.linalg.inv((weight[:, None] * x).T @ x)
+            leverage = np.minimum(weight * (step * x).sum(axis=1), 0.9)
+            without[np.ix_(own, part)] = -(weight * self.residual[own] / (1 - leverage))[:, None] * step
+        return without
+
+    def real_share(self):
+        """1 - 2 N / S: N the mean sampling variance of the centred effects of units, S their mean square."""
+        moves = (self.difference - self.contrast) @ self.moved_start().T
+        return max(0.0, 1 - 2 * (moves**2).sum(axis=1).mean() / (self.tau**2).mean())
 
     def psi(self, weight):
         """Slopes of psi by z, shape (n, 2 p), and minus psi at z = 0, under one weight a row."""
@@ -189,7 +217,7 @@ def equations(rows, anchor):
     n, block, residual, n_replicates = rows.n, rows.block, rows.residual, rows.own.shape[1]
     fit = anchor * rows.weight + rows.own.var(axis=1)
     slope, psi = rows.psi(rows.own.mean(axis=1))
-    slope, psi = slope - slope.mean(axis=0), psi - psi.mean()
+    slope, psi = slope - slope.mean(axis=0), psi + rows.share * rows.tau - psi.mean()
     weights = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
     penalties = np.r_[n**2, np.full(n_replicates, n / n_replicates)]
     net, net_right = weights.T @ block / n, weights.T @ residual / n
@@ -202,6 +230,8 @@ def equations(rows, anchor):
     lost = (lost + cross + cross.transpose(0, 2, 1)) / n
     lost_right = ((fit - squares) * residual)[:, None] * block + psi[:, None] * slope
     lost_right = (lost_right + residual[:, None] * pull + pull_right[:, None] * block) / n
+    if rows.share:  # the effects of the other units at IPWRA's fit move too
+        lost_right -= rows.share * rows.moved_start() @ (rows.difference - rows.contrast).T @ slope / n
     return Equations(hessian, right, lost, lost_right)
 
 
@@ -335,14 +365,16 @@ def run(name, n, sims, n_replicates, seed, settings):
         rng = np.random.default_rng([seed, sample, n])
         data = design.draw(n, rng).data
         try:
-            drawn = {
-                (spread, times): Rows(
-                    data, outcome, propensity, fractional_weights(n, times * n_replicates, spread, rng)
-                )
+            weights = {
+                (spread, times): fractional_weights(n, times * n_replicates, spread, rng)
                 for spread, times in dict.fromkeys((setting.spread, setting.times) for setting in settings.values())
             }
-            found = [choose(drawn[setting.spread, setting.times], setting) for setting in settings.values()]
-            rows = drawn[0.5, 1]
+            drawn = {
+                key: Rows(data, outcome, propensity, weights[key[:2]], key[2])
+                for key in dict.fromkeys((s.spread, s.times, s.share) for s in settings.values())
+            }
+            found = [choose(drawn[s.spread, s.times, s.share], s) for s in settings.values()]
+            rows = drawn[0.5, 1, None]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
         errors.append([rows.start - design.effect, *(effect - design.effect for effect, _ in found)])

@@ -44,8 +44,8 @@ def fitted(
         )
 
 
-def prototype(data, weights=None):
-    return Rows(data, COVARIATES, COVARIATES, weights_of(len(data)) if weights is None else weights)
+def prototype(data, weights=None, share=None):
+    return Rows(data, COVARIATES, COVARIATES, weights_of(len(data)) if weights is None else weights, share)
 
 
 def chosen(path):
@@ -53,10 +53,11 @@ def chosen(path):
 
 
 @pytest.mark.parametrize("name", ["strong", "kang_schafer", "linear_strong", "heavy_tails"])
-def test_every_anchor_against_the_normal_equations_written_apart(name):
-    """The prototype of the studies: plain numpy, weights and influence functions of its own; it leaves out no share."""
+@pytest.mark.parametrize("share", [None, 0.0])
+def test_every_anchor_against_the_normal_equations_written_apart(name, share):
+    """The prototype of the studies: plain numpy, weights and influence functions of its own."""
     data = sample_of(name)
-    path, rows = fitted(data, share=0).anchor_path(), prototype(data)
+    path, rows = fitted(data, share=share).anchor_path(), prototype(data, share=share)
     np.testing.assert_allclose(path["effect"], [rows.effect(solve(rows, anchor)) for anchor in path.index], rtol=1e-7)
     ses = [choose(rows, Setting((anchor,)))[1] for anchor in path.index]
     np.testing.assert_allclose(path["std err"], ses, rtol=1e-3)
@@ -64,7 +65,7 @@ def test_every_anchor_against_the_normal_equations_written_apart(name):
     rungs = path.loc[list(LADDER)]
     np.testing.assert_allclose(rungs["share"], winners(held_out_squares(rows), CAUTION), atol=0.04)
     assert chosen(path) == pytest.approx(np.exp(rungs["share"] @ np.log(LADDER)), rel=5e-3)
-    assert fitted(data, share=0).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
+    assert fitted(data, share=share).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
 
 
 def held_out_squares(rows):
