@@ -1,4 +1,4 @@
-"""Confidence intervals from a standard error or from a bootstrap distribution.
+"""Confidence intervals from a standard error or a bootstrap distribution, and the jackknife that some of them need.
 
 Quantiles are interpolated linearly between order statistics (numpy's and scipy's convention, Hyndman and Fan's type 7);
 R's `boot.ci` interpolates on the normal scale instead.
