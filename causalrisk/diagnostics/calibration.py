@@ -162,12 +162,10 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
         A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
         several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
     """
-    whole_number("bins", bins, 1)
-    design, scores, rows = record.design, record.scores, record.counted_rows
-    size = max(len(rows) // bins, 1)
+    size, pairs = _predictions(record, bins)
     tables = {}
-    for a, label in enumerate(design.labels[1:], start=1):
-        found = calibration_bins(scores[a, rows], (design.arm == a)[rows].astype(float), size)
+    for label, pair in pairs.items():
+        found = calibration_bins(*pair, size)
         error = np.sqrt(found.observed * (1 - found.observed) / found.n)
         columns = {"n": found.n, "predicted": found.predicted, "observed": found.observed, "std err": error}
         tables[label] = pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.n) + 1, name="bin"))
@@ -176,11 +174,15 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
     """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
+    size, pairs = _predictions(record, bins)
+    values = [rms_calibration_error(*pair, size=size) for pair in pairs.values()]
+    return pd.Series(values, index=pd.Index(list(pairs), name="arm"), name="calibration error")
+
+
+def _predictions(record: FitRecord, bins: int) -> tuple[int, dict[str, tuple[Array, Array]]]:
+    """Return the rows of a bin, and by arm the scores of all rows and whether they are in it."""
     whole_number("bins", bins, 1)
-    design, scores, rows = record.design, record.scores, record.counted_rows
-    size = max(len(rows) // bins, 1)
-    values = [
-        rms_calibration_error(scores[a, rows], (design.arm == a)[rows].astype(float), size=size)
-        for a in range(1, design.n_arms)
-    ]
-    return pd.Series(values, index=pd.Index(design.labels[1:], name="arm"), name="calibration error")
+    design, rows = record.design, record.counted_rows
+    arms = enumerate(design.labels[1:], start=1)
+    pairs = {label: (record.scores[a, rows], (design.arm == a)[rows].astype(float)) for a, label in arms}
+    return max(len(rows) // bins, 1), pairs

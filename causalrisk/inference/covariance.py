@@ -121,7 +121,7 @@ def with_robust(start: FitRecord) -> FitRecord:
     return dataclasses.replace(plain, robust=robust_covariance(plain, False), passes=None)
 
 
-def influence_covariance(record: FitRecord, influence: Array, n_coefficients: int = 0) -> Array:
+def influence_covariance(record: FitRecord, influence: Array) -> Array:
     """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
 
     Parameters
@@ -130,19 +130,17 @@ def influence_covariance(record: FitRecord, influence: Array, n_coefficients: in
         The fit.
     influence : ndarray, shape (n, d)
         Influence function, rows in the order of the sample.
-    n_coefficients : int
-        k of the small-sample factor n / (n - k); 0 for no factor.
 
     Returns
     -------
     ndarray, shape (d, d)
         The sandwich.
     """
-    return _covariance(record, [(slice(0, len(influence)), influence)], n_coefficients)
+    return _covariance(record, [(slice(0, len(influence)), influence)], 0)
 
 
 def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
-    """As `influence_covariance`, of an influence function that comes in parts of the rows of the sample."""
+    """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
     sample = record.sample
     cluster = sample.clusters(record.design.cluster)
     blocks = (

@@ -1,4 +1,4 @@
-"""Confidence intervals from a standard error or from a bootstrap distribution.
+"""Confidence intervals from a standard error or a bootstrap distribution, and the jackknife that some of them need.
 
 Quantiles are interpolated linearly between order statistics (numpy's and scipy's convention, Hyndman and Fan's type 7);
 R's `boot.ci` interpolates on the normal scale instead.
@@ -18,7 +18,7 @@ from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, ch
 from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
@@ -219,17 +219,13 @@ def with_choice(record: FitRecord, values: Array) -> Array:
     return wide
 
 
-def bootstrap_interval(
-    record: FitRecord, boot: BootstrapDistribution, method: str, alpha: float, acceleration: str
-) -> Array:
+def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
     """Return an interval for each parameter from the bootstrap distribution.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
-    boot : BootstrapDistribution
-        Its bootstrap distribution.
     method : {"percentile", "basic", "bc", "bca", "studentized"}
         The interval.
     alpha : float
@@ -242,7 +238,7 @@ def bootstrap_interval(
     ndarray, shape (d, 2)
         Lower and upper limits.
     """
-    estimate = record.estimate.params
+    estimate, boot = record.estimate.params, record.used_boot
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
@@ -339,9 +335,7 @@ def conf_int(
     elif method == "delta":
         limits = normal_interval(estimate, record.std_errors, alpha)
     else:
-        limits = bootstrap_interval(
-            record, boot=record.used_boot, method=str(method), alpha=alpha, acceleration=acceleration
-        )
+        limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
 

@@ -16,10 +16,10 @@ import pandas as pd
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
-from causalrisk.inference.coefficients import CoefficientTable, ModelCoefficients, coefficients_of
+from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.inference.wald import normal_interval, parameter_limits, parameter_tests, rounded_se, z_and_p
+from causalrisk.inference.wald import inference_frame, parameter_limits, parameter_tests, rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
@@ -104,18 +104,13 @@ def summary(
         )
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
-    estimates = CoefficientTable(names, record.estimate.params, record.std_errors)
+    numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
+    heads = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+    estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _estimates_table(
-            estimates,
-            corner=outcome,
-            alpha=alpha,
-            tests=parameter_tests(record),
-            limits=parameter_limits(record, alpha),
-            one_unit=record.options.effect == "difference",
-        ),
+        _numbers_table(estimates, outcome, one_unit=record.options.effect == "difference"),
         _arms_table(record),
     ]
     if slim:
@@ -230,31 +225,6 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     ]
 
 
-def _limits(alpha: float) -> tuple[str, str]:
-    return f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
-
-
-def _estimates_table(
-    estimates: CoefficientTable,
-    corner: str,
-    alpha: float,
-    tests: tuple[Array, Array],
-    limits: Array,
-    one_unit: bool = False,
-) -> TableContent:
-    """Lay out estimates; the numbers of a row share a format, and all rows where all are in one unit."""
-    errors, (z, p) = rounded_se(estimates.values, estimates.se), tests
-    rows = []
-    for k, name in enumerate(estimates.names):
-        shown = slice(None) if one_unit else slice(k, k + 1)
-        spec = column_format(errors[shown], estimates.values[shown])
-        low, high = (format(v, spec) for v in limits[k])
-        cells = (format(estimates.values[k], spec), format(estimates.se[k], spec), f"{z[k]:.2f}", format_p(p[k]))
-        rows.append((name, *cells, low, high))
-    header = ((corner, "estimate", "std err", "z", "P>|z|", *_limits(alpha)),)
-    return TableContent(rows=tuple(rows), header=header, widths=WIDTHS)
-
-
 def _arms_table(record: FitRecord) -> TableContent:
     labels, overlap = record.design.labels, record.overlap
     if record.weight_fit is None or not record.spec.uses_propensity:
@@ -296,12 +266,8 @@ def _risk_table(joint: JointRecord) -> TableContent:
 def _start_table(record: FitRecord, alpha: float) -> TableContent:
     """Return IPWRA's effects and the differences to them, with errors on the same resamples."""
     found = start_difference(record, alpha)
-    names = tuple(key if isinstance(key, str) else ", ".join(key) for key in found.index)
-    columns = [found[name].to_numpy() for name in found]
-    estimates = CoefficientTable(names, *columns[:2])
-    return _estimates_table(
-        estimates, "On the same resamples", alpha, tests=(columns[2], columns[3]), limits=np.stack(columns[4:], axis=1)
-    )
+    names = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
+    return _numbers_table(found.set_axis(names), "On the same resamples", one_unit=False)
 
 
 def _three_digits(numbers: Array) -> str:
@@ -346,13 +312,7 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
     if coefficients.propensity is not None:
         blocks.append(("propensity", coefficients.propensity))
     return [
-        _estimates_table(
-            block,
-            corner=corner,
-            alpha=alpha,
-            tests=z_and_p(block.values, block.se),
-            limits=normal_interval(block.values, block.se, alpha),
-        )
+        _numbers_table(inference_frame(block.values, block.se, alpha, pd.Index(block.names)), corner, one_unit=False)
         for corner, block in blocks
     ]
 
@@ -505,17 +465,20 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
-def _numbers_table(frame: pd.DataFrame, corner: str, widths: tuple[int, ...]) -> TableContent:
-    """Lay out a frame of estimates."""
-    errors = [name for name in ("std err", "robust se") if name in frame]
-    spec = column_format(frame[errors].to_numpy(), frame.iloc[:, 0].to_numpy())
-    shown = {name: (lambda v: format(v, spec)) for name in frame} | {"z": lambda v: f"{v:.2f}", "P>|z|": format_p}
-    rows = tuple(
-        (str(name), *(shown[column](value) for column, value in zip(frame.columns, values, strict=True)))
-        for name, values in zip(frame.index, frame.to_numpy(), strict=True)
-    )
+def _numbers_table(
+    frame: pd.DataFrame, corner: str, widths: tuple[int, ...] = WIDTHS, one_unit: bool = True
+) -> TableContent:
+    """Lay out a frame of estimates; its numbers share a format where all are in one unit, else those of a row do."""
+    values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
+    errors, rows = rounded_se(values, frame[names].to_numpy()), []
+    shown = {"z": "{:.2f}".format, "t": "{:.2f}".format, "df": _df, "P>|z|": format_p, "P>|t|": format_p}
+    for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
+        same = slice(None) if one_unit else slice(k, k + 1)
+        spec = column_format(errors[same], values[same])
+        cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
+        rows.append((str(name), *cells))
     heads = (name.replace("robust se", "robust") for name in frame.columns)
-    return TableContent(rows=rows, header=((corner, *heads),), widths=widths)
+    return TableContent(rows=tuple(rows), header=((corner, *heads),), widths=widths)
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
@@ -579,7 +542,7 @@ def summarize_pooled(
     )
     tables = [
         TableContent(rows=head, aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
-        _estimates(frame, design.endog_name),
+        _numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
         _missing(missing),
     ]
     logs = "" if record.options.effect == "difference" else " Effects are pooled on the logarithmic scale."
@@ -598,17 +561,6 @@ def pooled_line(record: FitRecord, params: pd.Series, errors: pd.Series, m: int)
     pairs = zip(record.effect_names, params, errors, strict=False)
     effects = ", ".join(f"{name} {format_number(value)} ({format_number(se)})" for name, value, se in pairs)
     return f"{record.spec.name}, {m} imputations: {effects}, {record.design.contrast}, n {record.design.nobs}"
-
-
-def _estimates(frame: pd.DataFrame, corner: str) -> TableContent:
-    values, errors = frame.iloc[:, 0].to_numpy(), frame.iloc[:, 1].to_numpy()
-    rounded, rows = rounded_se(values, errors), []
-    for k, (name, numbers) in enumerate(frame.iterrows()):
-        spec = column_format(rounded[k], values[k])
-        estimate, error, t, df, p, low, high = numbers
-        cells = (format(estimate, spec), format(error, spec), f"{t:.2f}", _df(df), format_p(p))
-        rows.append((str(name), *cells, format(low, spec), format(high, spec)))
-    return TableContent(tuple(rows), ((corner, *frame.columns),), widths=(0, 10, 10, 9, 9, 8, 10, 10))
 
 
 def _df(value: float) -> str:

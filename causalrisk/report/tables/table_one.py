@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -323,7 +323,7 @@ def balance_for_paper(
             for label in design.labels:
                 mean, sd = mine[f"mean {label} {when}"], mine[f"sd {label} {when}"]
                 texts.append(format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd))
-            texts += _marked((value for name, value in mine.items() if name.startswith("SMD ")), threshold)
+            texts += _marked([value for name, value in mine.items() if name.startswith("SMD ")], threshold)
         return texts
 
     effective = [f"n {arm.effective_n:.1f}" for arm in record.overlap]
@@ -566,7 +566,7 @@ def _count(some: float, share: float) -> str:
     return f"{some:.0f} ({format_share(share)})"
 
 
-def _marked(differences: Iterable[float], threshold: float | None) -> list[str]:
+def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:
     marks = ["" if threshold is None else "*" if abs(d) > threshold else " " for d in differences]
     return ["" if np.isnan(d) else f"{d:z.3f}{mark}" for d, mark in zip(differences, marks, strict=True)]
 
