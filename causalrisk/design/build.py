@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import numbers, plain
-from causalrisk.design.columns.tables import Table, align, common_index, is_column, named_columns
+from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
@@ -187,8 +187,9 @@ def design_from_arrays(
     """
     notes: list[str] = []
     _check_order(exog, columns.treat)
-    by_row = (getattr(columns, name) for name in BY_ROW)
-    index = common_index((endog, exog, exog_propensity, *by_row), len(endog) if hasattr(endog, "__len__") else 0)
+    given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
+    plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
+    index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)

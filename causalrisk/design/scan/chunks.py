@@ -127,15 +127,6 @@ def name_of(places: Sequence[Place]) -> str:
     return places[0].name if len(places) == 1 else f"{places[0].name}, to {places[-1].name}"
 
 
-@contextmanager
-def named(block: str, why: str = "") -> Iterator[None]:
-    """Put the name of the block before what is wrong in it."""
-    try:
-        yield
-    except DesignError as error:
-        raise DesignError(f"{block}: {why}{error}") from error
-
-
 def by_place(function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp], why: str = "") -> T:
     """Apply a function to the rows of a block; where it raises a DesignError, say in which of the places.
 
@@ -154,8 +145,10 @@ def by_place(function: Callable[[Any], T], places: Sequence[Place], position: ND
         return function(slice(None))
     except DesignError as error:
         for name, first, n in places if len(places) > 1 else ():
-            with named(name, why):
+            try:
                 function((position >= first) & (position < first + n))
+            except DesignError as own:
+                raise DesignError(f"{name}: {why}{own}") from own
         raise DesignError(f"{name_of(places)}: {why}{error}") from error
 
 
@@ -275,10 +268,7 @@ def _block(stretches: Sequence[Stretch], columns: Sequence[str] | None, first: i
     part, start, _ = stretches[0]
     with reading(part.where, start, part.advice):
         frame = joined([stretch.rows for stretch in stretches])
-    check_columns(frame.columns, columns, part.where)
-    if columns is not None:
-        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-    return NamedBlock(frame, tuple(places))
+    return NamedBlock(_only(frame, columns, part.where), tuple(places))
 
 
 def pieces_of(parts: Iterable[Part], block_rows: int) -> Iterator[Piece]:
@@ -355,10 +345,13 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
 
 def frame_part(frame: pd.DataFrame, where: str, columns: Sequence[str] | None) -> Part:
     """Return the part that a frame in memory is, with the columns that are read alone."""
+    return Part(where, partial(_itself, _only(frame, columns, where)), len(frame))
+
+
+def _only(frame: pd.DataFrame, columns: Sequence[str] | None, where: str) -> pd.DataFrame:
+    """Return the columns that are read, which all have to be there."""
     check_columns(frame.columns, columns, where)
-    if columns is not None:
-        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-    return Part(where, partial(_itself, frame), len(frame))
+    return frame if columns is None else frame.loc[:, [str(name) in columns for name in frame.columns]]
 
 
 def _itself(frame: pd.DataFrame, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
