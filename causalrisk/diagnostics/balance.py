@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
+from causalrisk.design.covariates import Covariate, further_covariates, moderators, renamed, with_products
 from causalrisk.design.design import by_rows
-from causalrisk.design.moderators import moderators
 from causalrisk.diagnostics.balance_moments import WHEN, ColumnSums, Measured, WeightedRows, measured, measured_by_block
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.estimators.estimates import FittedRows

@@ -16,8 +16,15 @@ from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedPr
 from causalrisk.estimators.weights import fit_scores, refuse_separation
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.limits import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut
-from causalrisk.propensity.separation import find_separation
+from causalrisk.propensity.limits import (
+    CostsBelow,
+    crump_cut,
+    find_separation,
+    inside,
+    inverse_sum,
+    limits_at,
+    searched_cut,
+)
 from causalrisk.propensity.weights import fit_weights
 
 

@@ -23,8 +23,8 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
+from causalrisk.propensity.limits import check_membership, find_separation, separation_error
 from causalrisk.propensity.models import LikelihoodModel
-from causalrisk.propensity.separation import check_membership, find_separation, separation_error
 from causalrisk.propensity.targets import FrameTarget, FunctionTarget, Target
 from causalrisk.propensity.weights import (
     KeptWeights,

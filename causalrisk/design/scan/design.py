@@ -27,11 +27,20 @@ from causalrisk.design.rows import (
     no_rows_left,
     zero_note,
 )
-from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter, first_block
+from causalrisk.design.scan.encode import (
+    BlockCoder,
+    CodedBlock,
+    Columns,
+    PassCounter,
+    Store,
+    Trim,
+    View,
+    Writer,
+    first_block,
+)
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey, taught
 from causalrisk.design.scan.reader import KeptRows, ScanReader
 from causalrisk.design.scan.source import Keeping, Scan
-from causalrisk.design.scan.store import Columns, Store, Trim, View, Writer
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
