@@ -26,6 +26,7 @@ from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
 WHOLE = 2.0**53  # floats below this have all digits of a whole number
+PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
 @dataclass(frozen=True)
@@ -240,9 +241,6 @@ def _check_complete(values: pd.Series, name: str) -> None:
             f"group {name!r} is missing in {int(absent.sum())} rows of the sample, such as "
             f"{listing(values.index[absent])}; expected a value in each.\nFill these in, or fit without these rows."
         )
-
-
-PLAIN_LEVELS = ({"0", "1"}, {"False", "True"}, {"0.0", "1.0"})  # levels of an indicator, whose name is enough
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ CUT_VALUES = 512  # values at which a pass counts the rows for Crump's cut
 CUT_TOLERANCE = 1e-12  # relative difference of values that are the same cut
 ALMOST = 1 - 1e-9  # an effective n above this share of n differs from n by rounding
 REMOTE_SCORE, REMOTE_SHARE = 1e-3, 0.05
+SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
+SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -378,10 +380,6 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
     """Mask of the rows all of whose scores, shape (J, n), are within limits, shape (n,)."""
     limits = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
     return np.asarray(((scores >= limits[0]) & (scores <= limits[1])).all(axis=0))
-
-
-SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
-SHOWN = 3
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ from causalrisk.errors import DesignError
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 DATE = r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}"
+SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
+SHOWN = 8
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 class Notation(NamedTuple):
@@ -59,7 +62,6 @@ CONTINENTAL = Notation(
     'decimal=",", thousands="."',
     "is the decimal comma",
 )
-SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
 
 
 def notations(texts: Iterable[str]) -> list[Notation]:
@@ -181,10 +183,6 @@ def day_first(texts: Iterable[str]) -> str:
 def distinct_texts(values: Iterable[object]) -> list[str]:
     """Return the distinct texts of a column, in order."""
     return [str(text) for text in pd.unique(pd.Series(list(values), dtype=object))]
-
-
-SHOWN = 8
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:

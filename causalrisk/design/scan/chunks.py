@@ -17,6 +17,8 @@ from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import CausalRiskError, DesignError
 
 EXACT = 2**53  # whole numbers up to this are floats without loss
+T = TypeVar("T")
+INCOMPLETE = "Is it complete? Write it again, or leave it out."
 
 
 def alike(first: Any, other: Any) -> bool:
@@ -91,10 +93,6 @@ def joined(rows: Sequence[Any]) -> pd.DataFrame:
     for name in text:
         frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
     return frame
-
-
-T = TypeVar("T")
-INCOMPLETE = "Is it complete? Write it again, or leave it out."
 
 
 class Place(NamedTuple):

@@ -46,6 +46,8 @@ from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -162,9 +164,6 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
     )
     return found, replace(block, table=None, place=None) if kept else None
-
-
-T = TypeVar("T")
 
 
 class ScannedDesign(Rowless, Design):

@@ -19,6 +19,11 @@ PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
 HEAD = 2**16  # bytes of a CSV file by which its rows are counted, about
 PACKED = 16  # bytes of a row in a compressed one, about
 THREAD_ROWS = 2**16  # that Arrow's threads are worth their start for
+OTHER_TYPES = (
+    "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
+    "The first file gives the types, unless  pyarrow.dataset.dataset(..., schema=...)  does; "
+    'scan("folder/*.parquet") reads files of several types.'
+)
 
 
 class File(NamedTuple):
@@ -221,13 +226,6 @@ def _csv_frames(file: File, block_rows: int, columns: Sequence[str] | None) -> I
     _check_file(file, None if columns is None else tuple(columns))
     with pd.read_csv(file.path, usecols=columns, chunksize=block_rows) as frames:
         yield from frames
-
-
-OTHER_TYPES = (
-    "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
-    "The first file gives the types, unless  pyarrow.dataset.dataset(..., schema=...)  does; "
-    'scan("folder/*.parquet") reads files of several types.'
-)
 
 
 def held_in_parts(data: Any) -> Source | None:
