@@ -196,7 +196,12 @@ def design_from_arrays(
     assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
     by = by_rows(Table(index), columns, {}, notes)
     for what, design in (("exog", right), ("exog_propensity", assign)):
-        _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
+        for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
+            if name in design:
+                raise DesignError(
+                    f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
+                    f'Leave it out:  {what}.drop(columns="{name}").'
+                )
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows = draw_sample(sources, by, index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
@@ -224,15 +229,6 @@ def _check_order(exog: Any, treat: Any) -> None:
             f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
             "Type  endog=y, exog=X, treat=d."
         )
-
-
-def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
-    for kind, name in (("treatment", treat), ("outcome", outcome)):
-        if name in columns:
-            raise DesignError(
-                f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
-                f'Leave it out:  {what}.drop(columns="{name}").'
-            )
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
-    several = _several(design, by)
+    # A list names several variables, unless it has one value per row.
+    listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
+    several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
     coded = [_coded(design, part, table, data is None) for part in (by if several else [by])]
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
@@ -91,13 +93,6 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
             'Name each once, as in  by=["sex", "region"], or give a Series another name.'
         )
     return Moderators(indicators, names, levels, True)
-
-
-def _several(design: Design, by: Any) -> bool:
-    """Return True if a list names several grouping variables, rather than giving one value per row."""
-    if not isinstance(by, (list, tuple)) or len(by) in (design.n, len(design.in_sample)):
-        return False
-    return len(by) > 0 and all(isinstance(part, str) or not is_scalar(part) for part in by)
 
 
 def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
@@ -189,7 +184,10 @@ def _on_sample(design: Design, table: Table) -> Table:
     position = matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
     found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
-    shared = _shared(design, found)
+    known = _known(design).extra
+    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]):
+        known = {**known, design.endog_name: pd.Series(design.y)}
+    shared = {name: values for name, values in known.items() if name in found}
     changed = [name for name, values in shared.items() if not _same(values, found[name])]
     if changed:
         raise DesignError(
@@ -202,14 +200,6 @@ def _on_sample(design: Design, table: Table) -> Table:
             "matched.\nType  data=data.reset_index(drop=True)  if its rows are in the same order."
         )
     return Table(design.index, None, found)
-
-
-def _shared(design: Design, found: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
-    """Variables of the fit, its outcome among them, that the data have as well."""
-    known = _known(design).extra
-    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]):
-        known = {**known, design.endog_name: pd.Series(design.y)}
-    return {name: values for name, values in known.items() if name in found}
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:

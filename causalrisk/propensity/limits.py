@@ -511,15 +511,12 @@ def _cells(design: Design, rows: NDArray[np.bool_]) -> str:
         counts = np.bincount(design.arm[cell], minlength=design.n_arms)
         if (counts == 0).any() and rows[cell].all():
             shares = sorted(zip(counts, design.labels, strict=True), reverse=True)
-            here = " and ".join(f"{count} {_people(design, label)}" for count, label in shares)
+            # A numeric label gets the name of the treatment.
+            people = ((count, v if v[:1].isalpha() else f"with {design.treat_name} = {v}") for count, v in shares)
+            here = " and ".join(f"{count} {label}" for count, label in people)
             found.append(f"{name} has {here}")
     more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
     return "; ".join(found[:SHOWN]) + more
-
-
-def _people(design: Design, label: str) -> str:
-    """Noun for the units of an arm; a numeric label gets the name of the treatment."""
-    return label if label[:1].isalpha() else f"with {design.treat_name} = {label}"
 
 
 def _indicators(design: Design) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -256,7 +256,9 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     if dtypes.is_bool_dtype(dtype):
         values = column.to_numpy(dtype=bool)
     elif dtypes.is_integer_dtype(dtype):
-        values = _integers(column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64))
+        values = column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64)
+        too_large = values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max
+        values = values.astype(np.float64 if too_large else np.int64)
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
@@ -276,12 +278,6 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
             f'Drop them, or set them missing:  data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan).'
         )
     return result
-
-
-def _integers(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
-        return values.astype(np.float64)
-    return values.astype(np.int64)
 
 
 def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:

@@ -61,8 +61,10 @@ def as_pandas(value: Any) -> Any:
         )
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
+    if library == "polars" and kind == "DataFrame":
+        return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
     if library == "polars":
-        return _from_polars(value, kind)
+        return _polars_column(value) if kind == "Series" else value
     if library == "pyarrow":
         return _from_pyarrow(value)
     if callable(getattr(value, "to_pandas", None)):
@@ -111,12 +113,6 @@ def how_to_convert(data: Any) -> str:
 
 def _library(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
-
-
-def _from_polars(value: Any, kind: str) -> Any:
-    if kind == "DataFrame":
-        return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
-    return _polars_column(value) if kind == "Series" else value
 
 
 def _polars_column(column: Any) -> Any:

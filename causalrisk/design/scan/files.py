@@ -102,9 +102,11 @@ def _matching(pattern: str) -> list[str]:
         raise _no_files(found[0].rstrip("/"))
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
     if odd is not None:
+        readers = {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}  # of pandas, which read such a file in chunks
+        reader = readers.get(os.path.splitext(odd)[1].lower(), "csv")
         raise DesignError(
             f"{odd!r} is neither Parquet nor CSV by its name; expected one of {listing((*PARQUET, *CSV))}.\n"
-            f'Type  scan(lambda: pandas.read_{_reader(odd)}("{odd}", chunksize=100_000))  if that reads it.'
+            f'Type  scan(lambda: pandas.read_{reader}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
 
@@ -125,11 +127,6 @@ def _check_once(paths: Sequence[str]) -> None:
         if real in seen:
             raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
         seen.add(real)
-
-
-def _reader(path: str) -> str:
-    """Name of the pandas function that reads such a file in chunks."""
-    return {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}.get(os.path.splitext(path)[1].lower(), "csv")
 
 
 def _file(path: str) -> File:
