@@ -17,7 +17,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
 from causalrisk.design.scan import design
-from causalrisk.design.scan.store import Store, Writer
+from causalrisk.design.scan.encode import Store, Writer
 
 REFERENCE = Path(__file__).parent / "reference"
 LALONDE_RHS = "age + educ + race + married + nodegree + re74 + re75"

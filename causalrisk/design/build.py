@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import numbers, plain
-from causalrisk.design.columns.tables import Table, align, common_index, is_column, named_columns
+from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
@@ -187,15 +187,21 @@ def design_from_arrays(
     """
     notes: list[str] = []
     _check_order(exog, columns.treat)
-    by_row = (getattr(columns, name) for name in BY_ROW)
-    index = common_index((endog, exog, exog_propensity, *by_row), len(endog) if hasattr(endog, "__len__") else 0)
+    given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
+    plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
+    index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)
     assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
     by = by_rows(Table(index), columns, {}, notes)
     for what, design in (("exog", right), ("exog_propensity", assign)):
-        _check_columns(what, design, by.treat.name, None if y.name is None else endog_name)
+        for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
+            if name in design:
+                raise DesignError(
+                    f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
+                    f'Leave it out:  {what}.drop(columns="{name}").'
+                )
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows = draw_sample(sources, by, index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
@@ -223,15 +229,6 @@ def _check_order(exog: Any, treat: Any) -> None:
             f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
             "Type  endog=y, exog=X, treat=d."
         )
-
-
-def _check_columns(what: str, columns: Mapping[str, pd.Series], treat: str, outcome: str | None) -> None:
-    for kind, name in (("treatment", treat), ("outcome", outcome)):
-        if name in columns:
-            raise DesignError(
-                f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
-                f'Leave it out:  {what}.drop(columns="{name}").'
-            )
 
 
 @dataclass(frozen=True)

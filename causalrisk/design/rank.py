@@ -20,6 +20,7 @@ LARGE_CONDITION = 1e7
 ROUNDING = 1e-13
 NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
 ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
+ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
 SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
 
 
@@ -38,62 +39,6 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         raise DesignError(
             f"{what} has values of the size {largest:.3g}; expected sizes from {SMALLEST:g} to {LARGEST:g}, as their "
             f"squares are needed.\nChange its unit: divide it by {largest:.1g}."
-        )
-
-
-def note_columns(
-    keep: NDArray[np.bool_],
-    constant: bool,
-    condition: float,
-    names: Sequence[str],
-    model: str,
-    notes: list[str],
-    collinear: str,
-) -> None:
-    """Note dependent columns, a missing constant and near-collinearity.
-
-    Parameters
-    ----------
-    keep : ndarray of bool, shape (p,)
-        Columns that are not linear combinations of earlier ones.
-    constant : bool
-        Whether the constant is a linear combination of the columns kept.
-    condition : float
-        Condition number of the columns kept after centring, if a constant is among them, and scaling.
-    names : sequence of str
-        Names of its columns.
-    model : {"outcome", "propensity"}
-        For messages.
-    notes : list of str
-        Lines are appended.
-    collinear : {"drop", "raise"}
-        Whether dependent columns are noted or refused.
-
-    Raises
-    ------
-    DesignError
-        If columns are dependent and `collinear` is "raise".
-    """
-    dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
-    if dropped:
-        cause = "linear combinations of the columns before (a constant column is one of the intercept)"
-        if collinear == "raise":
-            raise DesignError(
-                f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise".\n'
-                'Leave them out of the formula, or type  collinear="drop".'
-            )
-        notes.append(
-            f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."
-        )
-    if not constant:
-        notes.append(
-            f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
-            "Add one, unless a model through the origin is meant."
-        )
-    if condition > LARGE_CONDITION:
-        notes.append(
-            f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring "
-            "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
         )
 
 
@@ -229,9 +174,6 @@ def condition_number(columns: Array) -> float:
         return np.inf
     singular = np.linalg.svd(columns / norms, compute_uv=False)
     return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf
-
-
-ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
 
 
 @dataclass(frozen=True)
@@ -386,7 +328,28 @@ class ColumnMoments:
         constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
         # The first row of the factor is along the constant: without it the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
-        note_columns(keep, constant, condition_number(varying), names, model, notes, collinear)
+        condition = condition_number(varying)
+        dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
+        if dropped:
+            cause = "linear combinations of the columns before (a constant column is one of the intercept)"
+            if collinear == "raise":
+                raise DesignError(
+                    f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise".\n'
+                    'Leave them out of the formula, or type  collinear="drop".'
+                )
+            notes.append(
+                f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."
+            )
+        if not constant:
+            notes.append(
+                f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
+                "Add one, unless a model through the origin is meant."
+            )
+        if condition > LARGE_CONDITION:
+            notes.append(
+                f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring "
+                "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
+            )
         return keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:

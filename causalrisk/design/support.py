@@ -21,6 +21,9 @@ from causalrisk.runtime.memory import memory
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
+Encoder = FormulaEncoder | ArrayEncoder
+SHOWN = 5  # causes named in a message
+SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
 def check_size(rows: int, columns: int, what: str) -> None:
@@ -134,11 +137,6 @@ def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], m
     if levels:
         most = max(levels, key=lambda name: levels[name])
         check_pairs(rows, sum(levels.values()), f"the {model} model", f" ({most!r} alone has {levels[most]:,} levels)")
-
-
-Encoder = FormulaEncoder | ArrayEncoder
-SHOWN = 5  # causes named in a message
-SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
 
 @dataclass(frozen=True)

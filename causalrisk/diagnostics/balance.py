@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
 from causalrisk.design import Design
-from causalrisk.design.covariates import Covariate, further_covariates, renamed, with_products
+from causalrisk.design.covariates import Covariate, further_covariates, moderators, renamed, with_products
 from causalrisk.design.design import by_rows
-from causalrisk.design.moderators import moderators
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord

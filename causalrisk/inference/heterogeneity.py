@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
+from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import by_rows
-from causalrisk.design.moderators import Moderators, moderators
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,

@@ -92,12 +92,13 @@ def advice_on(place: str, name: str, given: Any, owner: str = "") -> str | None:
     if text is None:
         return None
     shown = "..." if given is ... else typed(given)
+    level = float(given) if isinstance(given, numbers.Real) else 0.95  # as a share or in percent
     filled = {
         "name": name,
         "owner": owner,
         "value": shown,
         "bare": shown.strip('"').lstrip("~ "),
-        "less": f"{1 - _share(given):.3g}" if isinstance(given, numbers.Real) else "0.05",
+        "less": f"{1 - level / (100 if level > 1 else 1):.3g}",
         "pair": str(limits_meant(given, (0.1, 0.9))),
         **{key: listed(tuple(values)) for key, values in LISTS.items()},
     }
@@ -275,11 +276,6 @@ def typed(value: Any) -> str:
         and all(isinstance(v, str | numbers.Number) for v in value)
     )
     return repr(value) if short or few else "..."
-
-
-def _share(level: Any) -> float:
-    """Return a confidence level as a share, given as one or in percent."""
-    return float(level) / (100 if level > 1 else 1)
 
 
 def _by_name(where: str, args: Sequence[Any], positional: int, parameters: Sequence[inspect.Parameter]) -> str:

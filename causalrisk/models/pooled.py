@@ -291,8 +291,10 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
                           "Type  pool([model.fit() for model in models]).")  # fmt: skip
     _check_alike([res._record for res in given])
-    if df_complete is None:
-        df_complete = _complete_df(given[0]._record)
+    if df_complete is None:  # observations less coefficients of the outcome models, the k of HC1; clusters less one
+        record, design = given[0]._record, given[0]._record.design
+        clustered = design.cluster_name is not None
+        df_complete = float(design.n_clusters - 1 if clustered else design.nobs - record.estimate.theta.size)
     if isinstance(df_complete, bool) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nType  df_complete=numpy.inf.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
@@ -354,13 +356,6 @@ def _comparable(value: object) -> object:
     if isinstance(value, FunctionType):
         return value.__code__, value.__defaults__, repr([cell.cell_contents for cell in value.__closure__ or ()])
     return (type(value), repr(value)) if is_classifier(value) else value
-
-
-def _complete_df(record: FitRecord) -> float:
-    """Observations less coefficients of the outcome models, the k of HC1; clusters less one."""
-    if record.design.cluster_name is not None:
-        return float(record.design.n_clusters - 1)
-    return float(record.design.nobs - record.estimate.theta.size)
 
 
 def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:

@@ -54,6 +54,8 @@ from causalrisk.runtime.files import would_replace, write_whole
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
              RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def save(results: Any, path: str | os.PathLike[str]) -> Path:
@@ -189,10 +191,6 @@ def stamped(thing: Any) -> tuple[Any, ...]:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str) -> float:

@@ -19,6 +19,8 @@ Keys = NDArray[np.uint64]
 DISTINCT = 2**20  # distinct values kept, at the most
 DIGIT, DIGITS = 16, 4  # bits of a digit, and digits of a key
 SIGN = np.uint64(2**63)
+CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
+HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
 
 
 def keys_of(values: Array) -> Keys:
@@ -218,10 +220,6 @@ class Spread:
         n, apart = self.n + other.n, other.mean - self.mean
         squares = self.squares + other.squares + apart**2 * (self.n * other.n / n)
         return Spread(n, self.mean + apart * (other.n / n), squares)
-
-
-CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
-HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
 
 
 @dataclass(frozen=True)

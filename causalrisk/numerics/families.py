@@ -21,6 +21,7 @@ from causalrisk.errors import DesignError, OptionError, meant, nearest_name
 from causalrisk.numerics.linalg import Array
 
 LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300
+CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,6 @@ BINARY_LINKS = {
 def link_of(name: str) -> Link:
     """Return a link by name; pickle restores links by it."""
     return BINARY_LINKS[name]
-
-
-CLASSES = {"identity": "Identity", "log": "Log", "logit": "Logit", "probit": "Probit", "cloglog": "CLogLog"}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ from causalrisk.numerics.newton import (
 )
 
 Arms = NDArray[np.signedinteger[Any]]
+ALONE = 16_384  # rows of a block that stay in the cache under a single column of weights
+MANY = 65_536  # rows beyond which products of pairs of columns are made anew in every pass, to stay small
 
 
 class BinaryLikelihood:
@@ -146,10 +148,6 @@ def softmax(eta: Array) -> Array:
     full -= full.max(axis=0)
     np.exp(full, out=full)
     return full / full.sum(axis=0)
-
-
-ALONE = 16_384  # rows of a block that stay in the cache under a single column of weights
-MANY = 65_536  # rows beyond which products of pairs of columns are made anew in every pass, to stay small
 
 
 class PropensityModel(ABC):

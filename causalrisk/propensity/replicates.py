@@ -28,6 +28,7 @@ from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightF
 # A pass over the rows block by block: maps a function of the weight model and the multiplicities, (n, 1), of a block.
 OverModels: TypeAlias = Callable[[Callable[[WeightModel, Array], Any]], Iterator[Any]]
 BLOCK = 32  # replicates worked on at a time
+NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
 
 @dataclass(frozen=True)
@@ -546,9 +547,6 @@ class GroupWeights:
     def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
         """Return the weights of some of the resamples."""
         return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
-
-
-NEGLIGIBLE = 1e-12  # share of a sum of squares that may be left out of the objective
 
 
 class ResampleReplicates(ABC):

@@ -25,6 +25,9 @@ from causalrisk.errors import DesignError
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 DATE = r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}"
+SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
+SHOWN = 8
+COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
 class Notation(NamedTuple):
@@ -59,7 +62,6 @@ CONTINENTAL = Notation(
     'decimal=",", thousands="."',
     "is the decimal comma",
 )
-SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
 
 
 def notations(texts: Iterable[str]) -> list[Notation]:
@@ -183,10 +185,6 @@ def distinct_texts(values: Iterable[object]) -> list[str]:
     return [str(text) for text in pd.unique(pd.Series(list(values), dtype=object))]
 
 
-SHOWN = 8
-COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
-
-
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
     """Return the values as a comma-separated text, cut after `limit` of them.
 
@@ -258,7 +256,9 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     if dtypes.is_bool_dtype(dtype):
         values = column.to_numpy(dtype=bool)
     elif dtypes.is_integer_dtype(dtype):
-        values = _integers(column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64))
+        values = column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64)
+        too_large = values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max
+        values = values.astype(np.float64 if too_large else np.int64)
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
@@ -278,12 +278,6 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
             f'Drop them, or set them missing:  data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan).'
         )
     return result
-
-
-def _integers(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
-        return values.astype(np.float64)
-    return values.astype(np.int64)
 
 
 def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:

@@ -61,8 +61,10 @@ def as_pandas(value: Any) -> Any:
         )
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
+    if library == "polars" and kind == "DataFrame":
+        return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
     if library == "polars":
-        return _from_polars(value, kind)
+        return _polars_column(value) if kind == "Series" else value
     if library == "pyarrow":
         return _from_pyarrow(value)
     if callable(getattr(value, "to_pandas", None)):
@@ -111,12 +113,6 @@ def how_to_convert(data: Any) -> str:
 
 def _library(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
-
-
-def _from_polars(value: Any, kind: str) -> Any:
-    if kind == "DataFrame":
-        return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
-    return _polars_column(value) if kind == "Series" else value
 
 
 def _polars_column(column: Any) -> Any:
@@ -530,47 +526,6 @@ def as_table(data: Any, notes: list[str]) -> Table:
     )
 
 
-def unique_names(names: Sequence[str], what: str) -> None:
-    """Raise if a name occurs twice.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Column names.
-    what : str
-        Source of the names, for the message.
-
-    Raises
-    ------
-    DesignError
-        Naming the duplicates.
-    """
-    twice = sorted({n for n in names if list(names).count(n) > 1})
-    if twice:
-        raise DesignError(
-            f"{what} has several columns named {listing(twice)}; expected distinct names.\n"
-            "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
-        )
-
-
-def common_index(values: Iterable[Any], n: int) -> pd.Index:
-    """Return the row labels that arrays share.
-
-    Parameters
-    ----------
-    values : iterable of array-like
-        The first pandas Series or DataFrame among them gives the labels.
-    n : int
-        Number of rows if none of them has labels.
-
-    Returns
-    -------
-    pandas.Index
-        The labels; ``0 .. n-1`` if there are none.
-    """
-    return next((v.index for v in values if isinstance(v, pd.Series | pd.DataFrame)), pd.RangeIndex(n))
-
-
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
     """Return the columns of a matrix by name.
 
@@ -601,7 +556,12 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     rows = np.arange(len(frame))
     position = align(pd.Series(rows, index=frame.index) if labelled else rows, index, what, notes).to_numpy()
     moved = not np.array_equal(position, rows)
-    unique_names(list(frame.columns), what)
+    twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
+    if twice:
+        raise DesignError(
+            f"{what} has several columns named {listing(twice)}; expected distinct names.\n"
+            "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
+        )
     if frame.shape[1] == 0:
         raise DesignError(
             f"{what} has no columns; expected at least one.\nPass e.g. a column of ones, np.ones((n, 1))."

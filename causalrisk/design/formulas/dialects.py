@@ -25,6 +25,15 @@ LEVEL = r"(?<![\w.])(\d+)\.(?!e\d)([A-Za-z_]\w*)"  # as in 1.mmarried, an indica
 WEIGHTS = r"\s*\[\s*([fpai])w(?:eight)?\s*=\s*([^\]]+?)\s*\]"
 TEFFECTS = r"(?:teffects\s+\w+\s*)?\(([^()]+)\)\s*\(([^()]+)\)\s*(?:,.*)?"
 TREATMENT = rf"\(?\s*({VARIABLES})\s*(?:,\s*(\w+))?\s*\)?"  # of teffects: the treatment and its covariates
+QUOTED = r"\"[^\"]*\"|'[^']*'"
+BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
+STATA_OPTIONS = {"robust", "r", "noconstant", "nocons", "nolog", "atet", "ate", "pomeans", "aequations", "level"}
+DEFAULT_KNOTS = {"rcs": 5}  # of functions that are given knots, one more than columns
+COMPARISON = r"[A-Za-z_]\w*\s*(?:[<>]=?|[=!]=)\s*[\w.]+"
+COMPARISONS = rf"{COMPARISON}(?:\s*[&|]\s*{COMPARISON})+"
+COMMENT = r"^([^#.]*\w)\s+#\s+((?!\w*\.\w)[A-Za-z][^#]*)$"
+R_VECTOR = r"(?<![\w.])c\(([-\d.,\s]*)\)"  # of numbers, or of text that is taken out
+BASE = r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*([^,()]*)\)"
 
 
 def stata_formula(text: str) -> str:
@@ -146,17 +155,6 @@ def _powers(name: str, count: int, full: bool) -> str:
         return " + ".join([f"{name}**{count}", *(part for part in squares if part.startswith("I("))])
     powers = [f"I({name}**{k})" for k in range(2, count + 1)]
     return " + ".join([name, *powers]) if full else powers[-1]
-
-
-QUOTED = r"\"[^\"]*\"|'[^']*'"
-BEFORE_COMMA = r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),(.*)$"
-STATA_OPTIONS = {"robust", "r", "noconstant", "nocons", "nolog", "atet", "ate", "pomeans", "aequations", "level"}
-DEFAULT_KNOTS = {"rcs": 5}  # of functions that are given knots, one more than columns
-COMPARISON = r"[A-Za-z_]\w*\s*(?:[<>]=?|[=!]=)\s*[\w.]+"
-COMPARISONS = rf"{COMPARISON}(?:\s*[&|]\s*{COMPARISON})+"
-COMMENT = r"^([^#.]*\w)\s+#\s+((?!\w*\.\w)[A-Za-z][^#]*)$"
-R_VECTOR = r"(?<![\w.])c\(([-\d.,\s]*)\)"  # of numbers, or of text that is taken out
-BASE = r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*([^,()]*)\)"
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,13 @@ def not_finite(term: str, count: int, formula: Formula) -> DesignError:
     )
 
 
+def check_finite(columns: np.ndarray, term: str, formula: Formula) -> None:
+    """Raise the error of a term whose columns, shape (n, k), are not finite in some rows."""
+    bad = ~np.isfinite(columns).all(axis=1)
+    if bad.any():
+        raise not_finite(term, int(bad.sum()), formula)
+
+
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric: bool = False) -> patsy.DesignInfo:
     """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
 
@@ -475,9 +482,7 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
             "value per row from each term.\nUse functions that keep the number of rows."
         )
     for term, columns in info.term_slices.items():
-        bad = ~np.isfinite(matrix[:, columns]).all(axis=1)
-        if bad.any():
-            raise not_finite(term.name(), int(bad.sum()), formula)
+        check_finite(matrix[:, columns], term.name(), formula)
     return matrix
 
 
@@ -538,9 +543,7 @@ def factor_values(
             found.append(FactorValues(factor.shown, tuple(coded.categories), values))
             continue
         columns = np.asarray(value, dtype=np.float64).reshape(len(value), -1)
-        bad = ~np.isfinite(columns).all(axis=1)
-        if bad.any():
-            raise not_finite(factor.shown, int(bad.sum()), formula)
+        check_finite(columns, factor.shown, formula)
         found.append(FactorValues(factor.shown, None, columns))
     return found
 

@@ -56,6 +56,7 @@ _ARITHMETIC = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
 
 
 def check_safe(text: str, model: str, names: Collection[str], texts: Collection[str] = ()) -> None:
@@ -246,9 +247,6 @@ def _width(node: ast.AST) -> int:
             sizes = [_number(options[name]) for name in ("df", "degree") if name in options]
             return int(sum(abs(size or 0) for size in sizes)) + len(_knots(options)) + 1
     return max((_width(child) for child in ast.iter_child_nodes(node)), default=1)
-
-
-RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
 
 
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> Table:

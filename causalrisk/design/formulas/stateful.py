@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, not_finite, value_of
+from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, check_finite, value_of
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
@@ -108,9 +108,7 @@ class Question:
         value = value_of(self.code, self.formula, scope)
         with _in_words(self.formula):
             columns = _columns(value)
-        bad = ~np.isfinite(columns).all(axis=1)
-        if bad.any():
-            raise not_finite(self.call, int(bad.sum()), self.formula)
+        check_finite(columns, self.call, self.formula)
         return Spread.of(columns) if self.search is None else self.search.tally(columns[:, 0])
 
 

@@ -17,6 +17,8 @@ from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import CausalRiskError, DesignError
 
 EXACT = 2**53  # whole numbers up to this are floats without loss
+T = TypeVar("T")
+INCOMPLETE = "Is it complete? Write it again, or leave it out."
 
 
 def alike(first: Any, other: Any) -> bool:
@@ -93,10 +95,6 @@ def joined(rows: Sequence[Any]) -> pd.DataFrame:
     return frame
 
 
-T = TypeVar("T")
-INCOMPLETE = "Is it complete? Write it again, or leave it out."
-
-
 class Place(NamedTuple):
     """Rows of a file or frame: what messages call them, the number of the first in all data, and how many there are."""
 
@@ -127,15 +125,6 @@ def name_of(places: Sequence[Place]) -> str:
     return places[0].name if len(places) == 1 else f"{places[0].name}, to {places[-1].name}"
 
 
-@contextmanager
-def named(block: str, why: str = "") -> Iterator[None]:
-    """Put the name of the block before what is wrong in it."""
-    try:
-        yield
-    except DesignError as error:
-        raise DesignError(f"{block}: {why}{error}") from error
-
-
 def by_place(function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp], why: str = "") -> T:
     """Apply a function to the rows of a block; where it raises a DesignError, say in which of the places.
 
@@ -154,8 +143,10 @@ def by_place(function: Callable[[Any], T], places: Sequence[Place], position: ND
         return function(slice(None))
     except DesignError as error:
         for name, first, n in places if len(places) > 1 else ():
-            with named(name, why):
+            try:
                 function((position >= first) & (position < first + n))
+            except DesignError as own:
+                raise DesignError(f"{name}: {why}{own}") from own
         raise DesignError(f"{name_of(places)}: {why}{error}") from error
 
 
@@ -275,10 +266,7 @@ def _block(stretches: Sequence[Stretch], columns: Sequence[str] | None, first: i
     part, start, _ = stretches[0]
     with reading(part.where, start, part.advice):
         frame = joined([stretch.rows for stretch in stretches])
-    check_columns(frame.columns, columns, part.where)
-    if columns is not None:
-        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-    return NamedBlock(frame, tuple(places))
+    return NamedBlock(_only(frame, columns, part.where), tuple(places))
 
 
 def pieces_of(parts: Iterable[Part], block_rows: int) -> Iterator[Piece]:
@@ -355,10 +343,13 @@ def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: st
 
 def frame_part(frame: pd.DataFrame, where: str, columns: Sequence[str] | None) -> Part:
     """Return the part that a frame in memory is, with the columns that are read alone."""
+    return Part(where, partial(_itself, _only(frame, columns, where)), len(frame))
+
+
+def _only(frame: pd.DataFrame, columns: Sequence[str] | None, where: str) -> pd.DataFrame:
+    """Return the columns that are read, which all have to be there."""
     check_columns(frame.columns, columns, where)
-    if columns is not None:
-        frame = frame.loc[:, [str(name) in columns for name in frame.columns]]
-    return Part(where, partial(_itself, frame), len(frame))
+    return frame if columns is None else frame.loc[:, [str(name) in columns for name in frame.columns]]
 
 
 def _itself(frame: pd.DataFrame, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:

@@ -27,15 +27,26 @@ from causalrisk.design.rows import (
     no_rows_left,
     zero_note,
 )
-from causalrisk.design.scan.encode import BlockCoder, CodedBlock, PassCounter, first_block
+from causalrisk.design.scan.encode import (
+    BlockCoder,
+    CodedBlock,
+    Columns,
+    PassCounter,
+    Store,
+    Trim,
+    View,
+    Writer,
+    first_block,
+)
 from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey, taught
 from causalrisk.design.scan.reader import KeptRows, ScanReader
-from causalrisk.design.scan.source import Keeping, Scan
-from causalrisk.design.scan.store import Columns, Store, Trim, View, Writer
+from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -153,9 +164,6 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
     )
     return found, replace(block, table=None, place=None) if kept else None
-
-
-T = TypeVar("T")
 
 
 class ScannedDesign(Rowless, Design):
@@ -381,7 +389,11 @@ def design_from_scan(
     writer = Writer(coded, coder.n, coder.read, columns.weights is not None)
     seen, rows, why = _kept_rows(coder, files, coded, writer)
     if why:
-        notes.append(_not_kept(scan.keeping, why))
+        if scan.keeping.keep != "auto":
+            raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
+        notes.append(
+            f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
+        )
     made = _design(
         coder,
         (rows, files),
@@ -428,13 +440,6 @@ def _kept_rows(
     if writer.failed is not None:
         why = f"the coded rows cannot be written to {scan.keeping.place!r}: {writer.failed}"
     return found, source if store is None else View(store), why
-
-
-def _not_kept(keeping: Keeping, why: str) -> str:
-    """Say that every pass reads the files; a DesignError where the rows were to be kept in one place."""
-    if keeping.keep != "auto":
-        raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
-    return f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
 
 
 def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:
@@ -489,7 +494,12 @@ def _design(
     """
     reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
-    _check_outcome(seen.outcome_limits, name)
+    check_magnitude(seen.outcome_limits, f"outcome {name!r}")
+    if np.ptp(seen.outcome_limits) == 0:
+        raise DesignError(
+            f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.\n"
+            "Check that it is the column you mean."
+        )
     size = seen.totals if frequency else seen.rows
     models = ModelColumns(seen.X, encoders[0]), ModelColumns(seen.Z, encoders[1])
     keep, keep_z = supported_columns(*models, size, arms.labels, rules, notes, spans)
@@ -538,13 +548,3 @@ def _design(
         outcome_encoder=outcome,
         propensity_encoder=propensity,
     )
-
-
-def _check_outcome(limits: Array, name: str) -> None:
-    """Refuse an outcome too large for its squares, or the same in all rows."""
-    check_magnitude(limits, f"outcome {name!r}")
-    if np.ptp(limits) == 0:
-        raise DesignError(
-            f"outcome {name!r} is constant: {limits[0, 0]:g} in all rows; the effect is 0.\n"
-            "Check that it is the column you mean."
-        )

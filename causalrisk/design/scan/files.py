@@ -20,6 +20,11 @@ PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
 HEAD = 2**16  # bytes of a CSV file by which its rows are counted, about
 PACKED = 16  # bytes of a row in a compressed one, about
 THREAD_ROWS = 2**16  # that Arrow's threads are worth their start for
+OTHER_TYPES = (
+    "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
+    "The first file gives the types, unless  pyarrow.dataset.dataset(..., schema=...)  does; "
+    'scan("folder/*.parquet") reads files of several types.'
+)
 
 
 class File(NamedTuple):
@@ -98,9 +103,11 @@ def _matching(pattern: str) -> list[str]:
         raise _no_files(found[0].rstrip("/"))
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
     if odd is not None:
+        readers = {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}  # of pandas, which read such a file in chunks
+        reader = readers.get(os.path.splitext(odd)[1].lower(), "csv")
         raise DesignError(
             f"{odd!r} is neither Parquet nor CSV by its name; expected one of {listing((*PARQUET, *CSV))}.\n"
-            f'Type  scan(lambda: pandas.read_{_reader(odd)}("{odd}", chunksize=100_000))  if that reads it.'
+            f'Type  scan(lambda: pandas.read_{reader}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
 
@@ -121,11 +128,6 @@ def _check_once(paths: Sequence[str]) -> None:
         if real in seen:
             raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
         seen.add(real)
-
-
-def _reader(path: str) -> str:
-    """Name of the pandas function that reads such a file in chunks."""
-    return {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}.get(os.path.splitext(path)[1].lower(), "csv")
 
 
 def _file(path: str) -> File:
@@ -222,13 +224,6 @@ def _csv_frames(file: File, block_rows: int, columns: Sequence[str] | None) -> I
     _check_file(file, None if columns is None else tuple(columns))
     with pd.read_csv(file.path, usecols=columns, chunksize=block_rows) as frames:
         yield from frames
-
-
-OTHER_TYPES = (
-    "Is a file incomplete, has it a column of another type than the first, or does a filter name what is not there? "
-    "The first file gives the types, unless  pyarrow.dataset.dataset(..., schema=...)  does; "
-    'scan("folder/*.parquet") reads files of several types.'
-)
 
 
 def held_in_parts(data: Any) -> Source | None:

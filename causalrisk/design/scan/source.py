@@ -23,6 +23,8 @@ from causalrisk.runtime.memory import free_memory, is_in_memory
 
 KEEP = ("auto", "memory", "disk", "nothing")
 OF_MEMORY, OF_DISK = 0.25, 0.5  # shares of what is free that rows take where no budget is given
+BLOCK_ROWS = 250_000
+BEGIN_ANEW = "Let it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,6 @@ def _check_folder(folder: Any) -> None:
             f"folder={folder!r} cannot hold temporary files: {error}; expected a folder that can be written to.\n"
             f"Type  folder={tempfile.gettempdir()!r}, or leave it out."
         ) from error
-
-
-BLOCK_ROWS = 250_000
-BEGIN_ANEW = "Let it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
 
 
 @dataclass(frozen=True)

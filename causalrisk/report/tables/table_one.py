@@ -12,8 +12,7 @@ import pandas as pd
 
 from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column
-from causalrisk.design.covariates import Covariate, covariates_in, renamed
-from causalrisk.design.moderators import MANY_LEVELS, shown_levels
+from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import Named, read_weights, relative_weights
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError

@@ -18,7 +18,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DesignWarning, Hajek, OptionError, scan
 from causalrisk.design.scan import source
-from causalrisk.design.scan.store import Store
+from causalrisk.design.scan.encode import Store
 from causalrisk.numerics.multiplicities import CHUNK
 from causalrisk.runtime.memory import is_in_memory
 from tests.conftest import simulate
@@ -235,7 +235,7 @@ def test_a_disk_that_is_full_while_rows_are_written(data, monkeypatch, keep):
     monkeypatch.setattr(source, "OF_MEMORY", 0.0)
     monkeypatch.setattr(source, "is_in_memory", lambda folder: False)
     monkeypatch.setattr(
-        "causalrisk.design.scan.store.tempfile.TemporaryFile",
+        "causalrisk.design.scan.encode.tempfile.TemporaryFile",
         lambda **options: open("/dev/full", "wb", buffering=0),  # noqa: SIM115
     )
     if keep == "disk":
