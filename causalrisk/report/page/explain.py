@@ -9,6 +9,7 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import parameter_limits, parameter_tests
 from causalrisk.report.labels import (
     COMPARED,
@@ -313,6 +314,13 @@ def _disagreement(record: FitRecord) -> Section:
             f"{name}: JRE {format(joint, spec)}, IPWRA (res.start) {format(start, spec)}. They are "
             f"{share:.2f} standard errors apart: {verdict}."
         )
+    if record.boot is not None and record.boot.start is not None:
+        found = start_difference(record).iloc[len(record.effect_names) :]
+        paired = [
+            f"{format_number(gap)} ({format_number(error)}, p {format_p(p)})"
+            for gap, error, p in found[["estimate", "std err", "P>|z|"]].to_numpy()
+        ]
+        gaps.append(f"JRE less IPWRA, with the standard error on the same resamples: {joined(paired)}.")
     return Section(title, (*gaps, why), IF_THEY_DISAGREE)
 
 

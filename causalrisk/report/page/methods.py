@@ -16,18 +16,21 @@ from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import robust_covariance
+from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.multiplicities import repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
     clip_text,
     count,
     estimand_words,
+    joined,
     offset_words,
     outcome_text,
     population_words,
     propensity_text,
     resamples_words,
 )
+from causalrisk.report.tables.text import format_number
 
 ROSENBAUM = (
     "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
@@ -78,9 +81,12 @@ def _objective_sentence(joint: JointRecord) -> str:
     chosen = (
         "was given" if joint.path is None else f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by rows held out"
     )
+    share = "as given" if joint.options.share is not None else "one less twice its relative sampling variance"
     return (
         "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
-        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}."
+        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}. "
+        f"Of the effect heterogeneity of the separate fits a share of {joint.criterion.share:.3g}, {share}, was left "
+        "out of the sampling variance."
     )
 
 
@@ -124,8 +130,19 @@ def methods(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f", with {design.weight_type} weights ({design.weights_name})"
     parts.append(f"{rows}. {_errors_sentence(record)}")
+    if record.boot is not None and record.boot.start is not None:
+        parts.append(_start_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
     return " ".join(parts)
+
+
+def _start_sentence(record: FitRecord) -> str:
+    """Sentence on IPWRA and the difference to it, on the same resamples."""
+    found = start_difference(record).to_numpy()[:, :2]
+    starts, gaps = (
+        joined([f"{format_number(value)} ({format_number(se)})" for value, se in part]) for part in np.split(found, 2)
+    )
+    return f"IPWRA, where training starts, gives {starts} on the same resamples, and the difference is {gaps}."
 
 
 def _names(names: tuple[str, ...]) -> str:
