@@ -36,6 +36,12 @@ def nothing_given_before(monkeypatch):
     monkeypatch.setattr("causalrisk.errors._given", set())
 
 
+@pytest.fixture
+def unprinted_plots(monkeypatch):
+    """For tests of the words of a report: its plots are drawn and not written, which takes longer than all else."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **options: None)
+
+
 @pytest.fixture(scope="session")
 def lalonde():
     return pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)
