@@ -36,6 +36,12 @@ def nothing_given_before(monkeypatch):
     monkeypatch.setattr("causalrisk.errors._given", set())
 
 
+@pytest.fixture
+def unprinted_plots(monkeypatch):
+    """For tests of the words of a report: its plots are drawn and not written, which takes longer than all else."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **options: None)
+
+
 @pytest.fixture(scope="session")
 def lalonde():
     return pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)
@@ -147,7 +153,9 @@ LONG = (
     "tests/design/scan", "tests/design/test_support.py::test_a_scan",
     "tests/diagnostics/test_balance_of_scans.py", "tests/diagnostics/test_influence.py",
     "tests/diagnostics/test_overlap.py", "tests/differential",
-    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_one_path.py",
+    "tests/design/columns/test_frames.py::test_polars_without", "tests/end_to_end/test_boot_reference.py",
+    "tests/end_to_end/test_identities.py::test_monte_carlo", "tests/end_to_end/test_one_path.py",
+    "tests/end_to_end/test_same_draws.py",
     "tests/end_to_end/test_studies.py", "tests/estimators/scans",
     "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
     "tests/models/test_comparison.py", "tests/models/test_pooled.py",

@@ -66,8 +66,13 @@ def layer(module):
     return [*module.split("."), "__init__"][1]
 
 
+@functools.cache
 def imports(module):
-    """Yield (line, imported module, whether inside a function) for every import of a module."""
+    """List (line, imported module, whether inside a function) of every import of a module."""
+    return list(_imports(module))
+
+
+def _imports(module):
     package = module if module in PACKAGES else module.rpartition(".")[0]
     inner = {
         id(node)

@@ -110,6 +110,7 @@ def kish(w):
     return w.sum() ** 2 / (w**2).sum()
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("sd", [0.65, 1.0, 1.3])
 def test_survey_weights_are_no_matter_of_overlap(sd, tmp_path):
     frame, options = coin_flip(sd=sd), {"treat": "d", "weights": "w", "weight_type": "probability"}

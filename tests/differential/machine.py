@@ -228,8 +228,8 @@ def promise(kind: str, counts: np.ndarray, design: Any) -> str:
     if kind == "stratified" and not np.allclose(counts[design.arm == 0].sum(axis=0), design.counts[0]):
         return "stratified: an arm has another size"
     if kind == "cluster":
-        units = counts / design.units[:, None]
-        if np.ptp(pd.DataFrame(units).groupby(design.cluster).agg(np.ptp).to_numpy()) > 1e-9:
+        units = pd.DataFrame(counts / design.units[:, None]).groupby(design.cluster)
+        if (units.max() - units.min()).to_numpy().max() > 1e-9:
             return "cluster: the rows of a cluster are not drawn together"
     return ""
 

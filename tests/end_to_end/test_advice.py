@@ -42,10 +42,7 @@ from tests.dask_stub import cluster
 N = 300
 
 
-@pytest.fixture(autouse=True)
-def unprinted_plots(monkeypatch):
-    """Reports are of words here: their plots are drawn, and not written, which takes longer than all else."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **options: None)
+pytestmark = pytest.mark.usefixtures("unprinted_plots")
 
 
 def _data():

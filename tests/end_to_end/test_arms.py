@@ -374,6 +374,7 @@ def test_influence_is_of_the_arm_that_is_named(frame):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+@pytest.mark.usefixtures("unprinted_plots")
 def test_the_report_names_every_contrast(frame, tmp_path):
     """Each line of "In short" that is about an effect says about which."""
     res = model(frame, cr.IPWRA).fit(cov_type="bootstrap", n_boot=60)

@@ -153,7 +153,7 @@ def test_results_from_a_file_do_not_know_their_scan(births, tmp_path):
 
 def test_progress_counts_the_rows(births, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    res = fitted(IPWRA, in_blocks(cut(births)))
+    res = fitted(IPWRA, scan(cut(births), keep="nothing"))
     units(res, tmp_path)
     assert capsys.readouterr().err == ""
     units(res, tmp_path, progress=True)

@@ -100,6 +100,7 @@ def test_the_symmetric_interval_is_there_on_request(frame, effect):
     pd.testing.assert_frame_equal(plain.conf_int(), plain.conf_int(method="delta"))
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE], ids=lambda m: m.__name__)
 def test_every_output_prints_the_same_interval(frame, kind, tmp_path):
     options = {"n_boot": 60, "n_replicates": 40} if kind is cr.JRE else {}
