@@ -191,6 +191,12 @@ def test_anchor_path(res, ax):
     np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices[:, 1].min(), (path["effect"] - half).min())
 
 
+def test_dollars_in_a_name_begin_no_formula(ax):
+    frame = simulate(200, seed=4).rename(columns={"y": "cost$US$"})
+    model = cr.JRE.from_formula(f'Q("cost$US$") ~ {RHS}', frame, treat="d")
+    assert r"\$US\$" in model.fit(cov_type="robust", n_replicates=20).plot_anchor_path(ax).get_ylabel()
+
+
 def test_axes_of_cancellation_are_equal(res, ax):
     res.plot_cancellation(ax)
     assert ax.get_aspect() == 1
