@@ -191,12 +191,6 @@ def test_anchor_path(res, ax):
     np.testing.assert_allclose(ax.collections[0].get_paths()[0].vertices[:, 1].min(), (path["effect"] - half).min())
 
 
-def test_dollars_in_a_name_begin_no_formula(ax):
-    frame = simulate(200, seed=4).rename(columns={"y": "cost$US$"})
-    model = cr.JRE.from_formula(f'Q("cost$US$") ~ {RHS}', frame, treat="d")
-    assert r"\$US\$" in model.fit(cov_type="robust", n_replicates=20).plot_anchor_path(ax).get_ylabel()
-
-
 def test_axes_of_cancellation_are_equal(res, ax):
     res.plot_cancellation(ax)
     assert ax.get_aspect() == 1
@@ -214,6 +208,12 @@ def test_penalty_path(res, ax):
     half = 1.959963984540054 * path["std err"]
     np.testing.assert_allclose(band[:, 1].min(), (path["effect"] - half).min())
     np.testing.assert_allclose(drawn["IPWRA (its start)"][1], res.start.effect)
+
+
+def test_dollars_in_a_name_begin_no_formula(ax):
+    frame = simulate(200, seed=4).rename(columns={"y": "cost$US$"})
+    model = cr.JRE.from_formula(f'Q("cost$US$") ~ {RHS}', frame, treat="d")
+    assert r"\$US\$" in model.fit(cov_type="robust", n_replicates=20).plot_anchor_path(ax).get_ylabel()
 
 
 def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
