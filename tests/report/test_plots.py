@@ -212,6 +212,12 @@ def test_penalty_path(res, ax):
     np.testing.assert_allclose(drawn["IPWRA (its start)"][1], res.start.effect)
 
 
+def test_dollars_in_a_name_begin_no_formula(ax):
+    frame = simulate(200, seed=4).rename(columns={"y": "cost$US$"})
+    model = cr.JRE.from_formula(f'Q("cost$US$") ~ {RHS}', frame, treat="d")
+    assert r"\$US\$" in model.fit(cov_type="robust", n_replicates=20).plot_anchor_path(ax).get_ylabel()
+
+
 def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
     methods = ("normal", "percentile", "bca")
     res.plot_bootstrap(ax, alpha=0.1, intervals=methods)
