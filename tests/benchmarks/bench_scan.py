@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk
-from causalrisk.runtime import workers
+from causalrisk.design.scan.encode import BlockCoder, Store
 
 FILE_ROWS, GROUP_ROWS = 1_000_000, 250_000
 
@@ -54,14 +54,15 @@ def cluster(workers):
         yield
 
 
-def counted(passes):
-    """Note every pass over the data, and let it be made."""
+def counted(passes, kind):
+    """Note every pass over the rows that are read or kept by a class, and let it be made."""
+    made = kind.over
 
-    def flat_map(*given):
+    def over(*given):
         passes.append(time.perf_counter())
-        return workers.flat_map(*given)
+        return made(*given)
 
-    return flat_map
+    return mock.patch.object(kind, "over", over)
 
 
 def fit(folder, args):
@@ -73,10 +74,7 @@ def fit(folder, args):
     options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
     if args.estimator == "JRE":
         options["n_replicates"] = args.replicates
-    scanned = "causalrisk.design.scan"
-    files = mock.patch(f"{scanned}.encode.flat_map", counted(read))
-    kept = mock.patch(f"{scanned}.store.flat_map", counted(passes))
-    with files, kept, cluster(args.workers):
+    with counted(read, BlockCoder), counted(passes, Store), cluster(args.workers):
         begun, worked = time.perf_counter(), time.process_time()
         model = getattr(causalrisk, args.estimator).from_formula(
             formula, data.collect() if args.memory else data, treat="d"
