@@ -15,22 +15,22 @@ from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
-from causalrisk.inference.covariance import robust_covariance
+from causalrisk.inference.covariance import robust_covariance, start_record
 from causalrisk.inference.paired_resamples import start_difference
+from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.multiplicities import repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
     clip_text,
     count,
     estimand_words,
-    joined,
     offset_words,
     outcome_text,
     population_words,
     propensity_text,
     resamples_words,
 )
-from causalrisk.report.tables.text import format_number
+from causalrisk.report.tables.text import column_format, format_number, format_p
 
 ROSENBAUM = (
     "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
@@ -81,13 +81,42 @@ def _objective_sentence(joint: JointRecord) -> str:
     chosen = (
         "was given" if joint.path is None else f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by rows held out"
     )
-    share = "as given" if joint.options.share is not None else "one less twice its relative sampling variance"
     return (
         "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
-        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}. "
-        f"Of the effect heterogeneity of the separate fits a share of {joint.criterion.share:.3g}, {share}, was left "
-        "out of the sampling variance."
+        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}, and of "
+        f"the effect heterogeneity at the start a share of {joint.criterion.share:.3g} was left out of the variance."
     )
+
+
+def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
+    """Sentence on double robustness, where the fit has it for the population that was asked for."""
+    options = record.options
+    whole = joint.anchor is not None and joint.options.share in (None, 1)
+    if not whole or not options.population.by_arm or options.clip is not None or options.effect == "odds_ratio":
+        return []
+    return ["The estimate is consistent if the propensity model or the outcome model is right."]
+
+
+def _beside_sentence(record: FitRecord) -> str:
+    """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
+    start, boot, words = start_record(record), record.boot, []
+    paired = None if boot is None or boot.start is None else start_difference(record).to_numpy()
+    errors = start.std_errors if paired is None else paired[:, 1]
+    for k, name in enumerate(record.effect_names):
+        own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
+        spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
+        text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
+        if paired is not None:
+            difference, se, _, p = paired[len(record.effect_names) + k, :4]
+            text += f", difference {format_number(difference)} ({format_number(se)}), p {_p(p)}"
+        words.append(text)
+    same = "robust standard errors" if paired is None else "standard errors from the same resamples"
+    return f"With the same models ({same} in parentheses): {'; '.join(words)}."
+
+
+def _p(p: float) -> str:
+    text = format_p(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def methods(record: FitRecord) -> str:
@@ -97,7 +126,8 @@ def methods(record: FitRecord) -> str:
     -------
     str
         Estimand and population, estimator, models, trimming and clipping, the sample, standard errors, version
-        and seed. References are named by author and year; the report lists them.
+        and seed; of JRE also the estimate with IPWRA's beside, and their difference. References are named by author
+        and year; the report lists them.
 
     Examples
     --------
@@ -121,6 +151,7 @@ def methods(record: FitRecord) -> str:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
         parts.append(_objective_sentence(record.joint))
+        parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
@@ -130,19 +161,10 @@ def methods(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f", with {design.weight_type} weights ({design.weights_name})"
     parts.append(f"{rows}. {_errors_sentence(record)}")
-    if record.boot is not None and record.boot.start is not None:
-        parts.append(_start_sentence(record))
+    if record.joint is not None:
+        parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
     return " ".join(parts)
-
-
-def _start_sentence(record: FitRecord) -> str:
-    """Sentence on IPWRA and the difference to it, on the same resamples."""
-    found = start_difference(record).to_numpy()[:, :2]
-    starts, gaps = (
-        joined([f"{format_number(value)} ({format_number(se)})" for value, se in part]) for part in np.split(found, 2)
-    )
-    return f"IPWRA, where training starts, gives {starts} on the same resamples, and the difference is {gaps}."
 
 
 def _names(names: tuple[str, ...]) -> str:

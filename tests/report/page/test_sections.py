@@ -329,6 +329,28 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
         assert words not in methods
 
 
+def test_methods_of_jre_have_ipwra_beside(cattaneo):
+    model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
+    res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is right"
+    text, paired = res.methods(), res.start_difference()
+    number = r"(-?[\d.]+)"
+    beside = re.search(
+        rf"ATE = {number} \({number}\) by JRE and {number} \({number}\) by IPWRA, difference {number} \({number}\)",
+        text,
+    )
+    shown = np.array([float(found) for found in beside.groups()])
+    ours, apart = [res.effect, res.effect_se], paired.loc["JRE - IPWRA", ["estimate", "std err"]]
+    np.testing.assert_allclose(shown[:4], [*ours, *paired.loc["IPWRA", ["estimate", "std err"]]], atol=6e-3)
+    np.testing.assert_allclose(shown[4:], apart, rtol=1e-3)
+    assert f"a share of {res.share:.3g}" in text and consistent in text
+    robust = model.fit(cov_type="robust", share=0.5).methods()
+    assert "by IPWRA." in robust and "difference" not in robust
+    assert consistent not in robust
+    assert consistent not in model.with_options(target="overlap").fit(cov_type="robust").methods()
+    erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
+    assert "a share of" not in erm and consistent not in erm
+
+
 def chromium(tmp_path, *arguments):
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
              "--disable-background-networking", "--disable-component-update", "--disable-sync",
