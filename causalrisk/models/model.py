@@ -541,7 +541,7 @@ class JRE(CausalModel):
     ...     n_boot=99
     ... )
     >>> res
-    JRE: ATE -256.14 (26.66), 1 vs 0, n 4642
+    JRE: ATE -256.18 (26.70), 1 vs 0, n 4642
     """
 
     spec = specification.JRE
