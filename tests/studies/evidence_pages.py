@@ -155,9 +155,10 @@ def page_words(tables, made):
 
 def made_by(made):
     """The sentence about the command."""
+    share = f" and `share={made['share']}` but for double robustness and others' benchmarks" if "share" in made else ""
     return (
         f"Made by `{made['command']}` with causalrisk {made['version']}, JRE with {made['replicates']} propensity "
-        "replicates; `--pages` writes the pages again from the stored tables."
+        f"replicates{share}; `--pages` writes the pages again from the stored tables."
     )
 
 
