@@ -297,13 +297,15 @@ def _share_text(joint: JointRecord) -> str:
     """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
     if joint.anchor is None:
         return ""
-    share = joint.criterion.share
-    left_out = f"Of the effect heterogeneity that IPWRA finds the risk leaves out a share of {share:.3g}"
+    share, differ = joint.criterion.share, "The effects by IPWRA's models differ between rows"
     if joint.options.share is not None:
-        return f"{left_out}, as given."
+        return f"{differ}; the risk leaves out a share of {share:.3g} of this, as given."
     if share == 0:
-        return f"{left_out}: it is not told from sampling error."
-    return f"{left_out}, what is not sampling error of it, so that one right model is enough in large samples."
+        return f"{differ} by no more than sampling error makes them (res.share is 0)."
+    return (
+        f"{differ}. A share of {share:.3g} of this is more than sampling error (res.share), and the risk leaves it "
+        "out: in large samples a right outcome model is enough, whatever the score."
+    )
 
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:

@@ -53,19 +53,17 @@ def compare_on_real_data(n_boot=999):
     """
     rows = {}
     for name, (data, formula, treat, propensity) in cases().items():
-        jre = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity)
-        jre = jre.fit(bootstrap="pairs", n_boot=n_boot)
-        ipwra = cr.IPWRA.from_formula(formula, data, treat=treat, propensity=propensity)
-        start = ipwra.fit(cov_type="bootstrap", n_boot=n_boot)
-        path = jre.anchor_path()
+        model = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity)
+        jre = model.fit(bootstrap="pairs", n_boot=n_boot)
+        path, boot, start = jre.anchor_path(), jre._record.boot, jre.start_difference().loc["IPWRA"]
         rows[name] = {
             "JRE": jre.effect,
-            "IPWRA": start.effect,
+            "IPWRA": start["estimate"],
             "SE": jre.effect_se,
             "anchor": path.index[path["chosen"]].item(),
             "factor": np.sqrt(jre._record.choice_variance),
-            **resampled_ratio(jre._record.boot.values[:, 0], start._record.boot.values[:, 0]),
-            "SE ratio": jre.effect_se / start.effect_se,
+            **resampled_ratio(boot.values[:, 0], boot.start[:, 0]),
+            "SE ratio": jre.effect_se / start["std err"],
         }
     return pd.DataFrame(rows).T
 
