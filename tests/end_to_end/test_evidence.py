@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -21,6 +23,14 @@ def test_tables_are_markdown():
     assert evidence_pages.number(0.5, 0.0123, 3) == "0.500 (0.012)"
 
 
+def test_biases_have_a_row_a_cell_and_a_column_an_estimator():
+    rows = [["a", 500, "IPWRA", 0.1, 0.01, 0.2], ["a", 500, "JRE", -0.1, 0.02, 0.3]]
+    table = pd.DataFrame(rows, columns=["design", "n", "estimator", "bias", "bias_mc", "rmse"])
+    written = evidence_pages.biases_table(table, ["design", "n"]).splitlines()
+    assert written[0] == "|design|n|IPWRA|JRE|"
+    assert written[2] == "|a|500|+0.100 (0.010); 0.200|-0.100 (0.020); 0.300|"
+
+
 def test_lines_are_filled_but_tables_and_lists_kept():
     words = "word " * 40
     text = evidence_pages.filled(f"# Title\n\n{words}\n\n- {words}\n- short\n\n|a|\n|---|\n|{words}|")
@@ -35,7 +45,9 @@ def test_pages_are_those_of_the_stored_tables(tmp_path):
         assert (tmp_path / name).read_text("utf-8") == (evidence.DOCS / folder / name).read_text("utf-8")
     assert (tmp_path / "evidence.svg").stat().st_size > 10_000
     rows = [
-        line for line in (tmp_path / "evidence.md").read_text("utf-8").splitlines() if "(0." in line and "|" in line
+        line
+        for line in (tmp_path / "evidence.md").read_text("utf-8").splitlines()
+        if "(0." in line and line.count("|") == 9
     ]
     largest = [max(float(cell.split()[0]) for cell in row.split("|")[4:7]) for row in rows]
     assert largest == sorted(largest, reverse=True)
@@ -45,6 +57,9 @@ def test_pages_are_those_of_the_stored_tables(tmp_path):
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_command_stores_tables_and_writes_pages(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence, "QUICK", evidence.Grid(3, 3, 3, 3, 3, 20, 3, 30, 2, 20))
+    (tmp_path / "t").mkdir()
+    for name in ("wrong_scores", "cells", "outside"):  # which have commands of their own
+        shutil.copy(evidence_pages.TABLES / f"{name}.csv", tmp_path / "t")
     folders = ["--out", str(tmp_path), "--tables", str(tmp_path / "t"), "--store", str(tmp_path / "s")]
     monkeypatch.setattr("sys.argv", ["evidence", "--quick", *folders])
     evidence.main()

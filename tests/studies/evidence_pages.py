@@ -107,12 +107,12 @@ def scores_table(scores):
 
 def biases_table(table, keys):
     """Bias with its Monte Carlo error and root mean squared error, a column an estimator."""
-    text = [f"{bias:+.3f} ({mc:.3f}); {rmse:.3f}" for bias, mc, rmse in table[["bias", "bias_mc", "rmse"]].to_numpy()]
-    found = table.assign(text=text).pivot(index=keys, columns="estimator", values="text")
-    found = found.loc[list(table[keys].drop_duplicates().itertuples(index=False, name=None))]
-    names = list(table["estimator"].unique())
-    return markdown([[*map(str, row[: len(keys)]), *row[len(keys) :]] for row in found[names].reset_index().to_numpy()],
-                    [*keys, *names])  # fmt: skip
+    names, rows = list(table["estimator"].unique()), []
+    for cell, part in table.groupby(keys, sort=False):
+        found = part.set_index("estimator")[["bias", "bias_mc", "rmse"]]
+        text = [f"{bias:+.3f} ({mc:.3f}); {rmse:.3f}" for bias, mc, rmse in found.loc[names].to_numpy()]
+        rows.append([*map(str, cell), *text])
+    return markdown(rows, [*keys, *names])
 
 
 def outside_table(outside, column):
@@ -155,10 +155,14 @@ def page_words(tables, made):
 
 def made_by(made):
     """The sentence about the command."""
-    share = f" and `share={made['share']}` but for double robustness and others' benchmarks" if "share" in made else ""
+    share = (
+        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks"
+        if "share" in made
+        else ""
+    )
     return (
         f"Made by `{made['command']}` with causalrisk {made['version']}, JRE with {made['replicates']} propensity "
-        f"replicates{share}; `--pages` writes the pages again from the stored tables."
+        f"replicates{share}."
     )
 
 

@@ -5,7 +5,7 @@ Braces stand for numbers, which `tests.studies.evidence_pages` takes from the st
 
 PAGE = """# Evidence
 
-Where the joint robust estimator (JRE) does better than IPWRA, and where worse. Five minutes; losses first.
+Where the joint robust estimator (JRE) does better than IPWRA, and where worse. Losses first.
 
 ## What was compared
 
@@ -31,7 +31,7 @@ place.
   remedy for poor overlap.
 - **A binary outcome fitted by lines**: {binary}.
 - **Both models right** (`linear`, `linear_strong`, `heavy_tails`), or a wave that no line can follow (`wiggly`):
-  between {right_low} and {right_high}. There is nothing to gain.
+  between {right_low} and {right_high}.
 - [More samples](../reference/measurements.md#more-samples-of-three-cells) of cells above 1.03 give 1.026 to 1.034.
 
 ## Gains
@@ -42,18 +42,18 @@ the gain is in the choice of populations: these six were chosen because a model 
 
 ## Only the outcome model right
 
-JRE is right in large samples if either model is. Where the propensity model misses a square, the outcome model is right
-and effects differ, JRE has [no bias that IPWRA has not](../reference/evidence_notebook.md#double-robustness), and these
-ratios, in {scores_samples} samples:
+JRE is right in large samples if either model is. Ratios where the propensity model misses a square, the outcome model
+is right and effects differ, {scores_samples} samples
+([biases](../reference/evidence_notebook.md#double-robustness)):
 
 {scores}
 
-With weak overlap it is less precise than IPWRA: the choice of the anchor trusts the score.
+The last loses precision, not truth: the anchor is chosen as if the score were right.
 
 ## Coverage
 
 The last two columns are the share of 95% intervals (normal, from {n_boot} resamples of rows, `bootstrap="pairs"`) that
-hold the effect at n = 500, in {covered} samples less the few in which a model could not be fitted. Where the propensity
+hold the effect at n = 500, in up to {covered} samples. Where the propensity
 model is right it is {ipwra_low} to {ipwra_high} for IPWRA and {jre_low} to {jre_high} for JRE. Where both models are
 wrong (`kang_schafer`, `doubly_wrong`) intervals know nothing of the bias: {jre_kang} and {jre_doubly} for JRE,
 {ipwra_kang} and {ipwra_doubly} for IPWRA.
@@ -61,13 +61,12 @@ wrong (`kang_schafer`, `doubly_wrong`) intervals know nothing of the bias: {jre_
 ## Real data
 
 The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
-same resamples of rows, with JRE's 200 replicates. Formulas are those of the
-[first estimate](../tutorials/first_estimate.md) for cattaneo2 and of
-[Redo three published analyses](../tutorials/published_numbers.md) for the others. (Its 3.441 for NHEFS is Hajek's.)
+same resamples of rows, with JRE's 200 replicates and the formulas of the
+[lessons](../tutorials/published_numbers.md).
 
 {real}
 
-Between {real_low} and {real_high}: on these data JRE gains nothing and loses nothing.
+Between {real_low} and {real_high}: nothing gained, nothing lost.
 
 ## What this does not say
 

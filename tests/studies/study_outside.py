@@ -256,7 +256,7 @@ def compared(study):
 
 def wide(table, column):
     """A column as text with its Monte Carlo error, a row a benchmark and a column an estimator."""
-    text = [f"{v:.2f} ({mc:.2f})" for v, mc in table[[column, f"{column}_mc"]].to_numpy()]
+    text = ["" if np.isnan(v) else f"{v:.2f} ({mc:.2f})" for v, mc in table[[column, f"{column}_mc"]].to_numpy()]
     cells = table.assign(text=text).pivot(index="design", columns="estimator", values="text")
     cells = cells.loc[table["design"].unique(), table["estimator"].unique()]
     cells.insert(0, "samples", table.groupby("design")["samples"].max())
