@@ -28,7 +28,7 @@ from causalrisk.estimators.estimates import Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
-from causalrisk.estimators.joint.train import JointProblem, Trainer
+from causalrisk.estimators.joint.train import JointProblem, Trainer, usual_method
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
 from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare
@@ -323,6 +323,7 @@ def fit_joint(
     check_joint(design, joint_options, kinds)
     method = joint_method(joint_options, options)
     data = prepare(design, JRE, options, inference, notes)
+    # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
     problem = data.problem
     if isinstance(problem, ScannedProblem):
@@ -451,7 +452,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
             f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
             'squares.\nType  method="trust-exact", or leave method= out.'
         )
-    return joint.method or ("least_squares" if options.outcome_family.linear else "trust-exact")
+    return joint.method or usual_method(options.outcome_family)
 
 
 def check_clusters(design: Design, notes: Notes) -> None:

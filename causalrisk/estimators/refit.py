@@ -579,7 +579,7 @@ class SeparateRefitter:
         self.full = FullFit(estimate.params, theta, level, effect_scale)
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`."""
+        """As in `estimates.Refitter`."""
         if self.weight_fit is None:
             fits, gamma = None, np.empty(0)
         else:

@@ -147,16 +147,16 @@ class SharedRefitter:
 
     @property
     def arrays(self) -> int:
-        """As in `refits.Refitter`."""
+        """As in `estimates.Refitter`."""
         return max(refitter.arrays for refitter in self.refitters)
 
     @property
     def rows_together(self) -> int:
-        """As in `refits.Refitter`."""
+        """As in `estimates.Refitter`."""
         return min(refitter.rows_together for refitter in self.refitters)
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
+        """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
         if fits is None and self.weight_fit is not None:
             fits = self.weight_fit.refit(counts)
         refits = [refitter.refit(counts, first, fits) for refitter in self.refitters]

@@ -162,9 +162,8 @@ def replicate_blocks(
 class WeightMoments:
     """First two moments, over the replicates, of the importance weight w and the tilt t of each row.
 
-    Over the replicates (t_b, w_b) is its mean, plus a variable of mean zero and variance one times `common`, plus
-    another one, uncorrelated with the first, times (0, `own_sd`). So a mean over b of a product of two weights is a sum
-    over these three parts.
+    Over the replicates (t_b, w_b) = mean + xi_b common + eta_b (0, own_sd), with xi and eta of mean zero and variance
+    one, uncorrelated. So a mean over b of a product of two weights is a sum over these three parts.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Data beyond memory: read block by block, as often as a fit needs them, and never kept."""
+"""Data beyond memory: read block by block, coded once, and kept in memory or in a file where there is room."""

@@ -85,6 +85,11 @@ class JointCriterion:
     scale_slopes: Array
     rms_residual: float
 
+    @property
+    def D(self) -> Array:
+        """C'C, shape (K, K)."""
+        return self.contrasts.T @ self.contrasts
+
 
 def ate_risk(arm_bias: Array) -> Array:
     """Return the squared net bias under each propensity replicate.

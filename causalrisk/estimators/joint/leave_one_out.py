@@ -1,4 +1,10 @@
-"""A Newton step from the solution of all rows to the one without a row, or without a cluster."""
+"""A Newton step from the solution of all rows to the one without a row, or without a cluster.
+
+The propensity scores stay. Without unit i the gradient of the objective is minus its part xi_i, and the Hessian loses
+the squares of the unit's equations: within a row those are few, so that the Hessian changes by U' change U with U the
+row's column, its pull by the net biases and its slopes of psi (page "Derivations", "Without one unit"). All is in
+coordinates where the Hessian is `inner`, R times theta.
+"""
 
 from __future__ import annotations
 

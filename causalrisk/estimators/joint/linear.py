@@ -182,7 +182,7 @@ class LinearSums:
         started = products(share * resampled.at.w)
         if criterion.full_risk:
             variance = sum((view.moments.own_sd**2 for view in views), np.zeros(1)) / len(views)
-            squares = np.diag(criterion.contrasts.T @ criterion.contrasts)[:, None, None]
+            squares = np.diag(criterion.D)[:, None, None]
             trained = criterion.alpha_sigma2 * started + squares * products(share * variance)
         else:
             trained = criterion.alpha_sigma2 * products(share * resampled.moments.mean.w)
@@ -323,7 +323,7 @@ class LinearObjectives:
 
     def _variance_gram(self, risk: RiskSums) -> Array:
         """Gram matrix of the equations of V but for the part `own_sd`, shape (m, K p, K p + 1)."""
-        n_arms, p, D = self.n_arms, self.p, self.criterion.contrasts.T @ self.criterion.contrasts
+        n_arms, p, D = self.n_arms, self.p, self.criterion.D
         m, total = risk.tilted.shape[1], np.zeros(1)
         combined = self._combinations(risk)
         for part in risk.second:

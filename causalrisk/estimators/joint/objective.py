@@ -258,7 +258,7 @@ class JointObjective:
         self._last: tuple[bytes, OutcomeMeans] | None = None
         self._start: tuple[bytes, Array] | None = None
         self.q = sample.X.columns
-        self.D = criterion.contrasts.T @ criterion.contrasts
+        self.D = criterion.D
         self.step_unit = step_unit(criterion, sample.family)
         self.row_units = row_units(criterion, sample.family, sample.n_arms * self.q.shape[1])
 

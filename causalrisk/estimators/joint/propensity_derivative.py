@@ -49,8 +49,7 @@ def propensity_sums(solution: JointSolution, over: Over) -> PropensitySums:
     parts = add_up(over(partial(_parts, solution)))
     gradient = parts.gradient
     if parts.variance is not None:
-        D = solution.criterion.contrasts.T @ solution.criterion.contrasts
-        gradient = gradient + parts.variance.gradient(D)
+        gradient = gradient + parts.variance.gradient(solution.criterion.D)
     return PropensitySums(
         replicates=parts.replicates, u=parts.u, gradient=gradient, means=parts.means, common_bias=parts.common_bias
     )

@@ -237,7 +237,7 @@ class JointRefitter:
 
     @property
     def rows_together(self) -> int:
-        """As in `refits.Refitter`; linear models need all weights of no more than a block at a time."""
+        """As in `estimates.Refitter`; linear models need all weights of no more than a block at a time."""
         return KEPT // (8 * WIDTH) if self.sample.family.linear and len(self._blocks) > 1 else ROWS_TOGETHER
 
     @cached_property
@@ -255,7 +255,7 @@ class JointRefitter:
         return [KeptBlock(place, self.sample.part(place), self.replicates.part(place)) for place in places]
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `refits.Refitter`."""
+        """As in `estimates.Refitter`."""
         fits = fits or self.weight_fit.refit(counts)
         m, width = counts.shape[1], self.replicates.at_once or counts.shape[1]
         parts = []
@@ -458,6 +458,7 @@ def refit_joint_blocks(problem: ScannedProblem, fit: JointFit, resampler: Resamp
     linear = problem.outcome_family.linear
     starts = None if linear else starts_of(fit.start, refit_weighed(of_start, own, failures, widest))
     weighing = JointWeighing(own, starts, fit.shifts)
+    # The level is left out of IPWRA's fits alone: the joint equations are of deviations from the start as they are.
     passes = replace(of_start, full=FullFit(fit.params, fit.theta, Level(0.0, np.zeros(fit.theta.shape[1])), scale))
     if not problem.target.separable:
         found = passes.over(functools.partial(_replicate_targets, weighing))

@@ -133,10 +133,12 @@ def scanned_joint_problem(
     )
 
 
-def without_rows(problem: ScannedJointProblem, found: JointEstimate) -> tuple[JointEstimate, JointProblem, JointPasses]:
+def without_rows(
+    problem: ScannedJointProblem, found: JointEstimate
+) -> tuple[JointEstimate, JointProblem, LaterJointPasses]:
     """Return what is kept of an estimate and its problem after the fit, and further passes over the rows."""
     kept = dataclasses.replace(found, estimate=ScannedEstimate.of(found.estimate))
-    return kept, problem.without_rows(), JointPasses(problem, cast(SolvedRows, found.estimate.rows))
+    return kept, problem.without_rows(), LaterJointPasses(problem, cast(SolvedRows, found.estimate.rows))
 
 
 def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float | None) -> None:
@@ -164,7 +166,7 @@ def check_joint(design: Design, joint_options: JREOptions, kinds: tuple[str, str
 
 
 @dataclass(frozen=True)
-class JointPasses(LaterPasses):
+class LaterJointPasses(LaterPasses):
     """Further passes over the rows of a joint fit.
 
     Parameters

@@ -155,7 +155,7 @@ class JointSolution:
         """
         size, p = self.theta.size, self.theta.shape[1]
         centre = self.psi.tilt_slope.sum(axis=0).reshape(size, 1) * self.levels.start_slope.reshape(1, size)
-        D = np.kron(self.criterion.contrasts.T @ self.criterion.contrasts, np.ones((p, p)))
+        D = np.kron(self.criterion.D, np.ones((p, p)))
         return -self.criterion.share * D * (self.psi.start_slope.sum(axis=0) - centre)
 
     def params(self) -> Array:

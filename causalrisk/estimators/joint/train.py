@@ -28,6 +28,7 @@ from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_a
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.blocks import KEPT, add_up
+from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import (
@@ -77,11 +78,6 @@ class JointProblem:
     clusters: int = 0
     frequency: bool = False
     in_memory = True
-
-    @property
-    def usual_method(self) -> str:
-        """The optimiser unless one is named: least squares where the objective is a sum of squares."""
-        return "least_squares" if self.sample.family.linear else "trust-exact"
 
     @property
     def separable(self) -> bool:
@@ -351,6 +347,11 @@ def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriteri
     )
 
 
+def usual_method(family: OutcomeFamily) -> str:
+    """Return the optimiser unless one is named: least squares where the objective is a sum of squares."""
+    return "least_squares" if family.linear else "trust-exact"
+
+
 class Trainer:
     """Trains the arms of one problem, under one criterion after another.
 
@@ -367,7 +368,7 @@ class Trainer:
 
     def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
         self.problem, self.starts = problem, starts
-        self.method, self.along_valleys = method or problem.usual_method, method is None
+        self.method, self.along_valleys = method or usual_method(problem.sample.family), method is None
         self._kept: list[JointRows] | None = None
         self._moments: dict[int, WeightMoments] | None = {} if problem.in_memory else None
         self._begun: dict[bool, Expanded] = {}
@@ -387,7 +388,7 @@ class Trainer:
         return next(self.over(_itself))
 
     def start(self, criterion: JointCriterion) -> Expanded:
-        """Return the objective about the IPWRA fit."""
+        """Return the objective about the IPWRA fit; anchor and penalty, in which criteria differ, are no part of it."""
         known = self._begun.get(criterion.full_risk)
         if known is None:
             known = self._begun[criterion.full_risk] = expand_about(self.problem.start.theta, criterion, self.over)
@@ -409,7 +410,7 @@ class Trainer:
             Its minimum.
         """
         begin, family = self.start(criterion), self.problem.sample.family
-        theta, D = begin.theta if near is None else near.theta, criterion.contrasts.T @ criterion.contrasts
+        theta, D = begin.theta if near is None else near.theta, criterion.D
         curvature = None
         units = row_units(criterion, family, theta.size)
         if family.linear:
