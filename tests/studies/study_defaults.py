@@ -231,7 +231,8 @@ def equations(rows, anchor):
     lost_right = ((fit - squares) * residual)[:, None] * block + psi[:, None] * slope
     lost_right = (lost_right + residual[:, None] * pull + pull_right[:, None] * block) / n
     if rows.share:  # the effects of the other units at IPWRA's fit move too
-        lost_right -= rows.share * rows.moved_start() @ (rows.difference - rows.contrast).T @ slope / n
+        moved = rows.moved_start() @ (rows.difference - rows.contrast).T  # of each unit's effect, without each row
+        lost_right -= rows.share * (moved @ slope - np.diag(moved)[:, None] * slope) / n
     return Equations(hessian, right, lost, lost_right)
 
 

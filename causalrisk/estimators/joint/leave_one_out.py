@@ -75,16 +75,22 @@ class RowParts:
         squares = criterion.fitted_penalty * rows.weight_fit.w**2 + criterion.penalty * mean_square
         own = RowVectors.of_columns(sample.indicators.T, len(columns))
         plain, whitened = (of.written(columns) for of in terms)
+        gradient = whitener @ plain + whitened
         if criterion.share:  # the start moves too
             moved = rows.rows.start.held_out(units.weights, sample, rows.weight_fit)
-            plain = plain + rows.solution.by_start @ moved.T
+            gradient += whitener @ rows.solution.by_start @ moved.T
+            if units.numbers is None:  # and the row is no part of how the gradient moves with it
+                tau = criterion.contrasts @ rows.start_moved(moved)
+                tilts = [part.weights.tilt[:, 0] for part in variance.parts]
+                alone = sum(s * t for s, t in zip(slopes, (tilt * of for tilt in tilts for of in tau), strict=True))
+                gradient += criterion.share * units.weights / sample.total * alone
         return cls(
             column=whitener @ own.written(columns),
             deriv=rows.own_deriv,
             fit=fit,
             pull=sums.w_times_slope,
             slopes=slopes,
-            gradient=whitener @ plain + whitened,
+            gradient=gradient,
             squares=squares * variance.D[sample.arm, sample.arm],
             error=rows.error,
         )

@@ -200,10 +200,12 @@ def without_each_row(of: Sample, alpha: float) -> Array:
     u = np.einsum("ik,ibk->bk", share, at.u)
     others = u - share[..., None] * at.u  # slopes of the net biases of the other rows
     left = H - (u.T * lam) @ u + np.einsum("b,ibk,ibl->ikl", lam, others, others, optimize=True)
-    own = np.einsum("i,ik,il->ikl", alpha * w[:, 0], at.m, at.m) + np.einsum("ibk,ibl->ikl", psi, psi) / psi.shape[1]
-    moved = gradient_by_row(of, alpha, theta) - of.c * start_influence(of, held_out=True) @ tau_products(of)
+    lost = np.einsum("i,ik,il->ikl", alpha * w[:, 0], at.m, at.m) + np.einsum("ibk,ibl->ikl", psi, psi) / psi.shape[1]
+    start_moved = start_influence(of, held_out=True)
+    own = np.einsum("ibl,il,ibk->ik", at.tau[:, 1:], start_moved, psi, optimize=True) / psi.shape[1]
+    moved = gradient_by_row(of, alpha, theta) - of.c * (start_moved @ tau_products(of) - share * own)
     moved = moved - share * np.einsum("b,ib,ibk->ik", lam, at.u @ theta + at.u_rest, at.u, optimize=True)
-    return theta + np.linalg.solve(left - share[..., None] * own, (share * moved)[..., None])[..., 0]
+    return theta + np.linalg.solve(left - share[..., None] * lost, (share * moved)[..., None])[..., 0]
 
 
 def held_out(of: Sample, alpha: float) -> Array:

@@ -196,6 +196,12 @@ class SolutionRows:
         """V over the replicates."""
         return self.objective.variance(self.means, self.resampled, self.solution.levels.centres)
 
+    def start_moved(self, steps: Array) -> Array:
+        """How the means of rows at the start move with its coefficients, (n, K p), less their averages; (K, n)."""
+        theta, steps = self.resampled.known_start, steps.reshape(len(steps), *self.solution.theta.shape)
+        own = self.objective.start_deriv(theta)[..., 0] * np.einsum("np,nap->an", self.q, steps)
+        return own - np.einsum("ap,nap->an", self.solution.levels.start_slope, steps)
+
     @cached_property
     def fitted_variance(self) -> EffectVariance:
         """The variance of the effect at the fitted score, no share of which is left out."""

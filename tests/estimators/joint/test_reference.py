@@ -70,12 +70,9 @@ def test_influence_is_the_derivative_of_the_fit_by_a_weight(target):
     np.testing.assert_allclose(influence[rows], numerical, rtol=1e-6, atol=1e-7 * np.abs(influence).max())
 
 
-@pytest.mark.parametrize(("c", "rest_of_step"), [(0, 0.02), (0.7, 0.03)])
-def test_without_a_row_is_a_fit_to_the_others(c, rest_of_step):
-    """At the scores as they are; exact but for what is of order 1 / n of the step, as the means that centre psi.
-
-    With a share, also the row's own part in how the gradient moves with the start; without the start's step 0.19.
-    """
+@pytest.mark.parametrize("c", [0, 0.7])
+def test_without_a_row_is_a_fit_to_the_others(c):
+    """At the scores as they are; exact but for what is of order 1 / n of the step, as the means that centre psi."""
     of, alpha = sample_of(weighted=False, c=c), 0.5
     found, theta, rows = without_each_row(of, alpha), minimum(of, alpha), range(0, len(of.y), 5)
 
@@ -84,7 +81,7 @@ def test_without_a_row_is_a_fit_to_the_others(c, rest_of_step):
         return minimum(replace(of, y=of.y[rest], A=of.A[rest], s=of.s[rest], X=of.X[rest], Z=of.Z[rest]), alpha)
 
     steps = np.array([alone(row) for row in rows]) - theta
-    assert np.linalg.norm(found[rows] - theta - steps) < rest_of_step * np.linalg.norm(steps)
+    assert np.linalg.norm(found[rows] - theta - steps) < 0.02 * np.linalg.norm(steps)
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
