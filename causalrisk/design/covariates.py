@@ -18,6 +18,7 @@ from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.tables import Table, align, as_pandas, as_table, find_column, matched_rows, nearest
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, uses
@@ -305,7 +306,7 @@ def reader_name(code: str) -> str:
     ... ]
     ['mage', 'race', 'Lohn 74', 'mage^2', 'log(x)']
     """
-    tree = ast.parse(code, mode="eval").body
+    tree = parsed(code).body
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args and tree.func.id in ("C", "Q", "I"):
         inner = tree.args[0]
         return str(inner.value) if isinstance(inner, ast.Constant) else reader_name(ast.unparse(inner))

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning, UnavailableError, check_alpha
+from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning, check_alpha
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
@@ -161,7 +161,8 @@ class SharedRefitter:
             fits = self.weight_fit.refit(counts)
         refits = [refitter.refit(counts, first, fits) for refitter in self.refitters]
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
-        return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8))
+        start = next((refit.start for refit in refits if refit.start is not None), None)
+        return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
 
 
 def fit_estimators(
@@ -262,11 +263,12 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
     """Redo every estimator on the resamples that the records say."""
     records = comparison.records
     first = records[0]
-    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference).values
+    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference)
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
+    parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)
     own = [
-        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8))
-        for part in np.split(stacked, ends[:-1], axis=1)
+        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8), start)
+        for part, start in zip(parts, starts, strict=True)
     ]
     exact = [
         without_rounding_error(dataclasses.replace(record, boot=boot)).boot or boot
@@ -308,7 +310,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     check_alpha(alpha)
     boot = record.used_boot
     if boot.start is None:
-        raise UnavailableError("the start was not resampled with this fit.\nType  res.model.fit().start_difference().")
+        raise TypeError("a joint fit resamples its start")
     failed = np.isnan(boot.start).any(axis=1)
     of_start = BootstrapDistribution(boot.start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
     pair = Comparison((), (record, start_record(record)), (boot, of_start), record.given_resamples, ())

@@ -247,7 +247,7 @@ def test_summary_forms(births):
     assert r"\begin{tabular}" in summary.as_latex()
     assert "ATE," in summary.as_csv().replace(" ", "")
     assert str(births.summary()) == str(births.summary())
-    assert len(summary.tables) == 4
+    assert len(summary.tables) == 5
 
 
 def test_summary_options(ipwra):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,6 +13,15 @@ import numpy as np
 from causalrisk import words
 from causalrisk.errors import DesignError
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
+
+PARSER = threading.Lock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
+
+
+def parsed(code: str) -> ast.Expression:
+    """Parse an expression, one thread at a time."""
+    with PARSER:
+        return ast.parse(code, mode="eval")
+
 
 FACTOR = r"(?:(?:ibn?\d*|io?\d*|c)\.)?[A-Za-z_]\w*"
 VARIABLES = rf"{FACTOR}(?:\s+{FACTOR})+"
@@ -428,7 +438,7 @@ def bitwise_or_and(code: str) -> str | None:
     str or None
         The advice; None where the term is something else, or joins comparisons, as in ``(a > 1) | (b > 2)``.
     """
-    tree = ast.parse(code, mode="eval").body
+    tree = parsed(code).body
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr | ast.BitAnd)):
         return None
     leaves = list(_leaves(tree))

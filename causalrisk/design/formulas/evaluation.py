@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,13 +20,12 @@ from patsy.categorical import categorical_to_int
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.formulas.dialects import refuse_foreign
+from causalrisk.design.formulas.dialects import PARSER, refuse_foreign
 from causalrisk.design.formulas.terms import Use, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-PARSER = threading.Lock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
 MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses

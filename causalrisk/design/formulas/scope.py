@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
-from causalrisk.design.formulas.dialects import called_elsewhere, stata_factor, without_arguments
+from causalrisk.design.formulas.dialects import called_elsewhere, parsed, stata_factor, without_arguments
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, only_safe, parse, trusted
 from causalrisk.design.formulas.terms import Use, in_formula
 from causalrisk.errors import DesignError
@@ -107,7 +107,7 @@ def refuse_unsafe(formula: Formula, names: Collection[str], texts: Collection[st
     """
     width = 0
     for term in (*formula.left, *formula.right):
-        trees = [ast.parse(factor.code, mode="eval") for factor in term.factors]
+        trees = [parsed(factor.code) for factor in term.factors]
         found = [other for tree in trees for other in _others(tree, names, texts)]
         width += math.prod(_width(tree.body) for tree in trees)
         if width > WIDEST:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, check_finite, value_of
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
@@ -47,7 +48,7 @@ def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.
         By their text; a call inside of another comes before it.
     """
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
-    calls = (call for code in codes for call in _calls(ast.parse(code, mode="eval")))
+    calls = (call for code in codes for call in _calls(parsed(code)))
     return {ast.unparse(call): call for call in calls if _name(call) in STATEFUL and not _replaced(_name(call), frame)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
-from causalrisk.design.formulas.dialects import bitwise_or_and
+from causalrisk.design.formulas.dialects import bitwise_or_and, parsed
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
@@ -52,7 +52,7 @@ def uses(code: str) -> tuple[Use, ...]:
     def note(name: str, role: str) -> None:
         found.append(Use(name, role))
 
-    tree = ast.parse(code, mode="eval")
+    tree = parsed(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor) and isinstance(node.right, ast.Constant):
             left, right = ast.unparse(node.left), ast.unparse(node.right)
@@ -86,7 +86,7 @@ def rewrite(code: str, variables: Sequence[str], constants: Container[str], func
     str
         The rewritten expression.
     """
-    tree = ast.parse(code, mode="eval")
+    tree = parsed(code)
     nodes = list(ast.walk(tree))
     product = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow | ast.Mult) for n in nodes)
     coded = any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "C" for n in nodes)
@@ -114,7 +114,7 @@ def with_calls_told(code: str, told: Mapping[str, str]) -> str:
     str
         The expression; inside of a call that is replaced nothing is.
     """
-    return ast.unparse(_Teller(told).visit(ast.parse(code, mode="eval"))) if told else code
+    return ast.unparse(_Teller(told).visit(parsed(code))) if told else code
 
 
 @functools.lru_cache(maxsize=1000)
@@ -132,7 +132,7 @@ def coded_names(code: str) -> frozenset[str]:
         The variables in the first argument of ``C(...)``.
     """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(code, mode="eval")):
+    for node in ast.walk(parsed(code)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C" and node.args:
             found.update(use.name for use in uses(ast.unparse(node.args[0])) if use.role != "called")
     return frozenset(found)
@@ -185,7 +185,7 @@ class _Teller(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         code = self._told.get(ast.unparse(node))
-        return self.generic_visit(node) if code is None else ast.parse(code, mode="eval").body
+        return self.generic_visit(node) if code is None else parsed(code).body
 
 
 class _Renamer(ast.NodeTransformer):

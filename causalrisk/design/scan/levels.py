@@ -13,6 +13,7 @@ import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, looks_numeric, plain
 from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
@@ -267,7 +268,7 @@ def _few_rows(seen: SeenColumn, name: str, coded: bool, n: int) -> pd.Series:
 
 def _is_variable(code: str) -> bool:
     """Whether a categorical factor is a variable as it is: g, Q("g"), C(g), C(g, Treatment("a"))."""
-    node = ast.parse(code, mode="eval").body
+    node = parsed(code).body
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("C", "Q") and node.args:
         node = node.args[0]
         return isinstance(node, ast.Constant) or _is_variable(ast.unparse(node))
