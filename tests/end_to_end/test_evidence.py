@@ -100,20 +100,19 @@ def test_prototype_and_package_agree(drawn, anchor, share):
 
 
 @pytest.mark.parametrize("anchor", [1.0, 0.3])
-def test_held_out_psi_against_leaving_rows_out(drawn, rows, anchor):
-    """The row left out of the fit; propensity scores, replicates and penalties stay."""
+def test_held_out_psi_against_leaving_rows_out(drawn, anchor):
+    """The row left out of the fit; propensity scores, replicates and penalties stay; without a share."""
+    rows = Rows(drawn[0], COVARIATES, COVARIATES, drawn[1], share=0.0)
     n_replicates, slope_at_fit, right_at_fit = drawn[1].shape[1], *rows.psi(rows.weight)
     mean, spread = rows.own.mean(axis=1), rows.own.var(axis=1)
     slope_all, right_all = rows.psi(mean)
-    moved = (rows.difference - rows.contrast) @ rows.moved_start().T  # of each row's effect, without each row
     signed = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
     penalties = np.r_[N**2, np.full(n_replicates, N / n_replicates)]
     exact = np.empty(N)
     for i in range(N):
         kept = np.arange(N) != i
         slope = slope_all[kept] - slope_all[kept].mean(axis=0)
-        right = (right_all + rows.share * (rows.tau + moved[:, i]))[kept]
-        right = right - right.mean()
+        right = right_all[kept] - right_all[kept].mean()
         block, residual = rows.block[kept], rows.residual[kept]
         fit = block * (anchor * rows.weight + spread)[kept][:, None]
         net, net_right = (signed[kept].T @ part / (N - 1) for part in (block, residual))

@@ -122,6 +122,12 @@ def outside_table(outside, column):
     return markdown(rows, ["benchmark", *cells.columns])
 
 
+def counted(table):
+    """Number of samples of a cell, or the least and the largest."""
+    counts = sorted(set(table["samples"]))
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
 def bounds(cells, column="mse_ratio"):
     """The least and the largest of a column, as text."""
     return number(cells[column].min()), number(cells[column].max())
@@ -149,7 +155,7 @@ def page_words(tables, made):
         words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
         words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
     scores = tables["wrong_scores"]
-    words |= {"scores": scores_table(scores), "scores_samples": scores["samples"].max()}
+    words |= {"scores": scores_table(scores), "scores_samples": counted(scores)}
     return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
 
 
@@ -217,8 +223,8 @@ def notebook_words(tables, made):
         "mean": mean_table(tables["mean"]), "mean_samples": tables["mean"]["samples"].min(),
         "coverage": coverage_table(tables["coverage"]), "covered": tables["coverage"]["samples"].min(),
         "scores_biases": biases_table(tables["wrong_scores"], ["design", "n"]), "replicates": made["replicates"],
-        "scores_samples": tables["wrong_scores"]["samples"].max(), "cells": biases_table(tables["cells"], ["design"]),
-        "cells_samples": tables["cells"]["samples"].max(), "outside": outside_table(tables["outside"], "rmse_ratio"),
+        "scores_samples": counted(tables["wrong_scores"]), "cells": biases_table(tables["cells"], ["design"]),
+        "cells_samples": counted(tables["cells"]), "outside": outside_table(tables["outside"], "rmse_ratio"),
         "outside_absolute": outside_table(tables["outside"], "absolute_ratio"),
         "settings": settings_table(tables["settings_ratios"]), "settings_samples": made["settings_samples"],
         "coverage_apart": number(apart), "n_boot": made["n_boot"], "made": made_by(made),

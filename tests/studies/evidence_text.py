@@ -123,9 +123,9 @@ The four cells, each model right or wrong: n = 1000, {cells_samples} samples of
 ## Benchmarks that others made
 
 Root mean squared error over that of IPWRA on the same samples, main effects in both models, the losses of JRE on top
-(`python -m tests.studies.study_outside --data FOLDER`; its head says how the samples are made). IRM is DoubleML's
-interactive model, five folds, with linear and logistic regressions and with LightGBM's trees; EB are weights of least
-entropy that balance the covariates. A number in parentheses is the Monte Carlo error.
+(`python -m tests.studies.study_outside --data FOLDER`;
+[how the samples are made](benchmarks.md#benchmarks-that-others-made)). EB are weights of least entropy that balance the
+covariates; on PSID there are none. A number in parentheses is the Monte Carlo error.
 
 {outside}
 
