@@ -62,7 +62,7 @@ class Start:
     def scores(self, unit: Array, sample: Sample, weight_fit: WeightFit) -> Array:
         """Scores of rows held out, in the place of their arm: residuals over 1 - h; shape (n, K, p).
 
-        `unit` is the observation weight of a row within its unit, shape (n,).
+        `unit` is the weight of one observation of a row, shape (n,).
         """
         rows, found = trained_rows(sample, IPWRA, weight_fit, self.theta), np.zeros((sample.n, *self.theta.shape))
         for a, (members, inverse) in enumerate(zip(sample.slices, self.inverse, strict=True)):
@@ -218,7 +218,7 @@ def _spread(
 
 def _unit_scores(start: Start, own: HeldOutUnits, sample: Sample, weight_fit: WeightFit) -> Array:
     """Scores held out, over the total of the weights, summed within units; shape (G, K p)."""
-    scores = start.scores(own.weights, sample, weight_fit)
+    scores = start.scores(own.alone, sample, weight_fit)
     return own.sums(scores.reshape(sample.n, -1)) / sample.total
 
 

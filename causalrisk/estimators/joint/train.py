@@ -125,7 +125,7 @@ class JointProblem:
     @property
     def units(self) -> UnitsOf:
         """The independent units of a block of rows."""
-        return clusters_held_out if self.clusters else partial(rows_alone, self.frequency)
+        return partial(clusters_held_out if self.clusters else rows_alone, self.frequency)
 
     @cached_property
     def scale_slopes(self) -> Array:

@@ -269,6 +269,13 @@ def test_frequency_weights_and_clusters():
     weighted = fitted(data, weights="times", weight_type="frequency", replicates=weights * times[:, None])
     of_rows = fitted(repeated, replicates=np.repeat(weights, times, axis=0))
     pd.testing.assert_frame_equal(weighted.anchor_path(), of_rows.anchor_path(), rtol=1e-6)
+    # in clusters too, where a copy is an observation
+    towns = {"cluster": "town", "cov_type": "cluster", "anchor": 1.0}
+    data, repeated = (frame.assign(town=frame["x1"].rank(method="dense") // 10) for frame in (data, repeated))
+    counted = fitted(data, weights="times", weight_type="frequency", replicates=weights * times[:, None], **towns)
+    as_rows = fitted(repeated, replicates=np.repeat(weights, times, axis=0), **towns)
+    assert 0 < counted.share < 1
+    assert counted.share == pytest.approx(as_rows.share, rel=1e-9)
     # Copies of a row are no news: held out as clusters, the errors are about those of the rows themselves.
     copies = pd.concat([data.assign(row=np.arange(150))] * 4, ignore_index=True)
     four = np.tile(weights, (4, 1))
