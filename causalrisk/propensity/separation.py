@@ -110,7 +110,7 @@ def _against_others(columns: Array, arm: Arms, n_arms: int) -> Array:
     for k, other in enumerate(other_arms(arm, n_arms, None)):
         signed[k, rows, arm] += columns
         signed[k, rows, other] -= columns
-    return signed[:, :, 1:].reshape(n_arms - 1, n, -1)
+    return signed[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)  # a block may have none of the sample's rows
 
 
 def check_membership(models: Models, model: WeightModel) -> None:
@@ -205,9 +205,9 @@ class Predicted:
         return cls(
             rows=count(np.ones((len(Z), 1), dtype=bool)),
             nonzero=count(Z != 0),
-            reference=count(np.array(at_reference, dtype=bool).reshape(-1, len(Z)).T),
-            limits=np.stack([Z.min(axis=0), Z.max(axis=0)]),
-            others=np.stack([np.fmin.reduce(other, axis=0), np.fmax.reduce(other, axis=0)]),
+            reference=count(np.array(at_reference, dtype=bool).reshape(len(at_reference), len(Z)).T),
+            limits=np.stack([Z.min(axis=0, initial=np.inf), Z.max(axis=0, initial=-np.inf)]),
+            others=np.stack([of.reduce(other, axis=0, initial=np.nan) for of in (np.fmin, np.fmax)]),
             labels=np.asarray(labels)[told],
         )
 

@@ -60,7 +60,10 @@ def test_crossed_cases_that_were_settled_agree(seed):
 
 @pytest.mark.parametrize(
     "seed, kind",
-    [(8000711, "refused"), (8000842, "refused"), (8001680, "refused"), (8001876, "refused"), (8000934, "agreed")],
+    [
+        *((8000711, "refused"), (8000842, "refused"), (8001680, "refused"), (8001876, "refused"), (8000934, "agreed")),
+        (8000009, "agreed"),
+    ],
 )
 def test_cases_of_scans_that_were_settled_agree(seed, kind):
     """One row that the model predicts perfectly by scores that are not extreme; no standard error of one resample."""
