@@ -34,12 +34,9 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler
 from causalrisk.numerics.newton import (
-    LARGEST_STEP,
     LikelihoodSums,
     NewtonFits,
     WeightedRows,
-    halved,
-    limited,
     refit_batch,
 )
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
@@ -392,31 +389,27 @@ class ResampledLikelihood:
         Passes over the rows.
     likelihoods : callable
         Some rows, their multiplicities and the resamples -> the likelihoods, as many as `which` has rows.
-    n_predictors : int
-        L.
     bounded : bool
         As in `newton.Likelihood`.
     widest : float
         Largest sum of the sizes of the columns of a row.
     which : ndarray of bool, shape (parts, n_boot)
         The likelihoods and resamples that are columns of gamma, likelihood by likelihood.
-    halving : bool
-        As in `newton.WeightedRows`.
     """
+
+    halving = False
 
     def __init__(
         self,
         passes: ResamplePasses,
         likelihoods: Likelihoods,
         *,
-        n_predictors: int,
         bounded: bool,
         widest: float,
         which: NDArray[np.bool_],
-        halving: bool = False,
     ) -> None:
-        self.passes, self.likelihoods, self.n_predictors, self.bounded = passes, likelihoods, n_predictors, bounded
-        self.widest, self.which, self.halving = widest, which, halving
+        self.passes, self.likelihoods, self.bounded = passes, likelihoods, bounded
+        self.widest, self.which = widest, which
 
     @property
     def width(self) -> int:
@@ -440,33 +433,16 @@ class ResampledLikelihood:
         """As in `newton.WeightedLikelihood`; a pass."""
         return self._values("farthest", gamma, largest)
 
-    def damped(self, step: Array, gamma: Array) -> Array:
-        """As in `newton.WeightedLikelihood`; a pass, but for small steps without halving."""
-        if self.halving:
-            return halved(step, gamma, self.loss)
-        if np.abs(step).max(initial=0) * self.widest <= LARGEST_STEP:
-            return step
-        return limited(step, self.farthest(step))
-
     def some(self, which: NDArray[np.bool_]) -> ResampledLikelihood:
         """As in `newton.WeightedLikelihood`."""
         kept = np.zeros_like(self.which)
         kept[self.which] = which
-        return self._with(kept, self.halving)
-
-    def with_halving(self) -> ResampledLikelihood:
-        """As in `newton.WeightedLikelihood`."""
-        return self._with(self.which, True)
-
-    def _with(self, which: NDArray[np.bool_], halving: bool) -> ResampledLikelihood:
         return ResampledLikelihood(
             self.passes,
             self.likelihoods,
-            n_predictors=self.n_predictors,
             bounded=self.bounded,
             widest=self.widest,
-            which=which,
-            halving=halving,
+            which=kept,
         )
 
     def _values(self, method: str, gamma: Array, combine: Callable[[Iterable[Any]], Any]) -> Array:
@@ -702,7 +678,6 @@ def _fit_model(
     likelihood = ResampledLikelihood(
         passes,
         likelihoods,
-        n_predictors=model.n_predictors,
         bounded=model.likelihood.bounded,
         widest=widest,
         which=present[None],
@@ -743,7 +718,6 @@ def _fit_outcome(
     likelihood = ResampledLikelihood(
         passes,
         functools.partial(_outcome, weighing),
-        n_predictors=1,
         bounded=OutcomeLikelihood(family, np.empty(0)).bounded,
         widest=widest,
         which=np.tile(usable, (len(start), 1)),

@@ -190,7 +190,7 @@ def train(weighed: WeighedRows) -> Trained:
     failures = np.zeros(problem.n_arms, dtype=np.int8)
     if not family.linear:
         bounded = OutcomeLikelihood(family, np.empty(0)).bounded
-        fits = maximize(BlockedLikelihood(over, 1, bounded, tuple(range(problem.n_arms))), theta.T)
+        fits = maximize(BlockedLikelihood(over, bounded, tuple(range(problem.n_arms))), theta.T)
         theta, failures = fits.coefficients.T, outcome_failures(fits.failures)
     return Trained(weighed, theta, tuple(int(code) for code in failures))
 

@@ -318,7 +318,7 @@ def _fit_likelihood(
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
         return problem.over(functools.partial(on_block, function))
 
-    rows = BlockedLikelihood(over, empty.likelihood.n_predictors, empty.likelihood.bounded, (0,))
+    rows = BlockedLikelihood(over, empty.likelihood.bounded, (0,))
     return rows, maximize(rows, np.zeros((empty.n_coefficients, 1)))
 
 

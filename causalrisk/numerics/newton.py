@@ -316,8 +316,6 @@ class BlockedLikelihood:
     over : callable
         Maps a function over the blocks; its argument are a block's likelihoods, each with one column of weights and
         halved steps.
-    n_predictors : int
-        L.
     bounded : bool
         As in `Likelihood`.
     which : tuple of int
@@ -329,11 +327,10 @@ class BlockedLikelihood:
     def __init__(
         self,
         over: Callable[[Callable[[Sequence[WeightedRows]], Any]], Iterable[Any]],
-        n_predictors: int,
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._over, self.n_predictors, self.bounded, self._which = over, n_predictors, bounded, which
+        self._over, self.bounded, self._which = over, bounded, which
         self._known: dict[bytes, tuple[LikelihoodSums, Array, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -351,7 +348,7 @@ class BlockedLikelihood:
     def some(self, which: NDArray[np.bool_]) -> BlockedLikelihood:
         """As in `WeightedLikelihood`."""
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
-        return BlockedLikelihood(self._over, self.n_predictors, self.bounded, kept)
+        return BlockedLikelihood(self._over, self.bounded, kept)
 
     @property
     def width(self) -> int:

@@ -278,7 +278,6 @@ class LikelihoodModel(PropensityModel):
         blocks = row_blocks(len(weights), ALONE)
         likelihood = BlockedLikelihood(
             lambda function: (function([self.part(rows).weighted(weights[rows])]) for rows in blocks),
-            self.likelihood.n_predictors,
             bounded=self.likelihood.bounded,
             which=(0,),
         )

@@ -87,6 +87,11 @@ class JointRows:
         return pairwise_columns(self.sample.X.columns)
 
     @cached_property
+    def start_steps(self) -> Array:
+        """How the coefficients of IPWRA move without each row, as by `Start.held_out`."""
+        return self.start.held_out(self.sample, self.weight_fit)
+
+    @cached_property
     def columns(self) -> Array:
         """The outcome columns one after the other, shape (p, n)."""
         return np.ascontiguousarray(self.sample.X.columns.T)

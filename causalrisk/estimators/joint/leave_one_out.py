@@ -77,7 +77,7 @@ class RowParts:
         plain, whitened = (of.written(columns) for of in terms)
         gradient = whitener @ plain + whitened
         if criterion.share:  # the start moves too
-            moved = rows.rows.start.held_out(units.alone, sample, rows.weight_fit)
+            moved = rows.rows.start_steps
             gradient += whitener @ rows.solution.by_start @ moved.T
             if units.numbers is None:  # and the row is no part of how the gradient moves with it
                 tau = criterion.contrasts @ rows.start_moved(moved)

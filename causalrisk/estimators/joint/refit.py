@@ -263,8 +263,12 @@ class JointRefitter:
             part = slice(begin, min(begin + width, m))
             some = NewtonFits(fits.coefficients[:, part], fits.failures[part], fits.iterations)
             parts.append(self._refit(counts[:, part], first + begin, some))
-        values, start = (np.concatenate(of, axis=1) for of in zip(*((p.values, p.start) for p in parts), strict=True))
-        return Refits(values, np.concatenate([part.failures for part in parts]), start)
+        values, failures = (
+            np.concatenate([p.values for p in parts], axis=1),
+            np.concatenate([p.failures for p in parts]),
+        )
+        starts = [part.start for part in parts if part.start is not None]
+        return Refits(values, failures, np.concatenate(starts, axis=1) if starts else None)
 
     def _refit(self, counts: Array, first: int, fits: NewtonFits) -> Refits:
         sample, linear = self.sample, self.sample.family.linear
@@ -280,10 +284,9 @@ class JointRefitter:
         failures = first_failure(begins, unusable, *failures_of(solved, self.criterion))
         if self.groups is not None:
             effects = np.concatenate([self.effect_scale.effects(group) for group in solved.averages])
-            found = collect_refits(effects, solved.theta[:, :0], gamma[:0], failures)
-        else:
-            params = parameters(solved, self.criterion, self.effect_scale)
-            found = collect_refits(params, solved.theta, gamma[: len(self.weight_fit.coefficients)], failures)
+            return collect_refits(effects, solved.theta[:, :0], gamma[:0], failures)
+        params = parameters(solved, self.criterion, self.effect_scale)
+        found = collect_refits(params, solved.theta, gamma[: len(self.weight_fit.coefficients)], failures)
         return replace(found, start=np.where(begins == Failure.OK, solved.starts.params(self.effect_scale), np.nan))
 
     def _weighed(

@@ -43,10 +43,13 @@ class Start:
         Coefficients.
     sums : ThetaSums
         What their influence function is made of.
+    frequency : bool
+        Whether weights count repeated rows, each of which is an observation.
     """
 
     theta: Array
     sums: ThetaSums
+    frequency: bool
 
     @property
     def inverse(self) -> Array:
@@ -59,22 +62,21 @@ class Start:
         influence_of_theta(trained_rows(sample, IPWRA, weight_fit, self.theta), self.sums, found)
         return found.reshape(sample.n, -1)
 
-    def scores(self, unit: Array, sample: Sample, weight_fit: WeightFit) -> Array:
-        """Scores of rows held out, in the place of their arm: residuals over 1 - h; shape (n, K, p).
-
-        `unit` is the weight of one observation of a row, shape (n,).
-        """
+    def scores(self, sample: Sample, weight_fit: WeightFit) -> Array:
+        """Scores of observations held out, in the place of their arm: residuals over 1 - h; shape (n, K, p)."""
+        observation = np.ones(sample.n) if self.frequency else sample.s
         rows, found = trained_rows(sample, IPWRA, weight_fit, self.theta), np.zeros((sample.n, *self.theta.shape))
         for a, (members, inverse) in enumerate(zip(sample.slices, self.inverse, strict=True)):
             q, w = rows.q[members], weight_fit.w[members]
-            leverage = unit[members] / sample.total * w * rows.curvature[members] * ((q @ inverse) * q).sum(axis=1)
+            weights = observation[members] / sample.total * w * rows.curvature[members]
+            leverage = weights * ((q @ inverse) * q).sum(axis=1)
             kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
             found[members, a] = (w * rows.score[members] / kept)[:, None] * q
         return found
 
-    def held_out(self, unit: Array, sample: Sample, weight_fit: WeightFit) -> Array:
+    def held_out(self, sample: Sample, weight_fit: WeightFit) -> Array:
         """How the coefficients move without rows at known scores, over minus the share of a row; shape (n, K p)."""
-        scores = self.scores(unit, sample, weight_fit)
+        scores = self.scores(sample, weight_fit)
         return np.einsum("nap,apq->naq", scores, self.inverse).reshape(sample.n, -1)
 
 
@@ -162,7 +164,7 @@ class StartedRows(Protocol):
 
 
 def real_share(
-    problem: StartedRows, theta: Array, sums: StartSums, contrasts: Array, units: UnitsOf, clusters: int
+    problem: StartedRows, start: Start, sums: StartSums, contrasts: Array, units: UnitsOf, clusters: int
 ) -> float:
     """Share c of the effect heterogeneity at the start that is not sampling error.
 
@@ -170,8 +172,8 @@ def real_share(
     ----------
     problem : JointProblem
         The rows.
-    theta : ndarray, shape (K, p)
-        Coefficients of the start.
+    start : Start
+        The start.
     sums : StartSums
         Sums over the rows.
     contrasts : ndarray, shape (C, K)
@@ -186,7 +188,7 @@ def real_share(
     float
         c, from 0 to 1.
     """
-    start = Start(theta, sums.theta)
+    theta = start.theta
     spread = add_up(problem.over_fits(partial(_spread, theta, sums, contrasts)))
     if clusters:  # whose rows may be in several blocks
         parts = problem.over_fits(partial(_cluster_scores, start, units))
@@ -218,7 +220,7 @@ def _spread(
 
 def _unit_scores(start: Start, own: HeldOutUnits, sample: Sample, weight_fit: WeightFit) -> Array:
     """Scores held out, over the total of the weights, summed within units; shape (G, K p)."""
-    scores = start.scores(own.alone, sample, weight_fit)
+    scores = start.scores(sample, weight_fit)
     return own.sums(scores.reshape(sample.n, -1)) / sample.total
 
 

@@ -125,7 +125,7 @@ class JointProblem:
     @property
     def units(self) -> UnitsOf:
         """The independent units of a block of rows."""
-        return partial(clusters_held_out if self.clusters else rows_alone, self.frequency)
+        return clusters_held_out if self.clusters else partial(rows_alone, self.frequency)
 
     @cached_property
     def scale_slopes(self) -> Array:
@@ -142,10 +142,15 @@ class JointProblem:
         """Sums over the rows at the IPWRA fit."""
         return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
 
+    @property
+    def ipwra(self) -> Start:
+        """The outcome models of the IPWRA fit."""
+        return Start(self.start.theta, self.start_sums.theta, self.frequency)
+
     @cached_property
     def real_share(self) -> float:
         """Share c of the effect heterogeneity at the start that is not sampling error."""
-        return real_share(self, self.start.theta, self.start_sums, self.contrasts, self.units, self.clusters)
+        return real_share(self, self.ipwra, self.start_sums, self.contrasts, self.units, self.clusters)
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
@@ -181,7 +186,7 @@ class JointProblem:
             sample,
             weight_fit,
             replicated,
-            Start(self.start.theta, self.start_sums.theta),
+            self.ipwra,
             moments=known.get(place.start),
         )
         known[place.start] = rows.resampled.moments

@@ -20,8 +20,6 @@ class HeldOutUnits:
     ----------
     weights : ndarray, shape (n,)
         Weight of each row within its unit.
-    alone : ndarray, shape (n,)
-        Weight of one observation of each row: its own, or one where weights count observations.
     counts : ndarray, shape (G,)
         Number of equal units.
     codes : ndarray of int, shape (n,)
@@ -31,7 +29,6 @@ class HeldOutUnits:
     """
 
     weights: Array
-    alone: Array
     counts: Array
     codes: NDArray[np.intp]
     numbers: NDArray[np.intp] | None = None
@@ -53,21 +50,18 @@ class HeldOutUnits:
 UnitsOf = Callable[[slice, Sample], HeldOutUnits]  # of a block of rows, and where it is
 
 
-def clusters_held_out(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
+def clusters_held_out(place: slice, sample: Sample) -> HeldOutUnits:
     """Leave out the clusters that rows of a block are of."""
     if sample.cluster is None:
         raise TypeError("the rows have no clusters")
     numbers, codes = np.unique(sample.cluster, return_inverse=True)
-    alone = np.ones(sample.n) if frequency else sample.s
-    return HeldOutUnits(sample.s, alone, np.ones(len(numbers)), codes, numbers)
+    return HeldOutUnits(sample.s, np.ones(len(numbers)), codes, numbers)
 
 
 def rows_alone(frequency: bool, place: slice, sample: Sample) -> HeldOutUnits:
     """Leave out each row of a block, or one of the equal rows that a frequency weight counts."""
     ones, rows = np.ones(sample.n), np.arange(sample.n)
-    if frequency:
-        return HeldOutUnits(ones, ones, sample.s, rows)
-    return HeldOutUnits(sample.s, sample.s, ones, rows)
+    return HeldOutUnits(ones, sample.s, rows) if frequency else HeldOutUnits(sample.s, ones, rows)
 
 
 @dataclass(frozen=True)

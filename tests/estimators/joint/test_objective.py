@@ -11,7 +11,6 @@ from scipy.optimize import approx_fprime
 from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import JointRows, expand_about
 from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
-from causalrisk.estimators.joint.start import Start
 from causalrisk.estimators.joint.train import joint_criterion
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
@@ -44,7 +43,7 @@ class Setting:
         self.criterion = joint_criterion(self.trained, criterion)
         self.objective = JointObjective(sample, self.criterion)
         operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
-        start = Start(self.start, self.trained.start_sums.theta)
+        start = self.trained.ipwra
         self.rows = JointRows.of(slice(0, sample.n), sample, fit, operator, start)
         self.resampled = self.rows.resampled
 
