@@ -90,6 +90,10 @@ class OptionError(CausalRiskError):
     """An option has a value that is not allowed, or two options contradict each other."""
 
 
+class LearnerError(CausalRiskError):
+    """A learner of the outcome cannot be fitted, or predicts no numbers."""
+
+
 class CausalRiskWarning(UserWarning):
     """Base of every warning the package gives."""
 
@@ -180,6 +184,14 @@ class Notes(list[str]):
         """Give a warning and keep its text."""
         self.append(message)
         warn_user(message, category)
+
+
+class Told(Notes):
+    """Notes that do not repeat warnings given before."""
+
+    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
+        """Keep a text without warning again."""
+        self.append(message)
 
 
 def listed(values: Sequence[object]) -> str:

@@ -24,6 +24,7 @@ LAYERS = (
     ("_version", "words", "errors"),
     ("runtime",),
     ("numerics", "design", "datasets"),
+    ("learners",),
     ("propensity",),
     ("estimators",),
     ("inference",),

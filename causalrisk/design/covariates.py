@@ -169,8 +169,7 @@ def _known(design: Design) -> Table:
     """Return the variables of both formulas, where the design still has all their rows."""
     columns: dict[str, pd.Series] = {}
     for encoder in (design.propensity_encoder, design.outcome_encoder):
-        if isinstance(encoder, FormulaEncoder):
-            columns |= {k: v for k, v in encoder.sample_variables().items() if len(v) == design.n}
+        columns |= {k: v for k, v in encoder.sample_variables().items() if len(v) == design.n}
     return Table(design.index, None, columns)
 
 

@@ -11,7 +11,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.tables import as_table, nearest
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
 from causalrisk.design.rows import (
     Named,
     Source,
@@ -119,8 +119,8 @@ class Design:
     rules: Rules
     missing: str
     dropped_terms: tuple[str, ...]
-    outcome_encoder: FormulaEncoder | ArrayEncoder
-    propensity_encoder: FormulaEncoder | ArrayEncoder
+    outcome_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
+    propensity_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
     clusters: pd.Index | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -199,6 +199,10 @@ class ArrayEncoder:
         self._all, self._model = tuple(names), model
         self._keep = np.ones(len(self._all), dtype=bool) if keep is None else keep.copy()
 
+    def sample_variables(self) -> dict[str, pd.Series]:
+        """Return nothing: arrays have no variables but their columns."""
+        return {}
+
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return nothing: arrays have no factors."""
         return []
@@ -270,6 +274,64 @@ class ArrayEncoder:
                 "\nLeave these rows out:  newdata[np.isfinite(newdata).all(axis=1)]."
             )
         return matrix if matrix.shape[1] == p else np.ascontiguousarray(matrix[:, self._keep])
+
+
+class ExtendedEncoder:
+    """Coding of a model's columns followed by others that are made of them, such as predictions by learners.
+
+    Parameters
+    ----------
+    encoder : FormulaEncoder or ArrayEncoder
+        Coding of the columns.
+    more : sequence of str
+        Names of the others.
+    make : callable
+        Columns, shape (m, p) -> the others, shape (m, k).
+    keep : ndarray of bool, shape (p + k,), optional
+        The columns to keep; all by default.
+    """
+
+    def __init__(
+        self,
+        encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder,
+        more: Sequence[str],
+        make: Callable[[np.ndarray], np.ndarray],
+        keep: np.ndarray | None = None,
+    ) -> None:
+        self._encoder, self._more, self._make = encoder, tuple(more), make
+        self._keep = np.ones(len(encoder.names) + len(self._more), dtype=bool) if keep is None else keep.copy()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        every = (*self._encoder.names, *self._more)
+        return tuple(name for name, kept in zip(every, self._keep, strict=True) if kept)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have."""
+        return self._encoder.variables
+
+    def sample_variables(self) -> dict[str, pd.Series]:
+        """Return the variables on the estimation sample."""
+        return self._encoder.sample_variables()
+
+    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
+        """Return the factors as `FormulaEncoder.reference_levels`."""
+        return self._encoder.reference_levels()
+
+    def level_columns(self) -> dict[str, tuple[str, Any]]:
+        """Return the columns of levels as `FormulaEncoder.level_columns`."""
+        return self._encoder.level_columns()
+
+    def keeping(self, keep: np.ndarray) -> ExtendedEncoder:
+        """Return an encoder of some of the columns; `keep` is over the columns of this one."""
+        return ExtendedEncoder(self._encoder, self._more, self._make, _narrowed(self._keep, keep))
+
+    def encode(self, newdata: Any) -> np.ndarray:
+        """Code new data, as the encoder of the columns does."""
+        columns = self._encoder.encode(newdata)
+        return np.ascontiguousarray(np.hstack([columns, self._make(columns)])[:, self._keep])
 
 
 def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
 from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.errors import DesignError
@@ -21,7 +21,7 @@ from causalrisk.runtime.memory import memory
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
-Encoder = FormulaEncoder | ArrayEncoder
+Encoder = FormulaEncoder | ArrayEncoder | ExtendedEncoder
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 

@@ -22,6 +22,7 @@ from causalrisk.errors import (
     OptionError,
     OverlapWarning,
     SeparationError,
+    Told,
     listed,
 )
 from causalrisk.estimators.estimates import Estimate, Refits, ScannedEstimate
@@ -29,9 +30,10 @@ from causalrisk.estimators.joint.anchor import LADDER, train_best
 from causalrisk.estimators.joint.criterion import Criterion
 from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
 from causalrisk.estimators.joint.train import JointProblem, Trainer, usual_method
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.learned import Learned, learn
+from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
-from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare
+from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare, with_learner
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.record import BlockInfluence, FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
@@ -46,7 +48,8 @@ from causalrisk.estimators.separate import (
     solve_means,
     train,
 )
-from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
+from causalrisk.estimators.stack import stacked
 from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedScan, RowsWeighed, not_converged, weigh
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
@@ -69,7 +72,9 @@ FEW_CLUSTERS = 10
 KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
 
 
-def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
+def fit_separate(
+    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> FitRecord:
     """Fit one of the estimators that train each arm by itself.
 
     Parameters
@@ -88,10 +93,14 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     FitRecord
         The fit, without standard errors.
     """
+    use = options.use_of(spec)
     kinds, notes = _begin(design, options, inference, joint=False)
-    data = prepare(design, spec, options, inference, notes)
+    data, learned = prepare(design, spec, options, inference, notes), None
+    if use is not None:
+        learned = learn(data.design, options, inference, notes)
+        data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
     record, _ = separate_record(data, options, inference, kinds, notes)
-    return _checked(record, notes)
+    return _checked(dataclasses.replace(record, learned=learned), notes)
 
 
 def _begin(
@@ -319,10 +328,88 @@ def fit_joint(
     FitRecord
         The fit, without standard errors.
     """
+    use = options.use_of(JRE)
     kinds, notes = _begin(design, options, inference, joint=True)
     check_joint(design, joint_options, kinds)
-    method = joint_method(joint_options, options)
     data = prepare(design, JRE, options, inference, notes)
+    if use is None:
+        return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
+    learned = learn(data.design, options, inference, notes)
+    if use == TERMS:
+        data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
+        record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
+    else:
+        record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
+    return _checked(dataclasses.replace(record, learned=learned), notes)
+
+
+def fit_stack(
+    data: FitData,
+    learned: Learned,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+    kinds: tuple[str, str],
+    notes: Notes,
+    keep: KeepStart | None,
+) -> FitRecord:
+    """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
+
+    Parameters
+    ----------
+    data : FitData
+        The data with the terms of the formula.
+    learned : Learned
+        Predictions of the learners.
+    options, inference, joint_options, keep
+        As in `fit_joint`.
+    kinds, notes
+        As in `separate_record`.
+
+    Returns
+    -------
+    FitRecord
+        The fit on the formula, its estimates those of the stack.
+    """
+    lead = joint_record(data, options, inference, joint_options, kinds, notes, keep)
+    names, records, inference = ["formula"], [lead], dataclasses.replace(inference, rng=lead.seed)
+    for number, name in enumerate(learned.names):
+        said, own = Told(notes), learned.of(number)
+        use = functools.partial(with_learner, data, own, options=options, inference=inference, notes=said)
+        joined = joint_record(use(TERMS, spec=JRE), options, inference, joint_options, kinds, said, None)
+        alone, _ = separate_record(use(REPLACE, spec=AIPW), options, inference, kinds, said)
+        names += [f"{name} as terms", f"{name} alone"]
+        records += [joined, alone]
+        notes.extend(note for note in said if note not in notes)
+    return stacked(lead, names, records)
+
+
+def joint_record(
+    data: FitData,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    joint_options: JREOptions,
+    kinds: tuple[str, str],
+    notes: Notes,
+    keep: KeepStart | None,
+) -> FitRecord:
+    """Fit IPWRA and train the arms jointly from there.
+
+    Parameters
+    ----------
+    data : FitData
+        The data.
+    options, inference, joint_options, keep
+        As in `fit_joint`.
+    kinds, notes
+        As in `separate_record`.
+
+    Returns
+    -------
+    FitRecord
+        The fit, without standard errors and notes.
+    """
+    method = joint_method(joint_options, options)
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
     problem = data.problem
@@ -339,8 +426,7 @@ def fit_joint(
         joint = train_from(start, joint_options, notes)
     check_converged(joint, method, notes)
     joint = dataclasses.replace(joint, start_covariance=covariance)
-    found = dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
-    return _checked(found, notes)
+    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
 
 
 def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:

@@ -17,6 +17,8 @@ from causalrisk.design.columns.tables import is_column
 from causalrisk.design.rows import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
+from causalrisk.estimators.specification import Specification
+from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
@@ -31,6 +33,8 @@ OBSERVED = "observed"  # exposures
 BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
+TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
+LEARNER_USES = (TERMS, REPLACE, STACK)
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
 INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
 
@@ -51,6 +55,13 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
 COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
 
 
+_WHY = {
+    STACK: "which is one fit and not several",
+    REPLACE: "which trains outcome models",
+    TERMS: "which has no terms",
+}
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What is estimated: families, links, target and the reported effect.
@@ -60,6 +71,8 @@ class ModelOptions:
     family, ..., effect
         Those of the same name of `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that
         are given belong to the data, and become None.
+    repeat : int
+        Of `n_repeats` the one that the folds are of.
     """
 
     family: Any = "gaussian"
@@ -68,7 +81,11 @@ class ModelOptions:
     propensity_link: str = "logit"
     propensity_loss: str = "ml"
     propensity_score: Any = None
+    learner: Any = None
+    learner_use: str | None = None
     n_folds: int = 5
+    n_repeats: int = 1
+    repeat: int = 0
     target: Any = "all"
     trim: Any = None
     clip: Any = None
@@ -77,10 +94,12 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
+        self._check_learner()
         one_of("propensity_link", self.propensity_link, tuple(BINARY_LINKS))
         one_of("propensity_loss", self.propensity_loss, LOSSES)
         one_of("effect", self.effect, tuple(SCALES))
-        whole_number("n_folds", self.n_folds, 2)
+        alone = self.learner is not None and self.propensity_score is None
+        whole_number("n_folds", self.n_folds, 1 if alone else 2)  # a learner may predict the rows that it was fitted to
         _ = self.outcome_family  # checks itself
         self._check_exposure()
         object.__setattr__(self, "target", _target(self.target))
@@ -89,6 +108,52 @@ class ModelOptions:
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
             object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
+
+    def _check_learner(self) -> None:
+        one_of("learner_use", self.learner_use, (None, *LEARNER_USES))
+        whole_number("n_repeats", self.n_repeats, 1)
+        if self.learner is not None:
+            check_learner(self.learner)
+            if self.n_repeats % 2 == 0:
+                raise OptionError(
+                    f"n_repeats={self.n_repeats!r}; expected an odd number, so that one of the repeats has the median "
+                    f"effect.\nType  n_repeats={self.n_repeats + 1}."
+                )
+            return
+        for name, given in (("learner_use", self.learner_use is not None), ("n_repeats", self.n_repeats != 1)):
+            if given:
+                raise OptionError(f'{name}= is for the predictions of a learner.\nAdd  learner="smooth"  for example.')
+
+    def use_of(self, spec: Specification) -> str | None:
+        """Return what an estimator does with the predictions of the learner; None where it has none.
+
+        Parameters
+        ----------
+        spec : Specification
+            The estimator.
+
+        Raises
+        ------
+        OptionError
+            If it cannot do what `learner_use` says.
+        """
+        if self.learner is None or spec.constants:
+            return None
+        possible: tuple[str, ...] = (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS, REPLACE)
+        if spec.weighted and not spec.joint:
+            possible = (TERMS,)  # weights that train nothing
+        use = self.learner_use or possible[0]
+        if use not in possible:
+            raise OptionError(
+                f"learner_use={use!r} is not for {spec.name}, {_WHY[use]}; expected one of {listed(possible)}.\n"
+                f'Type  learner_use="{possible[0]}".'
+            )
+        if use == REPLACE and isinstance(self.learner, list | tuple) and len(self.learner) > 1:
+            raise OptionError(
+                f"learner= has {len(self.learner)} learners, and the outcome model can be replaced by one.\n"
+                'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
+            )
+        return use
 
     def _check_exposure(self) -> None:
         given = self.at_exposure
@@ -146,7 +211,15 @@ def is_frame(target: Any) -> bool:
 
 
 def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
-    """Return the options of a model from all those of a call; `target` may name an arm of the design."""
+    """Return the options of a model from all those of a call; `target` may name an arm, `smooth` the learner."""
+    one_of("smooth", given.get("smooth", False), (False, True))
+    if given.get("smooth", False):
+        if given.get("learner") is not None:
+            raise OptionError(
+                'smooth=True and learner= were both given; the first is short for learner="smooth".\n'
+                'Type  learner=["smooth", ...]  for several, or leave one of them out.'
+            )
+        given = {**given, "learner": "smooth"}
     return options_of(ModelOptions, {**given, "target": named_target(given.get("target", "all"), design)})
 
 

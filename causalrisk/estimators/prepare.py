@@ -13,7 +13,8 @@ from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
-from causalrisk.estimators.options import InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimators.learned import Learned, in_place, with_terms
+from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, weighs
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
@@ -97,6 +98,44 @@ def prepare(
     return FitData(make(design, spec, options, frame=frame), design, full_design, frame, trimmed)
 
 
+def with_learner(
+    data: FitData,
+    learned: Learned,
+    use: str,
+    *,
+    spec: Specification,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    notes: Notes,
+) -> FitData:
+    """Return the data of a fit with predictions of learners as terms of the outcome models, or in their place.
+
+    Parameters
+    ----------
+    data : FitData
+        The data, which are in memory.
+    learned : Learned
+        The predictions.
+    use : {"terms", "replace"}
+        What is done with them.
+    spec, options, inference, notes
+        As in `prepare`.
+
+    Returns
+    -------
+    FitData
+        With another problem and design.
+    """
+    family = options.outcome_family
+    if use == REPLACE:
+        spec = dataclasses.replace(spec, given=True)
+        design, frame = in_place(data.design, data.frame, learned, family)
+    else:
+        design, frame = with_terms(data.design, data.frame, learned, family, notes)
+    problem = _make_problem(design, spec, options, inference, None, frame=frame)
+    return dataclasses.replace(data, problem=problem, design=design, frame=frame)
+
+
 def _make_problem(
     design: Design,
     spec: Specification,
@@ -130,6 +169,7 @@ def _make_problem(
         family=options.outcome_family,
         frame=None if frame is None else (frame.X, frame.Z),
         offsets=_offsets(design, options),
+        given=spec.given,
     )
     own, model = target or make_target(options.target, sample.Z.columns, sample.observed == 0), None
     if weighs(spec, own):
@@ -230,6 +270,11 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
         raise UnavailableError(
             "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
             "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if options.learner is not None:
+        raise UnavailableError(
+            "learner= is not there for a scan: a learner is fitted to rows in memory.\n"
+            "Leave learner= out, or, if the rows fit into memory, type  data=data.collect()."
         )
     if inference.resamples is not None:
         raise UnavailableError(

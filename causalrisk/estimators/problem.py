@@ -471,6 +471,7 @@ def make_model(
             n_folds=options.n_folds,
             limits=options.clip,
             clusters=sample.clusters(design.cluster),
+            repeat=options.repeat,
         )
     elif options.propensity_loss == "calibrated":
         model = CalibratedModel(columns, arm, design.n_arms, target.toward)

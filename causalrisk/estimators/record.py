@@ -20,6 +20,7 @@ from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.joint.criterion import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
+from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
@@ -175,6 +176,12 @@ class FitRecord:
         Of a bootstrap over a scan the robust covariance.
     blocks : FittedBlocks, optional
         Of a fit to a scan its rows with their scores and importance weights, where it has these.
+    learned : Learned, optional
+        Predictions of learners that it has.
+    stack : Stack, optional
+        The fits that it is an average of.
+    repeats : Repeats, optional
+        Estimates with other folds of the learners, where there are some.
     group_resamples : dict
         Effects in groups and their resamples that were computed so far, by groups and resampling; of this record alone.
     """
@@ -201,6 +208,9 @@ class FitRecord:
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None
+    learned: Learned | None = None
+    stack: Stack | None = None
+    repeats: Repeats | None = None
     group_resamples: dict[Hashable, tuple[Array, Array]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -256,7 +266,13 @@ class FitRecord:
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the sampling variance that allows for the choice of JRE's anchor; one for other estimators."""
+        """Factor of the sampling variance that allows for the choice of JRE's anchor; one for other estimators.
+
+        Of a stack the factors of its standard errors are averaged with its weights.
+        """
+        if self.stack is not None:
+            factors = [np.sqrt(of.choice_variance) for of in self.stack.records]
+            return float(self.stack.weights @ factors) ** 2
         return 1.0 if self.joint is None else self.joint.choice_variance
 
     @property
@@ -349,6 +365,45 @@ class FitRecord:
     def resampler(self) -> SampleResampler:
         """Return the random part of the fit, to draw its replicates and resamples again."""
         return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Fits of one effect to the same rows and scores, and the weights that they are averaged with.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What each of them is.
+    weights : ndarray, shape (M,)
+        Not negative, with sum one.
+    records : tuple of FitRecord
+        The fits, without standard errors.
+    covariances : ndarray, shape (M, M)
+        Covariance of their effects by the influence functions, summed over the effects.
+    """
+
+    names: tuple[str, ...]
+    weights: Array
+    records: tuple[FitRecord, ...]
+    covariances: Array
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Estimates of fits that differ in the folds of the learners.
+
+    Parameters
+    ----------
+    params, std_errors : ndarray, shape (R, 2 K - 1)
+        Effects and arm means of each repeat, and their standard errors.
+    chosen : int
+        The repeat whose effects are nearest to the medians; its fit is the one that is shown.
+    """
+
+    params: Array
+    std_errors: Array
+    chosen: int
 
 
 @dataclass(frozen=True)

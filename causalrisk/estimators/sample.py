@@ -19,6 +19,7 @@ from causalrisk.numerics.linalg import (
     all_ones,
     orthonormal_basis,
     part_slices,
+    plain_basis,
     rows_of,
     weighted_gram,
 )
@@ -184,6 +185,8 @@ def make_sample(
     family: OutcomeFamily,
     frame: tuple[Array, Array] | None = None,
     offsets: tuple[Array, Array] | None = None,
+    *,
+    given: bool = False,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -204,6 +207,8 @@ def make_sample(
     offsets : tuple of ndarray, shape (n,), optional
         Offsets of the outcome models as observed, and where the means are taken; with a target frame the latter are
         all alike.
+    given : bool, default False
+        Whether the outcome design is predictions that stay as they are.
 
     Returns
     -------
@@ -229,7 +234,10 @@ def make_sample(
             return orthonormal_basis(values, s, order)
         return orthonormal_basis(np.vstack([frame[of_frame], values[order]]), s)
 
-    outcome = basis(X, 0)
+    if given and frame is not None:
+        outcome = plain_basis(np.vstack([frame[0], X[order]]))
+    else:
+        outcome = plain_basis(X[order]) if given else basis(X, 0)
     propensity = outcome if Z is X and frame is None else basis(Z, 1)
     return Sample(
         y=y_all,

@@ -35,6 +35,7 @@ from causalrisk.estimators.training import (
 )
 from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeighed, row_weights
 from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
 from causalrisk.numerics.newton import BlockedLikelihood, maximize
 from causalrisk.propensity.targets import ArmTarget, Target
@@ -166,6 +167,8 @@ def _on_trained(function: Callable[[TrainedRows], T], trained: Trained, block: B
 def train(weighed: WeighedRows) -> Trained:
     """Train the arms: a pass where the models are linear, else one for a start and one an iteration.
 
+    Where the outcome models are given, a column for each arm, its coefficient is one.
+
     Parameters
     ----------
     weighed : WeighedRows
@@ -177,6 +180,8 @@ def train(weighed: WeighedRows) -> Trained:
         The rows under the models.
     """
     problem, family = weighed.problem, weighed.problem.outcome_family
+    if problem.spec.given:
+        return Trained(weighed, np.eye(problem.n_arms), (Failure.OK,) * problem.n_arms)
     kept = list(problem.over(weighed.training)) if problem.in_memory else None
 
     def over(function: OfLikelihoods[T]) -> Iterator[T]:

@@ -37,6 +37,9 @@ class Specification:
         Whether the outcome models are trained under importance weights.
     joint : bool
         Whether the arms are trained jointly over the distribution of the propensity score.
+    given : bool
+        Whether the outcome models are predictions that are given, one column of the design for each arm: nothing is
+        trained.
     mean : type of ArmMean
         How the mean of an arm is made of the predictions of its outcome model.
     """
@@ -51,6 +54,7 @@ class Specification:
     constants: bool = False
     weighted: bool = False
     joint: bool = False
+    given: bool = False
     mean: type[ArmMean] = ArmMean
 
     @property

@@ -69,7 +69,7 @@ class Level:
 def outcome_level(sample: Sample, spec: Specification) -> Level:
     """Return the level of the outcome that the models of an estimator can leave out."""
     q = training_columns(sample, spec)
-    if not training_family(sample, spec).linear:
+    if spec.given or not training_family(sample, spec).linear:
         return Level(0.0, np.zeros(q.shape[1]))
     direction = constant_direction(q)
     if direction is None:
@@ -225,7 +225,13 @@ def theta_sums(rows: TrainedRows) -> ThetaSums:
 
 
 def influence_of_theta(rows: TrainedRows, sums: ThetaSums, out: Array) -> None:
-    """Write the influence function of the separately trained coefficients, (n, K, p): bread^-1 times the scores."""
+    """Write the influence function of the separately trained coefficients, (n, K, p): bread^-1 times the scores.
+
+    It is zero where the outcome models are given.
+    """
+    if rows.spec.given:
+        out[:] = 0.0
+        return
     pull = rows.training * rows.score
     for a, members in enumerate(rows.sample.slices):
         inverse = solve_or_nan(sums.bread[a], np.eye(sums.bread.shape[1]))

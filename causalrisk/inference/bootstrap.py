@@ -24,6 +24,7 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.stack import StackRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -140,7 +141,11 @@ def refitter_of(
     Refitter
         For the estimator of the fit.
     """
-    sample, joint = record.sample, record.joint
+    sample, joint, stack = record.sample, record.joint, record.stack
+    if stack is not None:
+        refitters = [refitter_of(of) for of in stack.records]
+        scale, n_arms = record.options.effect_scale, record.design.n_arms
+        return StackRefitter(refitters, record.used_weight_fit, stack.weights, scale, n_arms)
     separate = SeparateRefitter(
         sample=sample,
         spec=record.spec if joint is None else IPWRA,

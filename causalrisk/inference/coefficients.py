@@ -168,6 +168,11 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    if record.spec.given:
+        raise UnavailableError(
+            "the outcome models are predictions of a learner, and have no coefficients.\n"
+            "Type  res.outcome_predictions  for the predictions."
+        )
     blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)
     return pd.DataFrame({label: getattr(block, field) for label, block in blocks}, index=list(outcome_names(record)))
 

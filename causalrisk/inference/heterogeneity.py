@@ -29,6 +29,7 @@ from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
+from causalrisk.estimators.sandwich import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.estimators.weights import row_weights
@@ -39,7 +40,6 @@ from causalrisk.inference.bootstrap import (
     resample_covariance,
     resample_errors,
 )
-from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import chi_squared, inference_frame, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
@@ -429,7 +429,12 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
-    """Find the moderators, the columns of `by`; a target frame has none."""
+    """Find the moderators, the columns of `by`; a target frame has none, nor has an average of fits."""
+    if record.stack is not None:
+        raise UnavailableError(
+            "effects_by is of one fit, and this one is an average of several.\n"
+            'Type  model.with_options(learner_use="terms").fit().effects_by(...)  for predictions as terms.'
+        )
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."

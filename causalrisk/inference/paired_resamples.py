@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskWarning, Notes, ResampleWarning, check_alpha
+from causalrisk.errors import Notes, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
@@ -37,14 +37,6 @@ from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
-
-
-class Told(Notes):
-    """Notes that do not repeat warnings given before."""
-
-    def warn(self, message: str, category: type[CausalRiskWarning]) -> None:
-        """Keep a text without warning again."""
-        self.append(message)
 
 
 @dataclass(frozen=True)
@@ -192,6 +184,8 @@ def fit_estimators(
     Comparison
         Without resamples.
     """
+    for spec in specs:
+        options.use_of(spec)
     kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
@@ -201,7 +195,15 @@ def fit_estimators(
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
         lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
-    bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+    if options.learner is None:
+        bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+    else:  # outcome models differ in their columns
+        same = dataclasses.replace(robust, rng=lead.seed)
+        others = (spec for spec in specs if spec.name != lead.spec.name)
+        apart = {
+            spec.name: dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind) for spec in others
+        }
+        bare = tuple(lead if spec.name == lead.spec.name else apart[spec.name] for spec in specs)
     records = tuple(with_covariance(record, robust) for record in bare)
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
     return Comparison(
@@ -209,7 +211,7 @@ def fit_estimators(
         records=records,
         distributions=tuple(nothing),
         given_resamples=inference.resamples is not None,
-        notes=records[specs.index(lead.spec)].notes,
+        notes=records[[spec.name for spec in specs].index(lead.spec.name)].notes,
     )
 
 

@@ -161,6 +161,10 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     1  3151.9     26.6         3099.8         3203.9
     """
     check_unit_level(record, "get_prediction(data)")
+    if record.spec.given:
+        raise UnavailableError(
+            "predictions of a learner have no standard errors.\nType  res.predict(data)  for the predictions."
+        )
     _check_arm(record, arm)
     _note_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)

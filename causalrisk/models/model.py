@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -21,7 +21,7 @@ from causalrisk.design import (
     design_from_scan,
 )
 from causalrisk.design.rows import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted, UnavailableError, listed
+from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_joint, fit_separate
@@ -36,6 +36,7 @@ from causalrisk.estimators.options import (
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance, with_robust
+from causalrisk.inference.repeats import median_fit
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
     NEW_MODEL,
@@ -99,7 +100,11 @@ class CausalModel(metaclass=Advising):
         propensity_link: str = "logit",
         propensity_loss: str = "ml",
         propensity_score: Any = None,
+        learner: Any = None,
+        smooth: bool = False,
+        learner_use: str | None = None,
         n_folds: int = 5,
+        n_repeats: int = 1,
         target: Any = "all",
         treated: Any = None,
         reference: Any = None,
@@ -145,8 +150,24 @@ class CausalModel(metaclass=Advising):
         propensity_score : str, array_like or classifier, optional
             Known probability of the treated arm (several arms: a column an arm); or an object with `fit` and
             `predict_proba`, cross-fitted on the columns of the propensity formula, clusters kept together.
+        learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
+            Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted: an object with
+            `fit` and `predict`, or for an outcome of 0 and 1 `predict_proba`, as in scikit-learn; one for each arm by
+            label; or a list of these. "smooth" is ridge regression on splines and products of the covariates, and
+            needs nothing installed; the other names are scikit-learn's.
+        smooth : bool, default False
+            Short for ``learner="smooth"``.
+        learner_use : {"terms", "replace", "stack"}, optional
+            What is done with the predictions. "terms" (the default of OutcomeRegression and IPWRA): those of all arms
+            join the terms of every arm's outcome model. "replace" (of AIPW, which then is the interactive regression
+            model of double machine learning): they are the outcome models. "stack" (of JRE): the average of JRE on the
+            formula, JRE with the predictions as terms and the predictions alone under which the effect varies least.
         n_folds : int, default 5
-            Folds of a cross-fitted propensity score.
+            Folds of a learner and of a cross-fitted propensity score, the same for both; 1 for a learner that predicts
+            the rows it is fitted to.
+        n_repeats : int, default 1
+            Fits with other folds each, an odd number: the fit with the median effect is returned, with standard errors
+            that allow for the folds.
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
             Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a level of the treatment for
             the rows of that arm (the ATT with several arms); a frame of another population with the same covariates,
@@ -214,7 +235,7 @@ class CausalModel(metaclass=Advising):
         )
         if cls.spec.uses_propensity:
             check_scored(design, propensity, propensity_score)
-        return cls._of(design, model_options(design, given))
+        return cls._of(design, cls._checked_options(design, given))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity"))
     def __init__(
@@ -243,7 +264,19 @@ class CausalModel(metaclass=Advising):
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = model_options(self.design, options)
+        self.options = self._checked_options(self.design, options)
+
+    @classmethod
+    def _checked_options(cls, design: Design, given: Mapping[str, Any]) -> ModelOptions:
+        """Return the options, unless they name a learner for an estimator that has no outcome model."""
+        options = model_options(design, given)
+        if options.learner is not None and cls.spec.constants:
+            raise OptionError(
+                f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
+                "Type  IPWRA.from_formula(...)  with it, or leave learner= out."
+            )
+        options.use_of(cls.spec)
+        return options
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
         """Refuse formulas, with the call of `from_formula`, and missing arguments."""
@@ -414,13 +447,24 @@ class CausalModel(metaclass=Advising):
             If an option has a value that is not allowed, or two contradict each other.
         """
         inference = options_of(InferenceOptions, locals())
-        return self._finished(fit_separate(self.design, self.spec, self.options, inference), inference)
+
+        def fitted(options: ModelOptions) -> FitRecord:
+            return fit_separate(self.design, self.spec, options, inference)
+
+        return self._repeated(fitted, inference)
+
+    def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
+        """Fit with each choice of folds and return the results of the median."""
+        repeats = range(self.options.n_repeats)
+        options = [dataclasses.replace(self.options, repeat=repeat) for repeat in repeats]
+        records = [self._with_errors(fitted(each), inference) for each in options]
+        return self._results(records[0] if len(records) == 1 else median_fit(records))
 
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
 
-    def _finished(self, record: FitRecord, inference: InferenceOptions) -> CausalResults:
-        """Add the standard errors and return the results, unless too many resamples failed."""
+    def _with_errors(self, record: FitRecord, inference: InferenceOptions) -> FitRecord:
+        """Add the standard errors, unless too many resamples failed."""
         try:
             record = with_covariance(record, inference)
         except FitInterrupted as stop:
@@ -429,7 +473,7 @@ class CausalModel(metaclass=Advising):
             results = None if error.results is None else self._results(error.results)
             raise BootstrapError(str(error), results) from error.__cause__
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
-            return self._results(record)
+            return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
         more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
         remedy = f"Simplify propensity=, or type  fit({more})."
@@ -634,9 +678,11 @@ class JRE(CausalModel):
             started.append(with_robust(start))
             return np.asarray(started[0].robust)
 
+        def fitted(options: ModelOptions) -> FitRecord:
+            return fit_joint(self.design, options, inference, joint, keep)
+
         try:
-            record = fit_joint(self.design, self.options, inference, joint, keep=keep)
-            return self._finished(record, inference)
+            return self._repeated(fitted, inference)
         except KeyboardInterrupt as stop:
             if isinstance(stop, FitInterrupted) or not started:
                 raise

@@ -33,6 +33,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import nlcom, parameter_tests, t_test, wald_test
@@ -439,6 +440,21 @@ class CausalResults(metaclass=Advising):
         check_kept(record)
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
+
+    @property
+    def outcome_predictions(self) -> pd.DataFrame:
+        """Cross-fitted predictions of the learners, a row a row of the sample and a column an arm."""
+        return outcome_predictions(self._record)
+
+    @property
+    def learner_fit(self) -> pd.DataFrame:
+        """How well the learners predict rows that they were not fitted to, a row a learner and arm."""
+        return learner_fit(self._record)
+
+    @property
+    def stack(self) -> pd.DataFrame:
+        """The fits that the estimate is an average of, with their effects and weights."""
+        return stack_table(self._record)
 
     estimating_equations = of_record(estimating_equations)
     predict = of_record(predict)

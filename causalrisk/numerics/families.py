@@ -296,6 +296,10 @@ class OutcomeFamily:
             return self.binary.probability(eta)
         return eta if self.link == "identity" else np.exp(eta)
 
+    def predictor(self, mean: Array) -> Array:
+        """Linear predictor at means of any shape inside of their range: the link."""
+        return mean if self.link == "identity" else np.asarray(self.distribution.link(mean))
+
     def mean_deriv(self, eta: Array) -> Array:
         """First derivative of the mean by the linear predictor."""
         if self.binary is not None:  # the score at y = 1 is m' / m

@@ -68,6 +68,12 @@ class Basis:
         return replace(self, columns=self.of_rows(X, order))
 
 
+def plain_basis(X: Array) -> Basis:
+    """Return columns as they are in the form of a basis, for coefficients that are known."""
+    p = X.shape[1]
+    return Basis(np.ascontiguousarray(X), np.eye(p), np.zeros(p), 0)
+
+
 def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None = None) -> Basis:
     """Return an orthonormal basis of the columns of X under the observation weights.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
+from causalrisk.learners.cross_fitting import folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
@@ -686,6 +687,8 @@ class ClassifierModel(ScoresAlone):
         Limits the scores are clipped to later; without them a score of 0 or 1 is an error.
     clusters : ndarray of int, shape (n,), or None
         Clusters, each of which lies in one fold.
+    repeat : int, default 0
+        Seed of the folds.
     """
 
     log_linear, estimated = True, True
@@ -701,12 +704,17 @@ class ClassifierModel(ScoresAlone):
         n_folds: int,
         limits: tuple[float, float] | None,
         clusters: NDArray[np.intp] | None = None,
+        repeat: int = 0,
     ) -> None:
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
         self.classifier, self.features, self.limits = classifier, features, limits
         self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
-        self.fold = _folds(arm, observed, n_arms, n_folds) if clusters is None else _folds_of(clusters, n_folds)
+        self.fold = (
+            folds_within_arms(arm, observed, n_arms, n_folds)
+            if clusters is None
+            else folds_of_clusters(clusters, n_folds)
+        )
 
     @property
     def n_gamma(self) -> int:
@@ -763,24 +771,6 @@ class ClassifierModel(ScoresAlone):
     def probabilities(self, eta: Array) -> Array:
         """Return the scores."""
         return softmax(eta)
-
-
-def _folds(arm: Arms, observed: Array, n_arms: int, n_folds: int) -> NDArray[np.intp]:
-    """Fold of each row, the same for the same data: dealt out within each arm in a fixed shuffled order."""
-    fold = np.zeros(len(arm), dtype=np.intp)
-    rng = np.random.default_rng(0)
-    groups = [np.flatnonzero((arm == a) & (observed > 0)) for a in range(n_arms)] + [np.flatnonzero(observed == 0)]
-    for rows in groups:
-        fold[rng.permutation(rows)] = np.arange(len(rows)) % n_folds
-    return fold
-
-
-def _folds_of(clusters: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
-    """Fold of each row with whole clusters dealt out in a fixed shuffled order."""
-    count = int(clusters.max()) + 1
-    of_cluster = np.empty(count, dtype=np.intp)
-    of_cluster[np.random.default_rng(0).permutation(count)] = np.arange(count) % n_folds
-    return of_cluster[clusters]
 
 
 def _counts(weights: Array) -> NDArray[np.intp]:

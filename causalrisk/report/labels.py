@@ -84,6 +84,8 @@ def outcome_text(record: FitRecord) -> str:
 def outcome_model_text(record: FitRecord) -> str:
     """Return the name of the outcome models."""
     label = record.sample.family.label
+    if record.spec.given:
+        return "predictions of a learner"
     if not record.spec.constants:
         return label
     return "constants" if record.design.offset_kind is None else f"constants, {label}"
@@ -301,6 +303,57 @@ def propensity_text(record: FitRecord) -> str:
         return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
     link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
     return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
+
+
+def learner_text(record: FitRecord) -> str:
+    """Return the names of the learners, with the number of folds and what is done with the predictions."""
+    learned, options = record.learned, record.options
+    if learned is None:
+        return "none"
+    folds = "in-sample" if learned.n_folds == 1 else f"{learned.n_folds} folds"
+    if options.n_repeats > 1:
+        folds += f" x {options.n_repeats}"
+    return f"{', '.join(learned.names)} ({folds})"
+
+
+def learner_words(record: FitRecord) -> str:
+    """Sentences on the learners: what is done with their predictions, and how good these are; empty without any."""
+    learned = record.learned
+    if learned is None:
+        return ""
+    fits = [
+        f"{_or_none(values)} ({name})" if len(learned.names) > 1 else _or_none(values)
+        for name, values in zip(learned.names, learned.r_squared, strict=True)
+    ]
+    where = "in the sample" if learned.n_folds == 1 else "outside of its folds"
+    arms = ", ".join(record.design.labels)
+    quality = f"R squared {where}, in arm {arms}: {'; '.join(fits)}."
+    if record.stack is not None:
+        rule = "with the weights under which the effect varies least"
+        return (
+            f"The estimates are averages of JRE on the formula, JRE with the predictions of {joined(learned.names)} as "
+            f"terms, and AIPW with the predictions as outcome models, {rule} (res.stack). {quality}"
+        )
+    if record.spec.given:
+        return f"The outcome models are predictions by {joined(learned.names)}. {quality}"
+    return f"Predictions of every arm by {joined(learned.names)} are terms of the outcome models. {quality}"
+
+
+def repeats_words(record: FitRecord) -> str:
+    """Sentence on repeats with other folds; empty where there is one."""
+    repeats = record.repeats
+    if repeats is None:
+        return ""
+    effects = repeats.params[:, 0]
+    return (
+        f"The folds were drawn {len(effects)} times, and the fit is that of the median effect; "
+        f"{record.effect_names[0]} runs from {format_number(effects.min())} to {format_number(effects.max())} over them. A variance is the "
+        "median of that of a repeat and its squared distance from the median."
+    )
+
+
+def _or_none(values: Array) -> str:
+    return ", ".join("none" if np.isnan(value) else f"{value:.2f}" for value in values)
 
 
 def target_text(record: FitRecord) -> str:

@@ -18,6 +18,7 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
 from causalrisk.inference.covariance import start_record
+from causalrisk.inference.learned import stack_table
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.inference.wald import inference_frame, parameter_limits, parameter_tests, rounded_se
 from causalrisk.numerics.failures import Failure
@@ -33,9 +34,12 @@ from causalrisk.report.labels import (
     has_converged,
     in_population,
     ladder_end_words,
+    learner_text,
+    learner_words,
     offset_row,
     outcome_model_text,
     propensity_text,
+    repeats_words,
     target_text,
 )
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
@@ -49,6 +53,9 @@ NOTE_JOINT = (
     "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
     "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either "
     "way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
+)
+NOTE_STACK = (
+    "Anchor, score replicates and expected ATE risk are those of JRE on the formula; res.start is IPWRA on the formula."
 )
 NOTE_BINARY = (
     "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
@@ -103,7 +110,7 @@ def summary(
             f"Type  xname={record.names!r}."
         )
     joint = record.joint is not None
-    wanted = not joint if coefficients is None else coefficients
+    wanted = not (joint or record.spec.given) if coefficients is None else coefficients
     numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
     heads = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
     estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
@@ -115,6 +122,8 @@ def summary(
     ]
     if slim:
         return build_summary([dataclasses.replace(tables[1], title=title or record.spec.title)], _notes(record)[:1])
+    if record.stack is not None:
+        tables.append(_stack_table(record))
     if record.joint is not None:
         tables.append(_risk_table(record.joint))
         if record.boot is not None and record.boot.start is not None:
@@ -173,6 +182,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Model:", record.spec.name),
         ("Target:", target_text(record)),
         ("Outcome model:", outcome_model_text(record)),
+        *([] if record.learned is None else [("Learner:", learner_text(record))]),
         *offset_row(record),
     ]
     right = [
@@ -263,6 +273,19 @@ def _risk_table(joint: JointRecord) -> TableContent:
     return TableContent(rows=rows, header=header, widths=(0, 12, 12, 12))
 
 
+def _stack_table(record: FitRecord) -> TableContent:
+    """Return the fits of a stack with their effects and weights."""
+    found = stack_table(record)
+    spec = column_format(rounded_se(record.estimate.params[:1], record.std_errors[:1]), found.iloc[:, 0].to_numpy())
+    own = found.drop(columns="weight")
+    rows = tuple(
+        (str(name), *(format(value, spec) for value in values), f"{weight:.3f}")
+        for name, values, weight in zip(own.index, own.to_numpy(), found["weight"], strict=True)
+    )
+    header = (("Average of", *own.columns, "weight"),)
+    return TableContent(rows=rows, header=header, widths=(0, *[12] * own.shape[1], 10))
+
+
 def _start_table(record: FitRecord, alpha: float) -> TableContent:
     """Return IPWRA's effects and the differences to them, with errors on the same resamples."""
     found = start_difference(record, alpha)
@@ -345,9 +368,12 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
+    notes += [text for text in [learner_words(record), repeats_words(record)] if text]
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
+        if record.stack is not None:
+            notes.append(NOTE_STACK)
         notes.append(f"{NOTE_RISK}{_bought_text(record, record.joint)}")
         notes += [text for text in [_share_text(record.joint), ladder_end_words(record.joint)] if text]
     notes += [note.replace("\n", " ") for note in record.notes]

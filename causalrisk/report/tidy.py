@@ -15,7 +15,7 @@ from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.report.labels import covariance_name, has_converged, outcome_model_text, propensity_text
+from causalrisk.report.labels import covariance_name, has_converged, learner_text, outcome_model_text, propensity_text
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -89,6 +89,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "treatment": design.treat_name,
         "contrast": design.contrast,
         "outcome_model": outcome_model_text(record),
+        "learner": None if record.learned is None else learner_text(record),
         "offset": design.offset_name,
         "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
         "propensity_model": propensity_text(record),

@@ -1086,9 +1086,7 @@ JOINT = {
     ),
     "anchor": Case(joint(), {"anchor": -3}, {"anchor": 3}),
     "share": Case(joint(), {"share": 1.5}, {"share": 1}),
-    "share of the other objective": Case(
-        joint(), {"share": 1, "objective": "erm"}, {"share": 1, "objective": "risk"}
-    ),
+    "share of the other objective": Case(joint(), {"share": 1, "objective": "erm"}, {"share": 1, "objective": "risk"}),
     "penalty": Case(joint(), {"penalty": "n"}, {"anchor": 3}),
     "penalty of the other objective": Case(joint(), {"penalty": "n"}, {"penalty": "n", "objective": "erm"}, which=1),
     "penalty's size": Case(joint(objective="erm"), {"penalty": -1}, {"penalty": "n2"}),

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.estimators.record import BlockInfluence
-from causalrisk.inference.covariance import sandwich
+from causalrisk.estimators.sandwich import sandwich
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

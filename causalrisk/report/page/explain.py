@@ -24,11 +24,13 @@ from causalrisk.report.labels import (
     formats,
     joined,
     ladder_end_words,
+    learner_words,
     offset_words,
     outcome_text,
     population_words,
     propensity_text,
     raw_means,
+    repeats_words,
     se_words,
     variables_of,
     weight_words,
@@ -199,11 +201,15 @@ def _outcome_models(record: FitRecord) -> list[str]:
             what = f"a {weighted}{record.sample.family.label} regression of {name} with a constant beside the offset"
             return [f"The simplest there are: in each arm {what}."]
         return [f"The simplest there are: in each arm one number, the {weighted}mean of {name}."]
+    if spec.given:
+        return [f"There are none to be trained. {learner_words(record)}", *filter(None, [repeats_words(record)])]
     size = count(record.estimate.theta.shape[1], "coefficient")
     model = f"a {record.sample.family.label} regression of {name} with {size}"
     if record.joint is not None:
-        return [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
-    return [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
+        texts = [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
+    else:
+        texts = [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
+    return texts + [text for text in (learner_words(record), repeats_words(record)) if text]
 
 
 def _joint_training(record: FitRecord) -> list[str]:

@@ -24,6 +24,7 @@ from causalrisk.report.labels import (
     clip_text,
     count,
     estimand_words,
+    learner_words,
     offset_words,
     outcome_text,
     population_words,
@@ -142,7 +143,12 @@ def methods(record: FitRecord) -> str:
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
         f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
     ]
-    if not record.spec.constants:
+    if record.learned is not None:
+        parts.append(
+            f"{learner_words(record)} They are cross-fitted in {record.learned.n_folds} folds "
+            f"(Chernozhukov et al. 2018), from the terms of {design.formula or 'exog'}."
+        )
+    if not (record.spec.constants or record.spec.given):
         model = f"Outcome models were {record.sample.family.label}"
         parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
     if record.design.offset_kind is not None:
@@ -209,7 +215,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
-        (CROSS_FITTING, options.propensity_score is not None),
+        (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),
         (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
         (SENSITIVITY, sensitivity),

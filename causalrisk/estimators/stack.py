@@ -1,0 +1,201 @@
+"""The stack: fits of one effect averaged with the weights under which the average varies least.
+
+Flows in: M fits of the same rows and scores, such as JRE on a formula, JRE with the predictions of a learner among its
+terms, and the predictions alone. Flows out: one fit whose arm means are w_1 mu_1 + ... + w_M mu_M, with w on the
+simplex. The weights minimise w' (S + diag S) w, S the covariance of the effects by their influence functions, which
+know of the fits' common errors. The diagonal counts twice: what is gained by weights far from equal is smaller in the
+next sample than in this one. Influence functions and resamples take the weights as given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
+from causalrisk.estimators.record import FitRecord, Stack
+from causalrisk.estimators.sandwich import influence_covariance
+from causalrisk.numerics.failures import first_failure
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.newton import NewtonFits
+from causalrisk.propensity.weights import WeightFit
+
+ROUNDING = 1e-10  # of the largest variance: below, fits are the same
+
+
+def least_variance_weights(covariance: Array) -> Array:
+    """Weights on the simplex that minimise w' (S + diag S) w.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (M, M)
+        S; fits whose variance is not finite get no weight.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+        Not negative, with sum one. They solve a least-squares problem with v >= 0, of which they are the shares:
+        at the minimum of v' A v - 2 sum v, A v - 1 is zero where v is positive and not negative elsewhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> least_variance_weights(np.diag([1.0, 3.0]))
+    array([0.75, 0.25])
+    >>> least_variance_weights(np.array([[1.0, 2.0], [2.0, 9.0]]))
+    array([1., 0.])
+    """
+    finite = np.isfinite(covariance).all(axis=1) if np.isfinite(covariance).all() else np.isfinite(np.diag(covariance))
+    some = covariance[np.ix_(finite, finite)]
+    scale = np.diag(some).max(initial=0.0)
+    weights = np.zeros(len(covariance))
+    if not scale > 0:
+        weights[np.flatnonzero(finite)[0] if finite.any() else 0] = 1.0
+        return weights
+    doubled = (some + np.diag(np.diag(some))) / scale + ROUNDING * np.eye(len(some))
+    factor = np.linalg.cholesky(doubled).T
+    found, _ = nnls(factor, np.linalg.solve(factor.T, np.ones(len(some))))
+    weights[finite] = found / found.sum()
+    return weights
+
+
+def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord]) -> FitRecord:
+    """Average fits of one effect.
+
+    Parameters
+    ----------
+    lead : FitRecord
+        The fit whose coefficients and diagnostics are shown; the first of them.
+    names : sequence of str
+        What each of them is.
+    records : sequence of FitRecord
+        The fits.
+
+    Returns
+    -------
+    FitRecord
+        The lead with the averaged estimates, and how they were averaged.
+    """
+    scale, n_arms = lead.options.effect_scale, lead.design.n_arms
+    jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
+    effects = [record.estimate.influence[:, record.estimate.block("means")] @ jacobian.T for record in records]
+    joint = influence_covariance(lead, np.concatenate(effects, axis=1)).reshape(
+        len(records), n_arms - 1, -1, n_arms - 1
+    )
+    covariances = np.einsum("mknk->mn", joint)
+    stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
+    return dataclasses.replace(lead, estimate=averaged(lead, stack), stack=stack)
+
+
+def averaged(lead: FitRecord, stack: Stack) -> Estimate:
+    """Return the average of estimates; its coefficients are those of the lead."""
+    estimates, own, scale = [record.estimate for record in stack.records], lead.estimate, lead.options.effect_scale
+    params = params_of(scale, np.stack([one.params for one in estimates], axis=-1) @ stack.weights, len(own.theta))
+    return dataclasses.replace(
+        own,
+        params=params,
+        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
+        rows=StackedRows(own, tuple(estimates), stack.weights, scale),
+    )
+
+
+def params_of(scale: EffectScale, mixed: Array, n_arms: int) -> Array:
+    """Effects and arm means, (2 K - 1, ...), from averages of those of several fits; means average, effects follow."""
+    return mixed if scale == DIFFERENCE else scale.params(mixed[-n_arms:])
+
+
+@dataclass(frozen=True)
+class StackedRows:
+    """Predictions and influence function of an average, as in `EstimateRows`.
+
+    Parameters
+    ----------
+    lead : Estimate
+        The estimate whose coefficients it has.
+    estimates : tuple of Estimate
+        Those that are averaged.
+    weights : ndarray, shape (M,)
+        Their weights.
+    scale : EffectScale
+        How the effect is reported.
+    """
+
+    lead: Estimate
+    estimates: tuple[Estimate, ...]
+    weights: Array
+    scale: EffectScale
+
+    @cached_property
+    def predicted(self) -> Array:
+        """As in `EstimateRows`."""
+        return np.asarray(sum(w * one.predicted for w, one in zip(self.weights, self.estimates, strict=True)))
+
+    @cached_property
+    def influence(self) -> Array:
+        """As in `EstimateRows`."""
+        pairs = [(w, one) for w, one in zip(self.weights, self.estimates, strict=True) if w > 0]
+        of_means = sum(w * one.influence[:, one.block("means")] for w, one in pairs)
+        means = sum(w * one.params[one.block("means")] for w, one in pairs)
+        count = len(self.lead.params)
+        with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
+            moved = of_means @ self.scale.jacobian(np.asarray(means)).T
+        return np.hstack([moved, self.lead.influence[:, count:]])
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """As in `EstimateRows`."""
+        yield slice(0, len(self.influence)), self.influence
+
+
+class StackRefitter:
+    """Refits each fit of a stack under the same resamples and averages with the weights of the sample.
+
+    Parameters
+    ----------
+    refitters : sequence of Refitter
+        One for each fit, the lead first.
+    weight_fit : WeightFit
+        Importance weights, which are the same in all.
+    weights : ndarray, shape (M,)
+        Weights of the fits.
+    scale : EffectScale
+        How the effect is reported.
+    n_arms : int
+        K.
+    """
+
+    def __init__(
+        self, refitters: Sequence[Refitter], weight_fit: WeightFit, weights: Array, scale: EffectScale, n_arms: int
+    ) -> None:
+        self.refitters, self.weight_fit, self.weights = refitters, weight_fit, weights
+        self.scale, self.n_arms = scale, n_arms
+
+    @property
+    def arrays(self) -> int:
+        """As in `estimates.Refitter`."""
+        return max(refitter.arrays for refitter in self.refitters)
+
+    @property
+    def rows_together(self) -> int:
+        """As in `estimates.Refitter`."""
+        return min(refitter.rows_together for refitter in self.refitters)
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `estimates.Refitter`; a fit without weight is not made again, but for the lead."""
+        fits = self.weight_fit.refit(counts) if fits is None else fits
+        used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
+        found = {k: self.refitters[k].refit(counts, first, fits) for k in used}
+        size = 2 * self.n_arms - 1
+        mixed = sum(self.weights[k] * refits.values[:size] for k, refits in found.items() if self.weights[k] > 0)
+        failures: NDArray[np.int8] = first_failure(*(refits.failures for refits in found.values()))
+        rest = found[0].values[size:]
+        refits = collect_refits(
+            params_of(self.scale, np.asarray(mixed), self.n_arms), rest[:, None], rest[:0], failures
+        )
+        return dataclasses.replace(refits, start=found[0].start)

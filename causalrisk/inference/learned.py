@@ -1,0 +1,102 @@
+"""What a fit with learners says of them: predictions, their fit outside of their folds, and the fits of a stack."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.errors import UnavailableError
+from causalrisk.estimators.learned import Learned
+from causalrisk.estimators.record import FitRecord, Stack
+
+
+def used_learned(record: FitRecord) -> Learned:
+    """Return the learners of a fit; one without them raises an UnavailableError."""
+    if record.learned is None:
+        raise UnavailableError(
+            'this fit has no learner.\nType  from_formula(..., learner="smooth").fit()  for one that has.'
+        )
+    return record.learned
+
+
+def used_stack(record: FitRecord) -> Stack:
+    """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
+    if record.stack is None:
+        raise UnavailableError(
+            "this fit is no average of several.\n"
+            'Type  JRE.from_formula(..., learner="smooth", learner_use="stack").fit()  for one that is.'
+        )
+    return record.stack
+
+
+def outcome_predictions(record: FitRecord) -> pd.DataFrame:
+    """Return the cross-fitted predictions of the mean outcome of each row of the sample in each arm.
+
+    Returns
+    -------
+    DataFrame
+        A row a row of the sample; a column an arm, of several learners under the name of each. Those of a row are by
+        models that were fitted to rows of other folds.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no learner.
+    """
+    learned, labels = used_learned(record), list(record.design.labels)
+    values = np.concatenate([fit.predictions for fit in learned.fits]).T
+    columns = pd.Index(labels)
+    if len(learned.fits) > 1:
+        columns = pd.MultiIndex.from_product([learned.names, labels], names=["learner", "arm"])
+    return pd.DataFrame(values.copy(), index=record.design.index, columns=columns)
+
+
+def learner_fit(record: FitRecord) -> pd.DataFrame:
+    """Return how well the learners predict rows that they were not fitted to.
+
+    Returns
+    -------
+    DataFrame
+        A row a learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept" and
+        "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no learner.
+    """
+    learned, design = used_learned(record), record.design
+    rows = {}
+    for fit, r_squared in zip(learned.fits, learned.r_squared, strict=True):
+        for a, label in enumerate(design.labels):
+            own = design.arm == a
+            x, y, weights = fit.predictions[a, own], design.y[own], design.weights[own]
+            away = x - np.average(x, weights=weights)
+            spread = weights @ away**2
+            slope = weights @ (away * y) / spread if spread > 0 else np.nan
+            intercept = np.average(y, weights=weights) - slope * np.average(x, weights=weights)
+            rows[fit.name, label] = (r_squared[a], intercept, slope)
+    index = pd.MultiIndex.from_tuples(list(rows), names=["learner", "arm"])
+    return pd.DataFrame(list(rows.values()), index=index, columns=["r squared", "intercept", "slope"])
+
+
+def stack_table(record: FitRecord) -> pd.DataFrame:
+    """Return the fits that the estimate is an average of.
+
+    Returns
+    -------
+    DataFrame
+        A row a fit: its effects, for two arms their robust standard error, and its weight.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit is no average.
+    """
+    stack, names = used_stack(record), record.effect_names
+    effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
+    frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
+    if len(names) == 1:
+        frame["std err"] = np.sqrt(np.diag(stack.covariances))
+    frame["weight"] = stack.weights
+    return frame
