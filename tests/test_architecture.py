@@ -24,7 +24,7 @@ LAYERS = (
     ("_version", "words", "errors"),
     ("runtime",),
     ("numerics", "design", "datasets"),
-    ("propensity",),
+    ("propensity", "learners"),
     ("estimators",),
     ("inference",),
     ("diagnostics",),
