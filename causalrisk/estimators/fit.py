@@ -72,9 +72,7 @@ FEW_CLUSTERS = 10
 KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
 
 
-def fit_separate(
-    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> FitRecord:
+def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
     """Fit one of the estimators that train each arm by itself.
 
     Parameters

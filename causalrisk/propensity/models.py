@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
-from causalrisk.learners.cross_fitting import folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
@@ -710,11 +709,7 @@ class ClassifierModel(ScoresAlone):
         self.n_predictors = n_arms - 1
         self.classifier, self.features, self.limits = classifier, features, limits
         self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
-        self.fold = (
-            folds_within_arms(arm, observed, n_arms, n_folds)
-            if clusters is None
-            else folds_of_clusters(clusters, n_folds)
-        )
+        self.fold = folds_of(arm, observed, n_arms, clusters, n_folds, repeat)
 
     @property
     def n_gamma(self) -> int:

@@ -347,8 +347,8 @@ def repeats_words(record: FitRecord) -> str:
     effects = repeats.params[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit is that of the median effect; "
-        f"{record.effect_names[0]} runs from {format_number(effects.min())} to {format_number(effects.max())} over them. A variance is the "
-        "median of that of a repeat and its squared distance from the median."
+        f"{record.effect_names[0]} runs from {format_number(effects.min())} to {format_number(effects.max())} over "
+        "them. A variance is the median of that of a repeat and its squared distance from the estimate."
     )
 
 

@@ -1,0 +1,1 @@
+"""Learners of an outcome's mean that need nothing installed."""

@@ -1,0 +1,482 @@
+"""The learner "smooth": ridge regression on splines and products of the covariates, its penalty by cross-validation.
+
+What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
+covariates are few the product of each two of them as well. The columns of a curve nearly repeat the covariate, so that
+ridge regression shrinks bends more than slopes. The penalty minimises generalised cross-validation [2]_, which the
+eigenvalues of the sums of squares and products give for every penalty at once.
+
+A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
+`RidgeSums`, which add up over blocks of rows. Other families than the normal one with the identity are fitted by
+penalised iteratively reweighted least squares [3]_, whose working responses and weights give sums of the same kind.
+
+References
+----------
+.. [1] Hastie, T., Tibshirani, R. and Friedman, J. (2009). The Elements of Statistical Learning, 2nd edition, section
+   5.2.1 (natural cubic splines). Springer.
+.. [2] Golub, G. H., Heath, M. and Wahba, G. (1979). Generalized cross-validation as a method for choosing a good ridge
+   parameter. Technometrics 21, 215-223.
+.. [3] O'Sullivan, F., Yandell, B. S. and Raynor, W. J. (1986). Automatic smoothing of regression functions in
+   generalized linear models. Journal of the American Statistical Association 81, 96-103.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.errors import DesignError, one_of
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.families import LARGEST, OutcomeFamily
+from causalrisk.numerics.linalg import Array, all_ones, row_blocks
+
+LINEAR = OutcomeFamily("gaussian", "identity")
+KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
+DISTINCT = 5  # values of a covariate below which it gets no curve
+PAIRED = 25  # covariates up to which their products take part
+COUNTED = 1.4  # what a degree of freedom counts in generalised cross-validation, against chance minima
+PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
+NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
+NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
+SEARCHED = 6  # iterations of other families in which the penalty is chosen anew
+MAX_ITERATIONS = 60
+HALVINGS = 30
+SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
+ROWS = 1024  # rows of a block of basis columns
+
+
+@dataclass(frozen=True)
+class SmoothBasis:
+    """Columns of the smooth regression: covariates, their curves and their products.
+
+    Parameters
+    ----------
+    centre, scale : ndarray, shape (p,)
+        Mean and standard deviation of each covariate; the scale of a constant is infinite, which makes it a zero.
+    curved : ndarray of int, shape (c,)
+        Covariates that have a curve.
+    knots : ndarray, shape (K, c)
+        Their knots, in standard deviations about the mean.
+    paired : bool
+        Whether the products of the covariates are among the columns.
+    """
+
+    centre: Array
+    scale: Array
+    curved: NDArray[np.intp]
+    knots: Array
+    paired: bool
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns, without the constant."""
+        p = len(self.centre)
+        return p + len(self.curved) * (len(self.knots) - 2) + (p * (p - 1) // 2 if self.paired else 0)
+
+    def columns(self, X: Array) -> Array:
+        """Return the columns, shape (n, q), of rows of covariates, shape (n, p).
+
+        Notes
+        -----
+        Equations (5.4) and (5.5) of The Elements of Statistical Learning: with d_k(x) = ((x - t_k)+^3 - (x - t_K)+^3) /
+        (t_K - t_k) the curve of a covariate is spanned by d_k - d_{K-1}, k = 1 .. K - 2, which is zero left of t_k and
+        has the slope 3 (t_{K-1} - t_k) right of t_K. The straight parts are added by themselves, as differences of
+        cubes would lose their digits far out.
+        """
+        found = np.empty((self.n_columns, len(X)))  # a row of memory for each column
+        self._write(X, found)
+        return found.T
+
+    def _write(self, X: Array, found: Array) -> None:
+        """Write the columns into the rows of an array, shape (q, n)."""
+        (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
+        found[:p] = ((X - self.centre) / self.scale).T
+        x = found[self.curved]
+        first, last = self.knots[0, :, None], self.knots[-1, :, None]
+        inside, beyond = np.clip(x, first, last), np.maximum(x - last, 0.0)
+
+        def d(k: int) -> Array:
+            cubes: Array = np.maximum(inside - self.knots[k, :, None], 0.0) ** 3
+            return cubes / (last - self.knots[k, :, None])
+
+        for k in range(bends):
+            slope = 3 * (self.knots[-2] - self.knots[k])[:, None]
+            found[p + k * c : p + (k + 1) * c] = d(k) - d(bends) + slope * beyond
+        at = p + bends * c
+        for j in range(p - 1 if self.paired else 0):
+            np.multiply(found[j], found[j + 1 : p], out=found[at : at + p - 1 - j])
+            at += p - 1 - j
+
+    def sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
+        """Return the sums over rows that ridge regression needs.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, p)
+            Covariates.
+        y : ndarray, shape (n,)
+            Outcomes, best about a number near their mean, so that no digits are lost.
+        weights : ndarray, shape (n,)
+            Non-negative weights.
+        counts : ndarray, shape (n,)
+            How many rows each one counts for in cross-validation.
+
+        Returns
+        -------
+        RidgeSums
+            The sums.
+        """
+        blocks = row_blocks(len(y), ROWS)
+        return add_up(self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in blocks)
+
+    def _sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
+        beside = np.empty((self.n_columns + 2, len(y)))
+        beside[0], beside[-1] = 1.0, y
+        self._write(X, beside[1:-1])
+        return RidgeSums((beside * weights) @ beside.T, float(counts.sum()))
+
+    def spectrum(self, X: Array, y: Array, weights: Array, counts: Array, unit: Array | None = None) -> Spectrum:
+        """Return the ridge regressions on the columns of rows, arguments as those of `sums`, from the smaller side."""
+        if len(y) <= self.n_columns:
+            return spectrum_of_rows(self.columns(X), y, weights, float(counts.sum()), unit)
+        return self.sums(X, y, weights, counts).spectrum(unit)
+
+    def predictors(self, X: Array, coefficients: Array) -> Array:
+        """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
+        blocks = row_blocks(len(X), ROWS)
+        return np.concatenate([coefficients[0] + self.columns(X[rows]) @ coefficients[1:] for rows in blocks])
+
+
+def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
+    """Return the basis of training rows: centres, scales and knots under their weights.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Covariates of the training rows.
+    weights : ndarray, shape (n,)
+        Positive weights.
+
+    Returns
+    -------
+    SmoothBasis
+        The basis. A covariate with fewer than five distinct values has no curve.
+    """
+    centre = weights @ X / weights.sum()
+    scale = np.sqrt(weights @ (X - centre) ** 2 / weights.sum())
+    scale[(X[0] == X).all(axis=0)] = np.inf
+    knots = [_knots(x, weights) for x in X.T]
+    curved = np.array([j for j, at in enumerate(knots) if len(at)], dtype=np.intp)
+    placed = np.reshape([knots[j] for j in curved], (len(curved), len(KNOTS))).T
+    return SmoothBasis(centre, scale, curved, (placed - centre[curved]) / scale[curved], X.shape[1] <= PAIRED)
+
+
+def _knots(x: Array, weights: Array) -> Array:
+    """Quantiles of the rows, or where these coincide of the distinct values; none where there are few values."""
+    values, place = np.unique(x, return_inverse=True)
+    if len(values) < DISTINCT:
+        return np.empty(0)
+    found = _quantiles(values, np.bincount(place, weights).astype(float))
+    return found if (np.diff(found) > 0).all() else _quantiles(values, np.ones(len(values)))
+
+
+def _quantiles(values: Array, weights: Array) -> Array:
+    """Return for each share of KNOTS the least of the sorted values up to which it lies."""
+    reached = np.cumsum(weights)
+    return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """Sums over rows that ridge regression needs; those of blocks of rows add up to those of all.
+
+    Parameters
+    ----------
+    products : ndarray, shape (q + 2, q + 2)
+        Weighted sums of squares and products of the constant, the columns and the outcome, in this order.
+    count : float
+        Number of rows for cross-validation.
+    """
+
+    products: Array
+    count: float
+
+    def spectrum(self, unit: Array | None = None) -> Spectrum:
+        """Return the problem along the eigenvectors of the columns' sums of squares and products.
+
+        Parameters
+        ----------
+        unit : ndarray, shape (q,), optional
+            One over the scale of each column; by default its standard deviation, zero for constants.
+        """
+        total = float(self.products[0, 0])
+        mean = self.products[0, 1:] / total
+        centred = self.products[1:, 1:] - total * np.outer(mean, mean)
+        unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
+        values, vectors = np.linalg.eigh(centred[:-1, :-1] * np.outer(unit, unit))
+        known = values > values.max(initial=0.0) * NO_INFORMATION
+        roots = np.sqrt(np.where(known, values, 0.0))
+        inner = vectors.T @ (centred[:-1, -1] * unit)
+        along = np.divide(inner, roots, out=np.zeros_like(inner), where=known)
+        rest = max(float(centred[-1, -1] - along @ along), 0.0)
+        return Spectrum(total, self.count, mean, unit, roots, vectors, along, rest)
+
+
+def _units(squares: Array) -> Array:
+    """One over the roots of mean squares; zero for constant columns."""
+    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Ridge regression for every penalty: a least-squares problem along the singular directions of its columns.
+
+    Parameters
+    ----------
+    total, count : float
+        Sum of the weights; number of rows for cross-validation.
+    mean : ndarray, shape (q + 1,)
+        Means of the columns and of the outcome.
+    unit : ndarray, shape (q,)
+        What the columns are multiplied by to have the same scale, zero for constants.
+    roots : ndarray, shape (r,)
+        Singular values of the columns in these units about their means, each row times the root of its weight.
+    vectors : ndarray, shape (q, r)
+        Right singular vectors.
+    along : ndarray, shape (r,)
+        The outcome along the left singular vectors.
+    rest : float
+        Sum of squares of the outcome in other directions.
+    """
+
+    total: float
+    count: float
+    mean: Array
+    unit: Array
+    roots: Array
+    vectors: Array
+    along: Array
+    rest: float
+
+    def cross_validation(self, penalties: Array) -> Array:
+        """Generalised cross-validation at each penalty; infinite where more is fitted than the rows have to tell.
+
+        N RSS / (N - c df)^2 for N rows, with c = 1.4 in place of 1: by chance the criterion is least at a fit that
+        follows the noise, which a larger c prevents mostly (Kim and Gu, 2004, Journal of the Royal Statistical Society
+        B 66, 337-356; the argument `gamma` of R's mgcv).
+        """
+        kept = self.roots**2 / (self.roots**2 + penalties[:, None])
+        squares = (1 - kept) ** 2 @ self.along**2 + self.rest
+        left = self.count - COUNTED * (1 + kept.sum(axis=1))
+        return np.divide(self.count * squares, left**2, out=np.full(len(penalties), np.inf), where=left > 0)
+
+    def best_penalty(self, penalties: Array) -> float:
+        """Return the penalty with the least generalised cross-validation, the first of several."""
+        return float(penalties[np.argmin(self.cross_validation(penalties))])
+
+    def solution(self, penalty: float) -> Array:
+        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
+        slopes = self.vectors @ (self.along * self.roots / (self.roots**2 + penalty))
+        return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
+
+
+def spectrum_of_rows(columns: Array, y: Array, weights: Array, count: float, unit: Array | None = None) -> Spectrum:
+    """Return the spectrum from the rows, which takes less than from the sums where there are more columns than rows.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, q)
+        Columns of the basis.
+    y, weights : ndarray, shape (n,)
+        Outcome; non-negative weights.
+    count : float
+        Number of rows for cross-validation.
+    unit : ndarray, shape (q,), optional
+        As in `RidgeSums.spectrum`.
+    """
+    total, root = float(weights.sum()), np.sqrt(weights)
+    mean = weights @ np.column_stack([columns, y]) / total
+    centred = columns - mean[:-1]
+    unit = _units(weights @ centred**2 / total) if unit is None else unit
+    left, roots, right = np.linalg.svd(centred * unit * root[:, None], full_matrices=False)
+    residual = root * (y - mean[-1])
+    along = left.T @ residual
+    rest = max(float(residual @ residual - along @ along), 0.0)
+    return Spectrum(total, count, mean, unit, roots, right.T, along, rest)
+
+
+class Smooth:
+    """Ridge regression on natural cubic splines and products of the covariates, its penalty by cross-validation.
+
+    With methods `fit` and `predict` as those of scikit-learn; nothing is drawn at random.
+
+    Parameters
+    ----------
+    family : OutcomeFamily
+        Family and link of the outcome; by default least squares.
+    weight_type : {"frequency", "probability"}
+        Whether a weight of 2 counts for two rows in cross-validation, or for one as every row with a positive weight.
+
+    Attributes
+    ----------
+    basis : SmoothBasis or None
+        What the columns are made by; None after a fit to outcomes that are all the same.
+    coefficients : ndarray, shape (q + 1,)
+        The constant and the coefficients of the columns.
+    penalty : float
+        The penalty that was chosen, for columns with standard deviation 1; infinite where the outcomes are the same.
+
+    Notes
+    -----
+    Minimised is sum_i w_i (y_i - f(x_i))^2 + penalty sum_j b_j^2, b_j the coefficient of column j divided by its
+    standard deviation; for other families twice the negative log quasi-likelihood at dispersion 1 is in place of the
+    squares, and the penalty is chosen by the working responses of the first iterations and is then kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causalrisk.learners.smooth import Smooth
+    >>> x = np.linspace(-2, 2, 200)[:, None]
+    >>> fit = Smooth().fit(x, np.abs(x[:, 0]))
+    >>> fit.predict(np.array([[-2.0], [0.0], [2.0]])).round(1)
+    array([2.1, 0.3, 2.1])
+    """
+
+    def __init__(self, family: OutcomeFamily = LINEAR, weight_type: str = "frequency") -> None:
+        one_of("weight_type", weight_type, ("frequency", "probability"))
+        self.family, self.weight_type = family, weight_type
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Smooth:
+        """Fit to rows.
+
+        Parameters
+        ----------
+        X : array_like, shape (n, p)
+            Covariates, numbers.
+        y : array_like, shape (n,)
+            Outcome.
+        sample_weight : array_like, shape (n,), optional
+            Non-negative weights; rows with weight 0 count for nothing.
+
+        Returns
+        -------
+        Smooth
+            The learner itself.
+
+        Raises
+        ------
+        DesignError
+            If shapes do not go together, values are missing or infinite, weights are negative or none is positive, or
+            outcomes are none of the family.
+        """
+        X, y = _numbers("X", X, 2), _numbers("y", y, 1)
+        weights = all_ones(len(y)) if sample_weight is None else _numbers("sample_weight", sample_weight, 1)
+        if not len(X) == len(y) == len(weights):
+            raise DesignError(f"X, y and sample_weight have {len(X)}, {len(y)} and {len(weights)} rows.")
+        used = weights > 0
+        if (weights < 0).any() or not used.any():
+            raise DesignError("sample_weight has negative values, or none above zero.")
+        self.family.check(y[used], "y")
+        self._fit(X[used], y[used], weights[used])
+        return self
+
+    def _fit(self, X: Array, y: Array, weights: Array) -> None:
+        if (y == y[0]).all():  # a family may have no finite predictor of it
+            self.basis, self.coefficients, self.penalty = None, y[:1], np.inf
+            return
+        counts = weights if self.weight_type == "frequency" else all_ones(len(y))
+        self.basis = smooth_basis(X, weights)
+        self.coefficients, self.penalty = (
+            _least_squares(self.basis, X, y, weights, counts)
+            if self.family.linear
+            else _reweighted(self.basis, X, y, weights, counts, self.family)
+        )
+
+    def predict(self, X: Any) -> Array:
+        """Predict the mean of the outcome.
+
+        Parameters
+        ----------
+        X : array_like, shape (m, p)
+            Covariates.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            Means, inside of the range of the family.
+        """
+        X = _numbers("X", X, 2)
+        if self.basis is None:
+            return np.full(len(X), self.coefficients[0])
+        if X.shape[1] != len(self.basis.centre):
+            raise DesignError(f"X has {X.shape[1]} columns; the learner was fitted to {len(self.basis.centre)}.")
+        eta = self.basis.predictors(X, self.coefficients)
+        return self.family.mean(eta if self.family.linear else np.clip(eta, -LARGEST, LARGEST))
+
+
+def _numbers(name: str, given: Any, ndim: int) -> Array:
+    """Return an array of finite numbers."""
+    found = np.asarray(given, dtype=float)
+    if found.ndim != ndim:
+        raise DesignError(f"{name} has {found.ndim} dimensions; expected {ndim}.")
+    if not np.isfinite(found).all():
+        bad = int((~np.isfinite(found)).sum())
+        raise DesignError(f"{name} has {bad} values that are missing or infinite; expected numbers.")
+    return found
+
+
+def _least_squares(basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array) -> tuple[Array, float]:
+    """Coefficients and penalty of a linear model."""
+    origin = weights @ y / weights.sum()
+    problem = basis.spectrum(X, y - origin, weights, counts)
+    penalty = problem.best_penalty(PENALTIES * problem.total)
+    return _coefficients(problem.solution(penalty), problem.unit, origin), penalty
+
+
+def _coefficients(solution: Array, unit: Array, origin: float) -> Array:
+    """Coefficients of the constant and of the columns as they are, of outcomes about an origin."""
+    return np.concatenate([[solution[0] + origin], solution[1:] * unit])
+
+
+def _reweighted(
+    basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array, family: OutcomeFamily
+) -> tuple[Array, float]:
+    """Coefficients and penalty by penalised iteratively reweighted least squares.
+
+    The start is the constant model, under which working weights are the weights times a number. So the units of the
+    columns are those of the weights, and they and the penalties to choose from stay the same.
+    """
+    typical = weights @ (np.abs(y) if family.link == "log" else y) / weights.sum()
+    origin = float(family.distribution.link(typical))
+    now, eta = np.zeros(basis.n_columns + 1), np.full(len(y), origin)
+    unit: Any = None
+    grid, penalty, searching = PENALTIES, np.inf, True
+    for iteration in range(MAX_ITERATIONS):
+        score, _, expected = family.score(y, eta)
+        step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
+        problem = basis.spectrum(X, eta - origin + step, weights * expected, counts, unit)
+        if unit is None:
+            unit, grid = problem.unit, PENALTIES * problem.total
+        if searching:
+            before, penalty = penalty, problem.best_penalty(grid)
+            searching = penalty != before and iteration < SEARCHED
+        loss = _penalised(family, y, weights, eta, now, penalty)
+        new = problem.solution(penalty)
+        for _ in range(HALVINGS):
+            eta = basis.predictors(X, _coefficients(new, unit, origin))
+            reached = _penalised(family, y, weights, eta, new, penalty)
+            if reached <= loss * (1 + SETTLED):
+                break
+            new = (now + new) / 2
+        now = new
+        if not searching and loss - reached <= SETTLED * loss:
+            break
+    return _coefficients(now, unit, origin), penalty
+
+
+def _penalised(family: OutcomeFamily, y: Array, weights: Array, eta: Array, solution: Array, penalty: float) -> float:
+    """Return what iterations decrease: the negative log quasi-likelihood and half of the penalised squares."""
+    with np.errstate(all="ignore"):  # of a step that is too long
+        return float(weights @ family.loss(y, eta) + penalty / 2 * solution[1:] @ solution[1:])

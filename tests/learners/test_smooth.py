@@ -1,0 +1,304 @@
+"""The learner "smooth" against a plain dense ridge, penalised likelihood, and what must hold of any of its fits."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from causalrisk.errors import DesignError, OptionError
+from causalrisk.learners.smooth import ROWS, Smooth, smooth_basis
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.families import outcome_family
+
+BINOMIAL, POISSON = outcome_family("binomial", None), outcome_family("poisson", None)
+GAMMA, PROBIT = outcome_family("gamma", None), outcome_family("binomial", "probit")
+FAMILIES = {"logit": BINOMIAL, "probit": PROBIT, "poisson": POISSON, "gamma": GAMMA}
+
+
+def draw(n, p=4, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, p))
+    X[:, 1] = X[:, 1] > 0.3
+    if p > 2:
+        X[:, 2] = np.exp(X[:, 2])
+    return X, np.sin(2 * X[:, 0]) + X[:, 1] + X[:, 0] * X[:, 1] + rng.normal(size=n) / 2
+
+
+def outcomes(family, eta, seed=1):
+    rng, mean = np.random.default_rng(seed), family.mean(eta)
+    if family.binary:
+        return (rng.random(len(eta)) < mean).astype(float)
+    return rng.poisson(mean).astype(float) if family.name == "poisson" else rng.gamma(2, mean / 2)
+
+
+def plain_columns(X, train):
+    """Standardised covariates, truncated powers of those with many values, and products, by the textbook's formula."""
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    Z = (X - mean) / sd
+    columns = list(Z.T)
+    curves = [[], []]
+    for j in range(X.shape[1]):
+        if len(np.unique(train[:, j])) < 5:
+            continue
+        knots = np.quantile((train[:, j] - mean[j]) / sd[j], [0.05, 0.35, 0.65, 0.95], method="inverted_cdf")
+
+        def d(k, x=Z[:, j], knots=knots):
+            return (np.maximum(x - knots[k], 0) ** 3 - np.maximum(x - knots[3], 0) ** 3) / (knots[3] - knots[k])
+
+        for k in range(2):
+            curves[k].append(d(k) - d(2))
+    columns += curves[0] + curves[1]
+    columns += [Z[:, j] * Z[:, k] for j in range(X.shape[1]) for k in range(j + 1, X.shape[1])]
+    return np.column_stack(columns)
+
+
+def plain_ridge(X, y, new):
+    """Predictions with the penalty that minimises N RSS / (N - 1.4 tr A)^2, the hat matrix A written out."""
+    B, N = plain_columns(X, X), len(y)
+    centre, scale = B.mean(axis=0), B.std(axis=0)
+    S = (B - centre) / scale
+    best = np.inf, None
+    for penalty in N * np.geomspace(1e4, 1e-8, 49):
+        inverse = np.linalg.inv(S.T @ S + penalty * np.eye(S.shape[1]))
+        hat = 1 / N + S @ inverse @ S.T
+        criterion = N * np.sum((y - hat @ y) ** 2) / (N - 1.4 * np.trace(hat)) ** 2
+        if 1.4 * np.trace(hat) < N and criterion < best[0]:
+            best = criterion, y.mean() + (plain_columns(new, X) - centre) / scale @ inverse @ S.T @ y, penalty
+    return best[1:]
+
+
+@pytest.mark.parametrize("n", [60, 300, 2 * ROWS + 50])
+def test_equals_a_plain_ridge_with_explicit_cross_validation(n):
+    (X, y), (new, _) = draw(n), draw(100, seed=5)
+    expected, penalty = plain_ridge(X, y, new)
+    fit = Smooth().fit(X, y)
+    np.testing.assert_allclose(fit.penalty, penalty, rtol=1e-12)
+    np.testing.assert_allclose(fit.predict(new), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_equals_a_plain_ridge_with_more_columns_than_rows():
+    """And with one more row than columns, from the sums."""
+    for n in (30, 41):
+        (X, y), (new, _) = draw(n, p=7), draw(100, p=7, seed=5)
+        expected, penalty = plain_ridge(X, y, new)
+        fit = Smooth().fit(X, y)
+        assert fit.basis.n_columns == 40
+        np.testing.assert_allclose(fit.penalty, penalty, rtol=1e-12)
+        np.testing.assert_allclose(fit.predict(new), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_curves_are_natural_cubic_splines():
+    """Two continuous derivatives, cubic between the knots, and a straight line beyond the outer ones."""
+    x = np.random.default_rng(3).exponential(size=200)[:, None]
+    basis = smooth_basis(x, np.ones(200))
+    knots = basis.centre + basis.scale * basis.knots[:, 0]
+    h = 1e-3
+
+    def derivative(at, order, side):
+        """Of cubics by differences on one side, exact but for rounding."""
+        steps = side * h * np.arange(4)
+        values = basis.columns((at + steps)[:, None])[:, 1:]
+        return np.linalg.solve(np.vander(steps, increasing=True), values)[order] * [1, 1, 2, 6][order]
+
+    for at in knots:
+        for order, tol in ((0, 1e-9), (1, 1e-7), (2, 1e-4)):
+            np.testing.assert_allclose(derivative(at, order, 1), derivative(at, order, -1), atol=tol)
+    assert np.abs(derivative(knots[1], 3, 1) - derivative(knots[1], 3, -1)).max() > 1
+    for line in (np.linspace(-5, knots[0], 5), np.linspace(knots[-1], 1e6, 5)):
+        second = np.diff(basis.columns(line[:, None]), n=2, axis=0)
+        np.testing.assert_allclose(second, 0, atol=1e-8)
+
+
+def test_few_values_make_no_curve_and_ties_no_equal_knots():
+    x = np.repeat([0.0, 1.0, 2.0, 3.0], 10)
+    tied = np.where(np.arange(40) < 30, 0.0, np.arange(40))
+    basis = smooth_basis(np.column_stack([x, tied]), np.ones(40))
+    assert basis.curved.tolist() == [1]
+    assert (np.diff(basis.knots, axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("family, n, p", [(None, 300, 4), (None, 30, 7), ("logit", 300, 4), ("poisson", 300, 4)])
+def test_frequency_weights_are_repeated_rows_and_zero_none(family, n, p):
+    X, y = draw(n, p)
+    learner = Smooth() if family is None else Smooth(FAMILIES[family])
+    y = y if family is None else outcomes(FAMILIES[family], y / 2)
+    counts = np.arange(n) % 4
+    repeated = np.repeat(np.arange(n), counts)
+    weighted = copy.deepcopy(learner).fit(X, y, sample_weight=counts)
+    rows = copy.deepcopy(learner).fit(X[repeated], y[repeated])
+    np.testing.assert_allclose(weighted.penalty, rows.penalty, rtol=1e-10)
+    np.testing.assert_allclose(weighted.predict(X), rows.predict(X), rtol=1e-7)
+
+
+def test_probability_weights_have_no_unit():
+    X, y = draw(300)
+    weights = np.random.default_rng(2).uniform(0.5, 2, 300)
+    fits = [Smooth(weight_type="probability").fit(X, y, c * weights) for c in (1, 1000)]
+    np.testing.assert_allclose(fits[0].predict(X), fits[1].predict(X), rtol=1e-9)
+    np.testing.assert_allclose(1000 * fits[0].penalty, fits[1].penalty, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n, p", [(300, 4), (30, 7)])
+def test_scale_and_shift_of_columns_and_outcomes_do_not_matter(n, p):
+    X, y = draw(n, p)
+    expected = Smooth().fit(X, y).predict(X)
+    shift, scale = 1e3 * np.arange(p), 10.0 ** (np.arange(p) - 3)
+    moved = Smooth().fit(shift + scale * X, 1e6 + 100 * y).predict(shift + scale * X)
+    np.testing.assert_allclose((moved - 1e6) / 100, expected, atol=1e-7)
+
+
+def test_sums_of_blocks_are_those_of_all_rows():
+    X, y = draw(500)
+    weights = np.ones(500)
+    basis = smooth_basis(X, weights)
+    parts = add_up(basis.sums(X[rows], y[rows], weights[rows], weights[rows]) for rows in (slice(200), slice(200, 500)))
+    whole = basis.sums(X, y, weights, weights)
+    np.testing.assert_allclose(parts.products, whole.products, rtol=1e-12, atol=1e-10)
+    assert parts.count == whole.count == 500
+
+
+def test_a_curved_truth_is_learned_and_a_straight_one_not_lost():
+    """Out of sample, against least squares on the covariates."""
+    rng = np.random.default_rng(0)
+    gain = {"curved": [], "straight": []}
+    for _ in range(10):
+        X, new = rng.normal(size=(400, 5)), rng.normal(size=(4000, 5))
+        truths = {"curved": lambda x: np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2], "straight": lambda x: x @ np.ones(5)}
+        for name, truth in truths.items():
+            y = truth(X) + rng.normal(size=400)
+            line = np.linalg.lstsq(np.column_stack([np.ones(400), X]), y)[0]
+            error = [
+                np.mean((truth(new) + rng.normal(size=4000) - predicted) ** 2)
+                for predicted in (Smooth().fit(X, y).predict(new), np.column_stack([np.ones(4000), new]) @ line)
+            ]
+            gain[name].append(error[0] / error[1])
+    assert np.mean(gain["curved"]) < 0.65
+    assert np.mean(gain["straight"]) < 1.07
+
+
+def plain_likelihood(family, X, y, penalty, new):
+    """Newton's method on the penalised quasi-likelihood, derivatives by formula for logit and log links."""
+    B = plain_columns(X, X)
+    centre, scale = B.mean(axis=0), B.std(axis=0)
+    S = np.column_stack([np.ones(len(y)), (B - centre) / scale])
+    ridge = penalty * np.diag(np.r_[0.0, np.ones(B.shape[1])])
+    beta = np.zeros(S.shape[1])
+    beta[0] = np.log(y.mean() / (1 - y.mean())) if family == "logit" else np.log(y.mean())
+    for _ in range(100):
+        eta = S @ beta
+        if family == "logit":
+            score, information = y - expit(eta), expit(eta) * expit(-eta)
+        elif family == "poisson":
+            score, information = y - np.exp(eta), np.exp(eta)
+        else:
+            score, information = y / np.exp(eta) - 1, np.ones(len(y))
+        beta += np.linalg.solve(S.T @ (information[:, None] * S) + ridge, S.T @ score - ridge @ beta)
+    inverse = expit if family == "logit" else np.exp
+    return inverse(np.column_stack([np.ones(len(new)), (plain_columns(new, X) - centre) / scale]) @ beta)
+
+
+@pytest.mark.parametrize("family", ["logit", "poisson", "gamma"])
+@pytest.mark.parametrize("n, p", [(400, 4), (30, 7)])
+def test_families_minimise_the_penalised_likelihood(family, n, p):
+    X, eta = draw(n, p)
+    y = outcomes(FAMILIES[family], eta / 2)
+    fit = Smooth(FAMILIES[family]).fit(X, y)
+    new = draw(100, p, seed=6)[0]
+    np.testing.assert_allclose(fit.predict(new), plain_likelihood(family, X, y, fit.penalty, new), rtol=2e-5)
+
+
+def test_the_penalty_of_a_family_is_that_of_its_working_responses():
+    """At the fit, unless the search for it went round in a circle."""
+    X, eta = draw(400)
+    fit = Smooth(BINOMIAL).fit(X, outcomes(BINOMIAL, eta))
+    y, mean = outcomes(BINOMIAL, eta), fit.predict(X)
+    W = mean * (1 - mean)
+    B = plain_columns(X, X)
+    S = np.column_stack([np.ones(400), (B - B.mean(axis=0)) / B.std(axis=0)])
+    working = np.log(mean / (1 - mean)) + (y - mean) / W
+    found = []
+    grid = 400 * y.mean() * (1 - y.mean()) * np.geomspace(1e4, 1e-8, 49)
+    for penalty in grid:
+        ridge = penalty * np.diag(np.r_[0.0, np.ones(B.shape[1])])
+        hat = S @ np.linalg.solve(S.T @ (W[:, None] * S) + ridge, S.T * W)
+        found.append(400 * W @ (working - hat @ working) ** 2 / (400 - 1.4 * np.trace(hat)) ** 2)
+    np.testing.assert_allclose(fit.penalty, grid[np.argmin(found)], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_means_stay_in_the_range_of_the_family(name):
+    """Where arms are separated by a covariate, and far from the training rows."""
+    family, rng = FAMILIES[name], np.random.default_rng(4)
+    X = rng.normal(size=(80, 3))
+    y = (X[:, 0] > 0).astype(float) + (0.5 if name == "gamma" else 0.0)
+    fit = Smooth(family).fit(X, y)
+    new = np.vstack([X, 1e4 * rng.normal(size=(200, 3))])
+    mean = fit.predict(new)
+    assert np.isfinite(mean).all() and mean.min() >= 0 and mean.max() <= family.high
+    assert np.corrcoef(mean[:80], y)[0, 1] > 0.9
+
+
+def test_a_logarithmic_link_takes_negative_outcomes():
+    X, eta = draw(400)
+    y = np.exp(eta / 2) + np.random.default_rng(0).normal(size=400) - 0.5
+    fit = Smooth(outcome_family("gaussian", "log")).fit(X, y)
+    assert fit.predict(X).min() > 0 > y.min()
+    assert np.corrcoef(fit.predict(X), np.exp(eta / 2))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("family", [None, BINOMIAL, POISSON])
+def test_one_outcome_is_predicted_as_it_is(family):
+    X, _ = draw(40)
+    learner = Smooth() if family is None else Smooth(family)
+    for value in (0.0, 1.0):
+        assert (learner.fit(X, np.full(40, value)).predict(X) == value).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_a_few_rows_are_enough(n):
+    X, y = draw(n)
+    predicted = Smooth().fit(X, y).predict(draw(50)[0])
+    assert np.isfinite(predicted).all()
+    assert np.ptp(predicted) < 100 * np.ptp(y) + 1e-9
+
+
+@pytest.mark.parametrize("n, p", [(300, 4), (30, 7)])
+def test_constant_and_repeated_columns(n, p):
+    (X, y), (new, _) = draw(n, p), draw(50, p, seed=7)
+    plain = Smooth().fit(X, y)
+    constant = Smooth().fit(np.column_stack([X, np.full(n, 0.1)]), y)
+    np.testing.assert_allclose(
+        constant.predict(np.column_stack([new, np.full(50, 7.0)])), plain.predict(new), rtol=1e-7
+    )
+    twice = Smooth().fit(np.column_stack([X, X[:, 0]]), y).predict(np.column_stack([new, new[:, 0]]))
+    assert np.corrcoef(twice, plain.predict(new))[0, 1] > 0.95
+    assert Smooth().fit(np.zeros((n, 1)), y).predict(np.ones((2, 1))) == pytest.approx(y.mean())
+    assert Smooth().fit(np.zeros((n, 0)), y).predict(np.ones((2, 0))) == pytest.approx(y.mean())
+
+
+def test_copies_and_pickles_predict_the_same():
+    X, y = draw(100)
+    fit = Smooth(BINOMIAL).fit(X, (y > 0).astype(float))
+    for other in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit)), Smooth(BINOMIAL).fit(X, y > 0)):
+        np.testing.assert_array_equal(other.predict(X), fit.predict(X))
+
+
+def test_what_cannot_be_fitted_is_refused():
+    X, y = draw(20)
+    gap = np.where(np.arange(20) == 3, np.nan, y)
+    for wrong in ((X, gap), (gap[:, None], y), (X, np.where(np.isnan(gap), np.inf, y)), (X[:, 0], y), (X[1:], y)):
+        with pytest.raises(DesignError):
+            Smooth().fit(*wrong)
+    for weights in (np.zeros(20), -np.ones(20), gap):
+        with pytest.raises(DesignError):
+            Smooth().fit(X, y, weights)
+    with pytest.raises(DesignError):
+        Smooth(BINOMIAL).fit(X, 2 * np.abs(y))
+    with pytest.raises(DesignError):
+        Smooth().fit(X, y).predict(X[:, 1:])
+    with pytest.raises(OptionError, match="Type  weight_type='frequency'"):
+        Smooth(weight_type="frequencies")
