@@ -19,6 +19,7 @@ import argparse
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -149,15 +150,17 @@ class Stored(Design):
     efficiency_bound = np.nan
 
 
-def run_stored(samples, estimators, path=None, n_jobs=1, progress=False):
+def run_stored(samples, estimators, path=None, n_jobs=1, progress=False, n_sims=None):
     """Fit estimators to samples of files.
 
     Parameters
     ----------
     samples : sequence of Stored
-        The samples, in any order.
+        The samples, benchmark by benchmark.
     estimators, path, n_jobs, progress
         As in `run_study`.
+    n_sims : int, optional
+        Fit the first so many of each benchmark only. A sample keeps its number, and so its part in the store.
 
     Returns
     -------
@@ -167,9 +170,11 @@ def run_stored(samples, estimators, path=None, n_jobs=1, progress=False):
     entries = choose_estimators(estimators)
     settings = {"estimators": [entry.signature for entry in entries], "n_boot": 0}
     store = path and Store.open(path, settings, SEED, fresh=False)
+    numbered = [list(group) for _, group in groupby(enumerate(samples), key=lambda item: item[1].name)]
     tasks = [
         Task(design=sample, n=len(sample.frame), first=number, count=1, entries=entries, n_boot=0, entropy=SEED)
-        for number, sample in enumerate(samples)
+        for group in numbered
+        for number, sample in group[:n_sims]
     ]
     raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
     return StudyResults(raw, tuple({sample.name: sample for sample in samples}.values()), "IPWRA", SEED, 0)
@@ -263,30 +268,50 @@ def wide(table, column):
     return cells
 
 
-def arguments():
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder that outside_samples.R wrote; by default what is drawn only")
-    parser.add_argument("--sims", type=int, default=100, help="samples of each benchmark that is drawn")
-    parser.add_argument("--n-replicates", type=int, default=60)
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--store", type=Path, help="folder for finished parts")
-    parser.add_argument("--table", type=Path, help="file for the table, tests/studies/tables/outside.csv for instance")
-    return parser.parse_args()
+def run_benchmarks(groups, args):
+    """Fit groups of estimators to the benchmarks that are drawn and to those of a folder.
 
+    Parameters
+    ----------
+    groups : mapping of str to estimators
+        As in `run_in_groups`.
+    args : Namespace
+        Command line.
 
-def main():
-    """Print the tables."""
-    args = arguments()
-    groups, options = estimator_groups(args.n_replicates), {"n_jobs": args.jobs, "progress": True}
+    Returns
+    -------
+    StudyResults
+        A design a benchmark.
+    """
+    options = {"n_jobs": args.jobs, "progress": True}
     drawn = [*(NieWager(setup) for setup in EFFECTS), InteractiveModel()]
     store = args.store and args.store / "drawn"
     studies = [run_in_groups(drawn, groups, store, n=DRAWN, n_sims=args.sims, **options)]
     if args.data:
         stored = [Stored(file) for file in sorted(args.data.glob("*/*.csv.gz"))]
-        studies.append(run_in_groups(stored, groups, args.store and args.store / "stored", run_stored, **options))
+        store = args.store and args.store / "stored"
+        studies.append(run_in_groups(stored, groups, store, run_stored, n_sims=args.stored, **options))
     designs = tuple(design for study in studies for design in study.designs)
-    table = compared(StudyResults(pd.concat([study.raw for study in studies]), designs, "IPWRA", SEED, 0))
+    return StudyResults(pd.concat([study.raw for study in studies]), designs, "IPWRA", SEED, 0)
+
+
+def parser_of(description):
+    """Command line of a study of benchmarks."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--data", type=Path, help="folder that outside_samples.R wrote; by default what is drawn only")
+    parser.add_argument("--sims", type=int, default=100, help="samples of each benchmark that is drawn")
+    parser.add_argument("--stored", type=int, help="samples of each benchmark of the folder; by default all")
+    parser.add_argument("--n-replicates", type=int, default=60)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--store", type=Path, help="folder for finished parts")
+    parser.add_argument("--table", type=Path, help="file for the table, in tests/studies/tables for instance")
+    return parser
+
+
+def main():
+    """Print the tables."""
+    args = parser_of(__doc__).parse_args()
+    table = compared(run_benchmarks(estimator_groups(args.n_replicates), args))
     if args.table:
         table.to_csv(args.table, index=False, float_format="%.6g")
     print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates")
