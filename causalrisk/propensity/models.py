@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
+from causalrisk.learners.cross_fitting import folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
