@@ -16,7 +16,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
@@ -25,6 +24,7 @@ from causalrisk.estimators.sandwich import influence_covariance
 from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
+from causalrisk.numerics.optimize import non_negative_least_squares
 from causalrisk.propensity.weights import WeightFit
 
 ROUNDING = 1e-10  # of the largest variance: below, fits are the same
@@ -61,7 +61,7 @@ def least_variance_weights(covariance: Array) -> Array:
         return weights
     doubled = (some + np.diag(np.diag(some))) / scale + ROUNDING * np.eye(len(some))
     factor = np.linalg.cholesky(doubled).T
-    found, _ = nnls(factor, np.linalg.solve(factor.T, np.ones(len(some))))
+    found = non_negative_least_squares(factor, np.linalg.solve(factor.T, np.ones(len(some))))
     weights[finite] = found / found.sum()
     return weights
 

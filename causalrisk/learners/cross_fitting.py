@@ -308,18 +308,29 @@ def _fit_and_predict(
         )
     model = _seeded(copy.deepcopy(learner.models[a]), [repeat, a, f])
     own = None if weights is None else weights[rows]
-    try:
+    with _Noted(f"in the learner {learner.name}, arm {a}, fold {f + 1} of {n_folds}"):
         _fit(model, learner.name, features[rows], y[rows], own, counts=counts)
         values = predicted(model, features[fold == f])
-    except Exception as error:
-        error.add_note(f"in the learner {learner.name}, arm {a}, fold {f + 1} of {n_folds}")
-        raise
     if not np.isfinite(values).all():
         raise LearnerError(
             f"the learner {learner.name} predicts {int((~np.isfinite(values)).sum())} of {len(values)} rows of fold "
             f'{f + 1} as no finite number, in arm {a}.\nType  learner=  with another, or  learner="smooth".'
         )
     return model, values
+
+
+class _Noted:
+    """Adds to errors where they happened."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            error.add_note(self.where)
 
 
 def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, counts: bool) -> None:

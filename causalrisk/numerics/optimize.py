@@ -287,3 +287,8 @@ def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) 
     """
     result = scipy.optimize.minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-6})
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
+
+
+def non_negative_least_squares(columns: Array, right: Array) -> Array:
+    """Return the x >= 0 that minimises the sum of squares of columns x - right, shape (p,)."""
+    return np.asarray(scipy.optimize.nnls(columns, right)[0])
