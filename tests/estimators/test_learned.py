@@ -102,6 +102,17 @@ def test_replaced_outcome_models_by_hand(target):
     assert res.effect_se == pytest.approx(np.sqrt((psi**2).mean() / len(psi)), rel=1e-10)
 
 
+def test_resamples_of_replaced_outcome_models_by_hand():
+    frame = sample().assign(e=lambda of: 1 / (1 + np.exp(-0.6 * of["x1"])))
+    counts = np.random.default_rng(1).multinomial(len(frame), np.full(len(frame), 1 / len(frame)), 4).T
+    model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), propensity_score="e")
+    res = model.fit(resamples=counts)
+    m0, m1 = res.outcome_predictions.to_numpy().T
+    y, d, e = (frame[name].to_numpy() for name in ("y", "d", "e"))
+    scores = m1 - m0 + d / e * (y - m1) - (1 - d) / (1 - e) * (y - m0)
+    np.testing.assert_allclose(res.boot_params["ATE"], scores @ counts / len(frame), rtol=1e-10)
+
+
 def test_replaced_outcome_models_are_what_resamples_keep():
     frame = sample()
     res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit(n_boot=6)

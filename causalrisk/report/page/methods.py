@@ -224,7 +224,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     return sorted(cited | {reference for reference, holds in wanted if holds})
 
 
-SPECIAL = {"family", "propensity_score", "target"}  # options of a model that are no plain values
+SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
@@ -295,6 +295,8 @@ def _model_options(record: FitRecord) -> dict[str, str]:
     for name in SPELLED:
         if getattr(options, name) != getattr(usual, name):
             given[name] = repr(getattr(options, name))
+    if options.learner is not None:
+        given["learner"] = repr(options.learner).replace("\n", " ")
     if options.propensity_score is not None:
         given["propensity_score"] = repr(options.propensity_score).replace("\n", " ")
     if isinstance(options.target, (str, TargetPopulation)):
