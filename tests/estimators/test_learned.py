@@ -178,6 +178,22 @@ def test_the_weights_of_a_stack_minimise_the_variance(stacked):
     np.testing.assert_allclose(res.stack["weight"], found.x, atol=1e-5)
 
 
+def test_errors_of_a_stack_allow_for_the_choice_of_its_anchors(stacked):
+    _, model, res = stacked
+    psi, n = res.estimating_equations()["ATE"], model.design.n
+    factors = [np.sqrt(fit._record.choice_variance) for fit in candidates(model, **JOINT)]
+    assert factors[0] > 1
+    assert factors[2] == 1
+    expected = (res.stack["weight"].to_numpy() @ factors) * np.sqrt((psi**2).sum()) / n
+    assert res.effect_se == pytest.approx(expected, rel=1e-10)
+
+
+def test_fits_of_a_stack_have_one_seed():
+    res = JRE.from_formula(FORMULA, sample(), treat="d", learner=Square()).fit(**JOINT, rng=np.random.default_rng(5))
+    seeds = {record.seed.entropy for record in res._record.stack.records}
+    assert seeds == {res._record.seed.entropy}
+
+
 def test_weights_that_are_on_the_edge():
     assert least_variance_weights(np.array([[1.0, 2.5], [2.5, 9.0]])).tolist() == [1.0, 0.0]
     np.testing.assert_allclose(least_variance_weights(np.eye(4)), np.full(4, 0.25))
