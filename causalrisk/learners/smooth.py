@@ -290,7 +290,11 @@ class RidgeProblem(ABC):
 
     @abstractmethod
     def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """Return the ridge regressions with given standard deviations of the coefficients of curves and products."""
+        """Return the ridge regressions of every penalty, with given shares of curves and products."""
+
+    @abstractmethod
+    def slopes(self, choice: Choice) -> Array:
+        """Return the slopes of the columns in their units, shape (q,)."""
 
     def factors(self, shares: tuple[float, float]) -> Array:
         """Return what to multiply the columns by, shape (q,), that the penalty of all be the same."""
@@ -309,7 +313,7 @@ class RidgeProblem(ABC):
 
     def solution(self, choice: Choice) -> Array:
         """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
-        slopes = self.spectrum(choice.shares).slopes(choice.penalty)
+        slopes = self.slopes(choice)
         return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
 
 
@@ -347,16 +351,19 @@ class SumsProblem(RidgeProblem):
     def spectrum(self, shares: tuple[float, float]) -> Spectrum:
         """As in `RidgeProblem`, from the eigenvectors of the sums."""
         factors = self.factors(shares)
-        used = np.flatnonzero(factors * self.unit)
-        f = factors[used]
-        values, vectors = np.linalg.eigh(self.gram[np.ix_(used, used)] * np.outer(f, f))
+        used = factors > 0
+        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
         known = values > values.max(initial=0.0) * NO_INFORMATION
-        roots = np.sqrt(np.where(known, values, 0.0))
-        along = vectors.T @ (f * self.inner[used])
-        along = np.divide(along, roots, out=np.zeros_like(along), where=known)
-        lift = np.zeros((len(factors), len(values)))
-        lift[used] = f[:, None] * vectors * roots
-        return Spectrum(roots**2, along, max(self.square - float(along @ along), 0.0), lift)
+        values = np.where(known, values, 0.0)
+        along = vectors.T @ (self.inner * factors)[used]
+        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
+        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
+        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
+        return found
 
 
 @dataclass(frozen=True)
@@ -376,11 +383,20 @@ class RowsProblem(RidgeProblem):
 
     def spectrum(self, shares: tuple[float, float]) -> Spectrum:
         """As in `RidgeProblem`, from the eigenvectors of the products of the rows."""
-        scaled = self.rows * self.factors(shares)
-        values, vectors = np.linalg.eigh(scaled @ scaled.T)
-        along = vectors.T @ self.outcome
-        lift = self.factors(shares)[:, None] * (scaled.T @ vectors)
-        return Spectrum(np.maximum(values, 0.0), along, 0.0, lift)
+        squares = np.square([1.0, *shares])
+        values, vectors = np.linalg.eigh(np.tensordot(squares, self.kernels, axes=1))
+        return Spectrum(np.maximum(values, 0.0), vectors, vectors.T @ self.outcome, 0.0)
+
+    @cached_property
+    def kernels(self) -> Array:
+        """Products of the rows in the columns of each kind, shape (3, n, n)."""
+        parts = [self.rows[:, self.kinds == kind] for kind in range(3)]
+        return np.stack([part @ part.T for part in parts])
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        spectrum = self.spectrum(choice.shares)
+        return self.factors(choice.shares) ** 2 * (self.rows.T @ (spectrum.vectors @ spectrum.shrunk(choice.penalty)))
 
 
 @dataclass(frozen=True)
@@ -391,18 +407,18 @@ class Spectrum:
     ----------
     values : ndarray, shape (r,)
         Squared singular values.
+    vectors : ndarray, shape (r, r)
+        Eigenvectors of the columns' products, or of the rows'.
     along : ndarray, shape (r,)
         The outcome along the left singular vectors.
     rest : float
         Sum of squares of the outcome in other directions.
-    lift : ndarray, shape (q, r)
-        Slopes, by `along` divided by the squared singular values and the penalty.
     """
 
     values: Array
+    vectors: Array
     along: Array
     rest: float
-    lift: Array
 
     def cross_validation(self, penalties: Array, count: float) -> Array:
         """Generalised cross-validation at each penalty; infinite where more is fitted than the rows have to tell.
@@ -416,9 +432,9 @@ class Spectrum:
         left = count - COUNTED * (1 + kept.sum(axis=1))
         return np.divide(count * squares, left**2, out=np.full(len(penalties), np.inf), where=left > 0)
 
-    def slopes(self, penalty: float) -> Array:
-        """Slopes of the standardised columns, shape (q,)."""
-        return self.lift @ (self.along / (self.values + penalty))
+    def shrunk(self, penalty: float) -> Array:
+        """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
+        return self.along / (self.values + penalty)
 
 
 class Smooth:
@@ -535,10 +551,15 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     """Return an array of finite numbers."""
     found = np.asarray(given, dtype=float)
     if found.ndim != ndim:
-        raise DesignError(f"{name} has {found.ndim} dimensions; expected {ndim}.")
+        raise DesignError(
+            f"{name} has shape {found.shape}; expected {ndim} dimension{'s' * (ndim > 1)}.\n"
+            f"Type  {name}.reshape(len({name}){', -1' * (ndim > 1)})."
+        )
     if not np.isfinite(found).all():
-        bad = int((~np.isfinite(found)).sum())
-        raise DesignError(f"{name} has {bad} values that are missing or infinite; expected numbers.")
+        raise DesignError(
+            f"{name} has {int((~np.isfinite(found)).sum())} values that are missing or infinite; expected numbers.\n"
+            f"Type  np.argwhere(~np.isfinite({name}))  to see which."
+        )
     return found
 
 
