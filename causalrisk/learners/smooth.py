@@ -1,9 +1,10 @@
-"""The learner "smooth": ridge regression on splines and products of the covariates, its penalty by cross-validation.
+"""The learner "smooth": ridge regression on splines and products of the covariates, penalties by cross-validation.
 
 What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
-covariates are few the product of each two of them as well. The columns of a curve nearly repeat the covariate, so that
-ridge regression shrinks bends more than slopes. The penalty minimises generalised cross-validation [2]_, which the
-eigenvalues of the sums of squares and products give for every penalty at once.
+covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised:
+those of curves and products by more than those of the covariates, or they are left out, so that many columns of which
+few matter do not hide a straight line. Generalised cross-validation [2]_ chooses, which the eigenvalues of the sums of
+squares and products give for every penalty at once.
 
 A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
 `RidgeSums`, which add up over blocks of rows. Other families than the normal one with the identity are fitted by
@@ -21,8 +22,11 @@ References
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +36,14 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.numerics.linalg import Array, all_ones, row_blocks
 
+Kinds = NDArray[np.intp]
 LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
 DISTINCT = 5  # values of a covariate below which it gets no curve
 PAIRED = 25  # covariates up to which their products take part
 COUNTED = 1.4  # what a degree of freedom counts in generalised cross-validation, against chance minima
+SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
+FIRST = 0.3  # that of the curves while that of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
 NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
 NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
@@ -69,11 +76,16 @@ class SmoothBasis:
     knots: Array
     paired: bool
 
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What each column is: 0 a covariate, 1 part of a curve, 2 a product; shape (q,)."""
+        p, bends = len(self.centre), len(self.curved) * (len(self.knots) - 2)
+        return np.repeat([0, 1, 2], [p, bends, p * (p - 1) // 2 if self.paired else 0])
+
     @property
     def n_columns(self) -> int:
         """Number of columns, without the constant."""
-        p = len(self.centre)
-        return p + len(self.curved) * (len(self.knots) - 2) + (p * (p - 1) // 2 if self.paired else 0)
+        return len(self.kinds)
 
     def columns(self, X: Array) -> Array:
         """Return the columns, shape (n, q), of rows of covariates, shape (n, p).
@@ -137,11 +149,11 @@ class SmoothBasis:
         self._write(X, beside[1:-1])
         return RidgeSums((beside * weights) @ beside.T, float(counts.sum()))
 
-    def spectrum(self, X: Array, y: Array, weights: Array, counts: Array, unit: Array | None = None) -> Spectrum:
+    def problem(self, X: Array, y: Array, weights: Array, counts: Array, unit: Array | None = None) -> RidgeProblem:
         """Return the ridge regressions on the columns of rows, arguments as those of `sums`, from the smaller side."""
         if len(y) <= self.n_columns:
-            return spectrum_of_rows(self.columns(X), y, weights, float(counts.sum()), unit)
-        return self.sums(X, y, weights, counts).spectrum(unit)
+            return rows_problem(self.columns(X), y, weights, float(counts.sum()), self.kinds, unit)
+        return self.sums(X, y, weights, counts).problem(self.kinds, unit)
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
         """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
@@ -197,93 +209,34 @@ class RidgeSums:
     products : ndarray, shape (q + 2, q + 2)
         Weighted sums of squares and products of the constant, the columns and the outcome, in this order.
     count : float
-        Number of rows for cross-validation.
+        Number of rows that the weights stand for.
     """
 
     products: Array
     count: float
 
-    def spectrum(self, unit: Array | None = None) -> Spectrum:
-        """Return the problem along the eigenvectors of the columns' sums of squares and products.
+    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+        """Return the problem of the standardised columns.
 
         Parameters
         ----------
+        kinds : ndarray of int, shape (q,)
+            What each column is, as of `SmoothBasis`.
         unit : ndarray, shape (q,), optional
-            One over the scale of each column; by default its standard deviation, zero for constants.
+            What each column is multiplied by; by default one over its standard deviation, and zero for a constant.
         """
         total = float(self.products[0, 0])
         mean = self.products[0, 1:] / total
         centred = self.products[1:, 1:] - total * np.outer(mean, mean)
         unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
-        values, vectors = np.linalg.eigh(centred[:-1, :-1] * np.outer(unit, unit))
-        known = values > values.max(initial=0.0) * NO_INFORMATION
-        roots = np.sqrt(np.where(known, values, 0.0))
-        inner = vectors.T @ (centred[:-1, -1] * unit)
-        along = np.divide(inner, roots, out=np.zeros_like(inner), where=known)
-        rest = max(float(centred[-1, -1] - along @ along), 0.0)
-        return Spectrum(total, self.count, mean, unit, roots, vectors, along, rest)
+        gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
+        return SumsProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
 
 
-def _units(squares: Array) -> Array:
-    """One over the roots of mean squares; zero for constant columns."""
-    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Ridge regression for every penalty: a least-squares problem along the singular directions of its columns.
-
-    Parameters
-    ----------
-    total, count : float
-        Sum of the weights; number of rows for cross-validation.
-    mean : ndarray, shape (q + 1,)
-        Means of the columns and of the outcome.
-    unit : ndarray, shape (q,)
-        What the columns are multiplied by to have the same scale, zero for constants.
-    roots : ndarray, shape (r,)
-        Singular values of the columns in these units about their means, each row times the root of its weight.
-    vectors : ndarray, shape (q, r)
-        Right singular vectors.
-    along : ndarray, shape (r,)
-        The outcome along the left singular vectors.
-    rest : float
-        Sum of squares of the outcome in other directions.
-    """
-
-    total: float
-    count: float
-    mean: Array
-    unit: Array
-    roots: Array
-    vectors: Array
-    along: Array
-    rest: float
-
-    def cross_validation(self, penalties: Array) -> Array:
-        """Generalised cross-validation at each penalty; infinite where more is fitted than the rows have to tell.
-
-        N RSS / (N - c df)^2 for N rows, with c = 1.4 in place of 1: by chance the criterion is least at a fit that
-        follows the noise, which a larger c prevents mostly (Kim and Gu, 2004, Journal of the Royal Statistical Society
-        B 66, 337-356; the argument `gamma` of R's mgcv).
-        """
-        kept = self.roots**2 / (self.roots**2 + penalties[:, None])
-        squares = (1 - kept) ** 2 @ self.along**2 + self.rest
-        left = self.count - COUNTED * (1 + kept.sum(axis=1))
-        return np.divide(self.count * squares, left**2, out=np.full(len(penalties), np.inf), where=left > 0)
-
-    def best_penalty(self, penalties: Array) -> float:
-        """Return the penalty with the least generalised cross-validation, the first of several."""
-        return float(penalties[np.argmin(self.cross_validation(penalties))])
-
-    def solution(self, penalty: float) -> Array:
-        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
-        slopes = self.vectors @ (self.along * self.roots / (self.roots**2 + penalty))
-        return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
-
-
-def spectrum_of_rows(columns: Array, y: Array, weights: Array, count: float, unit: Array | None = None) -> Spectrum:
-    """Return the spectrum from the rows, which takes less than from the sums where there are more columns than rows.
+def rows_problem(
+    columns: Array, y: Array, weights: Array, count: float, kinds: Kinds, unit: Array | None = None
+) -> RidgeProblem:
+    """Return the problem from the rows, which takes less where there are more columns than rows.
 
     Parameters
     ----------
@@ -292,19 +245,196 @@ def spectrum_of_rows(columns: Array, y: Array, weights: Array, count: float, uni
     y, weights : ndarray, shape (n,)
         Outcome; non-negative weights.
     count : float
-        Number of rows for cross-validation.
-    unit : ndarray, shape (q,), optional
-        As in `RidgeSums.spectrum`.
+        Number of rows that the weights stand for.
+    kinds, unit : ndarray, shape (q,)
+        As of `RidgeSums.problem`.
     """
     total, root = float(weights.sum()), np.sqrt(weights)
     mean = weights @ np.column_stack([columns, y]) / total
-    centred = columns - mean[:-1]
-    unit = _units(weights @ centred**2 / total) if unit is None else unit
-    left, roots, right = np.linalg.svd(centred * unit * root[:, None], full_matrices=False)
-    residual = root * (y - mean[-1])
-    along = left.T @ residual
-    rest = max(float(residual @ residual - along @ along), 0.0)
-    return Spectrum(total, count, mean, unit, roots, right.T, along, rest)
+    rows = columns - mean[:-1]
+    unit = _units(weights @ rows**2 / total) if unit is None else unit
+    rows *= unit * root[:, None]
+    outcome = root * (y - mean[-1])
+    return RowsProblem(total, count, mean, unit, kinds, float(outcome @ outcome), rows, outcome)
+
+
+def _units(squares: Array) -> Array:
+    """One over the roots of mean squares; zero for constant columns."""
+    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
+
+
+@dataclass(frozen=True)
+class RidgeProblem(ABC):
+    """Ridge regressions on standardised columns, each row times the root of its weight.
+
+    Parameters
+    ----------
+    total, count : float
+        Sum of the weights; number of rows that they stand for.
+    mean : ndarray, shape (q + 1,)
+        Means of the columns and of the outcome.
+    unit : ndarray, shape (q,)
+        What the columns are multiplied by, about their means.
+    kinds : ndarray of int, shape (q,)
+        What each column is, as of `SmoothBasis`.
+    square : float
+        Sum of squares of the outcome about its mean.
+    """
+
+    total: float
+    count: float
+    mean: Array
+    unit: Array
+    kinds: Kinds
+    square: float
+
+    @abstractmethod
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """Return the ridge regressions of every penalty, with given shares of curves and products."""
+
+    @abstractmethod
+    def slopes(self, choice: Choice) -> Array:
+        """Return the slopes of the columns in their units, shape (q,)."""
+
+    def factors(self, shares: tuple[float, float]) -> Array:
+        """Return what to multiply the columns by, shape (q,), that the penalty of all be the same."""
+        return np.array([1.0, *shares])[self.kinds]
+
+    def choose(self, penalties: Array) -> Choice:
+        """Return what has the least cross-validation: first the products' share is chosen, then that of the curves."""
+        curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
+        _, found = min((self._best((FIRST, share), penalties) for share in products), key=itemgetter(0))
+        return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
+
+    def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
+        criterion = self.spectrum(shares).cross_validation(penalties, self.count)
+        least = int(np.argmin(criterion))
+        return float(criterion[least]), Choice(shares, float(penalties[least]))
+
+    def solution(self, choice: Choice) -> Array:
+        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
+        slopes = self.slopes(choice)
+        return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
+
+
+class Choice(NamedTuple):
+    """What is chosen of a ridge regression.
+
+    Parameters
+    ----------
+    shares : tuple of float
+        Standard deviation that the coefficients of curves and of products are thought to have, relative to those of
+        the covariates; 0 leaves them out.
+    penalty : float
+        Penalty of the squares of the covariates' coefficients; that of the others is divided by their squared share.
+    """
+
+    shares: tuple[float, float]
+    penalty: float
+
+
+@dataclass(frozen=True)
+class SumsProblem(RidgeProblem):
+    """The problem given by sums of squares and products.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (q, q)
+        Of the columns.
+    inner : ndarray, shape (q,)
+        Of the columns and the outcome.
+    """
+
+    gram: Array
+    inner: Array
+
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """As in `RidgeProblem`, from the eigenvectors of the sums."""
+        factors = self.factors(shares)
+        used = factors > 0
+        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
+        known = values > values.max(initial=0.0) * NO_INFORMATION
+        values = np.where(known, values, 0.0)
+        along = vectors.T @ (self.inner * factors)[used]
+        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
+        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
+        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
+        return found
+
+
+@dataclass(frozen=True)
+class RowsProblem(RidgeProblem):
+    """The problem given by its rows.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, q)
+        The columns.
+    outcome : ndarray, shape (n,)
+        The outcome.
+    """
+
+    rows: Array
+    outcome: Array
+
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """As in `RidgeProblem`, from the eigenvectors of the products of the rows."""
+        squares = np.square([1.0, *shares])
+        values, vectors = np.linalg.eigh(np.tensordot(squares, self.kernels, axes=1))
+        return Spectrum(np.maximum(values, 0.0), vectors, vectors.T @ self.outcome, 0.0)
+
+    @cached_property
+    def kernels(self) -> Array:
+        """Products of the rows in the columns of each kind, shape (3, n, n)."""
+        parts = [self.rows[:, self.kinds == kind] for kind in range(3)]
+        return np.stack([part @ part.T for part in parts])
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        spectrum = self.spectrum(choice.shares)
+        return self.factors(choice.shares) ** 2 * (self.rows.T @ (spectrum.vectors @ spectrum.shrunk(choice.penalty)))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Ridge regression for every penalty, along the singular directions of the columns.
+
+    Parameters
+    ----------
+    values : ndarray, shape (r,)
+        Squared singular values.
+    vectors : ndarray, shape (r, r)
+        Eigenvectors of the columns' products, or of the rows'.
+    along : ndarray, shape (r,)
+        The outcome along the left singular vectors.
+    rest : float
+        Sum of squares of the outcome in other directions.
+    """
+
+    values: Array
+    vectors: Array
+    along: Array
+    rest: float
+
+    def cross_validation(self, penalties: Array, count: float) -> Array:
+        """Generalised cross-validation at each penalty; infinite where more is fitted than the rows have to tell.
+
+        N RSS / (N - c df)^2 for N rows, with c = 1.4 in place of 1: by chance the criterion is least at a fit that
+        follows the noise, which a larger c mostly prevents (Kim and Gu, 2004, Journal of the Royal Statistical Society
+        B 66, 337-356; the argument `gamma` of R's mgcv).
+        """
+        kept = self.values / (self.values + penalties[:, None])
+        squares = (1 - kept) ** 2 @ self.along**2 + self.rest
+        left = count - COUNTED * (1 + kept.sum(axis=1))
+        return np.divide(count * squares, left**2, out=np.full(len(penalties), np.inf), where=left > 0)
+
+    def shrunk(self, penalty: float) -> Array:
+        """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
+        return self.along / (self.values + penalty)
 
 
 class Smooth:
@@ -325,14 +455,15 @@ class Smooth:
         What the columns are made by; None after a fit to outcomes that are all the same.
     coefficients : ndarray, shape (q + 1,)
         The constant and the coefficients of the columns.
-    penalty : float
-        The penalty that was chosen, for columns with standard deviation 1; infinite where the outcomes are the same.
+    choice : Choice or None
+        The shares and the penalty that were chosen.
 
     Notes
     -----
-    Minimised is sum_i w_i (y_i - f(x_i))^2 + penalty sum_j b_j^2, b_j the coefficient of column j divided by its
-    standard deviation; for other families twice the negative log quasi-likelihood at dispersion 1 is in place of the
-    squares, and the penalty is chosen by the working responses of the first iterations and is then kept.
+    Minimised is sum_i w_i (y_i - f(x_i))^2 + penalty sum_j (b_j / s_j)^2, with b_j the coefficient of column j divided
+    by its standard deviation and s_j = 1 for a covariate, else the share of curves or products. For other families
+    twice the negative log quasi-likelihood at dispersion 1 is in place of the squares; shares and penalty are chosen by
+    the working responses of the first iterations and are then kept.
 
     Examples
     --------
@@ -384,11 +515,11 @@ class Smooth:
 
     def _fit(self, X: Array, y: Array, weights: Array) -> None:
         if (y == y[0]).all():  # a family may have no finite predictor of it
-            self.basis, self.coefficients, self.penalty = None, y[:1], np.inf
+            self.basis, self.coefficients, self.choice = None, y[:1], None
             return
         counts = weights if self.weight_type == "frequency" else all_ones(len(y))
         self.basis = smooth_basis(X, weights)
-        self.coefficients, self.penalty = (
+        self.coefficients, self.choice = (
             _least_squares(self.basis, X, y, weights, counts)
             if self.family.linear
             else _reweighted(self.basis, X, y, weights, counts, self.family)
@@ -420,19 +551,24 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     """Return an array of finite numbers."""
     found = np.asarray(given, dtype=float)
     if found.ndim != ndim:
-        raise DesignError(f"{name} has {found.ndim} dimensions; expected {ndim}.")
+        raise DesignError(
+            f"{name} has shape {found.shape}; expected {ndim} dimension{'s' * (ndim > 1)}.\n"
+            f"Type  {name}.reshape(len({name}){', -1' * (ndim > 1)})."
+        )
     if not np.isfinite(found).all():
-        bad = int((~np.isfinite(found)).sum())
-        raise DesignError(f"{name} has {bad} values that are missing or infinite; expected numbers.")
+        raise DesignError(
+            f"{name} has {int((~np.isfinite(found)).sum())} values that are missing or infinite; expected numbers.\n"
+            f"Type  np.argwhere(~np.isfinite({name}))  to see which."
+        )
     return found
 
 
-def _least_squares(basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array) -> tuple[Array, float]:
-    """Coefficients and penalty of a linear model."""
+def _least_squares(basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array) -> tuple[Array, Choice]:
+    """Coefficients of a linear model, and what was chosen."""
     origin = weights @ y / weights.sum()
-    problem = basis.spectrum(X, y - origin, weights, counts)
-    penalty = problem.best_penalty(PENALTIES * problem.total)
-    return _coefficients(problem.solution(penalty), problem.unit, origin), penalty
+    problem = basis.problem(X, y - origin, weights, counts)
+    choice = problem.choose(PENALTIES * problem.total)
+    return _coefficients(problem.solution(choice), problem.unit, origin), choice
 
 
 def _coefficients(solution: Array, unit: Array, origin: float) -> Array:
@@ -442,8 +578,8 @@ def _coefficients(solution: Array, unit: Array, origin: float) -> Array:
 
 def _reweighted(
     basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array, family: OutcomeFamily
-) -> tuple[Array, float]:
-    """Coefficients and penalty by penalised iteratively reweighted least squares.
+) -> tuple[Array, Choice]:
+    """Coefficients by penalised iteratively reweighted least squares, and what was chosen.
 
     The start is the constant model, under which working weights are the weights times a number. So the units of the
     columns are those of the weights, and they and the penalties to choose from stay the same.
@@ -452,31 +588,36 @@ def _reweighted(
     origin = float(family.distribution.link(typical))
     now, eta = np.zeros(basis.n_columns + 1), np.full(len(y), origin)
     unit: Any = None
-    grid, penalty, searching = PENALTIES, np.inf, True
+    choice: Any = None
+    grid, searching = PENALTIES, True
     for iteration in range(MAX_ITERATIONS):
         score, _, expected = family.score(y, eta)
         step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-        problem = basis.spectrum(X, eta - origin + step, weights * expected, counts, unit)
+        problem = basis.problem(X, eta - origin + step, weights * expected, counts, unit)
         if unit is None:
             unit, grid = problem.unit, PENALTIES * problem.total
         if searching:
-            before, penalty = penalty, problem.best_penalty(grid)
-            searching = penalty != before and iteration < SEARCHED
-        loss = _penalised(family, y, weights, eta, now, penalty)
-        new = problem.solution(penalty)
+            before, choice = choice, problem.choose(grid)
+            searching = choice != before and iteration < SEARCHED
+            now[1:][problem.factors(choice.shares) == 0] = 0.0
+            eta = basis.predictors(X, _coefficients(now, unit, origin))
+        factors = problem.factors(choice.shares)
+        ridge = np.divide(choice.penalty, factors**2, out=np.zeros_like(factors), where=factors > 0)
+        loss = _penalised(family, y, weights, eta, now, ridge)
+        new = problem.solution(choice)
         for _ in range(HALVINGS):
             eta = basis.predictors(X, _coefficients(new, unit, origin))
-            reached = _penalised(family, y, weights, eta, new, penalty)
+            reached = _penalised(family, y, weights, eta, new, ridge)
             if reached <= loss * (1 + SETTLED):
                 break
             new = (now + new) / 2
         now = new
         if not searching and loss - reached <= SETTLED * loss:
             break
-    return _coefficients(now, unit, origin), penalty
+    return _coefficients(now, unit, origin), choice
 
 
-def _penalised(family: OutcomeFamily, y: Array, weights: Array, eta: Array, solution: Array, penalty: float) -> float:
+def _penalised(family: OutcomeFamily, y: Array, weights: Array, eta: Array, solution: Array, ridge: Array) -> float:
     """Return what iterations decrease: the negative log quasi-likelihood and half of the penalised squares."""
     with np.errstate(all="ignore"):  # of a step that is too long
-        return float(weights @ family.loss(y, eta) + penalty / 2 * solution[1:] @ solution[1:])
+        return float(weights @ family.loss(y, eta) + ridge @ solution[1:] ** 2 / 2)

@@ -34,6 +34,7 @@ from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
+from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.failures import Failure
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
@@ -1765,11 +1766,21 @@ BENCHMARK = {
     ),
 }  # fmt: skip
 BENCHMARK["list"].follow = lambda heard: listed_questions(heard.codes()[0])
+GAPS = np.where(np.arange(N) == 7, np.nan, DATA.x1)
+LEARNERS = {
+    "one covariate": Expression(
+        lambda: Smooth().fit(np.array(DATA.x1), DATA.y), lambda: DATA[["x1"]].to_numpy(), X=np.array(DATA.x1)
+    ),
+    "a column of outcomes": Expression(
+        lambda: Smooth().fit(DATA[["x1"]], DATA[["y"]]), lambda: np.array(DATA.y), y=DATA[["y"]].to_numpy()
+    ),
+    "missing values": Expression(lambda: Smooth().fit(DATA[["x1"]], GAPS), lambda: np.array([[7]]), y=GAPS),
+}
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS,
+    "scan": SCANS, "learner": LEARNERS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}
