@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import OptionError, one_of, whole_number
+from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
+from causalrisk.estimators.effect_scales import DIFFERENCE
 from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.record import FitRecord
@@ -226,6 +227,14 @@ def effect_parts(record: FitRecord) -> Array:
     """
     count = len(record.effect_names)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
+    if record.stack is not None:
+        if scale != DIFFERENCE:
+            raise UnavailableError(
+                "the parts of an average of fits are those of differences.\n"
+                'Type  model.with_options(effect="difference").fit()  for a fit that has them.'
+            )
+        pairs = zip(record.stack.weights, record.stack.records, strict=True)
+        return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
     weights = row_weights(sample, record.weight_fit, record.target)
     if record.joint is None:
         without = estimate_separately(sample, record.spec, _known(weights), scale)

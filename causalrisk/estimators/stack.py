@@ -60,7 +60,7 @@ def least_variance_weights(covariance: Array) -> Array:
         weights[np.flatnonzero(finite)[0] if finite.any() else 0] = 1.0
         return weights
     doubled = (some + np.diag(np.diag(some))) / scale + ROUNDING * np.eye(len(some))
-    factor = np.linalg.cholesky(doubled).T
+    factor = np.asarray(np.linalg.cholesky(doubled).T, dtype=float)
     found = non_negative_least_squares(factor, np.linalg.solve(factor.T, np.ones(len(some))))
     weights[finite] = found / found.sum()
     return weights

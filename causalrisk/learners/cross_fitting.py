@@ -77,10 +77,13 @@ class Learner:
         Its name.
     models : tuple
         The object of each arm, not fitted.
+    labels : sequence of str
+        Labels of the arms.
     """
 
     name: str
     models: tuple[Any, ...]
+    labels: Sequence[str]
 
 
 def _scikit_learn(module: str, regressor: str, classifier: str, **options: Any) -> Callable[[bool], Any]:
@@ -176,7 +179,7 @@ def learners_of(given: Any, labels: Sequence[str], levels: Sequence[Any], family
     found = [_learner_of(one, labels, levels, family, binary=binary) for one in every]
     names = [learner.name for learner in found]
     return tuple(
-        Learner(f"{one.name} {k + 1}" if names.count(one.name) > 1 else one.name, one.models)
+        Learner(f"{one.name} {k + 1}" if names.count(one.name) > 1 else one.name, one.models, labels)
         for k, one in enumerate(found)
     )
 
@@ -194,17 +197,17 @@ def _learner_of(
             )
         own = [_learner_of(model, labels, levels, family, binary=binary) for model in models]
         names = list(dict.fromkeys(one.name for one in own))
-        return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)))
+        return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)), labels)
     if isinstance(given, str):
         model = Smooth(family=family) if given == SMOOTH else NAMED[given](binary)
-        return Learner(given, (model,) * len(labels))
+        return Learner(given, (model,) * len(labels), labels)
     name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
             f"learner {name} is a classifier, and the outcome is not 0 and 1; expected a regressor.\n"
             'Type  learner="smooth"  for one.'
         )
-    return Learner(name, (given,) * len(labels))
+    return Learner(name, (given,) * len(labels), labels)
 
 
 @dataclass(frozen=True)
@@ -300,21 +303,21 @@ def _fit_and_predict(
     counts: bool, repeat: int, n_folds: int, number: int,
 ) -> tuple[Any, Array]:  # fmt: skip
     a, f = divmod(number, n_folds)
-    rows = np.flatnonzero((arm == a) & ((fold != f) if n_folds > 1 else True))
+    rows, label = np.flatnonzero((arm == a) & ((fold != f) if n_folds > 1 else True)), learner.labels[a]
     if not len(rows):
         raise LearnerError(
-            f"fold {f + 1} of {n_folds} leaves arm {a} without rows to fit the learner to: its clusters are all in "
-            "that fold.\nType  n_folds=  with another number."
+            f"fold {f + 1} of {n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are all "
+            "in that fold.\nType  n_folds=  with another number, or leave learner= out."
         )
     model = _seeded(copy.deepcopy(learner.models[a]), [repeat, a, f])
     own = None if weights is None else weights[rows]
-    with _Noted(f"in the learner {learner.name}, arm {a}, fold {f + 1} of {n_folds}"):
+    with _Noted(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}"):
         _fit(model, learner.name, features[rows], y[rows], own, counts=counts)
         values = predicted(model, features[fold == f])
     if not np.isfinite(values).all():
         raise LearnerError(
             f"the learner {learner.name} predicts {int((~np.isfinite(values)).sum())} of {len(values)} rows of fold "
-            f'{f + 1} as no finite number, in arm {a}.\nType  learner=  with another, or  learner="smooth".'
+            f'{f + 1} as no finite number, in arm {label!r}.\nType  learner=  with another, or  learner="smooth".'
         )
     return model, values
 

@@ -1,0 +1,244 @@
+"""Predictions as terms, as outcome models and in a stack: identities with fits of what is the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
+from causalrisk.errors import UnavailableError
+from causalrisk.estimators.fit import fit_separate
+from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.stack import least_variance_weights
+from causalrisk.inference.covariance import with_covariance
+from tests.learners.toys import Line, Square, sample
+
+FORMULA = "y ~ x1 + x2"
+JOINT = {"n_replicates": 20, "cov_type": "robust"}
+
+
+def arms(frame):
+    """The arm 1 in two halves."""
+    return frame.assign(d=np.where(frame["d"] == 0, "a", np.where(np.arange(len(frame)) % 2, "b", "c")))
+
+
+CASES = {
+    "plain": {},
+    "treated": {"target": "treated"},
+    "overlap": {"target": "overlap"},
+    "frequency": {"weights": "w", "weight_type": "frequency"},
+    "probability": {"weights": "w", "weight_type": "probability"},
+    "clusters": {"cluster": "g"},
+    "ratio": {"effect": "ratio"},
+    "trim": {"trim": (0.2, 0.9)},
+    "arms": {"reference": "a"},
+}
+
+
+def data(name):
+    frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1, g=lambda of: np.arange(len(of)) // 4)
+    frame["y"] += 20
+    return arms(frame) if name == "arms" else frame
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("model", [OutcomeRegression, IPWRA, AIPW, JRE])
+def test_terms_are_columns_of_the_formula(model, name):
+    """A fit with predictions as terms is that of a formula that names them."""
+    frame, options = data(name), {"treat": "d", **CASES[name]}
+    how = JOINT if model is JRE else {}
+    how = {**how, "cov_type": "cluster"} if name == "clusters" else how
+    use = {"learner": Square(), "learner_use": "terms"}
+    res = model.from_formula(FORMULA, frame, **options, **use).fit(**how)
+    found = res.outcome_predictions.set_axis([f"m{k}" for k in range(res.outcome_predictions.shape[1])], axis=1)
+    typed = frame.loc[found.index].join(found)
+    options.pop("trim", None)
+    terms = " + ".join(found.columns)
+    by_hand = model.from_formula(f"{FORMULA} + {terms}", typed, propensity="x1 + x2", **options).fit(**how)
+    np.testing.assert_allclose(res.params, by_hand.params, rtol=1e-9)
+    np.testing.assert_allclose(res.bse, by_hand.bse, rtol=1e-7)
+
+
+def test_terms_of_binary_outcomes_are_on_the_scale_of_the_logit():
+    frame = sample().assign(y=lambda of: (of["y"] > of["y"].median()).astype(int))
+    with pytest.warns(UserWarning, match="outside of what a mean"):
+        res = IPWRA.from_formula(FORMULA, frame, treat="d", family="binomial", learner=Line()).fit()
+    inside = res.outcome_predictions.clip(1e-3, 1 - 1e-3)
+    typed = frame.join(np.log(inside / (1 - inside)).set_axis(["m0", "m1"], axis=1))
+    by_hand = IPWRA.from_formula(
+        f"{FORMULA} + m0 + m1", typed, treat="d", propensity="x1 + x2", family="binomial"
+    ).fit()
+    np.testing.assert_allclose(res.params, by_hand.params, rtol=1e-7)
+
+
+def test_target_frames_are_predicted_by_the_mean_over_the_folds():
+    frame, target = sample(), sample(60, 8)
+    res = OutcomeRegression.from_formula(
+        FORMULA, frame, treat="d", target=target, learner=Square(), learner_use="replace"
+    ).fit()
+    np.testing.assert_allclose(res.params.iloc[1:], res.predict(target).mean(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_replaced_outcome_models_by_hand(target):
+    """The augmented mean of predictions and its error, at known scores."""
+    frame = sample().assign(e=lambda of: 1 / (1 + np.exp(-0.6 * of["x1"])))
+    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), propensity_score="e", target=target).fit()
+    m0, m1 = res.outcome_predictions.to_numpy().T
+    y, d, e = (frame[name].to_numpy() for name in ("y", "d", "e"))
+    if target == "all":
+        scores = m1 - m0 + d / e * (y - m1) - (1 - d) / (1 - e) * (y - m0)
+        effect, psi = scores.mean(), scores - scores.mean()
+    else:
+        odds = (1 - d) * e / (1 - e)
+        effect = (d * (y - m0) - odds * (y - m0)).sum() / d.sum()
+        psi = (d * (y - m0 - effect) - odds * (y - m0)) / d.mean()
+    assert res.effect == pytest.approx(effect, rel=1e-12)
+    assert res.effect_se == pytest.approx(np.sqrt((psi**2).mean() / len(psi)), rel=1e-10)
+
+
+def test_replaced_outcome_models_are_what_resamples_keep():
+    frame = sample()
+    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit(n_boot=6)
+    m0, m1 = res.outcome_predictions.to_numpy().T
+    again = AIPW.from_formula(
+        "y ~ m0 + m1", frame.assign(m0=m0, m1=m1), treat="d", learner={0: Stored(0), 1: Stored(1)}, propensity="x1 + x2"
+    ).fit(n_boot=6)
+    pd.testing.assert_frame_equal(res.boot_params, again.boot_params)
+
+
+class Stored:
+    """One of the columns as it is."""
+
+    def __init__(self, column=0):
+        self.column = column
+
+    def fit(self, X, y, sample_weight=None):
+        return self
+
+    def predict(self, X):
+        return X[:, self.column]
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    frame = sample()
+    model = JRE.from_formula(FORMULA, frame, treat="d", learner=Square())
+    return frame, model, model.fit(**JOINT)
+
+
+def candidates(model, **how):
+    """The three fits of a stack, each by itself."""
+    plain = {name: value for name, value in how.items() if name != "n_replicates"}
+    alone = AIPW._of(model.design, model.with_options(learner_use=None).options)
+    return [
+        model.with_options(learner=None).fit(**how),
+        model.with_options(learner_use="terms").fit(**how),
+        alone.fit(**plain),
+    ]
+
+
+def test_a_stack_is_the_average_of_its_fits(stacked):
+    _, model, res = stacked
+    fits, weights = candidates(model, **JOINT), res.stack["weight"].to_numpy()
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).sum() > 1
+    np.testing.assert_allclose(res.stack["ATE"], [fit.effect for fit in fits], rtol=1e-10)
+    np.testing.assert_allclose(res.params, np.stack([fit.params for fit in fits], axis=1) @ weights, rtol=1e-10)
+    psi = np.stack([fit.estimating_equations()["ATE"] for fit in fits], axis=1)
+    np.testing.assert_allclose(res.estimating_equations()["ATE"], psi @ weights, rtol=1e-8, atol=1e-8)
+    assert res.start.effect == pytest.approx(fits[0].start.effect, rel=1e-12)
+
+
+def test_the_weights_of_a_stack_minimise_the_variance(stacked):
+    _, model, res = stacked
+    psi = np.stack([fit.estimating_equations()["ATE"] for fit in candidates(model, **JOINT)], axis=1)
+    covariance = psi.T @ psi / len(psi) ** 2
+    doubled = covariance + np.diag(np.diag(covariance))
+    found = minimize(
+        lambda w: w @ doubled @ w / doubled[0, 0], np.full(3, 1 / 3), bounds=[(0, 1)] * 3,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, method="SLSQP", options={"ftol": 1e-14},
+    )  # fmt: skip
+    np.testing.assert_allclose(res.stack["weight"], found.x, atol=1e-5)
+
+
+def test_weights_that_are_on_the_edge():
+    assert least_variance_weights(np.array([[1.0, 2.5], [2.5, 9.0]])).tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(least_variance_weights(np.eye(4)), np.full(4, 0.25))
+    np.testing.assert_allclose(least_variance_weights(np.ones((3, 3))), np.full(3, 1 / 3))
+    assert least_variance_weights(np.diag([np.nan, 2.0])).tolist() == [0.0, 1.0]
+    assert least_variance_weights(np.zeros((2, 2))).tolist() == [1.0, 0.0]
+
+
+def test_resamples_of_a_stack_are_averages(stacked):
+    _, model, _ = stacked
+    how = {"n_boot": 8, "n_replicates": 20, "rng": 3}
+    res = model.fit(**how)
+    values = np.stack([fit.boot_params for fit in candidates(model, **how)], axis=-1)
+    np.testing.assert_allclose(res.boot_params, values @ res.stack["weight"].to_numpy(), rtol=1e-9)
+    start = candidates(model, **how)[0].start_difference()
+    np.testing.assert_allclose(res.start_difference().loc["IPWRA"], start.loc["IPWRA"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["arms", "ratio", "clusters", "frequency"])
+def test_stacks_cross_with_other_options(name):
+    frame = data(name)
+    how = {**JOINT, "cov_type": "cluster"} if name == "clusters" else JOINT
+    res = JRE.from_formula(FORMULA, frame, treat="d", learner=Square(), **CASES[name]).fit(**how)
+    means = res.params.iloc[-len(res._record.design.labels) :].to_numpy()
+    effects = means[1:] / means[0] if name == "ratio" else means[1:] - means[0]
+    np.testing.assert_allclose(res.params.iloc[: len(effects)], effects, rtol=1e-10)
+    assert np.isfinite(res.bse).all()
+
+
+def test_a_stack_has_what_its_fits_have_in_common(stacked):
+    _, _, res = stacked
+    assert res.se_decomposition()["variance"]["total"] == pytest.approx(res.effect_se**2, rel=1e-8)
+    with pytest.raises(UnavailableError, match='learner_use="terms"'):
+        res.effects_by("x2")
+    assert "Average of" in res.summary().as_text()
+    assert "Square as terms" in res.summary().as_text()
+
+
+def test_the_median_of_repeats_by_hand():
+    frame = sample()
+    model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), n_repeats=3)
+    res = model.fit()
+    options = [dataclasses.replace(model.options, repeat=repeat) for repeat in range(3)]
+    each = [fit_separate(model.design, AIPW.spec, own, InferenceOptions()) for own in options]
+    effects = np.array([record.estimate.params[0] for record in each])
+    errors = np.array([with_covariance(record, InferenceOptions()).std_errors[0] for record in each])
+    assert len(set(effects)) == 3
+    assert res.effect == np.median(effects)
+    assert res.effect_se == pytest.approx(np.sqrt(np.median(errors**2 + (effects - np.median(effects)) ** 2)))
+    assert "3 times" in res.summary().as_text().replace("\n    ", " ")
+
+
+def test_compare_fits_each_estimator_with_its_use_of_the_learner():
+    frame = sample()
+    options = {"treat": "d", "learner": Square()}
+    both = compare(FORMULA, frame, estimators=["IPWRA", "AIPW", "JRE"], n_boot=8, n_replicates=20, **options)
+    for model in (IPWRA, AIPW, JRE):
+        own = model.from_formula(FORMULA, frame, **options).fit(
+            n_boot=8, **({"n_replicates": 20} if model is JRE else {})
+        )
+        assert both.results[model.__name__].effect == pytest.approx(own.effect, rel=1e-12)
+        column = both.boot_effects[model.__name__]
+        np.testing.assert_allclose(column, own.boot_params["ATE"], rtol=1e-9)
+
+
+def test_learner_fit_by_hand():
+    frame = sample()
+    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit()
+    own = frame["d"] == 1
+    y, m = frame["y"][own], res.outcome_predictions["1"][own]
+    slope, intercept = np.polyfit(m, y, 1)
+    found = res.learner_fit.loc["Square", "1"]
+    expected = [1 - ((y - m) ** 2).sum() / ((y - y.mean()) ** 2).sum(), intercept, slope]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert json.loads(res.glance().to_json())["learner"] == {"0": "Square (5 folds)"}
