@@ -64,6 +64,7 @@ from causalrisk.propensity.limits import (
     overlap_message,
     remote_units,
 )
+from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target, arm_population
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
@@ -145,7 +146,8 @@ def separate_record(
         Weights and outcome models.
     """
     problem, design = data.problem, data.design
-    weighed = WeighedRows(problem, weigh(problem, design, options.propensity_link, notes))
+    fitted = None if data.weights is None else RowsWeighed(data.weights)
+    weighed = WeighedRows(problem, fitted or weigh(problem, design, options.propensity_link, notes))
     overlap, message, clipped = overlap_of(weighed, design)
     if message:
         notes.warn(message, OverlapWarning)
@@ -371,6 +373,8 @@ def fit_stack(
     """
     lead = joint_record(data, options, inference, joint_options, kinds, notes, keep)
     names, records, inference = ["formula"], [lead], dataclasses.replace(inference, rng=lead.seed)
+    replicates = None if lead.joint is None else lead.joint.replicates
+    data = dataclasses.replace(data, weights=lead.used_weight_fit, replicates=replicates)
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
         use = functools.partial(with_learner, data, own, options=options, inference=inference, notes=said)
@@ -421,7 +425,7 @@ def joint_record(
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
-        joint = train_from(start, joint_options, notes)
+        joint = train_from(start, joint_options, notes, data.replicates)
     check_converged(joint, method, notes)
     joint = dataclasses.replace(joint, start_covariance=covariance)
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
@@ -434,7 +438,9 @@ def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:
         notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
 
 
-def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointRecord:
+def train_from(
+    start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
+) -> JointRecord:
     """Draw the propensity replicates and train the arms jointly: replicates, start, criteria, the best of them.
 
     Parameters
@@ -445,6 +451,8 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
         How it is trained.
     notes : Notes
         Warnings so far; more are added.
+    replicates : Replicates, optional
+        The replicates, where another fit to these rows has drawn them.
 
     Returns
     -------
@@ -453,14 +461,15 @@ def train_from(start: FitRecord, options: JREOptions, notes: Notes) -> JointReco
     """
     sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
-    replicates = fit_replicates(
-        weight_fit,
-        resampler=resampler,
-        given=given,
-        n_drawn=options.n_drawn,
-        spread=options.replicate_spread,
-        notes=notes,
-    )
+    if replicates is None:
+        replicates = fit_replicates(
+            weight_fit,
+            resampler=resampler,
+            given=given,
+            n_drawn=options.n_drawn,
+            spread=options.replicate_spread,
+            notes=notes,
+        )
     clusters = sample.clusters(start.design.cluster)
     problem = JointProblem(
         sample=sample if clusters is None else dataclasses.replace(sample, cluster=clusters),

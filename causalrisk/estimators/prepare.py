@@ -20,8 +20,9 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
+from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
-from causalrisk.propensity.weights import WeightModel
+from causalrisk.propensity.weights import WeightFit, WeightModel
 from causalrisk.runtime.memory import keep_freed_memory
 from causalrisk.runtime.workers import worker_count
 
@@ -44,6 +45,10 @@ class FitData:
         Rows of a target frame.
     trimmed : str
         How many rows were trimmed and by what limits; empty where none were.
+    weights : WeightFit, optional
+        Importance weights and scores, where another fit to these rows has them already.
+    replicates : Replicates, optional
+        Propensity replicates, likewise.
     """
 
     problem: Problem
@@ -51,6 +56,8 @@ class FitData:
     full_design: Design
     frame: TargetRows | None
     trimmed: str
+    weights: WeightFit | None = None
+    replicates: Replicates | None = None
 
 
 def prepare(

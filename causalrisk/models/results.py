@@ -481,6 +481,7 @@ class CausalResults(metaclass=Advising):
     plot_overlap = of_record(plots.plot_overlap)
     plot_calibration = of_record(plots.plot_calibration)
     plot_influence = of_record(plots.plot_influence)
+    plot_learner = of_record(plots.plot_learner)
     plot_cancellation = of_record(plots.plot_cancellation)
     plot_risk = of_record(plots.plot_risk)
     plot_bootstrap = of_record(plots.plot_bootstrap)

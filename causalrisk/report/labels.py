@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
@@ -124,6 +125,7 @@ def ladder_end_words(joint: JointRecord) -> str:
     )
 
 
+TAKEN = "Standard errors take the predictions as given."
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
 
@@ -158,11 +160,11 @@ def se_words(record: FitRecord) -> str:
         drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
         failed = "" if used == drawn else f" ({used} of them could be used)"
-        what = "standard deviation of the estimates"
+        what, again = "standard deviation of the estimates", redone_words(record).capitalize()
         if record.joint is not None:
             what = "root mean square distance of the estimates from this one"
         return (
-            f"Every step was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
+            f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
         )
     clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
@@ -321,13 +323,7 @@ def learner_words(record: FitRecord) -> str:
     learned = record.learned
     if learned is None:
         return ""
-    fits = [
-        f"{_or_none(values)} ({name})" if len(learned.names) > 1 else _or_none(values)
-        for name, values in zip(learned.names, learned.r_squared, strict=True)
-    ]
-    where = "in the sample" if learned.n_folds == 1 else "outside of its folds"
-    arms = ", ".join(record.design.labels)
-    quality = f"R squared {where}, in arm {arms}: {'; '.join(fits)}."
+    quality = f"{r_squared_words(record, learned)[0].upper()}{r_squared_words(record, learned)[1:]}. {TAKEN}"
     if record.stack is not None:
         rule = "with the weights under which the effect varies least"
         return (
@@ -337,6 +333,22 @@ def learner_words(record: FitRecord) -> str:
     if record.spec.given:
         return f"The outcome models are predictions by {joined(learned.names)}. {quality}"
     return f"Predictions of every arm by {joined(learned.names)} are terms of the outcome models. {quality}"
+
+
+def r_squared_words(record: FitRecord, learned: Learned) -> str:
+    """Clause on the R squared of the learners in each arm."""
+    fits = [
+        f"{_or_none(values)} ({name})" if len(learned.names) > 1 else _or_none(values)
+        for name, values in zip(learned.names, learned.r_squared, strict=True)
+    ]
+    where = "in the sample" if learned.n_folds == 1 else "out of fold"
+    arms = "arm " + " and ".join(record.design.labels) if len(record.design.labels) == 2 else "each arm"
+    return f"R squared {where} in {arms}: {'; '.join(fits)}"
+
+
+def redone_words(record: FitRecord) -> str:
+    """Return what resamples do again."""
+    return "every step" if record.learned is None else "every step but the learner's (its predictions are kept)"
 
 
 def repeats_words(record: FitRecord) -> str:

@@ -102,6 +102,17 @@ def test_replaced_outcome_models_by_hand(target):
     assert res.effect_se == pytest.approx(np.sqrt((psi**2).mean() / len(psi)), rel=1e-10)
 
 
+def test_resamples_of_replaced_outcome_models_by_hand():
+    frame = sample().assign(e=lambda of: 1 / (1 + np.exp(-0.6 * of["x1"])))
+    counts = np.random.default_rng(1).multinomial(len(frame), np.full(len(frame), 1 / len(frame)), 4).T
+    model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), propensity_score="e")
+    res = model.fit(resamples=counts)
+    m0, m1 = res.outcome_predictions.to_numpy().T
+    y, d, e = (frame[name].to_numpy() for name in ("y", "d", "e"))
+    scores = m1 - m0 + d / e * (y - m1) - (1 - d) / (1 - e) * (y - m0)
+    np.testing.assert_allclose(res.boot_params["ATE"], scores @ counts / len(frame), rtol=1e-10)
+
+
 def test_replaced_outcome_models_are_what_resamples_keep():
     frame = sample()
     res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit(n_boot=6)
@@ -165,6 +176,22 @@ def test_the_weights_of_a_stack_minimise_the_variance(stacked):
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, method="SLSQP", options={"ftol": 1e-14},
     )  # fmt: skip
     np.testing.assert_allclose(res.stack["weight"], found.x, atol=1e-5)
+
+
+def test_errors_of_a_stack_allow_for_the_choice_of_its_anchors(stacked):
+    _, model, res = stacked
+    psi, n = res.estimating_equations()["ATE"], model.design.n
+    factors = [np.sqrt(fit._record.choice_variance) for fit in candidates(model, **JOINT)]
+    assert factors[0] > 1
+    assert factors[2] == 1
+    expected = (res.stack["weight"].to_numpy() @ factors) * np.sqrt((psi**2).sum()) / n
+    assert res.effect_se == pytest.approx(expected, rel=1e-10)
+
+
+def test_fits_of_a_stack_have_one_seed():
+    res = JRE.from_formula(FORMULA, sample(), treat="d", learner=Square()).fit(**JOINT, rng=np.random.default_rng(5))
+    seeds = {record.seed.entropy for record in res._record.stack.records}
+    assert seeds == {res._record.seed.entropy}
 
 
 def test_weights_that_are_on_the_edge():

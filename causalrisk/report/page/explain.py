@@ -206,7 +206,8 @@ def _outcome_models(record: FitRecord) -> list[str]:
     size = count(record.estimate.theta.shape[1], "coefficient")
     model = f"a {record.sample.family.label} regression of {name} with {size}"
     if record.joint is not None:
-        texts = [f"Each arm has {model}. The arms are trained together.", *_joint_training(record)]
+        whose = "" if record.stack is None else " What follows is of JRE on the formula."
+        texts = [f"Each arm has {model}. The arms are trained together.{whose}", *_joint_training(record)]
     else:
         texts = [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
     return texts + [text for text in (learner_words(record), repeats_words(record)) if text]
@@ -259,6 +260,8 @@ def _averages(record: FitRecord) -> list[str]:
         "averages of the predictions are the potential-outcome means (POM)"
     )
     numbers = joined([f"POM[{label}] = {format(m, spec)}" for label, m in zip(labels, means, strict=True)])
+    if record.stack is not None:
+        return [f"{text}, here averages over the fits with their weights: {numbers}."]
     if not record.spec.averaged:
         return [f"{text}: {numbers}."]
     parts = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from causalrisk._version import __version__
 from causalrisk.estimators.joint.anchor import LADDER
+from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
@@ -24,11 +25,13 @@ from causalrisk.report.labels import (
     clip_text,
     count,
     estimand_words,
-    learner_words,
+    joined,
     offset_words,
     outcome_text,
     population_words,
     propensity_text,
+    r_squared_words,
+    redone_words,
     resamples_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
@@ -95,7 +98,8 @@ def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
     whole = joint.anchor is not None and joint.options.share in (None, 1)
     if not whole or not options.population.by_arm or options.clip is not None or options.effect == "odds_ratio":
         return []
-    return ["The estimate is consistent if the propensity model or the outcome model is right."]
+    models = "the outcome model" if record.stack is None else "the outcome model, and the learner,"
+    return [f"The estimate is consistent if the propensity model or {models} is right."]
 
 
 def _beside_sentence(record: FitRecord) -> str:
@@ -144,10 +148,7 @@ def methods(record: FitRecord) -> str:
         f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
     ]
     if record.learned is not None:
-        parts.append(
-            f"{learner_words(record)} They are cross-fitted in {record.learned.n_folds} folds "
-            f"(Chernozhukov et al. 2018), from the terms of {design.formula or 'exog'}."
-        )
+        parts += _learner_sentences(record, record.learned)
     if not (record.spec.constants or record.spec.given):
         model = f"Outcome models were {record.sample.family.label}"
         parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
@@ -173,6 +174,32 @@ def methods(record: FitRecord) -> str:
     return " ".join(parts)
 
 
+def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
+    """Sentences on the learners, their folds and what is done with the predictions."""
+    names, design, options = joined(learned.names), record.design, record.options
+    how = "fitted to the rows of the arm" if learned.n_folds == 1 else f"cross-fitted in {learned.n_folds} folds"
+    repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
+    source = f"the terms of {design.formula}" if design.formula else "exog"
+    texts = [
+        f"Mean outcomes of each arm were predicted from {source} by {names}, {how}{repeated} (Chernozhukov et al. "
+        f"2018); {r_squared_words(record, learned)}."
+    ]
+    if record.stack is not None:
+        fits = [f"{name} ({weight:.3f})" for name, weight in zip(record.stack.names, record.stack.weights, strict=True)]
+        texts.append(
+            "The estimate is an average of fits, JRE on the formula, JRE with the predictions as terms of the outcome "
+            "models, and AIPW with the predictions as outcome models, with the weights that minimise its variance: "
+            f"{', '.join(fits)}."
+        )
+    elif record.spec.given:
+        texts.append("The predictions are the outcome models.")
+    else:
+        texts.append("The predictions of every arm are terms of the outcome models.")
+    if repeated:
+        texts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
+    return texts
+
+
 def _names(names: tuple[str, ...]) -> str:
     return ", ".join(names)
 
@@ -193,13 +220,13 @@ def _errors_sentence(record: FitRecord) -> str:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
-            f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo every step ({kind}); "
-            "intervals are normal."
+            f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
+            f"({kind}); intervals are normal."
         )
     clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
-        "2002); intervals are normal."
+        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are normal."
     )
 
 
@@ -224,7 +251,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     return sorted(cited | {reference for reference, holds in wanted if holds})
 
 
-SPECIAL = {"family", "propensity_score", "target"}  # options of a model that are no plain values
+SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
@@ -295,6 +322,8 @@ def _model_options(record: FitRecord) -> dict[str, str]:
     for name in SPELLED:
         if getattr(options, name) != getattr(usual, name):
             given[name] = repr(getattr(options, name))
+    if options.learner is not None:
+        given["learner"] = repr(options.learner).replace("\n", " ")
     if options.propensity_score is not None:
         given["propensity_score"] = repr(options.propensity_score).replace("\n", " ")
     if isinstance(options.target, (str, TargetPopulation)):

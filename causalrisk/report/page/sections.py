@@ -27,6 +27,7 @@ from causalrisk.estimators.fit import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.intervals import conf_int, with_choice
+from causalrisk.inference.learned import learner_fit, stack_table, used_learned
 from causalrisk.inference.wald import parameter_limits
 from causalrisk.numerics.failures import failures_frame
 from causalrisk.numerics.multiplicities import seed_text
@@ -38,6 +39,7 @@ from causalrisk.report.labels import (
     formats,
     joined,
     ladder_end_words,
+    learner_words,
     population_words,
     variables_of,
 )
@@ -206,6 +208,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
         (scored, "trimming", "Trimming", lambda: _trimming(record)),
+        (record.learned is not None, "learners", "Learners of the outcome", lambda: _learners(record)),
         (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
         (scored, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
@@ -358,6 +361,25 @@ def _trimming(record: FitRecord) -> Part:
         for contrast, table in tables.items()
     ]
     return Part("trimming", "Trimming", "\n".join([*shown, *notes]), reading)
+
+
+def _learners(record: FitRecord) -> Part:
+    learned = used_learned(record)
+    figures = [
+        figure_html(
+            partial(plots.plot_learner, record, learner=name),
+            f"Mean outcome against the prediction by {name}, by arm.",
+            f"Mean outcome of bins of rows against their predictions by {name}, each by models fitted to other folds.",
+        )
+        for name in learned.names
+    ]
+    shown = learner_fit(record)
+    shown.index = [": ".join(key) for key in shown.index]
+    tables = [table_html(formatted(shown, dict.fromkeys(map(str, shown), format_number)), "Fit outside of the folds")]
+    if record.stack is not None:
+        fits = stack_table(record).rename_axis(None)
+        tables.append(table_html(formatted(fits, dict.fromkeys(map(str, fits), format_number)), "Fits of the average"))
+    return Part("learners", "Learners of the outcome", "\n".join([paragraph(learner_words(record)), *figures, *tables]))
 
 
 def _anchor(record: FitRecord, alpha: float) -> Part:

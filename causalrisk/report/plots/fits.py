@@ -11,9 +11,10 @@ import pandas as pd
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
-from causalrisk.errors import whole_number
+from causalrisk.errors import one_of, whole_number
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.learned import used_learned
 from causalrisk.report.plots.axes import (
     ABOVE,
     BLUE,
@@ -175,6 +176,61 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
 
 
 ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
+
+
+def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
+    """Mean outcome of the rows of each arm against their predictions by a learner, bin by bin.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    bins : int, default 10
+        Number of bins, each with as many rows of an arm.
+    learner : str, optional
+        Name of the learner; by default the first.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot, with 95% intervals of the means. Each prediction is by models that were fitted to other folds.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no learner.
+    OptionError
+        If it has no learner of that name.
+    """
+    whole_number("bins", bins, 2)
+    learned, design, ax = used_learned(record), record.design, axes_or_new(ax)
+    one_of("learner", learner, (None, *learned.names))
+    fit = learned.fits[0 if learner is None else learned.names.index(learner)]
+    for a, label in enumerate(design.labels):
+        own = np.flatnonzero(design.arm == a)
+        order = own[np.argsort(fit.predictions[a, own], kind="stable")]
+        parts = [part for part in np.array_split(order, min(bins, len(order) // 2 or 1)) if len(part)]
+        centres, means, spreads = np.array(
+            [
+                (
+                    np.average(fit.predictions[a, part], weights=design.weights[part]),
+                    np.average(design.y[part], weights=design.weights[part]),
+                    1.96 * design.y[part].std(ddof=min(1, len(part) - 1)) / np.sqrt(len(part)),
+                )
+                for part in parts
+            ]
+        ).T
+        marker, colour = ARMS[a % len(ARMS)]
+        ax.errorbar(
+            centres, means, spreads, fmt=marker, color=colour, ecolor="0.6", markersize=5,
+            label=verbatim(f"{design.treat_name} = {label}"),
+        )  # fmt: skip
+    low, high = ax.get_xlim()
+    ax.plot((low, high), (low, high), label="calibrated", **LINE)
+    ax.set_xlabel(verbatim(f"prediction of {design.endog_name} by {fit.name}"))
+    ax.set_ylabel(verbatim(f"mean of {design.endog_name}"))
+    ax.legend(ncols=design.n_arms + 1, **ABOVE)
+    return ax
 
 
 def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
